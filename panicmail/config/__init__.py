@@ -1,0 +1,88 @@
+"""The configuration: read once, checked whole, then frozen.
+
+`find` says which file, `load` makes a `Config` of it. Later sources win, key by key:
+
+    1. what can be inferred (`inference`); `Config.inferred` tells what was
+    2. the TOML file
+    3. systemd credentials: $CREDENTIALS_DIRECTORY/gitlab__token
+    4. the environment: PANICMAIL_GITLAB__TOKEN, lists as JSON
+
+A secret may also stand in a file of its own (`token_file = "gitlab.token"`, relative to the configuration).
+
+Whatever is wrong raises one `ConfigError` with every mistake, a line each: where, key, found, expected. A secret's
+value is in none of them. What works but should be looked at is in `Config.warnings`; what is read but does nothing in
+this version, in `Config.not_yet`. The caller logs both.
+
+Nothing here talks to another machine, except that the system is asked for its own name when none is configured.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from panicmail.config import checks
+from panicmail.config.draft import Draft
+from panicmail.config.inference import infer
+from panicmail.config.mistakes import Mistakes
+from panicmail.config.model import Config, Person, Roster, Step
+from panicmail.config.sources import has_settings, read, read_secret_files
+from panicmail.config.values import Listen, RelayUrl
+from panicmail.errors import ConfigError
+
+__all__ = ["Config", "Listen", "Person", "RelayUrl", "Roster", "Step", "find", "load"]
+
+#: Where a configuration is looked for when none is named.
+PLACES = (Path("panicmail.toml"), Path("/etc/panicmail/panicmail.toml"))
+
+
+def find(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The configuration's file: the one named, else $PANICMAIL_CONFIG, else the first of `PLACES` that is there.
+
+    Returns:
+        None when there is no file and the environment holds settings: it may hold them all.
+
+    Raises:
+        ConfigError: There is no such file; the text says where it was looked for.
+    """
+    for named, origin in ((explicit, "-c"), (environ.get("PANICMAIL_CONFIG"), "PANICMAIL_CONFIG")):
+        if named and not Path(named).exists():
+            raise ConfigError([f"{named}: found no such file, expected the configuration ({origin} names it)"])
+        if named:
+            return Path(named)
+    for place in PLACES:
+        if place.exists():
+            return place
+    if has_settings(environ):
+        return None
+    looked = " nor ".join(map(str, PLACES))
+    raise ConfigError([f"no configuration: found neither -c FILE, $PANICMAIL_CONFIG, {looked}"])
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str] = os.environ, *, host_name: Callable[[], str] = socket.getfqdn
+) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: The TOML file; None reads the environment alone, paths relative to the working directory.
+        environ: Where `PANICMAIL_*` and `CREDENTIALS_DIRECTORY` are looked up.
+        host_name: Answers this host's full name; asked when the configuration has none.
+
+    Raises:
+        ConfigError: With every mistake there is.
+    """
+    folder = path.absolute().parent if path else Path.cwd()
+    mistakes = Mistakes(str(path) if path else "environment")
+    warnings: list[str] = []
+    raw = read(path, environ, mistakes, warnings)
+    read_secret_files(raw, folder, mistakes, warnings)
+    inferred = infer(raw, host_name)
+    draft = Draft(raw, inferred, mistakes, {"folder": folder, "warnings": warnings})
+    checks.check(draft)
+    if mistakes:
+        raise ConfigError(mistakes.lines)
+    warnings.extend(checks.warnings(draft))
+    return draft.finish(path=path, inferred=inferred, not_yet=tuple(checks.not_yet(draft)), warnings=tuple(warnings))

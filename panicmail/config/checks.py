@@ -1,0 +1,185 @@
+"""What no key can answer alone: people who do not exist, steps that page nobody, addresses that would loop.
+
+Each check looks only at values that could be read, so that a mistake is told once, where it was made.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from panicmail.config.draft import Draft
+from panicmail.config.mistakes import Place, nearest
+from panicmail.config.model import Step
+from panicmail.config.values import RelayUrl, written
+
+
+def check(draft: Draft) -> None:
+    """Record every mistake that shows only between keys."""
+    for one in (_people, _rosters, _operators, _steps, _panic_addresses, _replies, _addresses_of_people, _tls):
+        one(draft)
+
+
+def warnings(draft: Draft) -> Iterator[str]:
+    """What works but should be looked at."""
+    relay: RelayUrl | None = draft.get("relay", "url")
+    if relay and relay.password and relay.tls == "none" and relay.host not in ("localhost", "127.0.0.1", "::1"):
+        yield f"relay.url: the password goes to {relay.host} unencrypted; use smtp+starttls:// or smtps://"
+
+
+def not_yet(draft: Draft) -> Iterator[str]:
+    """What was given and read but is not used by this version."""
+    for name in draft.names("people"):
+        if draft.get("people", name, "push"):
+            yield f"people.{name}.push: push channels are read but not used by this version; pages go by mail"
+    if draft.get("paging", "detail") not in (None, "subject"):
+        yield "paging.detail: read but not used by this version; there are no pushes yet"
+    if draft.get("watch", "heartbeat_url") or draft.get("watch", "push"):
+        yield "watch: read but not used by this version; nobody watches panicmail from outside yet"
+    if draft.get("senders", "reporters_file"):
+        yield "senders.reporters_file: read but not used by this version; the addresses in it count as unknown"
+    if draft.get("authentication", "trusted_authserv_ids"):
+        yield "authentication.trusted_authserv_ids: read but not used by this version; From is taken as it stands"
+
+
+def _people(draft: Draft) -> None:
+    if not draft.names("people") and not draft.mistakes.touches(("people",)):
+        draft.mistakes.say(("people",), "found nobody, expected at least one table such as [people.ana] with an email")
+
+
+def _rosters(draft: Draft) -> None:
+    for role in draft.names("oncall"):
+        place = ("oncall", role, "fixed")
+        if draft.get(*place) == ():
+            draft.mistakes.add(place, [], "at least one person")
+        for key in ("fixed", "fallback"):
+            _known_people(draft, ("oncall", role, key))
+
+
+def _operators(draft: Draft) -> None:
+    place = ("operators", "page")
+    if "operators.page" in draft.inferred:
+        return  # made from rosters that are checked themselves
+    if draft.get(*place) == ():
+        draft.mistakes.add(place, [], "at least one person: who hears that panicmail itself needs help")
+    _known_people(draft, place)
+
+
+def _known_people(draft: Draft, place: tuple[str, ...]) -> None:
+    people, seen = draft.names("people"), set()
+    for number, person in draft.items(*place):
+        if person not in people and people:
+            expected = f"one of the people, {nearest(person, people)}"
+            draft.mistakes.add((*place, number), person, expected)
+        elif person in seen:
+            draft.mistakes.add((*place, number), person, "each person once")
+        seen.add(person)
+
+
+def _steps(draft: Draft) -> None:
+    if draft.get("escalation", "steps") == ():
+        draft.mistakes.add(("escalation", "steps"), [], "at least one step")
+    after = timedelta(0)
+    steps: list[tuple[int, Step]] = list(draft.items("escalation", "steps"))
+    for number, step in steps:
+        place: Place = ("escalation", "steps", number)
+        if number == 0 and step.after:
+            draft.mistakes.add((*place, "after"), written(step.after), '"0s": the first step is taken at once')
+        elif number and step.after <= after:
+            draft.mistakes.add((*place, "after"), written(step.after), f'later than the "{written(after)}" before it')
+        after = max(after, step.after)
+        _roles(draft, (*place, "page"), step.page)
+
+
+def _roles(draft: Draft, place: Place, page: tuple[str, ...]) -> None:
+    roles = draft.names("oncall")
+    if not page:
+        draft.mistakes.add(place, [], "at least one role: this step pages nobody")
+    if draft.mistakes.touches(("oncall",)) and not roles:
+        return
+    for number, role in enumerate(page):
+        if role in roles:
+            continue
+        if "escalation.steps" in draft.inferred:
+            text = f"found nobody on call, expected a table [oncall.{role}], or steps of your own in [escalation]"
+            if not draft.mistakes.touches(("oncall", role)):
+                draft.mistakes.say(("oncall", role), text)
+        else:
+            known = f"one of the roles, {nearest(role, roles)}" if roles else f"a table [oncall.{role}]"
+            draft.mistakes.add((*place, number), role, known)
+
+
+def _panic_addresses(draft: Draft) -> None:
+    place = ("smtp", "addresses")
+    if draft.get(*place) == ():
+        draft.mistakes.add(place, [], 'at least one address such as "panic@example.com"')
+    for number, address in draft.items(*place):
+        if "+" in address:
+            expected = f'"{_base(address)}": every subaddress of it is accepted too'
+            draft.mistakes.add((*place, number), address, expected)
+
+
+def _replies(draft: Draft) -> None:
+    reply, ours = draft.get("replies", "address"), draft.get("smtp", "addresses")
+    if not reply or not ours or "replies.address" in draft.inferred:
+        return
+    local, _, domain = reply.rpartition("@")
+    if "{token}" not in reply and reply not in ours:
+        expected = f'a {{token}} in it, such as "{_base(ours[0]).replace("@", "+{token}@")}"'
+        draft.mistakes.add(("replies", "address"), reply, expected)
+    elif local.endswith("+{token}") and f"{local.removesuffix('+{token}')}@{domain}" not in ours:
+        draft.mistakes.add(("replies", "address"), reply, f"a subaddress of smtp.addresses, {', '.join(ours)}")
+
+
+def _addresses_of_people(draft: Draft) -> None:
+    seen: dict[str, str] = {}
+    for place, address in _written_addresses(draft):
+        if address in seen:
+            draft.mistakes.add(place, address, f"an address of one person; {seen[address]} has it too")
+        elif _reaches_us(draft, address):
+            draft.mistakes.add(place, address, "a person's own address; mail to this one comes back to panicmail")
+        else:
+            seen[address] = str(place[1])
+
+
+def _written_addresses(draft: Draft) -> Iterator[tuple[Place, str]]:
+    for name in draft.names("people"):
+        if email := draft.get("people", name, "email"):
+            yield ("people", name, "email"), email
+        for number, alias in draft.items("people", name, "aliases"):
+            yield ("people", name, "aliases", number), alias
+
+
+def _reaches_us(draft: Draft, address: str) -> bool:
+    ours = [panic for _, panic in draft.items("smtp", "addresses")]
+    reply: str = draft.get("replies", "address") or ""
+    return _base(address) in ours or (reply.startswith("{token}@") and address.endswith(reply.removeprefix("{token}")))
+
+
+def _base(address: str) -> str:
+    """An address without its subaddress."""
+    local, _, domain = address.rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"
+
+
+def _tls(draft: Draft) -> None:
+    places = ("smtp", "tls_cert_file"), ("smtp", "tls_key_file")
+    if any(draft.mistakes.touches(place) for place in places):
+        return
+    certificate, key = (draft.get(*place) for place in places)
+    if bool(certificate) != bool(key):
+        missing = places[1] if certificate else places[0]
+        draft.mistakes.say(missing, f"found nothing, expected a file: {' and '.join(k for _, k in places)} go together")
+    elif certificate and not _is_pair(certificate, key):
+        draft.mistakes.say(places[0], "found no usable pair, expected a PEM certificate and its unencrypted key")
+
+
+def _is_pair(certificate: Path, key: Path) -> bool:
+    try:
+        # A password is never asked for: the daemon has no terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, OSError, ValueError):
+        return False
+    return True

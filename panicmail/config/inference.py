@@ -1,0 +1,125 @@
+"""What a configuration leaves out and its other keys answer (contract.md, "The smallest one that works").
+
+Works on what was given, before it is known to be right. Where the key to infer from is wrong itself, something of the
+right form is put in its place, so that one mistake is told once; such a configuration is refused anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from panicmail.config import values
+from panicmail.config.sources import Raw
+
+#: Roles of the ladder nobody wrote down, and when each is paged, in thirds of the SLA.
+_LADDER = ((0, ["seoc"]), (1, ["seoc"]), (2, ["seoc"]), (3, ["smoc", "seoc"]))
+
+
+def infer(raw: Raw, host_name: Callable[[], str]) -> dict[str, str]:
+    """Fill in what is missing and can be known.
+
+    Args:
+        raw: Is changed.
+        host_name: Asked only when no host name is given: it may take a resolver's time.
+
+    Returns:
+        Key -> value of each thing filled in, for people to read.
+    """
+    inferred: dict[str, str] = {}
+
+    def fill(table: str, key: str, value: Any, shown: str | None = None) -> None:
+        section = raw.setdefault(table, {})
+        if isinstance(section, dict) and key not in section:
+            section[key] = value
+            inferred[f"{table}.{key}"] = value if shown is None else shown
+
+    first = _first_address(raw)
+    local, _, domain = first.partition("@")
+    if "hostname" not in _table(raw, "smtp"):
+        fill("smtp", "hostname", _host_name(host_name(), domain))
+    fill("replies", "address", f"{local}+{{token}}@{domain}")
+    fill("relay", "sender", first)
+    fill("relay", "page_sender", first)
+    fill("receipts", "domains", [domain], domain)
+    fill("database", "url", "sqlite:///panicmail.db")
+    fill("web", "url", "", "none: mails carry no links")
+    ladder = _ladder(raw)
+    shown = ", ".join(f"{step['after']} {'+'.join(step['page'])}" for step in ladder)
+    fill("escalation", "steps", ladder, shown)
+    operators = _operators(raw)
+    fill("operators", "page", operators, ", ".join(operators))
+    inferred.update(_infer_people(raw))
+    return inferred
+
+
+def _infer_people(raw: Raw) -> dict[str, str]:
+    inferred: dict[str, str] = {}
+    for key, person in _table(raw, "people").items():
+        if not isinstance(person, dict):
+            continue
+        local = _local_part(person.get("email"), key)
+        for name, value in (("name", _spoken(local)), ("gitlab", local)):
+            if name not in person:
+                person[name] = value
+                inferred[f"people.{key}.{name}"] = value
+    return inferred
+
+
+def _table(raw: Raw, name: str) -> Raw:
+    table = raw.get(name)
+    return table if isinstance(table, dict) else {}
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _first_address(raw: Raw) -> str:
+    for given in _texts(_table(raw, "smtp").get("addresses"))[:1]:
+        try:
+            return values.address(given)
+        except ValueError:
+            break
+    return "panic@example.com"
+
+
+def _host_name(found: str, domain: str) -> str:
+    """The host's full name, when it has one that others could know."""
+    usable = "." in found and values.is_domain(found) and not found.startswith("localhost")
+    return found.lower() if usable and not found.endswith((".arpa", ".localdomain")) else domain
+
+
+def _local_part(email: object, key: str) -> str:
+    """What stands before the @, without a subaddress; the person's key when there is nothing usable."""
+    local = email.partition("@")[0].partition("+")[0] if isinstance(email, str) else ""
+    return local if re.fullmatch(r"\w[\w.-]*", local, re.ASCII) else (re.sub(r"\W+", "-", key).strip("-") or "person")
+
+
+def _spoken(local: str) -> str:
+    """ "ana.reyes" -> "Ana Reyes"."""
+    return " ".join(word.capitalize() for word in re.split(r"[._-]+", local) if word) or local
+
+
+def _ladder(raw: Raw) -> list[dict[str, Any]]:
+    try:
+        sla = values.positive_duration(_table(raw, "escalation").get("sla", "15m"))
+    except ValueError:
+        sla = timedelta(minutes=15)
+    return [{"after": values.written(sla * third / 3), "page": list(roles)} for third, roles in _LADDER]
+
+
+def _operators(raw: Raw) -> list[str]:
+    """The manager on call; without such a role, everybody the last step pages."""
+    rosters = _table(raw, "oncall")
+    roles = ["smoc"] if "smoc" in rosters else _last_roles(raw)
+    people = [person for role in roles for person in _texts(_table(rosters, role).get("fixed"))]
+    return list(dict.fromkeys(people))
+
+
+def _last_roles(raw: Raw) -> list[str]:
+    steps = _table(raw, "escalation").get("steps")
+    last = steps[-1] if isinstance(steps, list) and steps else None
+    return _texts(last.get("page")) if isinstance(last, dict) else []

@@ -1,0 +1,138 @@
+"""Mistakes of a configuration, gathered so that one run shows them all.
+
+One line each: where it stands (file, environment name or credential), the key, what was found, what was expected.
+What is found under a secret's key is never shown, nor is a URL's user and password anywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from panicmail.config.model import NAMED_TABLES, TABLES, Section, Step, is_secret, keys_of
+from panicmail.log import redact_text
+
+#: A key's place: ("people", "ana", "email"), ("escalation", "steps", 1, "after").
+Place = tuple[str | int, ...]
+
+_LONGEST_SHOWN = 60
+
+_EXPECTED = {
+    "string_type": "text in quotes",
+    "tuple_type": 'a list such as ["…"]',
+    "dict_type": "a table",
+    "model_type": "a table",
+}
+
+
+class Mistakes:
+    """The mistakes found so far, and which places are known to be wrong."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.lines: list[str] = []
+        self.origins: dict[Place, str] = {}  #: environment name or credential, for what did not come from the file
+        self._wrong: set[Place] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def add(self, place: Place, found: object, expected: str) -> None:
+        """Record that something else was `expected` at a place than `found`, which is shown unless it is a secret."""
+        self._wrong.add(place)
+        shown = "a value that is not shown" if _holds_secret(place) else show(found)
+        self.say(place, f"found {shown}, expected {expected}")
+
+    def doubt(self, place: Place) -> None:
+        """Nothing can be said about the value at a place; the mistake behind that is told elsewhere."""
+        self._wrong.add(place)
+
+    def say(self, place: Place, sentence: str) -> None:
+        self._wrong.add(place)
+        self.lines.append(f"{self.origin(place)}: {spell(place)}: {sentence}")
+
+    def add_unknown_key(self, place: Place, known: Iterable[str]) -> None:
+        self.say(place, f"found an unknown key, expected {nearest(str(place[-1]), known)}")
+
+    def origin(self, place: Place) -> str:
+        """Where the value at a place, or the nearest thing around it, was given."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.origins:
+                return self.origins[place[:length]]
+        return self.file
+
+    def touches(self, place: Place) -> bool:
+        """Whether the value at a place is wrong, in part or because of what it stands in."""
+        return any(all(a == b for a, b in zip(wrong, place, strict=False)) for wrong in self._wrong)
+
+    def add_all(self, at: Place, model: type[Section], error: ValidationError) -> None:
+        """Take over what pydantic found wrong in the table at a place."""
+        for detail in error.errors(include_url=False):
+            place = (*at, *detail["loc"])
+            if place in self._wrong:
+                continue
+            if detail["type"] == "extra_forbidden":
+                self.add_unknown_key(place, _keys_at(model, detail["loc"]))
+            elif detail["type"] == "missing":
+                self.say(place, f"found nothing, expected {_description(model, detail['loc']) or 'a value'}")
+            else:
+                self.add(place, detail["input"], _expected(model, detail))
+
+
+def spell(place: Place) -> str:
+    """A place as people write it: `escalation.steps[1].after`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+
+
+def show(found: object) -> str:
+    """What was found, on one line, cut short; a table or list only by its kind when it is long."""
+    if isinstance(found, dict):
+        return "a table"
+    shown = redact_text(json.dumps(found, ensure_ascii=False, default=str))
+    if len(shown) <= _LONGEST_SHOWN:
+        return shown
+    return "a list" if isinstance(found, list | tuple) else f"{shown[:_LONGEST_SHOWN]}…"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was probably meant; all of them when none is near."""
+    words = sorted(known)
+    by_lower = {known_word.lower(): known_word for known_word in words}
+    close = difflib.get_close_matches(word.lower(), by_lower, 1)
+    if close:
+        return f'"{by_lower[close[0]]}"'
+    return f"one of {', '.join(words)}" if words else "none"
+
+
+def _holds_secret(place: Place) -> bool:
+    model = TABLES.get(str(place[0])) or NAMED_TABLES.get(str(place[0]))
+    key = 2 if place[0] in NAMED_TABLES else 1
+    # A whole table in the wrong form may hold anything.
+    return model is None or len(place) <= key or is_secret(model, str(place[key]))
+
+
+def _model_at(model: type[Section], loc: Place) -> type[Section]:
+    return Step if loc[0] == "steps" and len(loc) > 2 else model
+
+
+def _keys_at(model: type[Section], loc: Place) -> list[str]:
+    return keys_of(_model_at(model, loc))
+
+
+def _description(model: type[Section], loc: Place) -> str | None:
+    field = _model_at(model, loc).model_fields.get(str(loc[-1]))
+    return field.description if field else None
+
+
+def _expected(model: type[Section], detail: ErrorDetails) -> str:
+    context: dict[str, Any] = detail.get("ctx") or {}
+    if detail["type"] == "value_error":
+        return str(context["error"])
+    if detail["type"] == "literal_error":
+        return str(context["expected"]).replace("'", '"')
+    return _description(model, detail["loc"]) or _EXPECTED.get(detail["type"], detail["msg"])

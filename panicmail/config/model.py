@@ -1,0 +1,296 @@
+"""The configuration as the rest of panicmail sees it: frozen, typed, complete.
+
+Attributes are named as in the file (contract.md part 2). What a file may leave out because it follows from other keys
+has no default here; `inference` fills it in before a section is read, so nothing is None that the daemon needs.
+Secrets are `SecretStr` (or inside a `RelayUrl`); no repr shows one.
+
+A field's description says what is expected there, for a file that lacks it. A field marked `SECRET` is never printed
+and may also be given as a file, under its name with `_file`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta, tzinfo
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from panicmail.config import values
+from panicmail.config.values import Listen, Network, RelayUrl
+
+#: Marks a field whose value is never shown.
+SECRET = object()
+
+
+def _resolved(value: str | Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("folder", ""), value)
+
+
+def _file(value: object, info: ValidationInfo) -> Path | None:
+    """A readable file, made absolute from the configuration's folder; "" says there is none."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str | Path):
+        raise ValueError("the path of a file")
+    path = _resolved(value, info)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as exc:
+        raise ValueError(f"a readable file ({path}: {exc.strerror})") from None
+
+
+def _secret_file(value: object, info: ValidationInfo) -> Path | None:
+    """As `_file`, with a warning when everybody on the host can read it."""
+    path = _file(value, info)
+    if path and path.stat().st_mode & 0o004 and info.context:
+        info.context["warnings"].append(f"{path}: everybody on this host can read this secret; chmod o-r")
+    return path
+
+
+def _database_url(value: object, info: ValidationInfo) -> SecretStr:
+    """A database's URL; SQLite's path made absolute from the configuration's folder."""
+    url = values.secret(value).get_secret_value()
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgresql", "postgresql+psycopg") and rest.strip("/"):
+        return SecretStr(url)
+    # In memory, a 250 would be a promise nobody can keep.
+    if scheme != "sqlite" or not rest.startswith("/") or "?" in rest or rest[1:] in ("", "/", ":memory:"):
+        raise ValueError(values.DATABASE_URL)
+    path = _resolved(rest[1:], info)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"a database in a folder that is there ({path.parent})")
+    return SecretStr(f"sqlite:///{path}")
+
+
+def _heartbeat_url(value: object) -> SecretStr | None:
+    if value is None or value == "":
+        return None
+    url = values.secret(value)
+    if not url.get_secret_value().startswith(("https://", "http://")):
+        raise ValueError("an http or https URL")
+    return url
+
+
+def _method(value: object) -> object:
+    if value in ("verify", "trusted"):
+        raise ValueError('"none": verifying senders comes with a later version; until then From is taken as it stands')
+    return value
+
+
+def _no_lmtp(value: object) -> bool:
+    if values.switch(value):
+        raise ValueError("false: LMTP comes with a later version")
+    return False
+
+
+def _no_calendar(value: object) -> None:
+    """A roster we cannot read must not pass for one without gaps."""
+    if value not in (None, "", []):
+        raise ValueError("no such key yet: only `fixed` rosters are read by this version")
+
+
+Text = Annotated[str, BeforeValidator(values.text)]
+Switch = Annotated[bool, BeforeValidator(values.switch)]
+Address = Annotated[str, BeforeValidator(values.address)]
+Domain = Annotated[str, BeforeValidator(values.domain)]
+Secret = Annotated[SecretStr, BeforeValidator(values.secret)]
+File = Annotated[Path | None, BeforeValidator(_file)]
+SecretFile = Annotated[Path | None, BeforeValidator(_secret_file)]
+ListenAt = Annotated[Listen, BeforeValidator(values.listen)]
+LaterCalendar = Annotated[None, BeforeValidator(_no_calendar)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Smtp(Section):
+    listen: tuple[ListenAt, ...] = (Listen("127.0.0.1", 2525),)
+    hostname: Domain
+    #: Lower case; they and their subaddresses are accepted.
+    addresses: tuple[Address, ...] = Field(description='a list such as ["panic@example.com"]')
+    max_message_size: Annotated[int, BeforeValidator(values.size)] = 50 * 2**20  #: octets
+    tls_cert_file: File = None  #: absolute; both or none
+    tls_key_file: SecretFile = None
+    trusted_relays: tuple[Annotated[Network, BeforeValidator(values.network)], ...] = ()
+    lmtp: Annotated[bool, BeforeValidator(_no_lmtp)] = False
+
+
+class Replies(Section):
+    #: "panic+{token}@example.com", "{token}@panic.example.com", or an address of ours without a token.
+    address: Annotated[str, BeforeValidator(values.reply_address)]
+
+
+class Database(Section):
+    url: Annotated[SecretStr, BeforeValidator(_database_url), SECRET]  #: sqlite with an absolute path, or postgresql
+
+
+class GitLab(Section):
+    #: Without a trailing slash.
+    url: Annotated[str, BeforeValidator(values.web_url)] = Field(description=values.WEB_URL)
+    #: Path or numeric id.
+    project: Annotated[str, BeforeValidator(values.project)] = Field(
+        description='a project\'s path such as "security/incidents", or its number'
+    )
+    token: Annotated[Secret, SECRET] = Field(description='`token_file = "gitlab.token"`, a file with an access token')
+    labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = ("security-incident",)
+    uploads: Literal["all", "attachments", "none"] = "all"
+    reporter_access: Switch = False
+
+
+class Relay(Section):
+    url: Annotated[RelayUrl, BeforeValidator(values.relay_url), SECRET] = RelayUrl("127.0.0.1", 25, "none")
+    sender: Address  #: of receipts, answers, news
+    page_sender: Address
+
+
+class Person(Section):
+    name: Annotated[str, BeforeValidator(values.words)]
+    email: Address = Field(description=values.ADDRESS)  #: lower case
+    aliases: tuple[Address, ...] = ()
+    phone: Text = ""  #: "" when not known
+    gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
+    tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+    push: Annotated[tuple[Secret, ...], SECRET] = ()
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of the times in this person's mails."""
+        return values.zone(self.tz)
+
+
+class Roster(Section):
+    fixed: tuple[str, ...] = Field(description='a list of people such as ["ana"]')  #: keys of `people`
+    fallback: tuple[str, ...] = ()
+    ical: LaterCalendar = None
+    shifts: LaterCalendar = None
+    overrides: LaterCalendar = None
+
+
+class Step(Section):
+    #: From the acceptance of the mail.
+    after: Annotated[timedelta, BeforeValidator(values.duration)] = Field(description=values.DURATION)
+    page: tuple[str, ...] = Field(description='a list of roles such as ["seoc"]')  #: keys of `oncall`
+
+
+class Escalation(Section):
+    sla: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=15)
+    steps: tuple[Step, ...]  #: ascending, the first at 0
+    repeat: Annotated[timedelta, BeforeValidator(values.interval)] = timedelta(minutes=5)
+    remind_after: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=20)
+
+
+class Paging(Section):
+    detail: Literal["full", "subject", "ref"] = "subject"
+
+
+class Senders(Section):
+    known: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = ()  #: empty: everybody
+    unknown: Literal["page", "once"] = "page"
+    reporters_file: File = None
+
+
+class Authentication(Section):
+    method: Annotated[Literal["none"], BeforeValidator(_method)] = "none"
+    trusted_authserv_ids: tuple[Text, ...] = ()
+
+
+class Receipts(Section):
+    enabled: Switch = True
+    domains: tuple[Domain, ...]
+    phone: Text = ""  #: a hotline; "" when there is none
+    advice: tuple[Text, ...] = (
+        "If a device is involved: leave it on, take it off the network. Use another device.",
+        "We never ask for passwords.",
+    )
+
+
+class Operators(Section):
+    page: tuple[str, ...]  #: keys of `people`
+
+
+class Web(Section):
+    listen: ListenAt = Listen("127.0.0.1", 8025)
+    url: Annotated[str, BeforeValidator(values.web_url_or_none)] = ""  #: no trailing slash; "": no links
+
+
+class Watch(Section):
+    heartbeat_url: Annotated[SecretStr | None, BeforeValidator(_heartbeat_url), SECRET] = None
+    push: Annotated[tuple[Secret, ...], SECRET] = ()
+
+
+class Tokens(Section):
+    key_file: SecretFile = None  #: absolute; None: keys are kept in the database
+
+
+class Log(Section):
+    format: Literal["json", "console"] | None = None  #: None: console on a terminal, else json
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """Everything panicmail was told, and what it concluded. Two of the same content are equal."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="PANICMAIL_", env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    smtp: Smtp
+    replies: Replies
+    database: Database
+    gitlab: GitLab
+    relay: Relay
+    people: dict[str, Person]
+    oncall: dict[str, Roster]
+    escalation: Escalation
+    paging: Paging
+    senders: Senders
+    authentication: Authentication
+    receipts: Receipts
+    operators: Operators
+    web: Web
+    watch: Watch
+    tokens: Tokens
+    log: Log
+
+    path: Path | None  #: the file it came from; None: the environment alone
+    inferred: dict[str, str]  #: key -> value, for what nobody wrote down and depends on other keys
+    not_yet: tuple[str, ...]  #: one sentence each: keys that are read, but not used by this version
+    warnings: tuple[str, ...]  #: one sentence each: it works, but somebody should look
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands in: it asks the sources itself, to know which of them a mistake came from."""
+        return (init_settings,)
+
+
+#: The tables of the file that have fixed keys.
+TABLES: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+#: The tables that hold one table per name of our own choosing.
+NAMED_TABLES: dict[str, type[Section]] = {"people": Person, "oncall": Roster}
+
+
+def is_secret(model: type[Section], key: str) -> bool:
+    """Whether the value under this key must not be shown."""
+    return key in model.model_fields and SECRET in model.model_fields[key].metadata
+
+
+def keys_of(model: type[Section]) -> list[str]:
+    """Every key that may stand in a table, a secret's `_file` included."""
+    return [name for key in model.model_fields for name in ((key, f"{key}_file") if is_secret(model, key) else (key,))]

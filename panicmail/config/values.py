@@ -1,0 +1,311 @@
+"""The kinds of value a configuration holds, and how each is written.
+
+Every parser takes what TOML, JSON or the environment gave and raises `ValueError` with what it expected: a phrase that
+completes "expected …" and never repeats the value, because the value may be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, timedelta, tzinfo
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import SecretStr
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ADDRESS = 'an address such as "ana@example.com"'
+DURATION = 'a duration such as "90s", "15m" or "1h30m"'
+SIZE = 'a size such as "25MiB"'
+LISTEN = 'host:port such as "127.0.0.1:2525" or "[::1]:2525"'
+WEB_URL = 'a URL such as "https://gitlab.example.com", without user, query or fragment'
+RELAY_URL = (
+    'a URL such as "smtp+starttls://user:password@relay.example.com:587", with smtp://, smtps:// or '
+    "smtp+starttls://, and special characters of the password percent-encoded"
+)
+DATABASE_URL = 'a URL such as "sqlite:///panicmail.db" or "postgresql://user:password@host/panicmail"'
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
+_LOCAL_PART = re.compile(rf"(?=.{{1,64}}\Z){_ATOM}(?:\.{_ATOM})*\Z")
+_NAME = re.compile(r"\w[\w.-]*\Z")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+\Z", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMG]i?B)\Z", re.ASCII)
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_OCTETS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+#: Longer is a slip of the pen, and an instant plus it may not exist.
+_LONGEST = timedelta(days=366)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a socket listens. Port 0 lets the system choose."""
+
+    host: str  #: an address or a host name; IPv6 without its brackets
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayUrl:
+    """The mail relay that takes what panicmail sends."""
+
+    host: str
+    port: int
+    tls: Literal["none", "starttls", "implicit"]
+    username: str | None = None
+    password: SecretStr | None = None  #: set whenever `username` is
+
+    def __str__(self) -> str:
+        scheme = {"none": "smtp", "starttls": "smtp+starttls", "implicit": "smtps"}[self.tls]
+        return f"{scheme}://{Listen(self.host, self.port)}"
+
+
+def text(value: object) -> str:
+    """One line of text for people: names, labels, advice. It may end in a mail header, so no control characters."""
+    if not isinstance(value, str) or _CONTROL.search(value):
+        raise ValueError("one line of text")
+    return value.strip()
+
+
+def words(value: object) -> str:
+    said = text(value)
+    if not said:
+        raise ValueError("one line of text that is not empty")
+    return said
+
+
+def switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):  # the environment knows only text
+        return value.lower() == "true"
+    raise ValueError("true or false")
+
+
+def duration(value: object) -> timedelta:
+    """A length of time, zero allowed. A bare number is refused: nobody remembers its unit."""
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or not _DURATION.match(value):
+        raise ValueError(DURATION)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError(f"a duration of at most {_LONGEST.days}d")
+    return timedelta(milliseconds=round(seconds * 1000))
+
+
+def written(passed: timedelta) -> str:
+    """A duration as it would stand in the file: "1h30m", "2.5s"."""
+    minutes, rest = divmod(passed, timedelta(minutes=1))
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest.total_seconds():.3f}".rstrip("0").rstrip(".")
+    parts = (f"{hours}h" if hours else "", f"{minutes}m" if minutes else "", f"{seconds}s" if rest else "")
+    return "".join(parts) or "0s"
+
+
+def positive_duration(value: object) -> timedelta:
+    passed = duration(value)
+    if not passed:
+        raise ValueError(f"{DURATION}, longer than nothing")
+    return passed
+
+
+def interval(value: object) -> timedelta:
+    """How often something is done again: at least a second, which is as often as the clock ticks."""
+    passed = duration(value)
+    if passed < timedelta(seconds=1):
+        raise ValueError(f"{DURATION}, at least 1s")
+    return passed
+
+
+def size(value: object) -> int:
+    """A number of octets, more than none. MB are millions, MiB powers of two."""
+    octets = 0.0
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        octets = int(value)
+    elif isinstance(value, str) and (match := _SIZE.match(value)):
+        octets = float(match[1]) * _OCTETS[match[2]]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        octets = value
+    if not math.isfinite(octets) or octets < 1:
+        raise ValueError(SIZE)
+    return int(octets)
+
+
+def is_domain(value: str) -> bool:
+    return _DOMAIN.match(value) is not None
+
+
+def domain(value: object) -> str:
+    if not isinstance(value, str) or not is_domain(value):
+        raise ValueError('a domain such as "example.com"')
+    return value.lower()
+
+
+def address(value: object) -> str:
+    """A plain mail address in lower case: no display name, no address literal, ASCII only."""
+    if isinstance(value, str):
+        local, at, host = value.rpartition("@")
+        if at and _LOCAL_PART.match(local) and is_domain(host):
+            return value.lower()
+    raise ValueError(ADDRESS)
+
+
+def address_or_domain(value: object) -> str:
+    if isinstance(value, str):
+        return address(value) if "@" in value else domain(value)
+    raise ValueError('a domain such as "example.com" or an address')
+
+
+def reply_address(value: object) -> str:
+    """Where answers go: an address in which {token} may stand for the whole local part or for the subaddress."""
+    if isinstance(value, str) and value.count("{token}") <= 1:
+        plain = address(value.replace("{token}", "token"))
+        local = value.rpartition("@")[0]
+        if local == "{token}" or local.endswith("+{token}") or "{" not in value:
+            return plain if "{token}" not in value else value.lower()
+    raise ValueError('an address such as "panic+{token}@example.com" or "{token}@panic.example.com"')
+
+
+def listen(value: object) -> Listen:
+    if isinstance(value, Listen):
+        return value
+    if isinstance(value, str) and value.startswith("unix:"):
+        raise ValueError(f"{LISTEN}; sockets in the file system come with a later version")
+    if not isinstance(value, str):
+        raise ValueError(LISTEN)
+    host, colon, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        good = _is_ip(host, 6)
+    else:
+        good = _is_ip(host, 4) or (is_domain(host) and not host.replace(".", "").isdigit())
+    if not (colon and good and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(LISTEN)
+    return Listen(host, int(port))
+
+
+def _is_ip(value: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(value).version == version
+    except ValueError:
+        return False
+
+
+def network(value: object) -> Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    try:
+        return ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError('a network such as "192.0.2.0/24" or "2001:db8::1", without host bits') from None
+
+
+def web_url(value: object) -> str:
+    """An http or https URL without its trailing slash. Credentials are refused: this one is printed."""
+    expected = ValueError(WEB_URL)
+    if not isinstance(value, str) or _CONTROL.search(value) or " " in value:
+        raise expected
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise expected from None
+    if not good or "@" in parts.netloc or "?" in value or "#" in value:
+        raise expected
+    return value.rstrip("/")
+
+
+def web_url_or_none(value: object) -> str:
+    """As `web_url`; "" says there is none."""
+    return "" if value == "" else web_url(value)
+
+
+def relay_url(value: object) -> RelayUrl:
+    if isinstance(value, RelayUrl):
+        return value
+    expected = ValueError(RELAY_URL)
+    schemes = {"smtp": ("none", 25), "smtp+starttls": ("starttls", 587), "smtps": ("implicit", 465)}
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        tls, default_port = schemes[parts.scheme]
+        host, port = parts.hostname or "", parts.port or default_port
+    except (KeyError, ValueError):
+        raise expected from None
+    if not (is_domain(host) or _is_ip(host, 4) or _is_ip(host, 6)) or parts.path.strip("/") or parts.query:
+        raise expected
+    # An unescaped "#" cuts a password short, and the wrong half of it must not become a host.
+    if parts.fragment or "#" in str(value) or bool(parts.username) != bool(parts.password):
+        raise expected
+    password = SecretStr(unquote(parts.password)) if parts.password else None
+    username = unquote(parts.username) if parts.username else None
+    return RelayUrl(host, port, tls, username, password)  # type: ignore[arg-type]  # the table holds the literals
+
+
+def secret(value: object) -> SecretStr:
+    """A secret of one line, not empty."""
+    shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(shown, str) or not shown.strip() or _CONTROL.search(shown.strip()):
+        raise ValueError("a secret on one line")
+    return SecretStr(shown.strip())
+
+
+def project(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return str(value)
+    if isinstance(value, str) and (path := value.strip().strip("/")) and not _CONTROL.search(path):
+        return path
+    raise ValueError('a project\'s path such as "security/incidents", or its number')
+
+
+def label(value: object) -> str:
+    named = text(value)
+    if not named or "," in named:
+        raise ValueError("a label, not empty and without a comma")
+    return named
+
+
+def gitlab_user(value: object) -> str | None:
+    """A GitLab user name, with or without its @; "" says the person has none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and re.fullmatch(r"@?[\w][\w.-]*", value, re.ASCII):
+        return value.removeprefix("@")
+    raise ValueError('a GitLab user name such as "ana"')
+
+
+def time_zone(value: object) -> str:
+    if isinstance(value, str):
+        try:
+            zone(value)
+        except (ValueError, OSError, LookupError):
+            pass
+        else:
+            return value
+    raise ValueError('a time zone such as "Europe/Berlin" or "UTC"')
+
+
+def zone(name: str) -> tzinfo:
+    """The time zone of an IANA name. UTC needs no database of zones.
+
+    Raises:
+        ValueError, OSError, LookupError: There is no such zone; zoneinfo's choice of exception depends on the name.
+    """
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def is_name(value: str) -> bool:
+    """Whether this can name a person or a role: one word, as it is said in a reply ("page bo")."""
+    return _NAME.match(value) is not None

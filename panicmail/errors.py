@@ -1,0 +1,53 @@
+"""The exceptions of panicmail, drawn once.
+
+PanicmailError
+├── Temporary        try again later; what we do not recognise is this too
+│   └── Unknown      it may have happened: look before doing it again
+├── Permanent        trying again cannot help: park it and tell somebody
+├── ConfigError      the configuration is wrong; every mistake is in it
+├── Mistake          a person asked for something that is not there; the text names what is
+└── StoreFailed      the database did not take a write; nothing of it happened
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PanicmailError(Exception):
+    """Anything panicmail raises on purpose."""
+
+
+class Temporary(PanicmailError):  # noqa: N818 - said aloud as an adjective: a temporary failure
+    """It did not work now and may work later.
+
+    `retry_after` is the wait the other side asked for, in seconds; None means it did not say.
+    """
+
+    def __init__(self, text: str, *, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Unknown(Temporary):
+    """No answer came, or half of one: the other side may have done it. Look before repeating it."""
+
+
+class Permanent(PanicmailError):  # noqa: N818
+    """The other side said no for good; repeating it cannot help."""
+
+
+class ConfigError(PanicmailError):
+    """The configuration cannot be used. `mistakes` holds one sentence each: file, key, found, expected."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class Mistake(PanicmailError):  # noqa: N818
+    """A wrong word, REF, person or time from a person; the text names the right ones."""
+
+
+class StoreFailed(PanicmailError):  # noqa: N818
+    """The database refused or lost a write: locked, read-only, full, away. The transaction did not happen."""

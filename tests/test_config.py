@@ -1,0 +1,576 @@
+"""The configuration: the smallest file is enough, and every mistake of a wrong one is told at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from panicmail import config
+from panicmail.config import Config, Listen
+from panicmail.config.model import NAMED_TABLES, TABLES, is_secret
+from panicmail.errors import ConfigError
+
+SMALLEST = """\
+[smtp]
+listen = ["0.0.0.0:25"]
+addresses = ["panic@example.com"]
+
+[gitlab]
+url = "https://gitlab.example.com"
+project = "security/incidents"
+token_file = "gitlab.token"
+
+[relay]
+url = "smtp+starttls://user:pass%40word@relay.example.com:587"
+
+[people.ana]
+email = "Ana.Reyes@example.com"
+push = ["ntfys://ntfy.example.com/ana-secret"]
+
+[people.max]
+email = "max@example.com"
+
+[oncall.seoc]
+fixed = ["ana"]
+
+[oncall.smoc]
+fixed = ["max"]
+"""
+
+Load = Callable[..., Config]
+Refused = Callable[..., list[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    token = tmp_path / "gitlab.token"
+    token.write_text("glpat-hunter2\n")
+    token.chmod(0o600)
+    return tmp_path
+
+
+@pytest.fixture
+def load(folder: Path) -> Load:
+    """Loads a configuration written into a folder; keyword arguments are the environment."""
+
+    def load(text: str = SMALLEST, **environ: str) -> Config:
+        (folder / "panicmail.toml").write_text(text)
+        return config.load(folder / "panicmail.toml", environ, host_name=lambda: "mx1")
+
+    return load
+
+
+@pytest.fixture
+def refused(load: Load, folder: Path) -> Refused:
+    """The mistakes of a configuration, without the folder's name."""
+
+    def refused(text: str = SMALLEST, **environ: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load(text, **environ)
+        assert "hunter2" not in str(caught.value)
+        return [line.replace(f"{folder}/", "") for line in caught.value.mistakes]
+
+    return refused
+
+
+def with_(table: str, *lines: str) -> str:
+    """The smallest configuration with lines added to a table, in place of those with the same key."""
+    keys = {line.partition("=")[0].strip() for line in lines}
+    chunks = SMALLEST.split("\n\n")
+    if not any(chunk.startswith(f"[{table}]") for chunk in chunks):
+        chunks.append(f"[{table}]")
+    for number, chunk in enumerate(chunks):
+        if chunk.startswith(f"[{table}]"):
+            kept = [line for line in chunk.splitlines() if line.partition("=")[0].strip() not in keys]
+            chunks[number] = "\n".join([*kept, *lines])
+    return "\n\n".join(chunks) + "\n"
+
+
+# What a file may leave out
+
+
+def test_the_smallest_configuration_of_the_contract_is_enough(load: Load, folder: Path) -> None:
+    told = load()
+    assert told.smtp.hostname == "example.com"
+    assert told.replies.address == "panic+{token}@example.com"
+    assert (told.relay.sender, told.relay.page_sender) == ("panic@example.com", "panic@example.com")
+    assert told.receipts.domains == ("example.com",)
+    assert told.database.url.get_secret_value() == f"sqlite:///{folder}/panicmail.db"
+    assert told.operators.page == ("max",)
+    assert told.web.url == ""
+    assert told.authentication.method == "none"
+    assert told.gitlab.token.get_secret_value() == "glpat-hunter2"
+    ana = told.people["ana"]
+    assert (ana.name, ana.email, ana.gitlab, ana.tz) == ("Ana Reyes", "ana.reyes@example.com", "Ana.Reyes", "UTC")
+
+
+def test_everything_inferred_is_told_by_its_key(load: Load) -> None:
+    inferred = load().inferred
+    assert inferred["smtp.hostname"] == "example.com"
+    assert inferred["people.ana.name"] == "Ana Reyes"
+    assert inferred["escalation.steps"] == "0s seoc, 5m seoc, 10m seoc, 15m smoc+seoc"
+    assert "gitlab.url" not in inferred
+    assert "relay.sender" not in load(with_("relay", 'sender = "desk@example.com"')).inferred
+
+
+def test_a_host_that_knows_its_full_name_is_greeted_by_it(folder: Path) -> None:
+    (folder / "panicmail.toml").write_text(SMALLEST)
+    for found, expected in [("mx1.Example.org", "mx1.example.org"), ("localhost.localdomain", "example.com")]:
+        told = config.load(folder / "panicmail.toml", {}, host_name=lambda found=found: found)  # type: ignore[misc]
+        assert told.smtp.hostname == expected
+
+
+def test_the_ladder_follows_the_sla(load: Load) -> None:
+    steps = load(with_("escalation", 'sla = "1h30m"')).escalation.steps
+    assert [step.after for step in steps] == [timedelta(minutes=m) for m in (0, 30, 60, 90)]
+    assert steps[-1].page == ("smoc", "seoc")
+
+
+def test_without_a_smoc_the_operators_are_those_the_last_step_pages(load: Load) -> None:
+    text = with_("escalation", 'steps = [{ after = "0s", page = ["boss"] }]').replace("oncall.smoc", "oncall.boss")
+    assert load(text).operators.page == ("max",)
+
+
+def test_somebody_can_have_no_gitlab_user(load: Load) -> None:
+    assert load(with_("people.max", 'gitlab = ""')).people["max"].gitlab is None
+
+
+# Where values come from
+
+
+def test_the_environment_wins_over_the_file_and_takes_lists_as_json(load: Load) -> None:
+    told = load(
+        PANICMAIL_SMTP__ADDRESSES='["alarm@example.org"]',
+        PANICMAIL_PEOPLE__ANA__PHONE="+49 151 0",
+        PANICMAIL_ESCALATION__SLA="20m",
+        PANICMAIL_RECEIPTS__ENABLED="false",
+        PANICMAIL_GITLAB__PROJECT="42",
+        PANICMAIL_GITLAB__TOKEN="from-the-environment",
+    )
+    assert told.smtp.addresses == ("alarm@example.org",)
+    assert told.relay.sender == "alarm@example.org"
+    assert told.people["ana"].phone == "+49 151 0"
+    assert told.escalation.sla == timedelta(minutes=20)
+    assert not told.receipts.enabled
+    assert told.gitlab.project == "42"
+    assert told.gitlab.token.get_secret_value() == "from-the-environment"
+
+
+def test_the_environment_finds_people_however_the_file_spells_them(load: Load) -> None:
+    told = load(
+        SMALLEST.replace("people.ana", "people.Ana").replace('"ana"', '"Ana"'), PANICMAIL_PEOPLE__ANA__PHONE="7"
+    )
+    assert told.people["Ana"].phone == "7"
+    assert len(told.people) == 2
+
+
+def test_everything_can_come_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    environ = {
+        "PANICMAIL_SMTP": '{"addresses": ["panic@example.com"]}',
+        "PANICMAIL_GITLAB__URL": "https://gitlab.example.com/",
+        "PANICMAIL_GITLAB__PROJECT": "security/incidents",
+        "PANICMAIL_GITLAB__TOKEN_FILE": "gitlab.token",
+        "PANICMAIL_PEOPLE": '{"ana": {"email": "ana@example.com"}}',
+        "PANICMAIL_ONCALL__SEOC__FIXED": '["ana"]',
+        "PANICMAIL_ONCALL__SMOC__FIXED": '["ana"]',
+    }
+    path = config.find(None, environ)
+    told = config.load(path, environ, host_name=lambda: "mx1")
+    assert path is None
+    assert told.gitlab.url == "https://gitlab.example.com"
+    assert told.database.url.get_secret_value() == f"sqlite:///{folder}/panicmail.db"
+
+
+def test_systemd_credentials_are_secrets_without_their_last_newline(load: Load, folder: Path) -> None:
+    credentials = folder / "credentials"
+    credentials.mkdir()
+    for name, text in [
+        ("gitlab__token", "from-systemd\n"),
+        ("relay__url", "smtps://u:p@relay.example.org\n"),
+        ("people__max__push", "json://one\njson://two\n"),
+        ("smtp__hostname", "mx.example.net\n"),
+        ("tokens__key_file", "a key\n"),
+        ("database-of-somebody-else", "x"),
+    ]:
+        (credentials / name).write_text(text)
+        (credentials / name).chmod(0o400)
+    told = load(CREDENTIALS_DIRECTORY=str(credentials))
+    assert told.gitlab.token.get_secret_value() == "from-systemd"
+    assert (told.relay.url.host, told.relay.url.port, told.relay.url.tls) == ("relay.example.org", 465, "implicit")
+    assert [channel.get_secret_value() for channel in told.people["max"].push] == ["json://one", "json://two"]
+    assert told.smtp.hostname == "mx.example.net"
+    assert told.tokens.key_file == credentials / "tokens__key_file"
+    assert len(told.warnings) == 1
+    assert "database-of-somebody-else" in told.warnings[0]
+
+
+def test_mistyped_names_are_told_with_the_nearest_right_one(refused: Refused, folder: Path) -> None:
+    (folder / "credentials").mkdir()
+    (folder / "credentials" / "gitlab_token").write_text("hunter2")
+    lines = refused(
+        with_("gitlab", 'labls = ["x"]') + "[peple.bo]\n",
+        PANICMAIL_GITLABB__PROJECT="hunter2",
+        PANICMAIL_PEOPLE__AL__FONE="hunter2",
+        CREDENTIALS_DIRECTORY=str(folder / "credentials"),
+    )
+    assert lines == [
+        "credentials/gitlab_token: found an unknown credential, expected gitlab__token",
+        'PANICMAIL_GITLABB__PROJECT: found an unknown name in the environment, expected "PANICMAIL_GITLAB__PROJECT"',
+        'PANICMAIL_PEOPLE__AL__FONE: found an unknown name in the environment, expected "PANICMAIL_PEOPLE__AL__PHONE"',
+        'panicmail.toml: peple: found an unknown key, expected "people"',
+        'panicmail.toml: gitlab.labls: found an unknown key, expected "labels"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PANICMAIL_CONFIG",
+        "PANICMAIL_TESTS_REQUIRE",
+        "PANICMAIL_TEST_PG",
+        "PANICMAIL_CRASH_AT",
+        "PANICMAIL_SERVICE_HOST",
+        "PANICMAIL_PORT_25_TCP_ADDR",
+        "PANICMAIL_WEB_SERVICE_PORT_HTTP",
+        "PANICMAIL",
+    ],
+)
+def test_names_that_are_no_settings_are_left_alone(load: Load, name: str) -> None:
+    assert load(**{name: "x"}) == load()
+
+
+def test_a_secret_in_two_places_of_one_source_is_ambiguous(refused: Refused) -> None:
+    lines = refused(with_("gitlab", 'token = "hunter2"'))
+    assert lines == ['panicmail.toml: gitlab.token_file: found "token" and "token_file", expected one of them']
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "expected a readable file (gitlab.token: No such file or directory)"), ("\n", "but gitlab.token is empty")],
+)
+def test_a_secret_file_that_holds_nothing_is_one_mistake(
+    refused: Refused, folder: Path, content: str | None, expected: str
+) -> None:
+    (folder / "gitlab.token").unlink()
+    if content is not None:
+        (folder / "gitlab.token").write_text(content)
+    lines = refused()
+    assert len(lines) == 1
+    assert lines[0].startswith('panicmail.toml: gitlab.token_file: found "gitlab.token", expected')
+    assert expected in lines[0]
+
+
+def test_a_secret_everybody_can_read_is_a_warning(load: Load, folder: Path) -> None:
+    (folder / "gitlab.token").chmod(0o644)
+    assert load().warnings == (f"{folder}/gitlab.token: everybody on this host can read this secret; chmod o-r",)
+
+
+def test_a_password_sent_in_the_clear_is_a_warning(load: Load) -> None:
+    assert "unencrypted" in load(with_("relay", 'url = "smtp://u:p@relay.example.com"')).warnings[0]
+    assert load(with_("relay", 'url = "smtp://u:p@127.0.0.1"')).warnings == ()
+
+
+# The file itself
+
+
+def test_a_named_file_that_is_missing_is_told(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: found no such file.*-c names it"):
+        config.find(str(folder / "nowhere.toml"), {})
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: found no such file.*PANICMAIL_CONFIG names it"):
+        config.find(None, {"PANICMAIL_CONFIG": str(folder / "nowhere.toml")})
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        config.load(folder / "nowhere.toml", {})
+
+
+def test_the_file_is_looked_for_as_the_contract_says(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(config, "PLACES", (Path("panicmail.toml"), folder / "etc.toml"))
+    with pytest.raises(ConfigError, match=r"found neither -c FILE, \$PANICMAIL_CONFIG, panicmail\.toml nor "):
+        config.find(None, {})
+    (folder / "etc.toml").touch()
+    assert config.find(None, {}) == folder / "etc.toml"
+    (folder / "panicmail.toml").touch()
+    assert config.find(None, {}) == Path("panicmail.toml")
+    (folder / "named.toml").touch()
+    assert config.find(None, {"PANICMAIL_CONFIG": "named.toml"}) == Path("named.toml")
+    assert config.find("etc.toml", {"PANICMAIL_CONFIG": "named.toml"}) == Path("etc.toml")
+
+
+def test_a_syntax_error_names_file_and_line(refused: Refused, folder: Path) -> None:
+    assert re.fullmatch(r"panicmail\.toml: not TOML: .*line 2, column \d+.*", refused("[smtp]\nlisten = [oops\n")[0])
+    (folder / "panicmail.toml").write_bytes(b'[smtp]\nhostname = "\xff"\n')
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.load(folder / "panicmail.toml", {})
+
+
+# Mistakes
+
+
+def test_every_mistake_is_told_at_once(refused: Refused) -> None:
+    lines = refused(
+        """
+        [smtp]
+        listen = ["0.0.0.0:25", "unix:/run/x"]
+        addresses = ["panic", "panic@example.com"]
+        lmtp = true
+        [gitlab]
+        url = "https://user:hunter2@gitlab.example.com"
+        token = ""
+        [relay]
+        url = "smtp://user:hun/ter2@host"
+        [people.ana]
+        email = "ana"
+        [people.max]
+        email = "panic+x@example.com"
+        [oncall.seoc]
+        fixed = ["anna", "max"]
+        ical = "https://example.com/seoc.ics"
+        [oncall.smoc]
+        fixed = []
+        [escalation]
+        repeat = 5
+        steps = [{ after = "1s", page = ["seocc"] }, { after = "1s", page = [] }, { afer = "2s", page = ["smoc"] }]
+        [authentication]
+        method = "verify"
+        """,
+        PANICMAIL_WEB__URL="ftp://hunter2@example.com",
+    )
+    places = [line.split(": found")[0].removeprefix("panicmail.toml: ") for line in lines]
+    assert sorted(places) == sorted(
+        [
+            "smtp.listen[1]",
+            "smtp.addresses[0]",
+            "smtp.lmtp",
+            "gitlab.url",
+            "gitlab.project",
+            "gitlab.token",
+            "relay.url",
+            "escalation.repeat",
+            "escalation.steps[2].after",
+            "escalation.steps[2].afer",
+            "authentication.method",
+            "PANICMAIL_WEB__URL: web.url",
+            "people.ana.email",
+            "oncall.seoc.ical",
+            "oncall.seoc.fixed[0]",
+            "oncall.smoc.fixed",
+            "escalation.steps[0].after",
+            "escalation.steps[0].page[0]",
+            "escalation.steps[1].after",
+            "escalation.steps[1].page",
+            "people.max.email",
+        ]
+    )
+    assert 'panicmail.toml: people.ana.email: found "ana", expected an address such as "ana@example.com"' in lines
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "mistake"),
+    [
+        ("smtp", "addresses = []", 'found [], expected at least one address such as "panic@example.com"'),
+        ("smtp", 'addresses = ["panic+x@example.com"]', '"panic@example.com": every subaddress of it is accepted too'),
+        ("smtp", 'addresses = "panic@example.com"', 'expected a list such as ["panic@example.com"]'),
+        ("smtp", 'listen = ["::1:25"]', "expected host:port"),
+        ("smtp", 'trusted_relays = ["10.0.0.1/8"]', "without host bits"),
+        ("smtp", 'max_message_size = "0MB"', 'expected a size such as "25MiB"'),
+        ("smtp", 'tls_cert_file = "none.crt"', "smtp.tls_cert_file: found"),
+        ("smtp", 'tls_cert_file = "gitlab.token"', "smtp.tls_key_file: found nothing"),
+        ("replies", 'address = "reply@example.com"', 'expected a {token} in it, such as "panic+{token}@example.com"'),
+        ("replies", 'address = "desk+{token}@example.com"', "expected a subaddress of smtp.addresses"),
+        ("replies", 'address = "a{token}b@example.com"', '"panic+{token}@example.com" or "{token}@panic.example.com"'),
+        ("database", 'url = "mysql://x"', "database.url: found a value that is not shown"),
+        ("database", 'url = "sqlite:///:memory:"', "expected a URL such as"),
+        ("database", 'url = "sqlite:///nowhere/p.db"', "in a folder that is there"),
+        ("gitlab", 'project = ""', "expected a project's path"),
+        ("gitlab", 'url = "gitlab.example.com"', 'expected a URL such as "https://gitlab.example.com"'),
+        ("gitlab", 'labels = ["a,b"]', "without a comma"),
+        ("gitlab", 'uploads = "some"', 'expected "all", "attachments" or "none"'),
+        ("relay", 'url = "http://relay"', "relay.url: found a value that is not shown"),
+        ("people.max", 'email = "ana.reyes@EXAMPLE.com"', "an address of one person; ana has it too"),
+        ("people.max", 'aliases = ["Panic+x@example.com"]', "mail to this one comes back to panicmail"),
+        ("people.max", 'tz = "Mars/Olympus"', 'expected a time zone such as "Europe/Berlin"'),
+        ("people.max", r'name = "Max\nBcc: x"', "expected one line of text"),
+        ("oncall.seoc", 'fixed = ["Ana"]', 'found "Ana", expected one of the people, "ana"'),
+        ("oncall.seoc", 'fixed = ["ana", "ana"]', "expected each person once"),
+        ("oncall.seoc", 'fallback = ["bo"]', "expected one of the people, one of ana, max"),
+        ("oncall.seoc", "shifts = [{ days = 'mon' }]", "only `fixed` rosters"),
+        ("escalation", "steps = []", "escalation.steps: found [], expected at least one step"),
+        ("escalation", 'sla = "0s"', "longer than nothing"),
+        ("escalation", 'repeat = "999ms"', "at least 1s"),
+        ("escalation", "remind_after = 20", "found 20, expected a duration"),
+        ("operators", "page = []", "expected at least one person"),
+        ("operators", 'page = ["bo"]', "expected one of the people"),
+        ("authentication", 'method = "trusted"', "verifying senders comes with a later version"),
+        ("senders", 'known = ["@example.com"]', "senders.known[0]: found"),
+        ("receipts", 'enabled = "yes"', 'found "yes", expected true or false'),
+        ("web", "listen = 8025", "found 8025, expected host:port"),
+        ("log", 'level = "loud"', 'expected "debug", "info", "warning" or "error"'),
+        ("watch", 'push = ["hunter2\\n"]', ""),
+    ],
+)
+def test_a_wrong_value_is_refused_alone(
+    refused: Refused, load: Load, folder: Path, table: str, line: str, mistake: str
+) -> None:
+    if not mistake:
+        load(with_(table, line))
+        return
+    lines = refused(with_(table, line))
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"panicmail.toml: {table}.")
+    assert mistake in lines[0]
+
+
+def test_the_ladder_nobody_wrote_needs_both_roles(refused: Refused) -> None:
+    lines = refused(SMALLEST.replace("oncall.smoc", "oncall.boss"))
+    assert len(lines) == 1
+    assert lines[0].startswith("panicmail.toml: oncall.smoc: found nobody on call, expected a table [oncall.smoc], or")
+
+
+def test_a_table_that_is_none_is_not_shown(refused: Refused) -> None:
+    assert refused('gitlab = "hunter2"\n' + re.sub(r"\[gitlab\](\n.+)+", "", SMALLEST)) == [
+        "panicmail.toml: gitlab: found a value that is not shown, expected a table, [gitlab]"
+    ]
+
+
+def test_tls_wants_a_certificate_and_its_own_key(load: Load, refused: Refused, folder: Path) -> None:
+    issued = trustme.CA().issue_cert("panic.example.com")
+    issued.cert_chain_pems[0].write_to_path(str(folder / "tls.crt"))
+    issued.private_key_pem.write_to_path(str(folder / "tls.key"))
+    (folder / "tls.key").chmod(0o600)
+    text = with_("smtp", 'tls_cert_file = "tls.crt"', 'tls_key_file = "tls.key"')
+    assert load(text).smtp.tls_cert_file == folder / "tls.crt"
+    trustme.CA().issue_cert("panic.example.com").private_key_pem.write_to_path(str(folder / "tls.key"))
+    assert refused(text) == [
+        "panicmail.toml: smtp.tls_cert_file: found no usable pair, expected a PEM certificate and its unencrypted key"
+    ]
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("15m", 900), ("6h", 21600), ("1h30m", 5400), ("1.5s", 1.5), ("20ms", 0.02), ("2d", 172800)],
+)
+def test_durations_are_written_with_their_unit(load: Load, written: str, seconds: float) -> None:
+    text = with_("escalation", f'sla = "{written}"', 'steps = [{ after = "0s", page = ["seoc"] }]')
+    assert load(text).escalation.sla == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("written", ["15", "m", "-5m", "1 h", "1e3s", "PT15M", "٣s", "99999999999999d", ""])
+def test_other_durations_are_refused(refused: Refused, written: str) -> None:
+    assert "escalation.sla" in refused(with_("escalation", f'sla = "{written}"'))[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "octets"), [('"25MiB"', 25 * 2**20), ('"50MB"', 50 * 10**6), ("1000", 1000), ('"1.5KiB"', 1536)]
+)
+def test_sizes_are_octets(load: Load, written: str, octets: int) -> None:
+    assert load(with_("smtp", f"max_message_size = {written}")).smtp.max_message_size == octets
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("127.0.0.1:0", Listen("127.0.0.1", 0)),
+        ("[::1]:25", Listen("::1", 25)),
+        ("localhost:2525", Listen("localhost", 2525)),
+    ],
+)
+def test_sockets_are_host_and_port(load: Load, written: str, expected: Listen) -> None:
+    assert load(with_("smtp", f'listen = ["{written}"]')).smtp.listen == (expected,)
+    assert str(expected) == written
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("smtp://127.0.0.1:25", ("127.0.0.1", 25, "none", None, None)),
+        ("smtp://relay", ("relay", 25, "none", None, None)),
+        ("smtps://u:p@relay.example.com/", ("relay.example.com", 465, "implicit", "u", "p")),
+        ("smtp+starttls://a%40b:p%2F%23@[::1]", ("::1", 587, "starttls", "a@b", "p/#")),
+    ],
+)
+def test_the_relays_url_is_taken_apart(load: Load, written: str, expected: tuple[object, ...]) -> None:
+    url = load(with_("relay", f'url = "{written}"')).relay.url
+    password = url.password.get_secret_value() if url.password else None
+    assert (url.host, url.port, url.tls, url.username, password) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["{token}@panic.example.com", "panic+{token}@example.com", "panic@example.com", "PANIC+{token}@EXAMPLE.com"],
+)
+def test_replies_come_to_a_token_address_or_one_of_ours(load: Load, address: str) -> None:
+    assert load(with_("replies", f'address = "{address}"')).replies.address == address.lower()
+
+
+# What follows from it
+
+
+def test_keys_of_later_versions_are_named_not_hidden(load: Load) -> None:
+    text = with_("paging", 'detail = "ref"') + '[watch]\nheartbeat_url = "https://hc.example.com/x"\n'
+    told = load(text)
+    assert [line.split(":")[0] for line in told.not_yet] == ["people.ana.push", "paging.detail", "watch"]
+
+
+def test_two_loads_of_the_same_are_equal_and_of_another_are_not(load: Load) -> None:
+    assert load() == load()
+    assert load() != load(with_("gitlab", 'project = "other"'))
+    assert load() != load(PANICMAIL_GITLAB__TOKEN="another")
+
+
+def test_a_configuration_cannot_be_changed(load: Load) -> None:
+    told = load()
+    with pytest.raises(ValueError, match="frozen"):
+        told.gitlab.url = "https://elsewhere"
+
+
+def test_no_repr_shows_a_secret(load: Load) -> None:
+    told = load(with_("database", 'url = "postgresql://panic:hunter2@db/panicmail"'))
+    assert told.relay.url.password is not None
+    for secret in ("hunter2", "ana-secret", "pass@word", "pass%40word"):
+        assert secret not in repr(told) + str(told) + str(told.relay.url) + told.model_dump_json()
+
+
+_MODELS = {**TABLES, "people.ana": NAMED_TABLES["people"], "oncall.seoc": NAMED_TABLES["oncall"]}
+_KEYS = [(table, key) for table, model in _MODELS.items() for key in model.model_fields]
+_SECRETS = [(table, key) for table, key in _KEYS if is_secret(_MODELS[table], key)]
+_ANYTHING: st.SearchStrategy[Any] = st.recursive(
+    st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.sampled_from(_KEYS), value=_ANYTHING)
+def test_whatever_stands_in_a_file_is_a_configuration_or_a_list_of_mistakes(
+    folder: Path, where: tuple[str, str], value: Any
+) -> None:
+    table, key = where
+    name = f"PANICMAIL_{table.replace('.', '__').upper()}__{key.upper()}"
+    (folder / "panicmail.toml").write_text(SMALLEST)
+    text = value if isinstance(value, str) else json.dumps(value)
+    mistakes: tuple[str, ...] = ()
+    try:
+        config.load(folder / "panicmail.toml", {name: text}, host_name=lambda: "mx1")
+    except ConfigError as exc:
+        mistakes = exc.mistakes
+    assert all("\n" not in line and "expected" in line for line in mistakes), mistakes
+
+
+@pytest.mark.parametrize(("table", "key"), _SECRETS)
+def test_a_wrong_secret_is_never_shown(refused: Refused, table: str, key: str) -> None:
+    name = f"PANICMAIL_{table.replace('.', '__').upper()}__{key.upper()}"
+    refused(PANICMAIL_WEB__LISTEN="x", **{name: '["hunter2\\n"]'})
