@@ -1,0 +1,86 @@
+"""The ladder: who is paged when, as the operator wrote it, and the spans the state table is built on.
+
+Pure: no clock, no I/O. Spans are `timedelta`, instants aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+#: Answers who is on call in a role at the instant the question is about; () when nobody is.
+Who = Callable[[str], tuple[str, ...]]
+
+#: A follow-up or a reminder the holder leaves unanswered for this long goes to the manager.
+ANSWER_WITHIN = timedelta(minutes=10)
+#: More in the thread of a resolved incident opens it again for this long; later it is a new incident.
+REOPEN_WITHIN = timedelta(hours=24)
+#: A reopened incident pages its last holder alone for this long, then the ladder starts (SLA/3 if shorter).
+REOPEN_GRACE = timedelta(minutes=5)
+#: The same mail again within this time joins the first one.
+SAME_MAIL_WITHIN = timedelta(hours=48)
+#: A page no channel accepted for this long makes its person unreachable (a quarter of the SLA if shorter).
+UNDELIVERED_AFTER = timedelta(seconds=60)
+#: A step taken later than this says how late it is.
+LATE_AFTER = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung: `after` the start of the ladder the people on call in the roles `page` are paged."""
+
+    after: timedelta
+    page: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """One escalation policy. `steps` is ascending and not empty; its first step is due at once."""
+
+    sla: timedelta  #: from the acceptance of the mail to somebody's acknowledgement
+    steps: tuple[Step, ...]
+    repeat: timedelta  #: the last step again, until somebody acknowledges
+    remind_after: timedelta  #: acknowledged without a sign of work for this long: asked again
+
+    @property
+    def last(self) -> int:
+        """The index of the last step, the one that repeats."""
+        return len(self.steps) - 1
+
+    def step_at(self, start: datetime, index: int) -> datetime:
+        """When step `index` is due on a ladder that began at `start`."""
+        return start + self.steps[index].after
+
+    def after_step(self, start: datetime, index: int, now: datetime) -> datetime:
+        """When the next page is due once step `index` was taken at `now`: the next rung's time, or the repeat."""
+        return now + self.repeat if index >= self.last else self.step_at(start, index + 1)
+
+    def overdue(self, start: datetime, taken: int, now: datetime) -> range:
+        """The steps after `taken` whose time has come; a time that equals `now` has."""
+        end = taken + 1
+        while end <= self.last and self.step_at(start, end) <= now:
+            end += 1
+        return range(taken + 1, end)
+
+    @property
+    def managers(self) -> tuple[str, ...]:
+        """The roles of the last step that the first step does not page; all of the last step's if it adds none."""
+        first = self.steps[0].page
+        return tuple(role for role in self.steps[-1].page if role not in first) or self.steps[-1].page
+
+    @property
+    def reopen_grace(self) -> timedelta:
+        return min(REOPEN_GRACE, self.sla / 3)
+
+    @property
+    def undelivered_after(self) -> timedelta:
+        return min(UNDELIVERED_AFTER, self.sla / 4)
+
+    def people(self, roles: tuple[str, ...], who: Who) -> dict[str, str]:
+        """Who is on call in `roles`, each person once, with the first role that named her, in order."""
+        named: dict[str, str] = {}
+        for role in roles:
+            for person in who(role):
+                named.setdefault(person, role)
+        return named

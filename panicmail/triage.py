@@ -1,0 +1,175 @@
+"""What a mail means: a report of something new, more about something known, or one of our people's answers.
+
+Pure: it sees a `Report` (what a reader made of the raw bytes) and what the store knows, and decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Who or what wrote a mail, as far as it shows."""
+
+    HUMAN = "human"  #: no sign of a machine
+    AUTO_REPLY = "auto_reply"  #: an automatic answer or notification of any other sort
+    OOO = "ooo"  #: an automatic answer that says the person is away
+    BOUNCE = "bounce"  #: a delivery report, failed or delayed
+    LIST = "list"  #: a copy sent by a mailing list
+    MDN = "mdn"  #: a read receipt
+    CALENDAR = "calendar"  #: an answer to an invitation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """One attached file: what it calls itself, and what it is."""
+
+    name: str  #: as the sender wrote it, control characters removed; may be ""
+    type: str  #: MIME type it claims, lower case
+    size: int  #: octets after decoding
+    sha256: str  #: lower-case hex of the decoded octets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What a delivery report (RFC 3464) says of one recipient."""
+
+    recipient: str  #: address, lower case; "" when the report does not say
+    action: str  #: "failed", "delayed", "delivered", "relayed", "expanded" or "" when unknown
+    status: str  #: enhanced status code such as "5.1.1", or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One mail as read. Everything in it is the sender's word, and data."""
+
+    subject: str = ""  #: one line, decoded, control and bidi characters removed
+    from_address: str = ""  #: lower case; "" unless there is exactly one From field with exactly one plain address
+    from_name: str = ""  #: display name, one line; may be ""
+    from_shown: str = ""  #: what the first From field says, decoded, for people to read; never for decisions
+    reply_to: str | None = None
+    date: datetime | None = None  #: as the sender dated it, UTC; None when absent or unreadable
+    message_id: str | None = None  #: with its angle brackets
+    references: tuple[str, ...] = ()  #: In-Reply-To and References together, oldest first, with angle brackets
+    text: str = ""  #: the readable body, whole (HTML made plain)
+    reply_text: str = ""  #: only what the sender newly wrote: no quoted history, no signature
+    kind: Kind = Kind.HUMAN
+    why: tuple[str, ...] = ()  #: the signs that led to `kind`, for people
+    attachments: tuple[Attachment, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()  #: of a bounce
+    defects: tuple[str, ...] = ()  #: what was odd about the mail, for people
+    lossless: bool = True  #: False: something of the text may be missing or wrong; such a mail never acknowledges
+    links: tuple[str, ...] = ()
+    phones: tuple[str, ...] = ()
+
+    @property
+    def reporter_name(self) -> str:
+        """What to call the sender: name, else address, else what From shows."""
+        return self.from_name or self.from_address or self.from_shown or "somebody"
+
+
+class Shape(StrEnum):
+    """What a mail is to panicmail."""
+
+    PANIC = "panic"  #: a new incident
+    SAME = "same"  #: the same mail again: it joins the first one
+    MORE = "more"  #: more in the thread of an incident
+    ANSWER = "answer"  #: to the token address of somebody paged, whoever wrote it
+    ASIDE = "aside"  #: a bare command of somebody paged, to the reporter's address: a note, and she is told
+    UNDELIVERED = "undelivered"  #: the delivery report of one of our pages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A recipient of the mail as the tokens read it: the incident and person its token proves, or nothing."""
+
+    incident_id: str | None = None
+    person: str = ""  #: whose token; "" the reporter's
+    bounce: bool = False  #: the envelope sender of a page, where only machines should write
+    unproved: bool = False  #: it carries a token that does not verify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the store and the configuration know about a mail before it is decided."""
+
+    addresses: tuple[Address, ...] = ()
+    same_as: str | None = None  #: the unresolved incident that the same mail already made, within 48 h
+    thread: str | None = None  #: the incident one of the mail's references belongs to
+    thread_over: bool = False  #: that incident was resolved more than a day ago
+    answers_page: Address | None = None  #: where addresses carry no token: the page of ours it answers
+    aside_to: str | None = None  #: a bare command of somebody paged: the open incident she was paged for
+    known_sender: bool = True  #: the sender is one of `[senders] known`, or everybody is
+    once_unknown: bool = False  #: `[senders] unknown = "once"`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to do with a mail."""
+
+    shape: Shape
+    incident_id: str | None = None  #: the incident it belongs to; None for a new one
+    person: str = ""  #: of ANSWER and UNDELIVERED: whose token it came to
+    linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
+    once: bool = False  #: of PANIC: filed and paged once, without ladder and receipt
+    flags: tuple[str, ...] = ()  #: oddities worth a line on page and issue
+
+
+#: Machine mail that is plainly nobody's report when it is not about a page of ours.
+_ONCE = frozenset({Kind.BOUNCE, Kind.LIST, Kind.MDN})
+
+
+def decide(report: Report, known: Known) -> Verdict:
+    """Decide what a mail is. Total: when nothing else fits it is a panic, so doubt ends in a page.
+
+    A mail that was seen before is that mail again, whatever it is. Else a valid token of a person rules over
+    everything: such a mail is never also a panic (contract.md 3).
+    """
+    if known.same_as is not None:
+        return Verdict(shape=Shape.SAME, incident_id=known.same_as)
+    proved = [a for a in known.addresses if a.incident_id is not None]
+    if known.answers_page is not None:
+        proved.append(known.answers_page)
+    answer = next((a for a in proved if a.person), None)
+    if answer is not None:
+        bounced = report.kind is Kind.BOUNCE
+        shape = Shape.UNDELIVERED if bounced else Shape.ANSWER
+        if answer.bounce and report.kind is Kind.HUMAN:
+            shape = Shape.ASIDE
+        return Verdict(shape=shape, incident_id=answer.incident_id, person=answer.person)
+    if proved and not known.thread_over:
+        return Verdict(shape=Shape.MORE, incident_id=proved[0].incident_id)
+    if known.aside_to is not None:
+        return Verdict(shape=Shape.ASIDE, incident_id=known.aside_to)
+    if known.thread is not None and not known.thread_over:
+        return Verdict(shape=Shape.MORE, incident_id=known.thread)
+    return _panic(report, known)
+
+
+def _panic(report: Report, known: Known) -> Verdict:
+    unknown = known.once_unknown and not known.known_sender
+    return Verdict(
+        shape=Shape.PANIC,
+        linked_to=known.thread if known.thread_over else None,
+        once=report.kind in _ONCE or unknown,
+        flags=tuple(_flags(report, known)),
+    )
+
+
+def _flags(report: Report, known: Known) -> list[str]:
+    flags = []
+    if report.kind is not Kind.HUMAN:
+        flags.append(f"looks automatic ({report.kind.value}: {', '.join(report.why[:3])})")
+    if not report.from_address:
+        flags.append("From does not name one plain address")
+    if not report.lossless:
+        flags.append("could not be read in full; the raw message is on the issue")
+    if not report.text.strip():
+        flags.append("has no text")
+    if any(a.unproved for a in known.addresses):
+        flags.append("came to an address with a token that does not verify")
+    if not known.known_sender:
+        flags.append("sender is not in [senders] known")
+    return flags

@@ -1,0 +1,81 @@
+"""The cast of the tests: Ana is the SEOC, Max the SMOC, Bo another engineer; the ladder is the contract's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from panicmail import ids, states
+from panicmail.incident import Change, Do, Effect, Incident
+from panicmail.policy import Ladder, Step, Who
+
+#: Sunday morning, seven past three in Berlin.
+T0 = datetime(2026, 11, 22, 2, 7, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+
+LADDER = Ladder(
+    sla=15 * MINUTE,
+    steps=(
+        Step(0 * MINUTE, ("seoc",)),
+        Step(5 * MINUTE, ("seoc",)),
+        Step(10 * MINUTE, ("seoc",)),
+        Step(15 * MINUTE, ("smoc", "seoc")),
+    ),
+    repeat=5 * MINUTE,
+    remind_after=20 * MINUTE,
+)
+ROSTER = {"seoc": ("ana",), "smoc": ("max",), "engineers": ("bo", "ana"), "nobody": ()}
+
+
+def who(role: str) -> tuple[str, ...]:
+    return ROSTER.get(role, ())
+
+
+def opened(
+    ladder: Ladder = LADDER, *, at: datetime = T0, who: Who = who, once: bool = False, receipt: bool = True
+) -> Change:
+    """A panic accepted and understood at `at`."""
+    mail_id = ids.new_mail_id()
+    incident = states.new(
+        id=ids.incident_id(mail_id),
+        ref=ids.ref(mail_id),
+        mail_id=mail_id,
+        accepted_at=at,
+        ladder=ladder,
+        subject="Ransom note on my laptop",
+        reporter_address="rita@example.com",
+        reporter_name="Rita Lopez",
+        once=once,
+    )
+    return states.open_panic(incident, ladder, who, at, receipt=receipt, entry_facts={})
+
+
+def paged(change: Change) -> list[str]:
+    """Who a change pages, in order."""
+    return [effect.person or "" for effect in change.effects if effect.do is Do.PAGE]
+
+
+def pages(change: Change) -> list[Effect]:
+    return [effect for effect in change.effects if effect.do is Do.PAGE]
+
+
+def told(change: Change, what: str) -> list[str]:
+    return [e.person or "" for e in change.effects if e.do is Do.TELL and e.facts["what"] == what]
+
+
+def news(change: Change) -> list[str]:
+    return [effect.facts["what"] for effect in change.effects if effect.do is Do.NEWS]
+
+
+def events(change: Change) -> list[str]:
+    return [entry.event for entry in change.entries]
+
+
+def until(incident: Incident, at: datetime, ladder: Ladder = LADDER, who: Who = who) -> Incident:
+    """Let time pass to `at`, a tick each second that has something due."""
+    now = incident.accepted_at
+    while now <= at:
+        if states.is_due(incident, now):
+            incident = states.pass_time(incident, ladder, who, now).incident
+        now += SECOND
+    return incident
