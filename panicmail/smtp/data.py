@@ -1,0 +1,144 @@
+"""One mail on its way in: where it ends, how much of it is kept, what it was before its dots were stuffed.
+
+Promises: only CRLF.CRLF ends a mail (RFC 5321 4.1.1.4), whatever the chunks look like and whatever mixture of CR, LF
+and NUL stands around a dot; that is what closes SMTP smuggling (CVE-2023-51764, CVE-2024-27305). No octet is changed
+but for the stuffed dots (RFC 5321 4.5.2). Memory stays bounded whatever is sent: beyond the size limit, or when the
+sessions together would hold more than the budget, the octets are counted and dropped, and only the last four are kept
+to find the end.
+
+Nothing here reads a socket: chunks are fed in, so all of it can be tried without one.
+
+The size limit counts stuffed dots too; a mail within a few octets of the limit may be refused for its dots.
+"""
+
+from __future__ import annotations
+
+import re
+
+_END = b"\r\n.\r\n"
+_STUFFED, _UNSTUFFED = b"\r\n.", b"\r\n"
+#: The end can begin in the last four octets already here.
+_OVERLAP = len(_END) - 1
+
+#: Trace fields are added on top, so a loop shows here; looking no further keeps a mail without an end of header cheap.
+_HEADER_WITHIN = 256 * 1024
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+_RECEIVED = re.compile(rb"\nreceived[ \t]*:", re.IGNORECASE)
+
+
+class Budget:
+    """How many octets of unfinished mails all sessions together may hold. The one thing sessions share."""
+
+    def __init__(self, octets: int) -> None:
+        self._free = octets
+
+    @property
+    def free(self) -> int:
+        return self._free
+
+    def share(self) -> Share:
+        """A new, empty share."""
+        return Share(self)
+
+    def _take(self, octets: int) -> bool:
+        if octets > self._free:
+            return False
+        self._free -= octets
+        return True
+
+    def _give(self, octets: int) -> None:
+        self._free += octets
+
+
+class Share:
+    """The part of a budget one mail holds."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def grow(self, octets: int) -> bool:
+        """Take more; False, and nothing changed, when the budget has not that much."""
+        if not self._budget._take(octets):
+            return False
+        self._held += octets
+        return True
+
+    def release(self) -> None:
+        """Give everything back. A second time is a no-op."""
+        self._budget._give(self._held)
+        self._held = 0
+
+
+class Incoming:
+    """Collects one mail. Feed it chunks until it answers what came after the mail, then look at the rest of it."""
+
+    def __init__(self, *, limit: int, share: Share) -> None:
+        self._limit = limit
+        self._share = share
+        # The CRLF that ended the DATA command also begins the first line: it makes the lone dot of an empty mail an
+        # end, and a stuffed dot on the first line one like any other.
+        self._held = bytearray(b"\r\n")
+        self._dropping = False
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Octets so far, dropped ones included; those of the end too until it has been recognised."""
+        return self._size
+
+    @property
+    def too_large(self) -> bool:
+        return self._size > self._limit
+
+    @property
+    def kept(self) -> bool:
+        """False: too large, or the budget was spent; `raw` is not to be had."""
+        return not self._dropping and not self.too_large
+
+    def feed(self, chunk: bytes | bytearray) -> bytes | None:
+        """Take the next octets; None while the mail goes on, else what followed its end (often b"")."""
+        if not self._dropping and not self._share.grow(len(chunk)):
+            self._drop()
+        known = len(self._held)
+        self._held += chunk
+        self._size += len(chunk)
+        at = self._held.find(_END, max(0, known - _OVERLAP))
+        if at >= 0:
+            return self._finish(at)
+        if self._size - _OVERLAP > self._limit:
+            self._drop()
+        if self._dropping:
+            del self._held[:-_OVERLAP]
+        return None
+
+    def raw(self) -> bytes:
+        """The mail as its sender wrote it. To be asked once, at the end, of a mail that was kept."""
+        held, self._held = self._held, bytearray()
+        if _STUFFED in held:
+            held = held.replace(_STUFFED, _UNSTUFFED)
+        with memoryview(held) as view:
+            return bytes(view[2:])
+
+    def _finish(self, at: int) -> bytes:
+        """Cut the held octets after the CRLF that ends the last line; the octets that follow the dot's CRLF."""
+        rest = bytes(self._held[at + len(_END) :])
+        self._size -= len(self._held) - at - len(_UNSTUFFED)
+        del self._held[at + len(_UNSTUFFED) :]
+        if self.too_large:
+            self._drop()
+        return rest
+
+    def _drop(self) -> None:
+        """Keep no more than what the search for the end needs."""
+        self._dropping = True
+        self._share.release()
+        # A new, small one: a bytearray that was cut at its front still holds all its memory.
+        self._held = self._held[-_OVERLAP:]
+
+
+def received_fields(raw: bytes) -> int:
+    """How many Received fields the header section has: the hops so far (RFC 5321 6.3)."""
+    head = b"\n" + raw[:_HEADER_WITHIN]
+    end = _EMPTY_LINE.search(head)
+    return len(_RECEIVED.findall(head, 0, end.start() if end else len(head)))
