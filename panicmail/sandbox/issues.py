@@ -1,0 +1,364 @@
+"""What the stand-in GitLab knows: people, one project with its labels, issues, notes and uploads; all in memory.
+
+Every change goes through a method here, under one lock, with the person who makes it, and leaves the traces GitLab
+leaves: a system note by that person for an assignment, a title, confidentiality or a type; a resource event for a
+label or a state. Today's GitLab writes no system note for labels and states (SystemNotes::IssuablesService writes
+a resource event instead), older ones did; `event_notes` says which one this is.
+
+Limits: quick actions in texts do not run, one project only, nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from panicmail.clock import Clock
+
+MAX_TITLE = 255
+MAX_DESCRIPTION = 1_048_576
+MAX_NOTE = 1_000_000
+MAX_UPLOAD = 100 * 1024 * 1024
+LABEL_COLOR = "#6699cc"
+
+GUEST, REPORTER, DEVELOPER, MAINTAINER = 10, 20, 30, 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """Somebody with an account."""
+
+    username: str
+    name: str = ""  #: "" makes one of the username
+    email: str = ""  #: "" makes one at example.com
+    access_level: int = DEVELOPER  #: in the project; 0 means not a member
+    bot: bool = False
+    id: int = 0  #: given by the instance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    id: int
+    name: str
+    color: str = LABEL_COLOR
+    description: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A file kept in memory, reachable by its secret."""
+
+    id: int
+    secret: str
+    name: str  #: as cleaned by the instance
+    data: bytes
+    by: User
+
+    @property
+    def path(self) -> str:
+        return f"/uploads/{self.secret}/{self.name}"
+
+
+@dataclass(kw_only=True)
+class Note:
+    id: int
+    body: str
+    author: User
+    created_at: datetime
+    updated_at: datetime
+    system: bool = False
+    internal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceEvent:
+    """A label put on or taken off, or a change of state."""
+
+    id: int
+    user: User
+    created_at: datetime
+    state: str = ""  #: "closed" or "reopened"; "" for a label
+    action: str = ""  #: "add" or "remove"; "" for a state
+    label: Label | None = None
+
+
+@dataclass(kw_only=True)
+class Issue:
+    id: int
+    iid: int
+    title: str
+    author: User
+    created_at: datetime
+    updated_at: datetime
+    description: str | None = None
+    issue_type: str = "issue"
+    severity: str = "unknown"  #: of incidents only
+    confidential: bool = False
+    labels: list[str] = field(default_factory=list)  #: names, sorted
+    assignees: list[User] = field(default_factory=list)
+    state: str = "opened"  #: or "closed"
+    closed_at: datetime | None = None
+    closed_by: User | None = None
+    notes: list[Note] = field(default_factory=list)  #: oldest first
+    events: list[ResourceEvent] = field(default_factory=list)  #: oldest first
+
+
+class Invalid(Exception):  # noqa: N818 - said of a field: invalid
+    """A value GitLab's models refuse; `errors` is what its answer says, field to sentences."""
+
+    def __init__(self, errors: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(str(errors))
+        self.errors = errors
+
+
+class Taken(Exception):  # noqa: N818
+    """A label of that name is there already."""
+
+
+class Instance:
+    """A GitLab with one project.
+
+    Args:
+        url: How it is reached, without a slash at the end.
+        users: Everybody with an account; the first owns the token.
+        event_notes: Labels and states leave a system note too, as in older GitLabs.
+    """
+
+    def __init__(
+        self, url: str, project: str, users: Sequence[User], clock: Clock, *, event_notes: bool = True
+    ) -> None:
+        self.url = url
+        self.project = project
+        # Numbers of different things never meet, so that taking one for another is a 404 and not a success.
+        self.project_id = 42
+        self.users = {user.username: _whole(user, number) for number, user in enumerate(users, start=11)}
+        self.owner = next(iter(self.users.values()))
+        self.created_at = clock()
+        self.labels: dict[str, Label] = {}
+        self.issues: dict[int, Issue] = {}
+        self.uploads: list[Upload] = []
+        self.lock = threading.Condition(threading.RLock())
+        self.changes = 0  #: rises with every change; waiters watch it
+        self._clock = clock
+        self._event_notes = event_notes
+        self._ids = count(101)
+
+    @contextmanager
+    def changing(self) -> Iterator[datetime]:
+        """One change: holds the lock, answers its instant, wakes the waiters at the end."""
+        with self.lock:
+            yield self._clock()
+            self.changes += 1
+            self.lock.notify_all()
+
+    def wait_for_change(self, seen: int, seconds: float) -> None:
+        """Return when `changes` is no longer `seen`, or after `seconds`."""
+        with self.lock:
+            self.lock.wait_for(lambda: self.changes != seen, seconds)
+
+    def user(self, username: str) -> User:
+        """Raises LookupError, naming those there are."""
+        try:
+            return self.users[username]
+        except KeyError:
+            raise LookupError(f"no user {username!r}; there are {', '.join(self.users)}") from None
+
+    def issue(self, iid: int) -> Issue:
+        """Raises LookupError, naming those there are."""
+        try:
+            return self.issues[iid]
+        except KeyError:
+            raise LookupError(f"no issue {iid}; there are {list(self.issues)}") from None
+
+    def members(self) -> list[User]:
+        return [user for user in self.users.values() if user.access_level]
+
+    def add_label(self, name: str, color: str = LABEL_COLOR, description: str | None = None) -> Label:
+        with self.changing():
+            if name in self.labels:
+                raise Taken(name)
+            self.labels[name] = Label(id=next(self._ids), name=name, color=color, description=description)
+            return self.labels[name]
+
+    def open_issue(self, actor: User, wanted: Mapping[str, Any]) -> Issue:
+        """Make an issue. `wanted` is as for `edit_issue`, with a title."""
+        _check(wanted)
+        with self.changing() as now:
+            issue = Issue(
+                id=next(self._ids),
+                iid=len(self.issues) + 1,
+                title=wanted["title"],
+                author=actor,
+                created_at=now,
+                updated_at=now,
+                description=wanted.get("description"),
+                issue_type=wanted.get("issue_type", "issue"),
+                confidential=wanted.get("confidential", False),
+            )
+            self.issues[issue.iid] = issue
+            later = ("labels", "add_labels", "assignees", "severity")
+            self._apply(actor, issue, {key: wanted[key] for key in later if key in wanted}, now)
+            return issue
+
+    def edit_issue(self, actor: User, iid: int, wanted: Mapping[str, Any]) -> Issue:
+        """Change what `wanted` names.
+
+        Keys: title, description, issue_type, severity, confidential, labels, add_labels, remove_labels (lists of
+        names), assignees (Users; those who are not members are dropped without a word), state_event.
+        """
+        _check(wanted)
+        with self.changing() as now:
+            issue = self.issue(iid)
+            self._apply(actor, issue, wanted, now)
+            return issue
+
+    def add_note(self, actor: User, iid: int, body: str, *, internal: bool = False) -> Note:
+        if len(body) > MAX_NOTE:
+            raise Invalid({"note": [f"is too long (maximum is {MAX_NOTE} characters)"]})
+        with self.changing() as now:
+            issue = self.issue(iid)
+            issue.updated_at = now
+            return self._note(actor, issue, body, now, internal=internal)
+
+    def edit_note(self, note: Note, body: str) -> Note:
+        with self.changing() as now:
+            note.body, note.updated_at = body, now
+            return note
+
+    def add_upload(self, actor: User, name: str, data: bytes) -> Upload:
+        """Keep a file under a secret path; its name loses what GitLab takes out of names."""
+        clean = re.sub(r"[^\w.\-+]", "_", name.replace("\\", "/").rsplit("/", 1)[-1]) or "file"
+        with self.changing():
+            upload = Upload(id=next(self._ids), secret=secrets.token_hex(16), name=clean, data=data, by=actor)
+            self.uploads.append(upload)
+            return upload
+
+    # -- the single edits, each leaving its trace ------------------------------------------------------------------
+
+    def _apply(self, actor: User, issue: Issue, wanted: Mapping[str, Any], now: datetime) -> None:
+        for key, value in wanted.items():
+            getattr(self, f"_set_{key}")(actor, issue, value, now)
+        issue.updated_at = now
+
+    def _set_title(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        if value != issue.title:
+            self._note(actor, issue, f"changed title from **{issue.title}** to **{value}**", now, system=True)
+            issue.title = value
+
+    def _set_description(self, actor: User, issue: Issue, value: str | None, now: datetime) -> None:
+        if value != issue.description:
+            self._note(actor, issue, "changed the description", now, system=True)
+            issue.description = value
+
+    def _set_confidential(self, actor: User, issue: Issue, value: bool, now: datetime) -> None:
+        if value != issue.confidential:
+            said = "made the issue confidential" if value else "made the issue visible to everyone"
+            self._note(actor, issue, said, now, system=True)
+            issue.confidential = value
+
+    def _set_issue_type(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        if value != issue.issue_type:
+            self._note(actor, issue, f"changed type from {issue.issue_type} to {value}", now, system=True)
+            issue.issue_type = value
+
+    def _set_severity(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        if issue.issue_type == "incident" and value != issue.severity:
+            self._note(actor, issue, f"changed the severity to **{value.capitalize()}**", now, system=True)
+            issue.severity = value
+
+    def _set_labels(self, actor: User, issue: Issue, value: Sequence[str], now: datetime) -> None:
+        added = sorted(set(value) - set(issue.labels))
+        removed = sorted(set(issue.labels) - set(value))
+        for action, names in (("add", added), ("remove", removed)):
+            for name in names:
+                label = self.labels.get(name) or self.add_label(name)
+                self._event(actor, issue, now, action=action, label=label)
+        issue.labels = sorted(set(value))
+
+        said = [f"{verb} {_label_references(self, names)}" for verb, names in _verbs(added, removed)]
+        if said and self._event_notes:
+            self._note(actor, issue, " and ".join(said), now, system=True)
+
+    def _set_add_labels(self, actor: User, issue: Issue, value: Sequence[str], now: datetime) -> None:
+        self._set_labels(actor, issue, [*issue.labels, *value], now)
+
+    def _set_remove_labels(self, actor: User, issue: Issue, value: Sequence[str], now: datetime) -> None:
+        self._set_labels(actor, issue, [name for name in issue.labels if name not in value], now)
+
+    def _set_assignees(self, actor: User, issue: Issue, value: Sequence[User], now: datetime) -> None:
+        members = [user for user in value if user.access_level]
+        added = [f"@{user.username}" for user in members if user not in issue.assignees]
+        removed = [f"@{user.username}" for user in issue.assignees if user not in members]
+        issue.assignees = members
+        said = [
+            f"{verb} {' '.join(names)}" for verb, names in (("assigned to", added), ("unassigned", removed)) if names
+        ]
+        if said:
+            self._note(actor, issue, " and ".join(said), now, system=True)
+
+    def _set_state_event(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        state = "closed" if value == "close" else "opened"
+        if state == issue.state:
+            return
+        issue.state = state
+        issue.closed_at, issue.closed_by = (now, actor) if state == "closed" else (None, None)
+        said = "closed" if state == "closed" else "reopened"
+        self._event(actor, issue, now, state=said)
+        if self._event_notes:
+            self._note(actor, issue, said, now, system=True)
+
+    def _event(self, actor: User, issue: Issue, now: datetime, **what: Any) -> None:
+        issue.events.append(ResourceEvent(id=next(self._ids), user=actor, created_at=now, **what))
+
+    def _note(
+        self, actor: User, issue: Issue, body: str, now: datetime, *, system: bool = False, internal: bool = False
+    ) -> Note:
+        note = Note(
+            id=next(self._ids),
+            body=body,
+            author=actor,
+            created_at=now,
+            updated_at=now,
+            system=system,
+            internal=internal,
+        )
+        issue.notes.append(note)
+        return note
+
+
+def _whole(user: User, number: int) -> User:
+    """The user as stored: with an id, a name and an address."""
+    return replace(
+        user,
+        id=number,
+        name=user.name or user.username.capitalize(),
+        email=user.email or f"{user.username}@example.com",
+    )
+
+
+def _check(wanted: Mapping[str, Any]) -> None:
+    errors: dict[str, list[str]] = {}
+    if "title" in wanted and not wanted["title"].strip():
+        errors["title"] = ["can't be blank"]
+    for name, limit in (("title", MAX_TITLE), ("description", MAX_DESCRIPTION)):
+        if len(wanted.get(name) or "") > limit:
+            errors[name] = [f"is too long (maximum is {limit} characters)"]
+    if errors:
+        raise Invalid(errors)
+
+
+def _verbs(added: Sequence[str], removed: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    return [(verb, names) for verb, names in (("added", added), ("removed", removed)) if names]
+
+
+def _label_references(instance: Instance, names: Sequence[str]) -> str:
+    """As GitLab writes labels in a note: by number, so that a renamed label still reads right."""
+    references = " ".join(f"~{instance.labels[name].id}" for name in names)
+    return f"{references} {'label' if len(names) == 1 else 'labels'}"
