@@ -1,0 +1,1 @@
+"""The database: tables, the ledger over them, migrations. The only room that knows SQL."""

@@ -1,0 +1,123 @@
+"""Transactions over one database, from any thread: the only way to change what panicmail knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import TypeVar
+
+import sqlalchemy as sa
+import structlog
+
+from panicmail.errors import StoreFailed
+from panicmail.incident import Change, Incident
+from panicmail.store.book import Book, Conflict
+from panicmail.store.database import Database
+from panicmail.store.writer import WriterThread
+
+_log = structlog.get_logger()
+T = TypeVar("T")
+
+#: So often a work is run again when another node was faster.
+TRIES = 8
+
+
+class Ledger:
+    """Transactions over one database.
+
+    Args:
+        writer: The writer thread of the daemon on SQLite. None: each write is a transaction of its own, as commands
+            and PostgreSQL want it.
+        operators: Answers who hears that panicmail needs help.
+        woken: Called after a commit with the lanes that got work.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        writer: WriterThread | None = None,
+        operators: Callable[[], Sequence[str]] = tuple,
+        woken: Callable[[set[str]], None] = lambda lanes: None,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._operators = operators
+        self._woken = woken
+        self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
+
+    def write(self, work: Callable[[Book], T]) -> T:
+        """Run `work` in one transaction. What it wrote is durable when this returns.
+
+        Raises:
+            StoreFailed: The database did not take it; nothing of it happened.
+        """
+        if self._writer is not None:
+            return self.submit(work).result()
+        return self._write_here(work)
+
+    def submit(self, work: Callable[[Book], T]) -> Future[T]:
+        """As `write`, without waiting: the future resolves after the commit."""
+        if self._writer is None:
+            assert self._pool is not None  # noqa: S101 - one of the two is always there
+            return self._pool.submit(self._write_here, work)
+        after: list[Book] = []
+
+        def run(connection: sa.Connection) -> T:
+            after.append(self._book(connection))
+            return work(after[-1])
+
+        future: Future[T] = self._writer.submit(run)
+        future.add_done_callback(lambda done: self._committed(after) if done.exception() is None else None)
+        return future
+
+    def _write_here(self, work: Callable[[Book], T]) -> T:
+        for left in reversed(range(TRIES)):
+            try:
+                with self._database.writing() as connection:
+                    book = self._book(connection)
+                    result = work(book)
+            except Conflict as exc:
+                if not left:
+                    raise StoreFailed(f"incident {exc} changes faster than it can be written") from exc
+                continue
+            self._committed([book])
+            return result
+        raise AssertionError("unreachable")
+
+    def _committed(self, books: list[Book]) -> None:
+        for book in books:
+            for event, facts in book.logged:
+                _log.info(event, **facts)
+            if book.woken:
+                self._woken(book.woken)
+
+    def read(self, work: Callable[[Book], T]) -> T:
+        """Run `work`, which only reads, on one consistent picture."""
+        with self._database.reading() as connection:
+            return work(self._book(connection))
+
+    def _book(self, connection: sa.Connection) -> Book:
+        now = self._database.now(connection)
+        return Book(connection, now, is_sqlite=self._database.is_sqlite, operators=self._operators())
+
+    def now(self) -> datetime:
+        return self.read(lambda book: book.now)
+
+    def change(self, incident_id: str, decide: Callable[[Incident, datetime], Change]) -> Change | None:
+        """Read an incident, decide, store the change: one transaction. None when there is no such incident."""
+
+        def work(book: Book) -> Change | None:
+            incident = book.incident(incident_id)
+            if incident is None:
+                return None
+            change = decide(incident, book.now)
+            book.apply(incident, change)
+            return change
+
+        return self.write(work)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)

@@ -1,0 +1,1 @@
+"""Alembic's folder: `env.py` connects, `versions/` are the steps in order."""

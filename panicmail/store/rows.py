@@ -1,0 +1,116 @@
+"""Rows as values: what the ledger hands out and takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from panicmail.incident import Incident, Paged, State
+
+
+class Delivery(StrEnum):
+    """How far a row of the outbox has come."""
+
+    QUEUED = "queued"  #: not tried yet
+    TRYING = "trying"  #: tried at least once; the outcome is unknown or was temporary
+    ACCEPTED = "accepted"  #: the other side took it
+    FAILED = "failed"  #: the other side refused it for good
+    VOID = "void"  #: it lost its reason before it was sent
+    PARKED = "parked"  #: it cannot succeed; the operators were told
+
+
+#: A row in one of these is over.
+OVER = (Delivery.ACCEPTED, Delivery.FAILED, Delivery.VOID, Delivery.PARKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """An accepted mail, without its octets."""
+
+    id: str
+    accepted_at: datetime
+    mail_from: str
+    recipients: tuple[str, ...]
+    peer: str
+    helo: str
+    tls: str
+    size: int
+    attempts: int = 0
+    shape: str | None = None
+    incident_id: str | None = None
+    message_id: str | None = None
+    report: str | None = None  #: as `mail.wire` writes it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A row of the outbox."""
+
+    id: int
+    incident_id: str | None
+    lane: str
+    do: str
+    key: str
+    person: str | None
+    facts: Mapping[str, Any]
+    state: Delivery
+    attempt: int
+    queued_at: datetime
+    due_at: datetime
+    unsure_at: datetime | None  #: an earlier attempt, made then, may have had its effect
+    done_at: datetime | None
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of the timeline."""
+
+    id: int
+    at: datetime
+    event: str
+    actor: str | None
+    facts: Mapping[str, Any]
+
+
+def incident_of(row: sa.Row[Any]) -> Incident:
+    values = {f.name: row._mapping[f.name] for f in fields(Incident)}
+    values["state"] = State(values["state"])
+    values["paged"] = {person: _paged(facts) for person, facts in values["paged"].items()}
+    return Incident(**values)
+
+
+def row_of(incident: Incident) -> dict[str, Any]:
+    values = {f.name: getattr(incident, f.name) for f in fields(Incident)}
+    values["state"] = incident.state.value
+    values["paged"] = {person: _paged_json(paged) for person, paged in incident.paged.items()}
+    values["away"] = dict(incident.away)
+    return values
+
+
+def _paged(facts: Mapping[str, Any]) -> Paged:
+    at, last_at = datetime.fromisoformat(facts["at"]), datetime.fromisoformat(facts["last_at"])
+    return Paged(role=facts["role"], round=facts["round"], at=at, last_at=last_at)
+
+
+def _paged_json(paged: Paged) -> dict[str, Any]:
+    return {**asdict(paged), "at": paged.at.isoformat(), "last_at": paged.last_at.isoformat()}
+
+
+def task_of(row: sa.Row[Any]) -> Task:
+    values = {f.name: row._mapping[f.name] for f in fields(Task)}
+    return Task(**{**values, "state": Delivery(values["state"])})
+
+
+def mail_of(row: sa.Row[Any]) -> Mail:
+    values = {f.name: row._mapping[f.name] for f in fields(Mail)}
+    return Mail(**{**values, "recipients": tuple(values["recipients"])})
+
+
+def line_of(row: sa.Row[Any]) -> Line:
+    return Line(**{f.name: row._mapping[f.name] for f in fields(Line)})

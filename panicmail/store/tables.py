@@ -1,0 +1,163 @@
+"""The tables, for SQLite and PostgreSQL alike. `migrations/` makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An instant: aware UTC in Python, on both databases. A naive one is refused before it is stored."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"an instant without a zone: {value!r}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+#: Every mail that got a 250, and what became of it.
+mails = sa.Table(
+    "mails",
+    metadata,
+    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("accepted_at", Instant, nullable=False),
+    sa.Column("mail_from", sa.Text, nullable=False),
+    sa.Column("recipients", sa.JSON, nullable=False),
+    sa.Column("peer", sa.Text, nullable=False),
+    sa.Column("helo", sa.Text, nullable=False),
+    sa.Column("tls", sa.Text, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64)),
+    sa.Column("state", sa.String(12), nullable=False),  # accepted, understood
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("lease_until", Instant),
+    sa.Column("shape", sa.String(12)),
+    sa.Column("incident_id", sa.String(16)),
+    sa.Column("message_id", sa.Text),
+    sa.Column("report", sa.Text),  # as `mail.wire` writes it
+    sa.Index(None, "state", "accepted_at"),
+    sa.Index(None, "digest"),
+    sa.Index(None, "message_id"),
+    sa.Index(None, "incident_id"),
+)
+
+#: The octets, apart from the row above: a claim must not rewrite 50 MiB.
+raws = sa.Table(
+    "raws",
+    metadata,
+    sa.Column("mail_id", sa.String(26), sa.ForeignKey("mails.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("raw", sa.LargeBinary, nullable=False),
+)
+
+incidents = sa.Table(
+    "incidents",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("ref", sa.String(8), nullable=False, unique=True),
+    sa.Column("mail_id", sa.String(26), sa.ForeignKey("mails.id"), nullable=False, unique=True),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("accepted_at", Instant, nullable=False),
+    sa.Column("sla_at", Instant, nullable=False),
+    sa.Column("first_sla_at", Instant, nullable=False),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("ladder_at", Instant, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("next_step_at", Instant),
+    sa.Column("remind_at", Instant),
+    sa.Column("reminded", sa.Boolean, nullable=False),
+    sa.Column("answer_at", Instant),
+    sa.Column("holder", sa.Text),
+    sa.Column("handed_to", sa.Text),
+    sa.Column("acked_at", Instant),
+    sa.Column("first_acked_at", Instant),
+    sa.Column("acked_how", sa.Text, nullable=False),
+    sa.Column("breached_at", Instant),
+    sa.Column("resolved_at", Instant),
+    sa.Column("resolved_by", sa.Text, nullable=False),
+    sa.Column("paged", sa.JSON, nullable=False),
+    sa.Column("away", sa.JSON, nullable=False),
+    sa.Column("once", sa.Boolean, nullable=False),
+    sa.Column("drill", sa.Boolean, nullable=False),
+    sa.Column("linked_to", sa.String(8)),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("reporter_address", sa.Text, nullable=False),
+    sa.Column("reporter_name", sa.Text, nullable=False),
+    sa.Column("message_id", sa.Text),
+    sa.Column("issue_iid", sa.Integer),
+    sa.Column("issue_url", sa.Text),
+    sa.CheckConstraint("(state = 'open') = (next_step_at IS NOT NULL)", name="open_has_a_next_step"),
+    sa.Index(None, "state", "next_step_at"),
+    sa.Index(None, "accepted_at"),
+)
+
+#: What happened, in order, never changed.
+timeline = sa.Table(
+    "timeline",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id"), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Index(None, "incident_id"),
+)
+
+#: What is still to be done in the world, and what came of it. Rows are never deleted while they matter.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id")),
+    sa.Column("lane", sa.String(8), nullable=False),
+    sa.Column("do", sa.String(12), nullable=False),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("person", sa.Text),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("after_id", sa.BigInteger),
+    sa.Column("after_until", Instant),
+    sa.Column("state", sa.String(8), nullable=False),  # queued, trying, accepted, failed, void, parked
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("lease_until", Instant),
+    sa.Column("unsure_at", Instant),
+    sa.Column("done_at", Instant),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Index(None, "lane", "state", "due_at"),
+    sa.Index(None, "incident_id"),
+    sa.Index(None, "after_id"),
+)
+
+#: The keys tokens are signed with, shared by all nodes; newest first by `made_at`.
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("kid", sa.String(1), primary_key=True),
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
+)

@@ -1,0 +1,155 @@
+"""The one thread that writes to SQLite in the daemon.
+
+Jobs that wait together share one transaction, and so one fsync: each runs in its own SAVEPOINT, and its result is
+handed out only after the COMMIT. What a job raises is its own; the others in the batch go on.
+
+A failed COMMIT fails every job of the batch, and nothing of it happened. When the disk is merely full or the file
+locked SQLite has rolled back cleanly and the daemon goes on refusing (451) until there is room. Any other failed
+COMMIT (an I/O error, an fsync that failed) means that what is on disk is not known: `broken` is called, the daemon
+ends, and the next start reads what is really there. An fsync is never tried again.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from panicmail.errors import StoreFailed
+from panicmail.store.database import Database
+
+_log = structlog.get_logger()
+
+#: So many jobs share a commit at most: latency stays bounded when thousands wait.
+BATCH = 200
+
+Work = Callable[[sa.Connection], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Work
+    future: Future[Any]
+
+
+class WriterThread:
+    """Runs write jobs in order, many to a commit.
+
+    Args:
+        broken: Called once, from the writer thread, when the database can no longer be trusted. Must not block.
+    """
+
+    def __init__(self, database: Database, broken: Callable[[], None]) -> None:
+        self._database = database
+        self._broken = broken
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._dead = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> Future[Any]:
+        """Queue `work`; its future resolves after the COMMIT, or raises."""
+        future: Future[Any] = Future()
+        if self._dead:
+            future.set_exception(StoreFailed("the database failed; panicmail is stopping"))
+            return future
+        self._jobs.put(_Job(work, future))
+        return future
+
+    def stop(self, within: float) -> bool:
+        """Finish what is queued, then end. False when that took longer than `within` seconds."""
+        self._jobs.put(None)
+        self._thread.join(within)
+        return not self._thread.is_alive()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive() and not self._dead
+
+    def _run(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            batch, last = self._take(first)
+            self._commit(batch)
+            if last or self._dead:
+                break
+        self._dead = True
+        self._refuse_rest()
+
+    def _take(self, first: _Job) -> tuple[list[_Job], bool]:
+        """The jobs waiting now, and whether the end was among them."""
+        batch = [first]
+        while len(batch) < BATCH:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return batch, False
+            if job is None:
+                return batch, True
+            batch.append(job)
+        return batch, False
+
+    def _commit(self, batch: list[_Job]) -> None:
+        done: list[tuple[_Job, Any]] = []
+        committing = False
+        try:
+            with self._database.engine.connect() as connection:
+                transaction = connection.begin()
+                try:
+                    for job in batch:
+                        self._run_one(connection, job, done)
+                    committing = True
+                    transaction.commit()
+                except BaseException:
+                    transaction.close()
+                    raise
+        except Exception as exc:  # whatever it was, nobody in the batch may believe it was stored
+            self._fail(done, batch, exc, committing=committing)
+            return
+        for job, result in done:
+            job.future.set_result(result)
+
+    def _run_one(self, connection: sa.Connection, job: _Job, done: list[tuple[_Job, Any]]) -> None:
+        savepoint = connection.begin_nested()
+        try:
+            result = job.work(connection)
+        except Exception as exc:  # the job's own failure goes to the job's owner; the batch goes on
+            savepoint.rollback()
+            job.future.set_exception(_as_store_failure(exc))
+            return
+        savepoint.commit()
+        done.append((job, result))
+
+    def _fail(self, done: list[tuple[_Job, Any]], batch: list[_Job], exc: Exception, *, committing: bool) -> None:
+        failure = _as_store_failure(exc)
+        text = str(getattr(exc, "orig", exc))
+        trusted = not committing or "full" in text or "locked" in text
+        _log.error("store.write_failed", jobs=len(batch), committing=committing, reason=text, going_on=trusted)
+        for job in batch:
+            if not job.future.done():
+                job.future.set_exception(failure)
+        if not trusted:
+            self._dead = True
+            self._broken()
+
+    def _refuse_rest(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None:
+                job.future.set_exception(StoreFailed("panicmail is stopping"))
+
+
+def _as_store_failure(exc: Exception) -> Exception:
+    if isinstance(exc, sa.exc.DBAPIError):
+        failure = StoreFailed(str(exc.orig))
+        failure.__cause__ = exc
+        return failure
+    return exc

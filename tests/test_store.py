@@ -1,0 +1,381 @@
+"""The contract of the store: one suite, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from panicmail import ids, states
+from panicmail.errors import StoreFailed
+from panicmail.incident import Entry, Incident, Outcome, State, unchanged
+from panicmail.policy import SAME_MAIL_WITHIN
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Delivery, Mail
+from panicmail.store.tables import Instant, incidents
+from tests.cast import LADDER, MINUTE, SECOND, T0, who
+
+LEASE = timedelta(seconds=30)
+
+
+class MovedClock:
+    """A clock the test moves."""
+
+    def __init__(self, at: datetime = T0) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path / 'panicmail.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    database = Database(url, clock=clock)
+    migrate.upgrade(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def ledger(database: Database) -> Iterator[Ledger]:
+    ledger = Ledger(database, operators=lambda: ["max"])
+    yield ledger
+    ledger.close()
+
+
+def accept(ledger: Ledger, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender: str = "rita@example.com") -> Mail:
+    mail_id = ids.new_mail_id()
+
+    def work(book: Book) -> Mail:
+        mail = Mail(id=mail_id, accepted_at=book.now, mail_from=sender, recipients=("panic@example.com",),
+                    peer="127.0.0.1", helo="client", tls="", size=len(raw))  # fmt: skip
+        book.add_mail(mail, raw)
+        return mail
+
+    return ledger.write(work)
+
+
+def panic(ledger: Ledger, **kwargs: bool) -> Incident:
+    """An accepted mail that was understood as a panic."""
+    mail = accept(ledger)
+
+    def work(book: Book) -> Incident:
+        fresh = states.new(
+            id=ids.incident_id(mail.id),
+            ref=book.free_ref(mail.id),
+            mail_id=mail.id,
+            accepted_at=mail.accepted_at,
+            ladder=LADDER,
+            reporter_address="rita@example.com",
+        )
+        receipt = kwargs.get("receipt", True)
+        change = states.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
+        incident = book.add_incident(change)
+        book.understood(mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}")
+        return incident
+
+    return ledger.write(work)
+
+
+def claim(ledger: Ledger, lane: str = "page", limit: int = 10) -> list[str]:
+    return [task.key.partition("/")[2] for task in ledger.write(lambda book: book.claim(lane, limit, LEASE))]
+
+
+# -- tables
+
+
+def test_the_migrations_make_exactly_the_tables_the_program_knows(database: Database) -> None:
+    migrate.check(database)
+
+
+def test_upgrading_twice_changes_nothing(database: Database) -> None:
+    migrate.upgrade(database)
+
+
+def test_a_database_of_a_newer_panicmail_is_refused(database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreFailed, match="newer"):
+        migrate.upgrade(database)
+
+
+def test_a_naive_instant_is_refused_before_it_is_stored() -> None:
+    with pytest.raises(ValueError, match="without a zone"):
+        Instant().process_bind_param(datetime(2026, 11, 22), None)  # noqa: DTZ001
+
+
+def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger: Ledger, database: Database) -> None:
+    incident = panic(ledger)
+    with pytest.raises(sa.exc.IntegrityError), database.engine.begin() as connection:
+        connection.execute(incidents.update().where(incidents.c.id == incident.id).values(next_step_at=None))
+
+
+# -- mails
+
+
+def test_a_mail_comes_back_octet_for_octet(ledger: Ledger) -> None:
+    raw = bytes(range(256)) * 50
+    mail = accept(ledger, raw)
+    assert ledger.read(lambda book: book.raw(mail.id)) == raw
+    assert ledger.read(lambda book: book.mail(mail.id)) == mail
+
+
+def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: Ledger, clock: MovedClock) -> None:
+    mail = accept(ledger)
+
+    def take() -> list[str]:
+        return [m.id for m in ledger.write(lambda book: book.claim_mails(5, LEASE))]
+
+    assert (take(), take()) == ([mail.id], [])
+    clock.at += LEASE
+    assert take() == [mail.id]
+
+
+def test_an_understood_mail_is_never_claimed_again(ledger: Ledger, clock: MovedClock) -> None:
+    incident = panic(ledger)
+    clock.at += timedelta(days=1)
+    assert ledger.write(lambda book: book.claim_mails(5, LEASE)) == []
+    assert not ledger.read(lambda book: book.is_waiting(incident.mail_id))
+
+
+def test_the_same_mail_is_found_within_48_hours_while_its_incident_is_unresolved(
+    ledger: Ledger, clock: MovedClock
+) -> None:
+    incident = panic(ledger)
+    clock.at += SAME_MAIL_WITHIN - SECOND
+    again = accept(ledger)
+
+    def same(mail: Mail) -> str | None:
+        return ledger.write(lambda book: book.same_mail(mail, "d", SAME_MAIL_WITHIN))
+
+    assert same(again) == incident.id
+    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change(incident.id, lambda i, now: states.resolve(i, "ana", "", LADDER, now))
+    assert same(again) is None
+
+
+def test_the_same_mail_after_48_hours_is_another(ledger: Ledger, clock: MovedClock) -> None:
+    panic(ledger)
+    clock.at += SAME_MAIL_WITHIN
+    again = accept(ledger)
+    assert ledger.write(lambda book: book.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
+
+
+# -- incidents
+
+
+def test_an_incident_comes_back_as_it_was_stored(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    assert ledger.read(lambda book: book.incident(incident.id)) == incident
+    assert ledger.read(lambda book: book.incident_by_ref(f"[{incident.ref.lower()}]")) == incident
+
+
+def test_a_change_raises_the_version_and_a_note_does_not(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    ledger.change(incident.id, lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent")))
+    assert ledger.read(lambda book: book.incident(incident.id)) == incident
+    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    after = ledger.read(lambda book: book.incident(incident.id))
+    assert after is not None
+    assert (after.version, after.state) == (1, State.ACKED)
+
+
+def test_of_many_racing_acknowledgements_exactly_one_wins(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    start = threading.Barrier(8)
+
+    def race(n: int) -> Outcome:
+        start.wait()
+        person = "ana" if n % 2 else "max"
+        change = ledger.change(incident.id, lambda i, now: states.acknowledge(i, person, "", LADDER, now))
+        assert change is not None
+        return change.outcome
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(race, range(8)))
+    assert sorted(outcomes) == [Outcome.ALREADY] * 7 + [Outcome.DONE]
+    lines = ledger.read(lambda book: book.lines_of(incident.id))
+    assert [line.event for line in lines].count("incident.acked") == 1
+
+
+def test_what_is_due_is_found_at_its_instant_not_before(ledger: Ledger, clock: MovedClock) -> None:
+    incident = panic(ledger)
+
+    def due() -> list[str]:
+        return [i.id for i in ledger.read(lambda book: book.due_incidents())]
+
+    clock.at = T0 + 5 * MINUTE - timedelta(microseconds=1)
+    assert due() == []
+    clock.at = T0 + 5 * MINUTE
+    assert due() == [incident.id]
+
+
+def test_a_taken_ref_is_lengthened(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    longer = ledger.read(lambda book: book.free_ref(incident.mail_id))
+    assert longer.startswith(incident.ref)
+    assert len(longer) == len(incident.ref) + 1
+
+
+def test_a_work_that_raises_leaves_nothing_behind(ledger: Ledger) -> None:
+    def work(book: Book) -> None:
+        accepted = Mail(
+            id="x" * 26, accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
+        )
+        book.add_mail(accepted, b"")
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        ledger.write(work)
+    assert ledger.read(lambda book: book.mail("x" * 26)) is None
+
+
+# -- the outbox
+
+
+def test_a_panic_queues_its_page_at_once_and_the_files_wait_for_the_issue(ledger: Ledger) -> None:
+    panic(ledger)
+    assert claim(ledger, "page") == ["page/1/ana"]
+    assert claim(ledger, "gitlab") == ["issue"]
+    assert claim(ledger, "mail") == [], "the receipt waits for the issue's link"
+
+
+def test_the_receipt_goes_without_the_link_after_ten_seconds(ledger: Ledger, clock: MovedClock) -> None:
+    panic(ledger)
+    clock.at += timedelta(seconds=10)
+    assert claim(ledger, "mail") == ["receipt"]
+
+
+def test_what_waited_for_the_issue_is_free_once_it_is_there(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    (task,) = ledger.write(lambda book: book.claim("gitlab", 5, LEASE))
+
+    def open_issue(book: Book) -> None:
+        assert book.settle(task, Delivery.ACCEPTED, "url")
+        book.issue_opened(incident, 7, "url")
+
+    ledger.write(open_issue)
+    assert claim(ledger, "mail") == ["receipt"]
+    assert claim(ledger, "gitlab")[0] == "files"
+    stored = ledger.read(lambda book: book.incident(incident.id))
+    assert stored is not None
+    assert (stored.issue_iid, stored.version) == (7, 0)
+
+
+def test_two_claimers_never_get_the_same_row(ledger: Ledger) -> None:
+    for _ in range(10):
+        panic(ledger)
+    start = threading.Barrier(4)
+
+    def take(_n: int) -> list[str]:
+        start.wait()
+        return [t.key for _ in range(10) for t in ledger.write(lambda book: book.claim("page", 1, LEASE))]
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [key for keys in pool.map(take, range(4)) for key in keys]
+    assert len(claimed) == len(set(claimed)) == 10
+
+
+def test_an_attempt_whose_lease_ran_out_no_longer_counts(ledger: Ledger, clock: MovedClock) -> None:
+    panic(ledger)
+    (slow,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    clock.at += LEASE
+    (fast,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    assert (slow.attempt, fast.attempt) == (1, 2)
+    assert fast.unsure_at == T0, "the second attempt is told that the first may have had its effect"
+    assert not ledger.write(lambda book: book.settle(slow, Delivery.FAILED, "late"))
+    assert ledger.write(lambda book: book.settle(fast, Delivery.ACCEPTED, "250"))
+
+
+def test_a_put_off_row_comes_back_at_its_time(ledger: Ledger, clock: MovedClock) -> None:
+    panic(ledger)
+    (task,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    ledger.write(lambda book: book.put_off(task, book.now + 5 * SECOND, "450", sure=True))
+    assert claim(ledger) == []
+    clock.at += 5 * SECOND
+    (again,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    assert (again.attempt, again.unsure_at) == (2, None)
+
+
+def test_an_acknowledgement_voids_the_pages_not_sent_yet_but_not_the_one_in_flight(
+    ledger: Ledger, clock: MovedClock
+) -> None:
+    incident = panic(ledger)
+    (flying,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    clock.at += 5 * MINUTE
+    ledger.change(incident.id, lambda i, now: states.pass_time(i, LADDER, who, now))
+    clock.at = T0 + SECOND
+    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    states_now = {t.key.partition("/")[2]: t.state for t in ledger.read(lambda book: book.tasks_of(incident.id))}
+    assert states_now["page/2/ana"] is Delivery.VOID
+    assert states_now["page/1/ana"] is Delivery.TRYING
+    assert ledger.write(lambda book: book.settle(flying, Delivery.ACCEPTED, "250"))
+
+
+def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    for _ in range(3):
+        ledger.write(lambda book: book.tell(incident, "ana", "answer/m1", {"what": "answer"}))
+    tells = [t for t in ledger.read(lambda book: book.tasks_of(incident.id)) if t.do == "tell"]
+    assert len(tells) == 1
+
+
+def test_the_operators_are_told_once_per_cause_and_hour(ledger: Ledger, clock: MovedClock) -> None:
+    for _ in range(3):
+        ledger.write(lambda book: book.tell_operators("gitlab_refused"))
+        clock.at += MINUTE
+    assert len(claim(ledger, "mail")) == 1
+    clock.at = T0 + timedelta(hours=1)
+    ledger.write(lambda book: book.tell_operators("gitlab_refused"))
+    ledger.write(lambda book: book.tell_operators("page_refused"))
+    again = claim(ledger, "mail")
+    assert {key.split("/")[0] for key in again} == {"gitlab_refused", "page_refused"}
+    assert len(again) == 3, "the first one again, its lease being over, and two new ones"
+
+
+def test_a_reporter_without_a_receipt_gets_no_news(ledger: Ledger) -> None:
+    incident = panic(ledger, receipt=False)
+    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    assert "news" not in {t.do for t in ledger.read(lambda book: book.tasks_of(incident.id))}
+
+
+def test_released_leases_are_free_at_once(ledger: Ledger) -> None:
+    panic(ledger)
+    assert claim(ledger) == ["page/1/ana"]
+    ledger.write(lambda book: book.release_leases())
+    assert claim(ledger) == ["page/1/ana"]
+
+
+def test_who_is_woken_is_told_after_the_commit_not_before(database: Database) -> None:
+    seen: list[tuple[set[str], int]] = []
+
+    def woken(lanes: set[str]) -> None:
+        seen.append((lanes, waking.read(lambda book: book.counts()["mails"]["accepted"])))
+
+    waking = Ledger(database, woken=woken)
+    accept(waking)
+    assert seen == [({"mails"}, 1)]
+    waking.close()
+
+
+def test_text_with_every_odd_character_is_stored_and_comes_back(ledger: Ledger) -> None:
+    incident = panic(ledger)
+    odd = "\x00 \x1b[2J \u202e ééé 🎉 \\u0000"
+    ledger.write(lambda book: book.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
+    assert ledger.read(lambda book: book.lines_of(incident.id))[-1].facts["text"] == odd
