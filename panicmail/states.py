@@ -560,7 +560,7 @@ def _reopen(incident: Incident, entry: Entry, ladder: Ladder, who: Who, now: dat
     if incident.holder is None:
         return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
     people = {incident.holder: _role(incident, incident.holder)}
-    incident, pages = _page_all(incident, people, now, Word.REOPENED)
+    incident, pages = _page_all(incident, people, now, Word.REOPENED, text=entry.facts.get("text", ""))
     return change.then(Change(incident=incident, effects=pages, entries=(_paged_entry(incident, people, -1),)))
 
 
@@ -576,5 +576,7 @@ def next_call(incident: Incident, ladder: Ladder, who: Who, besides: str) -> Nex
     for index in range(incident.step + 1, len(ladder.steps)):
         people = _reachable(ladder.people(ladder.steps[index].page, who), {besides, *incident.away})
         if people:
-            return ladder.step_at(incident.ladder_at, index), people
+            # The first step of a reopened incident waits a grace: no step is ever due before `next_step_at`.
+            at = ladder.step_at(incident.ladder_at, index)
+            return max(at, incident.next_step_at or at), people
     return None

@@ -73,7 +73,7 @@ def test_the_smoc_is_paged_at_the_fifteenth_minute_not_before() -> None:
 
 def test_the_last_step_repeats_for_ever_with_a_new_round_each_time() -> None:
     incident = until(opened().incident, T0 + 15 * MINUTE)
-    keys = set()
+    keys: set[str] = set()
     for n in range(1, 200):
         now = T0 + (15 + 5 * n) * MINUTE
         change = states.pass_time(incident, LADDER, who, now)
