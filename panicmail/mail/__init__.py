@@ -1,0 +1,1 @@
+"""Mail in: bytes to meaning. Mail out: meaning to bytes."""

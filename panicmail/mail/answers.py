@@ -1,0 +1,280 @@
+"""The answer to what one of our people wrote, by mail, link or command.
+
+Every command is answered: what was recorded, when, what it rests on, what else of hers is open; or why nothing
+happened and what to write. Each answer says "Clock stopped" or "Clock still running", as the incident stands when it
+is written, not as her words hoped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from panicmail.incident import Outcome, State
+from panicmail.mail import quoting
+from panicmail.mail.compose import Line, call, headline, ours
+from panicmail.mail.matter import Told, anew, calls, clock_now, issue, rests_on, since, stopped, tap
+from panicmail.mail.phrases import Voice, are, listed, span
+from panicmail.mail.scene import Scene
+from panicmail.words import Meaning
+
+
+def answered(voice: Voice, scene: Scene) -> Told:
+    """The answer to what `scene.facts` says she wrote and what came of it."""
+    if scene.facts.get("outcome") == Outcome.CLOSED or scene.incident.state is State.RESOLVED:
+        return _closed(voice, scene)
+    return _ANSWERS.get(str(scene.facts.get("said")), _nothing)(voice, scene)
+
+
+def _yes(voice: Voice, scene: Scene) -> Told:
+    incident = scene.incident
+    if incident.state is not State.ACKED or incident.holder is None:
+        return _running(voice, scene, "It was acknowledged, and opened again since.")
+    if incident.holder != voice.reader:
+        return _somebody_has_it(voice, scene)
+    if scene.facts.get("outcome") == Outcome.ALREADY:
+        return _you_have_it(voice, scene)
+    return _clock_stopped(voice, scene)
+
+
+def _clock_stopped(voice: Voice, scene: Scene) -> Told:
+    incident = scene.incident
+    at = incident.acked_at or scene.now
+    name = voice.full(voice.reader)
+    remind = f"Show signs of work by {voice.at(incident.remind_at)} or you are asked again."
+    return Told(
+        stopped(name),
+        [
+            headline(f"Clock stopped {voice.zoned(at)}. {name} has it, after {span(at - incident.opened_at)}."),
+            *rests_on(scene),
+            *_also_acknowledged(scene),
+            *_call_reporter(scene),
+            issue(incident),
+            *([ours(remind)] if incident.remind_at else []),
+            *_also_open(voice, scene),
+            _menu(voice),
+        ],
+    )
+
+
+def _you_have_it(voice: Voice, scene: Scene) -> Told:
+    return Told(
+        stopped(voice.full(voice.reader)),
+        [
+            headline(f"Clock stopped: you have it since {voice.zoned(scene.incident.acked_at)}."),
+            *_call_reporter(scene),
+            issue(scene.incident),
+            *_also_open(voice, scene),
+            _menu(voice),
+        ],
+    )
+
+
+def _somebody_has_it(voice: Voice, scene: Scene) -> Told:
+    incident = scene.incident
+    name = voice.full(incident.holder or "")
+    return Told(
+        stopped(name),
+        [
+            headline(f"Clock stopped: {name} has it since {voice.zoned(incident.acked_at)}. You need do nothing."),
+            *rests_on(scene, incident.acked_how),
+            ours('Was this wrong? Reply "take" and it is yours.'),
+            *calls(voice),
+            issue(incident),
+            *_also_open(voice, scene),
+        ],
+    )
+
+
+def _no(voice: Voice, scene: Scene) -> Told:
+    incident = scene.incident
+    if incident.state is State.ACKED:
+        name = voice.full(incident.holder or "")
+        return Told(
+            stopped(name),
+            [
+                headline(f"Clock stopped: {name} has it since {voice.zoned(incident.acked_at)}. You need do nothing."),
+                ours("Your no is kept as a note."),
+            ],
+        )
+    passed_over = "Your no is recorded: you are passed over as long as anybody else is left."
+    return _called_on(voice, scene, passed_over)
+
+
+def _escalate(voice: Voice, scene: Scene) -> Told:
+    if scene.incident.state is State.ACKED:
+        return _yes(voice, scene)
+    return _called_on(voice, scene, "You asked for more help; that is recorded.")
+
+
+def _called_on(voice: Voice, scene: Scene, recorded: str) -> Told:
+    """The next step was asked for: who is called now, or that nobody is left."""
+    if scene.facts.get("outcome") == Outcome.NOBODY_LEFT:
+        return Told(
+            "Clock still running: nobody is left to call",
+            [
+                headline(f"Clock still running, and nobody is left to call. {voice.repeated()}"),
+                ours(recorded),
+                *_name_somebody(voice),
+                *calls(voice),
+                *tap(scene),
+                issue(scene.incident),
+            ],
+        )
+    called = _called_last(voice)
+    who = f"{voice.team(called)} {are(called)} called now" if called else "the next step is taken now"
+    return Told(
+        f"Clock still running: {who}",
+        [headline(f"Clock still running: {who}."), ours(recorded), *calls(voice), *tap(scene), issue(scene.incident)],
+    )
+
+
+def _called_last(voice: Voice) -> list[str]:
+    """The others paged in the latest round."""
+    paged = voice.incident.paged
+    others = voice.others_paged()
+    last = max((paged[p].last_at for p in others), default=None)
+    return [p for p in others if paged[p].last_at == last]
+
+
+def _name_somebody(voice: Voice) -> list[Line]:
+    other = voice.somebody_else()
+    return [ours(f'To call somebody else, reply "page {other.id}".')] if other else []
+
+
+def _resolve(voice: Voice, scene: Scene) -> Told:
+    if scene.facts.get("outcome") != Outcome.HOW_TO_CLOSE:
+        return _yes(voice, scene)
+    told = _clock_stopped(voice, scene) if scene.incident.holder == voice.reader else _yes(voice, scene)
+    how = ours('It is not closed. To close it, reply "resolve" once more.')
+    return Told(told.subject, [told.lines[0], how, *told.lines[1:]])
+
+
+def _hand_over(voice: Voice, scene: Scene) -> Told:
+    to = str(scene.facts.get("to") or "")
+    if scene.facts.get("outcome") != Outcome.DONE or not to:
+        return _nothing(voice, scene)
+    name = voice.full(to)
+    mobile = voice.house.people.get(to)
+    return Told(
+        f"{name} is called",
+        [
+            headline(f"{name} is called and has it as soon as {voice.first(to)} says yes."),
+            ours(f"Until then nothing changes. {clock_now(voice)}"),
+            *([call(f"Call {voice.first(to)}: ", mobile.phone)] if mobile and mobile.phone else []),
+            issue(scene.incident),
+        ],
+    )
+
+
+def _nothing(voice: Voice, scene: Scene) -> Told:
+    incident = scene.incident
+    if incident.state is State.OPEN:
+        return _running(voice, scene, "")
+    mine = incident.holder == voice.reader
+    name = voice.full(incident.holder or "")
+    has = f"{'you have' if mine else name + ' has'} it since {voice.zoned(incident.acked_at)}"
+    why = _why(scene)
+    return Told(
+        "Your mail is kept as a note",
+        [
+            headline(f"Clock stopped: {has}. Your mail is kept as a note."),
+            *([ours(why)] if why and not mine else []),
+            issue(incident),
+            _menu(voice) if mine else ours('To have it yourself, reply "take".'),
+        ],
+    )
+
+
+def _running(voice: Voice, scene: Scene, why: str) -> Told:
+    """Her mail did not stop the clock: why, and what would."""
+    person = voice.house.people.get(voice.reader)
+    address = person.email if person else "your own address"
+    coming = voice.next()
+    by = f" by {voice.zoned(coming.at)}" if coming and coming.at > voice.now else " now"
+    then = (
+        f"Otherwise {voice.team(coming.people)} {are(coming.people)} called at {voice.at(coming.at)}."
+        if (coming and coming.people)
+        else voice.repeated()
+    )
+    return Told(
+        'Clock still running: reply "ack" to this mail',
+        [
+            headline(f"{voice.first(voice.reader)}: your mail did not stop the clock."),
+            *([ours(reason)] if (reason := why or _why(scene)) else []),
+            ours(f'Reply "ack" to THIS mail from {address}{by}.'),
+            *tap(scene, "Or tap: "),
+            ours("Your text is kept as a note on the issue."),
+            ours(then),
+            issue(scene.incident),
+        ],
+    )
+
+
+def _closed(voice: Voice, scene: Scene) -> Told:
+    incident = scene.incident
+    if incident.once and incident.holder is None:
+        return _paged_once(scene)
+    by = "you" if incident.resolved_by == voice.reader else voice.full(incident.resolved_by or "somebody")
+    at = voice.zoned(incident.resolved_at)
+    if scene.facts.get("said") == Meaning.RESOLVE and scene.facts.get("outcome") == Outcome.DONE:
+        lines = [headline(f"{incident.ref} is closed, {at}, by {by}."), *rests_on(scene)]
+    else:
+        lines = [headline(f"{incident.ref} was closed at {at} by {by}. Your mail changed nothing.")]
+    return Told(f"Closed by {by}", [*lines, anew(scene), issue(incident), *_also_open(voice, scene)])
+
+
+def _paged_once(scene: Scene) -> Told:
+    """An incident without a ladder: there is no clock to stop, and her yes still counts."""
+    return Told(
+        "Your mail is kept as a note",
+        [
+            headline('Your mail is kept as a note. Nobody has this; reply "ack" to THIS mail if it needs somebody.'),
+            *([ours(why)] if (why := _why(scene)) else []),
+            *tap(scene),
+            issue(scene.incident),
+        ],
+    )
+
+
+# -- lines several of them share -------------------------------------------------------------------
+
+
+def _why(scene: Scene) -> str:
+    why = quoting.words(str(scene.facts.get("why") or ""), 200).rstrip(".")
+    return f"Why: {why}." if why else ""
+
+
+def _call_reporter(scene: Scene) -> list[Line]:
+    """What to do first: her number is data of the report, so it is no link."""
+    phone = next((p for p in map(quoting.phone, scene.report.phones) if p), "")
+    return [ours(f"Next: call the reporter; the number in the mail is {phone}.")] if phone else []
+
+
+def _also_acknowledged(scene: Scene) -> list[Line]:
+    refs = scene.facts.get("refs")
+    others = (
+        [quoting.words(str(r), 8) for r in refs if r != scene.incident.ref] if isinstance(refs, list | tuple) else []
+    )
+    return [ours(f"Also yours now: {listed(others)}.")] if others else []
+
+
+def _also_open(voice: Voice, scene: Scene) -> list[Line]:
+    return [ours(f"Still open and also yours: {since(voice, scene.also_open)}.")] if scene.also_open else []
+
+
+def _menu(voice: Voice) -> Line:
+    other = voice.somebody_else()
+    hand = f'Hand over: "to {other.id}". ' if other else ""
+    return ours(f'{hand}More help: "escalate". End: "resolve".')
+
+
+_ANSWERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
+    Meaning.YES.value: _yes,
+    Meaning.YES_ALL.value: _yes,
+    Meaning.TAKE.value: _yes,
+    Meaning.NO.value: _no,
+    Meaning.ESCALATE.value: _escalate,
+    Meaning.RESOLVE.value: _resolve,
+    Meaning.HAND_OVER.value: _hand_over,
+    Meaning.NOTHING.value: _nothing,
+}

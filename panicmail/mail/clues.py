@@ -1,0 +1,67 @@
+"""Links and telephone numbers in a text: where it leads, and how to call the person who wrote it.
+
+Phones are found conservatively: written internationally, or with a trunk 0 or brackets and separators, or as North
+American numbers are. Dates, times, addresses of hosts and bare runs of digits are not phones. Linear, total.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_MOST = 200
+_LINK = re.compile(
+    r"\b(?:(?:https?|hxxps?|ftps?|sftp|ssh|rdp|smb|file|ldaps?|data|javascript|magnet|ms-[a-z]{2,20}):/?/?[^\s<>\"“”„»«]{3,2000}"
+    r"|www\.[^\s<>\"“”„»«@]{3,2000})",
+    re.I,
+)
+_PHONE = re.compile(r"(?<![\w/.,:@=%+-])(?:\+|\(\+?)?\d[\d\s().\u2010-\u2013\u00a0/-]{5,24}\d(?![\w/@=%]|[.:,-]\d)")
+_NORTH_AMERICAN = re.compile(r"(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}")
+_DATE = re.compile(
+    r"\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:\D.*)?|\d{1,2}[-./ ]\d{1,2}[-./ ]\d{4}(?:\D.*)?|\d{1,3}(?:\.\d{1,3}){3}"
+)
+_OPENS = {")": "(", "]": "[", "}": "{"}
+
+
+def links(text: str, targets: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every link once: those written in `text`, then `targets`, which stand behind the text of HTML links."""
+    found: dict[str, None] = {}
+    for match in _LINK.finditer(text):
+        found.setdefault(_trimmed(match[0]))
+        if len(found) >= _MOST:
+            break
+    for target in targets:
+        found.setdefault("".join(target.split())[:2000])
+    return tuple(found)[:_MOST]
+
+
+def _trimmed(link: str) -> str:
+    link = link.rstrip(".,;:!?'’*_|\\…")
+    while link and (opening := _OPENS.get(link[-1])) and link.count(link[-1]) > link.count(opening):
+        link = link[:-1].rstrip(".,;:!?'’")
+    return link
+
+
+def phones(text: str) -> tuple[str, ...]:
+    """The telephone numbers in `text` as they are written, each once."""
+    found: dict[str, None] = {}
+    for line in text.splitlines():
+        for match in _PHONE.finditer(line[:10_000]):
+            number = " ".join(match[0].split()).strip(" -./")
+            if _callable(number):
+                found.setdefault(number)
+        if len(found) >= _MOST:
+            break
+    return tuple(found)[:_MOST]
+
+
+def _callable(number: str) -> bool:
+    digits = re.sub(r"\D", "", number)
+    if not 7 <= len(digits) <= 15 or _DATE.fullmatch(number):
+        return False
+    if number.startswith(("+", "(+")):
+        return True
+    if _NORTH_AMERICAN.fullmatch(number):
+        return True
+    separated = bool(re.search(r"[\s()./\u2010-\u2013-]", number.strip("()")))
+    return separated and number.startswith(("0", "(0"))

@@ -1,0 +1,61 @@
+"""The reader that cannot fail: what a mail says, from its octets alone.
+
+For mails that no parser gets through in time. It looks at the first megabyte, in linear time, with the standard
+library only: subject, From, message ids, the signs of automata that show in the header, and the first 4 KB of the
+body as they stand. Such a report can open an incident or add a note; it is never `lossless`, so it never
+acknowledges anything.
+"""
+
+from __future__ import annotations
+
+from panicmail.mail.canonical import Canonical, canonical
+from panicmail.mail.charsets import decode
+from panicmail.mail.header import line, loose_address, mailbox, message_ids
+from panicmail.mail.kinds import Shape, kind_of, types_seen
+from panicmail.triage import Report
+
+_LOOKED_AT, _BODY = 1024 * 1024, 4096
+
+
+def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Report:
+    """Read what can be read without parsing. Never raises.
+
+    Args:
+        mail_from: As for `reading.read`.
+        why: What stood in the way of the real reader, for people; "" leaves it out.
+    """
+    mail = canonical(raw[:_LOOKED_AT])
+    text = decode(_beginning(mail), None)[0].replace("\r\n", "\n").strip()
+    shape = Shape(types=types_seen(mail.octets[: 16 * _BODY].split(b"\n")), text=text)
+    kind, signs = kind_of(mail, shape, mail_from)
+    senders = mail.all("from")
+    name, address = (mailbox(senders[0]) if len(senders) == 1 else None) or ("", "")
+    shown = line(mail.first("from"))[0]
+    return Report(
+        subject=line(mail.first("subject"))[0],
+        from_address=address,
+        from_name=name,
+        from_shown=shown,
+        reply_to=loose_address(line(mail.first("reply-to"))[0]) or None,
+        message_id=next(iter(message_ids(mail.all("message-id"))), None),
+        references=references(mail),
+        text=text,
+        kind=kind,
+        why=signs,
+        defects=(f"not parsed{f': {why}' if why else ''}", *mail.defects),
+        lossless=False,
+    )
+
+
+def _beginning(mail: Canonical) -> bytes:
+    """The first 4 KB of the body, not ending within a character of UTF-8."""
+    rest = mail.octets[mail.body_at : mail.body_at + _BODY + 4]
+    for end in range(_BODY, _BODY - 4, -1):
+        if len(rest) <= end or rest[end] & 0xC0 != 0x80:  # what follows begins a character
+            return rest[:end]
+    return rest[:_BODY]
+
+
+def references(mail: Canonical) -> tuple[str, ...]:
+    """The mails this one names as its forerunners, oldest first."""
+    return message_ids([*mail.all("references"), *mail.all("in-reply-to")])

@@ -1,0 +1,9 @@
+"""Meaning to bytes: every mail panicmail writes, each ready for the relay. What they say is in mails.md."""
+
+from panicmail.mail.compose import Letter
+from panicmail.mail.operators import operators
+from panicmail.mail.pages import page
+from panicmail.mail.reporter import news, receipt
+from panicmail.mail.telling import tell
+
+__all__ = ["Letter", "news", "operators", "page", "receipt", "tell"]

@@ -1,0 +1,227 @@
+"""How a page begins: who must do what by when, then why. One function for each word a page can carry.
+
+Each says only what is true of the incident as it stands: silence is measured from a first page and claimed of nobody
+who answered, was away, or was paged a moment ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from panicmail.incident import State, Word
+from panicmail.mail import quoting
+from panicmail.mail.compose import Line, headline, ours, theirs
+from panicmail.mail.phrases import Voice, are, listed, role_name, span
+from panicmail.mail.scene import Scene
+
+Opening = Callable[[Voice, Scene], list[Line]]
+
+
+def state_word(voice: Voice, word: Word) -> str:
+    """What stands between the tag and the report's subject, with what ends it."""
+    holder = voice.incident.holder
+    drill = "DRILL " if voice.incident.drill else ""
+    said = {
+        Word.PAGE: "",
+        Word.STILL_OPEN: "STILL OPEN:",
+        Word.YOURS_NOW: "YOURS NOW:",
+        Word.STILL_YOURS: "STILL YOURS?",
+        Word.HANDED: "HANDED TO YOU:",
+        Word.SILENT_HOLDER: f"{voice.first(holder)[:20].upper()} SILENT:" if holder else "HOLDER SILENT:",
+        Word.REOPENED: "OPEN AGAIN:",
+    }[word]
+    return drill + said if said else drill.rstrip() + (":" if drill else "")
+
+
+# -- nobody has it ---------------------------------------------------------------------------------
+
+
+def first_page(voice: Voice, scene: Scene) -> list[Line]:
+    if scene.incident.once:
+        return [
+            headline(f'{voice.first(voice.reader)}: have a look; reply "ack" if it needs anybody.'),
+            ours("You are paged once and nobody else is called: it does not look like a colleague's report."),
+        ]
+    return [headline(_ask(voice)), *_why_line(voice, scene), _cannot(voice)]
+
+
+def still_open(voice: Voice, scene: Scene) -> list[Line]:
+    me = voice.first(voice.reader)
+    coming = voice.next()
+    if coming is None or not coming.people:
+        ask = headline(f'{me}: nobody has this. Reply "ack"{voice.or_else()}.')
+        return [ask, *_why_line(voice, scene), _cannot(voice)]
+    return [
+        headline(f"{me}: nobody has this. {voice.what_follows()}"),
+        ours(f'Reply "ack", or "no" to call {voice.firsts(coming.people)} now.'),
+        *_why_line(voice, scene),
+    ]
+
+
+def yours_now(voice: Voice, scene: Scene) -> list[Line]:
+    return [
+        headline(f'{voice.first(voice.reader)}: {why_you(voice, scene.facts)}. Reply "ack".'),
+        ours(f"Answer{voice.or_else()}."),
+        ours(_nobody_since(voice)),
+        _your_ack(voice),
+    ]
+
+
+def open_again(voice: Voice, scene: Scene) -> list[Line]:
+    lines = [headline(_ask(voice)), ours("Why: it was closed, and there is more in its thread. You had it last.")]
+    new = quoting.report_lines(str(scene.facts.get("text", "")), 1024)
+    return [*lines, ours("What came now (quoted, untrusted):"), *map(theirs, new)] if new else lines
+
+
+def _ask(voice: Voice) -> str:
+    return f'{voice.first(voice.reader)}: reply "ack"{voice.or_else()}.'
+
+
+def _cannot(voice: Voice) -> Line:
+    coming = voice.next()
+    if coming and coming.people:
+        return ours(f'Cannot take it? Reply "no": {voice.firsts(coming.people)} {are(coming.people)} called at once.')
+    other = voice.somebody_else()
+    if other is None:
+        return ours("Cannot take it? Telephone somebody: nobody else is left to call.")
+    return ours(f'Cannot take it? Name somebody: reply "page {other.id}" and {voice.first(other.id)} is called.')
+
+
+def _your_ack(voice: Voice) -> Line:
+    other = voice.somebody_else()
+    return ours("Your ack makes it yours." + (f' Someone else: reply "page {other.id}".' if other else ""))
+
+
+def _nobody_since(voice: Voice) -> str:
+    incident = voice.incident
+    if incident.holder and incident.acked_at and incident.opened_at > incident.acked_at:
+        had = f"{voice.first(incident.holder)} had it from {voice.at(incident.acked_at)}"
+        return f"{had}; since {voice.zoned(incident.opened_at)} nobody has it."
+    return f"Since {voice.zoned(incident.opened_at)} nobody has it."
+
+
+def _why_line(voice: Voice, scene: Scene) -> list[Line]:
+    """Why now, where somebody's act or absence caused it, or it was somebody's before."""
+    caused = _cause(voice, scene.facts)
+    before = [_nobody_since(voice)] if scene.incident.opened_at > scene.incident.accepted_at else []
+    return [ours(each) for each in ([f"Why now: {caused}."] if caused else []) + before]
+
+
+def why_you(voice: Voice, facts: Mapping[str, Any]) -> str:
+    """Why the reader and not those before her, without its full stop."""
+    return _cause(voice, facts) or _silence(voice) or _absence(voice) or _gap(voice) or "nobody has this yet"
+
+
+def _cause(voice: Voice, facts: Mapping[str, Any]) -> str:
+    cause = facts.get("cause")
+    if not isinstance(cause, Mapping):
+        return ""
+    if by := cause.get("declined_by"):
+        said = _said(cause.get("words", ""))
+        return f"{voice.first(str(by))} asks for you" + (f' ("{said}")' if said else "")
+    if by := cause.get("escalated_by"):
+        return f'{voice.first(str(by))} asks for you ("escalate")'
+    if away := cause.get("unreachable"):
+        return _away(voice, str(away), str(cause.get("why", "")))
+    return ""
+
+
+def _said(text: object) -> str:
+    return quoting.words(str(text or ""), 40).replace('"', "'")
+
+
+def _away(voice: Voice, person: str, why: str) -> str:
+    if "out of office" in why.lower():
+        return f"{voice.first(person)} is out of office"
+    if why.startswith("declined"):
+        return f"{voice.first(person)} cannot take it"
+    reason = _said(why.removeprefix("every way failed").strip(" :()"))
+    return f"every way to {voice.first(person)} failed{f' ({reason})' if reason else ''}"
+
+
+def _silence(voice: Voice) -> str:
+    """Who was asked and gave no answer, and for how long at least."""
+    asked = {p: at for p in voice.others_paged() if (at := _asked_at(voice, p)) is not None}
+    if not asked:
+        return ""
+    return f"{voice.team(list(asked))} gave no answer in {span(voice.now - max(asked.values()))}"
+
+
+def _asked_at(voice: Voice, person: str) -> datetime | None:
+    """When she was first asked since it is open; None when she is away or was asked only just now."""
+    paged, opened = voice.incident.paged[person], voice.incident.opened_at
+    at = paged.at if paged.at >= opened else paged.last_at
+    enough = timedelta(seconds=1) if voice.clock.seconds else timedelta(minutes=1)
+    return None if person in voice.incident.away or at < opened or voice.now - at < enough else at
+
+
+def _absence(voice: Voice) -> str:
+    away = [p for p in voice.others_paged() if p in voice.incident.away]
+    return listed(_away(voice, p, voice.incident.away[p]) for p in away[:3])
+
+
+def _gap(voice: Voice) -> str:
+    """Roles of the steps before this one that nobody fills; "" when anybody else was paged."""
+    if voice.others_paged():
+        return ""
+    ladder = voice.house.ladder
+    roles = dict.fromkeys(role for step in ladder.steps[: max(voice.incident.step, 0)] for role in step.page)
+    empty = [role_name(role) for role in roles if not voice.house.who(role)]
+    return f"nobody is on call as {listed(empty)}" if empty else ""
+
+
+# -- somebody has it -------------------------------------------------------------------------------
+
+
+def still_yours(voice: Voice, scene: Scene) -> list[Line]:
+    managers = voice.managers()
+    by = f" by {voice.zoned(scene.incident.remind_at)}" if scene.incident.remind_at else ""
+    called = f"{voice.team(managers)} {are(managers)} called" if managers else "you are asked again"
+    return [
+        headline(f"{voice.first(voice.reader)}: reply with one line of status{by}, or {called}."),
+        ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; no sign of work seen since."),
+    ]
+
+
+def handed(voice: Voice, scene: Scene) -> list[Line]:
+    cause = scene.facts.get("cause")
+    giver = str(cause["handed_by"]) if isinstance(cause, Mapping) and cause.get("handed_by") else ""
+    gives = f"{voice.first(giver) or 'somebody'} hands this to you"
+    line = headline(f'{voice.first(voice.reader)}: {gives}. Reply "ack" and it is yours.')
+    holder = scene.incident.holder
+    if scene.incident.state is State.ACKED and holder:
+        name = "you have it" if holder == voice.reader else f"{voice.first(holder)} has it"
+        return [line, ours(f'Until then {name}. Cannot take it? Reply "no", and that stays so.')]
+    coming = voice.next()
+    until = "Until then nobody has it."
+    if coming and coming.people:
+        until = f"Until then nobody has it, and {voice.what_follows()}"
+    return [line, ours(until), _cannot(voice)]
+
+
+def silent_holder(voice: Voice, scene: Scene) -> list[Line]:
+    me, holder = voice.first(voice.reader), scene.incident.holder or ""
+    answers = "answer" in str(scene.facts.get("why", ""))
+    missing = "a message in the thread is not answered" if answers else "no sign of work seen since"
+    if holder == voice.reader:
+        return [
+            headline(f"{me}: reply with one line of status."),
+            ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; {missing}."),
+        ]
+    return [
+        headline(f'{me}: call {voice.first(holder)} now, or reply "take" and it is yours.'),
+        ours(f"Why: {voice.first(holder)} took this at {voice.zoned(scene.incident.acked_at)}; {missing}."),
+    ]
+
+
+OPENINGS: Mapping[Word, Opening] = {
+    Word.PAGE: first_page,
+    Word.STILL_OPEN: still_open,
+    Word.YOURS_NOW: yours_now,
+    Word.STILL_YOURS: still_yours,
+    Word.HANDED: handed,
+    Word.SILENT_HOLDER: silent_holder,
+    Word.REOPENED: open_again,
+}

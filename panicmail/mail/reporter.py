@@ -1,0 +1,123 @@
+"""What the reporter is told: the receipt, once, and what became of it.
+
+A receipt quotes nothing of the report but its subject, names none of our people and no link a stranger could use. It
+says what happens next and by when, and that nothing depends on her answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from panicmail.incident import State
+from panicmail.mail import quoting
+from panicmail.mail.compose import Letter, Line, Link, call, headline, ours
+from panicmail.mail.phrases import Voice
+from panicmail.mail.scene import Scene
+from panicmail.mail.threads import subject, word_to_reporter
+from panicmail.mail.tokens import Addresses, Tokens
+
+
+def receipt(scene: Scene, tokens: Tokens, addresses: Addresses, *, key: str) -> Letter:
+    """The reporter's first answer. `key`: the outbox row's; a retry repeats its Message-ID."""
+    lines = _receipt(Voice.to_reporter(scene), scene)
+    return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
+
+
+def news(scene: Scene, tokens: Tokens, addresses: Addresses, *, key: str) -> Letter:
+    """What `scene.facts` says became of it."""
+    what = str(scene.facts.get("what"))
+    lines = _NEWS.get(what, _anything)(Voice.to_reporter(scene), scene)
+    return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
+
+
+def _subject(scene: Scene) -> str:
+    return subject("Re:", scene, suffix=f" [{scene.incident.ref}]")
+
+
+def _receipt(voice: Voice, scene: Scene) -> list[Line]:
+    incident, house = scene.incident, scene.house
+    return [
+        headline(f"We have your report, {voice.zoned(incident.accepted_at)}. Reference {incident.ref}."),
+        *map(ours, _what_happens(voice)),
+        ours("Stay reachable; reply with your phone number if you can."),
+        ours("Nothing changes if you cannot reply."),
+        *([call("Hotline: ", house.hotline)] if house.hotline else []),
+        *map(ours, house.advice),
+        *_link(scene),
+        *([ours("This is a drill.")] if incident.drill else []),
+    ]
+
+
+def _what_happens(voice: Voice) -> list[str]:
+    incident, ladder = voice.incident, voice.house.ladder
+    if incident.state is State.ACKED:
+        return [f"An engineer has it since {voice.zoned(incident.acked_at)} and will contact you."]
+    if incident.state is State.RESOLVED:
+        return [f"It was closed at {voice.zoned(incident.resolved_at)} by the security team."]
+    called = "The security engineer on call is being called now." if incident.paged else "We are calling people now."
+    later = incident.step < ladder.last
+    manager_at = ladder.step_at(incident.ladder_at, ladder.last)
+    if later and manager_at > voice.now:
+        return [called, f"If nobody answers by {voice.at(manager_at)}, the security manager is called."]
+    return [called, "The call is repeated until somebody answers."]
+
+
+def _link(scene: Scene) -> list[Line]:
+    url = quoting.one_line(scene.incident.issue_url or "", 500)
+    if not url:
+        return []
+    before = "Follow it here: " if scene.house.reporter_access else "If you have access: "
+    return [ours(before + url, Link(url, url))]
+
+
+# -- news ------------------------------------------------------------------------------------------
+
+
+def _acked(voice: Voice, scene: Scene) -> list[Line]:
+    at = voice.zoned(voice.said_at(scene.facts))
+    return [headline(f"An engineer acknowledged {scene.incident.ref} at {at} and will contact you."), *_link(scene)]
+
+
+def _breached(voice: Voice, scene: Scene) -> list[Line]:
+    # Not "No engineer ...": such a line reads as a no where its quote marks are lost.
+    first = headline(f"{scene.incident.ref}: no engineer has answered yet.")
+    hotline = [call("Hotline: ", scene.house.hotline)] if scene.house.hotline else []
+    called = [p.last_at for p in scene.incident.paged.values() if p.role in scene.house.ladder.managers]
+    if not called or scene.house.ladder.last == 0:
+        return [first, ours("We keep calling until somebody answers."), *hotline]
+    said = f"The security manager was called at {voice.zoned(max(called))} and is called again until somebody answers."
+    return [first, ours(said), *hotline]
+
+
+def _resolved(voice: Voice, scene: Scene) -> list[Line]:
+    at = voice.zoned(voice.said_at(scene.facts))
+    return [
+        headline(f"{scene.incident.ref} was closed at {at} by the security team."),
+        ours("Something still wrong? Reply: that opens it again as urgent."),
+    ]
+
+
+def _reopened(voice: Voice, scene: Scene) -> list[Line]:
+    at = voice.zoned(voice.said_at(scene.facts))
+    return [
+        headline(f"{scene.incident.ref} is open again as urgent since {at}. We are calling people now."),
+        ours("Stay reachable; reply with your phone number if you can."),
+    ]
+
+
+def _issue(voice: Voice, scene: Scene) -> list[Line]:
+    return [headline(f"{scene.incident.ref} has its issue now; nothing else has changed."), *_link(scene)]
+
+
+def _anything(voice: Voice, scene: Scene) -> list[Line]:
+    """A kind of news this version has no words for."""
+    return [headline(f"There is news of {scene.incident.ref}; the security team will contact you."), *_link(scene)]
+
+
+_NEWS: Mapping[str, Callable[[Voice, Scene], list[Line]]] = {
+    "acked": _acked,
+    "breached": _breached,
+    "resolved": _resolved,
+    "reopened": _reopened,
+    "issue": _issue,
+}

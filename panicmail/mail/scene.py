@@ -1,0 +1,55 @@
+"""Everything a mail of ours may say about an incident, gathered before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from panicmail.incident import Incident
+from panicmail.people import Person
+from panicmail.policy import Ladder, Who
+from panicmail.triage import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSent:
+    """One page of this incident so far, by one channel."""
+
+    person: str
+    channel: str  #: "mail"; later also push channels
+    at: datetime  #: queued
+    state: str  #: "accepted", "failed", "trying", "queued" or "void"
+    answer: str = ""  #: what the other side said, one line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the configuration says that mails show."""
+
+    people: Mapping[str, Person]
+    ladder: Ladder
+    who: Who
+    sender: str  #: From of receipts, answers, news
+    page_sender: str  #: From of pages
+    hotline: str = ""  #: "" when there is none
+    advice: tuple[str, ...] = ()
+    reporter_access: bool = False
+    verified_by: str = "From address only, not verified"  #: what an acknowledgement's sender check rests on, in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One mail's matter: the incident as it is now, and what this mail is about."""
+
+    house: House
+    incident: Incident
+    report: Report  #: the panic as read
+    facts: Mapping[str, Any]  #: of the effect this mail carries out (`incident.Effect.facts`)
+    now: datetime
+    pages: Sequence[PageSent] = field(default_factory=tuple)  #: oldest first
+    also_open: Sequence[Incident] = field(default_factory=tuple)  #: other open incidents of the reader
+    same_reporter: Sequence[Incident] = field(default_factory=tuple)  #: other open incidents of the same reporter
+    link: str = ""  #: this person's page of this incident; "" when [web] url is not set
+    flags: tuple[str, ...] = ()  #: oddities of the panic, for people

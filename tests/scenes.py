@@ -1,0 +1,291 @@
+"""One night's story for the tests of our mails: the people, the ladder, and every letter the states can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from panicmail import states
+from panicmail.incident import Change, Do, Entry, Incident, Outcome, Word, unchanged
+from panicmail.mail.letters import Letter, news, operators, page, receipt, tell
+from panicmail.mail.scene import House, PageSent, Scene
+from panicmail.mail.tokens import Addresses, Key, Tokens
+from panicmail.people import Person
+from panicmail.policy import Ladder, Step
+from panicmail.triage import Attachment, Report
+
+BERLIN = ZoneInfo("Europe/Berlin")
+#: A Sunday; 03:07 in Berlin.
+START = datetime(2026, 11, 22, 2, 7, tzinfo=UTC)
+HOW = "token of this mail and From address ana@example.com"
+
+ANA = Person(id="ana", name="Ana Reyes", email="ana@example.com", phone="+49 151 0000000", tz=BERLIN)
+BO = Person(id="bo", name="Bo Li", email="bo@example.com", phone="+49 160 0000000", tz=ZoneInfo("Asia/Tokyo"))
+MAX = Person(id="max", name="Max Kern", email="max@example.com", phone="+49 152 0000000", tz=BERLIN)
+
+TOKENS = Tokens([Key("1", b"k" * 32)])
+ADDRESSES = Addresses(["panic@example.com"], "panic+{token}@example.com", "mail.example.com")
+PLAIN_ADDRESSES = Addresses(["panic@example.com"], "panic@example.com", "mail.example.com")
+
+REPORT = Report(
+    subject="Ransom note on my laptop",
+    from_address="rita@example.com",
+    from_name="Rita Lopez",
+    from_shown="Rita Lopez <rita@example.com>",
+    text="My files are .locked, Slack is gone.",
+    message_id="<report@example.com>",
+    phones=("+49 170 0000000",),
+    attachments=(Attachment(name="note.txt", type="text/plain", size=2210, sha256="0" * 64),),
+)
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+LADDER = Ladder(
+    sla=minutes(15),
+    steps=(Step(minutes(0), ("seoc",)), Step(minutes(15), ("smoc",))),
+    repeat=minutes(5),
+    remind_after=minutes(20),
+)
+ON_CALL = {"seoc": ("ana",), "smoc": ("max",)}
+
+
+def on_call(role: str) -> tuple[str, ...]:
+    return ON_CALL.get(role, ())
+
+
+def nobody(role: str) -> tuple[str, ...]:
+    return () if role == "seoc" else on_call(role)
+
+
+HOUSE = House(
+    people={p.id: p for p in (ANA, BO, MAX)},
+    ladder=LADDER,
+    who=on_call,
+    sender="panic@example.com",
+    page_sender="page@example.com",
+    hotline="+49 30 000000",
+    advice=("If a device is involved: leave it on, take it off the network. Use another device.",),
+)
+
+
+def parsed(letter: Letter) -> EmailMessage:
+    message = message_from_bytes(letter.message, policy=default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def part(letter: Letter, kind: str) -> str:
+    body = parsed(letter).get_body((kind,))
+    assert body is not None
+    content: str = body.get_content()
+    return content
+
+
+def lines(letter: Letter) -> list[str]:
+    return part(letter, "plain").splitlines()
+
+
+def subject(letter: Letter) -> str:
+    return str(parsed(letter)["Subject"])
+
+
+@dataclass
+class Night:
+    """A house, a report, and what can be written about them."""
+
+    house: House = HOUSE
+    report: Report = REPORT
+    addresses: Addresses = ADDRESSES
+    link: str = "https://panic.example.com/i/token"
+    pages: Sequence[PageSent] = ()
+    flags: tuple[str, ...] = ()
+    also_open: Sequence[Incident] = ()
+    same_reporter: Sequence[Incident] = ()
+
+    def panic(self, now: datetime = START, **about: Any) -> Change:
+        incident = states.new(
+            id="abcdefgh23456723",
+            ref="7KQ2N",
+            mail_id="mail",
+            accepted_at=START,
+            ladder=self.house.ladder,
+            subject=self.report.subject,
+            reporter_address=about.pop("reporter_address", self.report.from_address or "rita@example.com"),
+            reporter_name=self.report.from_name,
+            message_id=self.report.message_id,
+            **about,
+        )
+        return states.open_panic(incident, self.house.ladder, self.house.who, now, receipt=True, entry_facts={})
+
+    def scene(self, incident: Incident, facts: Mapping[str, Any], now: datetime) -> Scene:
+        return Scene(
+            house=self.house,
+            incident=incident,
+            report=self.report,
+            facts=facts,
+            now=now,
+            pages=self.pages,
+            also_open=self.also_open,
+            same_reporter=self.same_reporter,
+            link=self.link,
+            flags=self.flags,
+        )
+
+    def letters(self, change: Change, now: datetime) -> dict[str, Letter]:
+        """Every mail a change asks for: kind and person -> letter."""
+        written = {}
+        for effect in change.effects:
+            scene = self.scene(change.incident, effect.facts, now)
+            person = self.house.people.get(effect.person or "max", MAX)
+            name = f"{effect.do.value} {effect.person or ''}".strip()
+            if effect.do is Do.PAGE:
+                written[name] = page(scene, person, TOKENS, self.addresses)
+            elif effect.do is Do.TELL:
+                written[name] = tell(scene, person, TOKENS, self.addresses, key=effect.key)
+            elif effect.do is Do.RECEIPT:
+                written[name] = receipt(scene, TOKENS, self.addresses, key=effect.key)
+            elif effect.do is Do.NEWS:
+                written[f"news {effect.facts['what']}"] = news(scene, TOKENS, self.addresses, key=effect.key)
+            elif effect.do is Do.OPERATORS:
+                written[name] = operators(effect.facts, self.house, person, self.addresses, now, key=effect.key)
+        return written
+
+    def page(self, change: Change, person: Person, now: datetime) -> Letter:
+        return self.letters(change, now)[f"page {person.id}"]
+
+    def answer(self, change: Change, person: Person, said: str, now: datetime, **facts: Any) -> Letter:
+        about = {
+            "what": "answer",
+            "said": said,
+            "outcome": change.outcome.value,
+            "why": "",
+            "words": said,
+            "how": HOW,
+            "channel": "mail",
+            "to": "",
+            "in_reply_to": "<hers@example.com>",
+            "refs": [],
+            **facts,
+        }
+        return tell(self.scene(change.incident, about, now), person, TOKENS, self.addresses, key="row")
+
+    def tells(self, incident: Incident, person: Person, now: datetime, **facts: Any) -> Letter:
+        return tell(self.scene(incident, facts, now), person, TOKENS, self.addresses, key="row")
+
+    def news(self, incident: Incident, now: datetime, **facts: Any) -> Letter:
+        return news(self.scene(incident, facts, now), TOKENS, self.addresses, key="row")
+
+
+def said_more(text: str = "It spreads.") -> Entry:
+    facts = {"from_address": "rita@example.com", "from_name": "Rita Lopez", "text": text, "is_reporter": True}
+    return Entry(event="more", facts=facts)
+
+
+def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
+    """The whole night, every turn it can take: what it is, and the letter."""
+    ladder, who = night.house.ladder, night.house.who
+    more: dict[str, Any] = {"mail_id": "m", "human": True, "thanks": False}
+
+    def all_of(title: str, change: Change, after: float) -> Iterator[tuple[str, Letter]]:
+        for name, letter in night.letters(change, START + minutes(after)).items():
+            yield f"{title}: {name}", letter
+
+    opened = night.panic()
+    first = opened.incident
+    yield from all_of("opened", opened, 0)
+    yield from all_of("outage", night.panic(START + minutes(22)), 22)
+    yield from all_of("once", night.panic(once=True), 0)
+    yield from all_of("drill", night.panic(drill=True), 0)
+    empty = replace(night, house=replace(night.house, who=nobody))
+    unfilled = empty.panic().incident
+    later = states.pass_time(unfilled, ladder, nobody, START + minutes(15))
+    for name, letter in empty.letters(later, START + minutes(15)).items():
+        yield f"nobody on call: {name}", letter
+
+    yield from all_of("more", states.more(first, said_more(), ladder, who, START + minutes(2), **more), 2)
+    yield from all_of("issue closed", states.issue_closed(first, None, ladder, START + minutes(2)), 2)
+    breached = states.pass_time(first, ladder, who, START + minutes(15))
+    yield from all_of("breached", breached, 15)
+    yield from all_of("again", states.pass_time(breached.incident, ladder, who, START + minutes(20)), 20)
+
+    declined = states.decline(first, "ana", HOW, "can't", ladder, who, START + minutes(3))
+    yield from all_of("declined", declined, 3)
+    yield "no done", night.answer(declined, ANA, "no", START + minutes(3))
+    left = states.decline(declined.incident, "max", HOW, "no", ladder, who, START + minutes(4))
+    yield from all_of("nobody left", left, 4)
+    yield "no, nobody left", night.answer(left, MAX, "no", START + minutes(4))
+    asked = states.escalate(first, "ana", HOW, ladder, who, START + minutes(3))
+    yield from all_of("escalated", asked, 3)
+    yield "escalate done", night.answer(asked, ANA, "escalate", START + minutes(3))
+    further = states.escalate(asked.incident, "max", HOW, ladder, who, START + minutes(4))
+    yield "escalate, nobody left", night.answer(further, MAX, "escalate", START + minutes(4))
+    for why in ("out of office", "every way failed (550 no such user)"):
+        yield from all_of(why, states.unreachable(first, "ana", why, ladder, who, START + minutes(3)), 3)
+
+    acked = states.acknowledge(breached.incident, "ana", HOW, ladder, START + minutes(17))
+    held = acked.incident
+    yield from all_of("acked", acked, 17)
+    for said in ("yes", "take", "yes_all"):
+        yield f"{said} done", night.answer(acked, ANA, said, START + minutes(17), refs=["M4TD", "7KQ2N"])
+    second = states.acknowledge(held, "max", HOW, ladder, START + minutes(18))
+    yield "yes already", night.answer(second, MAX, "yes", START + minutes(18))
+    yield "yes already mine", night.answer(unchanged(held, Outcome.ALREADY), ANA, "yes", START + minutes(18))
+    taken = states.take(held, "max", HOW, ladder, START + minutes(18))
+    yield from all_of("taken", taken, 18)
+    yield "no noted", night.answer(unchanged(held, Outcome.NOTED), MAX, "no", START + minutes(18))
+    for who_asks in (ANA, MAX):
+        for stage, incident in (("open", breached.incident), ("acked", held)):
+            noted = unchanged(incident, Outcome.NOTED)
+            answer = night.answer(noted, who_asks, "nothing", START + minutes(18), why="it asked a question")
+            yield f"nothing {stage} {who_asks.id}", answer
+    for stage, incident in (("open", first), ("acked", held)):
+        offered = states.hand_over(incident, "ana", "bo", HOW, START + minutes(19))
+        yield from all_of(f"handed {stage}", offered, 19)
+        yield f"hand over {stage}", night.answer(offered, ANA, "hand_over", START + minutes(19), to="bo")
+    unknown = unchanged(first, Outcome.NOTED)
+    yield "hand over to nobody", night.answer(unknown, ANA, "hand_over", START + minutes(2), why='nobody is called "x"')
+    reminded = states.pass_time(held, ladder, who, START + minutes(38))
+    yield from all_of("reminded", reminded, 38)
+    yield from all_of("silent", states.pass_time(reminded.incident, ladder, who, START + minutes(48)), 48)
+    follow = states.more(held, said_more(), ladder, who, START + minutes(20), **more)
+    yield from all_of("more acked", follow, 20)
+    yield from all_of("unanswered", states.pass_time(follow.incident, ladder, who, START + minutes(31)), 31)
+    again = states.escalate(held, "ana", HOW, ladder, who, START + minutes(30))
+    yield from all_of("escalated by holder", again, 30)
+    yield "escalate by holder", night.answer(again, ANA, "escalate", START + minutes(30))
+
+    how_to = states.resolve(first, "ana", HOW, ladder, START + minutes(2))
+    yield "how to close", night.answer(how_to, ANA, "resolve", START + minutes(2))
+    closed = states.resolve(held, "ana", HOW, ladder, START + minutes(60))
+    yield from all_of("closed", closed, 60)
+    yield "resolve done", night.answer(closed, ANA, "resolve", START + minutes(60))
+    for said in ("yes", "take", "escalate", "no", "nothing"):
+        late = unchanged(closed.incident, Outcome.CLOSED)
+        yield f"{said} too late", night.answer(late, MAX, said, START + minutes(70))
+    reopened = states.more(closed.incident, said_more(), ladder, who, START + minutes(120), **more)
+    yield from all_of("reopened", reopened, 120)
+    yield from all_of("reopened, ladder", states.pass_time(reopened.incident, ladder, who, START + minutes(125)), 125)
+    once = night.panic(once=True).incident
+    yield "nothing once", night.answer(unchanged(once, Outcome.NOTED), ANA, "nothing", START + minutes(2))
+
+    for what in ("acked", "breached", "resolved", "reopened", "issue", "something else"):
+        at = (START + minutes(20)).isoformat()
+        yield f"news {what}", night.news(held, START + minutes(20), what=what, at=at)
+    yield "unknown news to ours", night.tells(held, MAX, START + minutes(20), what="something else")
+    for cause in ("gitlab_refused", "page_refused", "parked", "reader_failed", "something else", ""):
+        facts = {"cause": cause, "ref": "7KQ2N", "error": "403 Forbidden"}
+        yield f"operators {cause}", operators(facts, night.house, MAX, night.addresses, START, key=cause)
+
+
+def page_of(night: Night, word: Word, incident: Incident, person: Person, now: datetime, **facts: Any) -> Letter:
+    about = {"round": incident.round, "role": "seoc", "word": word.value, **facts}
+    return page(night.scene(incident, about, now), person, TOKENS, night.addresses)

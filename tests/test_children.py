@@ -1,0 +1,297 @@
+"""The children that read mails: what is promised of them when one is late, dies, or lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from panicmail.errors import Temporary
+from panicmail.mail import wire
+from panicmail.mail.child import HEAD
+from panicmail.mail.children import Readers
+from panicmail.mail.reading import parts, read
+from panicmail.triage import Report
+
+from .test_reading import golden
+
+_MAIL = b"From: ana@example.com\r\nSubject: help\r\n\r\nthe database is gone\r\n"
+#: Fifty thousand tags inside each other in parts that each pass our caps: some seconds of work, honestly asked for.
+_SLOW = (
+    b"Subject: slow\r\nFrom: eve@evil.example\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    + (b"--b\r\nContent-Type: text/html\r\n\r\n" + b"<pre>" * 19_000 + b"\r\n") * 150
+    + b"--b--\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def readers() -> Iterator[Readers]:
+    ours = Readers(size=2, deadline=5)
+    ours.start()
+    yield ours
+    ours.stop()
+
+
+def wait_for(claim: Callable[[], bool], within: float = 10) -> None:
+    until = time.monotonic() + within
+    while not claim():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.02)
+
+
+def stand_in(tmp_path: Path, body: str) -> list[str]:
+    """A child that greets, then does what the test says with each request it has read."""
+    script = tmp_path / "stand_in.py"
+    script.write_text(
+        "import json, os, struct, sys, time\n"
+        "HEAD = struct.Struct('>II')\n"
+        "def send(document, octets=b''):\n"
+        "    sys.stdout.buffer.write(HEAD.pack(len(document), len(octets)) + document + octets)\n"
+        "    sys.stdout.buffer.flush()\n"
+        "send(b'{\"ready\": true}')\n"
+        "while head := sys.stdin.buffer.read(8):\n"
+        "    said, size = HEAD.unpack(head)\n"
+        "    request, raw = json.loads(sys.stdin.buffer.read(said)), sys.stdin.buffer.read(size)\n"
+        f"    {body}\n"
+    )
+    return [sys.executable, "-I", str(script)]
+
+
+def test_a_child_reads_what_the_reader_reads(readers: Readers) -> None:
+    for name in ("reply_gmail", "attachments", "bounce_failed", "out_of_office"):
+        assert readers.read(golden(name)) == read(golden(name))
+
+
+def test_the_envelope_sender_reaches_the_child(readers: Readers) -> None:
+    assert readers.read(_MAIL, "").kind is not readers.read(_MAIL, "ana@example.com").kind
+
+
+def test_a_child_gives_the_contents_of_attachments(readers: Readers) -> None:
+    assert readers.parts(golden("attachments")) == parts(golden("attachments"))
+    assert readers.parts(b"") == []
+
+
+def test_a_mail_of_megabytes_goes_there_and_back(readers: Readers) -> None:
+    raw = (
+        b"Content-Type: application/x-odd\r\nContent-Disposition: attachment; filename=a\r\n\r\n"
+        + b"0123456789abcde\n" * 300_000
+    )
+    (found,) = readers.parts(raw)
+    assert found[0].size == len(found[1]) > 4_000_000
+
+
+def test_many_threads_share_two_children(readers: Readers) -> None:
+    found: list[Report] = []
+    threads = [threading.Thread(target=lambda: found.append(readers.read(_MAIL))) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [read(_MAIL)] * 24
+
+
+def test_a_child_late_for_its_mail_is_killed_and_replaced_and_the_mail_still_read() -> None:
+    ours = Readers(size=1, deadline=0.5)
+    ours.start()
+    try:
+        with capture_logs() as logs:
+            before = time.monotonic()
+            report = ours.read(_SLOW)
+            assert time.monotonic() - before < 1.5
+            assert report.subject == "slow"
+            assert report.defects[0] == "not parsed: deadline"
+            wait_for(lambda: "reader.replaced" in [entry["event"] for entry in logs])
+        assert ours.read(_MAIL) == read(_MAIL)
+        killed = next(entry for entry in logs if entry["event"] == "reader.killed")
+        assert killed["why"] == "deadline"
+        assert "evil.example" not in json.dumps(logs)
+    finally:
+        ours.stop()
+
+
+def test_the_wait_for_a_free_child_counts_inside_the_deadline(tmp_path: Path) -> None:
+    ours = Readers(size=1, deadline=0.4, command=stand_in(tmp_path, "time.sleep(9)"))
+    ours.start()
+    try:
+        threads = [threading.Thread(target=ours.read, args=(_MAIL,)) for _ in range(4)]
+        before = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - before < 1.2
+    finally:
+        ours.stop()
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("os._exit(1)", "died"),
+        ("os.kill(os.getpid(), 9)", "died"),
+        ("sys.stdout.buffer.write(b'\\0\\0'); sys.stdout.buffer.flush(); os._exit(0)", "died"),
+        ("send(b'not json')", "garbage"),
+        ("send(b'[]')", "garbage"),
+        ("send(b'{}')", "garbage"),
+        ("send(b'[' * 100000)", "garbage"),
+        ("send(b'\\xff\\xfe\\xff')", "garbage"),
+        ("sys.stdout.buffer.write(b'\\xff' * 8); sys.stdout.buffer.flush()", "garbage"),
+    ],
+)
+def test_a_child_that_dies_or_lies_costs_a_byte_level_reading_and_itself(tmp_path: Path, does: str, why: str) -> None:
+    ours = Readers(size=1, deadline=5, command=stand_in(tmp_path, does))
+    ours.start()
+    try:
+        with capture_logs() as logs:
+            report = ours.read(_MAIL)
+            wait_for(lambda: "reader.replaced" in [entry["event"] for entry in logs])
+        assert (report.subject, report.from_address) == ("help", "ana@example.com")
+        assert report.defects == (f"not parsed: {why}",)
+        assert not report.lossless
+        with pytest.raises(Temporary):
+            ours.parts(_MAIL)
+    finally:
+        ours.stop()
+
+
+def test_a_child_found_dead_is_replaced_before_a_mail_is_lost_to_it() -> None:
+    ours = Readers(size=1, deadline=10)
+    ours.start()
+    try:
+        (child,) = ours._alive
+        os.kill(child.pid, signal.SIGKILL)
+        wait_for(lambda: not child.is_alive())
+        assert ours.read(_MAIL) == read(_MAIL)
+    finally:
+        ours.stop()
+
+
+def test_children_that_cannot_start_leave_the_byte_level_reading() -> None:
+    ours = Readers(size=1, deadline=0.2, command=["/nonexistent/python"])
+    with capture_logs() as logs:
+        threading.Thread(target=ours.start, daemon=True).start()
+        wait_for(lambda: bool(logs))
+        assert ours.read(_MAIL).subject == "help"
+        ours.stop()
+    assert logs[0]["event"] == "reader.failed"
+
+
+def test_uploads_never_take_the_last_child(tmp_path: Path) -> None:
+    slow_parts = "request['op'] == 'parts' and time.sleep(9); send(ANSWER)".replace(
+        "ANSWER", repr(wire.to_json(read(_MAIL)).encode())
+    )
+    ours = Readers(size=2, deadline=3, command=stand_in(tmp_path, slow_parts))
+    ours.start()
+    try:
+        uploads = [threading.Thread(target=_fails, args=(ours,)) for _ in range(2)]
+        for thread in uploads:
+            thread.start()
+        time.sleep(0.1)
+        assert ours.read(_MAIL) == read(_MAIL)
+        for thread in uploads:
+            thread.join()
+    finally:
+        ours.stop()
+
+
+def _fails(ours: Readers) -> None:
+    with pytest.raises(Temporary):
+        ours.parts(_MAIL, deadline=1)
+
+
+def test_stopping_ends_every_child_and_calls_under_way_get_their_answer(tmp_path: Path) -> None:
+    ours = Readers(size=2, deadline=9, command=stand_in(tmp_path, "time.sleep(60)"))
+    ours.start()
+    pids = [child.pid for child in ours._alive]
+    found: list[Report] = []
+    waiting = threading.Thread(target=lambda: found.append(ours.read(_MAIL)))
+    waiting.start()
+    time.sleep(0.1)
+    ours.stop()
+    waiting.join(5)
+    assert [report.subject for report in found] == ["help"]
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def _our_child() -> subprocess.Popen[bytes]:
+    path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-s", "-P", "-m", "panicmail.mail.child"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=path, cwd="/")
+
+
+def test_a_child_ends_by_itself_when_its_stdin_closes() -> None:
+    child = _our_child()
+    out, _ = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert out == HEAD.pack(len(b'{"ready": true}'), 0) + b'{"ready": true}'
+
+
+def test_a_child_may_use_a_gibibyte_and_leaves_no_core() -> None:
+    child = _our_child()
+    try:
+        assert child.stdout is not None
+        child.stdout.read(8)
+        limits = Path(f"/proc/{child.pid}/limits").read_text()
+        said = {line[:25].strip(): line[26:].split()[0] for line in limits.splitlines()}
+        assert said["Max address space"] == str(1024 * 1024 * 1024)
+        assert said["Max core file size"] == "0"
+    finally:
+        child.communicate()
+
+
+# --- the wire
+
+
+def test_a_report_survives_the_wire() -> None:
+    for name in ("reply_gmail", "attachments", "bounce_failed"):
+        assert wire.from_json(wire.to_json(read(golden(name)))) == read(golden(name))
+
+
+def test_what_is_too_large_is_capped_on_either_side() -> None:
+    huge = Report(text="x" * 3_000_000, reply_text="y" * 100_000, links=("z" * 9_000,) * 500, subject="\ud800")
+    document = wire.to_json(huge)
+    report = wire.from_json(document)
+    assert (len(report.text), len(report.reply_text)) == (1024 * 1024, 64 * 1024)
+    assert (len(report.links), len(report.links[0]), report.subject) == (200, 4096, "\ufffd")
+    forged = json.loads(document) | {"text": "x" * 3_000_000, "subject": "\ud800"}
+    assert len(wire.from_json(json.dumps(forged)).text) == 1024 * 1024
+    assert wire.from_json(json.dumps(forged)).subject == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"subject": None}, {"subject": 3}, {"lossless": 1}, {"kind": "robot"}, {"date": "yesterday"}, {"date": 3}),
+        *({"date": "2026-11-21T10:00:00"}, {"links": "x"}, {"links": [3]}, {"attachments": [{}]}, {"deliveries": {}}),
+        *(
+            {"attachments": [{"name": "", "type": "", "size": -1, "sha256": "0" * 64}]},
+            {"date": "0001-01-01T00:00:00+14:00"},
+        ),
+        {"attachments": [{"name": "", "type": "", "size": True, "sha256": "0" * 64}]},
+        {"attachments": [{"name": "", "type": "", "size": 1, "sha256": "z" * 64}]},
+    ],
+)
+def test_a_document_of_another_shape_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        wire.from_json(json.dumps(json.loads(wire.to_json(Report())) | wrong))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
+)
+def test_noise_on_the_wire_is_a_value_error_and_nothing_else(noise: bytes) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        wire.from_json(noise)

@@ -1,0 +1,439 @@
+"""What holds for every mail of ours, whatever the report and whoever reads it."""
+
+from __future__ import annotations
+
+import html as html_library
+import re
+from dataclasses import replace
+from email import message_from_bytes
+from email.policy import compat32
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panicmail import states, words
+from panicmail.incident import Outcome, Word, unchanged
+from panicmail.mail import quoting
+from panicmail.mail.letters import Letter, operators, page, receipt, tell
+from panicmail.mail.scene import Scene
+from panicmail.mail.tokens import Purpose
+from panicmail.people import Person
+from panicmail.triage import Attachment, Report
+from tests.scenes import (
+    ADDRESSES,
+    ANA,
+    HOUSE,
+    HOW,
+    LADDER,
+    MAX,
+    PLAIN_ADDRESSES,
+    REPORT,
+    START,
+    TOKENS,
+    Night,
+    every_letter,
+    lines,
+    minutes,
+    on_call,
+    page_of,
+    parsed,
+    part,
+    subject,
+)
+
+NIGHT = Night()
+ALL = dict(every_letter(NIGHT))
+PAGES = {name: letter for name, letter in ALL.items() if ": page " in name}
+OTHERS = {name: letter for name, letter in ALL.items() if ": page " not in name}
+
+
+def raw_fields(letter: Letter) -> dict[str, str]:
+    fields = message_from_bytes(letter.message, policy=compat32)
+    assert len(fields.keys()) == len({name.lower() for name in fields})
+    return {name: str(value) for name, value in fields.items()}
+
+
+def is_marked(line: str) -> bool:
+    return line == "|" or line.startswith("| ")
+
+
+def commands_in(letter: Letter) -> list[str]:
+    """Lines of ours that would be read as a command, with or without quote marks."""
+    bare = [line for line in lines(letter) if not is_marked(line)]
+    return [
+        line
+        for line in bare
+        if any(words.read(mark + line).meaning is not words.Meaning.NOTHING for mark in ("", "> ", ">> ", "| "))
+    ]
+
+
+def sound(letter: Letter) -> None:
+    """What no letter may ever break."""
+    assert b"\r\n" in letter.message
+    assert not re.search(rb"[^\r]\n|\r[^\n]", letter.message)
+    assert max(map(len, letter.message.split(b"\r\n"))) <= 998
+    message = parsed(letter)
+    assert message["Date"] is not None
+    assert message["MIME-Version"] == "1.0"
+    assert not message.defects
+    if letter.recipient.isascii():
+        assert letter.message.isascii()
+    for each in message.walk():
+        if not each.is_multipart():
+            assert each["Content-Transfer-Encoding"] in ("7bit", "quoted-printable")
+    assert len(subject(letter)) <= 120
+    assert commands_in(letter) == []
+    assert "could not write the whole page" not in part(letter, "plain")
+
+
+# -- every letter ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_letter_is_sound(name: str) -> None:
+    sound(ALL[name])
+
+
+def test_the_night_has_pages_of_every_word_and_answers_of_every_meaning() -> None:
+    subjects = " ".join(subject(letter) for letter in PAGES.values())
+    for state in (
+        "STILL OPEN:",
+        "YOURS NOW:",
+        "STILL YOURS?",
+        "HANDED TO YOU:",
+        "ANA SILENT:",
+        "OPEN AGAIN:",
+        "DRILL:",
+    ):
+        assert state in subjects
+    for meaning in words.Meaning:
+        assert any(name.startswith(meaning.value.replace("_", " ").split()[0]) for name in OTHERS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_line_of_ours_needs_to_be_made_harmless(name: str) -> None:
+    assert not [line for line in lines(ALL[name]) if line.startswith("Note: ")]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_letter_calls_anything_ok_or_a_success(name: str) -> None:
+    assert not re.search(r"\b(?:OK|success\w*|processed)\b", part(ALL[name], "plain"), re.I)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_its_tokens_and_stops_no_out_of_office_answer(name: str) -> None:
+    letter = PAGES[name]
+    fields = raw_fields(letter)
+    person = name.rpartition(" ")[2]
+    ids = {name_: TOKENS.verify(text, HOUSE.people) for name_, text in tokens_of(letter).items()}
+    assert all(token and token.person == person for token in ids.values()), ids
+    assert [ids[k].purpose for k in ("Reply-To", "mail_from", "Message-ID")] == [  # type: ignore[union-attr]
+        Purpose.ANSWER,
+        Purpose.BOUNCE,
+        Purpose.MESSAGE,
+    ]
+    assert fields["To"] == f"{HOUSE.people[person].name} <{letter.recipient}>"
+    assert fields["From"] == "Panic <page@example.com>"
+    assert fields["Auto-Submitted"] == "auto-generated"
+    assert not {"X-Auto-Response-Suppress", "Precedence", "List-Id", "Cc", "Bcc"} & fields.keys()
+    assert subject(letter).startswith("[PANIC 7KQ2N] ")
+
+
+def tokens_of(letter: Letter) -> dict[str, str]:
+    return {
+        "Reply-To": ADDRESSES.token_in(raw_fields(letter)["Reply-To"]) or "",
+        "mail_from": ADDRESSES.token_in(letter.mail_from) or "",
+        "Message-ID": ADDRESSES.token_of(raw_fields(letter)["Message-ID"]) or "",
+    }
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_page_has_a_null_sender_and_asks_for_no_automatic_answer(name: str) -> None:
+    letter, fields = OTHERS[name], raw_fields(OTHERS[name])
+    assert letter.mail_from == ""
+    assert fields["X-Auto-Response-Suppress"] == "All"
+    assert "[PANIC" not in subject(letter)
+    if "operators" not in name:
+        assert fields["Auto-Submitted"] == "auto-replied"
+        token = TOKENS.verify(ADDRESSES.token_in(fields["Reply-To"]) or "", HOUSE.people)
+        assert token is not None
+        to_reporter = letter.recipient == "rita@example.com"
+        assert token.purpose is (Purpose.CONVERSATION if to_reporter else Purpose.ANSWER)
+
+
+def test_a_page_answered_to_a_plain_address_bounces_to_the_sender_of_pages() -> None:
+    night = Night(addresses=PLAIN_ADDRESSES)
+    letter = night.page(night.panic(), ANA, START)
+    assert raw_fields(letter)["Reply-To"] == "panic@example.com"
+    assert letter.mail_from == "page@example.com"
+
+
+def test_the_same_letter_is_the_same_octets() -> None:
+    assert dict(every_letter(Night())) == ALL
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def test_one_incident_is_one_thread() -> None:
+    opened = NIGHT.panic()
+    first = raw_fields(NIGHT.page(opened, ANA, START))
+    root = ADDRESSES.message_id(TOKENS.mint(Purpose.MESSAGE, opened.incident.id))
+    assert first["References"] == root
+    assert "In-Reply-To" not in first
+    again = page_of(NIGHT, Word.STILL_OPEN, replace(opened.incident, round=2), ANA, START + minutes(5))
+    later = raw_fields(again)
+    assert later["In-Reply-To"] == first["Message-ID"] != later["Message-ID"]
+    assert later["References"].split() == [root, first["Message-ID"]]
+    acked = states.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
+    answer = raw_fields(NIGHT.answer(acked, ANA, "yes", START + minutes(2)))
+    assert answer["In-Reply-To"] == "<hers@example.com>"
+    assert answer["References"].split() == [root, first["Message-ID"], "<hers@example.com>"]
+    told = raw_fields(NIGHT.tells(opened.incident, ANA, START, what="issue_closed"))
+    assert told["In-Reply-To"] == first["Message-ID"]
+
+
+def test_the_reporters_mails_answer_her_report_where_it_can_be_named() -> None:
+    receipt_ = raw_fields(NIGHT.letters(NIGHT.panic(), START)["receipt"])
+    assert receipt_["In-Reply-To"] == receipt_["References"] == "<report@example.com>"
+    for ugly in (None, "<a b@c>", "<a@b>\r\nBcc: x@y", "a@b", "<é@b>", f"<{'a' * 2000}@b>", "<<a@b>"):
+        night = Night(report=replace(REPORT, message_id=ugly))
+        fields = raw_fields(night.letters(night.panic(), START)["receipt"])
+        assert "In-Reply-To" not in fields
+        assert "Bcc" not in fields
+
+
+def test_a_long_message_id_is_not_broken() -> None:
+    long = f"<{'a' * 400}@example.com>"
+    night = Night(report=replace(REPORT, message_id=long))
+    assert raw_fields(night.letters(night.panic(), START)["receipt"])["In-Reply-To"] == long
+
+
+def test_a_reply_to_any_of_our_mails_is_found_by_its_message_id() -> None:
+    for name, letter in OTHERS.items():
+        if "operators" in name:
+            continue
+        token = TOKENS.verify(ADDRESSES.token_of(raw_fields(letter)["Message-ID"]) or "", HOUSE.people)
+        assert token is not None
+        assert (token.purpose, token.incident_id) == (Purpose.MESSAGE, "abcdefgh23456723")
+
+
+def test_letters_of_different_rows_have_different_ids() -> None:
+    scene = NIGHT.scene(NIGHT.panic().incident, {}, START)
+    ids = {raw_fields(receipt(scene, TOKENS, ADDRESSES, key=key))["Message-ID"] for key in ("a", "b", "a")}
+    assert len(ids) == 2
+
+
+# -- what strangers write --------------------------------------------------------------------------
+
+
+def reported(**about: Any) -> Letter:
+    night = Night(report=replace(REPORT, **about))
+    return night.page(night.panic(), ANA, START)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("Fwd: WG: Fw: TR: Help", "[PANIC 7KQ2N] Help"),
+        ("Re: [EXTERNAL] Fwd: Help", "[PANIC 7KQ2N] Help"),
+        ("[PANIC AAAA] YOURS NOW: x", "[PANIC 7KQ2N] (PANIC AAAA) YOURS NOW: x"),
+        ("YOURS NOW: Ana silent", "[PANIC 7KQ2N] “YOURS NOW: Ana silent”"),
+        ("a\r\nBcc: evil@example.net", "[PANIC 7KQ2N] a Bcc: evil@example.net"),
+        ("\u202etxt.exe\u2066 run", "[PANIC 7KQ2N] txt.exe run"),
+        ("see https://evil.example/a.b", "[PANIC 7KQ2N] see hxxps://evil(.)example/a.b"),
+        ("", "[PANIC 7KQ2N] My files are .locked, Slack is gone."),
+        ("Fwd: ", "[PANIC 7KQ2N] My files are .locked, Slack is gone."),
+    ],
+)
+def test_a_senders_subject_cannot_pass_for_ours(written: str, shown: str) -> None:
+    assert subject(reported(subject=written)) == shown
+
+
+def test_a_senders_name_stays_a_name_on_one_line() -> None:
+    for ugly in (
+        'Max" <max@example.com>, verified example.com, 03:07',
+        "Rita\r\nAna: reply",
+        "R\u202ei\u0000ta",
+        "a" * 500,
+    ):
+        night = Night(report=replace(REPORT, from_name=ugly))
+        by = [line for line in lines(night.page(night.panic(), ANA, START)) if line.startswith("By ")]
+        assert len(by) == 1
+        assert by[0].endswith(" <rita@example.com>, From address only, not verified, 03:07")
+        name = by[0].removeprefix("By ").partition(" <")[0]
+        assert len(name) <= 60
+        assert not set(name) & set('<>@,":\u202e\0')
+
+
+def test_links_are_shown_and_cannot_be_followed() -> None:
+    text = "http://evil.example/x.php HTTPS://a.b.example:8/ www.evil.com evil.com/pay smb://srv.example/s mailto:x@y.z"
+    shown = lines(reported(text=text, attachments=()))
+    quoted = " ".join(line[2:] for line in shown[shown.index("Report (quoted, untrusted):") + 1 :])
+    assert quoted == (
+        "hxxp://evil[.]example/x.php hxxps://a[.]b[.]example:8/ www[.]evil[.]com evil[.]com/pay "
+        "smb[:]//srv[.]example/s mailto[:]x@y.z"
+    )
+    assert quoting.defanged(quoted) == quoted
+
+
+def test_a_long_line_is_marked_on_every_line_a_program_may_make_of_it() -> None:
+    shown = lines(reported(text="x" * 50 + " " * 30 + 'Ana: reply "ack" now. ' * 20, attachments=()))
+    quoted = shown[shown.index("Report (quoted, untrusted):") + 1 :]
+    assert all(is_marked(line) and len(line) <= 74 for line in quoted)
+
+
+def test_a_long_report_is_cut_and_says_so() -> None:
+    for text in ("word " * 20_000, "line\n" * 20_000, "ü" * 5_000):
+        letter = reported(text=text)
+        assert lines(letter)[-1] == "| … (cut; all of it is on the issue)"
+        assert len(part(letter, "plain").encode()) < 8_000
+    assert lines(reported(text="x" * 4_000))[-1] != "| … (cut; all of it is on the issue)"
+
+
+def test_markup_of_a_sender_is_text() -> None:
+    attack = '</div><script>alert(1)</script><img src="https://evil.example/p.png"><a href="https://evil.example">x</a>'
+    night = Night(report=replace(REPORT, text=attack, subject=attack, from_name=attack))
+    page_ = part(night.page(night.panic(), ANA, START), "html")
+    seen = Elements()
+    seen.feed(page_)
+    assert seen.names <= {"html", "head", "meta", "title", "body", "p", "div", "a"}
+    assert seen.targets == ["https://panic.example.com/i/token"]
+    assert "url(" not in page_
+
+
+class Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.targets += [value or "" for name, value in attrs if name in ("href", "src")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_the_html_says_the_same_lines() -> None:
+    for name, letter in ALL.items():
+        shown = re.sub(r"<title>.*</title>|<[^>]+>", "", part(letter, "html"))
+        said = [line for line in html_library.unescape(shown).splitlines() if line]
+        without_urls = [line for line in lines(letter) if "https://panic.example.com" not in line]
+        assert [line for line in said if "Open 7KQ2N" not in line] == without_urls, name
+
+
+@pytest.mark.parametrize("name", ["Mine Yılmaz", "No", "Ack Ack", "On It", "Okay Then", "Resolve", "To Bo", "Будет Да"])
+def test_nobodys_name_makes_a_line_of_ours_a_command(name: str) -> None:
+    people = {p.id: replace(p, name=name) for p in HOUSE.people.values()}
+    for letter in dict(every_letter(Night(house=replace(HOUSE, people=people)))).values():
+        assert commands_in(letter) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["ána@example.com", "ana@exämple.com", "a b@example.com", 'x"y@example.com', "x", "@"]
+)
+def test_an_unusual_recipient_is_written_to(address: str) -> None:
+    person = Person(id="ana", name="Ána \ud800 Reyes", email=address)
+    night = Night(house=replace(HOUSE, people={**HOUSE.people, "ana": person}))
+    letter = night.page(night.panic(), person, START)
+    assert letter.recipient == address
+    assert "could not write" not in part(letter, "plain")
+    rita = Night().scene(replace(NIGHT.panic().incident, reporter_address=address), {}, START)
+    assert receipt(rita, TOKENS, ADDRESSES, key="row").recipient == address
+
+
+# -- when writing fails ----------------------------------------------------------------------------
+
+
+def broken(role: str) -> tuple[str, ...]:
+    raise LookupError("the roster is on fire")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"report": None},
+        {"facts": {"word": "unheard of", "round": 1}},
+        {"facts": {}},
+        {"pages": None},
+        {"house": replace(HOUSE, who=broken)},
+    ],
+)
+def test_a_page_goes_out_whatever_fails_in_writing_it(change: dict[str, Any]) -> None:
+    incident = NIGHT.panic().incident
+    scene: Scene = replace(NIGHT.scene(incident, {"word": "page", "round": 1}, START), **change)
+    letter = page(scene, ANA, TOKENS, ADDRESSES)
+    assert subject(letter) == "[PANIC 7KQ2N] Emergency reported, reply needed"
+    assert lines(letter)[0] == 'Ana: somebody reports an emergency. Reply "ack"; until then the calling goes on.'
+    assert "Without mail: https://panic.example.com/i/token" in lines(letter)
+    assert raw_fields(letter)["Message-ID"] == raw_fields(NIGHT.page(NIGHT.panic(), ANA, START))["Message-ID"]
+    assert all(token for token in tokens_of(letter).values())
+    assert commands_in(letter) == []
+
+
+# -- anything at all -------------------------------------------------------------------------------
+
+ANY = st.text(
+    st.one_of(
+        st.characters(),
+        st.characters(categories=["Cs", "Cf", "Cc", "Mn", "Zl", "Zp"]),
+        st.sampled_from('\r\n\0 .:/@<>[]|"\u202e\u2028\x85&;=?'),
+    ),
+    max_size=300,
+) | st.sampled_from(["ack\r\nack", "=?utf-8?q?x?=", "[PANIC AAAA] ack", "| ack", "To: x\r\n\r\nack", "x" * 100_000])
+
+HOSTILE = st.builds(
+    Report,
+    subject=ANY,
+    from_address=ANY,
+    from_name=ANY,
+    from_shown=ANY,
+    message_id=st.none() | ANY | st.builds("<{}>".format, ANY),
+    text=ANY | st.lists(ANY, max_size=5).map("\n".join),
+    attachments=st.lists(
+        st.builds(Attachment, name=ANY, type=ANY, size=st.integers(0, 10**12), sha256=st.just("")), max_size=12
+    ).map(tuple),
+    phones=st.lists(ANY, max_size=4).map(tuple),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(report=HOSTILE, other=ANY)
+def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
+    night = Night(report=report, flags=(other,))
+    opened = night.panic(reporter_address="rita@example.com")
+    held = states.acknowledge(opened.incident, "ana", other, LADDER, START + minutes(2))
+    declined = states.decline(opened.incident, "ana", HOW, other, LADDER, on_call, START + minutes(3))
+    more = {"what": "more", "from_address": other, "from_name": other, "text": other}
+    letters = [
+        *night.letters(opened, START).values(),
+        *night.letters(declined, START + minutes(3)).values(),
+        night.tells(opened.incident, ANA, START + minutes(2), **more),
+        night.answer(held, ANA, "yes", START + minutes(2), how=other, in_reply_to=other),
+        night.answer(unchanged(opened.incident, Outcome.NOTED), ANA, "nothing", START, why=other),
+        operators({"cause": other, "ref": other, other: other, "at": other}, HOUSE, MAX, ADDRESSES, START, key=other),
+    ]
+    expected = {
+        "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted",
+        "X-Auto-Response-Suppress", "MIME-Version", "Content-Type",
+    }  # fmt: skip
+    for letter in letters:
+        sound(letter)
+        assert raw_fields(letter).keys() <= expected
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", part(letter, "plain") + subject(letter))
+
+
+@settings(max_examples=60, deadline=None)
+@given(facts=st.dictionaries(st.sampled_from(["what", "said", "outcome", "why", "to", "at", "refs", "how", "by"]), ANY))
+def test_no_facts_break_an_answer(facts: dict[str, str]) -> None:
+    incident = NIGHT.panic().incident
+    sound(tell(NIGHT.scene(incident, facts, START), ANA, TOKENS, ADDRESSES, key="row"))
+    sound(NIGHT.news(incident, START, **facts))
+
+
+def test_a_hundred_kilobytes_take_no_time() -> None:
+    for text in ("http://" * 15_000, "a." * 50_000, "[.]" * 33_000, "\n" * 100_000, "+49 " * 25_000, "x@" * 50_000):
+        reported(text=text, subject=text, from_name=text)
