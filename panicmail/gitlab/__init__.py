@@ -1,0 +1,1 @@
+"""The GitLab room: an incident's issue, its notes and files, and text that cannot act there."""

@@ -1,0 +1,236 @@
+"""A line of the timeline as an internal note on the issue. Pure.
+
+One sentence for each event, with the instant it happened (the note may come later), then what a sender wrote, inert.
+People are named in words, never mentioned. Every note ends in its marker, so that a repeat finds the first.
+An event nobody wrote a sentence for is still told, by its name and facts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from panicmail.gitlab import draft
+from panicmail.gitlab.text import block, inline
+from panicmail.incident import Incident
+from panicmail.people import Person
+
+#: Of a sender's text, in characters. GitLab takes 1,000,000 for the whole note.
+TEXT_LIMIT = 100_000
+
+#: Actors that are nobody of ours and no sender either.
+_NOBODY = (None, "", "panicmail", "somebody", "somebody in GitLab")
+
+Facts = Mapping[str, Any]
+People = Mapping[str, Person]
+
+
+class TimelineLine(Protocol):
+    """A line of the timeline."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def actor(self) -> str | None: ...
+    @property
+    def facts(self) -> Facts: ...
+
+
+def marker(incident_id: str, line_id: int) -> str:
+    """What a note holds on its last line, once in the world."""
+    return f"{draft.marker(incident_id)}/{line_id}"
+
+
+def note_text(line: TimelineLine, incident: Incident, people: People) -> str:
+    say = _SENTENCES.get(line.event, _anything)
+    said = say(_Teller(line, people))
+    return f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC. {said}\n\n`{marker(incident.id, line.id)}`"
+
+
+def files_text(links: Sequence[tuple[str, str, str]], own_marker: str) -> str:
+    """The uploaded files (name, url, SHA-256) as a note, for when the description has no place for them."""
+    why = "The files of the mail. The description was edited, so they are here."
+    return f"{why}\n\n{draft.files(links)}\n\n`{own_marker}`"
+
+
+class _Teller:
+    """What the sentences ask of a line: facts, and the names of people."""
+
+    def __init__(self, line: TimelineLine, people: People) -> None:
+        self.event = line.event
+        self.facts = line.facts
+        self._people = people
+        self.actor = self.name(line.actor)
+
+    def name(self, who: object) -> str:
+        """A person's name; whoever is not one of ours is quoted."""
+        person = self._people.get(str(who))
+        if person is not None:
+            return _plain(person.name)
+        return str(who or "somebody") if who in _NOBODY else inline(str(who))
+
+    def quoted(self, fact: str, before: str = "", after: str = "") -> str:
+        """A fact as a quotation between `before` and `after`; nothing at all when it is not there."""
+        value = self.facts.get(fact)
+        return f"{before}{inline(str(value), 500)}{after}" if value not in (None, "") else ""
+
+    def text(self, fact: str = "text") -> str:
+        """A longer text on lines of its own."""
+        value = str(self.facts.get(fact) or "")
+        return f"\n\n{block(value, TEXT_LIMIT)}" if value.strip() else " There is no text."
+
+    def everybody(self, fact: str = "people") -> str:
+        """Names with roles; "" when it is nobody."""
+        people = self.facts.get(fact) or {}
+        return ", ".join(
+            self.name(p) + (f" ({_plain(str(role).upper())})" if role else "") for p, role in people.items()
+        )
+
+    @property
+    def how(self) -> str:
+        return self.quoted("how", " Verified: ", ".")
+
+
+def _plain(words: str) -> str:
+    """Words of the operator's as they are, when there are only letters in them."""
+    return (
+        words if re.fullmatch(r"[^\W\d_]+(?:[ .'-]{1,2}[^\W\d_]+)*\.?", words) and len(words) <= 80 else inline(words)
+    )
+
+
+# -- one sentence for each event; the facts are those `states`, `intake`, `acks` and `dispatch` write
+
+
+def _paged(line: _Teller) -> str:
+    people, step = line.everybody(), line.facts.get("step", 0)
+    if not people:
+        return f"Nobody is on call for step {int(step)}. Nobody was paged, the operators were told."
+    where = f"step {int(step)}, round {int(line.facts.get('round', 0))}" if step else "as the last who had it"
+    return f"Paged {people}, {where}.{_cause(line)}{_late(line.facts)}"
+
+
+def _cause(line: _Teller) -> str:
+    cause = line.facts.get("cause") or {}
+    if who := cause.get("declined_by"):
+        words = f": {inline(str(cause['words']))}" if cause.get("words") else ""
+        return f" {line.name(who)} declined{words}."
+    if who := cause.get("escalated_by"):
+        return f" {line.name(who)} asked for the next step."
+    if who := cause.get("unreachable"):
+        return f" {line.name(who)} cannot be reached: {inline(str(cause.get('why') or 'no reason known'))}."
+    return ""
+
+
+def _late(facts: Facts) -> str:
+    seconds = int(facts.get("late_seconds") or 0)
+    if not seconds:
+        return ""
+    minutes = f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
+    return f" This is {minutes} late: panicmail was down or held up."
+
+
+def _breached(line: _Teller) -> str:
+    return f"SLA breached: nobody acknowledged in time.{line.quoted('sla_at', ' It was due at ', '.')}"
+
+
+def _acked(line: _Teller) -> str:
+    return f"Acknowledged: {line.name(line.facts.get('holder'))} has it.{line.how}"
+
+
+def _taken(line: _Teller) -> str:
+    before = line.facts.get("before")
+    return f"{line.name(line.facts.get('holder'))} took it{f' from {line.name(before)}' if before else ''}.{line.how}"
+
+
+def _declined(line: _Teller) -> str:
+    return f"{line.actor} declined{line.quoted('words', ': ')}.{line.how}"
+
+
+def _unreachable(line: _Teller) -> str:
+    return f"{line.name(line.facts.get('person'))} cannot be reached{line.quoted('why', ': ')}."
+
+
+def _reminded(line: _Teller) -> str:
+    return f"No sign of work since the acknowledgement: {line.name(line.facts.get('person'))} was asked again."
+
+
+def _manager(line: _Teller) -> str:
+    people = line.everybody()
+    called = f"Paged {people}" if people else "A manager should be paged now, and nobody is on call"
+    return f"{called}: the holder is silent{line.quoted('why', ', ')}."
+
+
+def _resolved(line: _Teller) -> str:
+    return f"Closed by {line.name(line.facts.get('by'))}.{line.how}"
+
+
+def _reopened(line: _Teller) -> str:
+    last = line.facts.get("last_holder")
+    return f"Opened again: there is more.{f' Last holder: {line.name(last)}.' if last else ''}"
+
+
+def _more(line: _Teller) -> str:
+    address, name = line.facts.get("from_address"), line.facts.get("from_name")
+    who = inline(f"{name} <{address}>" if name and address else str(address or name or "somebody"))
+    if line.facts.get("is_reporter"):
+        return f"More from the reporter, {who}:{line.text()}"
+    return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
+
+
+def _wrote(line: _Teller) -> str:
+    return f"{line.actor} wrote; this did not acknowledge{line.quoted('why', ', because ')}.{line.how}{line.text()}"
+
+
+def _automatic(line: _Teller) -> str:
+    return (
+        f"An automatic mail ({inline(str(line.facts.get('kind') or 'unknown'))}) came from {line.actor}:{line.text()}"
+    )
+
+
+def _refused(line: _Teller) -> str:
+    what = _plain(line.event.partition(".")[0])
+    return f"The relay refused the {what} to {line.name(line.facts.get('person'))}{line.quoted('answer', ': ')}."
+
+
+def _late_word(word: str) -> Callable[[_Teller], str]:
+    return lambda line: f"{line.actor} said {word} after it was closed.{line.how}"
+
+
+def _anything(line: _Teller) -> str:
+    facts = json.dumps(dict(line.facts), ensure_ascii=False, default=str)
+    return f"Recorded: {inline(line.event)} by {line.actor}, {inline(facts, 2000)}."
+
+
+_SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
+    "people.paged": _paged,
+    "sla.breached": _breached,
+    "incident.acked": _acked,
+    "incident.taken": _taken,
+    "ack.repeated": lambda line: f"{line.actor} said yes too; somebody had it already.{line.how}",
+    "ack.late": _late_word("yes"),
+    "take.late": _late_word("take"),
+    "hand_over.late": _late_word("whom to hand it to"),
+    "resolve.late": _late_word("to close it"),
+    "person.declined": _declined,
+    "incident.escalated": lambda line: f"{line.actor} escalated.{line.how}",
+    "person.unreachable": _unreachable,
+    "holder.reminded": _reminded,
+    "manager.called": _manager,
+    "incident.offered": lambda line: f"{line.actor} offers it to {line.name(line.facts.get('to'))}.{line.how}",
+    "incident.resolved": _resolved,
+    "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
+    "incident.reopened": _reopened,
+    "thread.more": _more,
+    "person.wrote": _wrote,
+    "mail.resent": lambda line: f"The same mail came again from {line.actor}.",
+    "mail.automatic": _automatic,
+    "page.refused": _refused,
+    "tell.refused": _refused,
+}
