@@ -22,7 +22,19 @@ ROOT = Path(__file__).parent.parent / "panicmail"
 PURE = {"__init__", "errors", "clock", "ids", "incident", "people", "policy", "states", "triage", "words"}
 GROUND = {"config", "log"}
 ROOMS = {"mail", "store", "oncall", "gitlab", "paging", "sandbox"}
-USE_CASES = {"intake", "acks", "escalation", "dispatch", "watch", "report", "orders", "workers", "links", "vitals"}
+USE_CASES = {
+    "intake",
+    "acks",
+    "escalation",
+    "dispatch",
+    "watch",
+    "report",
+    "orders",
+    "workers",
+    "links",
+    "vitals",
+    "assembly",
+}
 EDGES = {"smtp", "web"}
 TOP = ({"daemon"}, {"cli"}, {"__main__"})
 STOREYS = (PURE, GROUND, ROOMS, USE_CASES, EDGES, *TOP)

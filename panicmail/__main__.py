@@ -1,0 +1,5 @@
+"""`python -m panicmail`."""
+
+from panicmail.cli import main
+
+main()

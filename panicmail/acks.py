@@ -1,0 +1,229 @@
+"""Acknowledgements, and everything else the people paged can say.
+
+Every way in (mail, link, command) ends in `Acks.act`, and so in the same guarded change of the incident: the first
+yes wins, the next one is told who has it. A mail acknowledges only when all of this holds (contract.md 3):
+
+* it came to the token address of that person for that incident;
+* its From is her address or a listed alias, and nothing else;
+* nothing in it looks like a machine;
+* it was read without loss;
+* the first line she newly wrote means yes.
+
+Anything less is a note, the clock runs on, and she is told so at her configured address, with what to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from panicmail import people, states, words
+from panicmail.incident import Change, Entry, Incident, Outcome, State, unchanged
+from panicmail.orders import Orders
+from panicmail.people import Person
+from panicmail.store.book import Book
+from panicmail.store.rows import Mail
+from panicmail.triage import Kind, Report
+from panicmail.words import Meaning, Said
+
+#: So much of what somebody wrote goes into a note; the raw mail keeps all of it.
+NOTE_LIMIT = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How something was said to panicmail, and what that rests on."""
+
+    channel: str  #: "mail", "link" or "command"
+    how: str  #: in words, shown to everybody paged
+    key: str  #: names this one act, so that doing it twice is doing it once
+    in_reply_to: str | None = None  #: Message-ID of the mail that is answered
+    tells_actor: bool = True  #: False: she sees the answer where she acts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an act came to."""
+
+    incident: Incident
+    outcome: Outcome
+    said: Said
+    refs: tuple[str, ...] = ()  #: of "ack all": what else is hers by it
+    to: str = ""  #: of a hand-over: who was paged
+
+
+class Acks:
+    """Takes what people say about an incident. Works inside the caller's transaction."""
+
+    def __init__(self, book: Book, orders: Orders) -> None:
+        self._book = book
+        self._orders = orders
+
+    # -- by mail
+
+    def by_mail(self, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
+        """A mail to the token address of `person` for `incident`, whoever wrote it."""
+        if report.kind is Kind.OOO:
+            self._is_away(report, incident, person)
+        elif report.kind is not Kind.HUMAN:
+            self._keep(incident, _automatic(report))
+        else:
+            self._heard(mail, report, incident, person, self._doubt(report, person))
+
+    def aside(self, mail: Mail, report: Report, incident: Incident, person: Person, why: str) -> None:
+        """Words of `person` that came to an address where they cannot count: kept, and she is told."""
+        self._heard(mail, report, incident, person, why)
+
+    def _heard(self, mail: Mail, report: Report, incident: Incident, person: Person, doubt: str) -> None:
+        said = words.read(report.reply_text)
+        if doubt:
+            said = Said(Meaning.NOTHING, said.line, why=doubt)
+        how = (
+            f"reply from {report.from_address} to her own page (token address and From; sender authentication is off)"
+            if not doubt
+            else f"mail from {report.from_address or report.from_shown or 'an unclear sender'}"
+        )
+        way = Way(channel="mail", how=how, key=mail.id, in_reply_to=report.message_id)
+        if not said.bare:
+            self._keep(incident, _wrote(person, report, said, how))
+        self.act(incident, person, said, way, trusted=not doubt)
+
+    def _doubt(self, report: Report, person: Person) -> str:
+        """Why this mail cannot act for `person`; "" when it can."""
+        if not report.from_address:
+            return "its From line does not name one plain address"
+        if not person.writes_from(report.from_address):
+            return f"it came from {report.from_address}, which is not listed for you"
+        if not report.lossless:
+            return "it could not be read in full"
+        return ""
+
+    def _is_away(self, report: Report, incident: Incident, person: Person) -> None:
+        if report.from_address and not person.writes_from(report.from_address):
+            self._keep(incident, _automatic(report))
+            return
+        orders, now = self._orders, self._book.now
+        why = "out of office"
+        change = states.unreachable(incident, person.id, why, orders.ladder, orders.who_at(now), now)
+        self._book.apply(incident, change)
+
+    def undelivered(self, report: Report, incident: Incident, person: Person) -> None:
+        """A delivery report of a page to `person`: failed for good makes her unreachable, delayed is a note."""
+        if report.deliveries and all(d.action not in {"failed", ""} for d in report.deliveries):
+            self._keep(incident, _automatic(report))
+            return
+        status = next((d.status for d in report.deliveries if d.status), "")
+        why = f"her page bounced ({status})" if status else "her page bounced"
+        orders, now = self._orders, self._book.now
+        change = states.unreachable(incident, person.id, why, orders.ladder, orders.who_at(now), now)
+        self._book.apply(incident, change)
+
+    def _keep(self, incident: Incident, entry: Entry) -> None:
+        self._book.apply(incident, unchanged(incident, Outcome.NOTED, entry))
+
+    # -- the one way
+
+    def act(self, incident: Incident, person: Person, said: Said, way: Way, *, trusted: bool = True) -> Answer:
+        """Do what `person` said about `incident`, and answer her.
+
+        `trusted` False: the words are kept but nothing they say is done, not even as a sign of work.
+        """
+        handler = {
+            Meaning.YES: self._yes,
+            Meaning.TAKE: self._take,
+            Meaning.YES_ALL: self._yes_all,
+            Meaning.NO: self._no,
+            Meaning.ESCALATE: self._escalate,
+            Meaning.RESOLVE: self._resolve,
+            Meaning.HAND_OVER: self._hand_over,
+            Meaning.NOTHING: self._nothing if trusted else self._untrusted,
+        }[said.meaning]
+        answer = handler(incident, person, said, way)
+        if way.tells_actor and self._wants_answer(answer, person):
+            self._book.tell(answer.incident, person.id, f"answer/{way.key}", _facts(answer, way))
+        return answer
+
+    def _wants_answer(self, answer: Answer, person: Person) -> bool:
+        """Every command is answered; plain words are when the clock still runs or somebody else has it."""
+        if answer.said.meaning is not Meaning.NOTHING:
+            return True
+        return answer.incident.state is State.OPEN or answer.incident.holder != person.id
+
+    def _apply(self, incident: Incident, change: Change, said: Said) -> Answer:
+        return Answer(incident=self._book.apply(incident, change), outcome=change.outcome, said=said)
+
+    def _yes(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        change = states.acknowledge(incident, person.id, way.how, self._orders.ladder, self._book.now)
+        return self._apply(incident, change, said)
+
+    def _take(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        return self._apply(
+            incident, states.take(incident, person.id, way.how, self._orders.ladder, self._book.now), said
+        )
+
+    def _yes_all(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        others = [i for i in self._book.open_incidents_of(person.id) if i.id != incident.id]
+        answer = self._yes(incident, person, said, way)
+        for other in others:
+            self._yes(other, person, said, way)
+        return replace(answer, refs=tuple(i.ref for i in others))
+
+    def _no(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        orders, now = self._orders, self._book.now
+        change = states.decline(incident, person.id, way.how, said.line, orders.ladder, orders.who_at(now), now)
+        return self._apply(incident, change, said)
+
+    def _escalate(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        orders, now = self._orders, self._book.now
+        change = states.escalate(incident, person.id, way.how, orders.ladder, orders.who_at(now), now)
+        return self._apply(incident, change, said)
+
+    def _resolve(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        change = states.resolve(incident, person.id, way.how, self._orders.ladder, self._book.now)
+        return self._apply(incident, change, said)
+
+    def _hand_over(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        to = people.by_word(self._orders.people, said.to)
+        if to is None:
+            names = ", ".join(sorted(self._orders.people))
+            return self._nothing(
+                incident,
+                person,
+                replace(said, meaning=Meaning.NOTHING, why=f"nobody here is called that; there are {names}"),
+                way,
+            )
+        change = states.hand_over(incident, person.id, to.id, way.how, self._book.now)
+        return replace(self._apply(incident, change, said), to=to.id)
+
+    def _nothing(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        """No command: her words are a note, and a sign of work when she has it."""
+        return self._apply(incident, states.sign_of_work(incident, person.id, self._book.now), said)
+
+    def _untrusted(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
+        return Answer(incident=incident, outcome=Outcome.NOTED, said=said)
+
+
+def _facts(answer: Answer, way: Way) -> Mapping[str, Any]:
+    return {
+        "what": "answer",
+        "said": answer.said.meaning.value,
+        "outcome": answer.outcome.value,
+        "why": answer.said.why,
+        "words": answer.said.line,
+        "how": way.how,
+        "channel": way.channel,
+        "to": answer.to,
+        "refs": list(answer.refs),
+        "in_reply_to": way.in_reply_to,
+    }
+
+
+def _wrote(person: Person, report: Report, said: Said, how: str) -> Entry:
+    facts = {"text": (report.reply_text or report.text)[:NOTE_LIMIT], "why": said.why, "how": how}
+    return Entry(event="person.wrote", actor=person.id, facts=facts)
+
+
+def _automatic(report: Report) -> Entry:
+    facts = {"kind": report.kind.value, "subject": report.subject, "text": report.text[:NOTE_LIMIT]}
+    return Entry(event="mail.automatic", actor=report.from_address or report.from_shown, facts=facts)

@@ -1,0 +1,85 @@
+"""Opening what a configuration names, the same way for the daemon and for every command: database, keys, orders."""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import fcntl
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from panicmail.config import Config
+from panicmail.errors import ConfigError, StoreFailed
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+
+#: Octets of a signing key.
+KEY_SIZE = 32
+
+SigningKeys = Sequence[tuple[str, bytes]]
+
+
+def open_database(config: Config) -> Database:
+    """The database, its tables up to date.
+
+    Raises:
+        StoreFailed: It cannot be opened or written.
+    """
+    database = Database(config.database.url.get_secret_value())
+    migrate.upgrade(database)
+    return database
+
+
+@contextlib.contextmanager
+def alone(database: Database) -> Iterator[None]:
+    """Hold a SQLite file for one daemon. PostgreSQL is made for many, so there it does nothing.
+
+    Raises:
+        StoreFailed: Another `panicmail serve` has it.
+    """
+    if database.path is None:
+        yield
+        return
+    path = database.path.with_name(database.path.name + ".lock")
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise StoreFailed(f"another panicmail serve uses {database.path}; stop it first") from exc
+        yield
+
+
+def signing_keys(config: Config, ledger: Ledger) -> SigningKeys:
+    """The keys tokens are signed with, newest first: from `[tokens] key_file`, else from the database.
+
+    Raises:
+        ConfigError: The key file cannot be used.
+    """
+    if config.tokens.key_file is not None:
+        return _read_key_file(config.tokens.key_file)
+    found = ledger.read(lambda book: book.signing_keys())
+    if found:
+        return found
+    ledger.write(_first_key)
+    return ledger.read(lambda book: book.signing_keys())
+
+
+def _first_key(book: Book) -> None:
+    if not book.signing_keys():  # another node may have been faster
+        book.add_signing_key("a", secrets.token_bytes(KEY_SIZE))
+
+
+def _read_key_file(path: Path) -> SigningKeys:
+    """Lines of `<one character a-z or 0-9> <64 hex digits>`, newest first; the first signs, all verify."""
+    expected = f"lines such as 'a {'0' * 8}…' with one character and {2 * KEY_SIZE} hex digits"
+    try:
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        keys = [(kid, binascii.unhexlify(digits)) for kid, digits in lines]
+    except (OSError, ValueError) as exc:
+        raise ConfigError([f"tokens.key_file: {path} cannot be read as a key file, expected {expected}"]) from exc
+    if not keys or any(len(kid) != 1 or not kid.isalnum() or len(secret) < KEY_SIZE for kid, secret in keys):
+        raise ConfigError([f"tokens.key_file: {path} holds no usable key, expected {expected}"])
+    return keys

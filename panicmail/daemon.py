@@ -1,0 +1,310 @@
+"""The daemon: builds everything once, starts it in order and stops it in order.
+
+It owns signals, sockets and threads, and is the only place that knows APScheduler, which does nothing here but tick.
+
+    main thread      the event loop: smtp/ and web/
+    writer           all writes to SQLite
+    intake           two threads that understand accepted mails
+    page, mail       threads that send; pages have two of their own
+    gitlab           threads that keep the issues
+    scheduler        the tick, once a second
+
+SIGTERM: no new connections, mails in flight get their answer (8 s at most), threads end, the writer finishes, exit 0.
+Calls to GitLab or the relay that are under way are abandoned: their attempts are on record. SIGHUP: the configuration
+is read again; a wrong one is reported and the running one kept. A database that can no longer be trusted ends the
+process with exit status 1, for a restart that reads what is really on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from panicmail import config as configuration
+from panicmail import ids, orders
+from panicmail.assembly import SigningKeys, signing_keys
+from panicmail.config import Config
+from panicmail.dispatch import GitLabLane, Lane, MailLane
+from panicmail.errors import ConfigError, StoreFailed
+from panicmail.escalation import Escalation
+from panicmail.gitlab.issues import Issues
+from panicmail.intake import Intake
+from panicmail.links import Links
+from panicmail.mail.children import Readers
+from panicmail.orders import Orders
+from panicmail.paging.relay import Relay
+from panicmail.smtp.envelope import Accepted
+from panicmail.smtp.listener import Listener, tls_context
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Mail
+from panicmail.store.writer import WriterThread
+from panicmail.vitals import Vitals
+from panicmail.web.app import create_app
+from panicmail.web.backend import LinkBackend
+from panicmail.web.server import WebServer
+from panicmail.workers import Bell, Worker
+
+_log = structlog.get_logger()
+
+#: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
+THREADS = {"page": 2, "mail": 1, "gitlab": 4}
+INTAKE_THREADS = 2
+#: How long a stop waits for mails being received, in seconds, and then for threads.
+DRAIN_SECONDS = 8.0
+THREADS_SECONDS = 0.5
+WRITER_SECONDS = 1.0
+
+
+class Daemon:
+    """One panicmail, from start to stop."""
+
+    def __init__(self, config: Config, database: Database) -> None:
+        self._config = config
+        self._database = database
+        self._bell = Bell()
+        self._stopping = asyncio.Event()
+        self._status = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._accepting = False
+        self._writer = WriterThread(database, self._broken) if database.is_sqlite else None
+        self._ledger = Ledger(database, writer=self._writer, operators=lambda: self._operators, woken=self._bell.ring)
+        self._operators = config.operators.page
+        self._keys: SigningKeys = ()
+        self._orders: Orders  # made when the keys are there; a reload makes new ones
+        self._readers = Readers(size=INTAKE_THREADS)
+        self._vitals = Vitals(self._ledger, lambda: self._accepting, self._can_write)
+        self._escalation = Escalation(self._ledger, lambda: self._orders)
+        self._workers: list[Worker] = []
+
+    def run(self) -> int:
+        """Serve until a signal; answers the exit status."""
+        return asyncio.run(self._serve())
+
+    # -- start
+
+    async def _serve(self) -> int:
+        self._loop = asyncio.get_running_loop()
+        self._say_what_is_odd()
+        self._keys = signing_keys(self._config, self._ledger)
+        self._orders = orders.from_config(self._config, self._keys)
+        if self._database.is_sqlite:
+            self._ledger.write(lambda book: book.release_leases())
+        self._readers.start()
+        listener, web = self._build_listener(), self._build_web()
+        scheduler = self._build_scheduler()
+        try:
+            await listener.start()
+            await web.start()
+            self._accepting = True
+            self._on_signals(listener)
+            self._start_workers()
+            scheduler.start()
+            self._announce(listener, web)
+            await self._stopping.wait()
+        finally:
+            await self._stop(listener, web, scheduler)
+        return self._status
+
+    def _say_what_is_odd(self) -> None:
+        for sentence in self._config.warnings:
+            _log.warning("config.warning", text=sentence)
+        for sentence in self._config.not_yet:
+            _log.warning("config.not_yet", text=sentence)
+        _log.warning(
+            "authentication.off",
+            text="senders are not authenticated: an acknowledgement rests on the page's token and the From address",
+        )
+
+    def _build_listener(self) -> Listener:
+        smtp = self._config.smtp
+        return Listener(
+            listen=[(listen.host, listen.port) for listen in smtp.listen],
+            hostname=smtp.hostname,
+            known=lambda recipient: self._orders.addresses.is_ours(recipient),
+            accept=self._accept,
+            max_message_size=smtp.max_message_size,
+            tls=self._tls(),
+        )
+
+    def _tls(self) -> ssl.SSLContext | None:
+        smtp = self._config.smtp
+        if smtp.tls_cert_file is None or smtp.tls_key_file is None:
+            return None
+        return tls_context(smtp.tls_cert_file, smtp.tls_key_file)
+
+    def _build_web(self) -> WebServer:
+        listen = self._config.web.listen
+        backend = LinkBackend(Links(self._ledger, lambda: self._orders), self._vitals)
+        return WebServer(create_app(backend), (listen.host, listen.port))
+
+    def _build_scheduler(self) -> BackgroundScheduler:
+        defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
+        scheduler.add_job(self._tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
+        return scheduler
+
+    def _start_workers(self) -> None:
+        intake = Intake(self._ledger, lambda: self._orders, self._readers)
+        self._workers = [Worker(f"intake-{n}", "mails", self._bell, intake.work) for n in range(INTAKE_THREADS)]
+        for name, count in THREADS.items():
+            self._workers += [Worker(f"{name}-{n}", name, self._bell, self._lane(name).work) for n in range(count)]
+        self._vitals.watch(self._workers)
+        for worker in self._workers:
+            worker.start()
+
+    def _lane(self, name: str) -> Lane:
+        if name == "gitlab":
+            gitlab = self._config.gitlab
+            issues = Issues(gitlab.url, gitlab.project, gitlab.token.get_secret_value(), gitlab.labels)
+            return GitLabLane(self._ledger, lambda: self._orders, issues, self._readers.parts)
+        url = self._config.relay.url
+        password = url.password.get_secret_value() if url.password else None
+        relay = Relay(url.host, url.port, url.tls, url.username, password, hostname=self._config.smtp.hostname)
+        return MailLane(name, self._ledger, lambda: self._orders, relay)
+
+    def _announce(self, listener: Listener, web: WebServer) -> None:
+        _log.info(
+            "ready",
+            smtp=[f"{host}:{port}" for host, port in listener.addresses],
+            web="{}:{}".format(*web.address),
+            database="sqlite" if self._database.is_sqlite else "postgresql",
+        )
+        _tell_systemd("READY=1")
+
+    # -- at work
+
+    def _accept(self, got: Accepted) -> Future[str]:
+        """Make a mail durable; the future answers its REF after the commit. The 250 rests on this."""
+        mail_id = ids.new_mail_id()
+
+        def work(book: Book) -> str:
+            mail = Mail(
+                id=mail_id,
+                accepted_at=book.now,
+                mail_from=got.mail_from,
+                recipients=got.recipients,
+                peer=got.peer,
+                helo=got.helo,
+                tls=got.tls,
+                size=len(got.raw),
+            )
+            book.add_mail(mail, got.raw)
+            return ids.ref(mail_id)
+
+        future = self._ledger.submit(work)
+        future.add_done_callback(lambda done: self._accepted(mail_id, got, done))
+        return future
+
+    def _accepted(self, mail_id: str, got: Accepted, done: Future[str]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            _log.error("mail.not_accepted", peer=got.peer, size=len(got.raw), reason=str(done.exception()))
+            return
+        self._vitals.accepted += 1
+        _log.info("mail.accepted", mail=mail_id, ref=done.result(), peer=got.peer, size=len(got.raw), tls=bool(got.tls))
+
+    def _tick(self) -> None:
+        try:
+            self._escalation.tick()
+        except StoreFailed as exc:
+            _log.error("tick.failed", reason=str(exc))
+            return
+        except Exception:  # the next tick comes in a second; APScheduler must not see it
+            _log.exception("tick.failed")
+            return
+        self._vitals.ticked()
+        _tell_systemd("WATCHDOG=1")
+
+    def _can_write(self) -> bool:
+        return self._writer is None or self._writer.is_alive
+
+    def _broken(self) -> None:
+        """The writer lost its trust in the database. Called from its thread."""
+        _log.critical("store.broken", text="what is on disk is not known; panicmail ends, start it again")
+        self._status = 1
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    # -- signals
+
+    def _on_signals(self, listener: Listener) -> None:
+        assert self._loop is not None  # noqa: S101
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload, listener)
+
+    def _reload(self, listener: Listener) -> None:
+        """Read the configuration again; keep the running one when the new one is wrong."""
+        try:
+            new = configuration.load(self._config.path)
+            if new.smtp.tls_cert_file and new.smtp.tls_key_file and self._config.smtp.tls_cert_file:
+                listener.reload_tls(new.smtp.tls_cert_file, new.smtp.tls_key_file)
+            self._orders = orders.from_config(new, self._keys)
+            self._operators = new.operators.page
+        except ConfigError as exc:
+            _log.error("config.refused", mistakes=list(exc.mistakes), text="the running configuration is kept")
+            return
+        except (OSError, ValueError) as exc:
+            _log.error("config.refused", mistakes=[str(exc)], text="the running configuration is kept")
+            return
+        _log.info("config.reloaded", restart_needed=_needs_restart(self._config, new))
+
+    # -- stop
+
+    async def _stop(self, listener: Listener, web: WebServer, scheduler: Any) -> None:
+        began = time.monotonic()
+        _tell_systemd("STOPPING=1")
+        self._accepting = False
+        await listener.drain(DRAIN_SECONDS)
+        await web.stop()
+        if scheduler.running:
+            scheduler.shutdown(wait=False)
+        await asyncio.to_thread(self._stop_threads)
+        _log.info("stopped", status=self._status, seconds=round(time.monotonic() - began, 2))
+
+    def _stop_threads(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        until = time.monotonic() + THREADS_SECONDS
+        for worker in self._workers:
+            if worker.is_alive():
+                worker.join(max(0.0, until - time.monotonic()))
+        if self._writer is not None:
+            self._writer.stop(WRITER_SECONDS)
+        self._readers.stop()
+
+
+def _needs_restart(old: Config, new: Config) -> list[str]:
+    """The sections a reload cannot change in a running daemon."""
+    fixed: Sequence[str] = ("smtp", "database", "gitlab", "relay", "web", "tokens", "log")
+    return [name for name in fixed if getattr(old, name) != getattr(new, name)]
+
+
+def _tell_systemd(state: str) -> None:
+    """sd_notify(3): a datagram to the socket systemd named; nothing when it named none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        try:
+            notify.connect("\0" + address[1:] if address.startswith("@") else address)
+            notify.sendall(state.encode())
+        except OSError as exc:
+            _log.warning("systemd.unreachable", reason=str(exc))
+
+
+def serve(config: Config, database: Database) -> int:
+    """Run the daemon on an open database; answers the exit status."""
+    return Daemon(config, database).run()

@@ -1,0 +1,85 @@
+"""The tick: takes every step whose time has come.
+
+Its times are columns of the incidents, so whoever ticks next, after whatever happened, finds what is due. It reads
+the store only. One incident that cannot be moved does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+
+from panicmail import states
+from panicmail.incident import Change, Do, Incident, Outcome, State, unchanged
+from panicmail.orders import Standing
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Delivery, Task
+
+_log = structlog.get_logger()
+
+
+class Escalation:
+    """Moves incidents as time passes."""
+
+    def __init__(self, ledger: Ledger, orders: Standing) -> None:
+        self._ledger = ledger
+        self._orders = orders
+
+    def tick(self) -> int:
+        """Take what is due now; answers how many incidents moved.
+
+        Raises:
+            StoreFailed: The database could not be asked at all.
+        """
+        due, silent = self._ledger.read(self._look)
+        moved = sum(self._move(incident) for incident in due)
+        for task in silent:
+            self._give_up_on(task)
+        return moved
+
+    def _look(self, book: Book) -> tuple[list[Incident], list[Task]]:
+        undelivered = book.undelivered_pages(self._orders().ladder.undelivered_after)
+        return book.due_incidents(), [task for task in undelivered if _is_silent(book, task)]
+
+    def _move(self, incident: Incident) -> bool:
+        try:
+            return self._ledger.change(incident.id, self._pass_time) is not None
+        except Exception:  # the next tick finds it still due; the others must not wait for it
+            _log.exception("escalation.failed", ref=incident.ref)
+            return False
+
+    def _pass_time(self, incident: Incident, now: datetime) -> Change:
+        orders = self._orders()
+        if not states.is_due(incident, now):  # another node took it meanwhile
+            return unchanged(incident, Outcome.ALREADY)
+        return states.pass_time(incident, orders.ladder, orders.who_at(now), now)
+
+    def _give_up_on(self, task: Task) -> None:
+        """Nobody took her page: she is unreachable, once per incident."""
+        why = "her mail server refused the page" if task.state is Delivery.FAILED else "no way to her accepted the page"
+        try:
+            self._ledger.write(lambda book: self._unreachable(book, task, why))
+        except Exception:  # found again by the next tick
+            _log.exception("escalation.failed", incident=task.incident_id)
+
+    def _unreachable(self, book: Book, task: Task, why: str) -> None:
+        incident = book.incident(task.incident_id or "")
+        if incident is None or not _is_silent(book, task):
+            return
+        orders = self._orders()
+        person = task.person or ""
+        book.apply(
+            incident, states.unreachable(incident, person, why, orders.ladder, orders.who_at(book.now), book.now)
+        )
+
+
+def _is_silent(book: Book, task: Task) -> bool:
+    """Whether nothing panicmail sent this person about this open incident was taken, and that is news."""
+    incident = book.incident(task.incident_id or "")
+    if incident is None or incident.state is not State.OPEN or task.person in incident.away:
+        return False
+    return not any(
+        t.person == task.person and t.do == Do.PAGE and t.state is Delivery.ACCEPTED for t in book.tasks_of(incident.id)
+    )

@@ -1,0 +1,286 @@
+"""Intake: from an accepted mail to what it asks for.
+
+A mail that got its 250 is claimed with a lease, read by a child within two seconds (else byte by byte), decided by
+`triage`, and carried into the store in one transaction: the incident with its times and first pages, or a note, an
+answer, a delivery report. Understanding a mail twice does nothing the second time.
+
+Whatever goes wrong here the mail stays accepted and is claimed again; from the second try on it is read byte by byte,
+so a mail that breaks something of ours still opens a panic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from panicmail import ids, people, states, triage, words
+from panicmail.acks import NOTE_LIMIT, Acks
+from panicmail.incident import Entry, Incident
+from panicmail.mail import fallback, wire
+from panicmail.mail.tokens import Purpose, Token
+from panicmail.orders import Orders, Standing
+from panicmail.people import Person
+from panicmail.policy import SAME_MAIL_WITHIN
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Mail
+from panicmail.triage import Address, Kind, Known, Report, Shape, Verdict
+
+_log = structlog.get_logger()
+
+#: A claimed mail nobody finished is free again after this long.
+LEASE = timedelta(seconds=30)
+#: Header fields that differ between two deliveries of the same mail.
+_TRACE = re.compile(
+    rb"(?im)^(?:received|return-path|delivered-to|x-original-to|x-received|received-spf|authentication-results|"
+    rb"arc-[a-z-]+):.*\r?\n(?:[ \t].*\r?\n)*"
+)
+
+
+class Reads(Protocol):
+    """Reads raw bytes into a report; total, and bounded in time."""
+
+    def read(self, raw: bytes, mail_from: str) -> Report: ...
+
+
+class Intake:
+    """Understands accepted mails, one at a time."""
+
+    def __init__(self, ledger: Ledger, orders: Standing, readers: Reads) -> None:
+        self._ledger = ledger
+        self._orders = orders
+        self._readers = readers
+        self._shapes: Mapping[Shape, Callable[[Book, Orders, Mail, Report, Verdict], str]] = {
+            Shape.PANIC: _open,
+            Shape.SAME: _join,
+            Shape.MORE: _more,
+            Shape.ANSWER: _answer,
+            Shape.ASIDE: _aside,
+            Shape.UNDELIVERED: _undelivered,
+        }
+
+    def work(self) -> bool:
+        """Claim one mail and understand it; False when none waits."""
+        claimed = self._ledger.write(lambda book: book.claim_mails(1, LEASE))
+        for mail in claimed:
+            self.understand(mail)
+        return bool(claimed)
+
+    def understand(self, mail: Mail) -> None:
+        raw = self._ledger.read(lambda book: book.raw(mail.id))
+        report = self._readers.read(raw, mail.mail_from) if mail.attempts <= 1 else fallback.read_bytes(raw)
+        digest = digest_of(mail, raw)
+        self._ledger.write(lambda book: self._decide(book, mail, report, digest))
+
+    def _decide(self, book: Book, mail: Mail, report: Report, digest: str) -> None:
+        if not book.is_waiting(mail.id):
+            return
+        orders = self._orders()
+        verdict = triage.decide(report, _known(book, orders, mail, report, digest))
+        incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
+        book.understood(
+            mail.id,
+            shape=verdict.shape.value,
+            incident_id=incident_id,
+            digest=digest,
+            message_id=report.message_id,
+            report=wire.to_json(report),
+        )
+        book.logged.append(
+            (
+                "mail.understood",
+                {"mail": mail.id, "shape": verdict.shape.value, "kind": report.kind.value, "incident": incident_id},
+            )
+        )
+
+
+def digest_of(mail: Mail, raw: bytes) -> str:
+    """What makes two mails the same: sender, sorted recipients, and the octets without trace headers."""
+    head, blank, body = raw.partition(b"\r\n\r\n")
+    envelope = "\0".join([mail.mail_from.lower(), *sorted(r.lower() for r in mail.recipients)])
+    digest = hashlib.sha256(envelope.encode("utf-8", "surrogateescape"))
+    digest.update(_TRACE.sub(b"", head + b"\r\n"))
+    digest.update(blank + body)
+    return digest.hexdigest()
+
+
+# -- what is known about a mail
+
+
+def _known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) -> Known:
+    addresses = _addresses(book, orders, mail, report)
+    conversation = next((a.incident_id for a in addresses if a.incident_id and not a.person), None)
+    thread = conversation or _thread(book, orders, report)
+    incident = book.incident(thread) if thread else None
+    return Known(
+        addresses=addresses,
+        same_as=book.same_mail(mail, digest, SAME_MAIL_WITHIN),
+        thread=incident.id if incident else None,
+        thread_over=incident is not None and states.is_over(incident, book.now),
+        answers_page=_answered_page(book, orders, report),
+        aside_to=_aside_to(book, orders, report, thread),
+        known_sender=orders.is_known_sender(report.from_address),
+        once_unknown=orders.once_unknown,
+    )
+
+
+def _addresses(book: Book, orders: Orders, mail: Mail, report: Report) -> tuple[Address, ...]:
+    """The recipients as their tokens read; the writer's own token first, should there be several."""
+    writer = people.by_address(orders.people, report.from_address)
+    addresses = [_address(book, orders, recipient) for recipient in mail.recipients]
+    return tuple(sorted(addresses, key=lambda a: writer is None or a.person != writer.id))
+
+
+def _address(book: Book, orders: Orders, recipient: str) -> Address:
+    text = orders.addresses.token_in(recipient)
+    if text is None:
+        return Address()
+    token = orders.tokens.verify(text, orders.people)
+    if token is None or token.purpose not in {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION}:
+        return Address(unproved=True)
+    if book.incident(token.incident_id) is None:  # a database restored from before that incident
+        return Address(unproved=True)
+    return _proved(token)
+
+
+def _proved(token: Token) -> Address:
+    return Address(incident_id=token.incident_id, person=token.person, bounce=token.purpose is Purpose.BOUNCE)
+
+
+def _answered_page(book: Book, orders: Orders, report: Report) -> Address | None:
+    """Where reply addresses carry no token, the newest reference that is a page of ours speaks for it."""
+    if orders.addresses.carries_token:
+        return None
+    tokens = (_message_token(orders, reference) for reference in reversed(report.references))
+    page = next((token for token in tokens if token and token.person), None)
+    return _proved(page) if page and book.incident(page.incident_id) else None
+
+
+def _message_token(orders: Orders, message_id: str) -> Token | None:
+    text = orders.addresses.token_of(message_id)
+    token = orders.tokens.verify(text, orders.people) if text else None
+    return token if token and token.purpose is Purpose.MESSAGE else None
+
+
+def _thread(book: Book, orders: Orders, report: Report) -> str | None:
+    """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of."""
+    for reference in reversed(report.references):
+        if token := _message_token(orders, reference):
+            return token.incident_id
+    return book.incident_of_messages(report.references)
+
+
+def _aside_to(book: Book, orders: Orders, report: Report, thread: str | None) -> str | None:
+    """The open incident a bare command to the reporter's address is about.
+
+    The one of its thread, else the latest its writer was paged for.
+    """
+    person = people.by_address(orders.people, report.from_address)
+    if person is None or report.kind is not Kind.HUMAN or not words.read(report.reply_text).bare:
+        return None
+    paged = [incident.id for incident in book.open_incidents_of(person.id)]
+    return thread if thread in paged else next(reversed(paged), None)
+
+
+# -- what each shape does; every function answers the id of the incident the mail now belongs to
+
+
+def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    linked = book.incident(verdict.linked_to) if verdict.linked_to else None
+    incident = states.new(
+        id=ids.incident_id(mail.id),
+        ref=book.free_ref(mail.id),
+        mail_id=mail.id,
+        accepted_at=mail.accepted_at,
+        ladder=orders.ladder,
+        subject=report.subject,
+        reporter_address=report.from_address,
+        reporter_name=report.from_name,
+        message_id=report.message_id,
+        once=verdict.once,
+        linked_to=linked.ref if linked else None,
+    )
+    facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags)}
+    change = states.open_panic(
+        incident,
+        orders.ladder,
+        orders.who_at(book.now),
+        book.now,
+        receipt=_may_have_receipt(orders, mail, report),
+        entry_facts=facts,
+    )
+    return book.add_incident(change).id
+
+
+def _may_have_receipt(orders: Orders, mail: Mail, report: Report) -> bool:
+    """Never to a null sender, a machine, a list, or outside `[receipts]`."""
+    return bool(mail.mail_from) and report.kind is Kind.HUMAN and orders.may_have_receipt(report.from_address)
+
+
+def _join(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    incident = _incident(book, verdict)
+    book.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={"mail": mail.id}))
+    return incident.id
+
+
+def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    incident = _incident(book, verdict)
+    person = people.by_address(orders.people, report.from_address)
+    if person is not None and (person.id in incident.paged or person.id == incident.holder):
+        Acks(book, orders).aside(mail, report, incident, person, "it went to the reporter's address")
+        return incident.id
+    text = report.reply_text or report.text
+    facts: dict[str, Any] = {
+        "from_address": report.from_address,
+        "from_name": report.from_name or report.from_shown,
+        "is_reporter": bool(report.from_address) and report.from_address == incident.reporter_address,
+        "text": text[:NOTE_LIMIT],
+    }
+    change = states.more(
+        incident,
+        Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts),
+        orders.ladder,
+        orders.who_at(book.now),
+        book.now,
+        mail_id=mail.id,
+        human=report.kind is Kind.HUMAN,
+        thanks=words.is_thanks(text),
+    )
+    return book.apply(incident, change).id
+
+
+def _answer(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    incident = _incident(book, verdict)
+    Acks(book, orders).by_mail(mail, report, incident, _person(orders, verdict))
+    return incident.id
+
+
+def _aside(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    incident = _incident(book, verdict)
+    person = people.by_address(orders.people, report.from_address)
+    if person is None:  # written by a stranger to the envelope sender of a page
+        return _more(book, orders, mail, report, verdict)
+    Acks(book, orders).aside(mail, report, incident, person, "it went to an address that is not the one of your page")
+    return incident.id
+
+
+def _undelivered(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    incident = _incident(book, verdict)
+    Acks(book, orders).undelivered(report, incident, _person(orders, verdict))
+    return incident.id
+
+
+def _incident(book: Book, verdict: Verdict) -> Incident:
+    incident = book.incident(verdict.incident_id or "")
+    if incident is None:
+        raise LookupError(f"no incident {verdict.incident_id}")
+    return incident
+
+
+def _person(orders: Orders, verdict: Verdict) -> Person:
+    return orders.people[verdict.person]

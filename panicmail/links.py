@@ -1,0 +1,114 @@
+"""The page of one incident for one person: what is behind the link in a page, and what its buttons do.
+
+The bearer of the link acts, nobody else is asked for; so it is recorded, and told to everybody paged, as "by link,
+not authenticated".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from panicmail import states
+from panicmail.acks import Acks, Way
+from panicmail.incident import Incident, Outcome, State
+from panicmail.mail import wire
+from panicmail.mail.tokens import Purpose
+from panicmail.orders import UNVERIFIED, Orders, Standing
+from panicmail.people import Person
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Line
+from panicmail.triage import Report
+from panicmail.words import Meaning, Said
+
+#: The buttons, and what each says.
+BUTTONS = {
+    "ack": Meaning.YES,
+    "no": Meaning.NO,
+    "escalate": Meaning.ESCALATE,
+    "take": Meaning.TAKE,
+    "resolve": Meaning.RESOLVE,
+}
+#: What is offered, by where the incident stands for the reader.
+OFFERED = {
+    State.OPEN: ("ack", "no", "escalate"),
+    State.ACKED: ("take", "escalate"),
+    State.RESOLVED: (),
+}
+HELD = ("resolve", "escalate", "no")
+HOW = "by link, not authenticated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the bearer of a link sees."""
+
+    incident: Incident
+    person: Person
+    report: Report
+    lines: tuple[Line, ...]
+    orders: Orders
+    next_call: states.NextCall | None
+    flags: tuple[str, ...]
+    acts: tuple[str, ...]
+    verified: str = UNVERIFIED
+
+
+class Links:
+    """Answers for link tokens."""
+
+    def __init__(self, ledger: Ledger, orders: Standing) -> None:
+        self._ledger = ledger
+        self._orders = orders
+
+    def look(self, token: str) -> View | None:
+        """What is behind the link; None when it is not one of ours. Changes nothing."""
+        orders = self._orders()
+        return self._ledger.read(lambda book: _view(book, orders, token))
+
+    def act(self, token: str, button: str) -> Outcome | None:
+        """Press a button; None when the link is not one of ours.
+
+        Raises:
+            KeyError: There is no such button.
+        """
+        said = Said(BUTTONS[button], button)
+        orders = self._orders()
+
+        def work(book: Book) -> Outcome | None:
+            view = _view(book, orders, token)
+            if view is None:
+                return None
+            key = f"{view.person.id}/{view.incident.version}/{button}"
+            way = Way(channel="link", how=HOW, key=key, tells_actor=False)
+            return Acks(book, orders).act(view.incident, view.person, said, way).outcome
+
+        return self._ledger.write(work)
+
+
+def _view(book: Book, orders: Orders, text: str) -> View | None:
+    token = orders.tokens.verify(text, orders.people)
+    if token is None or token.purpose is not Purpose.LINK or not token.person:
+        return None
+    incident = book.incident(token.incident_id)
+    if incident is None:
+        return None
+    lines = tuple(book.lines_of(incident.id))
+    opened = next((line for line in lines if line.event == "incident.opened"), None)
+    mail = book.mail(incident.mail_id)
+    return View(
+        incident=incident,
+        person=orders.people[token.person],
+        report=wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject),
+        lines=lines,
+        orders=orders,
+        next_call=states.next_call(incident, orders.ladder, orders.who_at(book.now), token.person),
+        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        acts=_acts(incident, token.person),
+    )
+
+
+def _acts(incident: Incident, person: str) -> tuple[str, ...]:
+    if incident.state is State.ACKED and incident.holder == person:
+        return HELD
+    return OFFERED[incident.state]

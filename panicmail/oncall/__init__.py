@@ -1,0 +1,1 @@
+"""Who is on call in a role at an instant."""

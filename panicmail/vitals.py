@@ -1,0 +1,94 @@
+"""Vital signs: does the process live, can it accept a panic, what are its figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from panicmail.errors import StoreFailed
+from panicmail.incident import State
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.workers import Worker
+
+#: A tick that reached the database is due every second; without one for so many seconds the process does not live.
+TICK_WITHIN = 15.0
+
+
+class Vitals:
+    """Answers for /healthz, /readyz and /metrics.
+
+    Args:
+        accepting: Whether the listeners are bound and open.
+        can_write: Whether the store's writer still works.
+    """
+
+    def __init__(self, ledger: Ledger, accepting: Callable[[], bool], can_write: Callable[[], bool]) -> None:
+        self._ledger = ledger
+        self._accepting = accepting
+        self._can_write = can_write
+        self._ticked_at = time.monotonic()
+        self._workers: Sequence[Worker] = ()
+        self.accepted = 0  #: mails answered 250 since the start
+
+    def watch(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+
+    def ticked(self) -> None:
+        """A tick went through to the database and back."""
+        self._ticked_at = time.monotonic()
+
+    def is_alive(self) -> bool:
+        return time.monotonic() - self._ticked_at < TICK_WITHIN
+
+    def unready(self) -> tuple[str, ...]:
+        """Why a panic could not be accepted or paged now; () when it can."""
+        reasons = []
+        if not self._accepting():
+            reasons.append("the SMTP listener is closed")
+        if not self._can_write():
+            reasons.append("the database writer has stopped")
+        if not self.is_alive():
+            reasons.append(f"no tick reached the database for {TICK_WITHIN:.0f} s")
+        if dead := [worker.name for worker in self._workers if not worker.is_alive()]:
+            reasons.append(f"threads ended: {', '.join(dead)}")
+        try:
+            self._ledger.now()
+        except StoreFailed as exc:
+            reasons.append(f"the database does not answer: {exc}")
+        return tuple(reasons)
+
+    def figures(self) -> Figures:
+        """The numbers of this moment.
+
+        Raises:
+            StoreFailed: The database does not answer.
+        """
+        return self._ledger.read(self._count)
+
+    def _count(self, book: Book) -> Figures:
+        counts = book.counts()
+        open_ = book.list_incidents(states=[State.OPEN])
+        oldest = max((book.now - incident.opened_at for incident in open_), default=timedelta())
+        return Figures(
+            incidents=counts["incidents"],
+            mails=counts["mails"],
+            outbox=counts["outbox"],
+            open_seconds_max=oldest.total_seconds(),
+            breached_open=sum(incident.breached_at is not None for incident in open_),
+            mails_accepted=self.accepted,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a monitor wants to know."""
+
+    incidents: Mapping[str, int]  #: by state
+    mails: Mapping[str, int]  #: by state
+    outbox: Mapping[str, int]  #: by "lane state"
+    open_seconds_max: float  #: how long the oldest open incident is open; 0 when none is
+    breached_open: int  #: open and past their SLA
+    mails_accepted: int  #: answered 250 since the start of the process

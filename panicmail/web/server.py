@@ -1,0 +1,156 @@
+"""uvicorn inside a loop that is already running, with limits against slow and hungry clients.
+
+It leaves signals alone: the daemon owns them. uvicorn by itself waits for ever for the first request on a connection
+and for the rest of a begun one, and takes any number of connections; the SMTP listener lives in the same process and
+needs the file descriptors, so here a client has `patience` to ask its question and there is an end to their number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: From the connection, or the answer before, to the end of a request.
+PATIENCE_SECONDS = 20.0
+#: More are hung up on unheard.
+MOST_CONNECTIONS = 200
+#: More requests at a time, or connections, are answered 503.
+MOST_REQUESTS = 100
+#: Of a request line with its headers.
+MOST_HEADER_OCTETS = 16 * 1024
+
+_log = structlog.get_logger()
+
+
+class WebServer:
+    """HTTP on one address.
+
+    Args:
+        listen: Host and port; port 0 takes a free one, see `address`.
+    """
+
+    def __init__(self, app: ASGIApp, listen: tuple[str, int], *, patience: float = PATIENCE_SECONDS) -> None:
+        self._listen = listen
+        self._server = _Server(_settings(app, patience))
+        self._task: asyncio.Task[None] | None = None
+        self._address = listen
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port as bound; before `start` as asked for."""
+        return self._address
+
+    async def start(self) -> None:
+        """Bind and serve; returns when the first request would be answered.
+
+        Raises:
+            OSError: The address cannot be bound; its text names it.
+        """
+        bound = await _bind(*self._listen)
+        self._address = bound.getsockname()[:2]
+        self._task = asyncio.create_task(self._server.serve(sockets=[bound]), name="web")
+        self._task.add_done_callback(lambda _: self._server.begun.set())
+        await self._server.begun.wait()
+        if self._task.done():
+            self._task.result()
+        _log.info("web.listening", address=self._address)
+
+    async def stop(self) -> None:
+        """Take no more requests, finish those begun for 3 s at most, hang up. May be called twice, or without start."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        self._server.hang_up()
+
+
+def _settings(app: ASGIApp, patience: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=type("Connection", (_Connection,), {"patience": patience}),
+        interface="asgi3",
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        log_level="error",  # its warnings are strangers' mistakes, one line each
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=128,
+        limit_concurrency=MOST_REQUESTS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=MOST_HEADER_OCTETS,
+    )
+
+
+async def _bind(host: str, port: int) -> socket.socket:
+    """uvicorn would end the process where this raises."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as exc:
+        raise OSError(exc.errno, f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+    def hang_up(self) -> None:
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+
+
+class _Connection(H11Protocol):
+    """A client who does not finish her request in time is hung up on."""
+
+    patience = PATIENCE_SECONDS
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        self._mind()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._mind()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._mind()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_timer()
+
+    def _mind(self) -> None:
+        """Keep one timer running while it is the client's turn: it starts with her turn, not with every octet."""
+        if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.patience, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

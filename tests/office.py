@@ -1,0 +1,320 @@
+"""The whole house without threads, sockets or waiting: real store, real readers, real letters; a clock the test moves.
+
+    office = Office(tmp_path)
+    office.panic("Subject: Ransom note\\n\\nMy files are .locked")
+    office.wait(minutes=15)
+    assert office.pages("max")
+
+Relay and GitLab are stand-ins that remember, and can be told to fail.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+from panicmail import ids
+from panicmail.dispatch import GitLabLane, MailLane
+from panicmail.escalation import Escalation
+from panicmail.gitlab.draft import Draft
+from panicmail.gitlab.issues import OpenedIssue, UploadedFile
+from panicmail.incident import Incident
+from panicmail.intake import Intake
+from panicmail.links import Links
+from panicmail.mail import reading
+from panicmail.mail.tokens import Addresses, Key, Tokens
+from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.orders import Orders
+from panicmail.people import Person
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Line, Mail
+from panicmail.triage import Attachment, Report
+from tests.cast import LADDER, SECOND, T0
+
+PANIC = "panic@example.com"
+PEOPLE = {
+    "ana": Person(
+        id="ana", name="Ana Reyes", email="ana@example.com", aliases=("ana@home.example",), phone="+49 151 0"
+    ),
+    "max": Person(id="max", name="Max Ode", email="max@example.com", gitlab="max"),
+    "bo": Person(id="bo", name="Bo Low", email="bo@example.com"),
+}
+
+
+@dataclass
+class FakeRelay:
+    """Keeps what it is given. `failures` are raised first, one a send, oldest first."""
+
+    sent: list[Posted] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    refused: dict[str, Exception] = field(default_factory=dict)  #: recipient -> what to raise, always
+
+    def send(self, message: bytes, mail_from: str, recipient: str) -> str:
+        if self.failures:
+            raise self.failures.pop(0)
+        if recipient in self.refused:
+            raise self.refused[recipient]
+        self.sent.append(Posted(message, mail_from, recipient))
+        return "250 2.0.0 kept"
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A mail the relay took."""
+
+    raw: bytes
+    mail_from: str
+    recipient: str
+
+    @property
+    def message(self) -> EmailMessage:
+        message = email.message_from_bytes(self.raw, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        return message
+
+    @property
+    def subject(self) -> str:
+        return str(self.message["Subject"])
+
+    @property
+    def reply_to(self) -> str:
+        return str(self.message["Reply-To"])
+
+    @property
+    def message_id(self) -> str:
+        return str(self.message["Message-ID"])
+
+    @property
+    def text(self) -> str:
+        part = self.message.get_body(("plain",))
+        assert part is not None
+        return str(part.get_content())
+
+    @property
+    def is_page(self) -> bool:
+        return self.subject.startswith("[PANIC ")
+
+
+@dataclass
+class FakeGitLab:
+    """Issues in memory. `failures` are raised by the next creates; `lost` creates happen and then raise."""
+
+    issues: list[Draft] = field(default_factory=list)
+    notes: list[tuple[int, str, str]] = field(default_factory=list)
+    uploads: list[tuple[str, bytes]] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    lost: list[Exception] = field(default_factory=list)
+    upload_failures: list[Exception] = field(default_factory=list)
+    creates: int = 0
+    looks: int = 0
+
+    def find(self, marker: str, since: datetime) -> OpenedIssue | None:
+        self.looks += 1
+        for iid, draft in enumerate(self.issues, 1):
+            if marker in draft.description:
+                return self._opened(iid)
+        return None
+
+    def create(self, draft: Draft) -> OpenedIssue:
+        self.creates += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        self.issues.append(draft)
+        if self.lost:
+            raise self.lost.pop(0)
+        return self._opened(len(self.issues))
+
+    def _opened(self, iid: int) -> OpenedIssue:
+        return OpenedIssue(iid=iid, url=f"https://gitlab.example.com/-/issues/{iid}", dropped=())
+
+    def note(self, iid: int, text: str, marker: str, *, look: bool) -> None:
+        if not (look and any(kept == marker for _, _, kept in self.notes)):
+            self.notes.append((iid, text, marker))
+
+    def upload(self, name: str, data: bytes) -> UploadedFile:
+        if self.upload_failures:
+            raise self.upload_failures.pop(0)
+        self.uploads.append((name, data))
+        return UploadedFile(url=f"/uploads/{len(self.uploads)}/{name}", name=name)
+
+    def description(self, iid: int) -> str:
+        return self.issues[iid - 1].description
+
+    def describe(self, iid: int, text: str) -> None:
+        self.issues[iid - 1] = replace(self.issues[iid - 1], description=text)
+
+
+class InProcess:
+    """Reads mails in this process, as the children would."""
+
+    def read(self, raw: bytes, mail_from: str) -> Report:
+        return reading.read(raw, mail_from=mail_from)
+
+    def parts(self, raw: bytes) -> Sequence[tuple[Attachment, bytes]]:
+        return reading.parts(raw)
+
+
+class Office:
+    """Everything between the 250 and the relay."""
+
+    def __init__(self, folder: Path, *, url: str | None = None, **orders: object) -> None:
+        self.now = T0
+        self.database = Database(url or f"sqlite:///{folder / 'panicmail.db'}", clock=lambda: self.now)
+        migrate.upgrade(self.database)
+        self.orders = replace(standing_orders(), **orders)  # type: ignore[arg-type]
+        self.ledger = Ledger(self.database, operators=lambda: self.orders.operators)
+        self.relay, self.gitlab = FakeRelay(), FakeGitLab()
+        readers = InProcess()
+        self.intake = Intake(self.ledger, lambda: self.orders, readers)
+        self.escalation = Escalation(self.ledger, lambda: self.orders)
+        self.links = Links(self.ledger, lambda: self.orders)
+        self.lanes = [
+            MailLane("page", self.ledger, lambda: self.orders, self.relay),
+            MailLane("mail", self.ledger, lambda: self.orders, self.relay),
+            GitLabLane(self.ledger, lambda: self.orders, self.gitlab, readers.parts),
+        ]
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.database.close()
+
+    # -- what happens
+
+    def accept(self, raw: bytes, mail_from: str = "rita@example.com", to: Sequence[str] = (PANIC,)) -> str:
+        """A mail that got its 250; nothing understood it yet. Answers its id."""
+        mail_id = ids.new_mail_id()
+
+        def work(book: Book) -> None:
+            mail = Mail(
+                id=mail_id,
+                accepted_at=book.now,
+                mail_from=mail_from,
+                recipients=tuple(to),
+                peer="127.0.0.1",
+                helo="client",
+                tls="",
+                size=len(raw),
+            )
+            book.add_mail(mail, raw)
+
+        self.ledger.write(work)
+        return mail_id
+
+    def deliver(self, raw: bytes, mail_from: str = "rita@example.com", to: Sequence[str] = (PANIC,)) -> str:
+        """A mail accepted, understood, and everything it asks for carried out."""
+        mail_id = self.accept(raw, mail_from, to)
+        self.settle()
+        return mail_id
+
+    def panic(self, text: str = "My files are .locked, Slack is gone.", subject: str = "Ransom note on my laptop",
+              **header: str) -> Incident:  # fmt: skip
+        mail_id = self.deliver(mail(text, subject=subject, **header))
+        incident = self.ledger.read(lambda book: book.incident_by_mail(mail_id))
+        assert incident is not None
+        return incident
+
+    def reply(self, page: Posted, text: str, *, sender: str = "", to: str = "", mail_from: str | None = None,
+              **header: str) -> str:  # fmt: skip
+        """A person's reply to a page, from the address it went to unless told otherwise."""
+        sender = sender or page.recipient
+        raw = mail(
+            f"{text}\n\nOn Sunday, Panic wrote:\n" + "".join(f"> {line}\n" for line in page.text.splitlines()),
+            sender=sender,
+            subject=f"Re: {page.subject}",
+            in_reply_to=page.message_id,
+            **header,
+        )
+        return self.deliver(raw, sender if mail_from is None else mail_from, [to or page.reply_to])
+
+    def wait(self, *, minutes: float = 0, seconds: float = 0) -> None:
+        """Time passes, a tick a second."""
+        end = self.now + timedelta(minutes=minutes, seconds=seconds)
+        while self.now < end:
+            self.now = min(self.now + SECOND, end)
+            self.escalation.tick()
+            self.settle()
+
+    def settle(self) -> None:
+        """Everything that can be done now, is."""
+        busy = True
+        while busy:
+            busy = self.intake.work()
+            for lane in self.lanes:
+                busy = lane.work() or busy
+
+    # -- what is there
+
+    def incident(self, which: Incident) -> Incident:
+        found = self.ledger.read(lambda book: book.incident(which.id))
+        assert found is not None
+        return found
+
+    def incidents(self) -> list[Incident]:
+        return self.ledger.read(lambda book: book.list_incidents())
+
+    def lines(self, incident: Incident) -> list[Line]:
+        return self.ledger.read(lambda book: book.lines_of(incident.id))
+
+    def events(self, incident: Incident) -> list[str]:
+        return [line.event for line in self.lines(incident)]
+
+    def sent(self, to: str) -> list[Posted]:
+        """Mails to a person (by key) or an address, oldest first."""
+        address = PEOPLE[to].email if to in PEOPLE else to
+        return [posted for posted in self.relay.sent if posted.recipient == address]
+
+    def pages(self, to: str) -> list[Posted]:
+        return [posted for posted in self.sent(to) if posted.is_page]
+
+    def page(self, to: str) -> Posted:
+        """Her latest page."""
+        return self.pages(to)[-1]
+
+
+def standing_orders() -> Orders:
+    return Orders(
+        people=PEOPLE,
+        ladder=LADDER,
+        rosters=Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))}),
+        addresses=Addresses([PANIC], "panic+{token}@example.com", "panic.example.com"),
+        tokens=Tokens([Key("a", b"k" * 32)]),
+        operators=("max",),
+        known_senders=(),
+        once_unknown=False,
+        receipts=True,
+        receipt_domains=("example.com",),
+        hotline="+49 30 000000",
+        advice=(),
+        reporter_access=False,
+        sender=PANIC,
+        page_sender=PANIC,
+        web_url="https://panic.example.com",
+        labels=("security-incident",),
+        uploads="all",
+    )
+
+
+def mail(
+    text: str,
+    *,
+    sender: str = "Rita Lopez <rita@example.com>",
+    subject: str = "",
+    message_id: str | None = None,
+    in_reply_to: str = "",
+    extra: str = "",
+) -> bytes:
+    """Raw octets of a plain mail, as a mail program would send it."""
+    lines = [f"From: {sender}", f"To: {PANIC}", f"Subject: {subject}"]
+    lines.append(f"Message-ID: {message_id or '<' + ids.new_mail_id() + '@mail.example.com>'}")
+    if in_reply_to:
+        lines += [f"In-Reply-To: {in_reply_to}", f"References: {in_reply_to}"]
+    lines += [*filter(None, extra.splitlines()), "Content-Type: text/plain; charset=utf-8", "", *text.splitlines(), ""]
+    return "\r\n".join(lines).encode()
