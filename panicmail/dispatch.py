@@ -263,7 +263,7 @@ def _mail_refused(book: Book, orders: Orders, task: Task, answer: str) -> None:
     book.add_entry(incident, entry)
     if task.do == Do.PAGE:
         book.tell_operators(
-            "page_refused", incident_id=incident.id, ref=incident.ref, person=task.person, answer=answer
+            "page_refused", {"ref": incident.ref, "person": task.person, "answer": answer}, incident_id=incident.id
         )
         why = "her mail server refused the page"
         change = states.unreachable(incident, task.person, why, orders.ladder, orders.who_at(book.now), book.now)
@@ -323,7 +323,9 @@ class GitLabLane(Lane):
                 book.issue_opened(incident, opened.iid, opened.url)
             if opened.dropped:
                 book.tell_operators(
-                    "gitlab_dropped", incident_id=incident.id, ref=incident.ref, dropped=list(opened.dropped)
+                    "gitlab_dropped",
+                    {"ref": incident.ref, "dropped": ", ".join(opened.dropped)},
+                    incident_id=incident.id,
                 )
 
         self._ledger.write(work)
@@ -385,11 +387,12 @@ class GitLabLane(Lane):
         _log.error("gitlab.refused", do=task.do, incident=task.incident_id, attempt=task.attempt, answer=answer)
 
         def work(book: Book) -> None:
-            book.tell_operators("gitlab_refused", do=task.do, answer=answer)
             if task.do == Do.FILES:
                 book.settle(task, Delivery.PARKED, answer)
+                book.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
             else:
                 book.put_off(task, book.now + REFUSED_WAIT, answer, sure=True)
+                book.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
 
         self._ledger.write(work)
 

@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
+
+# A failing test shows its log plainly; structlog's own default paints a page of local variables.
+structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

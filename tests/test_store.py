@@ -338,12 +338,12 @@ def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Ledger) 
 
 def test_the_operators_are_told_once_per_cause_and_hour(ledger: Ledger, clock: MovedClock) -> None:
     for _ in range(3):
-        ledger.write(lambda book: book.tell_operators("gitlab_refused"))
+        ledger.write(lambda book: book.tell_operators("gitlab_refused", {}))
         clock.at += MINUTE
     assert len(claim(ledger, "mail")) == 1
     clock.at = T0 + timedelta(hours=1)
-    ledger.write(lambda book: book.tell_operators("gitlab_refused"))
-    ledger.write(lambda book: book.tell_operators("page_refused"))
+    ledger.write(lambda book: book.tell_operators("gitlab_refused", {}))
+    ledger.write(lambda book: book.tell_operators("page_refused", {}))
     again = claim(ledger, "mail")
     assert {key.split("/")[0] for key in again} == {"gitlab_refused", "page_refused"}
     assert len(again) == 3, "the first one again, its lease being over, and two new ones"

@@ -29,7 +29,12 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "gitlab_refused": (
         "GitLab refused the issue",
         "The incident has no issue, or an incomplete one; paging goes on without it.",
-        "See that the token, the project and the rights of its user are right; the command is: panicmail check",
+        "See that the token, the project and the rights of its user are right; it is tried again every ten minutes.",
+    ),
+    "gitlab_dropped": (
+        "GitLab changed the issue",
+        "The issue is there, but not as it was asked for; what is missing stands below.",
+        "Set it by hand, and see that the token's user has the Reporter role in the project.",
     ),
     "page_refused": (
         "a page was refused",

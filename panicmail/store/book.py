@@ -292,7 +292,7 @@ class Book:
             if effect.do is Do.NEWS and after is None:
                 continue  # the reporter had no receipt, so she gets no news either
             if effect.do is Do.OPERATORS:
-                self.tell_operators(str(effect.facts["cause"]), incident_id=incident.id, **effect.facts)
+                self.tell_operators(str(effect.facts["cause"]), effect.facts, incident_id=incident.id)
                 continue
             self._add_task(incident.id, LANES[effect.do], effect.do.value, key, effect.person, effect.facts,
                            after=after, until=until)  # fmt: skip
@@ -308,7 +308,7 @@ class Book:
             return (receipt, None) if self.task(receipt) else (None, None)
         return None, None
 
-    def tell_operators(self, cause: str, *, incident_id: str | None = None, **facts: Any) -> None:
+    def tell_operators(self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None) -> None:
         """Tell the operators that panicmail needs help: once per cause and hour."""
         hour = self.now.strftime("%Y%m%d%H")
         for person in self._operators:
