@@ -7,7 +7,7 @@ It owns signals, sockets and threads, and is the only place that knows APSchedul
     intake           two threads that understand accepted mails
     page, mail       threads that send; pages have two of their own
     gitlab           threads that keep the issues
-    scheduler        the tick, once a second
+    scheduler        the tick, once a second; the poll for signs of work
 
 SIGTERM: no new connections, mails in flight get their answer (8 s at most), threads end, the writer finishes, exit 0.
 Calls to GitLab or the relay that are under way are abandoned: their attempts are on record. SIGHUP: the configuration
@@ -44,6 +44,7 @@ from panicmail.links import Links
 from panicmail.mail.children import Readers
 from panicmail.orders import Orders
 from panicmail.paging.relay import Relay
+from panicmail.signs import Signs
 from panicmail.smtp.envelope import Accepted
 from panicmail.smtp.listener import Listener, tls_context
 from panicmail.store.book import Book
@@ -62,6 +63,8 @@ _log = structlog.get_logger()
 #: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
 THREADS = {"page": 2, "mail": 1, "gitlab": 4}
 INTAKE_THREADS = 2
+#: How often GitLab is asked for signs of work, in seconds.
+POLL_SECONDS = 10
 #: How long a stop waits for mails being received, in seconds, and then for threads.
 DRAIN_SECONDS = 8.0
 THREADS_SECONDS = 0.5
@@ -86,6 +89,7 @@ class Daemon:
         self._orders: Orders  # made when the keys are there; a reload makes new ones
         self._readers = Readers(size=INTAKE_THREADS)
         self._vitals = Vitals(self._ledger, lambda: self._accepting, self._can_write)
+        self._signs = Signs(self._ledger, lambda: self._orders, self._issues())
         self._escalation = Escalation(self._ledger, lambda: self._orders)
         self._workers: list[Worker] = []
 
@@ -154,6 +158,7 @@ class Daemon:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         scheduler.add_job(self._tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
+        scheduler.add_job(self._poll, "interval", seconds=POLL_SECONDS, id="signs")
         return scheduler
 
     def _start_workers(self) -> None:
@@ -165,11 +170,13 @@ class Daemon:
         for worker in self._workers:
             worker.start()
 
+    def _issues(self) -> Issues:
+        gitlab = self._config.gitlab
+        return Issues(gitlab.url, gitlab.project, gitlab.token.get_secret_value(), gitlab.labels)
+
     def _lane(self, name: str) -> Lane:
         if name == "gitlab":
-            gitlab = self._config.gitlab
-            issues = Issues(gitlab.url, gitlab.project, gitlab.token.get_secret_value(), gitlab.labels)
-            return GitLabLane(self._ledger, lambda: self._orders, issues, self._readers.parts)
+            return GitLabLane(self._ledger, lambda: self._orders, self._issues(), self._readers.parts)
         url = self._config.relay.url
         password = url.password.get_secret_value() if url.password else None
         relay = Relay(url.host, url.port, url.tls, url.username, password, hostname=self._config.smtp.hostname)
@@ -226,6 +233,12 @@ class Daemon:
             return
         self._vitals.ticked()
         _tell_systemd("WATCHDOG=1")
+
+    def _poll(self) -> None:
+        try:
+            self._signs.poll()
+        except Exception:  # the next poll comes soon; APScheduler must not see it
+            _log.exception("signs.failed")
 
     def _can_write(self) -> bool:
         return self._writer is None or self._writer.is_alive

@@ -20,7 +20,7 @@ from typing import Protocol
 import structlog
 
 from panicmail import states
-from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.incident import Do, Entry, Incident, State, Word
@@ -44,6 +44,13 @@ LONGEST_WAIT = {"page": timedelta(seconds=15), "mail": timedelta(seconds=60), "g
 GITLAB_SOON = timedelta(seconds=8)
 #: After a create whose outcome is unknown GitLab may still be at it: look again before creating.
 UNSURE_FOR = timedelta(seconds=10)
+#: How GitLab's incident fields call our states, and what its timeline says.
+MIRRORED = {
+    State.OPEN: ("TRIGGERED", "Open again"),
+    State.ACKED: ("ACKNOWLEDGED", "Acknowledged"),
+    State.RESOLVED: ("RESOLVED", "Closed"),
+}
+MIRROR_TRIES = 5
 #: A mail up to this size brings its files with the issue; a larger one's follow, so that the issue does not wait.
 EARLY_FILES = 2 * 1024 * 1024
 #: What GitLab refused for good is tried again this often: the operators may have mended it.
@@ -77,6 +84,9 @@ class KeepsIssues(Protocol):
 
     def find(self, marker: str, since: datetime) -> Opened | None: ...
     def create(self, draft: drafts.Draft) -> Opened: ...
+    def twins(self, marker: str, since: datetime) -> Sequence[Opened]: ...
+    def close_twin(self, iid: int, of: int) -> None: ...
+    def mirror(self, iid: int, status: str, note: str, at: datetime) -> None: ...
     def note(self, iid: int, text: str, marker: str, *, look: bool) -> None: ...
     def upload(self, name: str, data: bytes) -> Uploaded: ...
     def description(self, iid: int) -> str: ...
@@ -288,10 +298,9 @@ class GitLabLane(Lane):
         elif incident.issue_iid is None:
             # Its row is over but the incident has no issue: only an issue row that was parked by hand does that.
             self._settle(task, Delivery.PARKED, "the incident has no issue")
-        elif task.do == NOTE:
-            self._note(task, incident, incident.issue_iid)
         else:
-            self._files(task, incident, incident.issue_iid)
+            known = {NOTE: self._note, Do.FILES: self._files, Do.MIRROR: self._mirror, Do.TWINS: self._twins}
+            known[task.do](task, incident, incident.issue_iid)
 
     def _open(self, task: Task, incident: Incident) -> None:
         """Find or open the issue. After an attempt of unknown outcome it is looked for before it is made again."""
@@ -309,7 +318,7 @@ class GitLabLane(Lane):
                     "an earlier attempt may still be under way", retry_after=(UNSURE_FOR - since).total_seconds()
                 )
         try:
-            opened = self._issues.create(self._with_early_files(task, incident, draft))
+            opened = self._create(self._with_early_files(task, incident, draft), incident)
         except Unknown as exc:
             lost = self._issues.find(marker, incident.accepted_at)
             if lost is None:
@@ -317,10 +326,20 @@ class GitLabLane(Lane):
             opened = lost
         self._opened(task, incident, opened)
 
+    def _create(self, draft: drafts.Draft, incident: Incident) -> Opened:
+        try:
+            return self._issues.create(draft)
+        except Spam as exc:
+            _log.warning("issue.taken_for_spam", ref=incident.ref, answer=str(exc))
+            opened = self._issues.create(drafts.neutral(draft, incident))
+            facts = {"ref": incident.ref, "answer": str(exc)}
+            self._ledger.write(lambda book: book.tell_operators("gitlab_spam", facts, incident_id=incident.id))
+            return opened
+
     def _opened(self, task: Task, incident: Incident, opened: Opened) -> None:
         def work(book: Book) -> None:
             if book.settle(task, Delivery.ACCEPTED, opened.url):
-                book.issue_opened(incident, opened.iid, opened.url)
+                book.issue_opened(incident, opened.iid, opened.url, twin_possible=task.unsure_at is not None)
             if opened.dropped:
                 book.tell_operators(
                     "gitlab_dropped",
@@ -336,6 +355,42 @@ class GitLabLane(Lane):
         text = notes.note_text(line, incident, self._orders().people)
         self._issues.note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         self._settle(task, Delivery.ACCEPTED, "noted")
+
+    def _twins(self, task: Task, incident: Incident, _iid: int) -> None:
+        """Of two issues with one marker the older stays; the younger is closed and says why."""
+        twins = self._issues.twins(drafts.marker(incident.id), incident.accepted_at)
+        if len(twins) < 2:
+            self._settle(task, Delivery.ACCEPTED, "one issue")
+            return
+        kept, *younger = twins
+        for twin in younger:
+            self._issues.close_twin(twin.iid, kept.iid)
+        _log.error("issue.twins", ref=incident.ref, kept=kept.iid, closed=[twin.iid for twin in younger])
+
+        def work(book: Book) -> None:
+            if book.settle(task, Delivery.ACCEPTED, f"closed {len(younger)} younger"):
+                book.move_issue(incident, kept.iid, kept.url)
+                closed = ", ".join(str(twin.iid) for twin in younger)
+                book.tell_operators("gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id)
+
+        self._ledger.write(work)
+
+    def _mirror(self, task: Task, incident: Incident, iid: int) -> None:
+        """Show status and time in GitLab's incident fields. A nicety: a GitLab that cannot is not asked twice."""
+        status, words = MIRRORED[State(task.facts["state"])]
+        holder = self._orders().people.get(str(task.facts.get("holder") or ""))
+        note = f"{words}: {holder.name}" if holder else words
+        at = datetime.fromisoformat(task.facts["at"])
+        try:
+            self._issues.mirror(iid, status, note, at)
+        except Permanent as exc:
+            self._settle(task, Delivery.VOID, str(exc))
+        except Temporary as exc:
+            if task.attempt < MIRROR_TRIES:
+                raise
+            self._settle(task, Delivery.VOID, str(exc))
+        else:
+            self._settle(task, Delivery.ACCEPTED, status)
 
     def _with_early_files(self, task: Task, incident: Incident, draft: drafts.Draft) -> drafts.Draft:
         """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""

@@ -37,6 +37,10 @@ class Permanent(PanicmailError):  # noqa: N818
     """The other side said no for good; repeating it cannot help."""
 
 
+class Spam(Permanent):
+    """GitLab took the text for spam, or wants a captcha solved. Neutral words may pass."""
+
+
 class ConfigError(PanicmailError):
     """The configuration cannot be used. `mistakes` holds one sentence each: file, key, found, expected."""
 

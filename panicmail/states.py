@@ -477,8 +477,11 @@ def _resolve(incident: Incident, by: str, how: str, now: datetime) -> Change:
     return Change(incident=incident, effects=(news, *told), entries=(entry,), void_pages=True)
 
 
-def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: datetime) -> Change:
-    """The issue was closed in GitLab: by one of the people paged (`by`), or by anybody else (None)."""
+def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: datetime, *, closed_at: str = "") -> Change:
+    """The issue was closed in GitLab: by one of the people paged (`by`), or by anybody else (None).
+
+    `closed_at` is GitLab's own word for when; it names this closing, so that it is told once.
+    """
     how = "closed the issue in GitLab"
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.ALREADY)
@@ -490,7 +493,7 @@ def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: dateti
         Effect(do=Do.TELL, key=f"tell/{incident.version}/issue_closed/{p}", person=p, facts={"what": "issue_closed"})
         for p in incident.paged
     )
-    entry = Entry(event="issue.closed_by_other", actor=by or "somebody in GitLab")
+    entry = Entry(event="issue.closed_by_other", actor=by or "somebody in GitLab", facts={"closed_at": closed_at})
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
 
 

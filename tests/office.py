@@ -22,7 +22,7 @@ from panicmail import ids
 from panicmail.dispatch import GitLabLane, MailLane
 from panicmail.escalation import Escalation
 from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import OpenedIssue, UploadedFile
+from panicmail.gitlab.issues import Activity, OpenedIssue, UploadedFile
 from panicmail.incident import Incident
 from panicmail.intake import Intake
 from panicmail.links import Links
@@ -31,6 +31,7 @@ from panicmail.mail.tokens import Addresses, Key, Tokens
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.orders import Orders
 from panicmail.people import Person
+from panicmail.signs import Signs
 from panicmail.store import migrate
 from panicmail.store.book import Book
 from panicmail.store.database import Database
@@ -42,7 +43,12 @@ from tests.cast import LADDER, SECOND, T0
 PANIC = "panic@example.com"
 PEOPLE = {
     "ana": Person(
-        id="ana", name="Ana Reyes", email="ana@example.com", aliases=("ana@home.example",), phone="+49 151 0"
+        id="ana",
+        name="Ana Reyes",
+        email="ana@example.com",
+        aliases=("ana@home.example",),
+        phone="+49 151 0",
+        gitlab="ana",
     ),
     "max": Person(id="max", name="Max Ode", email="max@example.com", gitlab="max"),
     "bo": Person(id="bo", name="Bo Low", email="bo@example.com"),
@@ -113,8 +119,14 @@ class FakeGitLab:
     failures: list[Exception] = field(default_factory=list)
     lost: list[Exception] = field(default_factory=list)
     upload_failures: list[Exception] = field(default_factory=list)
+    mirror_failures: list[Exception] = field(default_factory=list)
+    activity_failures: list[Exception] = field(default_factory=list)
+    mirrored: list[tuple[int, str, str]] = field(default_factory=list)
+    happened: dict[int, Activity] = field(default_factory=dict)
+    closed: list[int] = field(default_factory=list)
     creates: int = 0
     looks: int = 0
+    asked: int = 0
 
     def find(self, marker: str, since: datetime) -> OpenedIssue | None:
         self.looks += 1
@@ -134,6 +146,24 @@ class FakeGitLab:
 
     def _opened(self, iid: int) -> OpenedIssue:
         return OpenedIssue(iid=iid, url=f"https://gitlab.example.com/-/issues/{iid}", dropped=())
+
+    def twins(self, marker: str, since: datetime) -> list[OpenedIssue]:
+        made = [iid for iid, draft in enumerate(self.issues, 1) if marker in draft.description]
+        return [self._opened(iid) for iid in made if iid not in self.closed]
+
+    def close_twin(self, iid: int, of: int) -> None:
+        self.closed.append(iid)
+
+    def mirror(self, iid: int, status: str, note: str, at: datetime) -> None:
+        if self.mirror_failures:
+            raise self.mirror_failures.pop(0)
+        self.mirrored.append((iid, status, note))
+
+    def activity(self, iid: int, since: datetime) -> Activity:
+        self.asked += 1
+        if self.activity_failures:
+            raise self.activity_failures.pop(0)
+        return self.happened.get(iid, Activity(None, None, ()))
 
     def note(self, iid: int, text: str, marker: str, *, look: bool) -> None:
         if not (look and any(kept == marker for _, _, kept in self.notes)):
@@ -175,6 +205,7 @@ class Office:
         readers = InProcess()
         self.intake = Intake(self.ledger, lambda: self.orders, readers)
         self.escalation = Escalation(self.ledger, lambda: self.orders)
+        self.signs = Signs(self.ledger, lambda: self.orders, self.gitlab)
         self.links = Links(self.ledger, lambda: self.orders)
         self.lanes = [
             MailLane("page", self.ledger, lambda: self.orders, self.relay),

@@ -21,8 +21,9 @@ from panicmail import states
 from panicmail.errors import Permanent, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
+from panicmail.gitlab.border import wait_asked
 from panicmail.gitlab.draft import Draft, FileLink, ReceivedFacts, draft, with_files
-from panicmail.gitlab.issues import Issues, UploadedFile, wait_asked
+from panicmail.gitlab.issues import Issues, UploadedFile
 from panicmail.gitlab.text import carries, outside
 from panicmail.incident import Incident, State
 from panicmail.people import Person

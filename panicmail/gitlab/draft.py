@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
@@ -92,6 +92,17 @@ def draft(
         labels=tuple(labels),
         assignee_username=assignee.gitlab if assignee else None,
     )
+
+
+def neutral(draft: Draft, incident: Incident) -> Draft:
+    """The issue without a word of the sender's, for a GitLab that takes those for spam."""
+    text = [
+        f"Panic mail **{incident.ref}**. GitLab took the words of the report for spam, so they are not here.",
+        f"Read them in the page, in the file below, or with `panicmail mail {incident.ref}`.",
+        _NO_FILES,
+        f"`{marker(incident.id)}`",
+    ]
+    return replace(draft, title=f"[panic] {incident.ref}", description="\n\n".join(text))
 
 
 def has_files(description: str) -> bool:

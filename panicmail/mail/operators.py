@@ -36,6 +36,16 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "The issue is there, but not as it was asked for; what is missing stands below.",
         "Set it by hand, and see that the token's user has the Reporter role in the project.",
     ),
+    "gitlab_spam": (
+        "GitLab took a report for spam",
+        "The issue was opened with neutral words; the report is in the page and in the file on the issue.",
+        "Exempt the token's user from GitLab's spam check.",
+    ),
+    "gitlab_twins": (
+        "an issue was there twice",
+        "A lost answer of GitLab made a second issue for the same panic; the younger one was closed.",
+        "Nothing, unless somebody already worked on the younger one.",
+    ),
     "page_refused": (
         "a page was refused",
         "The mail relay refused a page for good; that person was not reached by mail.",

@@ -36,9 +36,13 @@ LANES = {
     Do.OPERATORS: "mail",
     Do.ISSUE: "gitlab",
     Do.FILES: "gitlab",
+    Do.MIRROR: "gitlab",
+    Do.TWINS: "gitlab",
 }
 #: An entry of the timeline as an internal note on the issue.
 NOTE = "note"
+#: When to look for a second issue after one whose making had an open outcome: GitLab may take its time.
+TWINS_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 #: The receipt waits this long for the issue's link, then goes without.
 RECEIPT_WAITS = timedelta(seconds=10)
 
@@ -240,23 +244,36 @@ class Book:
             if self._connection.execute(incidents.update().where(guard).values(values)).rowcount != 1:
                 raise Conflict(before.id)
             self._log_change(before.state.value, after)
+            if after.state is not before.state:
+                self._add_mirror(after, before.version)
         if change.void_pages:
             self._void_pages(after)
         self._add_effects(after, change.effects)
         self._add_entries(after, change.entries)
         return after
 
+    def _add_mirror(self, incident: Incident, version: int) -> None:
+        facts = {"state": incident.state.value, "holder": incident.holder, "at": self.now.isoformat()}
+        self._add_effects(incident, [Effect(do=Do.MIRROR, key=f"mirror/{version}", facts=facts)])
+
     def _log_change(self, old: str, incident: Incident) -> None:
         facts = {"ref": incident.ref, "incident": incident.id, "old": old, "new": incident.state.value,
                  "step": incident.step + 1, "round": incident.round, "holder": incident.holder}  # fmt: skip
         self.logged.append(("incident.changed", facts))
 
-    def issue_opened(self, incident: Incident, iid: int, url: str) -> None:
-        """Remember the incident's issue. Not a change of state, so the version stays."""
+    def issue_opened(self, incident: Incident, iid: int, url: str, *, twin_possible: bool = False) -> None:
+        """Remember the incident's issue. Not a change of state, so the version stays.
+
+        `twin_possible`: an earlier attempt had an open outcome, so another issue may appear beside it.
+        """
         self._connection.execute(
             incidents.update().where(incidents.c.id == incident.id).values(issue_iid=iid, issue_url=url)
         )
         self._add_entries(incident, [Entry(event="issue.opened", actor="panicmail", facts={"url": url}, note=False)])
+        if twin_possible:
+            for number, wait in enumerate(TWINS_AFTER):
+                self._add_task(incident.id, "gitlab", Do.TWINS.value, f"{incident.id}/twins/{number}", None, {},
+                               due_at=self.now + wait)  # fmt: skip
         receipt = self.task(f"{incident.id}/receipt")
         if receipt is not None and receipt.state is not Delivery.QUEUED:
             late = Effect(do=Do.NEWS, key="news/issue", facts={"what": "issue"})
@@ -299,7 +316,7 @@ class Book:
 
     def _predecessor(self, incident: Incident, do: Do) -> tuple[str | None, datetime | None]:
         """Which row must be over first, and how long to wait for it (None: as long as it takes)."""
-        if do is Do.FILES:
+        if do in {Do.FILES, Do.MIRROR}:
             return f"{incident.id}/issue", None
         if do is Do.RECEIPT:
             return f"{incident.id}/issue", self.now + RECEIPT_WAITS
@@ -330,15 +347,28 @@ class Book:
         *,
         after: str | None = None,
         until: datetime | None = None,
+        due_at: datetime | None = None,
     ) -> None:
         if self.task(key) is not None:
             return
         before = self.task(after) if after else None
         row = {"incident_id": incident_id, "lane": lane, "do": do, "key": key, "person": person, "facts": dict(facts),
                "after_id": before.id if before else None, "after_until": until, "state": Delivery.QUEUED.value,
-               "attempt": 0, "queued_at": self.now, "due_at": self.now, "answer": ""}  # fmt: skip
+               "attempt": 0, "queued_at": self.now, "due_at": due_at or self.now, "answer": ""}  # fmt: skip
         self._connection.execute(outbox.insert().values(row))
         self.woken.add(lane)
+
+    def move_issue(self, incident: Incident, iid: int, url: str) -> None:
+        """The incident's issue is another one: of two twins the older stays."""
+        self._connection.execute(
+            incidents.update().where(incidents.c.id == incident.id).values(issue_iid=iid, issue_url=url)
+        )
+
+    def watched_incidents(self) -> list[Incident]:
+        """Unresolved incidents that have an issue, the most urgent first."""
+        c = incidents.c
+        query = sa.select(incidents).where(c.state != State.RESOLVED.value, c.issue_iid.is_not(None)).order_by(c.sla_at)
+        return [incident_of(row) for row in self._connection.execute(query)]
 
     def task(self, key: str) -> Task | None:
         row = self._connection.execute(sa.select(outbox).where(outbox.c.key == key)).one_or_none()

@@ -1,0 +1,143 @@
+"""Signs of work in GitLab: a poll that sees that somebody paged is on it, without any webhook.
+
+What counts, strictly (design.md 2.5): a comment, a system note or a change of labels authored by a person on this
+incident's paged list and made after her page, and after the incident last became open. The issue's fields are never
+evidence: who is assigned, which label is on, may be our own doing. Somebody who said no is not acknowledging by what
+she writes afterwards.
+
+For an open incident such a sign is an acknowledgement, for its holder it ends the reminders. A closed issue
+acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
+when a stranger closed an open one.
+
+Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
+but the signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from panicmail import states
+from panicmail.acks import Acks, Way
+from panicmail.errors import Permanent, Temporary
+from panicmail.incident import Incident, State
+from panicmail.orders import Standing
+from panicmail.people import Person
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.words import Meaning, Said
+
+_log = structlog.get_logger()
+
+#: An incident whose next step, reminder or manager's turn is this near is asked about every time.
+NEAR = timedelta(seconds=60)
+#: Any other one this often.
+FAR_EVERY = timedelta(seconds=60)
+
+
+class Act(Protocol):
+    @property
+    def username(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def what(self) -> str: ...
+
+
+class Activity(Protocol):
+    @property
+    def closed_at(self) -> datetime | None: ...
+    @property
+    def closed_by(self) -> str | None: ...
+    @property
+    def acts(self) -> Sequence[Act]: ...
+
+
+class TellsActivity(Protocol):
+    """GitLab, as far as the poll needs it."""
+
+    def activity(self, iid: int, since: datetime) -> Activity: ...
+
+
+class Signs:
+    """The poll. One instance, called by one thread at a time."""
+
+    def __init__(self, ledger: Ledger, orders: Standing, issues: TellsActivity) -> None:
+        self._ledger = ledger
+        self._orders = orders
+        self._issues = issues
+        self._asked_at: dict[str, datetime] = {}
+
+    def poll(self) -> None:
+        """Ask GitLab about every incident whose turn it is."""
+        now, watched = self._ledger.read(lambda book: (book.now, book.watched_incidents()))
+        self._asked_at = {i.id: at for i in watched if (at := self._asked_at.get(i.id))}
+        for incident in watched:
+            if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
+                self._asked_at[incident.id] = now
+                self._ask(incident)
+
+    def _ask(self, incident: Incident) -> None:
+        if incident.issue_iid is None:
+            return
+        since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
+        try:
+            activity = self._issues.activity(incident.issue_iid, since)
+        except (Temporary, Permanent) as exc:
+            _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
+            return
+        self._ledger.write(lambda book: self._weigh(book, incident.id, activity))
+
+    def _weigh(self, book: Book, incident_id: str, activity: Activity) -> None:
+        incident = book.incident(incident_id)
+        if incident is None:
+            return
+        people = _by_username(self._orders().people)
+        if activity.closed_at is not None and activity.closed_at > incident.opened_at:
+            self._closed(book, incident, activity, people)
+            return
+        for act in activity.acts:
+            person = people.get(act.username.casefold())
+            if person is not None and _counts(incident, person, act):
+                self._sign(book, incident, person, act)
+                return
+
+    def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> None:
+        closer = people.get((activity.closed_by or "").casefold())
+        by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
+        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
+        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+            return  # a stranger closed it, and those paged know
+        orders = self._orders()
+        book.apply(incident, states.issue_closed(incident, by, orders.ladder, book.now, closed_at=closed_at))
+
+    def _sign(self, book: Book, incident: Incident, person: Person, act: Act) -> None:
+        if incident.state is State.ACKED:
+            book.apply(incident, states.sign_of_work(incident, person.id, book.now))
+            return
+        how = f"{act.what} on the issue in GitLab as {act.username}"
+        way = Way(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}")
+        Acks(book, self._orders()).act(incident, person, Said(Meaning.YES, act.what), way)
+
+
+def is_near(incident: Incident, now: datetime) -> bool:
+    """Whether time is about to bring something a sign of work would spare."""
+    due = (incident.next_step_at, incident.remind_at, incident.answer_at)
+    return any(at is not None and at - now <= NEAR for at in due)
+
+
+def _counts(incident: Incident, person: Person, act: Act) -> bool:
+    paged = incident.paged.get(person.id)
+    if incident.state is State.ACKED:
+        return incident.holder == person.id and incident.acked_at is not None and act.at > incident.acked_at
+    if incident.state is not State.OPEN or paged is None or person.id in incident.away:
+        return False
+    return act.at > paged.at and act.at > incident.opened_at
+
+
+def _by_username(people: Mapping[str, Person]) -> dict[str, Person]:
+    return {person.gitlab.casefold(): person for person in people.values() if person.gitlab}
