@@ -1,17 +1,7 @@
-"""Dispatch: carries out the rows of the outbox.
-
-Each lane (pages, other mail, GitLab) has threads of its own, so a GitLab that hangs holds up no page. A row is
-claimed with a lease and its attempt counted before anything is sent; what came of it is written only for that
-attempt. An attempt without an answer comes back; a repeat is harmless, because everything sent carries a name that
-stays the same: a page its Message-ID, an issue and a note their marker.
-
-What cannot succeed is never deleted: a refused page makes its person unreachable, a refused issue is tried again
-slowly, a refused file is parked; each is told to the operators.
-"""
+"""The lane that keeps the issue: open it once, note on it, put files to it."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,14 +9,11 @@ from typing import Protocol
 
 import structlog
 
-from panicmail import states
+from panicmail.dispatch.lane import Lane, report_of
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
-from panicmail.incident import Do, Entry, Incident, State, Word
-from panicmail.mail import letters, wire
-from panicmail.mail.letters import Letter
-from panicmail.mail.scene import PageSent, Scene
+from panicmail.incident import Do, Incident, State
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.store.book import NOTE, Book
 from panicmail.store.ledger import Ledger
@@ -35,13 +22,6 @@ from panicmail.triage import Attachment, Report
 
 _log = structlog.get_logger()
 
-#: A claimed row whose attempt never reported back is free again after this long: twice the slowest adapter.
-LEASE = {"page": timedelta(seconds=60), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=240)}
-#: The wait after the first failed attempt, doubled with each further one up to the lane's longest.
-FIRST_WAIT = timedelta(seconds=1)
-LONGEST_WAIT = {"page": timedelta(seconds=15), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=60)}
-#: The first tries towards GitLab are at most this far apart.
-GITLAB_SOON = timedelta(seconds=8)
 #: After a create whose outcome is unknown GitLab may still be at it: look again before creating.
 UNSURE_FOR = timedelta(seconds=10)
 #: How GitLab's incident fields call our states, and what its timeline says.
@@ -55,12 +35,6 @@ MIRROR_TRIES = 5
 EARLY_FILES = 2 * 1024 * 1024
 #: What GitLab refused for good is tried again this often: the operators may have mended it.
 REFUSED_WAIT = timedelta(minutes=10)
-
-
-class Sends(Protocol):
-    """Hands a mail to the relay; answers what the relay said after the dot."""
-
-    def send(self, message: bytes, mail_from: str, recipient: str) -> str: ...
 
 
 class Opened(Protocol):
@@ -95,189 +69,6 @@ class KeepsIssues(Protocol):
 
 #: Answers the attachments of a raw mail with their contents.
 Parts = Callable[[bytes], Sequence[tuple[Attachment, bytes]]]
-
-
-class Lane:
-    """Claims rows of one lane and carries them out. One per thread."""
-
-    def __init__(self, name: str, ledger: Ledger) -> None:
-        self.name = name
-        self._ledger = ledger
-
-    def work(self) -> bool:
-        """Claim one row and carry it out; False when none is due."""
-        claimed = self._ledger.write(lambda book: book.claim(self.name, 1, LEASE[self.name]))
-        for task in claimed:
-            self._try(task)
-        return bool(claimed)
-
-    def _try(self, task: Task) -> None:
-        try:
-            self._carry_out(task)
-        except Permanent as exc:
-            self._refused(task, str(exc))
-        except Temporary as exc:
-            self._put_off(task, str(exc), sure=not isinstance(exc, Unknown), retry_after=exc.retry_after)
-        except Exception as exc:  # ours or a library's: the row stays, the others go on
-            _log.exception("dispatch.failed", lane=self.name, do=task.do, attempt=task.attempt)
-            self._put_off(task, f"panicmail failed: {type(exc).__name__}", sure=False)
-
-    def _carry_out(self, task: Task) -> None:
-        raise NotImplementedError
-
-    def _refused(self, task: Task, answer: str) -> None:
-        raise NotImplementedError
-
-    def _put_off(self, task: Task, answer: str, *, sure: bool, retry_after: float | None = None) -> None:
-        wait = timedelta(seconds=retry_after) if retry_after is not None else self._wait(task)
-        _log.warning(
-            "dispatch.put_off",
-            lane=self.name,
-            do=task.do,
-            attempt=task.attempt,
-            seconds=wait.total_seconds(),
-            reason=answer,
-        )
-        self._ledger.write(lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
-
-    def _wait(self, task: Task) -> timedelta:
-        longest = LONGEST_WAIT[self.name]
-        if self.name == "gitlab" and task.attempt <= 8:
-            longest = GITLAB_SOON
-        wait = min(FIRST_WAIT * float(2 ** min(task.attempt - 1, 16)), longest)
-        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
-
-    def _settle(self, task: Task, state: Delivery, answer: str) -> None:
-        self._ledger.write(lambda book: book.settle(task, state, answer))
-
-
-class MailLane(Lane):
-    """Pages, or all other mail: composed when they are sent, from what is true then."""
-
-    def __init__(self, name: str, ledger: Ledger, orders: Standing, relay: Sends) -> None:
-        super().__init__(name, ledger)
-        self._orders = orders
-        self._relay = relay
-
-    def _carry_out(self, task: Task) -> None:
-        orders = self._orders()
-        letter = self._ledger.read(lambda book: _compose(book, orders, task))
-        if letter is None:
-            self._settle(task, Delivery.VOID, "it lost its reason before it was sent")
-            return
-        answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
-        self._ledger.write(lambda book: _sent(book, task, answer))
-        _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
-
-    def _refused(self, task: Task, answer: str) -> None:
-        orders = self._orders()
-        _log.error(f"{task.do}.refused", incident=task.incident_id, person=task.person, answer=answer)
-        self._ledger.write(lambda book: _mail_refused(book, orders, task, answer))
-
-
-def _compose(book: Book, orders: Orders, task: Task) -> Letter | None:
-    """The mail as it must read now; None when there is no reason left to send it."""
-    person = orders.people.get(task.person or "")
-    if task.do == Do.OPERATORS:
-        house = orders.house(book.now)
-        return (
-            letters.operators(task.facts, house, person, orders.addresses, book.now, key=task.key) if person else None
-        )
-    incident = book.incident(task.incident_id or "")
-    if incident is None or (task.person and person is None):
-        return None
-    scene = _scene(book, orders, incident, task)
-    if task.do == Do.RECEIPT:
-        return letters.receipt(scene, orders.tokens, orders.addresses, key=task.key)
-    if task.do == Do.NEWS:
-        return letters.news(scene, orders.tokens, orders.addresses, key=task.key)
-    if person is None:
-        return None
-    if task.do == Do.TELL:
-        return letters.tell(scene, person, orders.tokens, orders.addresses, key=task.key)
-    if not _is_wanted(book, incident, task):
-        return None
-    return letters.page(scene, person, orders.tokens, orders.addresses)
-
-
-def _is_wanted(book: Book, incident: Incident, task: Task) -> bool:
-    """Whether this page still asks for something: checked right before it is sent."""
-    word = Word(task.facts["word"])
-    newer = [
-        t
-        for t in book.tasks_of(incident.id)
-        if t.do == Do.PAGE
-        and t.person == task.person
-        and t.facts["round"] > task.facts["round"]
-        and t.state is not Delivery.VOID
-    ]
-    if newer:
-        return False
-    if incident.once:
-        return True
-    match word:
-        case Word.HANDED:
-            return incident.handed_to == task.person and incident.state is not State.RESOLVED
-        case Word.STILL_YOURS:
-            return incident.state is State.ACKED and incident.holder == task.person and incident.reminded
-        case Word.SILENT_HOLDER:
-            return incident.state is State.ACKED
-        case _:
-            return incident.state is State.OPEN
-
-
-def _scene(book: Book, orders: Orders, incident: Incident, task: Task) -> Scene:
-    reader = task.person or ""
-    others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
-    opened = next((line for line in book.lines_of(incident.id) if line.event == "incident.opened"), None)
-    return Scene(
-        house=orders.house(book.now),
-        incident=incident,
-        report=_report(book, incident),
-        facts=task.facts,
-        now=book.now,
-        pages=[
-            PageSent(person=t.person or "", channel="mail", at=t.queued_at, state=t.state.value, answer=t.answer)
-            for t in book.tasks_of(incident.id)
-            if t.do == Do.PAGE
-        ],
-        also_open=[i for i in others if reader in i.paged],
-        same_reporter=[i for i in others if i.reporter_address and i.reporter_address == incident.reporter_address],
-        link=orders.link(incident.id, reader) if reader else "",
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
-    )
-
-
-def _report(book: Book, incident: Incident) -> Report:
-    mail = book.mail(incident.mail_id)
-    return wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject)
-
-
-def _sent(book: Book, task: Task, answer: str) -> None:
-    if not book.settle(task, Delivery.ACCEPTED, answer):
-        return  # another attempt took over meanwhile; its outcome is the one that counts
-    incident = book.incident(task.incident_id or "")
-    if incident is not None and task.do in {Do.PAGE, Do.RECEIPT}:
-        event = "page.accepted" if task.do == Do.PAGE else "receipt.accepted"
-        facts = {"person": task.person, "answer": answer}
-        book.add_entry(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
-
-
-def _mail_refused(book: Book, orders: Orders, task: Task, answer: str) -> None:
-    if not book.settle(task, Delivery.FAILED, answer):
-        return
-    incident = book.incident(task.incident_id or "")
-    if incident is None or task.person is None:
-        return
-    entry = Entry(event=f"{task.do}.refused", actor="panicmail", facts={"person": task.person, "answer": answer})
-    book.add_entry(incident, entry)
-    if task.do == Do.PAGE:
-        book.tell_operators(
-            "page_refused", {"ref": incident.ref, "person": task.person, "answer": answer}, incident_id=incident.id
-        )
-        why = "her mail server refused the page"
-        change = states.unreachable(incident, task.person, why, orders.ladder, orders.who_at(book.now), book.now)
-        book.apply(incident, change)
 
 
 class GitLabLane(Lane):
@@ -394,7 +185,7 @@ class GitLabLane(Lane):
 
     def _with_early_files(self, task: Task, incident: Incident, draft: drafts.Draft) -> drafts.Draft:
         """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""
-        raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), _report(book, incident)))
+        raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), report_of(book, incident)))
         if task.attempt > 1 or len(raw) > EARLY_FILES:
             return draft
         try:
@@ -409,7 +200,7 @@ class GitLabLane(Lane):
         if drafts.has_files(self._issues.description(iid)):
             self._settle(task, Delivery.ACCEPTED, "they came with the issue")
             return
-        raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), _report(book, incident)))
+        raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), report_of(book, incident)))
         links = self._upload_all(incident, raw, report)
         if links:
             self._link(iid, links, incident)
@@ -458,7 +249,7 @@ def _draft(book: Book, orders: Orders, incident: Incident) -> drafts.Draft:
     opened = next((line for line in book.lines_of(incident.id) if line.event == "incident.opened"), None)
     return drafts.draft(
         incident,
-        _report(book, incident),
+        report_of(book, incident),
         received=drafts.ReceivedFacts(
             mail_from=mail.mail_from if mail else "",
             peer=mail.peer if mail else "",

@@ -1,0 +1,86 @@
+"""What every lane does: claim a row, try it, and write down what came of it."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import structlog
+
+from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.incident import Incident
+from panicmail.mail import wire
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Delivery, Task
+from panicmail.triage import Report
+
+_log = structlog.get_logger()
+
+#: A claimed row whose attempt never reported back is free again after this long: twice the slowest adapter.
+LEASE = {"page": timedelta(seconds=60), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=240)}
+#: The wait after the first failed attempt, doubled with each further one up to the lane's longest.
+FIRST_WAIT = timedelta(seconds=1)
+LONGEST_WAIT = {"page": timedelta(seconds=15), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=60)}
+#: The first tries towards GitLab are at most this far apart.
+GITLAB_SOON = timedelta(seconds=8)
+
+
+class Lane:
+    """Claims rows of one lane and carries them out. One per thread."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        self.name = name
+        self._ledger = ledger
+
+    def work(self) -> bool:
+        """Claim one row and carry it out; False when none is due."""
+        claimed = self._ledger.write(lambda book: book.claim(self.name, 1, LEASE[self.name]))
+        for task in claimed:
+            self._try(task)
+        return bool(claimed)
+
+    def _try(self, task: Task) -> None:
+        try:
+            self._carry_out(task)
+        except Permanent as exc:
+            self._refused(task, str(exc))
+        except Temporary as exc:
+            self._put_off(task, str(exc), sure=not isinstance(exc, Unknown), retry_after=exc.retry_after)
+        except Exception as exc:  # ours or a library's: the row stays, the others go on
+            _log.exception("dispatch.failed", lane=self.name, do=task.do, attempt=task.attempt)
+            self._put_off(task, f"panicmail failed: {type(exc).__name__}", sure=False)
+
+    def _carry_out(self, task: Task) -> None:
+        raise NotImplementedError
+
+    def _refused(self, task: Task, answer: str) -> None:
+        raise NotImplementedError
+
+    def _put_off(self, task: Task, answer: str, *, sure: bool, retry_after: float | None = None) -> None:
+        wait = timedelta(seconds=retry_after) if retry_after is not None else self._wait(task)
+        _log.warning(
+            "dispatch.put_off",
+            lane=self.name,
+            do=task.do,
+            attempt=task.attempt,
+            seconds=wait.total_seconds(),
+            reason=answer,
+        )
+        self._ledger.write(lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
+
+    def _wait(self, task: Task) -> timedelta:
+        longest = LONGEST_WAIT[self.name]
+        if self.name == "gitlab" and task.attempt <= 8:
+            longest = GITLAB_SOON
+        wait = min(FIRST_WAIT * float(2 ** min(task.attempt - 1, 16)), longest)
+        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
+
+    def _settle(self, task: Task, state: Delivery, answer: str) -> None:
+        self._ledger.write(lambda book: book.settle(task, state, answer))
+
+
+def report_of(book: Book, incident: Incident) -> Report:
+    """The panic as it was read."""
+    mail = book.mail(incident.mail_id)
+    return wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject)
