@@ -36,6 +36,7 @@ _log = structlog.get_logger()
 #: A claimed mail nobody finished is free again after this long.
 LEASE = timedelta(seconds=30)
 #: Header fields that differ between two deliveries of the same mail.
+_BLANK = re.compile(rb"\r?\n\r?\n")
 _TRACE = re.compile(
     rb"(?im)^(?:received|return-path|delivered-to|x-original-to|x-received|received-spf|authentication-results|"
     rb"arc-[a-z-]+):.*\r?\n(?:[ \t].*\r?\n)*"
@@ -101,11 +102,12 @@ class Intake:
 
 def digest_of(mail: Mail, raw: bytes) -> str:
     """What makes two mails the same: sender, sorted recipients, and the octets without trace headers."""
-    head, blank, body = raw.partition(b"\r\n\r\n")
+    blank = _BLANK.search(raw)
+    head, body = (raw[: blank.start()], raw[blank.start() :]) if blank else (raw, b"")
     envelope = "\0".join([mail.mail_from.lower(), *sorted(r.lower() for r in mail.recipients)])
     digest = hashlib.sha256(envelope.encode("utf-8", "surrogateescape"))
-    digest.update(_TRACE.sub(b"", head + b"\r\n"))
-    digest.update(blank + body)
+    digest.update(_TRACE.sub(b"", head + b"\n").rstrip(b"\r\n"))
+    digest.update(body)
     return digest.hexdigest()
 
 

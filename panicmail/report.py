@@ -7,6 +7,7 @@ within its SLA is not judged yet.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +32,7 @@ class Figures:
     judged: int  #: acknowledged, or past the SLA
     attained: int
     breached: int
-    attained_percent: float | None
+    attained_percent: float | None  #: rounded down: 100.0 is all of them
     seconds_to_ack_median: float | None
     seconds_to_ack_p95: float | None
     seconds_to_ack_max: float | None
@@ -69,7 +70,7 @@ def count(incidents: Sequence[Incident], since: datetime, now: datetime, pages: 
         judged=len(judged),
         attained=len(attained),
         breached=len(judged) - len(attained),
-        attained_percent=round(100 * len(attained) / len(judged), 1) if judged else None,
+        attained_percent=math.floor(1000 * len(attained) / len(judged)) / 10 if judged else None,
         seconds_to_ack_median=round(statistics.median(times), 1) if times else None,
         seconds_to_ack_p95=round(times[max(0, -(-95 * len(times) // 100) - 1)], 1) if times else None,
         seconds_to_ack_max=round(times[-1], 1) if times else None,

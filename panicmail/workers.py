@@ -26,14 +26,16 @@ class Bell:
     """Wakes the threads that wait on a lane."""
 
     def __init__(self) -> None:
-        self._rung: defaultdict[str, threading.Condition] = defaultdict(threading.Condition)
+        self._making = threading.Lock()
+        self._rung: dict[str, threading.Condition] = {}
         self._count: defaultdict[str, int] = defaultdict(int)
 
     def ring(self, lanes: Iterable[str]) -> None:
         for lane in lanes:
-            with self._rung[lane]:
+            rung = self._condition(lane)
+            with rung:
                 self._count[lane] += 1
-                self._rung[lane].notify_all()
+                rung.notify_all()
 
     def count(self, lane: str) -> int:
         """How often `lane` was rung; taken before looking for work, so that no ring is missed."""
@@ -41,8 +43,14 @@ class Bell:
 
     def wait(self, lane: str, seen: int, timeout: float) -> None:
         """Until `lane` was rung since `seen`, or `timeout` seconds."""
-        with self._rung[lane]:
-            self._rung[lane].wait_for(lambda: self._count[lane] != seen, timeout)
+        rung = self._condition(lane)
+        with rung:
+            rung.wait_for(lambda: self._count[lane] != seen, timeout)
+
+    def _condition(self, lane: str) -> threading.Condition:
+        """The one condition of `lane`; threads that meet on a lane nobody used yet must not each make their own."""
+        with self._making:
+            return self._rung.setdefault(lane, threading.Condition())
 
 
 class Worker(threading.Thread):

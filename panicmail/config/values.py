@@ -30,6 +30,9 @@ RELAY_URL = (
 )
 DATABASE_URL = 'a URL such as "sqlite:///panicmail.db" or "postgresql://user:password@host/panicmail"'
 
+#: A token at its longest; a local part has 64 octets (RFC 5321 4.5.3.1.1), and the token must fit beside the rest.
+LONGEST_TOKEN = 43
+
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
@@ -172,7 +175,7 @@ def address_or_domain(value: object) -> str:
 def reply_address(value: object) -> str:
     """Where answers go: an address in which {token} may stand for the whole local part or for the subaddress."""
     if isinstance(value, str) and value.count("{token}") <= 1:
-        plain = address(value.replace("{token}", "token"))
+        plain = address(value.replace("{token}", "t" * LONGEST_TOKEN))
         local = value.rpartition("@")[0]
         if local == "{token}" or local.endswith("+{token}") or "{" not in value:
             return plain if "{token}" not in value else value.lower()

@@ -46,7 +46,8 @@ class Key:
     secret: bytes
 
 
-_FORM = re.compile(r"^([abclm])([a-z0-9])-([a-z2-7]{8,26})-([0-9]{1,6})-([a-z2-7]{16})$")
+#: One spelling for each token: no leading zeros in the round.
+_FORM = re.compile(r"([abclm])([a-z0-9])-([a-z2-7]{8,26})-(0|[1-9][0-9]{0,5})-([a-z2-7]{16})")
 
 
 class Tokens:
@@ -62,8 +63,8 @@ class Tokens:
 
     def verify(self, text: str, people: Iterable[str]) -> Token | None:
         """The token in `text`, if panicmail made it for one of `people` or for the reporter; else None."""
-        form = _FORM.match(text.strip().lower())
-        if form is None:
+        form = _FORM.fullmatch(text.strip().lower())
+        if form is None or not text.isascii():  # some signs outside ASCII have a lower case within it
             return None
         letter, kid, incident_id, digits, tag = form.groups()
         purpose, round_ = Purpose(letter), int(digits)
@@ -92,7 +93,7 @@ class Addresses:
         self._template = template
         self._hostname = hostname
         pattern = re.escape(template.lower()).replace(re.escape("{token}"), "([a-z0-9-]+)")
-        self._pattern = re.compile(rf"^{pattern}$") if "{token}" in template else None
+        self._pattern = re.compile(pattern) if "{token}" in template else None
 
     @property
     def carries_token(self) -> bool:
@@ -110,12 +111,14 @@ class Addresses:
         recipient = recipient.lower()
         if self._base(recipient) in self._plain:
             return True
-        return bool(self._pattern and (hit := self._pattern.match(recipient)) and _FORM.match(hit[1]))
+        return bool(self._pattern and (hit := self._pattern.fullmatch(recipient)) and _FORM.fullmatch(hit[1]))
 
     def token_in(self, recipient: str) -> str | None:
         """The token text a recipient address carries, unverified; None when it is a plain address."""
         recipient = recipient.lower()
-        if self._pattern and (hit := self._pattern.match(recipient)):
+        if recipient in self._plain:  # "panic@…" may look like a token where tokens are whole local parts
+            return None
+        if self._pattern and (hit := self._pattern.fullmatch(recipient)):
             return hit[1]
         local, _, _domain = recipient.rpartition("@")
         return local.partition("+")[2] or None
@@ -126,7 +129,7 @@ class Addresses:
         Mails that are no pages carry more behind the token, after a dot.
         """
         token = message_id.strip().strip("<>").rpartition("@")[0].lower().partition(".")[0]
-        return token if _FORM.match(token) else None
+        return token if _FORM.fullmatch(token) else None
 
     @staticmethod
     def _base(recipient: str) -> str:

@@ -29,9 +29,11 @@ class Database:
     Args:
         url: `sqlite:///…` or `postgresql://…`.
         clock: Replaces the clock that counts (the host's, or PostgreSQL's own). For tests, which move it.
+        busy_seconds: How long a write waits for another process's write on SQLite.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._busy_seconds = busy_seconds
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._clock = clock or (host_clock() if self.is_sqlite else None)
@@ -39,7 +41,13 @@ class Database:
         self.engine = self._open_sqlite(parsed) if self.is_sqlite else self._open_postgres(parsed)
 
     def _open_sqlite(self, url: sa.URL) -> sa.Engine:
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=16)
+        engine = sa.create_engine(
+            url,
+            connect_args={"timeout": self._busy_seconds},
+            pool_size=8,
+            max_overflow=16,
+            hide_parameters=True,  # an error that is logged would quote the mail
+        )
 
         @sa.event.listens_for(engine, "connect")
         def _connect(connection: Any, _record: Any) -> None:
@@ -62,6 +70,7 @@ class Database:
             pool_size=10,
             max_overflow=20,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={"connect_timeout": BUSY_SECONDS, "options": "-c timezone=UTC -c lock_timeout=5s"},
         )
 

@@ -50,16 +50,18 @@ class WriterThread:
         self._broken = broken
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._dead = False
+        self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Work) -> Future[Any]:
         """Queue `work`; its future resolves after the COMMIT, or raises."""
         future: Future[Any] = Future()
-        if self._dead:
-            future.set_exception(StoreFailed("the database failed; panicmail is stopping"))
-            return future
-        self._jobs.put(_Job(work, future))
+        with self._gate:  # nothing is queued once the last one was refused
+            if self._dead:
+                future.set_exception(StoreFailed("the database failed; panicmail is stopping"))
+            else:
+                self._jobs.put(_Job(work, future))
         return future
 
     def stop(self, within: float) -> bool:
@@ -78,8 +80,9 @@ class WriterThread:
             self._commit(batch)
             if last or self._dead:
                 break
-        self._dead = True
-        self._refuse_rest()
+        with self._gate:
+            self._dead = True
+            self._refuse_rest()
 
     def _take(self, first: _Job) -> tuple[list[_Job], bool]:
         """The jobs waiting now, and whether the end was among them."""
@@ -115,11 +118,17 @@ class WriterThread:
             job.future.set_result(result)
 
     def _run_one(self, connection: sa.Connection, job: _Job, done: list[tuple[_Job, Any]]) -> None:
+        if not job.future.set_running_or_notify_cancel():
+            return  # whoever asked gave up before it began; from here on nobody can
         savepoint = connection.begin_nested()
         try:
             result = job.work(connection)
         except Exception as exc:  # the job's own failure goes to the job's owner; the batch goes on
-            savepoint.rollback()
+            try:
+                savepoint.rollback()
+            except sa.exc.DBAPIError:
+                # A full disk or an I/O error: SQLite has undone the whole transaction by itself, and with it the batch.
+                raise exc from None
             job.future.set_exception(_as_store_failure(exc))
             return
         savepoint.commit()

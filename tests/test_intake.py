@@ -1,0 +1,124 @@
+"""What makes two mails the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panicmail.intake import digest_of
+from panicmail.store.rows import Mail
+from tests.cast import T0
+
+MAIL = Mail(
+    id="m" * 26,
+    accepted_at=T0,
+    mail_from="rita@example.com",
+    recipients=("panic@example.com", "soc@example.com"),
+    peer="192.0.2.1",
+    helo="mail.example.com",
+    tls="",
+    size=0,
+)
+FIELDS = [
+    b"From: Rita <rita@example.com>\r\n",
+    b"To: panic@example.com\r\n",
+    b"Subject: Ransom\r\n note\r\n",
+    b"Date: x\r\n",
+]
+BODY = b"My files are .locked\r\n\r\nReceived: two ransom notes\r\n by hand\r\n"
+TRACE = [b"Received", b"RETURN-PATH", b"Delivered-To", b"X-Original-To", b"x-received", b"Received-SPF",
+         b"Authentication-Results", b"ARC-Seal", b"ARC-Message-Signature", b"ARC-Authentication-Results"]  # fmt: skip
+
+
+def raw(fields: list[bytes], body: bytes = BODY) -> bytes:
+    return b"".join(fields) + b"\r\n" + body
+
+
+DIGEST = digest_of(MAIL, raw(FIELDS))
+
+TRACES = st.builds(
+    lambda name, lines: name + b": " + b"\r\n\t".join(lines) + b"\r\n",
+    st.sampled_from(TRACE),
+    st.lists(st.sampled_from([b"from a by b", b" ; Sun, 22 Nov", b"", b"x=y"]), min_size=1, max_size=4),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(FIELDS)), TRACES), max_size=6))
+def test_trace_headers_do_not_change_it_wherever_they_stand_and_however_they_are_folded(
+    traces: list[tuple[int, bytes]],
+) -> None:
+    fields = list(FIELDS)
+    for place, trace in traces:
+        fields.insert(place, trace)
+    assert digest_of(MAIL, raw(fields)) == DIGEST
+
+
+@pytest.mark.parametrize("name", [b"X-Received-By", b"Subject", b"Arc", b"Resent-Received", b"Receive"])
+def test_any_other_header_changes_it(name: bytes) -> None:
+    assert digest_of(MAIL, raw([*FIELDS, name + b": x\r\n"])) != DIGEST
+
+
+def test_the_name_of_a_trace_header_within_another_header_is_text_like_any() -> None:
+    about, other = (raw([*FIELDS, b"X-Note: what I received: " + what + b"\r\n"]) for what in (b"a note", b"a gun"))
+    assert digest_of(MAIL, about) != digest_of(MAIL, other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        raw(FIELDS, BODY + b"\r\n"),
+        raw(FIELDS, BODY.replace(b"locked", b"Locked")),
+        raw(FIELDS, BODY.replace(b"two", b"six")),
+        raw(FIELDS, BODY.replace(b" by hand\r\n", b"")),
+        raw(FIELDS, b""),
+        raw([FIELDS[0], FIELDS[1], b"Subject: Ransom\r\n notes\r\n", FIELDS[3]]),
+        raw([FIELDS[0], FIELDS[1], b"Subject: Ransom\r\n", FIELDS[3]]),
+        raw([*reversed(FIELDS)]),
+        raw([b"Received: by x\r\n", b"From: Rita <rita@example.com>\r\n", *FIELDS[2:]]),
+    ],
+)
+def test_body_subject_and_every_other_octet_change_it(other: bytes) -> None:
+    assert digest_of(MAIL, other) != DIGEST
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(MAIL, mail_from="max@example.com"),
+        replace(MAIL, mail_from=""),
+        replace(MAIL, recipients=("panic@example.com",)),
+        replace(MAIL, recipients=("panic@example.com", "panic+x@example.com")),
+        replace(MAIL, mail_from="", recipients=("rita@example.com", *MAIL.recipients)),
+    ],
+)
+def test_sender_and_recipients_change_it(other: Mail) -> None:
+    assert digest_of(other, raw(FIELDS)) != DIGEST
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        replace(MAIL, recipients=("soc@example.com", "panic@example.com")),
+        replace(MAIL, recipients=("SOC@example.com", "Panic@Example.COM")),
+        replace(MAIL, mail_from="Rita@Example.com"),
+        replace(MAIL, id="n" * 26, peer="198.51.100.7", helo="backup", tls="TLSv1.3", accepted_at=T0.replace(hour=5)),
+    ],
+)
+def test_order_and_case_of_addresses_and_the_way_it_came_do_not(again: Mail) -> None:
+    assert digest_of(again, raw(FIELDS)) == DIGEST
+
+
+@pytest.mark.parametrize(
+    "octets", [b"", b"\r\n", b"Received: x", b"Received: x\r\n", b"\xff\x00", b"\r\n\r\n", b"help"]
+)
+def test_any_octets_have_one(octets: bytes) -> None:
+    assert len(digest_of(replace(MAIL, mail_from="r\udcff@example.com"), octets)) == 64
+
+
+def test_a_line_of_the_body_is_no_trace_header_where_lines_end_in_lf_alone() -> None:
+    mail = raw(FIELDS).replace(b"\r\n", b"\n")
+    assert digest_of(MAIL, mail) != digest_of(MAIL, mail.replace(b"two", b"six"))

@@ -1,0 +1,122 @@
+"""Service-level figures: what counts, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from panicmail import report, states
+from panicmail.incident import Change, Entry, Incident
+from panicmail.report import Figures
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Mail
+from tests.cast import LADDER, MINUTE, SECOND, T0, opened, until, who
+
+TICK = timedelta(microseconds=1)
+SLA = LADDER.sla
+
+
+def acked(after: timedelta, *, at: datetime = T0) -> Incident:
+    """An incident Ana acknowledged so long after its acceptance."""
+    incident = until(opened(at=at).incident, at + after)
+    return states.acknowledge(incident, "ana", "", LADDER, at + after).incident
+
+
+def count(*incidents: Incident, now: datetime = T0 + timedelta(days=1)) -> Figures:
+    return report.count(incidents, T0, now, pages=7)
+
+
+def test_of_nothing_there_is_nothing_to_say() -> None:
+    figures = count()
+    assert (figures.incidents, figures.judged) == (0, 0)
+    assert (figures.attained_percent, figures.seconds_to_ack_p95, figures.seconds_to_ack_max) == (None, None, None)
+
+
+def test_acknowledged_at_exactly_the_slas_end_is_attained() -> None:
+    figures = count(acked(SLA))
+    assert (figures.attained, figures.breached, figures.attained_percent) == (1, 0, 100.0)
+
+
+def test_acknowledged_after_it_is_breached_and_its_time_still_counts() -> None:
+    figures = count(acked(SLA + TICK), acked(MINUTE), acked(MINUTE))
+    assert (figures.attained, figures.breached, figures.attained_percent) == (2, 1, 66.7)
+    assert figures.seconds_to_ack_max == 900.0
+
+
+@pytest.mark.parametrize(("after", "judged"), [(SLA - TICK, 0), (SLA, 1)])
+def test_an_open_incident_is_judged_when_its_sla_is_over_not_before(after: timedelta, judged: int) -> None:
+    figures = count(opened().incident, now=T0 + after)
+    assert (figures.open, figures.judged, figures.breached, figures.attained) == (1, judged, judged, 0)
+
+
+def test_a_reopened_incident_counts_its_first_promise() -> None:
+    kept = acked(5 * MINUTE)
+    closed = states.resolve(kept, "ana", "", LADDER, T0 + 20 * MINUTE).incident
+    entry = Entry(event="thread.more", actor="rita@example.com")
+    again = states.more(closed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False).incident
+    late = states.acknowledge(again, "ana", "", LADDER, T0 + 600 * MINUTE).incident
+    assert again.sla_at > T0 + SLA
+    for incident in (again, late):
+        figures = count(incident)
+        assert (figures.attained, figures.seconds_to_ack_max) == (1, 300.0)
+    missed = states.resolve(acked(SLA + MINUTE), "ana", "", LADDER, T0 + 20 * MINUTE).incident
+    reopened = states.more(missed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False).incident
+    kept_now = states.acknowledge(reopened, "ana", "", LADDER, T0 + 61 * MINUTE).incident
+    assert count(kept_now).breached == 1
+
+
+def test_states_pages_and_the_span_are_told_as_they_are() -> None:
+    resolved = states.resolve(acked(MINUTE), "ana", "", LADDER, T0 + 2 * MINUTE).incident
+    figures = count(opened().incident, acked(MINUTE), resolved)
+    assert (figures.incidents, figures.open, figures.acked, figures.resolved, figures.pages) == (3, 1, 1, 1, 7)
+    assert (figures.since, figures.until) == ("2026-11-22T02:07:00+00:00", "2026-11-23T02:07:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("n", "p95", "median"), [(1, 1, 1), (2, 2, 1.5), (19, 19, 10), (20, 19, 10.5), (21, 20, 11), (100, 95, 50.5)]
+)
+def test_p95_is_the_smallest_time_that_holds_for_95_of_100_also_of_few(n: int, p95: float, median: float) -> None:
+    figures = count(*(acked(second * SECOND) for second in reversed(range(1, n + 1))))
+    assert (figures.seconds_to_ack_p95, figures.seconds_to_ack_median, figures.seconds_to_ack_max) == (p95, median, n)
+
+
+# -- through the store
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}", clock=lambda: T0 + 10 * MINUTE)
+    migrate.upgrade(database)
+    ledger = Ledger(database)
+    yield ledger
+    ledger.close()
+    database.close()
+
+
+def store(ledger: Ledger, change: Change) -> None:
+    incident = change.incident
+    mail = Mail(id=incident.mail_id, accepted_at=incident.accepted_at, mail_from="", recipients=(), peer="", helo="",
+                tls="", size=0)  # fmt: skip
+
+    def work(book: Book) -> None:
+        book.add_mail(mail, b"")
+        book.add_incident(change)
+
+    ledger.write(work)
+
+
+def test_drills_those_paged_once_and_older_ones_are_left_out(ledger: Ledger) -> None:
+    drill = opened()
+    store(ledger, opened())
+    store(ledger, opened(once=True))
+    store(ledger, replace(drill, incident=replace(drill.incident, drill=True)))
+    store(ledger, opened(at=T0 - 80 * MINUTE))
+    assert report.figures(ledger, 20 * MINUTE).incidents == 1
+    assert report.figures(ledger, 90 * MINUTE).incidents == 2
