@@ -77,6 +77,9 @@ class Acks:
 
     def _heard(self, mail: Mail, report: Report, incident: Incident, person: Person, doubt: str) -> None:
         said = words.read(report.reply_text)
+        if self._is_more(report, incident, person, said):
+            self._more(mail, report, incident, person)
+            return
         if doubt:
             said = Said(Meaning.NOTHING, said.line, why=doubt)
         how = (
@@ -86,8 +89,36 @@ class Acks:
         )
         way = Way(channel="mail", how=how, key=mail.id, in_reply_to=report.message_id)
         if not said.bare:
-            self._keep(incident, _wrote(person, report, said, how))
+            writer = person.id if not doubt or person.writes_from(report.from_address) else report.from_address
+            self._keep(incident, _wrote(writer, report, said, how))
         self.act(incident, person, said, way, trusted=not doubt)
+
+    def _is_more(self, report: Report, incident: Incident, person: Person, said: Said) -> bool:
+        """Whether this is news for everybody concerned rather than an answer of `person`.
+
+        The reporter's own words are, wherever she sent them; and on a closed incident whatever is no command.
+        """
+        if said.meaning is not Meaning.NOTHING:
+            return False
+        by_reporter = bool(report.from_address) and report.from_address == incident.reporter_address
+        by_holder = incident.holder == person.id and person.writes_from(report.from_address)
+        return incident.state is State.RESOLVED or (by_reporter and not by_holder)
+
+    def _more(self, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
+        orders, now = self._orders, self._book.now
+        writer = person.id if person.writes_from(report.from_address) else ""
+        change = states.more(
+            incident,
+            more_entry(report, incident),
+            orders.ladder,
+            orders.who_at(now),
+            now,
+            mail_id=mail.id,
+            human=report.kind is Kind.HUMAN,
+            thanks=words.is_thanks(report.reply_text),
+            writer=writer,
+        )
+        self._book.apply(incident, change)
 
     def _doubt(self, report: Report, person: Person) -> str:
         """Why this mail cannot act for `person`; "" when it can."""
@@ -148,7 +179,7 @@ class Acks:
         """Every command is answered; plain words are when the clock still runs or somebody else has it."""
         if answer.said.meaning is not Meaning.NOTHING:
             return True
-        return answer.incident.state is State.OPEN or answer.incident.holder != person.id
+        return answer.incident.state is not State.ACKED or answer.incident.holder != person.id
 
     def _apply(self, incident: Incident, change: Change, said: Said) -> Answer:
         return Answer(incident=self._book.apply(incident, change), outcome=change.outcome, said=said)
@@ -185,6 +216,8 @@ class Acks:
 
     def _hand_over(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         to = people.by_word(self._orders.people, said.to)
+        if to is not None and to.id == person.id:
+            return self._take(incident, person, said, way)
         if to is None:
             names = ", ".join(sorted(self._orders.people))
             return self._nothing(
@@ -219,9 +252,20 @@ def _facts(answer: Answer, way: Way) -> Mapping[str, Any]:
     }
 
 
-def _wrote(person: Person, report: Report, said: Said, how: str) -> Entry:
+def more_entry(report: Report, incident: Incident) -> Entry:
+    """What came in the thread, for the timeline and for those who are told."""
+    facts = {
+        "from_address": report.from_address,
+        "from_name": report.from_name or report.from_shown,
+        "is_reporter": bool(report.from_address) and report.from_address == incident.reporter_address,
+        "text": (report.reply_text or report.text)[:NOTE_LIMIT],
+    }
+    return Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts)
+
+
+def _wrote(writer: str, report: Report, said: Said, how: str) -> Entry:
     facts = {"text": (report.reply_text or report.text)[:NOTE_LIMIT], "why": said.why, "how": how}
-    return Entry(event="person.wrote", actor=person.id, facts=facts)
+    return Entry(event="person.wrote", actor=writer, facts=facts)
 
 
 def _automatic(report: Report) -> Entry:

@@ -46,8 +46,10 @@ class Escalation:
     def _move(self, incident: Incident) -> bool:
         try:
             return self._ledger.change(incident.id, self._pass_time) is not None
-        except Exception:  # the next tick finds it still due; the others must not wait for it
+        except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
+            facts = {"ref": incident.ref, "error": type(exc).__name__}
+            self._ledger.write(lambda book: book.tell_operators("escalation_failed", facts, incident_id=incident.id))
             return False
 
     def _pass_time(self, incident: Incident, now: datetime) -> Change:

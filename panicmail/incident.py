@@ -49,6 +49,7 @@ class Incident:
     next_step_at: datetime | None = None  #: set exactly while open
     remind_at: datetime | None = None  #: acked: when to ask for a sign of work; None: one was seen
     reminded: bool = False  #: the holder was asked and `remind_at` is now the manager's turn
+    worked_at: datetime | None = None  #: acked: the latest sign of work of the holder that was counted
     answer_at: datetime | None = None  #: acked: the manager's turn if a follow-up stays unanswered
     holder: str | None = None  #: who has it; kept when it opens again, as the last one who had it
     handed_to: str | None = None  #: who was offered it; hers on her yes

@@ -4,8 +4,8 @@ A mail that got its 250 is claimed with a lease, read by a child within two seco
 `triage`, and carried into the store in one transaction: the incident with its times and first pages, or a note, an
 answer, a delivery report. Understanding a mail twice does nothing the second time.
 
-Whatever goes wrong here the mail stays accepted and is claimed again; from the second try on it is read byte by byte,
-so a mail that breaks something of ours still opens a panic.
+Whatever goes wrong here the mail stays accepted and is claimed again, and the operators hear; after two tries it is
+read byte by byte, after four it is filed unread, so a mail that breaks something of ours still opens a panic.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from panicmail import ids, people, states, triage, words
-from panicmail.acks import NOTE_LIMIT, Acks
+from panicmail.acks import Acks, more_entry
 from panicmail.incident import Entry, Incident
 from panicmail.mail import fallback, wire
 from panicmail.mail.tokens import Purpose, Token
@@ -35,6 +35,12 @@ _log = structlog.get_logger()
 
 #: A claimed mail nobody finished is free again after this long.
 LEASE = timedelta(seconds=30)
+#: From this attempt on a mail is read byte by byte, in case it breaks the reading.
+SURE_READING = 3
+#: From this attempt on it is filed as a panic unread, in case it breaks the deciding.
+SURE_DECISION = 5
+#: One address gets at most this many receipts an hour: an answering machine must not keep us in conversation.
+RECEIPTS_AN_HOUR = 5
 #: Header fields that differ between two deliveries of the same mail.
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _TRACE = re.compile(
@@ -74,15 +80,28 @@ class Intake:
 
     def understand(self, mail: Mail) -> None:
         raw = self._ledger.read(lambda book: book.raw(mail.id))
-        report = self._readers.read(raw, mail.mail_from) if mail.attempts <= 1 else fallback.read_bytes(raw)
+        report = self._read(mail, raw)
         digest = digest_of(mail, raw)
         self._ledger.write(lambda book: self._decide(book, mail, report, digest))
+
+    def _read(self, mail: Mail, raw: bytes) -> Report:
+        if mail.attempts < SURE_READING:
+            return self._readers.read(raw, mail.mail_from)
+        if mail.attempts < SURE_DECISION:
+            return fallback.read_bytes(raw, mail_from=mail.mail_from)
+        return Report(subject="(a mail panicmail cannot read)", kind=Kind.HUMAN, lossless=False)
 
     def _decide(self, book: Book, mail: Mail, report: Report, digest: str) -> None:
         if not book.is_waiting(mail.id):
             return
         orders = self._orders()
-        verdict = triage.decide(report, _known(book, orders, mail, report, digest))
+        if mail.attempts > 1:
+            _log.error("intake.again", mail=mail.id, attempts=mail.attempts)
+            book.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
+        if mail.attempts < SURE_DECISION:
+            verdict = triage.decide(report, _known(book, orders, mail, report, digest))
+        else:  # whatever it is about it that breaks our rules, a person must see it
+            verdict = Verdict(shape=Shape.PANIC, flags=("could not be read; the raw message is on the issue",))
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         book.understood(
             mail.id,
@@ -178,15 +197,26 @@ def _thread(book: Book, orders: Orders, report: Report) -> str | None:
 
 
 def _aside_to(book: Book, orders: Orders, report: Report, thread: str | None) -> str | None:
-    """The open incident a bare command to the reporter's address is about.
+    """The open incident a bare command, or an automatic mail, of somebody paged is about.
 
-    The one of its thread, else the latest its writer was paged for.
+    The one of its thread, else the latest its writer was paged for. A subject of its own makes it a report.
     """
     person = people.by_address(orders.people, report.from_address)
-    if person is None or report.kind is not Kind.HUMAN or not words.read(report.reply_text).bare:
+    if person is None:
+        return None
+    if report.kind is Kind.HUMAN and not (words.read(report.reply_text).bare and _is_about_something(report)):
         return None
     paged = [incident.id for incident in book.open_incidents_of(person.id)]
     return thread if thread in paged else next(reversed(paged), None)
+
+
+def _is_about_something(report: Report) -> bool:
+    """Whether the subject says no more than that this is a reply."""
+    subject = report.subject.strip()
+    return not subject or _REPLY.match(subject) is not None or words.read(subject).bare
+
+
+_REPLY = re.compile(r"(?i)(?:re|aw|sv|antw|rif|r|tr|wg|fwd?)\s*:")
 
 
 # -- what each shape does; every function answers the id of the incident the mail now belongs to
@@ -213,15 +243,17 @@ def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         orders.ladder,
         orders.who_at(book.now),
         book.now,
-        receipt=_may_have_receipt(orders, mail, report),
+        receipt=_may_have_receipt(book, orders, mail, report),
         entry_facts=facts,
     )
     return book.add_incident(change).id
 
 
-def _may_have_receipt(orders: Orders, mail: Mail, report: Report) -> bool:
-    """Never to a null sender, a machine, a list, or outside `[receipts]`."""
-    return bool(mail.mail_from) and report.kind is Kind.HUMAN and orders.may_have_receipt(report.from_address)
+def _may_have_receipt(book: Book, orders: Orders, mail: Mail, report: Report) -> bool:
+    """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
+    if not mail.mail_from or report.kind is not Kind.HUMAN or not orders.may_have_receipt(report.from_address):
+        return False
+    return book.incidents_since(report.from_address, book.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
 
 
 def _join(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
@@ -234,24 +266,20 @@ def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
     incident = _incident(book, verdict)
     person = people.by_address(orders.people, report.from_address)
     if person is not None and (person.id in incident.paged or person.id == incident.holder):
+        if report.kind is not Kind.HUMAN:
+            Acks(book, orders).by_mail(mail, report, incident, person)
+            return incident.id
         Acks(book, orders).aside(mail, report, incident, person, "it went to the reporter's address")
         return incident.id
-    text = report.reply_text or report.text
-    facts: dict[str, Any] = {
-        "from_address": report.from_address,
-        "from_name": report.from_name or report.from_shown,
-        "is_reporter": bool(report.from_address) and report.from_address == incident.reporter_address,
-        "text": text[:NOTE_LIMIT],
-    }
     change = states.more(
         incident,
-        Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts),
+        more_entry(report, incident),
         orders.ladder,
         orders.who_at(book.now),
         book.now,
         mail_id=mail.id,
         human=report.kind is Kind.HUMAN,
-        thanks=words.is_thanks(text),
+        thanks=words.is_thanks(report.reply_text or report.text),
     )
     return book.apply(incident, change).id
 
@@ -265,6 +293,9 @@ def _answer(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Ver
 def _aside(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     incident = _incident(book, verdict)
     person = people.by_address(orders.people, report.from_address)
+    if person is not None and report.kind is not Kind.HUMAN:
+        Acks(book, orders).by_mail(mail, report, incident, person)
+        return incident.id
     if person is None:  # written by a stranger to the envelope sender of a page
         return _more(book, orders, mail, report, verdict)
     Acks(book, orders).aside(mail, report, incident, person, "it went to an address that is not the one of your page")

@@ -97,8 +97,7 @@ class Signs:
         if incident is None:
             return
         people = _by_username(self._orders().people)
-        if activity.closed_at is not None and activity.closed_at > incident.opened_at:
-            self._closed(book, incident, activity, people)
+        if self._closed(book, incident, activity, people):
             return
         for act in activity.acts:
             person = people.get(act.username.casefold())
@@ -106,18 +105,22 @@ class Signs:
                 self._sign(book, incident, person, act)
                 return
 
-    def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> None:
+    def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
+        """Whether the issue was closed since the incident last became open, and that was news."""
+        if activity.closed_at is None or activity.closed_at <= incident.opened_at:
+            return False
+        closed_at = activity.closed_at.isoformat()
+        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+            return False  # it acknowledged, or those paged know that a stranger closed it
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
-        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
-        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
-            return  # a stranger closed it, and those paged know
         orders = self._orders()
         book.apply(incident, states.issue_closed(incident, by, orders.ladder, book.now, closed_at=closed_at))
+        return True
 
     def _sign(self, book: Book, incident: Incident, person: Person, act: Act) -> None:
         if incident.state is State.ACKED:
-            book.apply(incident, states.sign_of_work(incident, person.id, book.now))
+            book.apply(incident, states.sign_of_work(incident, person.id, max(act.at, book.now)))
             return
         how = f"{act.what} on the issue in GitLab as {act.username}"
         way = Way(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}")
@@ -133,7 +136,8 @@ def is_near(incident: Incident, now: datetime) -> bool:
 def _counts(incident: Incident, person: Person, act: Act) -> bool:
     paged = incident.paged.get(person.id)
     if incident.state is State.ACKED:
-        return incident.holder == person.id and incident.acked_at is not None and act.at > incident.acked_at
+        known = max(filter(None, (incident.acked_at, incident.worked_at)), default=None)
+        return incident.holder == person.id and known is not None and act.at > known
     if incident.state is not State.OPEN or paged is None or person.id in incident.away:
         return False
     return act.at > paged.at and act.at > incident.opened_at

@@ -80,7 +80,8 @@ def open_panic(
     opened = Entry(
         event="incident.opened", actor=incident.reporter_address or "reporter", facts=dict(entry_facts), note=False
     )
-    first = take_due_step(incident, ladder, who, now)
+    # Paged once means the first step alone, however late it is.
+    first = take_due_step(incident, replace(ladder, steps=ladder.steps[:1]) if incident.once else ladder, who, now)
     incident = first.incident
     if incident.once:
         incident = replace(
@@ -153,7 +154,9 @@ def _is_breaching(incident: Incident, now: datetime) -> bool:
 
 def _breach(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
     incident = replace(incident, breached_at=now)
-    news = Effect(do=Do.NEWS, key="news/breached", facts={"what": "breached", "at": now.isoformat()})
+    news = Effect(
+        do=Do.NEWS, key=f"news/{incident.version}/breached", facts={"what": "breached", "at": now.isoformat()}
+    )
     entry = Entry(event="sla.breached", actor="panicmail", facts={"sla_at": incident.sla_at.isoformat()})
     return Change(incident=incident, effects=(news,), entries=(entry,))
 
@@ -166,12 +169,16 @@ def take_due_step(incident: Incident, ladder: Ladder, who: Who, now: datetime) -
     """
     due = incident.next_step_at or now
     overdue = ladder.overdue(incident.ladder_at, incident.step, now)
-    steps = list(overdue) or [max(incident.step, 0)]
+    # A reload may have made the ladder shorter than the step this incident stands on.
+    steps = list(overdue) or [min(max(incident.step, 0), ladder.last)]
     taken = steps[-1]
     roles = tuple(role for index in steps for role in ladder.steps[index].page)
-    # When everybody in the step said no or is away they are paged all the same: silence is not an answer.
     named = ladder.people(roles, who)
-    people = _reachable(named, incident.away) or named
+    people = _reachable(named, incident.away)
+    if not people and _later(incident, ladder, who, taken):
+        return _skip_to_reachable(replace(incident, step=taken), ladder, who, now, named)
+    # When nobody is left at all those of the last step are paged all the same: silence is not an answer.
+    people = people or named
     incident = replace(incident, step=taken, next_step_at=ladder.after_step(incident.ladder_at, taken, now))
     incident, pages = _page_all(incident, people, now, **_late(now, due))
     entries = [_paged_entry(incident, people, taken, **_late(now, due))]
@@ -183,6 +190,19 @@ def take_due_step(incident: Incident, ladder: Ladder, who: Who, now: datetime) -
     if not people:
         effects.append(_nobody(incident, taken))
     return Change(incident=incident, effects=tuple(effects), entries=tuple(entries))
+
+
+def _later(incident: Incident, ladder: Ladder, who: Who, taken: int) -> bool:
+    """Whether a step above `taken` names somebody reachable."""
+    above = (ladder.people(step.page, who) for step in ladder.steps[taken + 1 :])
+    return any(_reachable(people, incident.away) for people in above)
+
+
+def _skip_to_reachable(incident: Incident, ladder: Ladder, who: Who, now: datetime, named: Mapping[str, str]) -> Change:
+    """Nobody in the due step can be reached: the next one that names somebody reachable is taken now."""
+    alarm = () if named else (_nobody(incident, incident.step),)
+    skipped = Change(incident=incident, effects=alarm)
+    return skipped.then(_early_step(incident, ladder, who, now, skip="", cause={}))
 
 
 def _paged_entry(incident: Incident, people: Mapping[str, str], step: int, **facts: Any) -> Entry:
@@ -278,6 +298,7 @@ def _give(incident: Incident, person: str, how: str, ladder: Ladder, now: dateti
         remind_at=now + ladder.remind_after,
         reminded=False,
         answer_at=None,
+        worked_at=None,
         resolved_at=None,
         resolved_by="",
         away={p: why for p, why in incident.away.items() if p != person},
@@ -312,7 +333,7 @@ def _sign(incident: Incident, person: str, now: datetime, outcome: Outcome, *ent
 def sign_of_work(incident: Incident, person: str, now: datetime) -> Change:
     """The holder wrote, or worked in GitLab: nothing is due from her any more. Anybody else changes nothing."""
     if incident.state is State.ACKED and incident.holder == person:
-        incident = replace(incident, remind_at=None, reminded=False, answer_at=None)
+        incident = replace(incident, remind_at=None, reminded=False, answer_at=None, worked_at=now)
     return unchanged(incident, Outcome.NOTED)
 
 
@@ -325,8 +346,9 @@ def decline(incident: Incident, person: str, how: str, words: str, ladder: Ladde
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.CLOSED, said)
     if incident.state is State.ACKED and incident.holder != person:
-        declined = replace(incident, handed_to=None if incident.handed_to == person else incident.handed_to)
-        return unchanged(declined, Outcome.NOTED, said)
+        return replace(_offer_failed(incident, person, f'said no ("{words}")'), entries=(said,))
+    if incident.state is State.OPEN and person in incident.away:
+        return unchanged(incident, Outcome.NOTED, said)  # said twice, or away already: the next ones are called
     incident = replace(incident, away={**incident.away, person: f'declined ("{words}")' if words else "declined"})
     cause = {"declined_by": person, "words": words}
     return _next_step_now(incident, ladder, who, now, said, skip=person, cause=cause)
@@ -347,14 +369,31 @@ def unreachable(incident: Incident, person: str, why: str, ladder: Ladder, who: 
     taken now. For a holder it is a note: who has it does not change by a robot's word.
     """
     entry = Entry(event="person.unreachable", actor="panicmail", facts={"person": person, "why": why})
+    if incident.state is State.ACKED:
+        return replace(_offer_failed(incident, person, why), entries=(entry,))
     if incident.state is not State.OPEN or person in incident.away:
         return unchanged(incident, Outcome.NOTED, entry)
     incident = replace(incident, away={**incident.away, person: why})
     change = unchanged(incident, Outcome.NOTED, entry)
-    named = ladder.people(ladder.steps[max(incident.step, 0)].page, who)
+    if incident.step < 0:  # reopened, and its last holder cannot be reached: the ladder does not wait for her
+        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
+    named = ladder.people(ladder.steps[min(incident.step, ladder.last)].page, who)
     if _reachable(named, incident.away):
         return change
     return change.then(_early_step(incident, ladder, who, now, skip=person, cause={"unreachable": person, "why": why}))
+
+
+def _offer_failed(incident: Incident, person: str, why: str) -> Change:
+    """Acknowledged, and not hers: an offer to her is off, and its holder hears."""
+    if incident.handed_to != person or incident.holder in {None, person}:
+        return unchanged(incident, Outcome.NOTED)
+    told = Effect(
+        do=Do.TELL,
+        key=f"tell/{incident.version}/offer_failed",
+        person=incident.holder,
+        facts={"what": "offer_failed", "to": person, "why": why},
+    )
+    return Change(incident=replace(incident, handed_to=None), effects=(told,), outcome=Outcome.NOTED)
 
 
 def _next_step_now(
@@ -438,8 +477,10 @@ def hand_over(incident: Incident, person: str, to: str, how: str, now: datetime)
     people = {to: _role(incident, to)}
     incident, pages = _page_all(incident, people, now, Word.HANDED, cause={"handed_by": person})
     entry = Entry(event="incident.offered", actor=person, facts={"to": to, "how": how})
-    signed = sign_of_work(incident, person, now).incident
-    return Change(incident=signed, effects=pages, entries=(entry,))
+    if incident.state is State.ACKED:
+        # No yes within ten minutes, and the holder is asked again: an offer is not a hand-over.
+        incident = replace(incident, remind_at=now + ANSWER_WITHIN, reminded=False, answer_at=None)
+    return Change(incident=incident, effects=pages, entries=(entry,))
 
 
 # -- closing, and more -----------------------------------------------------------------------------
@@ -488,7 +529,9 @@ def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: dateti
     if incident.state is State.ACKED:
         return _resolve(incident, by or "somebody in GitLab", how, now)
     if by is not None and by in incident.paged:
-        return _give(incident, by, how, ladder, now)
+        given = _give(incident, by, how, ladder, now)
+        closed = Entry(event="issue.closed", actor=by, facts={"closed_at": closed_at}, note=False)
+        return replace(given, entries=(*given.entries, closed))
     told = tuple(
         Effect(do=Do.TELL, key=f"tell/{incident.version}/issue_closed/{p}", person=p, facts={"what": "issue_closed"})
         for p in incident.paged
@@ -507,14 +550,17 @@ def more(
     mail_id: str,
     human: bool,
     thanks: bool,
+    writer: str = "",
 ) -> Change:
     """Something more in the thread: a note, and the holder or those paged are told; times stay untouched.
+
+    `writer`: the person of ours who wrote it, if it was one; she is not told what she wrote.
 
     Resolved within a day and worth a person's look, it opens again. `human` False: an automatic mail, kept as a note
     and nothing else. Later than a day the caller opens a new incident (`is_over`).
     """
     if incident.state is State.RESOLVED:
-        if not human or thanks or incident.once:
+        if not human or thanks:
             return unchanged(incident, Outcome.NOTED, entry)
         return _reopen(incident, entry, ladder, who, now)
     if not human:
@@ -527,6 +573,7 @@ def more(
     told = tuple(
         Effect(do=Do.TELL, key=f"tell/more/{mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
         for p in listeners
+        if p != writer
     )
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
 
@@ -549,6 +596,7 @@ def _reopen(incident: Incident, entry: Entry, ladder: Ladder, who: Who, now: dat
         ladder_at=now,
         sla_at=now + ladder.sla,
         breached_at=None,
+        once=False,
         step=-1,
         away={},
         resolved_at=None,

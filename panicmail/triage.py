@@ -77,7 +77,7 @@ class Shape(StrEnum):
     SAME = "same"  #: the same mail again: it joins the first one
     MORE = "more"  #: more in the thread of an incident
     ANSWER = "answer"  #: to the token address of somebody paged, whoever wrote it
-    ASIDE = "aside"  #: a bare command of somebody paged, to the reporter's address: a note, and she is told
+    ASIDE = "aside"  #: a bare command or an automatic mail of somebody paged, to the reporter's address: a note
     UNDELIVERED = "undelivered"  #: the delivery report of one of our pages
 
 
@@ -100,7 +100,7 @@ class Known:
     thread: str | None = None  #: the incident one of the mail's references belongs to
     thread_over: bool = False  #: that incident was resolved more than a day ago
     answers_page: Address | None = None  #: where addresses carry no token: the page of ours it answers
-    aside_to: str | None = None  #: a bare command of somebody paged: the open incident she was paged for
+    aside_to: str | None = None  #: a bare command or automatic mail of somebody paged: the open incident it is about
     known_sender: bool = True  #: the sender is one of `[senders] known`, or everybody is
     once_unknown: bool = False  #: `[senders] unknown = "once"`
 
@@ -153,9 +153,14 @@ def _panic(report: Report, known: Known) -> Verdict:
     return Verdict(
         shape=Shape.PANIC,
         linked_to=known.thread if known.thread_over else None,
-        once=report.kind in _ONCE or unknown,
+        once=unknown or _is_plainly_a_machines(report) or (known.thread_over and report.kind is not Kind.HUMAN),
         flags=tuple(_flags(report, known)),
     )
+
+
+def _is_plainly_a_machines(report: Report) -> bool:
+    """Bounces, lists and read receipts by their structure; a subject alone may be somebody's report of an outage."""
+    return report.kind in _ONCE and any(not sign.startswith("the subject") for sign in report.why)
 
 
 def _flags(report: Report, known: Known) -> list[str]:

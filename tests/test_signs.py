@@ -102,13 +102,26 @@ def test_a_comment_of_the_holder_ends_the_reminders_and_of_anybody_else_does_not
     assert desk.incident(incident).remind_at is None
 
 
+def test_an_old_comment_does_not_disarm_a_follow_up_that_came_after_it(desk: Office) -> None:
+    later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    desk.wait(seconds=5)
+    did(desk, "ana")
+    desk.reply(desk.sent("rita@example.com")[0], "it spread", sender="rita@example.com")
+    poll(desk)
+    desk.wait(minutes=10)
+    assert desk.pages("max")
+
+
 # -- a closed issue
 
 
 def test_an_issue_closed_by_somebody_paged_acknowledges(desk: Office) -> None:
     incident = later(desk)
     closed(desk, "ana")
-    assert desk.incident(incident).holder == "ana"
+    poll(desk)
+    now = desk.incident(incident)
+    assert (now.state, now.holder) == (State.ACKED, "ana"), "one closing counts once"
 
 
 def test_an_issue_closed_by_a_stranger_leaves_it_open_and_those_paged_are_told_once(desk: Office) -> None:

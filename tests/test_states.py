@@ -106,13 +106,40 @@ def test_a_step_taken_in_time_does_not_say_it_is_late() -> None:
     assert "late_seconds" not in pages(change)[0].facts
 
 
-def test_nobody_on_call_is_told_to_the_operators_and_the_ladder_goes_on() -> None:
+def test_when_nobody_is_on_call_the_operators_hear_and_the_next_step_is_taken_now() -> None:
     ladder = Ladder(sla=15 * MINUTE, steps=(Step(0 * MINUTE, ("nobody",)), Step(5 * MINUTE, ("smoc",))),
                     repeat=5 * MINUTE, remind_after=20 * MINUTE)  # fmt: skip
     change = opened(ladder)
-    assert paged(change) == []
+    assert paged(change) == ["max"]
     assert [e.facts["cause"] for e in change.effects if e.do is Do.OPERATORS] == ["nobody_on_call"]
-    assert paged(states.pass_time(change.incident, ladder, who, T0 + 5 * MINUTE)) == ["max"]
+
+
+def test_when_nobody_is_on_call_anywhere_the_ladder_goes_on_all_the_same() -> None:
+    ladder = Ladder(sla=15 * MINUTE, steps=(Step(0 * MINUTE, ("nobody",)),), repeat=5 * MINUTE, remind_after=MINUTE)
+    change = opened(ladder)
+    assert paged(change) == []
+    assert change.incident.next_step_at == T0 + 5 * MINUTE
+
+
+def test_a_ladder_that_became_shorter_goes_on_with_its_last_step() -> None:
+    at_the_top = until(opened().incident, T0 + 15 * MINUTE)
+    shorter = Ladder(sla=15 * MINUTE, steps=LADDER.steps[:2], repeat=5 * MINUTE, remind_after=20 * MINUTE)
+    assert paged(states.pass_time(at_the_top, shorter, who, T0 + 20 * MINUTE)) == ["ana"]
+    assert states.unreachable(at_the_top, "ana", "bounce", shorter, who, T0 + 20 * MINUTE).incident.away
+
+
+def test_a_second_no_of_the_same_person_takes_no_further_step() -> None:
+    ladder = Ladder(sla=15 * MINUTE, steps=(Step(0 * MINUTE, ("seoc",)), Step(5 * MINUTE, ("engineers",)),
+                    Step(15 * MINUTE, ("smoc",))), repeat=5 * MINUTE, remind_after=20 * MINUTE)  # fmt: skip
+    once = states.decline(opened(ladder).incident, "ana", HOW, "no", ladder, who, T0 + MINUTE)
+    twice = states.decline(once.incident, "ana", HOW, "no, sorry", ladder, who, T0 + 2 * MINUTE)
+    assert (paged(once), paged(twice), twice.outcome) == (["bo"], [], Outcome.NOTED)
+
+
+def test_paged_once_means_the_first_step_alone_however_late() -> None:
+    fresh = states.new(id="i", ref="R", mail_id="m", accepted_at=T0, ladder=LADDER, once=True)
+    change = states.open_panic(fresh, LADDER, who, T0 + 20 * MINUTE, receipt=False, entry_facts={})
+    assert paged(change) == ["ana"]
 
 
 # -- yes
@@ -254,6 +281,23 @@ def test_an_open_incident_that_is_offered_to_somebody_keeps_its_clock() -> None:
     assert (offered.incident.state, offered.incident.next_step_at) == (State.OPEN, T0 + 5 * MINUTE)
 
 
+@pytest.mark.parametrize("answer", ["silence", "no", "bounce"])
+def test_an_offer_nobody_takes_comes_back_to_the_holder(answer: str) -> None:
+    acked = states.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
+    offered = states.hand_over(acked, "ana", "bo", HOW, T0 + 2 * MINUTE).incident
+    if answer == "silence":
+        change = states.pass_time(offered, LADDER, who, T0 + 12 * MINUTE)
+        assert paged(change) == ["ana"]
+        return
+    change = (
+        states.decline(offered, "bo", HOW, "no", LADDER, who, T0 + 3 * MINUTE)
+        if answer == "no"
+        else states.unreachable(offered, "bo", "her page bounced", LADDER, who, T0 + 3 * MINUTE)
+    )
+    assert (change.incident.holder, change.incident.handed_to) == ("ana", None)
+    assert told(change, "offer_failed") == ["ana"]
+
+
 # -- after the acknowledgement
 
 
@@ -324,6 +368,24 @@ def test_more_within_a_day_of_closing_opens_it_again_for_its_last_holder_then_th
     assert paged(seoc) == ["ana"]
     assert seoc.incident.next_step_at == now + 10 * MINUTE
     assert news(change) == ["reopened"]
+
+
+def test_a_reopened_incident_does_not_wait_for_a_holder_who_cannot_be_reached() -> None:
+    now = T0 + 5 * 60 * MINUTE
+    incident = resolved_at(T0 + 60 * MINUTE)
+    again = states.more(incident, more_entry(), LADDER, who, now, mail_id="m2", human=True, thanks=False).incident
+    assert paged(states.unreachable(again, "ana", "bounce", LADDER, who, now + SECOND)) == ["max"]
+
+
+def test_the_breach_of_a_reopened_incident_is_told_too() -> None:
+    breached = until(opened().incident, T0 + 15 * MINUTE)
+    acked = states.acknowledge(breached, "max", HOW, LADDER, T0 + 16 * MINUTE).incident
+    closed = states.resolve(bump(acked, breached), "max", HOW, LADDER, T0 + 17 * MINUTE).incident
+    now = T0 + 60 * MINUTE
+    again = states.more(closed, more_entry(), LADDER, who, now, mail_id="m2", human=True, thanks=False).incident
+    change = states.pass_time(bump(again, closed), LADDER, who, now + 15 * MINUTE)
+    assert [e.key for e in change.effects if e.do is Do.NEWS] != ["news/breached"]
+    assert news(change) == ["breached"]
 
 
 def test_a_thank_you_does_not_open_it_again() -> None:

@@ -276,6 +276,54 @@ def test_an_automatic_mail_of_a_monitor_is_paged_like_any_panic(desk: Office) ->
 
 
 @pytest.mark.parametrize(
+    "subject", ["Failed mail server, attackers inside", "Read: ransom note on all PCs", "Undeliverable laptop, stolen"]
+)
+def test_a_subject_alone_never_takes_the_ladder_from_a_report(desk: Office, subject: str) -> None:
+    desk.panic(subject=subject)
+    desk.wait(minutes=15)
+    assert desk.pages("max")
+
+
+def test_an_answering_machine_of_somebody_paged_opens_no_second_incident(desk: Office) -> None:
+    incident = desk.panic()
+    page = desk.page("ana")
+    auto = {"sender": "ana@example.com", "subject": "Thank you for your mail", "extra": "Auto-Submitted: auto-replied"}
+    for reference in ("", page.message_id):
+        desk.deliver(mail("We will be in touch.", in_reply_to=reference, **auto), "ana@example.com")
+    assert [i.id for i in desk.incidents()] == [incident.id]
+    assert len(desk.sent("ana")) == 1, "and it is answered by nobody"
+
+
+def test_an_out_of_office_sent_to_the_panic_address_counts_as_away(desk: Office) -> None:
+    desk.panic()
+    extra = "Auto-Submitted: auto-replied"
+    desk.deliver(mail("I am away.", sender="ana@example.com", subject="Out of office", extra=extra), "ana@example.com")
+    assert "out of office" in desk.page("max").text
+
+
+def test_one_address_gets_a_few_receipts_an_hour_and_every_panic_of_it_is_paged(desk: Office) -> None:
+    for number in range(8):
+        desk.panic(subject=f"panic {number}")
+    assert len(desk.sent("rita@example.com")) == 5
+    assert len(desk.pages("ana")) == 8
+
+
+def test_a_command_below_a_subject_of_its_own_is_a_report(desk: Office) -> None:
+    desk.panic()
+    raw = mail("page max", sender="ana@example.com", subject="Second attack: whole office encrypted")
+    desk.deliver(raw, "ana@example.com")
+    assert len(desk.incidents()) == 2
+
+
+def test_an_automatic_mail_in_a_thread_long_closed_gets_no_ladder(desk: Office) -> None:
+    close(desk)
+    desk.now += timedelta(hours=30)
+    receipt = desk.sent("rita@example.com")[0]
+    desk.reply(receipt, "I am away.", sender="rita@example.com", extra="Auto-Submitted: auto-replied")
+    assert desk.incidents()[0].once
+
+
+@pytest.mark.parametrize(
     "raw",
     [b"", b"\r\n", b"\x00\xff\xfe", b"Subject: =?\x00?q?a?=\r\n\r\n", b"From: =?utf-8?b?A?= <a@b>\r\n\r\nhelp", b"help",
      b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n" * 300],
@@ -346,6 +394,32 @@ def test_more_after_a_day_is_a_new_panic_linked_to_the_old(desk: Office) -> None
     desk.reply(desk.sent("rita@example.com")[0], "it is back!", sender="rita@example.com")
     newest, _old = desk.incidents()
     assert (newest.state, newest.linked_to) == (State.OPEN, incident.ref)
+
+
+def test_what_somebody_paged_writes_about_a_closed_incident_opens_it_again_too(desk: Office) -> None:
+    incident = close(desk)
+    desk.reply(desk.page("ana"), "It is back, all servers are encrypted")
+    assert desk.incident(incident).state is State.OPEN
+    assert "all servers are encrypted" in desk.page("ana").text
+
+
+def test_a_reporter_who_is_on_call_herself_is_heard_by_the_others_paged(desk: Office) -> None:
+    mail_id = desk.deliver(mail("my disk is gone", sender="ana@example.com"), "ana@example.com")
+    incident = desk.ledger.read(lambda book: book.incident_by_mail(mail_id))
+    assert incident is not None
+    desk.wait(minutes=15)
+    receipt = next(posted for posted in desk.sent("ana") if not posted.is_page)
+    desk.reply(receipt, "and now the backup server")
+    assert "and now the backup server" in desk.sent("max")[-1].text
+
+
+def test_the_reporters_words_to_somebodys_page_reach_whoever_has_it(desk: Office) -> None:
+    incident = desk.panic()
+    page = desk.page("ana")
+    desk.reply(page, "ack")
+    desk.reply(page, "it is spreading, please hurry", sender="rita@example.com")
+    assert "it is spreading, please hurry" in desk.sent("ana")[-1].text
+    assert [line.actor for line in desk.lines(incident) if line.event == "thread.more"] == ["rita@example.com"]
 
 
 def test_a_thank_you_opens_nothing(desk: Office) -> None:
@@ -478,10 +552,39 @@ def test_a_mail_that_breaks_the_reading_is_read_byte_by_byte_the_second_time(des
 
     desk.intake._readers = Breaks()  # type: ignore[assignment]
     desk.accept(mail("help, the server is gone", subject="Server"))
-    with pytest.raises(RuntimeError):
-        desk.intake.work()
-    desk.wait(seconds=31)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            desk.intake.work()
+        desk.now += timedelta(seconds=31)
+    desk.settle()
     assert "help, the server is gone" in desk.page("ana").text
+    assert any("more than one try" in posted.text for posted in desk.sent("max"))
+
+
+def test_a_mail_that_breaks_our_rules_is_at_last_filed_and_paged_unread(
+    desk: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("panicmail.triage.decide", broken)
+    desk.accept(mail("help"))
+    for _ in range(4):
+        with pytest.raises(RuntimeError):
+            desk.intake.work()
+        desk.now += timedelta(seconds=31)
+    desk.settle()
+    assert "could not be read" in desk.page("ana").text
+    assert b"help" in desk.gitlab.uploads[0][1]
+
+
+def test_an_ack_that_was_claimed_and_lost_in_a_crash_still_counts(desk: Office) -> None:
+    incident = desk.panic()
+    page = desk.page("ana")
+    desk.accept(mail("ack", sender="ana@example.com"), "ana@example.com", [page.reply_to])
+    desk.ledger.write(lambda book: book.claim_mails(1, desk.now - desk.now))
+    desk.settle()
+    assert desk.incident(incident).holder == "ana"
 
 
 def test_an_incident_understood_twice_is_one(desk: Office) -> None:

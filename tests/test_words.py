@@ -26,7 +26,21 @@ def test_yes_in_the_words_people_use(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["no", "No.", "nope", "can't", "cannot", "I can't, sorry", "pass", "not me", "I’m unavailable", "not on call"],
+    [
+        "no",
+        "No.",
+        "nope",
+        "can't",
+        "cannot",
+        "I can't, sorry",
+        "pass",
+        "not me",
+        "I’m unavailable",
+        "not on call",
+        "not available until 9",
+        "I can't take this right now",
+        "can't today",
+    ],
 )
 def test_no_in_the_words_people_use(line: str) -> None:
     assert words.read(line).meaning is Meaning.NO
@@ -36,7 +50,11 @@ def test_no_in_the_words_people_use(line: str) -> None:
     "line",
     ["no problem", "no idea", "no worries", "password is hunter2", "pass it to Bo", "passing by", "acknowledgement",
      "notice this", "none", "okra", "not on it", "I'm out of office", "thanks", "Who is this", "minefield",
-     "looks bad", "ok so what happened here", "yes please call me", "ackermann", "right behind you there is a thief"],
+     "looks bad", "ok so what happened here", "yes please call me", "ackermann", "right behind you there is a thief",
+     "ok I'm away", "Handling this is Bo's job", "Looking for Bo to take this", "I'm here with the kids, call Bo",
+     "Received, thank you", "No new findings so far", "No malware found", "Can't reach Rita, calling her boss",
+     "Cannot log in to gitlab", "Not available in the logs", "Unable to reproduce", "N/A", "| ack", "> ack",
+     "taking this offline", "Yes this is real", "looking good"],
 )  # fmt: skip
 def test_what_only_begins_like_a_command_is_none(line: str) -> None:
     assert words.read(line).meaning is Meaning.NOTHING
@@ -53,6 +71,14 @@ def test_what_only_begins_like_a_command_is_none(line: str) -> None:
         ("on it tomorrow", "its first line says yes with a condition"),
         ("ack — I am away until 30 November", "its first line says yes with a condition"),
         ("got it, someone else please", "its first line says yes with a condition"),
+        ("I have this week off", "its first line says yes with a condition"),
+        ("I got this page in error, remove me", "its first line says yes with a condition"),
+        ("I'm on this mailing list by error", "its first line says yes with a condition"),
+        ("Got it, Bo has it", "its first line says yes with a condition"),
+        ("Ack, Bo is on it", "its first line says yes with a condition"),
+        ("Got it, forwarding to Bo", "its first line says yes with a condition"),
+        ("Got it, call Max", "its first line says yes with a condition"),
+        ("I'll take it on Monday", "its first line says yes with a condition"),
         ("", "it was empty"),
         (" \n\t\n", "it was empty"),
         ("ack " * 100, "its first line is no answer panicmail knows"),
@@ -90,7 +116,7 @@ def test_handing_over_names_the_person(line: str, to: str) -> None:
 
 def test_only_the_first_line_counts() -> None:
     assert words.read("\n\nack\nno wait, I can't").meaning is Meaning.YES
-    assert words.read("Hello team\nack").meaning is Meaning.NOTHING
+    assert words.read("The server is gone\nack").meaning is Meaning.NOTHING
 
 
 def test_a_bare_command_is_the_whole_of_a_short_answer() -> None:
@@ -104,7 +130,18 @@ def test_a_bare_thank_you_is_recognised(text: str) -> None:
     assert words.is_thanks(text)
 
 
-@pytest.mark.parametrize("text", ["", "Thanks, but it is back", "great", "thank you, now the server is down too"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Thanks, but it is back",
+        "great",
+        "thank you, now the server is down too",
+        "Please help me now, thank you",
+        "Thanks. Is it back?",
+        "Please help, thanks",
+    ],
+)
 def test_a_thank_you_with_news_in_it_is_none(text: str) -> None:
     assert not words.is_thanks(text)
 

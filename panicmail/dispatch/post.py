@@ -85,6 +85,7 @@ def _is_wanted(book: Book, incident: Incident, task: Task) -> bool:
         and t.person == task.person
         and t.facts["round"] > task.facts["round"]
         and t.state is not Delivery.VOID
+        and t.facts["word"] != Word.HANDED
     ]
     if newer:
         return False

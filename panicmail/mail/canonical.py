@@ -21,8 +21,6 @@ _CR_RUN = 3
 
 #: Defects that say nothing about the sender as long as the header's octets are as they came.
 _ONLY_BODY = frozenset({"bare CR", "mixed line ends", "NUL octets"})
-#: What may stand before the header: blank lines and an mbox line.
-_MBOX_ROOM = 1024
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _MBOX = re.compile(rb"\A>?From [^\n]*\n")
@@ -61,9 +59,17 @@ def canonical(raw: bytes) -> Canonical:
         body_at=end,
         fields=fields,
         defects=tuple(defects),
-        doubtful=bool(set(defects) - _ONLY_BODY) or raw.find(octets[:end], 0, end + _MBOX_ROOM) < 0,
+        doubtful=bool(set(defects) - _ONLY_BODY) or not _is_uniform(raw),
         excessive=end > HEADER_OCTETS or sum(map(len, fields.values())) > HEADER_FIELDS,
     )
+
+
+def _is_uniform(raw: bytes) -> bool:
+    """Whether every reader finds the same lines in the header: all end in CRLF or all in LF, and nothing is odd."""
+    head = raw.lstrip(b"\r\n")
+    head = head[: _header_end(head)]
+    crlf, lf, cr = head.count(b"\r\n"), head.count(b"\n"), head.count(b"\r")
+    return b"\0" not in head and cr == crlf and crlf in (0, lf)
 
 
 def _settled(octets: bytes, defects: list[str]) -> bytes:

@@ -51,6 +51,16 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "The mail relay refused a page for good; that person was not reached by mail.",
         "See that her address and the relay are right, and telephone her if the incident is open.",
     ),
+    "escalation_failed": (
+        "a step could not be taken",
+        "panicmail failed on an incident when its next step was due; it tries again every second.",
+        "Call the incident's people yourself, and look at the log: escalation.failed.",
+    ),
+    "intake_again": (
+        "a mail needed more than one try",
+        "panicmail failed while it took in an accepted mail; it is taken in again, at last unread.",
+        "Look at the log around that time: worker.failed. The mail is safe.",
+    ),
     "parked": (
         "something could not be done",
         "An effect failed for good and is parked; it is kept, and not tried again by itself.",

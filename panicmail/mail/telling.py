@@ -106,10 +106,24 @@ def _anything(voice: Voice, scene: Scene) -> Told:
     return Told("", [headline(clock_now(voice)), issue(scene.incident)])
 
 
+def _offer_failed(voice: Voice, scene: Scene) -> Told:
+    name, why = voice.full(str(scene.facts.get("to", ""))), str(scene.facts.get("why", ""))
+    return Told(
+        f"Still yours: {name} does not have it",
+        [
+            headline(f"It is still yours: {name} does not take it."),
+            ours(f"Why: {quoting.one_line(why, 120)}."),
+            ours('Offer it to somebody else with "to" and a name, or reply "escalate".'),
+            issue(scene.incident),
+        ],
+    )
+
+
 _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "acked_by": _acked_by,
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
     "more": _more,
+    "offer_failed": _offer_failed,
     "answer": answered,
 }

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail import ids
 from panicmail.incident import Change, Do, Effect, Entry, Incident, State
@@ -214,6 +215,12 @@ class Book:
         """Open incidents that `person` was paged for, oldest first."""
         return [i for i in reversed(self.list_incidents(states=[State.OPEN])) if person in i.paged]
 
+    def incidents_since(self, reporter: str, since: datetime) -> int:
+        """How many incidents one address has opened since."""
+        c = incidents.c
+        query = sa.select(sa.func.count()).where(c.reporter_address == reporter, c.accepted_at >= since)
+        return int(self._connection.execute(query).scalar_one())
+
     def free_ref(self, mail_id: str) -> str:
         """The shortest REF of this mail that no other incident has."""
         for length in range(ids.REF_LENGTH, ids.REF_LONGEST):
@@ -355,7 +362,9 @@ class Book:
         row = {"incident_id": incident_id, "lane": lane, "do": do, "key": key, "person": person, "facts": dict(facts),
                "after_id": before.id if before else None, "after_until": until, "state": Delivery.QUEUED.value,
                "attempt": 0, "queued_at": self.now, "due_at": due_at or self.now, "answer": ""}  # fmt: skip
-        self._connection.execute(outbox.insert().values(row))
+        # Two nodes may want the same key at once: one of them writes it, the other finds it done.
+        insert = postgresql.insert(outbox) if not self._is_sqlite else sqlite.insert(outbox)
+        self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
         self.woken.add(lane)
 
     def move_issue(self, incident: Incident, iid: int, url: str) -> None:

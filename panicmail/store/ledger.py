@@ -78,9 +78,9 @@ class Ledger:
                 with self._database.writing() as connection:
                     book = self._book(connection)
                     result = work(book)
-            except Conflict as exc:
-                if not left:
-                    raise StoreFailed(f"incident {exc} changes faster than it can be written") from exc
+            except (Conflict, StoreFailed) as exc:
+                if not left or not _is_worth_another_try(exc):
+                    raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
                 continue
             self._committed([book])
             return result
@@ -121,3 +121,14 @@ class Ledger:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
+
+
+#: PostgreSQL's codes for a transaction that another one got in the way of: deadlock, serialization, lock time-out,
+#: a key somebody else has just written.
+_IN_THE_WAY = frozenset({"40P01", "40001", "55P03", "23505"})
+
+
+def _is_worth_another_try(exc: Exception) -> bool:
+    if isinstance(exc, Conflict):
+        return True
+    return getattr(getattr(exc.__cause__, "orig", None), "sqlstate", None) in _IN_THE_WAY

@@ -89,6 +89,7 @@ incidents = sa.Table(
     sa.Column("next_step_at", Instant),
     sa.Column("remind_at", Instant),
     sa.Column("reminded", sa.Boolean, nullable=False),
+    sa.Column("worked_at", Instant),
     sa.Column("answer_at", Instant),
     sa.Column("holder", sa.Text),
     sa.Column("handed_to", sa.Text),

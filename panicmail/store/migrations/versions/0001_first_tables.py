@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("next_step_at", Instant(), nullable=True),
         sa.Column("remind_at", Instant(), nullable=True),
         sa.Column("reminded", sa.Boolean(), nullable=False),
+        sa.Column("worked_at", Instant(), nullable=True),
         sa.Column("answer_at", Instant(), nullable=True),
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("handed_to", sa.Text(), nullable=True),
