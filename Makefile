@@ -1,3 +1,4 @@
+# make demo      the whole story on this machine, in a minute; ARGS=--keep to play with it afterwards
 # make test      the whole check: ruff, mypy, pytest; makes .venv first
 # make lint      ruff alone
 # make types     mypy alone
@@ -8,11 +9,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNNABLE := $(VENV)/.runnable
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+ENOUGH := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("panicmail needs Python 3.11 or newer: make PYTHON=python3.11")'
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
            --no-annotate --no-header pyproject.toml --extra postgres
 
-.PHONY: test lint types lock clean
+.PHONY: demo test lint types lock clean
+
+demo: $(RUNNABLE)
+	@$(BIN)/python -m panicmail demo $(ARGS)
 
 test: lint types
 	$(BIN)/python -m pytest
@@ -33,8 +39,15 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements/test.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("panicmail needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@$(ENOUGH)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes --requirement requirements/test.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@ $(RUNNABLE)
+
+# What panicmail runs on, without what tests it: the demo needs no more, and this takes seconds.
+$(RUNNABLE): requirements/run.txt
+	@$(ENOUGH)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --requirement requirements/run.txt
 	touch $@

@@ -29,7 +29,10 @@ def open_database(config: Config) -> Database:
         StoreFailed: It cannot be opened or written.
     """
     database = Database(config.database.url.get_secret_value())
-    migrate.upgrade(database)
+    with database.reading() as connection:
+        is_current = migrate.revision(connection) == migrate.head()
+    if not is_current:  # else no need for the lock: who only looks does not wait for who writes
+        migrate.upgrade(database)
     return database
 
 

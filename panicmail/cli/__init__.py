@@ -1,0 +1,59 @@
+"""The commands: a thin face over the use cases.
+
+Exit status: 0 done, 1 could not be done, 2 wrong usage or configuration. Answers go to stdout, logs and errors to
+stderr; with `--json` stdout is one JSON document and nothing else. What does not belong to every command is imported
+inside the one that needs it, so that `--help` is there at once.
+
+    running      serve, demo
+    looking      incidents, show, mail, oncall, report
+    acting       ack, resolve, take, escalate
+    checking     check
+    explaining   explain
+    asked        what the commands are given: options, configuration, database, instants
+    printing     how they answer: tables, JSON, a stranger's words made harmless
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from panicmail import __version__
+from panicmail.cli import acting, checking, explaining, looking, running
+from panicmail.errors import ConfigError, Mistake, StoreFailed
+
+
+def main() -> None:
+    """The console script. Ends the process."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        status = exc.exit_code
+    except click.Abort:
+        status = 1
+    except ConfigError as exc:
+        for mistake in exc.mistakes:
+            click.echo(mistake, err=True)
+        status = 2
+    except (Mistake, StoreFailed) as exc:
+        click.echo(f"panicmail: {exc}", err=True)
+        status = 1
+    except BrokenPipeError:
+        # Whoever read us has seen enough; nothing more can be said on that pipe, at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status or 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="panicmail")
+def cli() -> None:
+    """A panic mailbox that owes its reporter a human."""
+
+
+for _family in (running, looking, acting, checking, explaining):
+    for _command in _family.COMMANDS:
+        cli.add_command(_command)

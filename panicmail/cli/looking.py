@@ -1,0 +1,140 @@
+"""What is there: incidents, mails, who is on call, figures. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from panicmail.cli.asked import config_option, find_incident, instant, json_option, open_ledger, orders_only, span
+from panicmail.cli.printing import brief, iso, print_incident, print_json, print_table, shown, zulu
+
+if TYPE_CHECKING:
+    from panicmail.store.book import Book
+
+#: How many incidents a list shows unless told otherwise.
+LISTED = 50
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--state", "states", multiple=True, type=click.Choice(["open", "acked", "resolved"]))
+@click.option("--all", "all_", is_flag=True, help=f"Not only the latest {LISTED}.")
+def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], all_: bool) -> None:
+    """List incidents, newest first."""
+    from panicmail.incident import State
+
+    ledger, _orders = open_ledger(config_file)
+    wanted = [State(s) for s in states] or list(State)
+    found = ledger.read(lambda book: book.list_incidents(states=wanted, limit=None if all_ else LISTED))
+    if as_json:
+        print_json([brief(incident) for incident in found])
+        return
+    rows = [
+        (i.ref, i.state.value, zulu(i.accepted_at), i.holder or "-", shown(i.reporter_address), shown(i.subject)[:60])
+        for i in found
+    ]
+    print_table(("REF", "STATE", "ACCEPTED", "HOLDER", "REPORTER", "SUBJECT"), rows, "No incidents.")
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("ref")
+def show(config_file: str | None, as_json: bool, ref: str) -> None:
+    """One incident with its timeline and what was sent."""
+    ledger, _orders = open_ledger(config_file)
+
+    def work(book: Book) -> dict[str, Any]:
+        incident = find_incident(book, ref)
+        return {
+            **brief(incident),
+            "timeline": [
+                {"at": iso(line.at), "event": line.event, "actor": line.actor, "facts": dict(line.facts)}
+                for line in book.lines_of(incident.id)
+            ],
+            "outbox": [
+                {"do": t.do, "person": t.person, "state": t.state.value, "attempts": t.attempt,
+                 "queued_at": iso(t.queued_at), "done_at": iso(t.done_at), "answer": t.answer}
+                for t in book.tasks_of(incident.id)
+            ],
+            "mails": [
+                {"id": m.id, "accepted_at": iso(m.accepted_at), "from": m.mail_from, "shape": m.shape, "size": m.size}
+                for m in book.mails_of(incident.id)
+            ],
+        }  # fmt: skip
+
+    document = ledger.read(work)
+    if as_json:
+        print_json(document)
+    else:
+        print_incident(document)
+
+
+@click.command()
+@config_option
+@click.argument("ref")
+def mail(config_file: str | None, ref: str) -> None:
+    """The raw message an incident was made of."""
+    ledger, _orders = open_ledger(config_file)
+    raw = ledger.read(lambda book: book.raw(find_incident(book, ref).mail_id))
+    if sys.stdout.isatty():  # a terminal obeys what it is shown; a file does not
+        click.echo(shown(raw.decode("utf-8", "replace"), lines=True))
+    else:
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--at", "at", metavar="TIME", help="An instant such as 2026-12-24T18:00Z; now when left out.")
+def oncall(config_file: str | None, as_json: bool, at: str | None) -> None:
+    """Who is on call in each role, until when, from which source."""
+    orders = orders_only(config_file)
+    asked_at = instant(at) if at else datetime.now(UTC)
+    duties = [duty for role in orders.rosters.roles for duty in orders.rosters.on_call(role, asked_at)]
+    rows = [
+        {
+            "role": d.role,
+            "person": d.person,
+            "name": orders.people[d.person].name,
+            "until": iso(d.until),
+            "source": d.source,
+        }
+        for d in duties
+    ]
+    if as_json:
+        print_json({"at": iso(asked_at), "on_call": rows})
+        return
+    print_table(
+        ("ROLE", "PERSON", "NAME", "UNTIL", "SOURCE"),
+        [(d.role, d.person, orders.people[d.person].name, iso(d.until) or "no end", d.source) for d in duties],
+        "Nobody is on call.",
+    )
+
+
+@click.command()
+@config_option
+@json_option
+@click.option(
+    "--since", default="90d", show_default=True, metavar="SPAN", help="Such as 90d, 12h or 30m, back from now."
+)
+def report(config_file: str | None, as_json: bool, since: str) -> None:
+    """Service-level figures: SLA attained, time to acknowledge, page volume."""
+    from panicmail.report import figures
+
+    back = span(since)
+    ledger, _orders = open_ledger(config_file)
+    document = figures(ledger, back).as_json()
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        click.echo(f"{name.replace('_', ' '):24} {'-' if value is None else value}")
+
+
+COMMANDS = (incidents, show, mail, oncall, report)

@@ -1,0 +1,228 @@
+"""`panicmail check --offline`: every row that can be told from the configuration, and what it is worth."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from panicmail import certificate, check
+from panicmail import config as configuration
+from panicmail.check import Host, Row, Verdict
+
+NOW = datetime(2026, 11, 22, 3, 7, tzinfo=UTC)
+ROOMY = Host(free=lambda _: 10 * 2**30, may_write=lambda _: True)
+
+SMALLEST = """
+[smtp]
+addresses = ["panic@example.com"]
+
+[gitlab]
+url = "https://gitlab.example.com"
+project = "security/incidents"
+token_file = "gitlab.token"
+
+[people.ana]
+email = "ana@example.com"
+
+[people.max]
+email = "max@example.com"
+
+[oncall.seoc]
+fixed = ["ana"]
+
+[oncall.smoc]
+fixed = ["max"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    token = tmp_path / "gitlab.token"
+    token.write_text("glpat-secret")
+    token.chmod(0o600)
+    return tmp_path
+
+
+@pytest.fixture
+def rows(folder: Path) -> Callable[..., dict[str, Row]]:
+    def told(text: str = SMALLEST, host: Host = ROOMY, now: datetime = NOW) -> dict[str, Row]:
+        path = folder / "panicmail.toml"
+        path.write_text(text)
+        config = configuration.load(path, {}, host_name=lambda: "panic.example.com")
+        return {row.subject: row for row in check.offline(config, now, host)}
+
+    return told
+
+
+Rows = Callable[..., dict[str, Row]]
+
+
+def panicmail(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "panicmail", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_smallest_configuration_fails_nowhere(rows: Rows) -> None:
+    assert {row.verdict for row in rows().values()} == {Verdict.OK, Verdict.WARNING}
+
+
+def test_what_is_not_ok_says_how_to_mend_it(rows: Rows) -> None:
+    assert all(row.mend for row in rows().values() if row.verdict is not Verdict.OK)
+
+
+def test_each_step_says_when_and_whom(rows: Rows) -> None:
+    told = rows()
+    assert told["step 1"].found == "after 0s: Ana (seoc)"
+    assert told["step 4"].found == "after 15m: Max (smoc), Ana (seoc)"
+    assert "every 5m" in told["then"].found
+
+
+def test_one_person_in_both_roles_is_a_warning(rows: Rows) -> None:
+    alone = rows(SMALLEST.replace('fixed = ["max"]', 'fixed = ["ana"]'))["escalation"]
+    assert alone.verdict is Verdict.WARNING
+    assert "Ana and nobody else" in alone.found
+
+
+def test_a_manager_called_after_the_sla_is_a_warning(rows: Rows) -> None:
+    late = """
+[escalation]
+sla = "5m"
+steps = [{ after = "0s", page = ["seoc"] }, { after = "15m", page = ["smoc"] }]
+"""
+    told = rows(SMALLEST + late)["escalation"]
+    assert (told.verdict, told.found) == (Verdict.WARNING, "Max after 15m; the SLA is 5m")
+
+
+def test_a_token_everybody_can_read_is_a_warning_told_once(rows: Rows, folder: Path) -> None:
+    assert rows()["gitlab token"].verdict is Verdict.OK
+    (folder / "gitlab.token").chmod(0o644)
+    told = rows()
+    assert told["gitlab token"].verdict is Verdict.WARNING
+    assert "chmod o=" in told["gitlab token"].mend
+    assert told["configuration"].verdict is Verdict.OK, "the warning of the configuration is the same one"
+
+
+def test_a_password_in_a_file_everybody_can_read_is_a_warning(rows: Rows) -> None:
+    told = rows(SMALLEST + '\n[relay]\nurl = "smtps://panic:hunter2@relay.example.com"\n')["configuration"]
+    assert told.verdict is Verdict.WARNING
+    assert "relay.url" in told.found
+
+
+def test_no_secret_is_in_any_row(rows: Rows) -> None:
+    secrets = '\n[relay]\nurl = "smtp://panic:hunter2@relay.example.com"\n[watch]\npush = ["ntfys://ntfy/hunter2"]\n'
+    said = " ".join(f"{row.found} {row.mend}" for row in rows(SMALLEST + secrets).values())
+    assert "hunter2" not in said
+    assert "glpat-secret" not in said
+
+
+def test_a_warning_of_the_configuration_is_a_row(rows: Rows) -> None:
+    told = rows(SMALLEST + '\n[relay]\nurl = "smtp://panic:hunter2@relay.example.com"\n')
+    assert "unencrypted" in told["configuration"].found
+    assert told["configuration"].mend.startswith("use smtp+starttls")
+
+
+def test_a_folder_that_cannot_be_written_fails(rows: Rows) -> None:
+    told = rows(host=Host(free=lambda _: 10 * 2**30, may_write=lambda _: False))["database"]
+    assert told.verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict"), [(10 * 2**30, Verdict.OK), (2**29, Verdict.WARNING), (2**20, Verdict.FAILED)]
+)
+def test_a_disk_without_room_is_told(rows: Rows, free: int, verdict: Verdict) -> None:
+    assert rows(host=Host(free=lambda _: free, may_write=lambda _: True))["disk"].verdict is verdict
+
+
+def test_without_a_web_url_there_are_no_links(rows: Rows) -> None:
+    assert rows()["web"].verdict is Verdict.WARNING
+    assert rows(SMALLEST + '\n[web]\nurl = "https://panic.example.com"\n')["web"].verdict is Verdict.OK
+
+
+def test_pages_that_go_by_mail_only_are_a_warning(rows: Rows) -> None:
+    assert "by mail only" in rows()["person ana"].found
+    assert rows()["person ana"].verdict is Verdict.WARNING
+
+
+def test_reply_addresses_without_a_token_are_a_warning(rows: Rows) -> None:
+    told = rows(SMALLEST + '\n[replies]\naddress = "panic@example.com"\n')["replies"]
+    assert told.verdict is Verdict.WARNING
+
+
+def test_an_open_port_without_starttls_is_a_warning(rows: Rows) -> None:
+    assert rows()["tls"].verdict is Verdict.OK
+    open_door = SMALLEST.replace("[smtp]", '[smtp]\nlisten = ["0.0.0.0:25"]')
+    assert rows(open_door)["tls"].verdict is Verdict.WARNING
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict"),
+    [(timedelta(days=90), Verdict.OK), (timedelta(days=20), Verdict.WARNING), (timedelta(0), Verdict.FAILED)],
+)
+def test_a_certificate_says_how_long_it_holds(rows: Rows, folder: Path, left: timedelta, verdict: Verdict) -> None:
+    issued = trustme.CA().issue_cert("panic.example.com", not_after=NOW + left)
+    issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
+    issued.private_key_pem.write_to_path(folder / "tls.key")
+    pair = '[smtp]\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'
+    assert rows(SMALLEST.replace("[smtp]", pair))["tls"].verdict is verdict
+
+
+@pytest.mark.parametrize("year", [2026, 2049, 2050, 2126])
+def test_the_end_of_a_certificate_is_read_in_both_its_forms(year: int) -> None:
+    ends = datetime(year, 11, 22, 3, 7, 9, tzinfo=UTC)
+    pem = trustme.CA().issue_cert("panic.example.com", not_after=ends).cert_chain_pems[0].bytes().decode()
+    assert certificate.ends_at(f"friendly words before it\n{pem}") == ends
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x30", b"\x30\x03\x30\x01", b"\x30\x84", bytes(range(256))])
+def test_what_is_no_certificate_is_said_to_be_none(octets: bytes) -> None:
+    import ssl
+
+    with pytest.raises(ValueError, match=r"."):
+        certificate.ends_at(ssl.DER_cert_to_PEM_cert(octets))
+
+
+def test_the_command_tells_rows_and_what_was_inferred(folder: Path) -> None:
+    (folder / "panicmail.toml").write_text(SMALLEST)
+    said = panicmail("check", "--offline", cwd=folder)
+    assert said.returncode == 0, said.stderr
+    assert "warning  web" in said.stdout
+    assert "relay.sender = panic@example.com" in said.stdout
+    assert "0 failed" in said.stdout
+    assert "\x1b" not in said.stdout
+
+
+def test_json_is_one_document(folder: Path) -> None:
+    (folder / "panicmail.toml").write_text(SMALLEST)
+    said = json.loads(panicmail("check", "--offline", "--json", cwd=folder).stdout)
+    assert {"rows", "inferred", "not_yet", "warnings"} <= said.keys()
+    assert {"subject", "verdict", "found", "mend"} == said["rows"][0].keys()
+
+
+def test_what_failed_is_exit_status_1(folder: Path) -> None:
+    issued = trustme.CA().issue_cert("panic.example.com", not_after=datetime.now(UTC) - timedelta(days=1))
+    issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
+    issued.private_key_pem.write_to_path(folder / "tls.key")
+    pair = '[smtp]\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'
+    (folder / "panicmail.toml").write_text(SMALLEST.replace("[smtp]", pair))
+    assert panicmail("check", "--offline", cwd=folder).returncode == 1
+
+
+def test_a_wrong_configuration_is_exit_status_2_with_every_mistake(folder: Path) -> None:
+    (folder / "panicmail.toml").write_text(SMALLEST.replace("addresses", "adresses").replace('["max"]', '["maxx"]'))
+    said = panicmail("check", "--offline", cwd=folder)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "adresses" in said.stderr
+    assert "maxx" in said.stderr
+
+
+def test_without_offline_nothing_is_pretended(folder: Path) -> None:
+    said = panicmail("check", cwd=folder)
+    assert said.returncode == 2
+    assert "later version" in said.stderr

@@ -1,0 +1,125 @@
+"""`panicmail explain`: the contract's document, and a card that shows a stranger's mail without obeying it."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from panicmail.cli import explaining
+from panicmail.mail.children import Readers
+
+MAILS = Path(__file__).parent / "mails"
+
+PLAIN = (
+    b"From: Rita Lopez <rita@example.com>\r\nSubject: Ransom note\r\nMessage-ID: <a@example.com>\r\n\r\nMy files\r\n"
+)
+
+
+def explain(*arguments: str, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "panicmail", "explain", *arguments]
+    return subprocess.run(command, input=stdin, cwd=cwd, capture_output=True, timeout=40, check=False)
+
+
+def card(raw: bytes) -> str:
+    said = explain("-", stdin=raw)
+    assert said.returncode == 0, said.stderr
+    return said.stdout.decode()
+
+
+def test_json_has_exactly_the_keys_of_the_contract() -> None:
+    said = explain("--json", str(MAILS / "attachments.eml"))
+    document = json.loads(said.stdout)
+    assert list(document) == [
+        "subject", "from", "reply_to", "date", "message_id", "text", "reply_text", "kind", "why", "attachments",
+        "defects", "severity", "links", "phones", "authentication",
+    ]  # fmt: skip
+    assert document["severity"] is None
+    assert document["authentication"] == {"method": "none"}
+    assert set(document["attachments"][0]) == {"name", "type", "size", "sha256"}
+    assert said.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("out_of_office.eml", "ooo"),
+        ("bounce_failed.eml", "bounce"),
+        ("list_copy.eml", "list"),
+        ("read_receipt.eml", "mdn"),
+        ("calendar_reply.eml", "calendar"),
+        ("reply_gmail.eml", "human"),
+    ],
+)
+def test_the_kind_is_the_reader_s(file: str, kind: str) -> None:
+    assert json.loads(explain("--json", "-", stdin=(MAILS / file).read_bytes()).stdout)["kind"] == kind
+
+
+def test_the_card_tells_what_an_answer_means() -> None:
+    told = card((MAILS / "reply_gmail.eml").read_bytes())
+    assert "a person wrote it" in told
+    assert "| on it" in told
+    assert "yes: acknowledges" in told
+
+
+def test_a_yes_that_would_not_count_says_why() -> None:
+    told = card((MAILS / "out_of_office.eml").read_bytes().replace(b"ok - I am away", b"ack\r\n\r\nI am away"))
+    assert "yes: acknowledges" in told
+    assert "it would not count: it is an out-of-office reply" in told
+
+
+def test_the_card_holds_no_live_link_and_nothing_a_terminal_obeys() -> None:
+    raw = PLAIN.replace(b"My files", b"\x1b]0;owned\x07 https://evil.example.com/x").replace(
+        b"Ransom", b"\x1b[31mRansom"
+    )
+    told = card(raw)
+    assert not set(told) & {"\x1b", "\x07"}
+    assert "https://evil" not in told
+    assert "hxxps://evil[.]example[.]com/x" in told
+
+
+def test_nobody_in_particular_is_said_where_from_is_unclear() -> None:
+    told = card(PLAIN.replace(b"Subject", b"From: max@example.com\r\nSubject"))
+    assert "nobody in particular" in told
+
+
+def test_an_empty_mail_is_read_too() -> None:
+    assert "Newly written: nothing" in card(b"")
+
+
+def test_a_missing_file_is_a_sentence_and_exit_status_1(tmp_path: Path) -> None:
+    said = explain("nothing.eml", cwd=tmp_path)
+    assert said.returncode == 1
+    assert said.stderr == b"panicmail: nothing.eml cannot be read: No such file or directory\n"
+    assert explain(str(tmp_path)).returncode == 1
+
+
+def test_it_needs_no_configuration_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "panicmail.toml").write_text("this is no configuration")
+    (tmp_path / "rita.eml").write_bytes(PLAIN)
+    assert explain("rita.eml", cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["panicmail.toml", "rita.eml"]
+
+
+def test_fifty_megabytes_are_read(tmp_path: Path) -> None:
+    body = base64.encodebytes(bytes(37 * 2**20)).replace(b"\n", b"\r\n")
+    attached = (
+        b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nMy files\r\n--b\r\n'
+        b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n"
+        b"Content-Disposition: attachment; filename=disk.img\r\n\r\n"
+    )
+    raw = PLAIN.partition(b"\r\n\r\n")[0] + b"\r\n" + attached + body + b"--b--\r\n"
+    assert len(raw) > 50 * 10**6
+    (tmp_path / "large.eml").write_bytes(raw)
+    document = json.loads(explain("--json", str(tmp_path / "large.eml")).stdout)
+    assert [each["size"] for each in document["attachments"]] == [37 * 2**20]
+    assert document["defects"] == []
+
+
+def test_the_daemon_s_patience_is_told_as_it_is() -> None:
+    assert inspect.signature(Readers).parameters["deadline"].default == explaining.DAEMONS_PATIENCE
