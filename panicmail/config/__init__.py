@@ -48,17 +48,25 @@ def find(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path 
         ConfigError: There is no such file; the text says where it was looked for.
     """
     for named, origin in ((explicit, "-c"), (environ.get("PANICMAIL_CONFIG"), "PANICMAIL_CONFIG")):
-        if named and not Path(named).exists():
+        if named and not _is_there(Path(named)):
             raise ConfigError([f"{named}: found no such file, expected the configuration ({origin} names it)"])
         if named:
             return Path(named)
     for place in PLACES:
-        if place.exists():
+        if _is_there(place):
             return place
     if has_settings(environ):
         return None
     looked = " nor ".join(map(str, PLACES))
     raise ConfigError([f"no configuration: found neither -c FILE, $PANICMAIL_CONFIG, {looked}"])
+
+
+def _is_there(path: Path) -> bool:
+    """A place we may not even look at has nothing for us."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def load(
