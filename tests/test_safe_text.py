@@ -28,7 +28,7 @@ _OLD_EXTRACTOR = re.compile(
 )
 #: What looks like a reference to GitLab in a title.
 _REFERENCES = re.compile(
-    r"@\w|(?<!\w)[#!$&]\d|&#?\w+;|(?<!\w)[~%][\w\"]|\bGL-\d|\[\[|\[\w+:|\w://|<[a-z/!]|(?<![^\W_]):[\w+-]+:",
+    r"@\w|\w-*>|(?<!\w)[#!$&]\d|&#?\w+;|(?<!\w)[~%][\w\"]|\bGL-\d|\[\[|\[\w+:|\w://|<[a-z/!]|(?<![^\W_]):[\w+-]+:",
     re.IGNORECASE,
 )
 
@@ -153,6 +153,7 @@ def test_a_name_is_readable_in_its_span() -> None:
 @example("@all please /close #1 &1 !1 ~bug %Q1 $1 [issue:1] GL-1 :fire: https://e.vil/ &commat;all <b>")
 @example("\u200b@\u200ball #\u200b1")
 @example("x" * 300)
+@example("moved to security/project-> and infra/old-->")
 def test_a_title_is_one_line_that_refers_to_nothing(subject: str) -> None:
     shown = title(subject)
     assert shown.startswith(PREFIX)

@@ -644,8 +644,10 @@ def test_the_command_tells_where_it_is_and_what_comes_and_ends_well_at_sigterm(t
         process = subprocess.Popen([sys.executable, "-m", "panicmail.sandbox"], stdout=file)
     try:
         told = _wait_for(
-            out, r"gitlab   (\S+)\nproject  security/incidents\ntoken    (\S+)\nrelay    smtp://\S+:(\d+)\n"
+            out,
+            r"gitlab   (\S+)\nproject  security/incidents\ntoken    (\S+)\nrelay    smtp://\S+:(\d+)\nmails    (\S+)\n",
         )
+        assert "none yet" in requests.get(told[4], timeout=5).text
         requests.post(
             f"{told[1]}/api/v4/projects/42/issues",
             headers={"PRIVATE-TOKEN": told[2]},

@@ -40,7 +40,7 @@ _LONG_RUN = re.compile("`{32}(?=`)")
 #: snippet, milestone; [vulnerability:1] and [[page]]; web address and emoji; HTML; GL-1; iteration; project.
 _LIVE_IN_TITLE = re.compile(
     r"@|#(?=\S)|!(?=[\d\[])|&(?=[\w#])|~(?=\S)|\$(?=\S)|%(?=\S)|\[(?=\[|\w+:)"
-    r"|:(?=//)|(?<![^\W_]):(?=[\w+-]+:)|<(?=[A-Za-z/!?])|(?<=\bGL)-(?=\d)|\*(?=iteration)|(?<=\w)>",
+    r"|:(?=//)|(?<![^\W_]):(?=[\w+-]+:)|<(?=[A-Za-z/!?])|(?<=\bGL)-(?=\d)|\*(?=iteration)|(?<=[\w-])>",
     re.IGNORECASE,
 )
 

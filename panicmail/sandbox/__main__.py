@@ -1,6 +1,7 @@
 """`python -m panicmail.sandbox`: a GitLab and a mail relay to try panicmail against, until Ctrl-C.
 
-Says where they are and what a configuration needs, then tells of each mail and each issue as it comes.
+Says where they are and what a configuration needs, then tells of each mail and each issue as it comes. Issues and
+mails can be looked at in a browser too.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with SandboxGitLab(wanted.gitlab_port) as gitlab, SandboxRelay(wanted.relay_port) as relay:
+    with (
+        SandboxGitLab(wanted.gitlab_port) as gitlab,
+        SandboxRelay(wanted.relay_port, web_port=wanted.mail_port) as relay,
+    ):
         _say(f"gitlab   {gitlab.url}")
         _say(f"project  {gitlab.project}")
         _say(f"token    {gitlab.token}")
         _say(f"relay    {relay.url}")
+        _say(f"mails    {relay.web_url}/")
         _tell(gitlab, relay, ended)
     return 0
 
@@ -33,6 +38,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m panicmail.sandbox", description=__doc__)
     parser.add_argument("--gitlab-port", type=int, default=0, metavar="N", help="0, the default, takes a free one")
     parser.add_argument("--relay-port", type=int, default=0, metavar="N", help="0, the default, takes a free one")
+    parser.add_argument(
+        "--mail-port", type=int, default=0, metavar="N", help="of the page that shows the mails; the same"
+    )
     return parser.parse_args(arguments)
 
 

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 from panicmail.sandbox import entities, parameters
 from panicmail.sandbox.calls import Answer, Call, File, Refused
-from panicmail.sandbox.issues import MAX_UPLOAD, Instance, Invalid, Issue, Note, Taken, Upload, User
+from panicmail.sandbox.issues import MAX_UPLOAD, Instance, Invalid, Issue, Note, Taken, Upload, User, Written
+from panicmail.sandbox.pagination import paginate
 
 PREFIX = "/api/v4"
 ISSUE_TYPES = ("issue", "incident", "test_case", "requirement", "task", "ticket")
@@ -62,7 +63,7 @@ def _own_token(instance: Instance, call: Call) -> Answer:
 
 def _list_users(instance: Instance, call: Call) -> Answer:
     found = _search_users(list(instance.users.values()), call)
-    return _paginate(instance, call, [entities.user(instance, who) for who in found])
+    return paginate(instance, call, [entities.user(instance, who) for who in found])
 
 
 def _get_user(instance: Instance, call: Call, number: str) -> Answer:
@@ -101,7 +102,7 @@ def _get_project(instance: Instance, call: Call, project: str) -> Answer:
 
 def _list_members(instance: Instance, call: Call, project: str) -> Answer:
     _require_project(instance, project)
-    return _paginate(instance, call, [entities.member(instance, who) for who in instance.members()])
+    return paginate(instance, call, [entities.member(instance, who) for who in instance.members()])
 
 
 def _get_member(instance: Instance, call: Call, project: str, number: str) -> Answer:
@@ -116,7 +117,7 @@ def _list_labels(instance: Instance, call: Call, project: str) -> Answer:
     _require_project(instance, project)
     search = (parameters.text(call.params, "search") or "").lower()
     names = sorted(name for name in instance.labels if search in name.lower())
-    return _paginate(instance, call, [entities.label(instance, name) for name in names])
+    return paginate(instance, call, [entities.label(instance, name) for name in names])
 
 
 def _create_label(instance: Instance, call: Call, project: str) -> Answer:
@@ -173,7 +174,7 @@ def _list_issues(instance: Instance, call: Call, project: str) -> Answer:
     found = [issue for issue in instance.issues.values() if keep(issue)]
     found.sort(key=lambda issue: (getattr(issue, order), issue.id), reverse=backwards)
     shown = [entities.issue(instance, issue) for issue in found]
-    return _paginate(instance, call, shown)
+    return paginate(instance, call, shown)
 
 
 def _create_issue(instance: Instance, call: Call, project: str) -> Answer:
@@ -277,7 +278,7 @@ def _list_notes(instance: Instance, call: Call, project: str, iid: str) -> Answe
     issue = _require_issue(instance, project, iid)
     notes = [note for note in issue.notes if shown in (None, "all_notes", _ACTIVITY[note.system])]
     notes.sort(key=lambda note: (getattr(note, order), note.id), reverse=backwards)
-    return _paginate(instance, call, [entities.note(instance, issue, note) for note in notes])
+    return paginate(instance, call, [entities.note(instance, issue, note) for note in notes])
 
 
 def _create_note(instance: Instance, call: Call, project: str, iid: str) -> Answer:
@@ -286,15 +287,19 @@ def _create_note(instance: Instance, call: Call, project: str, iid: str) -> Answ
     internal = parameters.boolean(call.params, "internal")
     if internal is None:
         internal = parameters.boolean(call.params, "confidential")
-    note = _add_note(instance, issue, body, internal=bool(internal))
-    return Answer(status=201, body=entities.note(instance, issue, note))
-
-
-def _add_note(instance: Instance, issue: Issue, body: str, *, internal: bool) -> Note:
     try:
-        return instance.add_note(instance.owner, issue.iid, body, internal=internal)
+        written = instance.add_note(instance.owner, issue.iid, body, internal=bool(internal))
     except Invalid as invalid:
         raise _bad_note(invalid.errors["note"][0]) from None
+    return _written(instance, issue, written, 201)
+
+
+def _written(instance: Instance, issue: Issue, written: Written, status: int) -> Answer:
+    """A note as it is kept; 202 and no note when it was nothing but quick actions."""
+    if written.note is None:
+        return Answer(status=202, body=entities.commands(written.commands))
+    changes = entities.commands(written.commands)["commands_changes"]
+    return Answer(status=status, body={**entities.note(instance, issue, written.note), "commands_changes": changes})
 
 
 def _get_note(instance: Instance, call: Call, project: str, iid: str, number: str) -> Answer:
@@ -307,7 +312,7 @@ def _edit_note(instance: Instance, call: Call, project: str, iid: str, number: s
     note = _require_note(issue, number)
     if note.author != instance.owner or note.system:
         raise Refused(403, {"message": "403 Forbidden"})
-    return Answer(body=entities.note(instance, issue, instance.edit_note(note, _note_body(call))))
+    return _written(instance, issue, instance.edit_note(issue, note, _note_body(call)), 200)
 
 
 def _note_body(call: Call) -> str:
@@ -332,7 +337,7 @@ def _list_label_events(instance: Instance, call: Call, project: str, iid: str) -
 def _list_events(instance: Instance, call: Call, project: str, iid: str, *, of_labels: bool) -> Answer:
     issue = _require_issue(instance, project, iid)
     events = [event for event in issue.events if (event.label is not None) == of_labels]
-    return _paginate(instance, call, [entities.resource_event(instance, issue, event) for event in events])
+    return paginate(instance, call, [entities.resource_event(instance, issue, event) for event in events])
 
 
 # -- finding what a path names -----------------------------------------------------------------------------------
@@ -358,35 +363,6 @@ def _require_note(issue: Issue, number: str) -> Note:
     raise Refused(404, {"message": "404 Note Not Found"})
 
 
-def _paginate(instance: Instance, call: Call, items: Sequence[Any]) -> Answer:
-    """One page of `items`, with the headers that lead to the others."""
-    page, per_page = parameters.number(call.params, "page", 1), min(parameters.number(call.params, "per_page", 20), 100)
-    pages = -(-len(items) // per_page)
-    numbers = {"prev": page - 1, "next": page + 1, "first": 1, "last": max(pages, 1)}
-    if page <= 1:
-        del numbers["prev"]
-    if page >= pages:
-        del numbers["next"]
-    links = ", ".join(
-        f'<{_page_url(instance, call, number, per_page)}>; rel="{name}"' for name, number in numbers.items()
-    )
-    headers = {
-        "X-Page": str(page),
-        "X-Per-Page": str(per_page),
-        "X-Prev-Page": str(numbers.get("prev", "")),
-        "X-Next-Page": str(numbers.get("next", "")),
-        "X-Total": str(len(items)),
-        "X-Total-Pages": str(pages),
-        "Link": links,
-    }
-    return Answer(body=list(items[(page - 1) * per_page : page * per_page]), headers=headers)
-
-
-def _page_url(instance: Instance, call: Call, page: int, per_page: int) -> str:
-    rest = [(name, value) for name, value in call.query if name not in ("page", "per_page")]
-    return f"{instance.url}{call.path}?{urlencode([*rest, ('page', page), ('per_page', per_page)])}"
-
-
 _ACTIVITY = {False: "only_comments", True: "only_activity"}  # by whether a note is a system note
 
 #: What may be set of an issue, and how it is read.
@@ -396,6 +372,7 @@ _ISSUE_FIELDS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
     "issue_type": parameters.one_of(*ISSUE_TYPES),
     "severity": parameters.one_of(*SEVERITIES),
     "confidential": parameters.boolean,
+    "discussion_locked": parameters.boolean,
     "labels": parameters.texts,
     "add_labels": parameters.texts,
     "remove_labels": parameters.texts,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from panicmail.sandbox.issues import Instance, Issue, Note, ResourceEvent, Upload, User
+from panicmail.sandbox.quick_actions import Command
 
 Json = dict[str, Any]
 
@@ -116,7 +118,7 @@ def issue(instance: Instance, one: Issue) -> Json:
         "issue_type": one.issue_type,
         "severity": one.severity.upper(),
         "confidential": one.confidential,
-        "discussion_locked": None,
+        "discussion_locked": one.discussion_locked,
         "web_url": f"{instance.url}/{instance.project}/-/issues/{one.iid}",
         "references": {
             "short": f"#{one.iid}",
@@ -168,6 +170,14 @@ def note(instance: Instance, on: Issue, one: Note) -> Json:
         "imported": False,
         "imported_from": "none",
         "commands_changes": {},
+    }
+
+
+def commands(carried_out: Sequence[Command]) -> Json:
+    """What is said of quick actions; GitLab says more."""
+    return {
+        "commands_changes": {command.name: command.argument for command in carried_out},
+        "summary": [f"Carried out /{command.name}." for command in carried_out],
     }
 
 

@@ -9,8 +9,11 @@
 Everything is kept in memory and gone at the end. `/` shows the issues to a browser. What it knows and which traces
 an act leaves is in `issues`, the routes are in `api`, the faults in `faults`.
 
-Limits: one project, one token, REST only (no GraphQL, no webhooks, no rate limits); quick actions in texts do not
-run.
+It reads texts as GitLab does: quick actions run, with the rights of whoever wrote them. What the token's owner wrote
+that acted is in `acted`, what would be more than words (a mention, a reference, an image, a tag) in `live`: both stay
+empty as long as panicmail keeps its promise. How that is read is in `quick_actions` and `live`.
+
+Limits: one project, one token, REST only (no GraphQL, no webhooks, no rate limits).
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ from panicmail.sandbox import entities
 from panicmail.sandbox.api import PREFIX, answer_api
 from panicmail.sandbox.calls import Answer, Refused, read_call
 from panicmail.sandbox.faults import Fault, Faults, Kind
+from panicmail.sandbox.interpreter import Acted, Live
 from panicmail.sandbox.issues import MAINTAINER, MAX_UPLOAD, Instance, User
 from panicmail.sandbox.listener import HOST, Connection, Listener
 from panicmail.sandbox.pages import answer_page
+from panicmail.sandbox.quick_actions import EXTRACTORS, Extractor
 
 T = TypeVar("T")
 
@@ -65,6 +70,7 @@ class SandboxGitLab:
         clock: Dates what happens.
         event_notes: True: a label or a change of state leaves a system note besides its resource event, as in older
             GitLabs. False: the resource event alone, as today.
+        extractors: How quick actions are found, see `quick_actions`: the first acts, all tell in `acted`.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class SandboxGitLab:
         users: Sequence[User | str] = USERS,
         clock: Clock | None = None,
         event_notes: bool = True,
+        extractors: Sequence[Extractor] = EXTRACTORS,
     ) -> None:
         self.token = token
         self._listener = Listener(port, lambda connection: _Handler.serve(connection, self))
@@ -83,7 +90,12 @@ class SandboxGitLab:
         self.url = f"http://{HOST}:{self.port}"
         people = [user if isinstance(user, User) else User(username=user) for user in users]
         self.instance = Instance(
-            self.url, project, [BOT, *people], clock or (lambda: datetime.now(UTC)), event_notes=event_notes
+            self.url,
+            project,
+            [BOT, *people],
+            clock or (lambda: datetime.now(UTC)),
+            event_notes=event_notes,
+            extractors=extractors,
         )
         self.project = project
         self.project_id = self.instance.project_id
@@ -126,6 +138,18 @@ class SandboxGitLab:
                 {**entities.upload(self.instance, upload), "name": upload.name, "data": upload.data}
                 for upload in self.instance.uploads
             ]
+
+    @property
+    def acted(self) -> list[Acted]:
+        """The quick actions found in what was written with the token, oldest first."""
+        with self.instance.lock:
+            return self.instance.interpreter.acted
+
+    @property
+    def live(self) -> list[Live]:
+        """What is more than words in what was written with the token, oldest first, each once."""
+        with self.instance.lock:
+            return self.instance.interpreter.live
 
     @property
     def requests(self) -> list[Request]:

@@ -5,7 +5,9 @@ leaves: a system note by that person for an assignment, a title, confidentiality
 label or a state. Today's GitLab writes no system note for labels and states (SystemNotes::IssuablesService writes
 a resource event instead), older ones did; `event_notes` says which one this is.
 
-Limits: quick actions in texts do not run, one project only, nothing is deleted.
+Quick actions in descriptions and notes run, with the rights of whoever writes them; `interpreter` says which.
+
+Limits: one project only, nothing is deleted but a note of nothing but quick actions.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from panicmail.clock import Clock
+from panicmail.sandbox.effects import Before, effect
+from panicmail.sandbox.interpreter import Interpreter, Where
+from panicmail.sandbox.quick_actions import EXTRACTORS, Command, Extractor
 
 MAX_TITLE = 255
 MAX_DESCRIPTION = 1_048_576
@@ -77,6 +82,13 @@ class Note:
     internal: bool = False
 
 
+class Written(NamedTuple):
+    """What became of the text of a note."""
+
+    note: Note | None  #: None when it was nothing but quick actions
+    commands: tuple[Command, ...]  #: that were carried out
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResourceEvent:
     """A label put on or taken off, or a change of state."""
@@ -101,6 +113,7 @@ class Issue:
     issue_type: str = "issue"
     severity: str = "unknown"  #: of incidents only
     confidential: bool = False
+    discussion_locked: bool | None = None  #: None: never said
     labels: list[str] = field(default_factory=list)  #: names, sorted
     assignees: list[User] = field(default_factory=list)
     state: str = "opened"  #: or "closed"
@@ -129,10 +142,18 @@ class Instance:
         url: How it is reached, without a slash at the end.
         users: Everybody with an account; the first owns the token.
         event_notes: Labels and states leave a system note too, as in older GitLabs.
+        extractors: Of quick actions; the first acts, all are remembered.
     """
 
     def __init__(
-        self, url: str, project: str, users: Sequence[User], clock: Clock, *, event_notes: bool = True
+        self,
+        url: str,
+        project: str,
+        users: Sequence[User],
+        clock: Clock,
+        *,
+        event_notes: bool = True,
+        extractors: Sequence[Extractor] = EXTRACTORS,
     ) -> None:
         self.url = url
         self.project = project
@@ -144,6 +165,7 @@ class Instance:
         self.labels: dict[str, Label] = {}
         self.issues: dict[int, Issue] = {}
         self.uploads: list[Upload] = []
+        self.interpreter = Interpreter(extractors)
         self.lock = threading.Condition(threading.RLock())
         self.changes = 0  #: rises with every change; waiters watch it
         self._clock = clock
@@ -198,20 +220,24 @@ class Instance:
                 author=actor,
                 created_at=now,
                 updated_at=now,
-                description=wanted.get("description"),
                 issue_type=wanted.get("issue_type", "issue"),
                 confidential=wanted.get("confidential", False),
             )
             self.issues[issue.iid] = issue
-            later = ("labels", "add_labels", "assignees", "severity")
+            self._remember_title(actor, issue)
+            later = ("labels", "add_labels", "assignees", "severity", "discussion_locked")
             self._apply(actor, issue, {key: wanted[key] for key in later if key in wanted}, now)
+            if (text := wanted.get("description")) is not None:
+                issue.description, commands = self._interpret(actor, issue, "description", text)
+                self._obey(actor, issue, commands, now)
             return issue
 
     def edit_issue(self, actor: User, iid: int, wanted: Mapping[str, Any]) -> Issue:
         """Change what `wanted` names.
 
-        Keys: title, description, issue_type, severity, confidential, labels, add_labels, remove_labels (lists of
-        names), assignees (Users; those who are not members are dropped without a word), state_event.
+        Keys: title, description, issue_type, severity, confidential, discussion_locked, labels, add_labels,
+        remove_labels (lists of names), assignees (Users; those who are not members are dropped without a word),
+        state_event.
         """
         _check(wanted)
         with self.changing() as now:
@@ -219,18 +245,26 @@ class Instance:
             self._apply(actor, issue, wanted, now)
             return issue
 
-    def add_note(self, actor: User, iid: int, body: str, *, internal: bool = False) -> Note:
+    def add_note(self, actor: User, iid: int, body: str, *, internal: bool = False) -> Written:
         if len(body) > MAX_NOTE:
             raise Invalid({"note": [f"is too long (maximum is {MAX_NOTE} characters)"]})
         with self.changing() as now:
             issue = self.issue(iid)
             issue.updated_at = now
-            return self._note(actor, issue, body, now, internal=internal)
+            text, commands = self._interpret(actor, issue, "note", body)
+            note = self._note(actor, issue, text, now, internal=internal) if text else None
+            self._obey(actor, issue, commands, now)
+            return Written(note, commands)
 
-    def edit_note(self, note: Note, body: str) -> Note:
+    def edit_note(self, issue: Issue, note: Note, body: str) -> Written:
         with self.changing() as now:
-            note.body, note.updated_at = body, now
-            return note
+            text, commands = self._interpret(note.author, issue, "note", body)
+            if text:
+                note.body, note.updated_at = text, now
+            else:
+                issue.notes.remove(note)
+            self._obey(note.author, issue, commands, now)
+            return Written(note if text else None, commands)
 
     def add_upload(self, actor: User, name: str, data: bytes) -> Upload:
         """Keep a file under a secret path; its name loses what GitLab takes out of names."""
@@ -239,6 +273,27 @@ class Instance:
             upload = Upload(id=next(self._ids), secret=secrets.token_hex(16), name=clean, data=data, by=actor)
             self.uploads.append(upload)
             return upload
+
+    # -- texts -----------------------------------------------------------------------------------------------------
+
+    def _interpret(self, actor: User, issue: Issue, where: Where, text: str) -> tuple[str, tuple[Command, ...]]:
+        """The text as it is kept, and what it orders."""
+        if actor == self.owner:
+            self.interpreter.remember(where, issue.iid, text, {upload.path for upload in self.uploads})
+        taken = self.interpreter.extract(text)
+        return taken.text, taken.commands
+
+    def _remember_title(self, actor: User, issue: Issue) -> None:
+        if actor == self.owner:
+            self.interpreter.remember("title", issue.iid, issue.title)
+
+    def _obey(self, actor: User, issue: Issue, commands: Sequence[Command], now: datetime) -> None:
+        for command in commands:
+            assignees = [user.username for user in issue.assignees]
+            wanted = effect(command, Before(actor=actor.username, assignees=assignees, labels=issue.labels))
+            if "assignees" in wanted:
+                wanted["assignees"] = [self.users[name] for name in wanted["assignees"] if name in self.users]
+            self._apply(actor, issue, wanted, now)
 
     # -- the single edits, each leaving its trace ------------------------------------------------------------------
 
@@ -251,17 +306,26 @@ class Instance:
         if value != issue.title:
             self._note(actor, issue, f"changed title from **{issue.title}** to **{value}**", now, system=True)
             issue.title = value
+            self._remember_title(actor, issue)
 
     def _set_description(self, actor: User, issue: Issue, value: str | None, now: datetime) -> None:
-        if value != issue.description:
+        text, commands = (None, ()) if value is None else self._interpret(actor, issue, "description", value)
+        if text != issue.description:
             self._note(actor, issue, "changed the description", now, system=True)
-            issue.description = value
+            issue.description = text
+        self._obey(actor, issue, commands, now)
 
     def _set_confidential(self, actor: User, issue: Issue, value: bool, now: datetime) -> None:
         if value != issue.confidential:
             said = "made the issue confidential" if value else "made the issue visible to everyone"
             self._note(actor, issue, said, now, system=True)
             issue.confidential = value
+
+    def _set_discussion_locked(self, actor: User, issue: Issue, value: bool, now: datetime) -> None:
+        if value != bool(issue.discussion_locked):
+            said = "locked" if value else "unlocked"
+            self._note(actor, issue, f"{said} the discussion in this issue", now, system=True)
+        issue.discussion_locked = value
 
     def _set_issue_type(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
         if value != issue.issue_type:
