@@ -33,10 +33,10 @@ from panicmail.orders import Orders
 from panicmail.people import Person
 from panicmail.signs import Signs
 from panicmail.store import migrate
-from panicmail.store.book import Book
+from panicmail.store.book import RECEIPT_WAITS, Book
 from panicmail.store.database import Database
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Line, Mail
+from panicmail.store.rows import OVER, Line, Mail
 from panicmail.triage import Attachment, Report
 from tests.cast import LADDER, SECOND, T0
 
@@ -266,12 +266,26 @@ class Office:
         return self.deliver(raw, sender if mail_from is None else mail_from, [to or page.reply_to])
 
     def wait(self, *, minutes: float = 0, seconds: float = 0) -> None:
-        """Time passes, a tick a second."""
+        """Time passes: a tick at every second at which something is due."""
         end = self.now + timedelta(minutes=minutes, seconds=seconds)
         while self.now < end:
-            self.now = min(self.now + SECOND, end)
+            self.now = min(max(self._next_due(), self.now + SECOND), end)
             self.escalation.tick()
             self.settle()
+
+    def _next_due(self) -> datetime:
+        """The next instant after now that an incident or a row of the outbox waits for; far off when none does."""
+        far = self.now + timedelta(days=1)
+
+        def work(book: Book) -> list[datetime | None]:
+            incidents = book.list_incidents()
+            tasks = [task for incident in incidents for task in book.tasks_of(incident.id)]
+            due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at, i.answer_at)]
+            waiting = [task for task in tasks if task.state not in OVER]
+            waits = [task.queued_at + RECEIPT_WAITS for task in waiting]
+            return [*due, *waits, *(task.due_at for task in waiting)]
+
+        return min((at for at in self.ledger.read(work) if at is not None and at > self.now), default=far)
 
     def settle(self) -> None:
         """Everything that can be done now, is."""
