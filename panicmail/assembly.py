@@ -22,18 +22,32 @@ KEY_SIZE = 32
 SigningKeys = Sequence[tuple[str, bytes]]
 
 
+def connect(config: Config) -> Database:
+    """The database as it is."""
+    return Database(config.database.url.get_secret_value())
+
+
 def open_database(config: Config) -> Database:
     """The database, its tables up to date.
 
     Raises:
         StoreFailed: It cannot be opened or written.
     """
-    database = Database(config.database.url.get_secret_value())
+    database = connect(config)
+    bring_up_to_date(database)
+    return database
+
+
+def bring_up_to_date(database: Database) -> None:
+    """Create or upgrade the tables.
+
+    Raises:
+        StoreFailed: It cannot be written, or was made by a newer panicmail.
+    """
     with database.reading() as connection:
         is_current = migrate.revision(connection) == migrate.head()
     if not is_current:  # else no need for the lock: who only looks does not wait for who writes
         migrate.upgrade(database)
-    return database
 
 
 @contextlib.contextmanager
@@ -47,7 +61,11 @@ def alone(database: Database) -> Iterator[None]:
         yield
         return
     path = database.path.with_name(database.path.name + ".lock")
-    with path.open("w") as lock:
+    try:
+        lock = path.open("w")
+    except OSError as exc:
+        raise StoreFailed(f"cannot write {path}: {exc.strerror}; is it the daemon's user who runs this?") from exc
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

@@ -36,7 +36,7 @@ from panicmail import ids, orders
 from panicmail.assembly import SigningKeys, signing_keys
 from panicmail.config import Config
 from panicmail.dispatch import GitLabLane, Lane, MailLane
-from panicmail.errors import ConfigError, StoreFailed
+from panicmail.errors import ConfigError, Mistake, StoreFailed
 from panicmail.escalation import Escalation
 from panicmail.gitlab.issues import Issues
 from panicmail.intake import Intake
@@ -66,7 +66,7 @@ INTAKE_THREADS = 2
 #: How often GitLab is asked for signs of work, in seconds.
 POLL_SECONDS = 10
 #: How long a stop waits for mails being received, in seconds, and then for threads.
-DRAIN_SECONDS = 8.0
+DRAIN_SECONDS = 7.0
 THREADS_SECONDS = 0.5
 WRITER_SECONDS = 1.0
 
@@ -101,19 +101,19 @@ class Daemon:
 
     async def _serve(self) -> int:
         self._loop = asyncio.get_running_loop()
+        listener = self._build_listener()
+        self._on_signals(listener)
         self._say_what_is_odd()
         self._keys = signing_keys(self._config, self._ledger)
         self._orders = orders.from_config(self._config, self._keys)
         if self._database.is_sqlite:
             self._ledger.write(lambda book: book.release_leases())
         self._readers.start()
-        listener, web = self._build_listener(), self._build_web()
+        web = self._build_web()
         scheduler = self._build_scheduler()
         try:
-            await listener.start()
-            await web.start()
+            await self._listen(listener, web)
             self._accepting = True
-            self._on_signals(listener)
             self._start_workers()
             scheduler.start()
             self._announce(listener, web)
@@ -121,6 +121,14 @@ class Daemon:
         finally:
             await self._stop(listener, web, scheduler)
         return self._status
+
+    async def _listen(self, listener: Listener, web: WebServer) -> None:
+        try:
+            await listener.start()
+            await web.start()
+        except OSError as exc:  # a port that is taken, or not for us
+            self._status = 1
+            raise Mistake(exc.strerror or str(exc)) from exc
 
     def _say_what_is_odd(self) -> None:
         for sentence in self._config.warnings:
@@ -262,16 +270,16 @@ class Daemon:
         """Read the configuration again; keep the running one when the new one is wrong."""
         try:
             new = configuration.load(self._config.path)
+            ordered = orders.from_config(new, self._keys)
             if new.smtp.tls_cert_file and new.smtp.tls_key_file and self._config.smtp.tls_cert_file:
                 listener.reload_tls(new.smtp.tls_cert_file, new.smtp.tls_key_file)
-            self._orders = orders.from_config(new, self._keys)
-            self._operators = new.operators.page
         except ConfigError as exc:
             _log.error("config.refused", mistakes=list(exc.mistakes), text="the running configuration is kept")
             return
         except (OSError, ValueError) as exc:
             _log.error("config.refused", mistakes=[str(exc)], text="the running configuration is kept")
             return
+        self._orders, self._operators = ordered, new.operators.page
         _log.info("config.reloaded", restart_needed=_needs_restart(self._config, new))
 
     # -- stop
@@ -280,8 +288,10 @@ class Daemon:
         began = time.monotonic()
         _tell_systemd("STOPPING=1")
         self._accepting = False
+        # Together: a mail and a request that hang must not add up.
+        web_stopped = asyncio.create_task(web.stop())
         await listener.drain(DRAIN_SECONDS)
-        await web.stop()
+        await web_stopped
         if scheduler.running:
             scheduler.shutdown(wait=False)
         await asyncio.to_thread(self._stop_threads)

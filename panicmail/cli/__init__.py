@@ -15,7 +15,6 @@ inside the one that needs it, so that `--help` is there at once.
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -41,10 +40,6 @@ def main() -> None:
     except (Mistake, StoreFailed) as exc:
         click.echo(f"panicmail: {exc}", err=True)
         status = 1
-    except BrokenPipeError:
-        # Whoever read us has seen enough; nothing more can be said on that pipe, at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status or 0)
 
 

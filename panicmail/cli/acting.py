@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
 import socket
 from typing import TYPE_CHECKING
@@ -58,10 +59,18 @@ def _do(book: Book, orders: Orders, word: str, ref: str, as_person: str) -> tupl
         paged = ", ".join(sorted(incident.paged)) or "nobody"
         raise Mistake(f"{person.id} was not paged for {incident.ref}, so cannot acknowledge it (paged: {paged}); "
                       f"to make it hers all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
-    how = f"command run by {getpass.getuser()} on {socket.gethostname()}"
+    how = f"command run by {_runner()} on {socket.gethostname()}"
     way = Way(channel="command", how=how, key=f"command/{secrets.token_hex(6)}", tells_actor=False)
     answer = Acks(book, orders).act(incident, person, Said(meanings[word], word), way)
     return answer.outcome.value, answer.incident
+
+
+def _runner() -> str:
+    """Who runs this: whoever became somebody else by sudo, else the user, else his number."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 COMMANDS = (

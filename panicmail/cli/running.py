@@ -23,8 +23,9 @@ def serve(config_file: str | None) -> None:
 
     config = load(config_file)
     log.configure(config.log.format, config.log.level)
-    database = assembly.open_database(config)
-    with assembly.alone(database):
+    database = assembly.connect(config)
+    with assembly.alone(database):  # first: the tables of a running daemon are not for us to change
+        assembly.bring_up_to_date(database)
         status = run(config, database)
     sys.stderr.flush()
     # Calls to GitLab or the relay may still hang in their threads; their attempts are on record, so nobody waits.
