@@ -473,6 +473,15 @@ def test_a_page_is_sent_while_gitlab_is_away(desk: Office) -> None:
     assert (len(desk.gitlab.issues), desk.gitlab.looks) == (1, 0), "a refused connection surely made no issue"
 
 
+def test_the_issue_comes_within_ten_seconds_of_gitlabs_return_after_a_minute(desk: Office) -> None:
+    desk.gitlab.failures = [Temporary("connection refused")] * 1000
+    desk.panic()
+    desk.wait(seconds=60)
+    desk.gitlab.failures.clear()
+    desk.wait(seconds=10)
+    assert len(desk.gitlab.issues) == 1
+
+
 def test_an_issue_whose_creation_was_not_answered_is_found_again_not_repeated(desk: Office) -> None:
     desk.gitlab.lost = [Unknown("read timed out")]
     incident = desk.panic()

@@ -22,8 +22,9 @@ LEASE = {"page": timedelta(seconds=60), "mail": timedelta(seconds=60), "gitlab":
 #: The wait after the first failed attempt, doubled with each further one up to the lane's longest.
 FIRST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = {"page": timedelta(seconds=15), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=60)}
-#: The first tries towards GitLab are at most this far apart.
+#: The first tries towards GitLab, some five minutes of them, are at most this far apart.
 GITLAB_SOON = timedelta(seconds=8)
+GITLAB_SOON_TRIES = 40
 
 
 class Lane:
@@ -71,7 +72,7 @@ class Lane:
 
     def _wait(self, task: Task) -> timedelta:
         longest = LONGEST_WAIT[self.name]
-        if self.name == "gitlab" and task.attempt <= 8:
+        if self.name == "gitlab" and task.attempt <= GITLAB_SOON_TRIES:
             longest = GITLAB_SOON
         wait = min(FIRST_WAIT * float(2 ** min(task.attempt - 1, 16)), longest)
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret

@@ -75,7 +75,10 @@ def _link(scene: Scene) -> list[Line]:
 
 def _acked(voice: Voice, scene: Scene) -> list[Line]:
     at = voice.zoned(voice.said_at(scene.facts))
-    return [headline(f"An engineer acknowledged {scene.incident.ref} at {at} and will contact you."), *_link(scene)]
+    paged = scene.incident.paged.get(str(scene.facts.get("holder", "")))
+    manager = paged is not None and paged.role in scene.house.ladder.managers
+    who = "The security manager" if manager else "An engineer"
+    return [headline(f"{who} acknowledged {scene.incident.ref} at {at} and will contact you."), *_link(scene)]
 
 
 def _breached(voice: Voice, scene: Scene) -> list[Line]:

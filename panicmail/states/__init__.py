@@ -1,0 +1,40 @@
+"""What happens to an incident: the state table of panicmail, one pure function per event.
+
+Every function takes the incident as it is, what happened and `now`, and answers a `Change`: the incident as it must
+be stored, the effects to carry out and the entries for its timeline. All three belong in one transaction, guarded by
+the version the incident was read at. Nothing here reads a clock, a roster or a database.
+
+Promises, held by property tests:
+
+* an incident is open exactly when `next_step_at` is set: the ladder never ends by itself;
+* a step that was taken has one page for each of its people in its round, no more;
+* an event that comes twice changes nothing the second time;
+* a person who said no, or is away, is passed over as long as anybody else is left, and paged all the same when
+  nobody is: silence is never the answer.
+"""
+
+from panicmail.states.answering import acknowledge, decline, escalate, hand_over, sign_of_work, take, unreachable
+from panicmail.states.climbing import NextCall, next_call, take_due_step
+from panicmail.states.closing import is_over, issue_closed, more, resolve
+from panicmail.states.passing import is_due, new, open_panic, pass_time
+
+__all__ = [
+    "NextCall",
+    "acknowledge",
+    "decline",
+    "escalate",
+    "hand_over",
+    "is_due",
+    "is_over",
+    "issue_closed",
+    "more",
+    "new",
+    "next_call",
+    "open_panic",
+    "pass_time",
+    "resolve",
+    "sign_of_work",
+    "take",
+    "take_due_step",
+    "unreachable",
+]

@@ -1,0 +1,163 @@
+"""What people answer: yes, take, no, escalate, hand over; and that somebody cannot be reached."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
+from panicmail.policy import ANSWER_WITHIN, Ladder, Who
+from panicmail.states.climbing import early_step, next_step_now, take_due_step
+from panicmail.states.paging import page_all, reachable, role_of
+
+
+def acknowledge(incident: Incident, person: str, how: str, ladder: Ladder, now: datetime) -> Change:
+    """Yes, from somebody paged (or offered it): hers if nobody has it, else she is told who does.
+
+    `how` says in words what the yes rests on; everybody paged is shown it.
+    """
+    if incident.state is State.RESOLVED and not unclaimed(incident):
+        return unchanged(incident, Outcome.CLOSED, heard("ack.late", person, how))
+    if incident.state is State.ACKED:
+        if incident.handed_to == person and incident.holder != person:
+            return give(incident, person, how, ladder, now)
+        return _sign(incident, person, now, Outcome.ALREADY, heard("ack.repeated", person, how))
+    return give(incident, person, how, ladder, now)
+
+
+def take(incident: Incident, person: str, how: str, ladder: Ladder, now: datetime) -> Change:
+    """Hers now, whoever has it; a taken one already hers changes nothing."""
+    if incident.state is State.RESOLVED and not unclaimed(incident):
+        return unchanged(incident, Outcome.CLOSED, heard("take.late", person, how))
+    if incident.state is State.ACKED and incident.holder == person:
+        return _sign(incident, person, now, Outcome.ALREADY, heard("ack.repeated", person, how))
+    return give(incident, person, how, ladder, now)
+
+
+def unclaimed(incident: Incident) -> bool:
+    """Paged once without a ladder and nobody's so far: an answer to that one page still counts."""
+    return incident.once and incident.holder is None
+
+
+def give(incident: Incident, person: str, how: str, ladder: Ladder, now: datetime) -> Change:
+    before = incident.holder if incident.state is State.ACKED else None
+    was_open = incident.state is not State.ACKED
+    incident = replace(
+        incident,
+        state=State.ACKED,
+        holder=person,
+        handed_to=None,
+        acked_at=now,
+        first_acked_at=incident.first_acked_at or now,
+        acked_how=how,
+        next_step_at=None,
+        remind_at=now + ladder.remind_after,
+        reminded=False,
+        answer_at=None,
+        worked_at=None,
+        resolved_at=None,
+        resolved_by="",
+        away={p: why for p, why in incident.away.items() if p != person},
+    )
+    facts = {"holder": person, "how": how, "at": now.isoformat(), "before": before}
+    effects = [
+        Effect(
+            do=Do.TELL, key=f"tell/{incident.version}/acked/{other}", person=other, facts={"what": "acked_by", **facts}
+        )
+        for other in others_paged(incident, person, before)
+    ]
+    if was_open:
+        effects.append(Effect(do=Do.NEWS, key=f"news/{incident.version}/acked", facts={"what": "acked", **facts}))
+    entry = Entry(event="incident.acked" if was_open else "incident.taken", actor=person, facts=facts)
+    return Change(incident=incident, effects=tuple(effects), entries=(entry,), void_pages=True)
+
+
+def others_paged(incident: Incident, person: str, before: str | None) -> list[str]:
+    """Everybody paged, and who had it before, but not `person`."""
+    return [p for p in dict.fromkeys([*incident.paged, *([before] if before else [])]) if p != person]
+
+
+def heard(event: str, person: str, how: str) -> Entry:
+    return Entry(event=event, actor=person, facts={"how": how})
+
+
+def _sign(incident: Incident, person: str, now: datetime, outcome: Outcome, *entries: Entry) -> Change:
+    """Word of the holder is a sign of work: nothing is asked of her any more."""
+    return replace(sign_of_work(incident, person, now), entries=entries, outcome=outcome)
+
+
+def sign_of_work(incident: Incident, person: str, now: datetime) -> Change:
+    """The holder wrote, or worked in GitLab: nothing is due from her any more. Anybody else changes nothing."""
+    if incident.state is State.ACKED and incident.holder == person:
+        incident = replace(incident, remind_at=None, reminded=False, answer_at=None, worked_at=now)
+    return unchanged(incident, Outcome.NOTED)
+
+
+def decline(incident: Incident, person: str, how: str, words: str, ladder: Ladder, who: Who, now: datetime) -> Change:
+    """No: the next step that names somebody else is taken now, and she is passed over from here on."""
+    said = Entry(event="person.declined", actor=person, facts={"how": how, "words": words})
+    if incident.state is State.RESOLVED:
+        return unchanged(incident, Outcome.CLOSED, said)
+    if incident.state is State.ACKED and incident.holder != person:
+        return replace(_offer_failed(incident, person, f'said no ("{words}")'), entries=(said,))
+    if incident.state is State.OPEN and person in incident.away:
+        return unchanged(incident, Outcome.NOTED, said)  # said twice, or away already: the next ones are called
+    incident = replace(incident, away={**incident.away, person: f'declined ("{words}")' if words else "declined"})
+    cause = {"declined_by": person, "words": words}
+    return next_step_now(incident, ladder, who, now, said, skip=person, cause=cause)
+
+
+def escalate(incident: Incident, person: str, how: str, ladder: Ladder, who: Who, now: datetime) -> Change:
+    """The next step at once, whoever has it: the first later one that names somebody besides the asker."""
+    said = Entry(event="incident.escalated", actor=person, facts={"how": how})
+    if incident.state is State.RESOLVED and not unclaimed(incident):
+        return unchanged(incident, Outcome.CLOSED, said)
+    return next_step_now(incident, ladder, who, now, said, skip=person, cause={"escalated_by": person})
+
+
+def unreachable(incident: Incident, person: str, why: str, ladder: Ladder, who: Who, now: datetime) -> Change:
+    """Every way to `person` failed, or she is out of office. `why` says which, in words.
+
+    When nobody paged in the step taken last can be reached any more, the next step that names somebody reachable is
+    taken now. For a holder it is a note: who has it does not change by a robot's word.
+    """
+    entry = Entry(event="person.unreachable", actor="panicmail", facts={"person": person, "why": why})
+    if incident.state is State.ACKED:
+        return replace(_offer_failed(incident, person, why), entries=(entry,))
+    if incident.state is not State.OPEN or person in incident.away:
+        return unchanged(incident, Outcome.NOTED, entry)
+    incident = replace(incident, away={**incident.away, person: why})
+    change = unchanged(incident, Outcome.NOTED, entry)
+    if incident.step < 0:  # reopened, and its last holder cannot be reached: the ladder does not wait for her
+        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
+    named = ladder.people(ladder.steps[min(incident.step, ladder.last)].page, who)
+    if reachable(named, incident.away):
+        return change
+    return change.then(early_step(incident, ladder, who, now, skip=person, cause={"unreachable": person, "why": why}))
+
+
+def _offer_failed(incident: Incident, person: str, why: str) -> Change:
+    """Acknowledged, and not hers: an offer to her is off, and its holder hears."""
+    if incident.handed_to != person or incident.holder in {None, person}:
+        return unchanged(incident, Outcome.NOTED)
+    told = Effect(
+        do=Do.TELL,
+        key=f"tell/{incident.version}/offer_failed",
+        person=incident.holder,
+        facts={"what": "offer_failed", "to": person, "why": why},
+    )
+    return Change(incident=replace(incident, handed_to=None), effects=(told,), outcome=Outcome.NOTED)
+
+
+def hand_over(incident: Incident, person: str, to: str, how: str, now: datetime) -> Change:
+    """Offer the incident to `to`: paged, and on her yes she has it. Until then everything runs on."""
+    if incident.state is State.RESOLVED and not unclaimed(incident):
+        return unchanged(incident, Outcome.CLOSED, heard("hand_over.late", person, how))
+    incident = replace(incident, handed_to=to, away={p: w for p, w in incident.away.items() if p != to})
+    people = {to: role_of(incident, to)}
+    incident, pages = page_all(incident, people, now, Word.HANDED, cause={"handed_by": person})
+    entry = Entry(event="incident.offered", actor=person, facts={"to": to, "how": how})
+    if incident.state is State.ACKED:
+        # No yes within ten minutes, and the holder is asked again: an offer is not a hand-over.
+        incident = replace(incident, remind_at=now + ANSWER_WITHIN, reminded=False, answer_at=None)
+    return Change(incident=incident, effects=pages, entries=(entry,))

@@ -1,0 +1,142 @@
+"""Closing, and more in the thread: resolved, closed in GitLab, opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
+from panicmail.policy import ANSWER_WITHIN, REOPEN_WITHIN, Ladder, Who
+from panicmail.states.answering import give, heard, others_paged, unclaimed
+from panicmail.states.climbing import take_due_step
+from panicmail.states.paging import page_all, paged_entry, role_of
+
+
+def resolve(incident: Incident, by: str, how: str, ladder: Ladder, now: datetime) -> Change:
+    """Close an acknowledged incident. An open one is acknowledged instead, and `by` is told how to close."""
+    if incident.state is State.RESOLVED and not unclaimed(incident):
+        return unchanged(incident, Outcome.CLOSED, heard("resolve.late", by, how))
+    if incident.state is not State.ACKED:
+        return replace(give(incident, by, how, ladder, now), outcome=Outcome.HOW_TO_CLOSE)
+    return _resolve(incident, by, how, now)
+
+
+def _resolve(incident: Incident, by: str, how: str, now: datetime) -> Change:
+    incident = replace(
+        incident,
+        state=State.RESOLVED,
+        resolved_at=now,
+        resolved_by=by,
+        remind_at=None,
+        reminded=False,
+        answer_at=None,
+        handed_to=None,
+    )
+    facts = {"by": by, "how": how, "at": now.isoformat()}
+    news = Effect(do=Do.NEWS, key=f"news/{incident.version}/resolved", facts={"what": "resolved", **facts})
+    told = tuple(
+        Effect(
+            do=Do.TELL, key=f"tell/{incident.version}/resolved/{p}", person=p, facts={"what": "resolved_by", **facts}
+        )
+        for p in others_paged(incident, by, incident.holder)
+    )
+    entry = Entry(event="incident.resolved", actor=by, facts=facts)
+    return Change(incident=incident, effects=(news, *told), entries=(entry,), void_pages=True)
+
+
+def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: datetime, *, closed_at: str = "") -> Change:
+    """The issue was closed in GitLab: by one of the people paged (`by`), or by anybody else (None).
+
+    `closed_at` is GitLab's own word for when; it names this closing, so that it is told once.
+    """
+    how = "closed the issue in GitLab"
+    if incident.state is State.RESOLVED:
+        return unchanged(incident, Outcome.ALREADY)
+    if incident.state is State.ACKED:
+        return _resolve(incident, by or "somebody in GitLab", how, now)
+    if by is not None and by in incident.paged:
+        given = give(incident, by, how, ladder, now)
+        closed = Entry(event="issue.closed", actor=by, facts={"closed_at": closed_at}, note=False)
+        return replace(given, entries=(*given.entries, closed))
+    told = tuple(
+        Effect(do=Do.TELL, key=f"tell/{incident.version}/issue_closed/{p}", person=p, facts={"what": "issue_closed"})
+        for p in incident.paged
+    )
+    entry = Entry(event="issue.closed_by_other", actor=by or "somebody in GitLab", facts={"closed_at": closed_at})
+    return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
+
+
+def more(
+    incident: Incident,
+    entry: Entry,
+    ladder: Ladder,
+    who: Who,
+    now: datetime,
+    *,
+    mail_id: str,
+    human: bool,
+    thanks: bool,
+    writer: str = "",
+) -> Change:
+    """Something more in the thread: a note, and the holder or those paged are told; times stay untouched.
+
+    `writer`: the person of ours who wrote it, if it was one; she is not told what she wrote.
+
+    Resolved within a day and worth a person's look, it opens again. `human` False: an automatic mail, kept as a note
+    and nothing else. Later than a day the caller opens a new incident (`is_over`).
+    """
+    if incident.state is State.RESOLVED:
+        if not human or thanks:
+            return unchanged(incident, Outcome.NOTED, entry)
+        return _reopen(incident, entry, ladder, who, now)
+    if not human:
+        return unchanged(incident, Outcome.NOTED, entry)
+    if incident.state is State.ACKED:
+        incident = replace(incident, answer_at=incident.answer_at or now + ANSWER_WITHIN)
+        listeners: Iterable[str] = [incident.holder] if incident.holder else incident.paged
+    else:
+        listeners = incident.paged
+    told = tuple(
+        Effect(do=Do.TELL, key=f"tell/more/{mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
+        for p in listeners
+        if p != writer
+    )
+    return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
+
+
+def is_over(incident: Incident, now: datetime) -> bool:
+    """Resolved so long ago that more in its thread is a new incident."""
+    return (
+        incident.state is State.RESOLVED
+        and incident.resolved_at is not None
+        and now - incident.resolved_at > REOPEN_WITHIN
+    )
+
+
+def _reopen(incident: Incident, entry: Entry, ladder: Ladder, who: Who, now: datetime) -> Change:
+    """Open again as urgent: its last holder is paged now, the ladder starts a grace later, with a new SLA."""
+    incident = replace(
+        incident,
+        state=State.OPEN,
+        opened_at=now,
+        ladder_at=now,
+        sla_at=now + ladder.sla,
+        breached_at=None,
+        once=False,
+        step=-1,
+        away={},
+        resolved_at=None,
+        resolved_by="",
+        next_step_at=now + ladder.reopen_grace,
+    )
+    again = Entry(event="incident.reopened", actor=entry.actor, facts={"last_holder": incident.holder})
+    news = Effect(
+        do=Do.NEWS, key=f"news/{incident.version}/reopened", facts={"what": "reopened", "at": now.isoformat()}
+    )
+    change = Change(incident=incident, effects=(news,), entries=(entry, again))
+    if incident.holder is None:
+        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
+    people = {incident.holder: role_of(incident, incident.holder)}
+    incident, pages = page_all(incident, people, now, Word.REOPENED, text=entry.facts.get("text", ""))
+    return change.then(Change(incident=incident, effects=pages, entries=(paged_entry(incident, people, -1),)))

@@ -1,0 +1,132 @@
+"""A panic arrives, and time passes: the breach, the due step, the reminder, the manager's turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
+from panicmail.policy import ANSWER_WITHIN, Ladder, Who
+from panicmail.states.climbing import take_due_step
+from panicmail.states.paging import page_all, role_of
+
+
+def open_panic(
+    incident: Incident, ladder: Ladder, who: Who, now: datetime, *, receipt: bool, entry_facts: Mapping[str, Any]
+) -> Change:
+    """A new incident takes its first step: page, open issue, receipt.
+
+    `incident` comes from `new`; what was due between acceptance and `now` (an outage) collapses into this step.
+    """
+    opened = Entry(
+        event="incident.opened", actor=incident.reporter_address or "reporter", facts=dict(entry_facts), note=False
+    )
+    # Paged once means the first step alone, however late it is.
+    first = take_due_step(incident, replace(ladder, steps=ladder.steps[:1]) if incident.once else ladder, who, now)
+    incident = first.incident
+    if incident.once:
+        incident = replace(
+            incident,
+            state=State.RESOLVED,
+            next_step_at=None,
+            resolved_at=now,
+            resolved_by="panicmail (paged once, no ladder)",
+        )
+    effects = [Effect(do=Do.ISSUE, key="issue"), Effect(do=Do.FILES, key="files")]
+    if receipt and not incident.once:
+        effects.append(Effect(do=Do.RECEIPT, key="receipt"))
+    return Change(incident=incident, effects=first.effects + tuple(effects), entries=(opened, *first.entries))
+
+
+def new(
+    *,
+    id: str,  # noqa: A002 - the column's name
+    ref: str,
+    mail_id: str,
+    accepted_at: datetime,
+    ladder: Ladder,
+    **about: Any,
+) -> Incident:
+    """An incident that has not taken its first step yet. Its times count from the acceptance of the mail."""
+    return Incident(
+        id=id,
+        ref=ref,
+        mail_id=mail_id,
+        state=State.OPEN,
+        accepted_at=accepted_at,
+        sla_at=accepted_at + ladder.sla,
+        first_sla_at=accepted_at + ladder.sla,
+        opened_at=accepted_at,
+        ladder_at=accepted_at,
+        step=-1,
+        next_step_at=ladder.step_at(accepted_at, 0),
+        **about,
+    )
+
+
+def is_due(incident: Incident, now: datetime) -> bool:
+    """Whether `pass_time` would do anything; an instant that equals `now` has passed."""
+    if incident.state is State.OPEN:
+        return _is_breaching(incident, now) or (incident.next_step_at is not None and incident.next_step_at <= now)
+    if incident.state is State.ACKED:
+        return any(at is not None and at <= now for at in (incident.remind_at, incident.answer_at))
+    return False
+
+
+def pass_time(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
+    """Everything that `now` makes due: the breach, the step, the reminder, the manager's turn."""
+    change = unchanged(incident, Outcome.DONE)
+    if _is_breaching(change.incident, now):
+        change = change.then(_breach(change.incident, ladder, who, now))
+    if change.incident.state is State.OPEN and change.incident.next_step_at and change.incident.next_step_at <= now:
+        change = change.then(take_due_step(change.incident, ladder, who, now))
+    if change.incident.state is State.ACKED:
+        change = change.then(_ask_holder(change.incident, ladder, who, now))
+    return change
+
+
+def _is_breaching(incident: Incident, now: datetime) -> bool:
+    # Acknowledged when the SLA passed and opened again later is not a breach: it was answered in time.
+    return incident.state is State.OPEN and incident.breached_at is None and incident.opened_at < incident.sla_at <= now
+
+
+def _breach(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
+    incident = replace(incident, breached_at=now)
+    news = Effect(
+        do=Do.NEWS, key=f"news/{incident.version}/breached", facts={"what": "breached", "at": now.isoformat()}
+    )
+    entry = Entry(event="sla.breached", actor="panicmail", facts={"sla_at": incident.sla_at.isoformat()})
+    return Change(incident=incident, effects=(news,), entries=(entry,))
+
+
+def _ask_holder(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
+    change = unchanged(incident, Outcome.DONE)
+    if incident.answer_at is not None and incident.answer_at <= now:
+        change = change.then(
+            _call_manager(replace(incident, answer_at=None), ladder, who, now, "a message was not answered")
+        )
+    incident = change.incident
+    if incident.remind_at is None or incident.remind_at > now:
+        return change
+    if incident.reminded:
+        again = replace(incident, reminded=False, remind_at=now + ladder.remind_after)
+        return change.then(_call_manager(again, ladder, who, now, "no sign of work"))
+    return change.then(_remind(incident, now))
+
+
+def _remind(incident: Incident, now: datetime) -> Change:
+    holder = incident.holder or ""
+    incident = replace(incident, reminded=True, remind_at=now + ANSWER_WITHIN)
+    incident, pages = page_all(incident, {holder: role_of(incident, holder)}, now, Word.STILL_YOURS)
+    entry = Entry(event="holder.reminded", actor="panicmail", facts={"person": holder})
+    return Change(incident=incident, effects=pages, entries=(entry,))
+
+
+def _call_manager(incident: Incident, ladder: Ladder, who: Who, now: datetime, why: str) -> Change:
+    named = ladder.people(ladder.managers, who)
+    people = {p: r for p, r in named.items() if p != incident.holder} or named
+    incident, pages = page_all(incident, people, now, Word.SILENT_HOLDER, why=why)
+    entry = Entry(event="manager.called", actor="panicmail", facts={"people": dict(people), "why": why})
+    return Change(incident=incident, effects=pages, entries=(entry,))
