@@ -245,6 +245,21 @@ def test_activity_reads_comments_system_notes_labels_and_closing_and_leaves_out_
         issues.close()
 
 
+@pytest.mark.parametrize("said", [{"message": {"base": ["spam detected"]}}, {"needs_captcha_response": True}])
+def test_a_spam_refusal_is_told_from_any_other_by_its_words(said: dict[str, object]) -> None:
+    with SandboxGitLab() as gitlab:
+        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        draft = Draft(title="t", description="d", labels=(), assignee_username=None)
+        gitlab.fault("status", status=400, body=said, match="POST .*/issues$")
+        with pytest.raises(Spam):
+            issues.create(draft)
+        gitlab.fault("status", status=400, body={"message": {"title": ["is too long"]}}, match="POST .*/issues$")
+        with pytest.raises(Permanent) as refused:
+            issues.create(draft)
+        assert not isinstance(refused.value, Spam)
+        issues.close()
+
+
 def test_twins_are_found_oldest_first_and_closed_with_a_word() -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from panicmail.errors import Permanent, Temporary, Unknown
 from panicmail.incident import Incident, State
-from panicmail.mail.tokens import Purpose
+from panicmail.mail.tokens import Addresses, Purpose
 from tests.office import PANIC, Office, mail
 
 
@@ -157,6 +158,20 @@ def test_max_cannot_acknowledge_with_the_page_of_ana(desk: Office) -> None:
     desk.wait(minutes=15)
     desk.reply(desk.page("ana"), "ack", sender="max@example.com")
     assert desk.incident(incident).state is State.OPEN
+
+
+def test_where_the_reply_address_carries_no_token_the_page_that_is_answered_does(tmp_path: Path) -> None:
+    plain = Addresses([PANIC], PANIC, "panic.example.com")
+    office = Office(tmp_path, addresses=plain)
+    incident = office.panic()
+    page = office.page("ana")
+    assert page.reply_to == PANIC
+    office.reply(page, "ack", sender="max@example.com")
+    assert office.incident(incident).state is State.OPEN
+    office.reply(page, "ack")
+    assert office.incident(incident).holder == "ana"
+    assert len(office.incidents()) == 1
+    office.close()
 
 
 # -- the other words
@@ -533,6 +548,15 @@ def test_a_page_the_relay_does_not_take_now_is_tried_again_with_the_same_message
     desk.wait(seconds=10)
     assert len(desk.pages("ana")) == 1
     assert "-1-" in desk.page("ana").message_id
+
+
+def test_a_page_to_somebody_a_reload_took_away_calls_the_next_one(desk: Office) -> None:
+    desk.accept(mail("help"))
+    desk.intake.work()
+    others = {key: person for key, person in desk.orders.people.items() if key != "ana"}
+    desk.orders = replace(desk.orders, people=others)
+    desk.settle()
+    assert len(desk.pages("max")) == 1
 
 
 def test_a_refused_page_makes_the_next_step_come_now_and_the_operators_hear(desk: Office) -> None:

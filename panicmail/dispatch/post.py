@@ -36,6 +36,9 @@ class MailLane(Lane):
 
     def _carry_out(self, task: Task) -> None:
         orders = self._orders()
+        if task.do == Do.PAGE and task.person not in orders.people:  # a reload took her out of [people]
+            self._refused(task, "there is no such person any more")
+            return
         letter = self._ledger.read(lambda book: _compose(book, orders, task))
         if letter is None:
             self._settle(task, Delivery.VOID, "it lost its reason before it was sent")
