@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,7 +21,7 @@ import structlog
 
 from panicmail import ids, people, states, triage, words
 from panicmail.acks import Acks, more_entry
-from panicmail.incident import Entry, Incident
+from panicmail.incident import Do, Entry, Incident
 from panicmail.mail import fallback, wire
 from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import Orders, Standing
@@ -191,7 +192,8 @@ def _message_token(orders: Orders, message_id: str) -> Token | None:
 def _thread(book: Book, orders: Orders, report: Report) -> str | None:
     """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of."""
     for reference in reversed(report.references):
-        if token := _message_token(orders, reference):
+        token = _message_token(orders, reference)
+        if token and book.incident(token.incident_id):
             return token.incident_id
     return book.incident_of_messages(report.references)
 
@@ -246,6 +248,9 @@ def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         receipt=_may_have_receipt(book, orders, mail, report),
         entry_facts=facts,
     )
+    if verdict.looping:
+        change = replace(change, effects=tuple(effect for effect in change.effects if effect.do is not Do.PAGE))
+        book.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
     return book.add_incident(change).id
 
 

@@ -60,6 +60,7 @@ class Report:
     attachments: tuple[Attachment, ...] = ()
     deliveries: tuple[Delivery, ...] = ()  #: of a bounce
     defects: tuple[str, ...] = ()  #: what was odd about the mail, for people
+    hops: int = 0  #: how many panicmails it has come through (header X-Panicmail); 0: none
     lossless: bool = True  #: False: something of the text may be missing or wrong; such a mail never acknowledges
     links: tuple[str, ...] = ()
     phones: tuple[str, ...] = ()
@@ -114,9 +115,12 @@ class Verdict:
     person: str = ""  #: of ANSWER and UNDELIVERED: whose token it came to
     linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
     once: bool = False  #: of PANIC: filed and paged once, without ladder and receipt
+    looping: bool = False  #: of PANIC: it goes round between panicmails; filed, the operators told, nobody paged
     flags: tuple[str, ...] = ()  #: oddities worth a line on page and issue
 
 
+#: A mail that came through so many panicmails goes round between them: it is filed, and nobody is paged.
+LOOP_HOPS = 2
 #: Machine mail that is plainly nobody's report when it is not about a page of ours.
 _ONCE = frozenset({Kind.BOUNCE, Kind.LIST, Kind.MDN})
 
@@ -153,7 +157,11 @@ def _panic(report: Report, known: Known) -> Verdict:
     return Verdict(
         shape=Shape.PANIC,
         linked_to=known.thread if known.thread_over else None,
-        once=unknown or _is_plainly_a_machines(report) or (known.thread_over and report.kind is not Kind.HUMAN),
+        looping=report.hops >= LOOP_HOPS,
+        once=report.hops >= LOOP_HOPS
+        or unknown
+        or _is_plainly_a_machines(report)
+        or (known.thread_over and report.kind is not Kind.HUMAN),
         flags=tuple(_flags(report, known)),
     )
 
@@ -167,6 +175,8 @@ def _flags(report: Report, known: Known) -> list[str]:
     flags = []
     if report.kind is not Kind.HUMAN:
         flags.append(f"looks automatic ({report.kind.value}: {', '.join(report.why[:3])})")
+    if report.hops:
+        flags.append("was sent by another panicmail")
     if not report.from_address:
         flags.append("From does not name one plain address")
     if not report.lossless:

@@ -418,7 +418,7 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
     ]
     expected = {
         "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted",
-        "X-Auto-Response-Suppress", "MIME-Version", "Content-Type",
+        "X-Auto-Response-Suppress", "X-Panicmail", "MIME-Version", "Content-Type",
     }  # fmt: skip
     for letter in letters:
         sound(letter)

@@ -12,7 +12,7 @@ import pytest
 from panicmail.errors import Permanent, Temporary, Unknown
 from panicmail.incident import Incident, State
 from panicmail.mail.tokens import Addresses, Purpose
-from tests.office import PANIC, Office, mail
+from tests.office import PANIC, PEOPLE, Office, mail
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -661,3 +661,36 @@ def test_a_link_that_is_not_ours_shows_and_does_nothing(desk: Office) -> None:
     assert desk.links.act(forged, "ack") is None
     answer_token = desk.page("ana").reply_to.partition("+")[2].partition("@")[0]
     assert desk.links.look(answer_token) is None, "a token is good for its purpose only"
+
+
+# -- two panicmails
+
+
+def test_two_panicmails_that_page_each_other_stop_after_one_round(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    there = {**PEOPLE, "ana": replace(PEOPLE["ana"], email="panic@two.example", aliases=())}
+    back = {**PEOPLE, "ana": replace(PEOPLE["ana"], email=PANIC, aliases=())}
+    one = Office(tmp_path / "one", people=there)
+    addresses = Addresses(["panic@two.example"], "panic+{token}@two.example", "two.example")
+    two = Office(tmp_path / "two", people=back, addresses=addresses)
+    one.panic()
+    for _ in range(6):
+        carry(one, two, "panic@two.example")
+        carry(two, one, PANIC)
+        one.wait(minutes=5)
+        two.wait(minutes=5)
+    assert len(two.incidents()) == 1
+    assert len(one.incidents()) == 2, "its own, and the one that came back: filed, and nobody paged for it"
+    looping = next(incident for incident in one.incidents() if incident.once)
+    assert "page.accepted" not in one.events(looping)
+    assert any("page each other" in posted.text for posted in one.sent("max"))
+    one.close()
+    two.close()
+
+
+def carry(here: Office, there: Office, address: str) -> None:
+    """What this house sent to the other one arrives there."""
+    for posted in here.sent(address):
+        there.deliver(posted.raw, posted.mail_from, [address])
+    here.relay.sent = [posted for posted in here.relay.sent if posted.recipient != address]

@@ -23,6 +23,15 @@ _DATE = re.compile(
 _OPENS = {")": "(", "]": "[", "}": "{"}
 
 
+#: The header of ours that counts panicmails, in lower case.
+HOPS = "x-panicmail"
+
+
+def hops(field: bytes) -> int:
+    """How many panicmails a mail came through, by its X-Panicmail; 0 for anything that is no small number."""
+    return int(field) if re.fullmatch(rb"[0-9]{1,2}", field.strip()) else 0
+
+
 def links(text: str, targets: Iterable[str] = ()) -> tuple[str, ...]:
     """Every link once: those written in `text`, then `targets`, which stand behind the text of HTML links."""
     found: dict[str, None] = {}

@@ -190,6 +190,7 @@ class Envelope:
     references: tuple[str, ...] = ()
     date: datetime
     automatic: str  #: the word of Auto-Submitted
+    hops: int = 1  #: how many panicmails the matter has come through, this one included
     silences_robots: bool  #: ask for no automatic answer; never of a page: an out-of-office is news
 
 
@@ -209,6 +210,7 @@ def sealed(envelope: Envelope, lines: Sequence[Line]) -> Letter:
     if envelope.references:
         message["References"] = " ".join(dict.fromkeys(envelope.references))
     message["Auto-Submitted"] = envelope.automatic
+    message["X-Panicmail"] = str(envelope.hops)
     if envelope.silences_robots:
         message["X-Auto-Response-Suppress"] = "All"
     _fill(message, as_text(lines), as_html(lines, envelope.subject))

@@ -8,6 +8,7 @@ acknowledges anything.
 
 from __future__ import annotations
 
+from panicmail.mail import clues
 from panicmail.mail.canonical import Canonical, canonical
 from panicmail.mail.charsets import decode
 from panicmail.mail.header import line, loose_address, mailbox, message_ids
@@ -44,6 +45,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Rep
         why=signs,
         defects=(f"not parsed{f': {why}' if why else ''}", *mail.defects),
         lossless=False,
+        hops=clues.hops(mail.first(clues.HOPS)),
     )
 
 

@@ -56,6 +56,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "panicmail failed on an incident when its next step was due; it tries again every second.",
         "Call the incident's people yourself, and look at the log: escalation.failed.",
     ),
+    "mail_loop": (
+        "two panicmails page each other",
+        "A page came back through another panicmail. It was filed, and nobody was paged for it.",
+        "Give each panicmail people with mailboxes of their own.",
+    ),
     "intake_again": (
         "a mail needed more than one try",
         "panicmail failed while it took in an accepted mail; it is taken in again, at last unread.",

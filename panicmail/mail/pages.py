@@ -71,6 +71,7 @@ def _envelope(scene: Scene, person: Person, tokens: Tokens, addresses: Addresses
         references=(root,) if first == this else (root, first),
         date=scene.now,
         automatic="auto-generated",
+        hops=scene.report.hops + 1,
         silences_robots=False,
     )
 
@@ -112,6 +113,7 @@ def _plain(scene: Scene, person: Person, tokens: Tokens, addresses: Addresses, c
         f"Message-ID: {page_id(scene.incident, person.id, _round(scene), tokens, addresses)}",
         f"References: {root_id(scene.incident, tokens, addresses)}",
         "Auto-Submitted: auto-generated",
+        "X-Panicmail: 1",
         "MIME-Version: 1.0",
         "Content-Type: text/plain; charset=utf-8",
         "Content-Transfer-Encoding: 7bit",

@@ -142,6 +142,7 @@ def _report(mail: Canonical, mail_from: str | None) -> Report:
         deliveries=deliveries(mail, shape) if kind is Kind.BOUNCE else (),
         defects=(*mail.defects, *opened.defects)[:200],
         lossless=opened.lossless and not mail.doubtful,
+        hops=clues.hops(mail.first(clues.HOPS)),
         links=clues.links(everything[:_TEXT], opened.targets),
         phones=clues.phones(everything[:_TEXT]),
     )

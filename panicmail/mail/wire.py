@@ -35,6 +35,7 @@ def to_json(report: Report) -> str:
         "date": report.date.isoformat() if report.date else None,
         "kind": report.kind.value,
         "lossless": report.lossless,
+        "hops": report.hops,
         "attachments": attachments_to_json(report.attachments),
         "deliveries": [
             {"recipient": _text(each.recipient, LINE), "action": each.action, "status": each.status}
@@ -69,6 +70,7 @@ def from_json(text: str | bytes) -> Report:
         deliveries=tuple(_delivery(each) for each in found.entries("deliveries")),
         defects=found.texts("defects"),
         lossless=found.flag("lossless"),
+        hops=found.size("hops"),
         links=found.texts("links"),
         phones=found.texts("phones"),
     )
