@@ -34,6 +34,11 @@ def not_yet(draft: Draft) -> Iterator[str]:
     for name in draft.names("people"):
         if draft.get("people", name, "push"):
             yield f"people.{name}.push: push channels are read but not used by this version; pages go by mail"
+    for role in draft.names("oncall"):
+        if draft.get("oncall", role, "fallback"):
+            yield f"oncall.{role}.fallback: read but not used by this version; a fixed roster has no gaps"
+    if draft.get("smtp", "trusted_relays"):
+        yield "smtp.trusted_relays: read but not used by this version; no peer is treated otherwise than another"
     if draft.get("paging", "detail") not in (None, "subject"):
         yield "paging.detail: read but not used by this version; there are no pushes yet"
     if draft.get("watch", "heartbeat_url") or draft.get("watch", "push"):
