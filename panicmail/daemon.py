@@ -224,10 +224,13 @@ class Daemon:
         return future
 
     def _accepted(self, mail_id: str, got: Accepted, done: Future[str]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            _log.error("mail.not_accepted", peer=got.peer, size=len(got.raw), reason=str(done.exception()))
+        failure = None if done.cancelled() else done.exception()
+        if done.cancelled() or failure is not None:
+            reason = str(failure or "given up")
+            self._vitals.not_stored(reason)
+            _log.error("mail.not_accepted", peer=got.peer, size=len(got.raw), reason=reason)
             return
-        self._vitals.accepted += 1
+        self._vitals.stored()
         _log.info("mail.accepted", mail=mail_id, ref=done.result(), peer=got.peer, size=len(got.raw), tls=bool(got.tls))
 
     def _tick(self) -> None:

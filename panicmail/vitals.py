@@ -31,6 +31,7 @@ class Vitals:
         self._can_write = can_write
         self._ticked_at = time.monotonic()
         self._workers: Sequence[Worker] = ()
+        self._refused = ""
         self.accepted = 0  #: mails answered 250 since the start
 
     def watch(self, workers: Sequence[Worker]) -> None:
@@ -39,6 +40,15 @@ class Vitals:
     def ticked(self) -> None:
         """A tick went through to the database and back."""
         self._ticked_at = time.monotonic()
+
+    def stored(self) -> None:
+        """A mail was made durable."""
+        self.accepted += 1
+        self._refused = ""
+
+    def not_stored(self, reason: str) -> None:
+        """A mail could not be made durable: not ready until one can. A full disk shows only in a real write."""
+        self._refused = reason
 
     def is_alive(self) -> bool:
         return time.monotonic() - self._ticked_at < TICK_WITHIN
@@ -54,6 +64,8 @@ class Vitals:
             reasons.append(f"no tick reached the database for {TICK_WITHIN:.0f} s")
         if dead := [worker.name for worker in self._workers if not worker.is_alive()]:
             reasons.append(f"threads ended: {', '.join(dead)}")
+        if self._refused:
+            reasons.append(f"the last mail could not be stored: {self._refused}")
         try:
             self._ledger.now()
         except StoreFailed as exc:
