@@ -33,9 +33,10 @@ from panicmail.orders import Orders
 from panicmail.people import Person
 from panicmail.signs import Signs
 from panicmail.store import migrate
-from panicmail.store.book import RECEIPT_WAITS, Book
+from panicmail.store.book import Book
 from panicmail.store.database import Database
 from panicmail.store.ledger import Ledger
+from panicmail.store.outbox import RECEIPT_WAITS
 from panicmail.store.rows import OVER, Line, Mail
 from panicmail.triage import Attachment, Report
 from tests.cast import LADDER, SECOND, T0

@@ -15,7 +15,8 @@ from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.incident import Do, Incident, State
 from panicmail.orders import UNVERIFIED, Orders, Standing
-from panicmail.store.book import NOTE, Book
+from panicmail.store.book import Book
+from panicmail.store.incidents import NOTE
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Delivery, Task
 from panicmail.triage import Attachment, Report

@@ -12,8 +12,9 @@ import structlog
 
 from panicmail.errors import StoreFailed
 from panicmail.incident import Change, Incident
-from panicmail.store.book import Book, Conflict
+from panicmail.store.book import Book
 from panicmail.store.database import Database
+from panicmail.store.statements import Conflict
 from panicmail.store.writer import WriterThread
 
 _log = structlog.get_logger()

@@ -1,0 +1,165 @@
+"""Incidents and what happened to them. An incident changes only `WHERE version = ` the one it was read at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from panicmail import ids
+from panicmail.incident import Change, Do, Effect, Entry, Incident, State
+from panicmail.store.outbox import Outbox
+from panicmail.store.rows import Delivery, Line, incident_of, line_of, row_of
+from panicmail.store.statements import Conflict
+from panicmail.store.tables import incidents, timeline
+
+#: An entry of the timeline as an internal note on the issue.
+NOTE = "note"
+#: When to look for a second issue after one whose making had an open outcome: GitLab may take its time.
+TWINS_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
+
+
+class Incidents(Outbox):
+    """Statements about incidents and their timelines."""
+
+    def incident(self, incident_id: str) -> Incident | None:
+        return self._one(incidents.c.id == incident_id)
+
+    def incident_by_ref(self, ref: str) -> Incident | None:
+        return self._one(incidents.c.ref == ids.read_ref(ref))
+
+    def incident_by_mail(self, mail_id: str) -> Incident | None:
+        return self._one(incidents.c.mail_id == mail_id)
+
+    def _one(self, where: sa.ColumnElement[bool]) -> Incident | None:
+        row = self._connection.execute(sa.select(incidents).where(where)).one_or_none()
+        return incident_of(row) if row else None
+
+    def list_incidents(self, *, states: Iterable[State] = tuple(State), since: datetime | None = None,
+                       limit: int | None = None) -> list[Incident]:  # fmt: skip
+        """Newest first."""
+        query = sa.select(incidents).where(incidents.c.state.in_([s.value for s in states]))
+        if since is not None:
+            query = query.where(incidents.c.accepted_at >= since)
+        query = query.order_by(incidents.c.accepted_at.desc(), incidents.c.id).limit(limit)
+        return [incident_of(row) for row in self._connection.execute(query)]
+
+    def due_incidents(self) -> list[Incident]:
+        """Incidents for which time has brought something: a step, a breach, a reminder. Most overdue first."""
+        c = incidents.c
+        step = sa.and_(c.state == State.OPEN.value, c.next_step_at <= self.now)
+        breach = sa.and_(
+            c.state == State.OPEN.value, c.breached_at.is_(None), c.sla_at <= self.now, c.opened_at < c.sla_at
+        )
+        asked = sa.and_(c.state == State.ACKED.value, sa.or_(c.remind_at <= self.now, c.answer_at <= self.now))
+        query = sa.select(incidents).where(sa.or_(step, breach, asked)).order_by(c.sla_at)
+        return [incident_of(row) for row in self._connection.execute(query)]
+
+    def open_incidents_of(self, person: str) -> list[Incident]:
+        """Open incidents that `person` was paged for, oldest first."""
+        return [i for i in reversed(self.list_incidents(states=[State.OPEN])) if person in i.paged]
+
+    def incidents_since(self, reporter: str, since: datetime) -> int:
+        """How many incidents one address has opened since."""
+        c = incidents.c
+        query = sa.select(sa.func.count()).where(c.reporter_address == reporter, c.accepted_at >= since)
+        return int(self._connection.execute(query).scalar_one())
+
+    def free_ref(self, mail_id: str) -> str:
+        """The shortest REF of this mail that no other incident has."""
+        for length in range(ids.REF_LENGTH, ids.REF_LONGEST):
+            ref = ids.ref(mail_id, length)
+            if self.incident_by_ref(ref) is None:
+                return ref
+        return ids.ref(mail_id, ids.REF_LONGEST)
+
+    def add_incident(self, change: Change) -> Incident:
+        """Store a new incident with its first effects."""
+        incident = change.incident
+        self._connection.execute(incidents.insert().values(row_of(incident)))
+        self._log_change("new", incident)
+        self._add_effects(incident, change.effects)
+        self._add_entries(incident, change.entries)
+        return incident
+
+    def apply(self, before: Incident, change: Change) -> Incident:
+        """Store a change of `before`, which was read in this transaction.
+
+        Raises:
+            Conflict: Another node changed it meanwhile; `Ledger.write` starts over.
+        """
+        after = change.incident
+        if after != before:
+            values = {**row_of(after), "version": before.version + 1}
+            guard = sa.and_(incidents.c.id == before.id, incidents.c.version == before.version)
+            if self._connection.execute(incidents.update().where(guard).values(values)).rowcount != 1:
+                raise Conflict(before.id)
+            self._log_change(before.state.value, after)
+            if after.state is not before.state:
+                self._add_mirror(after, before.version)
+        if change.void_pages:
+            self._void_pages(after)
+        self._add_effects(after, change.effects)
+        self._add_entries(after, change.entries)
+        return after
+
+    def _add_mirror(self, incident: Incident, version: int) -> None:
+        facts = {"state": incident.state.value, "holder": incident.holder, "at": self.now.isoformat()}
+        self._add_effects(incident, [Effect(do=Do.MIRROR, key=f"mirror/{version}", facts=facts)])
+
+    def _log_change(self, old: str, incident: Incident) -> None:
+        facts = {"ref": incident.ref, "incident": incident.id, "old": old, "new": incident.state.value,
+                 "step": incident.step + 1, "round": incident.round, "holder": incident.holder}  # fmt: skip
+        self.logged.append(("incident.changed", facts))
+
+    def issue_opened(self, incident: Incident, iid: int, url: str, *, twin_possible: bool = False) -> None:
+        """Remember the incident's issue. Not a change of state, so the version stays.
+
+        `twin_possible`: an earlier attempt had an open outcome, so another issue may appear beside it.
+        """
+        self._connection.execute(
+            incidents.update().where(incidents.c.id == incident.id).values(issue_iid=iid, issue_url=url)
+        )
+        self._add_entries(incident, [Entry(event="issue.opened", actor="panicmail", facts={"url": url}, note=False)])
+        if twin_possible:
+            for number, wait in enumerate(TWINS_AFTER):
+                self._add_task(incident.id, "gitlab", Do.TWINS.value, f"{incident.id}/twins/{number}", None, {},
+                               due_at=self.now + wait)  # fmt: skip
+        receipt = self.task(f"{incident.id}/receipt")
+        if receipt is not None and receipt.state is not Delivery.QUEUED:
+            late = Effect(do=Do.NEWS, key="news/issue", facts={"what": "issue"})
+            self._add_effects(incident, [late])
+
+    def move_issue(self, incident: Incident, iid: int, url: str) -> None:
+        """The incident's issue is another one: of two twins the older stays."""
+        self._connection.execute(
+            incidents.update().where(incidents.c.id == incident.id).values(issue_iid=iid, issue_url=url)
+        )
+
+    def watched_incidents(self) -> list[Incident]:
+        """Unresolved incidents that have an issue, the most urgent first."""
+        c = incidents.c
+        query = sa.select(incidents).where(c.state != State.RESOLVED.value, c.issue_iid.is_not(None)).order_by(c.sla_at)
+        return [incident_of(row) for row in self._connection.execute(query)]
+
+    # -- timeline
+
+    def add_entry(self, incident: Incident, entry: Entry) -> None:
+        self._add_entries(incident, [entry])
+
+    def _add_entries(self, incident: Incident, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            line = {"incident_id": incident.id, "at": self.now, "event": entry.event, "actor": entry.actor,
+                    "facts": dict(entry.facts)}  # fmt: skip
+            line_id = self._connection.execute(timeline.insert().values(line).returning(timeline.c.id)).scalar_one()
+            if entry.note:
+                self._add_task(incident.id, "gitlab", NOTE, f"{incident.id}/note/{line_id}", None, {"line": line_id},
+                               after=f"{incident.id}/issue")  # fmt: skip
+
+    def lines_of(self, incident_id: str) -> list[Line]:
+        query = sa.select(timeline).where(timeline.c.incident_id == incident_id).order_by(timeline.c.id)
+        return [line_of(row) for row in self._connection.execute(query)]
+
+    def line(self, line_id: int) -> Line:
+        return line_of(self._connection.execute(sa.select(timeline).where(timeline.c.id == line_id)).one())

@@ -1,0 +1,181 @@
+"""What is to be done in the world, row by row, and what came of it.
+
+A row is claimed by one conditional UPDATE, with a lease, its attempt counted before the network is touched; what came
+of it is written only for that attempt. Rows are never deleted while they matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from panicmail.incident import Do, Effect, Incident, State
+from panicmail.store.rows import OVER, Delivery, Task, task_of
+from panicmail.store.statements import Statements, free
+from panicmail.store.tables import incidents, outbox
+
+#: Which thread carries out which kind of effect.
+LANES = {
+    Do.PAGE: "page",
+    Do.TELL: "mail",
+    Do.RECEIPT: "mail",
+    Do.NEWS: "mail",
+    Do.OPERATORS: "mail",
+    Do.ISSUE: "gitlab",
+    Do.FILES: "gitlab",
+    Do.MIRROR: "gitlab",
+    Do.TWINS: "gitlab",
+}
+#: The receipt waits this long for the issue's link, then goes without.
+RECEIPT_WAITS = timedelta(seconds=10)
+
+
+class Outbox(Statements):
+    """Statements about the rows of the outbox."""
+
+    def _add_effects(self, incident: Incident, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            key = f"{incident.id}/{effect.key}"
+            after, until = self._predecessor(incident, effect.do)
+            if effect.do is Do.NEWS and after is None:
+                continue  # the reporter had no receipt, so she gets no news either
+            if effect.do is Do.OPERATORS:
+                self.tell_operators(str(effect.facts["cause"]), effect.facts, incident_id=incident.id)
+                continue
+            self._add_task(incident.id, LANES[effect.do], effect.do.value, key, effect.person, effect.facts,
+                           after=after, until=until)  # fmt: skip
+
+    def _predecessor(self, incident: Incident, do: Do) -> tuple[str | None, datetime | None]:
+        """Which row must be over first, and how long to wait for it (None: as long as it takes)."""
+        if do in {Do.FILES, Do.MIRROR}:
+            return f"{incident.id}/issue", None
+        if do is Do.RECEIPT:
+            return f"{incident.id}/issue", self.now + RECEIPT_WAITS
+        if do is Do.NEWS:
+            receipt = f"{incident.id}/receipt"
+            return (receipt, None) if self.task(receipt) else (None, None)
+        return None, None
+
+    def tell_operators(self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None) -> None:
+        """Tell the operators that panicmail needs help: once per cause and hour."""
+        hour = self.now.strftime("%Y%m%d%H")
+        for person in self._operators:
+            self._add_task(incident_id, "mail", Do.OPERATORS.value, f"operators/{cause}/{hour}/{person}", person,
+                           {"at": self.now.isoformat(), **facts, "cause": cause})  # fmt: skip
+
+    def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
+        """Answer `person` about an incident; the same `key` once."""
+        self._add_task(incident.id, "mail", Do.TELL.value, f"{incident.id}/tell/{key}/{person}", person, facts)
+
+    def _add_task(
+        self,
+        incident_id: str | None,
+        lane: str,
+        do: str,
+        key: str,
+        person: str | None,
+        facts: Mapping[str, Any],
+        *,
+        after: str | None = None,
+        until: datetime | None = None,
+        due_at: datetime | None = None,
+    ) -> None:
+        if self.task(key) is not None:
+            return
+        before = self.task(after) if after else None
+        row = {"incident_id": incident_id, "lane": lane, "do": do, "key": key, "person": person, "facts": dict(facts),
+               "after_id": before.id if before else None, "after_until": until, "state": Delivery.QUEUED.value,
+               "attempt": 0, "queued_at": self.now, "due_at": due_at or self.now, "answer": ""}  # fmt: skip
+        # Two nodes may want the same key at once: one of them writes it, the other finds it done.
+        insert = postgresql.insert(outbox) if not self._is_sqlite else sqlite.insert(outbox)
+        self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
+        self.woken.add(lane)
+
+    def task(self, key: str) -> Task | None:
+        row = self._connection.execute(sa.select(outbox).where(outbox.c.key == key)).one_or_none()
+        return task_of(row) if row else None
+
+    def tasks_of(self, incident_id: str) -> list[Task]:
+        query = sa.select(outbox).where(outbox.c.incident_id == incident_id).order_by(outbox.c.id)
+        return [task_of(row) for row in self._connection.execute(query)]
+
+    def claim(self, lane: str, limit: int, lease: timedelta) -> list[Task]:
+        """Rows of `lane` that can be carried out now, ours for `lease`; their attempt is counted before it is made."""
+        c = outbox.c
+        before = outbox.alias("before")
+        over = sa.exists().where(before.c.id == c.after_id, before.c.state.in_([s.value for s in OVER]))
+        ready = sa.and_(
+            c.lane == lane,
+            c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
+            c.due_at <= self.now,
+            free(c.lease_until, self.now),
+            sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
+        )
+        due = sa.select(outbox).where(ready).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
+        tasks = [task_of(row) for row in self._connection.execute(due)]
+        if tasks:
+            claim = outbox.update().where(c.id.in_([task.id for task in tasks]))
+            self._connection.execute(
+                claim.values(
+                    state=Delivery.TRYING.value,
+                    attempt=c.attempt + 1,
+                    lease_until=self.now + lease,
+                    unsure_at=self.now,
+                )
+            )
+        return [replace(task, state=Delivery.TRYING, attempt=task.attempt + 1) for task in tasks]
+
+    def settle(self, task: Task, state: Delivery, answer: str) -> bool:
+        """Write what came of this attempt; False when another attempt has taken over and this one no longer counts."""
+        return self._close(task, state=state.value, done_at=self.now, lease_until=None, answer=answer)
+
+    def put_off(self, task: Task, until: datetime, answer: str, *, sure: bool) -> bool:
+        """This attempt failed: try again at `until`. False as for `settle`.
+
+        `sure`: this attempt had no effect, so what is unsure stays what it was before it. Otherwise the next attempt
+        is told that this one may have had its effect.
+        """
+        values: dict[str, Any] = {"due_at": until, "lease_until": None, "answer": answer}
+        if sure:
+            values["unsure_at"] = task.unsure_at
+        return self._close(task, **values)
+
+    def _close(self, task: Task, **values: Any) -> bool:
+        mine = sa.and_(
+            outbox.c.id == task.id, outbox.c.attempt == task.attempt, outbox.c.state == Delivery.TRYING.value
+        )
+        closed = self._connection.execute(outbox.update().where(mine).values(**values)).rowcount == 1
+        if closed and values.get("state"):
+            followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id).distinct()
+            self.woken.update(self._connection.execute(followers).scalars())
+        return closed
+
+    def _void_pages(self, incident: Incident) -> None:
+        unsent = sa.and_(
+            outbox.c.incident_id == incident.id,
+            outbox.c.do == Do.PAGE.value,
+            outbox.c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
+            free(outbox.c.lease_until, self.now),
+        )
+        self._connection.execute(outbox.update().where(unsent).values(state=Delivery.VOID.value, done_at=self.now))
+
+    def undelivered_pages(self, after: timedelta) -> list[Task]:
+        """Pages of open incidents that nothing accepted within `after` of their queueing, or that failed for good."""
+        c = outbox.c
+        stale = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), c.queued_at <= self.now - after)
+        query = (
+            sa.select(outbox)
+            .join(incidents, incidents.c.id == c.incident_id)
+            .where(
+                c.do == Do.PAGE.value,
+                incidents.c.state == State.OPEN.value,
+                sa.or_(stale, c.state == Delivery.FAILED.value),
+            )
+            .order_by(c.id)
+        )
+        return [task_of(row) for row in self._connection.execute(query)]
