@@ -84,7 +84,7 @@ def signing_keys(config: Config, ledger: Ledger) -> SigningKeys:
     found = ledger.read(lambda book: book.signing_keys())
     if found:
         return found
-    ledger.write(_first_key)
+    ledger.write("keys.make", _first_key)
     return ledger.read(lambda book: book.signing_keys())
 
 

@@ -107,7 +107,7 @@ class Daemon:
         self._keys = signing_keys(self._config, self._ledger)
         self._orders = orders.from_config(self._config, self._keys)
         if self._database.is_sqlite:
-            self._ledger.write(lambda book: book.release_leases())
+            self._ledger.write("leases.release", lambda book: book.release_leases())
         self._readers.start()
         web = self._build_web()
         scheduler = self._build_scheduler()
@@ -219,7 +219,7 @@ class Daemon:
             book.add_mail(mail, got.raw)
             return ids.ref(mail_id)
 
-        future = self._ledger.submit(work)
+        future = self._ledger.submit("mails.accept", work)
         future.add_done_callback(lambda done: self._accepted(mail_id, got, done))
         return future
 

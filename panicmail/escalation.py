@@ -45,11 +45,14 @@ class Escalation:
 
     def _move(self, incident: Incident) -> bool:
         try:
-            return self._ledger.change(incident.id, self._pass_time) is not None
+            return self._ledger.change("tick.move", incident.id, self._pass_time) is not None
         except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
             facts = {"ref": incident.ref, "error": type(exc).__name__}
-            self._ledger.write(lambda book: book.tell_operators("escalation_failed", facts, incident_id=incident.id))
+            self._ledger.write(
+                "tick.alarm",
+                lambda book: book.tell_operators("escalation_failed", facts, incident_id=incident.id),
+            )
             return False
 
     def _pass_time(self, incident: Incident, now: datetime) -> Change:
@@ -62,7 +65,7 @@ class Escalation:
         """Nobody took her page: she is unreachable, once per incident."""
         why = "her mail server refused the page" if task.state is Delivery.FAILED else "no way to her accepted the page"
         try:
-            self._ledger.write(lambda book: self._unreachable(book, task, why))
+            self._ledger.write("tick.unreachable", lambda book: self._unreachable(book, task, why))
         except Exception:  # found again by the next tick
             _log.exception("escalation.failed", incident=task.incident_id)
 

@@ -74,7 +74,7 @@ class Intake:
 
     def work(self) -> bool:
         """Claim one mail and understand it; False when none waits."""
-        claimed = self._ledger.write(lambda book: book.claim_mails(1, LEASE))
+        claimed = self._ledger.write("mails.claim", lambda book: book.claim_mails(1, LEASE))
         for mail in claimed:
             self.understand(mail)
         return bool(claimed)
@@ -83,7 +83,7 @@ class Intake:
         raw = self._ledger.read(lambda book: book.raw(mail.id))
         report = self._read(mail, raw)
         digest = digest_of(mail, raw)
-        self._ledger.write(lambda book: self._decide(book, mail, report, digest))
+        self._ledger.write("mails.understand", lambda book: self._decide(book, mail, report, digest))
 
     def _read(self, mail: Mail, raw: bytes) -> Report:
         if mail.attempts < SURE_READING:

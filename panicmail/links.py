@@ -83,7 +83,7 @@ class Links:
             way = Way(channel="link", how=HOW, key=key, tells_actor=False)
             return Acks(book, orders).act(view.incident, view.person, said, way).outcome
 
-        return self._ledger.write(work)
+        return self._ledger.write("link.act", work)
 
 
 def _view(book: Book, orders: Orders, text: str) -> View | None:

@@ -90,7 +90,7 @@ class Signs:
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
             return
-        self._ledger.write(lambda book: self._weigh(book, incident.id, activity))
+        self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity))
 
     def _weigh(self, book: Book, incident_id: str, activity: Activity) -> None:
         incident = book.incident(incident_id)

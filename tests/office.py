@@ -237,7 +237,7 @@ class Office:
             )
             book.add_mail(mail, raw)
 
-        self.ledger.write(work)
+        self.ledger.write("mails.accept", work)
         return mail_id
 
     def deliver(self, raw: bytes, mail_from: str = "rita@example.com", to: Sequence[str] = (PANIC,)) -> str:

@@ -23,6 +23,7 @@ PURE = {
     "__init__",
     "certificate",
     "clock",
+    "crash",
     "errors",
     "ids",
     "incident",

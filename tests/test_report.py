@@ -109,7 +109,7 @@ def store(ledger: Ledger, change: Change) -> None:
         book.add_mail(mail, b"")
         book.add_incident(change)
 
-    ledger.write(work)
+    ledger.write("test", work)
 
 
 def test_drills_those_paged_once_and_older_ones_are_left_out(ledger: Ledger) -> None:

@@ -68,7 +68,7 @@ def accept(ledger: Ledger, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender
         book.add_mail(mail, raw)
         return mail
 
-    return ledger.write(work)
+    return ledger.write("test", work)
 
 
 def panic(ledger: Ledger, **kwargs: bool) -> Incident:
@@ -90,11 +90,11 @@ def panic(ledger: Ledger, **kwargs: bool) -> Incident:
         book.understood(mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}")
         return incident
 
-    return ledger.write(work)
+    return ledger.write("test", work)
 
 
 def claim(ledger: Ledger, lane: str = "page", limit: int = 10) -> list[str]:
-    return [task.key.partition("/")[2] for task in ledger.write(lambda book: book.claim(lane, limit, LEASE))]
+    return [task.key.partition("/")[2] for task in ledger.write("test", lambda book: book.claim(lane, limit, LEASE))]
 
 
 # -- tables
@@ -140,7 +140,7 @@ def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: 
     mail = accept(ledger)
 
     def take() -> list[str]:
-        return [m.id for m in ledger.write(lambda book: book.claim_mails(5, LEASE))]
+        return [m.id for m in ledger.write("test", lambda book: book.claim_mails(5, LEASE))]
 
     assert (take(), take()) == ([mail.id], [])
     clock.at += LEASE
@@ -150,7 +150,7 @@ def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: 
 def test_an_understood_mail_is_never_claimed_again(ledger: Ledger, clock: MovedClock) -> None:
     incident = panic(ledger)
     clock.at += timedelta(days=1)
-    assert ledger.write(lambda book: book.claim_mails(5, LEASE)) == []
+    assert ledger.write("test", lambda book: book.claim_mails(5, LEASE)) == []
     assert not ledger.read(lambda book: book.is_waiting(incident.mail_id))
 
 
@@ -162,11 +162,11 @@ def test_the_same_mail_is_found_within_48_hours_while_its_incident_is_unresolved
     again = accept(ledger)
 
     def same(mail: Mail) -> str | None:
-        return ledger.write(lambda book: book.same_mail(mail, "d", SAME_MAIL_WITHIN))
+        return ledger.write("test", lambda book: book.same_mail(mail, "d", SAME_MAIL_WITHIN))
 
     assert same(again) == incident.id
-    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
-    ledger.change(incident.id, lambda i, now: states.resolve(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: states.resolve(i, "ana", "", LADDER, now))
     assert same(again) is None
 
 
@@ -174,7 +174,7 @@ def test_the_same_mail_after_48_hours_is_another(ledger: Ledger, clock: MovedClo
     panic(ledger)
     clock.at += SAME_MAIL_WITHIN
     again = accept(ledger)
-    assert ledger.write(lambda book: book.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
+    assert ledger.write("test", lambda book: book.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
 
 
 # -- incidents
@@ -188,9 +188,9 @@ def test_an_incident_comes_back_as_it_was_stored(ledger: Ledger) -> None:
 
 def test_a_change_raises_the_version_and_a_note_does_not(ledger: Ledger) -> None:
     incident = panic(ledger)
-    ledger.change(incident.id, lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent")))
+    ledger.change("test", incident.id, lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent")))
     assert ledger.read(lambda book: book.incident(incident.id)) == incident
-    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
     after = ledger.read(lambda book: book.incident(incident.id))
     assert after is not None
     assert (after.version, after.state) == (1, State.ACKED)
@@ -203,7 +203,7 @@ def test_of_many_racing_acknowledgements_exactly_one_wins(ledger: Ledger) -> Non
     def race(n: int) -> Outcome:
         start.wait()
         person = "ana" if n % 2 else "max"
-        change = ledger.change(incident.id, lambda i, now: states.acknowledge(i, person, "", LADDER, now))
+        change = ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, person, "", LADDER, now))
         assert change is not None
         return change.outcome
 
@@ -242,7 +242,7 @@ def test_a_work_that_raises_leaves_nothing_behind(ledger: Ledger) -> None:
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
-        ledger.write(work)
+        ledger.write("test", work)
     assert ledger.read(lambda book: book.mail("x" * 26)) is None
 
 
@@ -264,13 +264,13 @@ def test_the_receipt_goes_without_the_link_after_ten_seconds(ledger: Ledger, clo
 
 def test_what_waited_for_the_issue_is_free_once_it_is_there(ledger: Ledger) -> None:
     incident = panic(ledger)
-    (task,) = ledger.write(lambda book: book.claim("gitlab", 5, LEASE))
+    (task,) = ledger.write("test", lambda book: book.claim("gitlab", 5, LEASE))
 
     def open_issue(book: Book) -> None:
         assert book.settle(task, Delivery.ACCEPTED, "url")
         book.issue_opened(incident, 7, "url")
 
-    ledger.write(open_issue)
+    ledger.write("test", open_issue)
     assert claim(ledger, "mail") == ["receipt"]
     assert claim(ledger, "gitlab")[0] == "files"
     stored = ledger.read(lambda book: book.incident(incident.id))
@@ -285,7 +285,7 @@ def test_two_claimers_never_get_the_same_row(ledger: Ledger) -> None:
 
     def take(_n: int) -> list[str]:
         start.wait()
-        return [t.key for _ in range(10) for t in ledger.write(lambda book: book.claim("page", 1, LEASE))]
+        return [t.key for _ in range(10) for t in ledger.write("test", lambda book: book.claim("page", 1, LEASE))]
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [key for keys in pool.map(take, range(4)) for key in keys]
@@ -294,22 +294,22 @@ def test_two_claimers_never_get_the_same_row(ledger: Ledger) -> None:
 
 def test_an_attempt_whose_lease_ran_out_no_longer_counts(ledger: Ledger, clock: MovedClock) -> None:
     panic(ledger)
-    (slow,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    (slow,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     clock.at += LEASE
-    (fast,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    (fast,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     assert (slow.attempt, fast.attempt) == (1, 2)
     assert fast.unsure_at == T0, "the second attempt is told that the first may have had its effect"
-    assert not ledger.write(lambda book: book.settle(slow, Delivery.FAILED, "late"))
-    assert ledger.write(lambda book: book.settle(fast, Delivery.ACCEPTED, "250"))
+    assert not ledger.write("test", lambda book: book.settle(slow, Delivery.FAILED, "late"))
+    assert ledger.write("test", lambda book: book.settle(fast, Delivery.ACCEPTED, "250"))
 
 
 def test_a_put_off_row_comes_back_at_its_time(ledger: Ledger, clock: MovedClock) -> None:
     panic(ledger)
-    (task,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
-    ledger.write(lambda book: book.put_off(task, book.now + 5 * SECOND, "450", sure=True))
+    (task,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    ledger.write("test", lambda book: book.put_off(task, book.now + 5 * SECOND, "450", sure=True))
     assert claim(ledger) == []
     clock.at += 5 * SECOND
-    (again,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    (again,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     assert (again.attempt, again.unsure_at) == (2, None)
 
 
@@ -317,33 +317,33 @@ def test_an_acknowledgement_voids_the_pages_not_sent_yet_but_not_the_one_in_flig
     ledger: Ledger, clock: MovedClock
 ) -> None:
     incident = panic(ledger)
-    (flying,) = ledger.write(lambda book: book.claim("page", 1, LEASE))
+    (flying,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     clock.at += 5 * MINUTE
-    ledger.change(incident.id, lambda i, now: states.pass_time(i, LADDER, who, now))
+    ledger.change("test", incident.id, lambda i, now: states.pass_time(i, LADDER, who, now))
     clock.at = T0 + SECOND
-    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
     states_now = {t.key.partition("/")[2]: t.state for t in ledger.read(lambda book: book.tasks_of(incident.id))}
     assert states_now["page/2/ana"] is Delivery.VOID
     assert states_now["page/1/ana"] is Delivery.TRYING
-    assert ledger.write(lambda book: book.settle(flying, Delivery.ACCEPTED, "250"))
+    assert ledger.write("test", lambda book: book.settle(flying, Delivery.ACCEPTED, "250"))
 
 
 def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Ledger) -> None:
     incident = panic(ledger)
     for _ in range(3):
-        ledger.write(lambda book: book.tell(incident, "ana", "answer/m1", {"what": "answer"}))
+        ledger.write("test", lambda book: book.tell(incident, "ana", "answer/m1", {"what": "answer"}))
     tells = [t for t in ledger.read(lambda book: book.tasks_of(incident.id)) if t.do == "tell"]
     assert len(tells) == 1
 
 
 def test_the_operators_are_told_once_per_cause_and_hour(ledger: Ledger, clock: MovedClock) -> None:
     for _ in range(3):
-        ledger.write(lambda book: book.tell_operators("gitlab_refused", {}))
+        ledger.write("test", lambda book: book.tell_operators("gitlab_refused", {}))
         clock.at += MINUTE
     assert len(claim(ledger, "mail")) == 1
     clock.at = T0 + timedelta(hours=1)
-    ledger.write(lambda book: book.tell_operators("gitlab_refused", {}))
-    ledger.write(lambda book: book.tell_operators("page_refused", {}))
+    ledger.write("test", lambda book: book.tell_operators("gitlab_refused", {}))
+    ledger.write("test", lambda book: book.tell_operators("page_refused", {}))
     again = claim(ledger, "mail")
     assert {key.split("/")[0] for key in again} == {"gitlab_refused", "page_refused"}
     assert len(again) == 3, "the first one again, its lease being over, and two new ones"
@@ -351,14 +351,14 @@ def test_the_operators_are_told_once_per_cause_and_hour(ledger: Ledger, clock: M
 
 def test_a_reporter_without_a_receipt_gets_no_news(ledger: Ledger) -> None:
     incident = panic(ledger, receipt=False)
-    ledger.change(incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
     assert "news" not in {t.do for t in ledger.read(lambda book: book.tasks_of(incident.id))}
 
 
 def test_released_leases_are_free_at_once(ledger: Ledger) -> None:
     panic(ledger)
     assert claim(ledger) == ["page/1/ana"]
-    ledger.write(lambda book: book.release_leases())
+    ledger.write("test", lambda book: book.release_leases())
     assert claim(ledger) == ["page/1/ana"]
 
 
@@ -377,5 +377,5 @@ def test_who_is_woken_is_told_after_the_commit_not_before(database: Database) ->
 def test_text_with_every_odd_character_is_stored_and_comes_back(ledger: Ledger) -> None:
     incident = panic(ledger)
     odd = "\x00 \x1b[2J \u202e ééé 🎉 \\u0000"
-    ledger.write(lambda book: book.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
+    ledger.write("test", lambda book: book.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
     assert ledger.read(lambda book: book.lines_of(incident.id))[-1].facts["text"] == odd

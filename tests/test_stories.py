@@ -518,7 +518,8 @@ def test_an_issue_that_was_not_made_after_all_is_looked_for_again_before_it_is_m
 def test_a_daemon_killed_while_it_opened_the_issue_looks_before_it_opens_one(desk: Office) -> None:
     desk.accept(mail("help"))
     desk.intake.work()
-    desk.ledger.write(lambda book: book.claim("gitlab", 1, desk.now - desk.now))  # claimed, and never heard of again
+    # Claimed, and never heard of again.
+    desk.ledger.write("test", lambda book: book.claim("gitlab", 1, desk.now - desk.now))
     desk.settle()
     assert desk.gitlab.creates == 0, "the dead one's request may still be under way"
     desk.wait(seconds=11)
@@ -615,14 +616,14 @@ def test_an_ack_that_was_claimed_and_lost_in_a_crash_still_counts(desk: Office) 
     incident = desk.panic()
     page = desk.page("ana")
     desk.accept(mail("ack", sender="ana@example.com"), "ana@example.com", [page.reply_to])
-    desk.ledger.write(lambda book: book.claim_mails(1, desk.now - desk.now))
+    desk.ledger.write("test", lambda book: book.claim_mails(1, desk.now - desk.now))
     desk.settle()
     assert desk.incident(incident).holder == "ana"
 
 
 def test_an_incident_understood_twice_is_one(desk: Office) -> None:
     desk.accept(mail("help"))
-    (claimed,) = desk.ledger.write(lambda book: book.claim_mails(1, desk.now - desk.now))
+    (claimed,) = desk.ledger.write("test", lambda book: book.claim_mails(1, desk.now - desk.now))
     desk.settle()
     desk.intake.understand(claimed)
     desk.settle()

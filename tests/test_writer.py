@@ -42,7 +42,7 @@ class Desk:
 
     def put(self, n: int, octets: int = 0) -> Future[int]:
         """A job that stores `n` and answers it."""
-        return self.writer.submit(put(n, octets))
+        return self.writer.submit("test", put(n, octets))
 
     def stored(self) -> list[int]:
         """What another process sees."""
@@ -58,7 +58,7 @@ class Desk:
             busy.set()
             assert go_on.wait(PATIENCE)
 
-        job_done = self.writer.submit(job)
+        job_done = self.writer.submit("test", job)
         assert busy.wait(PATIENCE)
         try:
             yield
@@ -122,7 +122,7 @@ def test_a_job_that_raises_leaves_nothing_and_takes_no_other_with_it(desk: Desk)
         raise RuntimeError("half way")
 
     with desk.held():
-        before, failing, after = desk.put(1), desk.writer.submit(half_way), desk.put(3)
+        before, failing, after = desk.put(1), desk.writer.submit("test", half_way), desk.put(3)
         refused = desk.put(1)
     assert (before.result(PATIENCE), after.result(PATIENCE)) == (1, 3)
     with pytest.raises(RuntimeError, match="half way"):
@@ -143,7 +143,7 @@ def test_a_result_is_handed_out_only_when_others_can_see_the_row(desk: Desk) -> 
     with desk.held():
         first = desk.put(1)
         first.add_done_callback(lambda _done: seen.append(desk.stored()))
-        second = desk.writer.submit(slow)
+        second = desk.writer.submit("test", slow)
     assert busy.wait(PATIENCE), "the first job ran, its commit is still to come"
     assert (first.done(), desk.stored()) == (False, [])
     go_on.set()
@@ -316,9 +316,9 @@ def test_increments_of_racing_threads_are_never_lost(tmp_path: Path, with_writer
 
     def increments(_n: int) -> None:
         for _ in range(50):
-            ledger.change(incident.id, lambda i, _now: Change(incident=replace(i, round=i.round + 1)))
+            ledger.change("test", incident.id, lambda i, _now: Change(incident=replace(i, round=i.round + 1)))
 
-    ledger.write(begin)
+    ledger.write("test", begin)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(increments, range(4)))
     after = ledger.read(lambda book: book.incident(incident.id))

@@ -32,7 +32,7 @@ def _act(word: str, about: str) -> click.Command:
     @click.argument("ref")
     def command(config_file: str | None, person: str, as_json: bool, ref: str) -> None:
         ledger, orders = open_ledger(config_file)
-        outcome, incident = ledger.write(lambda book: _do(book, orders, word, ref, person))
+        outcome, incident = ledger.write("command.act", lambda book: _do(book, orders, word, ref, person))
         document = {**brief(incident), "outcome": outcome}
         if as_json:
             print_json(document)

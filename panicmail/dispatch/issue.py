@@ -124,8 +124,10 @@ class GitLabLane(Lane):
         except Spam as exc:
             _log.warning("issue.taken_for_spam", ref=incident.ref, answer=str(exc))
             opened = self._issues.create(drafts.neutral(draft, incident))
-            facts = {"ref": incident.ref, "answer": str(exc)}
-            self._ledger.write(lambda book: book.tell_operators("gitlab_spam", facts, incident_id=incident.id))
+            told = {"ref": incident.ref, "answer": str(exc)}
+            self._ledger.write(
+                "gitlab.settle", lambda book: book.tell_operators("gitlab_spam", told, incident_id=incident.id)
+            )
             return opened
 
     def _opened(self, task: Task, incident: Incident, opened: Opened) -> None:
@@ -139,7 +141,7 @@ class GitLabLane(Lane):
                     incident_id=incident.id,
                 )
 
-        self._ledger.write(work)
+        self._ledger.write("gitlab.settle", work)
         _log.info("issue.opened", ref=incident.ref, iid=opened.iid, attempt=task.attempt, dropped=list(opened.dropped))
 
     def _note(self, task: Task, incident: Incident, iid: int) -> None:
@@ -165,7 +167,7 @@ class GitLabLane(Lane):
                 closed = ", ".join(str(twin.iid) for twin in younger)
                 book.tell_operators("gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id)
 
-        self._ledger.write(work)
+        self._ledger.write("gitlab.settle", work)
 
     def _mirror(self, task: Task, incident: Incident, iid: int) -> None:
         """Show status and time in GitLab's incident fields. A nicety: a GitLab that cannot is not asked twice."""
@@ -241,7 +243,7 @@ class GitLabLane(Lane):
                 book.put_off(task, book.now + REFUSED_WAIT, answer, sure=True)
                 book.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
 
-        self._ledger.write(work)
+        self._ledger.write("gitlab.settle", work)
 
 
 def _draft(book: Book, orders: Orders, incident: Incident) -> drafts.Draft:

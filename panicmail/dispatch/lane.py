@@ -36,7 +36,7 @@ class Lane:
 
     def work(self) -> bool:
         """Claim one row and carry it out; False when none is due."""
-        claimed = self._ledger.write(lambda book: book.claim(self.name, 1, LEASE[self.name]))
+        claimed = self._ledger.write(f"{self.name}.claim", lambda book: book.claim(self.name, 1, LEASE[self.name]))
         for task in claimed:
             self._try(task)
         return bool(claimed)
@@ -68,7 +68,7 @@ class Lane:
             seconds=wait.total_seconds(),
             reason=answer,
         )
-        self._ledger.write(lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
+        self._ledger.write("outbox.put_off", lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
 
     def _wait(self, task: Task) -> timedelta:
         longest = LONGEST_WAIT[self.name]
@@ -78,7 +78,7 @@ class Lane:
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
 
     def _settle(self, task: Task, state: Delivery, answer: str) -> None:
-        self._ledger.write(lambda book: book.settle(task, state, answer))
+        self._ledger.write(f"{self.name}.settle", lambda book: book.settle(task, state, answer))
 
 
 def report_of(book: Book, incident: Incident) -> Report:

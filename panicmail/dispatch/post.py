@@ -6,7 +6,7 @@ from typing import Protocol
 
 import structlog
 
-from panicmail import states
+from panicmail import crash, states
 from panicmail.dispatch.lane import Lane, report_of
 from panicmail.incident import Do, Entry, Incident, State, Word
 from panicmail.mail import letters
@@ -43,14 +43,16 @@ class MailLane(Lane):
         if letter is None:
             self._settle(task, Delivery.VOID, "it lost its reason before it was sent")
             return
+        crash.point(f"{self.name}.sending")
         answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
-        self._ledger.write(lambda book: _sent(book, task, answer))
+        crash.point(f"{self.name}.sent")
+        self._ledger.write(f"{self.name}.settle", lambda book: _sent(book, task, answer))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()
         _log.error(f"{task.do}.refused", incident=task.incident_id, person=task.person, answer=answer)
-        self._ledger.write(lambda book: _mail_refused(book, orders, task, answer))
+        self._ledger.write(f"{self.name}.settle", lambda book: _mail_refused(book, orders, task, answer))
 
 
 def _compose(book: Book, orders: Orders, task: Task) -> Letter | None:

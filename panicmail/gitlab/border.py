@@ -28,6 +28,7 @@ import gitlab
 import requests
 import requests.adapters
 
+from panicmail import crash
 from panicmail.errors import PanicmailError, Permanent, Spam, Temporary, Unknown
 
 #: A longer wait asked for by a 429 is shortened to this, in seconds.
@@ -240,7 +241,9 @@ class _Wire(requests.adapters.HTTPAdapter):
             raise requests.ConnectTimeout("no time is left")
         kwargs["timeout"] = (min(self._connect, left), min(self._read, left))
         self.wait_asked = None
+        crash.point("gitlab.asking")
         response = super().send(request, *args, **kwargs)
+        crash.point("gitlab.answered")
         self._used_at = time.monotonic()
         self.wait_asked = wait_asked(response.headers)
         response.raw = _Body(response.raw, self._ends_at)

@@ -34,6 +34,7 @@ from typing import cast
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session, TLSSetupException
 
+from panicmail import crash
 from panicmail.errors import PanicmailError
 from panicmail.smtp import addresses, replies
 from panicmail.smtp.data import Incoming, Share, received_fields
@@ -299,7 +300,9 @@ class Dialogue(SMTP):
         await self.push(replies.SEND_THE_MAIL)
         reply = await self._take_mail()
         self.envelope = self._create_envelope()
+        crash.point("smtp.answering")
         await self.push(reply)
+        crash.point("smtp.answered")
 
     # -- one mail
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 import structlog
 
+from panicmail import crash
 from panicmail.errors import StoreFailed
 from panicmail.incident import Change, Incident
 from panicmail.store.book import Book
@@ -48,37 +49,42 @@ class Ledger:
         self._woken = woken
         self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
 
-    def write(self, work: Callable[[Book], T]) -> T:
+    def write(self, name: str, work: Callable[[Book], T]) -> T:
         """Run `work` in one transaction. What it wrote is durable when this returns.
+
+        Args:
+            name: What the transaction is called: see `crash.TRANSACTIONS`.
 
         Raises:
             StoreFailed: The database did not take it; nothing of it happened.
         """
         if self._writer is not None:
-            return self.submit(work).result()
-        return self._write_here(work)
+            return self.submit(name, work).result()
+        return self._write_here(name, work)
 
-    def submit(self, work: Callable[[Book], T]) -> Future[T]:
+    def submit(self, name: str, work: Callable[[Book], T]) -> Future[T]:
         """As `write`, without waiting: the future resolves after the commit."""
         if self._writer is None:
             assert self._pool is not None  # noqa: S101 - one of the two is always there
-            return self._pool.submit(self._write_here, work)
+            return self._pool.submit(self._write_here, name, work)
         after: list[Book] = []
 
         def run(connection: sa.Connection) -> T:
             after.append(self._book(connection))
             return work(after[-1])
 
-        future: Future[T] = self._writer.submit(run)
+        future: Future[T] = self._writer.submit(name, run)
         future.add_done_callback(lambda done: self._committed(after) if done.exception() is None else None)
         return future
 
-    def _write_here(self, work: Callable[[Book], T]) -> T:
+    def _write_here(self, name: str, work: Callable[[Book], T]) -> T:
         for left in reversed(range(TRIES)):
             try:
                 with self._database.writing() as connection:
                     book = self._book(connection)
                     result = work(book)
+                    crash.point(f"{name}.commit")
+                crash.point(f"{name}.committed")
             except (Conflict, StoreFailed) as exc:
                 if not left or not _is_worth_another_try(exc):
                     raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
@@ -106,7 +112,7 @@ class Ledger:
     def now(self) -> datetime:
         return self.read(lambda book: book.now)
 
-    def change(self, incident_id: str, decide: Callable[[Incident, datetime], Change]) -> Change | None:
+    def change(self, name: str, incident_id: str, decide: Callable[[Incident, datetime], Change]) -> Change | None:
         """Read an incident, decide, store the change: one transaction. None when there is no such incident."""
 
         def work(book: Book) -> Change | None:
@@ -117,7 +123,7 @@ class Ledger:
             book.apply(incident, change)
             return change
 
-        return self.write(work)
+        return self.write(name, work)
 
     def close(self) -> None:
         if self._pool is not None:

@@ -21,6 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
+from panicmail import crash
 from panicmail.errors import StoreFailed
 from panicmail.store.database import Database
 
@@ -34,6 +35,7 @@ Work = Callable[[sa.Connection], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    name: str
     work: Work
     future: Future[Any]
 
@@ -54,14 +56,14 @@ class WriterThread:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> Future[Any]:
+    def submit(self, name: str, work: Work) -> Future[Any]:
         """Queue `work`; its future resolves after the COMMIT, or raises."""
         future: Future[Any] = Future()
         with self._gate:  # nothing is queued once the last one was refused
             if self._dead:
                 future.set_exception(StoreFailed("the database failed; panicmail is stopping"))
             else:
-                self._jobs.put(_Job(work, future))
+                self._jobs.put(_Job(name, work, future))
         return future
 
     def stop(self, within: float) -> bool:
@@ -107,7 +109,11 @@ class WriterThread:
                     for job in batch:
                         self._run_one(connection, job, done)
                     committing = True
+                    for job, _ in done:
+                        crash.point(f"{job.name}.commit")
                     transaction.commit()
+                    for job, _ in done:
+                        crash.point(f"{job.name}.committed")
                 except BaseException:
                     transaction.close()
                     raise
