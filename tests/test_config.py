@@ -415,7 +415,7 @@ def test_every_mistake_is_told_at_once(refused: Refused) -> None:
         ("receipts", 'enabled = "yes"', 'found "yes", expected true or false'),
         ("web", "listen = 8025", "found 8025, expected host:port"),
         ("log", 'level = "loud"', 'expected "debug", "info", "warning" or "error"'),
-        ("watch", 'push = ["hunter2\\n"]', ""),
+        ("watch", 'push = ["ntfys://h/hunter2\\n"]', ""),
     ],
 )
 def test_a_wrong_value_is_refused_alone(
@@ -519,9 +519,45 @@ def test_replies_come_to_a_token_address_or_one_of_ours(load: Load, address: str
 
 
 def test_keys_of_later_versions_are_named_not_hidden(load: Load) -> None:
-    text = with_("paging", 'detail = "ref"') + '[watch]\nheartbeat_url = "https://hc.example.com/x"\n'
-    told = load(text)
-    assert [line.split(":")[0] for line in told.not_yet] == ["people.ana.push", "paging.detail", "watch"]
+    told = load(with_("paging", 'detail = "ref"') + '[watch]\npush = ["pagerduty:KEY"]\n')
+    assert [line.split(":")[0] for line in told.not_yet] == ["people.ana.push", "paging.detail", "watch.push"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ntfys://ntfy.example.com/ana-secret", "tgram://123:key/456?silent=no", "https://hooks.example.com/x?verify=yes"],
+)
+def test_a_push_url_is_judged_by_its_shape_alone(load: Load, url: str) -> None:
+    told = load(SMALLEST + f'[watch]\npush = ["{url}"]\n')
+    assert [kept.get_secret_value() for kept in told.watch.push] == [url]
+    assert not [line for line in told.not_yet if line.startswith("watch")]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ntfy.example.com/secret", "a URL of a push service"),
+        ("ntfys://", "a URL of a push service"),
+        ("ntfys://ntfy.example.com/a secret", "a URL of a push service"),
+        ("pagerduty:", "a URL of a push service"),
+        ("syslog://secret", "reaches nobody"),
+        ("ntfys://ntfy.example.com/secret?verify=no", "without verify=no"),
+        ("ntfys://ntfy.example.com/secret?a=b&VERIFY=0&c=d", "without verify=no"),
+    ],
+)
+def test_what_could_be_no_push_url_is_refused_without_showing_it(load: Load, url: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(SMALLEST + f'[watch]\npush = ["{url}"]\n')
+    (mistake,) = caught.value.mistakes
+    assert "watch.push" in mistake
+    assert expected in mistake
+    assert "secret" not in mistake.replace("ntfy.example.com/ana-secret", "")
+
+
+@pytest.mark.parametrize(("url", "count"), [("https://hc.example.com/x", 1), ("https://hc.example.com/x-{who}", 0)])
+def test_one_switch_for_two_who_live_is_a_warning(load: Load, url: str, count: int) -> None:
+    told = load(SMALLEST + f'[watch]\nheartbeat_url = "{url}"\n')
+    assert len([line for line in told.warnings if line.startswith("watch.heartbeat_url")]) == count
 
 
 def test_two_loads_of_the_same_are_equal_and_of_another_are_not(load: Load) -> None:

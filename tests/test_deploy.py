@@ -26,6 +26,8 @@ DEPLOY = ROOT / "deploy"
 EXAMPLE = (DEPLOY / "panicmail.example.toml").read_text("utf-8")
 MINIMAL = (DEPLOY / "panicmail.minimal.toml").read_text("utf-8")
 UNIT = (DEPLOY / "panicmail.service").read_text("utf-8")
+WATCH_UNIT = (DEPLOY / "panicmail-watch.service").read_text("utf-8")
+UNITS = {"daemon": UNIT, "watch": WATCH_UNIT}
 GUIDE = (DEPLOY / "README.md").read_text("utf-8")
 POSTFIX = DEPLOY / "postfix"
 
@@ -84,8 +86,7 @@ NOT_YET = {
     "senders.reporters_file": "gitlab.token",
     "authentication.method": "verify",
     "authentication.trusted_authserv_ids": '["mx.example.com"]',
-    "watch.heartbeat_url": "https://switch.example.com/ping",
-    "watch.push": '["ntfys://ntfy.example.com/watch"]',
+    "watch.push": '["pagerduty:KEY"]',
 }
 
 
@@ -218,16 +219,44 @@ def test_the_unit_and_the_guide_agree_on_the_user_and_her_folders() -> None:
     assert STATE in unit["NoExecPaths"].split()
 
 
+#: Where the watch's unit says something else than the daemon's, or what it has no need of.
+OF_ITS_OWN = {
+    "Description", "After", "Type", "NotifyAccess", "ExecStart", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec",
+    "MemoryMax", "OOMPolicy", "TasksMax", "LimitNOFILE", "AmbientCapabilities", "CapabilityBoundingSet",
+    "SystemCallFilter",
+}  # fmt: skip
+
+
+def test_the_watch_has_a_unit_of_its_own_that_starts_it_and_depends_on_no_daemon() -> None:
+    program, command, *rest = settings(WATCH_UNIT)["ExecStart"][0].split()
+    assert program == settings(UNIT)["ExecStart"][0].split()[0]
+    assert (command, rest) == ("watch", ["--config", "/etc/panicmail/panicmail.toml"])
+    named = " ".join(value for key in ("After", "Requires", "Wants") for value in settings(WATCH_UNIT).get(key, []))
+    assert "panicmail" not in named
+    assert seconds(settings(WATCH_UNIT)["TimeoutStopSec"][0]) > 2
+
+
+def test_the_watch_is_hardened_like_the_daemon_and_a_little_more() -> None:
+    daemon, watch = settings(UNIT), settings(WATCH_UNIT)
+    assert {key: watch.get(key) for key in daemon.keys() - OF_ITS_OWN} == {
+        key: values for key, values in daemon.items() if key not in OF_ITS_OWN
+    }
+    assert watch["CapabilityBoundingSet"] == watch["AmbientCapabilities"] == [""]
+    allowed, denied = watch["SystemCallFilter"]
+    assert allowed == daemon["SystemCallFilter"][0]
+    assert set(daemon["SystemCallFilter"][1].split()) < set(denied.split())
+
+
 def test_the_drop_in_takes_every_capability_away() -> None:
     drop_in = settings((DEPLOY / "behind-postfix.conf").read_text())
     assert drop_in["AmbientCapabilities"] == drop_in["CapabilityBoundingSet"] == [""]
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a program that is there, for tools that look."""
+@pytest.fixture(params=UNITS)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with a program that is there, for tools that look."""
     file = tmp_path / "panicmail.service"
-    file.write_text(UNIT.replace("/opt/panicmail/bin/panicmail", sys.executable))
+    file.write_text(UNITS[request.param].replace("/opt/panicmail/bin/panicmail", sys.executable))
     return file
 
 

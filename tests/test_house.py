@@ -27,15 +27,19 @@ PURE = {
     "errors",
     "ids",
     "incident",
+    "jumps",
     "people",
     "policy",
     "states",
     "triage",
     "words",
 }
-GROUND = {"config", "log"}
+GROUND = {"config", "log", "fetch", "patience"}
 ROOMS = {"mail", "store", "oncall", "gitlab", "paging", "sandbox"}
 USE_CASES = {
+    "accounting",
+    "restoring",
+    "timekeeping",
     "intake",
     "acks",
     "escalation",
@@ -48,6 +52,9 @@ USE_CASES = {
     "links",
     "vitals",
     "assembly",
+    "acceptance",
+    "emergency",
+    "watchdog",
     "check",
 }
 EDGES = {"smtp", "web"}
@@ -77,6 +84,8 @@ HOMES = {
     "pydantic": "config",
     "pydantic_core": "config",
     "pydantic_settings": "config",
+    "apprise": "paging",
+    "httpx2": "fetch",
     "click": "cli",
     "rich": "demo",
 }

@@ -9,6 +9,7 @@ inside the one that needs it, so that `--help` is there at once.
     acting       ack, resolve, take, escalate
     checking     check
     explaining   explain
+    watching     watch
     asked        what the commands are given: options, configuration, database, instants
     printing     how they answer: tables, JSON, a stranger's words made harmless
 """
@@ -20,7 +21,7 @@ import sys
 import click
 
 from panicmail import __version__
-from panicmail.cli import acting, checking, explaining, looking, running
+from panicmail.cli import acting, checking, explaining, looking, running, watching
 from panicmail.errors import ConfigError, Mistake, StoreFailed
 
 
@@ -49,6 +50,6 @@ def cli() -> None:
     """A panic mailbox that owes its reporter a human."""
 
 
-for _family in (running, looking, acting, checking, explaining):
+for _family in (running, watching, looking, acting, checking, explaining):
     for _command in _family.COMMANDS:
         cli.add_command(_command)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from panicmail.config.draft import Draft
 from panicmail.config.mistakes import Place, nearest
 from panicmail.config.model import Step
@@ -27,13 +29,16 @@ def warnings(draft: Draft) -> Iterator[str]:
     relay: RelayUrl | None = draft.get("relay", "url")
     if relay and relay.password and relay.tls == "none" and relay.host not in ("localhost", "127.0.0.1", "::1"):
         yield f"relay.url: the password goes to {relay.host} unencrypted; use smtp+starttls:// or smtps://"
+    heartbeat: SecretStr | None = draft.get("watch", "heartbeat_url")
+    if heartbeat and "{who}" not in heartbeat.get_secret_value():
+        yield "watch.heartbeat_url: daemon and watch ping the same switch, so it misses neither alone; put {who} in it"
 
 
 def not_yet(draft: Draft) -> Iterator[str]:
     """What was given and read but is not used by this version."""
     for name in draft.names("people"):
         if draft.get("people", name, "push"):
-            yield f"people.{name}.push: push channels are read but not used by this version; pages go by mail"
+            yield f"people.{name}.push: not used for pages by this version, they go by mail; panicmail watch uses it"
     for role in draft.names("oncall"):
         if draft.get("oncall", role, "fallback"):
             yield f"oncall.{role}.fallback: read but not used by this version; a fixed roster has no gaps"
@@ -41,12 +46,16 @@ def not_yet(draft: Draft) -> Iterator[str]:
         yield "smtp.trusted_relays: read but not used by this version; no peer is treated otherwise than another"
     if draft.get("paging", "detail") not in (None, "subject"):
         yield "paging.detail: read but not used by this version; there are no pushes yet"
-    if draft.get("watch", "heartbeat_url") or draft.get("watch", "push"):
-        yield "watch: read but not used by this version; nobody watches panicmail from outside yet"
+    if any(_is_pagerduty(url) for url in draft.get("watch", "push") or ()):
+        yield 'watch.push: "pagerduty:KEY" is read but not used by this version; the other URLs are'
     if draft.get("senders", "reporters_file"):
         yield "senders.reporters_file: read but not used by this version; the addresses in it count as unknown"
     if draft.get("authentication", "trusted_authserv_ids"):
         yield "authentication.trusted_authserv_ids: read but not used by this version; From is taken as it stands"
+
+
+def _is_pagerduty(url: SecretStr) -> bool:
+    return "://" not in url.get_secret_value()
 
 
 def _people(draft: Draft) -> None:

@@ -6,9 +6,11 @@ right form is put in its place, so that one mistake is told once; such a configu
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from panicmail.config import values
@@ -45,6 +47,7 @@ def infer(raw: Raw, host_name: Callable[[], str]) -> dict[str, str]:
     fill("relay", "page_sender", first)
     fill("receipts", "domains", [domain], domain)
     fill("database", "url", "sqlite:///panicmail.db")
+    fill("database", "spool", _spool(_table(raw, "database").get("url")))
     fill("web", "url", "", "none: mails carry no links")
     ladder = _ladder(raw)
     shown = ", ".join(f"{step['after']} {'+'.join(step['page'])}" for step in ladder)
@@ -84,6 +87,14 @@ def _first_address(raw: Raw) -> str:
         except ValueError:
             break
     return "panic@example.com"
+
+
+def _spool(url: object) -> str:
+    """Beside the SQLite file; else in the folder systemd keeps for us, or beside the configuration."""
+    if isinstance(url, str) and url.startswith("sqlite:///"):
+        return str(Path(url.removeprefix("sqlite:///")).with_suffix(".spool"))
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return str(Path(state, "panicmail.spool"))
 
 
 def _host_name(found: str, domain: str) -> str:

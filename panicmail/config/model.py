@@ -65,6 +65,20 @@ def _database_url(value: object, info: ValidationInfo) -> SecretStr:
     return SecretStr(f"sqlite:///{path}")
 
 
+def _folder(value: object, info: ValidationInfo) -> Path:
+    """A folder that is there or can be made, made absolute from the configuration's folder."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("the path of a folder")
+    path = _resolved(value, info)
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except (OSError, ValueError) as exc:  # a name too long, or with a NUL in it
+        raise ValueError("the path of a folder") from exc
+    if is_other:
+        raise ValueError(f"a folder, and {path} is none")
+    return path
+
+
 def _heartbeat_url(value: object) -> SecretStr | None:
     if value is None or value == "":
         return None
@@ -97,6 +111,7 @@ Switch = Annotated[bool, BeforeValidator(values.switch)]
 Address = Annotated[str, BeforeValidator(values.address)]
 Domain = Annotated[str, BeforeValidator(values.domain)]
 Secret = Annotated[SecretStr, BeforeValidator(values.secret)]
+PushUrl = Annotated[SecretStr, BeforeValidator(values.push_url)]
 File = Annotated[Path | None, BeforeValidator(_file)]
 SecretFile = Annotated[Path | None, BeforeValidator(_secret_file)]
 ListenAt = Annotated[Listen, BeforeValidator(values.listen)]
@@ -128,6 +143,7 @@ class Replies(Section):
 
 class Database(Section):
     url: Annotated[SecretStr, BeforeValidator(_database_url), SECRET]  #: sqlite with an absolute path, or postgresql
+    spool: Annotated[Path, BeforeValidator(_folder)]  #: absolute; takes mails while the database does not
 
 
 class GitLab(Section):
@@ -156,7 +172,7 @@ class Person(Section):
     phone: Text = ""  #: "" when not known
     gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
-    push: Annotated[tuple[Secret, ...], SECRET] = ()
+    push: Annotated[tuple[PushUrl, ...], SECRET] = ()
 
     @property
     def zone(self) -> tzinfo:
@@ -220,8 +236,9 @@ class Web(Section):
 
 
 class Watch(Section):
+    #: {who} in it is who lives, "tick" or "watch"; None: nobody is pinged.
     heartbeat_url: Annotated[SecretStr | None, BeforeValidator(_heartbeat_url), SECRET] = None
-    push: Annotated[tuple[Secret, ...], SECRET] = ()
+    push: Annotated[tuple[PushUrl, ...], SECRET] = ()  #: the watch's own way to page
 
 
 class Tokens(Section):

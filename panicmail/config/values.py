@@ -28,6 +28,7 @@ RELAY_URL = (
     'a URL such as "smtp+starttls://user:password@relay.example.com:587", with smtp://, smtps:// or '
     "smtp+starttls://, and special characters of the password percent-encoded"
 )
+PUSH_URL = 'a URL of a push service such as "ntfys://ntfy.example.com/ana-secret" (Apprise knows them)'
 DATABASE_URL = 'a URL such as "sqlite:///panicmail.db" or "postgresql://user:password@host/panicmail"'
 
 #: A token at its longest; a local part has 64 octets (RFC 5321 4.5.3.1.1), and the token must fit beside the rest.
@@ -41,6 +42,11 @@ _NAME = re.compile(r"\w[\w.-]*\Z")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+\Z", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMG]i?B)\Z", re.ASCII)
+
+_PUSH = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://[^\s/?#][^\s]*\Z|pagerduty:[A-Za-z0-9_-]+\Z", re.I)
+#: Services of Apprise that show or keep a line on the host they run on.
+_ON_THIS_HOST = frozenset({"syslog", "dbus", "qt", "kde", "glib", "gio", "gnome", "macosx", "windows", "blink", "file"})
+_UNVERIFIED = re.compile(r"[?&]verify=(?!(?:yes|true|on|1)(?:&|\Z))", re.I)
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _OCTETS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -263,6 +269,19 @@ def secret(value: object) -> SecretStr:
     if not isinstance(shown, str) or not shown.strip() or _CONTROL.search(shown.strip()):
         raise ValueError("a secret on one line")
     return SecretStr(shown.strip())
+
+
+def push_url(value: object) -> SecretStr:
+    """An Apprise URL, by its shape alone, or `pagerduty:KEY`."""
+    url = secret(value)
+    shape = _PUSH.match(url.get_secret_value())
+    if shape is None:
+        raise ValueError(PUSH_URL)
+    if shape["scheme"] in _ON_THIS_HOST:
+        raise ValueError(f"{PUSH_URL}; what {shape['scheme']}:// shows on this host reaches nobody")
+    if _UNVERIFIED.search(url.get_secret_value()):
+        raise ValueError(f"{PUSH_URL}, without verify=no: name your own authority in REQUESTS_CA_BUNDLE")
+    return url
 
 
 def project(value: object) -> str:

@@ -1,0 +1,215 @@
+"""The lookout: asks, decides, pages. One thread runs it; pages go out in threads of their own."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+import structlog
+
+from panicmail import config as configuration
+from panicmail import log, orders
+from panicmail.clock import Clock
+from panicmail.config import Config
+from panicmail.errors import ConfigError
+from panicmail.mail import alarms
+from panicmail.mail.scene import House, Scene
+from panicmail.paging.heartbeat import Heartbeat
+from panicmail.paging.push import Push, shown
+from panicmail.patience import Patience
+from panicmail.people import Person
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+from panicmail.watch.asking import Alarm, question
+from panicmail.watch.memory import BLIND_AFTER, Watch
+from panicmail.watch.routes import Routes
+from panicmail.watch.ways import Page, Way
+
+_log = structlog.get_logger()
+
+#: Seconds for an answer of the database.
+ASK_WITHIN = 10.0
+_SQLITE = "sqlite:///"
+
+
+class Lookout:
+    """Watches one database.
+
+    Args:
+        config: The running configuration; `reread` reads its file again.
+        clock: The host's. On SQLite the SLA is measured by it, on PostgreSQL by the database's.
+        blind_after: Unable to ask for so long is a page.
+        ask_within: Seconds for an answer of the database.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock, *, blind_after: timedelta = BLIND_AFTER, ask_within: float = ASK_WITHIN
+    ) -> None:
+        self._clock = clock
+        self._ask_within = ask_within
+        self._patience = Patience()
+        self._push = Push()
+        self._watch = Watch(clock(), config.escalation.repeat, blind_after=blind_after)
+        self._pages: list[Page] = []
+        self._missed: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  #: from the pages' threads
+        self._is_answered = True
+        self._use(config)
+
+    def _use(self, config: Config) -> None:
+        # No token is made or checked here, so there need be no key; the real ones are in the database.
+        self._orders = orders.from_config(config, [("a", b"")])
+        self._routes = Routes(config, self._push)
+        self._watch.repeat = config.escalation.repeat
+        self._url = config.database.url.get_secret_value()
+        heartbeat = config.watch.heartbeat_url
+        self._heartbeat = Heartbeat(heartbeat.get_secret_value() if heartbeat else "", "watch")
+        self._config = config
+
+    def announce(self) -> None:
+        """Say what it watches and how it pages, and what is odd about that."""
+        for sentence in (*self._config.warnings, *self._config.not_yet):
+            if sentence.startswith("watch."):  # the rest is the daemon's to tell
+                _log.warning("config.warning", text=sentence)
+        self._routes.check()
+        _log.info(
+            "watch.ready",
+            database=self._url.partition(":")[0],
+            routes=[shown(url) for url in self._routes.own],
+            sla_seconds=self._orders.ladder.sla.total_seconds(),
+            repeat_seconds=self._watch.repeat.total_seconds(),
+        )
+
+    def reread(self) -> None:
+        """Read the configuration again; keep the running one when the new one is wrong."""
+        old = self._config
+        try:
+            self._use(configuration.load(old.path))
+        except ConfigError as exc:
+            _log.error("config.refused", mistakes=list(exc.mistakes), text="the running configuration is kept")
+            return
+        _log.info("config.reloaded", restart_needed=["log"] if old.log != self._config.log else [])
+        self.announce()
+
+    def round(self) -> None:
+        """Ask once, and page what that comes to. Takes `ask_within` at most, and never raises."""
+        try:
+            self._round()
+        except Exception:  # the next round comes soon; without this one's heartbeat the switch outside says so
+            _log.exception("watch.failed")
+        else:
+            self._heartbeat.beat()
+
+    def _round(self) -> None:
+        while not self._missed.empty():
+            self._missed.get()()
+        try:
+            found, now = self._patience.call("the database", self._ask_within, self._ask)
+        except Exception as exc:  # whatever it is: the question was not answered
+            self._was_not_answered(log.redact_text(f"{exc}" or type(exc).__name__))
+        else:
+            self._was_answered(found, now)
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the pages under way, but no longer than that."""
+        for page in self._pages:
+            page.join(seconds / len(self._pages))
+
+    # -- asking
+
+    def _ask(self) -> tuple[list[Alarm], datetime]:
+        """The answer over a connection of its own, and its instant by the clock that counts."""
+        standing, is_sqlite = self._orders, self._url.startswith(_SQLITE)
+        database = Database(_only_to_read(self._url), clock=self._clock if is_sqlite else None)
+        ledger = Ledger(database)
+
+        def work(book: Book) -> tuple[list[Alarm], datetime]:
+            return question(book, standing.ladder, standing.who_at(book.now), book.now), book.now
+
+        try:
+            return ledger.read(work)
+        finally:
+            ledger.close()
+            database.close()
+
+    def _was_answered(self, found: Sequence[Alarm], now: datetime) -> None:
+        if not self._is_answered:
+            _log.info("watch.answered")
+        self._is_answered, at = True, self._clock()
+        seen = self._watch.saw(found, at)
+        if seen.blind_since is not None:
+            self._see_again(seen.blind_since, at)
+        for ref in seen.over:
+            _log.info("watch.over", ref=ref, text="somebody has it, or a manager was reached")
+        if seen.due:
+            self._page_unreached(seen.due, now)
+
+    def _was_not_answered(self, reason: str) -> None:
+        if self._is_answered:
+            _log.warning("watch.not_answered", reason=reason)
+        self._is_answered, at = False, self._clock()
+        since = self._watch.could_not(at)
+        if since is not None:
+            _log.error("watch.blind", since=since.isoformat(), reason=reason)
+            self._page_blind(since, reason, at)
+
+    # -- paging
+
+    def _page_unreached(self, due: Sequence[Alarm], now: datetime) -> None:
+        standing, ids = self._orders, [alarm.incident.id for alarm in due]
+        house = standing.house(now)
+        people = self._people(house.ladder.people(house.ladder.managers, house.who)) or self._operators()
+        scenes = [_scene(alarm, house, now) for alarm in due]
+        key = f"{','.join(ids)}/{now.isoformat()}"
+        _log.error("watch.unreached", refs=[alarm.incident.ref for alarm in due])
+        self._page(
+            "unreached",
+            [
+                *self._routes.pushes(people, lambda zone: alarms.unreached_push(scenes, zone)),
+                *self._routes.mails(people, lambda one: alarms.unreached(scenes, one, standing.addresses, key=key)),
+            ],
+            lambda: self._watch.not_taken(ids),
+        )
+
+    def _page_blind(self, since: datetime, reason: str, now: datetime) -> None:
+        standing, people = self._orders, self._operators()
+        sender, key = standing.page_sender, f"blind/{now.isoformat()}"
+        self._page(
+            "blind",
+            [
+                *self._routes.pushes(people, lambda zone: alarms.blind_push(since, now, zone)),
+                *self._routes.mails(
+                    people, lambda one: alarms.blind(since, reason, sender, one, standing.addresses, now, key=key)
+                ),
+            ],
+            lambda: self._watch.blind_not_taken(self._clock()),
+        )
+
+    def _see_again(self, since: datetime, now: datetime) -> None:
+        _log.info("watch.sees", blind_since=since.isoformat())
+        ways = [*self._routes.pushes(self._operators(), lambda zone: alarms.sees_push(since, now, zone))]
+        self._page("sees", ways, lambda: None)
+
+    def _page(self, about: str, ways: Sequence[Way], missed: Callable[[], None]) -> None:
+        page = Page(about, ways, lambda: self._missed.put(missed))
+        self._pages = [*(other for other in self._pages if other.is_under_way), page]
+        page.go()
+
+    def _operators(self) -> list[Person]:
+        return self._people(self._orders.operators)
+
+    def _people(self, named: Iterable[str]) -> list[Person]:
+        return [self._orders.people[person] for person in named if person in self._orders.people]
+
+
+def _only_to_read(url: str) -> str:
+    """SQLite would make a file that is not there, and tidy up one it closes; opened like this it does neither."""
+    if not url.startswith(_SQLITE):
+        return url
+    return f"{_SQLITE}file:{quote(url.removeprefix(_SQLITE))}?mode=ro&uri=true"
+
+
+def _scene(alarm: Alarm, house: House, now: datetime) -> Scene:
+    return Scene(house=house, incident=alarm.incident, report=alarm.report, facts={}, now=now, pages=alarm.pages)
