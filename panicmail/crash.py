@@ -42,6 +42,10 @@ TRANSACTIONS = (
     "keys.make",
     "leases.release",
     "accounts.repair",
+    "clock.put_back",
+    "clock.alarm",
+    "copy.hold",
+    "copy.alarm",
 )
 #: Calls over the network, and the disk where the spool is.
 CALLS = (
@@ -57,7 +61,7 @@ CALLS = (
     "spool.written",
 )
 #: Where a thread comes by again and again.
-ROUNDS = ("tick", "poll", "writer", "reader", "loop")
+ROUNDS = ("tick", "writer", "reader", "loop")
 POINTS = (*(f"{name}.{when}" for name in TRANSACTIONS for when in ("commit", "committed")), *CALLS, *ROUNDS)
 
 

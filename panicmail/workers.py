@@ -7,6 +7,7 @@ announcement lost to a crash costs a second.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -57,14 +58,17 @@ class Worker(threading.Thread):
     """A thread that calls `work` while it answers True (there was something), and else waits on `lane`.
 
     An exception from `work` is logged and the thread goes on: the row it was about is leased and comes again.
+
+    `within`: how long one call of `work` may take at most, in seconds.
     """
 
-    def __init__(self, name: str, lane: str, bell: Bell, work: Callable[[], bool]) -> None:
+    def __init__(self, name: str, lane: str, bell: Bell, work: Callable[[], bool], within: float = 0.0) -> None:
         super().__init__(name=name, daemon=True)
         self._lane = lane
         self._bell = bell
         self._work = work
         self._stopped = threading.Event()
+        self.within = within
         self.looked_at = time.monotonic()  #: when it last came round; a hanging thread's stands still
 
     def run(self) -> None:
@@ -81,6 +85,10 @@ class Worker(threading.Thread):
             _log.exception("worker.failed", worker=self.name)
             self._stopped.wait(REST)
             return False
+
+    def came_round_at(self) -> float:
+        """When it last looked for work, in monotonic seconds; -inf once it has ended."""
+        return self.looked_at if self.is_alive() else -math.inf
 
     def stop(self) -> None:
         """Ask it to end after what it is doing; `ring` its lane to wake it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,8 @@ from panicmail.store import migrate
 from panicmail.store.book import Book
 from panicmail.store.database import Database
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Delivery, Mail
-from panicmail.store.tables import Instant, incidents
+from panicmail.store.rows import Delivery, Mail, Task
+from panicmail.store.tables import Instant, incidents, mails, outbox
 from tests.cast import LADDER, MINUTE, SECOND, T0, who
 
 LEASE = timedelta(seconds=30)
@@ -115,6 +116,19 @@ def test_a_database_of_a_newer_panicmail_is_refused(database: Database) -> None:
         migrate.upgrade(database)
 
 
+def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_holds(
+    database: Database, ledger: Ledger
+) -> None:
+    incident = panic(ledger)
+    migrate.downgrade(database, "0001")
+    with pytest.raises(StoreFailed, match="lease_by"):
+        claim(ledger)
+    migrate.upgrade(database)
+    migrate.check(database)
+    assert claim(ledger) == ["page/1/ana"]
+    assert ledger.read(lambda book: book.incident(incident.id)) == incident
+
+
 def test_a_naive_instant_is_refused_before_it_is_stored() -> None:
     with pytest.raises(ValueError, match="without a zone"):
         Instant().process_bind_param(datetime(2026, 11, 22), None)  # noqa: DTZ001
@@ -175,6 +189,28 @@ def test_the_same_mail_after_48_hours_is_another(ledger: Ledger, clock: MovedClo
     clock.at += SAME_MAIL_WITHIN
     again = accept(ledger)
     assert ledger.write("test", lambda book: book.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
+
+
+def test_a_mail_two_nodes_understand_at_once_is_understood_once(ledger: Ledger) -> None:
+    """Both find it waiting; the slower one starts over, and what it wrote so far is undone."""
+    incident, mail = panic(ledger), accept(ledger)
+    both = threading.Barrier(2)
+
+    def understand(name: str) -> None:
+        def work(book: Book) -> None:
+            if not book.is_waiting(mail.id):
+                return
+            with contextlib.suppress(threading.BrokenBarrierError):  # on SQLite one waits for the other's COMMIT
+                both.wait(0.5)
+            book.add_entry(incident, Entry(event="mail.resent", actor=name))
+            book.understood(mail.id, shape="same", incident_id=incident.id, digest="d", message_id=None, report="{}")
+
+        ledger.write("mails.understand", work)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(understand, ("a", "b")))
+    lines = ledger.read(lambda book: book.lines_of(incident.id))
+    assert [line.event for line in lines].count("mail.resent") == 1
 
 
 # -- incidents
@@ -303,6 +339,62 @@ def test_an_attempt_whose_lease_ran_out_no_longer_counts(ledger: Ledger, clock: 
     assert ledger.write("test", lambda book: book.settle(fast, Delivery.ACCEPTED, "250"))
 
 
+def test_a_claim_is_ones_own_until_its_lease_ends_another_attempt_is_made_or_the_row_is_over(
+    ledger: Ledger, clock: MovedClock
+) -> None:
+    panic(ledger)
+
+    def is_mine(task: Task) -> bool:
+        return ledger.read(lambda book: book.is_mine(task))
+
+    (first,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    assert is_mine(first)
+    clock.at += LEASE
+    assert not is_mine(first), "its lease is over: somebody else may begin any moment"
+    (second,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    assert (is_mine(first), is_mine(second)) == (False, True)
+    ledger.write("test", lambda book: book.settle(second, Delivery.ACCEPTED, "250"))
+    assert not is_mine(second)
+
+
+def test_a_thread_that_asks_for_work_again_first_gets_what_it_left_behind(database: Database) -> None:
+    """It could not write down what came of it, or never heard that it was claimed: nobody is working on it."""
+    with contextlib.closing(Ledger(database, node=lambda: "7")) as ours:
+        panic(ours)
+        assert claim(ours) == ["page/1/ana"]
+        assert claim(ours) == ["page/1/ana"]
+        mail = accept(ours)
+        for _ in range(2):
+            assert [m.id for m in ours.write("test", lambda book: book.claim_mails(1, LEASE))] == [mail.id]
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(claim, ours).result() == [], "another thread of the same node does not"
+
+
+def test_a_claim_bears_the_name_of_its_node_and_thread_until_it_is_given_up(
+    database: Database, clock: MovedClock
+) -> None:
+    def holders() -> set[str | None]:
+        with database.reading() as connection:
+            held = sa.union_all(sa.select(mails.c.lease_by), sa.select(outbox.c.lease_by))
+            return set(connection.execute(held).scalars()) - {None}
+
+    with contextlib.closing(Ledger(database, node=lambda: "7")) as ours:
+        panic(ours)
+        accept(ours)
+        mine = {f"7/{threading.current_thread().name}"}
+        ours.write("test", lambda book: book.claim_mails(1, LEASE))
+        assert holders() == mine
+        ours.write("test", lambda book: book.release_leases())
+        assert holders() == set()
+        (task,) = ours.write("test", lambda book: book.claim("page", 1, LEASE))
+        assert holders() == mine
+        ours.write("test", lambda book: book.put_off(task, book.now, "450", sure=True))
+        assert holders() == set()
+        (task,) = ours.write("test", lambda book: book.claim("page", 1, LEASE))
+        ours.write("test", lambda book: book.settle(task, Delivery.ACCEPTED, "250"))
+        assert holders() == set()
+
+
 def test_a_put_off_row_comes_back_at_its_time(ledger: Ledger, clock: MovedClock) -> None:
     panic(ledger)
     (task,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
@@ -376,6 +468,17 @@ def test_who_is_woken_is_told_after_the_commit_not_before(database: Database) ->
 
 def test_text_with_every_odd_character_is_stored_and_comes_back(ledger: Ledger) -> None:
     incident = panic(ledger)
-    odd = "\x00 \x1b[2J \u202e ééé 🎉 \\u0000"
+    odd = "\x00 \x1b[2J \u202e ééé 🎉 \\u0000 \ud800"
     ledger.write("test", lambda book: book.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
     assert ledger.read(lambda book: book.lines_of(incident.id))[-1].facts["text"] == odd
+
+
+def test_what_no_database_can_hold_in_a_column_of_text_does_not_hold_up_a_mail(ledger: Ledger) -> None:
+    """A NUL in a HELO, which PostgreSQL refuses: every copy of that mail would be refused for ever."""
+    mail = Mail(id="m", accepted_at=T0, mail_from="ri\0ta@example.com", recipients=("a\0@example.com",), peer="",
+                helo="a\0b\ud800", tls="", size=1)  # fmt: skip
+    ledger.write("test", lambda book: book.add_mail(mail, b"x"))
+    stored = ledger.read(lambda book: book.mail("m"))
+    assert stored is not None
+    assert (stored.mail_from, stored.helo) == ("ri\ufffdta@example.com", "a\ufffdb\ufffd")
+    assert stored.recipients == mail.recipients

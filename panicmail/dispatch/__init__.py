@@ -10,7 +10,7 @@ slowly, a refused file is parked; each is told to the operators.
 """
 
 from panicmail.dispatch.issue import GitLabLane
-from panicmail.dispatch.lane import Lane
+from panicmail.dispatch.lane import LEASE, Lane
 from panicmail.dispatch.post import MailLane
 
-__all__ = ["GitLabLane", "Lane", "MailLane"]
+__all__ = ["LEASE", "GitLabLane", "Lane", "MailLane"]

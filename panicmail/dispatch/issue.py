@@ -109,8 +109,12 @@ class GitLabLane(Lane):
                 raise Temporary(
                     "an earlier attempt may still be under way", retry_after=(UNSURE_FOR - since).total_seconds()
                 )
+        draft = self._with_early_files(task, incident, draft)
+        if not self._ledger.read(lambda book: book.is_mine(task)):  # we were frozen, or cut off: another node opens it
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+            return
         try:
-            opened = self._create(self._with_early_files(task, incident, draft), incident)
+            opened = self._create(draft, incident)
         except Unknown as exc:
             lost = self._issues.find(marker, incident.accepted_at)
             if lost is None:

@@ -31,6 +31,7 @@ from typing import IO, TypeVar
 
 import structlog
 
+from panicmail import crash
 from panicmail.errors import Temporary
 from panicmail.mail import wire
 from panicmail.mail.child import HEAD
@@ -69,6 +70,7 @@ class Readers:
         self._lock = threading.Lock()
         self._alive: set[_Child] = set()
         self._starting: set[threading.Thread] = set()
+        self._complete_at = time.monotonic()
         # Uploads are long and can wait; a page cannot. They never take the last child.
         self._for_parts = threading.BoundedSemaphore(max(1, self._size - 1))
 
@@ -93,8 +95,17 @@ class Readers:
             while True:
                 self._bury(self._free.get_nowait())
 
+    def complete_at(self) -> float:
+        """When each place was last filled, by a child or by a thread that starts one; in monotonic seconds."""
+        with self._lock:
+            filled = len(self._alive) + sum(thread.is_alive() for thread in self._starting)
+        if filled >= self._size or self._stopping.is_set():
+            self._complete_at = time.monotonic()
+        return self._complete_at
+
     def read(self, raw: bytes, mail_from: str | None = "?") -> Report:
         """Read one mail, in a child if one answers in time, else from its octets. Never raises."""
+        crash.point("reader")
         until = time.monotonic() + self._deadline
         try:
             said, _ = self._ask({"op": "read", "mail_from": mail_from}, raw, until, wire.from_json)

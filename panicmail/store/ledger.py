@@ -1,7 +1,20 @@
-"""Transactions over one database, from any thread: the only way to change what panicmail knows."""
+"""Transactions over one database, from any thread: the only way to change what panicmail knows.
+
+On PostgreSQL a work is run again when another transaction was in the way (a changed incident, a deadlock, a key just
+written, a lock that took too long): PostgreSQL has then undone all of it. It is never run again after a lost
+connection, because whether the COMMIT came through is not known. The caller gets `StoreFailed`, and nothing is lost or
+done twice, whichever it was:
+
+    a mail is accepted    not answered 250; it comes again, from its sender or the spool, and joins the first one
+    a row is claimed      under this thread's name, which takes it up again when it next asks for work
+    an effect is settled  the row is still claimed, and carried out again: one more copy, under the same name
+    time, acts            read again what is there, and find it done
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -21,8 +34,8 @@ from panicmail.store.writer import WriterThread
 _log = structlog.get_logger()
 T = TypeVar("T")
 
-#: So often a work is run again when another node was faster.
-TRIES = 8
+#: So often a work is run when another node was faster, and for so many seconds: somebody waits for it.
+TRIES, TRIES_SECONDS = 8, 5.0
 
 
 class Ledger:
@@ -33,6 +46,7 @@ class Ledger:
             and PostgreSQL want it.
         operators: Answers who hears that panicmail needs help.
         woken: Called after a commit with the lanes that got work.
+        node: Answers which node claims; None where one daemon has the database to itself.
     """
 
     def __init__(
@@ -42,11 +56,13 @@ class Ledger:
         writer: WriterThread | None = None,
         operators: Callable[[], Sequence[str]] = tuple,
         woken: Callable[[set[str]], None] = lambda lanes: None,
+        node: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
         self._writer = writer
         self._operators = operators
         self._woken = woken
+        self._node = node
         self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
 
     def write(self, name: str, work: Callable[[Book], T]) -> T:
@@ -78,6 +94,7 @@ class Ledger:
         return future
 
     def _write_here(self, name: str, work: Callable[[Book], T]) -> T:
+        give_up_at = time.monotonic() + TRIES_SECONDS
         for left in reversed(range(TRIES)):
             try:
                 with self._database.writing() as connection:
@@ -86,7 +103,7 @@ class Ledger:
                     crash.point(f"{name}.commit")
                 crash.point(f"{name}.committed")
             except (Conflict, StoreFailed) as exc:
-                if not left or not _is_worth_another_try(exc):
+                if not left or time.monotonic() > give_up_at or not _is_worth_another_try(exc):
                     raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
                 continue
             self._committed([book])
@@ -107,7 +124,14 @@ class Ledger:
 
     def _book(self, connection: sa.Connection) -> Book:
         now = self._database.now(connection)
-        return Book(connection, now, is_sqlite=self._database.is_sqlite, operators=self._operators())
+        return Book(
+            connection, now, is_sqlite=self._database.is_sqlite, operators=self._operators(), owner=self._owner()
+        )
+
+    def _owner(self) -> str | None:
+        """The node and thread a claim is for: each thread does one thing at a time."""
+        node = self._node()
+        return node and f"{node}/{threading.current_thread().name}"
 
     def now(self) -> datetime:
         return self.read(lambda book: book.now)

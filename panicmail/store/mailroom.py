@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from panicmail.incident import State
 from panicmail.store.rows import Mail, mail_of
-from panicmail.store.statements import Statements, free
+from panicmail.store.statements import UNHELD, Conflict, Statements
 from panicmail.store.tables import incidents, mails, raws
+
+#: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
+LARGE, LARGE_WITHIN = 2**20, 60
 
 
 class Mailroom(Statements):
@@ -30,28 +33,51 @@ class Mailroom(Statements):
             "state": "accepted",
         }
         self._connection.execute(mails.insert().values(row))
+        if len(raw) > LARGE:
+            self._allow(LARGE_WITHIN)
         self._connection.execute(raws.insert().values(mail_id=mail.id, raw=raw))
         self.woken.add("mails")
+
+    def take_in(self, mail: Mail, raw: bytes) -> bool:
+        """Add a mail from the spool; False when it is there already."""
+        if self.mail(mail.id) is not None:
+            # A write, so that this COMMIT too waits for a standby: the first one may have been cut short in that.
+            self._connection.execute(mails.update().where(mails.c.id == mail.id).values(size=mails.c.size))
+            return False
+        self.add_mail(mail, raw)
+        return True
 
     def claim_mails(self, limit: int, lease: timedelta) -> list[Mail]:
         """Mails nobody has understood yet, oldest first, ours for `lease`."""
         due = (
             sa.select(mails.c.id)
-            .where(mails.c.state == "accepted", free(mails.c.lease_until, self.now))
+            .where(mails.c.state == "accepted", self._may_claim(mails))
             .order_by(mails.c.accepted_at, mails.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         claim = (
             mails.update()
-            .where(mails.c.id.in_(due), mails.c.state == "accepted", free(mails.c.lease_until, self.now))
-            .values(lease_until=self.now + lease, attempts=mails.c.attempts + 1)
+            .where(mails.c.id.in_(due), mails.c.state == "accepted", self._may_claim(mails))
+            .values(**self._leased(lease), attempts=mails.c.attempts + 1)
             .returning(*mails.c)
         )
         claimed = [mail_of(row) for row in self._connection.execute(claim)]
         return sorted(claimed, key=lambda mail: (mail.accepted_at, mail.id))
 
+    def is_coming(self, incident_id: str) -> bool:
+        """Whether a mail nobody has understood yet may open this incident."""
+        c = mails.c
+        query = sa.select(sa.exists().where(c.state == "accepted", c.id.startswith(incident_id, autoescape=True)))
+        return bool(self._connection.execute(query).scalar_one())
+
+    def postpone(self, mail: Mail, until: datetime) -> None:
+        """Leave a claimed mail alone until then; this claim does not count as a try."""
+        values = {"lease_until": until, "lease_by": None, "attempts": mails.c.attempts - 1}
+        self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
+
     def raw(self, mail_id: str) -> bytes:
+        self._allow(LARGE_WITHIN)
         raw: bytes = self._connection.execute(sa.select(raws.c.raw).where(raws.c.mail_id == mail_id)).scalar_one()
         return bytes(raw)
 
@@ -78,13 +104,17 @@ class Mailroom(Statements):
         message_id: str | None,
         report: str,
     ) -> None:
-        """Record what a mail was. Belongs in the transaction that does what it asks."""
-        self._connection.execute(
+        """Record what a mail was. Belongs in the transaction that does what it asks.
+
+        Raises:
+            Conflict: Another node understood it meanwhile; `Ledger.write` starts over, and then it waits no more.
+        """
+        recorded = self._connection.execute(
             mails.update()
             .where(mails.c.id == mail_id, mails.c.state == "accepted")
             .values(
                 state="understood",
-                lease_until=None,
+                **UNHELD,
                 shape=shape,
                 incident_id=incident_id,
                 digest=digest,
@@ -92,6 +122,8 @@ class Mailroom(Statements):
                 report=report,
             )
         )
+        if recorded.rowcount != 1:
+            raise Conflict(mail_id)
 
     def same_mail(self, mail: Mail, digest: str, within: timedelta) -> str | None:
         """The unresolved incident that the very same mail already belongs to, if it came in the last `within`.

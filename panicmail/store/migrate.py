@@ -6,6 +6,8 @@ both do it; on SQLite under BEGIN IMMEDIATE. A database newer than this program 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import alembic.command
@@ -28,15 +30,31 @@ def upgrade(database: Database) -> None:
     Raises:
         StoreFailed: The database cannot be written, or was made by a newer panicmail.
     """
-    with database.writing() as connection:
-        if not database.is_sqlite:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    with database.writing() as connection, _alone(database, connection):
         if revision(connection) == head():
             return
         try:
             alembic.command.upgrade(_config(connection), "head")
         except CommandError as exc:
             raise StoreFailed(f"the database was made by a newer panicmail: {exc}") from exc
+
+
+@contextlib.contextmanager
+def _alone(database: Database, connection: sa.Connection) -> Iterator[None]:
+    if database.is_sqlite:  # BEGIN IMMEDIATE has seen to it
+        yield
+        return
+    from panicmail.store import postgres
+
+    with postgres.unhurried(connection):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        yield
+
+
+def downgrade(database: Database, to: str) -> None:
+    """Take the tables back to an earlier revision. For tests."""
+    with database.writing() as connection:
+        alembic.command.downgrade(_config(connection), to)
 
 
 def check(database: Database) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident import Do, Effect, Incident, State
 from panicmail.store.rows import OVER, Delivery, Task, task_of
-from panicmail.store.statements import Statements, free
+from panicmail.store.statements import UNHELD, Statements, free
 from panicmail.store.tables import incidents, outbox
 
 #: Which thread carries out which kind of effect.
@@ -113,7 +113,7 @@ class Outbox(Statements):
             c.lane == lane,
             c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
             c.due_at <= self.now,
-            free(c.lease_until, self.now),
+            self._may_claim(outbox),
             sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
         )
         due = sa.select(outbox).where(ready).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
@@ -124,15 +124,21 @@ class Outbox(Statements):
                 claim.values(
                     state=Delivery.TRYING.value,
                     attempt=c.attempt + 1,
-                    lease_until=self.now + lease,
+                    **self._leased(lease),
                     unsure_at=self.now,
                 )
             )
         return [replace(task, state=Delivery.TRYING, attempt=task.attempt + 1) for task in tasks]
 
+    def is_mine(self, task: Task) -> bool:
+        """Whether this attempt still counts and its lease still runs. Ask right before acting: whoever claimed it may
+        have been frozen meanwhile, or cut off and taken for dead."""
+        still = sa.and_(_counts(task), outbox.c.lease_until > self.now)
+        return bool(self._connection.execute(sa.select(sa.exists().where(still))).scalar_one())
+
     def settle(self, task: Task, state: Delivery, answer: str) -> bool:
         """Write what came of this attempt; False when another attempt has taken over and this one no longer counts."""
-        return self._close(task, state=state.value, done_at=self.now, lease_until=None, answer=answer)
+        return self._close(task, state=state.value, done_at=self.now, answer=answer, **UNHELD)
 
     def put_off(self, task: Task, until: datetime, answer: str, *, sure: bool) -> bool:
         """This attempt failed: try again at `until`. False as for `settle`.
@@ -140,16 +146,13 @@ class Outbox(Statements):
         `sure`: this attempt had no effect, so what is unsure stays what it was before it. Otherwise the next attempt
         is told that this one may have had its effect.
         """
-        values: dict[str, Any] = {"due_at": until, "lease_until": None, "answer": answer}
+        values: dict[str, Any] = {"due_at": until, "answer": answer, **UNHELD}
         if sure:
             values["unsure_at"] = task.unsure_at
         return self._close(task, **values)
 
     def _close(self, task: Task, **values: Any) -> bool:
-        mine = sa.and_(
-            outbox.c.id == task.id, outbox.c.attempt == task.attempt, outbox.c.state == Delivery.TRYING.value
-        )
-        closed = self._connection.execute(outbox.update().where(mine).values(**values)).rowcount == 1
+        closed = self._connection.execute(outbox.update().where(_counts(task)).values(**values)).rowcount == 1
         if closed and values.get("state"):
             followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id).distinct()
             self.woken.update(self._connection.execute(followers).scalars())
@@ -162,7 +165,8 @@ class Outbox(Statements):
             outbox.c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
             free(outbox.c.lease_until, self.now),
         )
-        self._connection.execute(outbox.update().where(unsent).values(state=Delivery.VOID.value, done_at=self.now))
+        voided = {"state": Delivery.VOID.value, "done_at": self.now, **UNHELD}
+        self._connection.execute(outbox.update().where(unsent).values(voided))
 
     def undelivered_pages(self, after: timedelta) -> list[Task]:
         """Pages of open incidents that nothing accepted within `after` of their queueing, or that failed for good."""
@@ -179,3 +183,8 @@ class Outbox(Statements):
             .order_by(c.id)
         )
         return [task_of(row) for row in self._connection.execute(query)]
+
+
+def _counts(task: Task) -> sa.ColumnElement[bool]:
+    """No other attempt was made since, and nothing ended the row."""
+    return sa.and_(outbox.c.id == task.id, outbox.c.attempt == task.attempt, outbox.c.state == Delivery.TRYING.value)

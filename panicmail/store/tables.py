@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,21 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class AnyText(sa.types.TypeDecorator[str]):
+    """Text of any origin. What no database can hold, a NUL and half a surrogate pair, becomes U+FFFD.
+
+    PostgreSQL refuses a NUL: one in a HELO would be a mail that can never be stored.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else _UNSTORABLE.sub("\ufffd", value)
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -37,30 +53,35 @@ metadata = sa.MetaData(
     }
 )
 
+#: Of the indexes that find what nodes hold: a handful of rows, however many there are.
+_HELD = sa.text("lease_by IS NOT NULL")
+
 #: Every mail that got a 250, and what became of it.
 mails = sa.Table(
     "mails",
     metadata,
     sa.Column("id", sa.String(26), primary_key=True),
     sa.Column("accepted_at", Instant, nullable=False),
-    sa.Column("mail_from", sa.Text, nullable=False),
+    sa.Column("mail_from", AnyText, nullable=False),
     sa.Column("recipients", sa.JSON, nullable=False),
-    sa.Column("peer", sa.Text, nullable=False),
-    sa.Column("helo", sa.Text, nullable=False),
-    sa.Column("tls", sa.Text, nullable=False),
+    sa.Column("peer", AnyText, nullable=False),
+    sa.Column("helo", AnyText, nullable=False),
+    sa.Column("tls", AnyText, nullable=False),
     sa.Column("size", sa.Integer, nullable=False),
     sa.Column("digest", sa.String(64)),
     sa.Column("state", sa.String(12), nullable=False),  # accepted, understood
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("lease_until", Instant),
+    sa.Column("lease_by", AnyText),  # the node and thread that hold it; NULL where one daemon has the database
     sa.Column("shape", sa.String(12)),
     sa.Column("incident_id", sa.String(16)),
-    sa.Column("message_id", sa.Text),
-    sa.Column("report", sa.Text),  # as `mail.wire` writes it
+    sa.Column("message_id", AnyText),
+    sa.Column("report", AnyText),  # as `mail.wire` writes it
     sa.Index(None, "state", "accepted_at"),
     sa.Index(None, "digest"),
     sa.Index(None, "message_id"),
     sa.Index(None, "incident_id"),
+    sa.Index("ix_mails_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),
 )
 
 #: The octets, apart from the row above: a claim must not rewrite 50 MiB.
@@ -91,25 +112,25 @@ incidents = sa.Table(
     sa.Column("reminded", sa.Boolean, nullable=False),
     sa.Column("worked_at", Instant),
     sa.Column("answer_at", Instant),
-    sa.Column("holder", sa.Text),
-    sa.Column("handed_to", sa.Text),
+    sa.Column("holder", AnyText),
+    sa.Column("handed_to", AnyText),
     sa.Column("acked_at", Instant),
     sa.Column("first_acked_at", Instant),
-    sa.Column("acked_how", sa.Text, nullable=False),
+    sa.Column("acked_how", AnyText, nullable=False),
     sa.Column("breached_at", Instant),
     sa.Column("resolved_at", Instant),
-    sa.Column("resolved_by", sa.Text, nullable=False),
+    sa.Column("resolved_by", AnyText, nullable=False),
     sa.Column("paged", sa.JSON, nullable=False),
     sa.Column("away", sa.JSON, nullable=False),
     sa.Column("once", sa.Boolean, nullable=False),
     sa.Column("drill", sa.Boolean, nullable=False),
     sa.Column("linked_to", sa.String(8)),
-    sa.Column("subject", sa.Text, nullable=False),
-    sa.Column("reporter_address", sa.Text, nullable=False),
-    sa.Column("reporter_name", sa.Text, nullable=False),
-    sa.Column("message_id", sa.Text),
+    sa.Column("subject", AnyText, nullable=False),
+    sa.Column("reporter_address", AnyText, nullable=False),
+    sa.Column("reporter_name", AnyText, nullable=False),
+    sa.Column("message_id", AnyText),
     sa.Column("issue_iid", sa.Integer),
-    sa.Column("issue_url", sa.Text),
+    sa.Column("issue_url", AnyText),
     sa.CheckConstraint("(state = 'open') = (next_step_at IS NOT NULL)", name="open_has_a_next_step"),
     sa.Index(None, "state", "next_step_at"),
     sa.Index(None, "accepted_at"),
@@ -122,8 +143,8 @@ timeline = sa.Table(
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id"), nullable=False),
     sa.Column("at", Instant, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("actor", sa.Text),
+    sa.Column("event", AnyText, nullable=False),
+    sa.Column("actor", AnyText),
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Index(None, "incident_id"),
 )
@@ -136,8 +157,8 @@ outbox = sa.Table(
     sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id")),
     sa.Column("lane", sa.String(8), nullable=False),
     sa.Column("do", sa.String(12), nullable=False),
-    sa.Column("key", sa.Text, nullable=False, unique=True),
-    sa.Column("person", sa.Text),
+    sa.Column("key", AnyText, nullable=False, unique=True),
+    sa.Column("person", AnyText),
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Column("after_id", sa.BigInteger),
     sa.Column("after_until", Instant),
@@ -146,12 +167,14 @@ outbox = sa.Table(
     sa.Column("queued_at", Instant, nullable=False),
     sa.Column("due_at", Instant, nullable=False),
     sa.Column("lease_until", Instant),
+    sa.Column("lease_by", AnyText),  # as in mails
     sa.Column("unsure_at", Instant),
     sa.Column("done_at", Instant),
-    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("answer", AnyText, nullable=False),
     sa.Index(None, "lane", "state", "due_at"),
     sa.Index(None, "incident_id"),
     sa.Index(None, "after_id"),
+    sa.Index("ix_outbox_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),
 )
 
 #: The keys tokens are signed with, shared by all nodes; newest first by `made_at`.

@@ -11,8 +11,10 @@ ends, and the next start reads what is really there. An fsync is never tried aga
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -52,6 +54,7 @@ class WriterThread:
         self._broken = broken
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._dead = False
+        self._looked_at = time.monotonic()
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -77,7 +80,7 @@ class WriterThread:
         return self._thread.is_alive() and not self._dead
 
     def _run(self) -> None:
-        while (first := self._jobs.get()) is not None:
+        while (first := self._next()) is not None:
             batch, last = self._take(first)
             self._commit(batch)
             if last or self._dead:
@@ -85,6 +88,20 @@ class WriterThread:
         with self._gate:
             self._dead = True
             self._refuse_rest()
+
+    def came_round_at(self) -> float:
+        """When it last looked for a job, in monotonic seconds; -inf once it has ended."""
+        return self._looked_at if self.is_alive else -math.inf
+
+    def _next(self) -> _Job | None:
+        """The next job; None at the end. Comes round every second, so that a hang can be told from a rest."""
+        while True:
+            crash.point("writer")
+            self._looked_at = time.monotonic()
+            try:
+                return self._jobs.get(timeout=1.0)
+            except queue.Empty:
+                continue
 
     def _take(self, first: _Job) -> tuple[list[_Job], bool]:
         """The jobs waiting now, and whether the end was among them."""
