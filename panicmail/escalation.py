@@ -6,6 +6,7 @@ the store only. One incident that cannot be moved does not hold up the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from panicmail import states
 from panicmail.incident import Change, Do, Incident, Outcome, State, unchanged
 from panicmail.orders import Standing
+from panicmail.policy import UNDELIVERED
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Delivery, Task
@@ -27,16 +29,22 @@ class Escalation:
         self._ledger = ledger
         self._orders = orders
 
-    def tick(self) -> int:
+    def tick(self, came_on: Callable[[], None] = lambda: None) -> int:
         """Take what is due now; answers how many incidents moved.
+
+        `came_on` is called after each incident: a tick with many to move takes its time, and is alive.
 
         Raises:
             StoreFailed: The database could not be asked at all.
         """
         due, silent = self._ledger.read(self._look)
-        moved = sum(self._move(incident) for incident in due)
+        moved = 0
+        for incident in due:
+            moved += self._move(incident)
+            came_on()
         for task in silent:
             self._give_up_on(task)
+            came_on()
         return moved
 
     def _look(self, book: Book) -> tuple[list[Incident], list[Task]]:
@@ -63,7 +71,7 @@ class Escalation:
 
     def _give_up_on(self, task: Task) -> None:
         """Nobody took her page: she is unreachable, once per incident."""
-        why = "her mail server refused the page" if task.state is Delivery.FAILED else "no way to her accepted the page"
+        why = "her mail server refused the page" if task.state is Delivery.FAILED else UNDELIVERED
         try:
             self._ledger.write("tick.unreachable", lambda book: self._unreachable(book, task, why))
         except Exception:  # found again by the next tick

@@ -152,3 +152,5 @@ class Word(StrEnum):
     HANDED = "handed"  #: somebody offers it to you
     SILENT_HOLDER = "silent_holder"  #: to the manager: the holder shows no sign of work
     REOPENED = "reopened"  #: it was closed, and there is more
+    DATABASE_AWAY = "database_away"  #: it waits in the spool, and nothing escalates
+    STATE_UNKNOWN = "state_unknown"  #: it was open when the database was last asked

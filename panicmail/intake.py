@@ -40,6 +40,8 @@ LEASE = timedelta(seconds=30)
 SURE_READING = 3
 #: From this attempt on it is filed as a panic unread, in case it breaks the deciding.
 SURE_DECISION = 5
+#: An answer that came before what it answers is looked at again after this long.
+PRECEDING = timedelta(seconds=1)
 #: One address gets at most this many receipts an hour: an answering machine must not keep us in conversation.
 RECEIPTS_AN_HOUR = 5
 #: Header fields that differ between two deliveries of the same mail.
@@ -96,6 +98,9 @@ class Intake:
         if not book.is_waiting(mail.id):
             return
         orders = self._orders()
+        if _precedes_its_incident(book, orders, mail):
+            book.postpone(mail, book.now + PRECEDING)
+            return
         if mail.attempts > 1:
             _log.error("intake.again", mail=mail.id, attempts=mail.attempts)
             book.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
@@ -118,6 +123,19 @@ class Intake:
                 {"mail": mail.id, "shape": verdict.shape.value, "kind": report.kind.value, "incident": incident_id},
             )
         )
+
+
+def _precedes_its_incident(book: Book, orders: Orders, mail: Mail) -> bool:
+    """Whether it answers a page about a mail that is not understood yet.
+
+    So it is with an answer to a call made while the database was away: both came in through the spool.
+    """
+    for recipient in mail.recipients:
+        text = orders.addresses.token_in(recipient)
+        token = orders.tokens.verify(text, orders.people) if text else None
+        if token and book.incident(token.incident_id) is None and book.is_coming(token.incident_id):
+            return True
+    return False
 
 
 def digest_of(mail: Mail, raw: bytes) -> str:

@@ -22,6 +22,8 @@ REOPEN_GRACE = timedelta(minutes=5)
 SAME_MAIL_WITHIN = timedelta(hours=48)
 #: A page no channel accepted for this long makes its person unreachable (a quarter of the SLA if shorter).
 UNDELIVERED_AFTER = timedelta(seconds=60)
+#: Why somebody is unreachable whom no page has reached yet; it ends when one does.
+UNDELIVERED = "no way to her accepted the page"
 #: A step taken later than this says how late it is.
 LATE_AFTER = timedelta(seconds=30)
 
@@ -72,6 +74,11 @@ class Ladder:
     @property
     def reopen_grace(self) -> timedelta:
         return min(REOPEN_GRACE, self.sla / 3)
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """No step of an open incident is due later than this from now, whatever happened to it."""
+        return max(self.steps[-1].after, self.repeat, self.reopen_grace, self.sla)
 
     @property
     def undelivered_after(self) -> timedelta:

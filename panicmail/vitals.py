@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from panicmail.accounting import Gap, Kind
 from panicmail.errors import StoreFailed
 from panicmail.incident import State
 from panicmail.store.book import Book
@@ -23,19 +24,34 @@ class Vitals:
     Args:
         accepting: Whether the listeners are bound and open.
         can_write: Whether the store's writer still works.
+        in_spool: How many mails wait in the emergency spool.
+        gaps: What the accounting found missing.
     """
 
-    def __init__(self, ledger: Ledger, accepting: Callable[[], bool], can_write: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        accepting: Callable[[], bool],
+        can_write: Callable[[], bool],
+        in_spool: Callable[[], int] = lambda: 0,
+        gaps: Callable[[], Sequence[Gap]] = tuple,
+    ) -> None:
         self._ledger = ledger
         self._accepting = accepting
         self._can_write = can_write
-        self._ticked_at = time.monotonic()
+        self._in_spool = in_spool
+        self._gaps = gaps
+        self._came_round_at = self._ticked_at = time.monotonic()
         self._workers: Sequence[Worker] = ()
         self._refused = ""
         self.accepted = 0  #: mails answered 250 since the start
 
     def watch(self, workers: Sequence[Worker]) -> None:
         self._workers = workers
+
+    def came_round(self) -> None:
+        """The tick came on, whatever the database said."""
+        self._came_round_at = time.monotonic()
 
     def ticked(self) -> None:
         """A tick went through to the database and back."""
@@ -46,12 +62,18 @@ class Vitals:
         self.accepted += 1
         self._refused = ""
 
+    def spooled(self) -> None:
+        """A mail was made durable without the database."""
+        self.accepted += 1
+        self._refused = ""
+
     def not_stored(self, reason: str) -> None:
         """A mail could not be made durable: not ready until one can. A full disk shows only in a real write."""
         self._refused = reason
 
     def is_alive(self) -> bool:
-        return time.monotonic() - self._ticked_at < TICK_WITHIN
+        """Whether the tick ticks. A database that is away is no reason to end the process: mails are still taken."""
+        return time.monotonic() - self._came_round_at < TICK_WITHIN
 
     def unready(self) -> tuple[str, ...]:
         """Why a panic could not be accepted or paged now; () when it can."""
@@ -60,12 +82,16 @@ class Vitals:
             reasons.append("the SMTP listener is closed")
         if not self._can_write():
             reasons.append("the database writer has stopped")
-        if not self.is_alive():
+        if time.monotonic() - self._ticked_at >= TICK_WITHIN:
             reasons.append(f"no tick reached the database for {TICK_WITHIN:.0f} s")
         if dead := [worker.name for worker in self._workers if not worker.is_alive()]:
             reasons.append(f"threads ended: {', '.join(dead)}")
         if self._refused:
             reasons.append(f"the last mail could not be stored: {self._refused}")
+        if waiting := self._in_spool():
+            reasons.append(f"mails wait in the spool for the database: {waiting}")
+        if grave := [f"{gap.about}: {gap.missing}" for gap in self._gaps() if gap.is_grave]:
+            reasons.append(f"gaps: {len(grave)}, such as {grave[0]}")
         try:
             self._ledger.now()
         except StoreFailed as exc:
@@ -91,6 +117,7 @@ class Vitals:
             open_seconds_max=oldest.total_seconds(),
             breached_open=sum(incident.breached_at is not None for incident in open_),
             mails_accepted=self.accepted,
+            gaps={kind.value: sum(gap.kind is kind for gap in self._gaps()) for kind in Kind},
         )
 
 
@@ -104,3 +131,4 @@ class Figures:
     open_seconds_max: float  #: how long the oldest open incident is open; 0 when none is
     breached_open: int  #: open and past their SLA
     mails_accepted: int  #: answered 250 since the start of the process
+    gaps: Mapping[str, int]  #: what the accounting found missing, by kind; every kind is named

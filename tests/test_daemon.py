@@ -340,8 +340,8 @@ def test_an_authentication_this_version_does_not_have_is_refused_with_a_sentence
 # -- a database that does not take it
 
 
-def test_a_locked_database_is_a_451_and_later_mails_are_taken_again(tmp_path: Path) -> None:
-    with world(tmp_path, expects=NOT_WRITTEN) as town:
+def test_while_the_database_is_locked_the_spool_takes_a_mail_and_people_are_called_from_memory(tmp_path: Path) -> None:
+    with world(tmp_path, expects=[*NOT_WRITTEN, "mail.spooled", "emergency.calls"]) as town:
         town.start()
         kept = town.panic("before")
         town.page("ana", kept)
@@ -349,15 +349,43 @@ def test_a_locked_database_is_a_451_and_later_mails_are_taken_again(tmp_path: Pa
         lock = sqlite3.connect(town.database, isolation_level=None)
         with closing(town.begin_mail()) as client, closing(lock):
             lock.execute("BEGIN IMMEDIATE")
+            spooled = town.finish_mail(client)
+            assert spooled.code == 250
+            _, facts = town.program.wait_for("mail.spooled")
+            assert "locked" in facts["reason"]
+            for person in ("ana", "max"):
+                page = town.page(person, spooled.ref)
+                assert "DATABASE AWAY: slowly" in page.subject
+                assert "| as far as this, and then" in page.text
+            assert town.http("GET", "/healthz")[0] == 200, "it lives, and takes mails"
+            assert town.http("GET", "/readyz")[0] == 503
+            lock.execute("ROLLBACK")
+        town.page("ana", spooled.ref, count=2)
+        town.page("ana", town.panic("after"))
+        assert town.rows("SELECT subject FROM incidents ORDER BY accepted_at") == [("before",), ("slowly",), ("after",)]
+        town.settled()
+        assert town.http("GET", "/readyz")[0] == 200
+        assert not list(town.folder.glob("panicmail.spool/*"))
+
+
+def test_a_mail_that_neither_database_nor_spool_takes_is_a_451_and_people_are_told_about_panicmail(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path, expects=[*NOT_WRITTEN, "spool.failed"]) as town:
+        (town.folder / "panicmail.spool").write_text("not a folder")
+        town.config["database"]["spool"] = "panicmail.spool/inside"
+        town.start()
+        lock = sqlite3.connect(town.database, isolation_level=None)
+        with closing(town.begin_mail()) as client, closing(lock):
+            lock.execute("BEGIN IMMEDIATE")
             answer = town.finish_mail(client)
             assert (answer.code, answer.text) == (451, "4.3.0 Temporary failure. Try again.")
             _, facts = town.program.wait_for("mail.not_accepted")
-            assert facts["level"] == "error"
             assert "locked" in facts["reason"]
-            assert town.http("GET", "/healthz")[0] == 200, "ticks only read"
+            for person in ("ana", "max"):
+                town.received(person, lambda got: got.subject == "[panicmail] panicmail takes no mail")
             lock.execute("ROLLBACK")
         town.page("ana", town.panic("after"))
-        assert town.rows("SELECT subject FROM incidents ORDER BY accepted_at") == [("before",), ("after",)]
 
 
 #: Starts a program to which modes of files matter, even for root.

@@ -1,16 +1,21 @@
-"""What makes two mails the same."""
+"""What makes two mails the same, and which mail waits for which."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.intake import digest_of
+from panicmail import ids
+from panicmail.intake import LEASE, digest_of
+from panicmail.mail.tokens import Purpose
 from panicmail.store.rows import Mail
 from tests.cast import T0
+from tests.office import Office, mail
 
 MAIL = Mail(
     id="m" * 26,
@@ -122,3 +127,32 @@ def test_any_octets_have_one(octets: bytes) -> None:
 def test_a_line_of_the_body_is_no_trace_header_where_lines_end_in_lf_alone() -> None:
     mail = raw(FIELDS).replace(b"\r\n", b"\n")
     assert digest_of(MAIL, mail) != digest_of(MAIL, mail.replace(b"two", b"six"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path)
+    yield office
+    office.close()
+
+
+def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office) -> None:
+    """Both were in the spool: a panic, and the answer to the call made for it while the database was away."""
+    panic_id = desk.accept(mail("My files are .locked.", subject="Ransom note"))
+    tokens, addresses = desk.orders.tokens, desk.orders.addresses
+    to = addresses.reply_to(tokens.mint(Purpose.ANSWER, ids.incident_id(panic_id), "ana"))
+    answer_id = desk.accept(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
+    claimed = {waiting.id: waiting for waiting in desk.ledger.write("test", lambda book: book.claim_mails(2, LEASE))}
+    desk.intake.understand(claimed[answer_id])
+    assert desk.incidents() == [], "not a panic of its own"
+    desk.intake.understand(claimed[panic_id])
+    desk.wait(seconds=2)
+    (incident,) = desk.incidents()
+    assert (incident.state.value, incident.holder) == ("acked", "ana")
+
+
+def test_an_answer_to_an_incident_nobody_knows_of_is_a_panic_at_once(desk: Office) -> None:
+    """Of a database restored from before that incident: nothing it could wait for."""
+    to = desk.orders.addresses.reply_to(desk.orders.tokens.mint(Purpose.ANSWER, "a" * 16, "ana"))
+    desk.deliver(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
+    assert len(desk.incidents()) == 1

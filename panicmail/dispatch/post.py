@@ -39,7 +39,10 @@ class MailLane(Lane):
         if task.do == Do.PAGE and task.person not in orders.people:  # a reload took her out of [people]
             self._refused(task, "there is no such person any more")
             return
-        letter = self._ledger.read(lambda book: _compose(book, orders, task))
+        mine, letter = self._ledger.read(lambda book: (book.is_mine(task), _compose(book, orders, task)))
+        if not mine:  # we were frozen, or cut off: whoever has it now sends it
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+            return
         if letter is None:
             self._settle(task, Delivery.VOID, "it lost its reason before it was sent")
             return
@@ -137,6 +140,8 @@ def _sent(book: Book, task: Task, answer: str) -> None:
         event = "page.accepted" if task.do == Do.PAGE else "receipt.accepted"
         facts = {"person": task.person, "answer": answer}
         book.add_entry(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
+        if task.do == Do.PAGE and task.person:
+            book.apply(incident, states.reached(incident, task.person))
 
 
 def _mail_refused(book: Book, orders: Orders, task: Task, answer: str) -> None:

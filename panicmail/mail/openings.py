@@ -31,6 +31,8 @@ def state_word(voice: Voice, word: Word) -> str:
         Word.HANDED: "HANDED TO YOU:",
         Word.SILENT_HOLDER: f"{voice.first(holder)[:20].upper()} SILENT:" if holder else "HOLDER SILENT:",
         Word.REOPENED: "OPEN AGAIN:",
+        Word.DATABASE_AWAY: "DATABASE AWAY:",
+        Word.STATE_UNKNOWN: "STATE UNKNOWN:",
     }[word]
     return drill + said if said else drill.rstrip() + (":" if drill else "")
 
@@ -216,6 +218,38 @@ def silent_holder(voice: Voice, scene: Scene) -> list[Line]:
     ]
 
 
+# -- the database is away --------------------------------------------------------------------------
+
+
+def database_away(voice: Voice, scene: Scene) -> list[Line]:
+    others = voice.others_paged()
+    told = f"{voice.team(others)} {are(others)} told the same; call each other" if others else "nobody else is called"
+    return [
+        headline(f"{voice.first(voice.reader)}: act on this now. {_capital(told)}."),
+        ours(f"Why: panicmail's database has been away since {_since(voice, scene)}, so nothing escalates."),
+        ours("Your reply is kept, and counts once the database is back. Until then panicmail answers nobody."),
+    ]
+
+
+def state_unknown(voice: Voice, scene: Scene) -> list[Line]:
+    others = voice.others_paged()
+    ask = f"call {voice.team(others)} now, or act on this yourself" if others else "act on this now"
+    turn = voice.zoned(voice.said_at({"at": scene.facts.get("turn_at")}))
+    return [
+        headline(f"{voice.first(voice.reader)}: {ask}. Your turn came at {turn}."),
+        ours(f"Why: panicmail's database has been away since {_since(voice, scene)}, so it cannot say who has this."),
+        ours("Your reply is kept, and counts once the database is back."),
+    ]
+
+
+def _since(voice: Voice, scene: Scene) -> str:
+    return voice.zoned(voice.said_at({"at": scene.facts.get("since")}))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 OPENINGS: Mapping[Word, Opening] = {
     Word.PAGE: first_page,
     Word.STILL_OPEN: still_open,
@@ -224,4 +258,6 @@ OPENINGS: Mapping[Word, Opening] = {
     Word.HANDED: handed,
     Word.SILENT_HOLDER: silent_holder,
     Word.REOPENED: open_again,
+    Word.DATABASE_AWAY: database_away,
+    Word.STATE_UNKNOWN: state_unknown,
 }

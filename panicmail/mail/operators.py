@@ -66,10 +66,100 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "panicmail failed while it took in an accepted mail; it is taken in again, at last unread.",
         "Look at the log around that time: worker.failed. The mail is safe.",
     ),
+    "not_accepting": (
+        "panicmail takes no mail",
+        "Neither the database nor the emergency spool took a mail. Its sender keeps it and tries again for days.",
+        "Bring the database back, or make room on the disk of the spool. Tell people to telephone until then.",
+    ),
+    "spool_failed": (
+        "the emergency spool cannot be used",
+        "While the database is there nothing changes; should it be away, mails are refused until it is back.",
+        "Make the folder of the spool writable for panicmail's user: see database.spool in the configuration.",
+    ),
+    "spool_broken": (
+        "a mail in the spool cannot be read",
+        "A file in the spool does not hold what was written. It is kept beside the others, as .broken.",
+        "Look at the file by hand; whoever was on call was called for it, unless nobody was.",
+    ),
     "parked": (
         "something could not be done",
         "An effect failed for good and is parked; it is kept, and not tried again by itself.",
         "Look at the cause in the log, mend it, and do by hand what is missing.",
+    ),
+    "gap_unread": (
+        "an accepted mail is not understood",
+        "A mail got its 250 more than a minute ago and nothing was done with it; nobody was called for it.",
+        "Look at the log: worker.failed. Restart panicmail if it stays; the mail is safe.",
+    ),
+    "gap_issue_late": (
+        "an incident has no issue yet",
+        "GitLab did not take the issue within minutes; people are paged all the same, and it is tried until it does.",
+        "See that GitLab answers, and look at the log: dispatch.put_off.",
+    ),
+    "gap_issue_given_up": (
+        "an incident will have no issue",
+        "What was to open the issue failed for good or was parked, so nothing about the incident reaches GitLab.",
+        "Open an issue by hand, and look at the log for the cause.",
+    ),
+    "gap_uncalled": (
+        "nobody is being called",
+        "An incident is open, and every page of its step was refused, or nobody was on call. The ladder goes on.",
+        "Telephone somebody who can take it, and see that addresses and rosters are right.",
+    ),
+    "gap_step_late": (
+        "a step is overdue",
+        "The time of a step or a reminder has passed, and panicmail did not take it.",
+        "Call the incident's people yourself, look at the log (tick.failed, escalation.failed) and restart panicmail.",
+    ),
+    "gap_lane_stuck": (
+        "what is due is not being sent",
+        "Pages, mails or changes in GitLab wait although nothing holds them up.",
+        "Look at the log: worker.failed, dispatch.failed. Restart panicmail.",
+    ),
+    "gap_mended": (
+        "something was missing and is mended",
+        "The accounts did not add up: something an accepted mail is owed was not there. panicmail put it right.",
+        "Nothing now. It points to a defect or to a hand in the database: keep the log of that hour.",
+    ),
+    "gap_left": (
+        "something is missing and cannot be mended",
+        "The accounts do not add up: something an accepted mail is owed is not there, and putting it right failed.",
+        "Look at panicmail incidents --gaps and at the log: accounts.failed. Call the incident's people yourself.",
+    ),
+    "invariant_broken": (
+        "the records contradict each other",
+        "The hourly sweep found rows that cannot be as they are; what breaks which rule stands below.",
+        "Keep a copy of the database and the log, and tell panicmail's maintainers. Paging goes on.",
+    ),
+    "clock_jumped": (
+        "the clock was put forward",
+        "What became due by it was taken once; a page may have come early. If the machine was merely off, all is well.",
+        "See that the clock is right now, and that something keeps it right (NTP).",
+    ),
+    "clock_put_back": (
+        "the clock was put back",
+        "What was written while it stood ahead was brought back by as much, so nothing comes late.",
+        "See that the clock is right now. Times on issues and in mails of before are ahead by as much.",
+    ),
+    "clock_wrong": (
+        "the machine's clock is wrong",
+        "It stands before this program was written. Time is counted on from the last instant known, so nothing waits.",
+        "Set the clock, and see why it was wrong: an empty battery, no NTP.",
+    ),
+    "clock_apart": (
+        "two clocks differ",
+        "The machine's clock is not the one panicmail counts by. Pages come in time; the times they show may be wrong.",
+        "If the machine's clock is right, restart panicmail; it brings its own times back. If not, set it.",
+    ),
+    "old_copy": (
+        "the database is an old copy",
+        "It knows less than it did. Everything unresolved in it is held back for one SLA, then its steps go on.",
+        "Close what was settled since with panicmail resolve; telephone the reporters of mails that are missing here.",
+    ),
+    "database_lost": (
+        "the database lost something",
+        "It no longer knows what it knew a minute ago; a standby may have taken over that had not heard all of it.",
+        "Look for what is missing, and telephone its reporters. Mails of the last minutes may have to be sent again.",
     ),
     "reader_failed": (
         "a mail could not be read",
@@ -82,6 +172,8 @@ _GENERIC = (
     "Something happened that panicmail cannot mend by itself.",
     "Look at the log around that time.",
 )
+#: So many entries of a list are told, one a line.
+_LISTED = 100
 #: Facts that are said in sentences of their own.
 _SAID = frozenset({"cause", "ref", "at"})
 
@@ -113,9 +205,11 @@ def _lines(facts: Mapping[str, Any], texts: tuple[str, str, str], ref: str, cloc
     what, meaning, mend = texts
     about = f", for {ref}" if ref else ""
     details = [
-        f"{quoting.words(str(name), 30).replace('_', ' ')}: {quoting.words(str(value), 200)}"
-        for name, value in facts.items()
-        if name not in _SAID and value not in (None, "")
+        f"{quoting.words(str(name), 60).replace('_', ' ')}: {quoting.words(str(value), 200)}"
+        for name, values in facts.items()
+        if name not in _SAID
+        for value in (values[:_LISTED] if isinstance(values, list) else [values])
+        if value not in (None, "")
     ]
     unknown = [f"cause: {quoting.words(str(facts.get('cause') or 'not said'), 60)}"] if texts is _GENERIC else []
     return [

@@ -13,9 +13,19 @@ Promises, held by property tests:
   nobody is: silence is never the answer.
 """
 
-from panicmail.states.answering import acknowledge, decline, escalate, hand_over, sign_of_work, take, unreachable
+from panicmail.states.answering import (
+    acknowledge,
+    decline,
+    escalate,
+    hand_over,
+    reached,
+    sign_of_work,
+    take,
+    unreachable,
+)
 from panicmail.states.climbing import NextCall, next_call, take_due_step
 from panicmail.states.closing import is_over, issue_closed, more, resolve
+from panicmail.states.holding import hold_back
 from panicmail.states.passing import is_due, new, open_panic, pass_time
 
 __all__ = [
@@ -24,6 +34,7 @@ __all__ = [
     "decline",
     "escalate",
     "hand_over",
+    "hold_back",
     "is_due",
     "is_over",
     "issue_closed",
@@ -32,6 +43,7 @@ __all__ = [
     "next_call",
     "open_panic",
     "pass_time",
+    "reached",
     "resolve",
     "sign_of_work",
     "take",

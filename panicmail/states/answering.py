@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
-from panicmail.policy import ANSWER_WITHIN, Ladder, Who
+from panicmail.policy import ANSWER_WITHIN, UNDELIVERED, Ladder, Who
 from panicmail.states.climbing import early_step, next_step_now, take_due_step
 from panicmail.states.paging import page_all, reachable, role_of
 
@@ -134,6 +134,15 @@ def unreachable(incident: Incident, person: str, why: str, ladder: Ladder, who: 
     if reachable(named, incident.away):
         return change
     return change.then(early_step(incident, ladder, who, now, skip=person, cause={"unreachable": person, "why": why}))
+
+
+def reached(incident: Incident, person: str) -> Change:
+    """A page reached somebody after all whom none had reached in time: she counts again."""
+    if incident.away.get(person) != UNDELIVERED:
+        return unchanged(incident, Outcome.ALREADY)
+    incident = replace(incident, away={p: why for p, why in incident.away.items() if p != person})
+    entry = Entry(event="person.reached", actor="panicmail", facts={"person": person}, note=False)
+    return unchanged(incident, Outcome.NOTED, entry)
 
 
 def _offer_failed(incident: Incident, person: str, why: str) -> Change:

@@ -1,4 +1,4 @@
-"""The daemon: builds everything once, starts it in order and stops it in order.
+"""The daemon: built once, started in order, stopped in order.
 
 It owns signals, sockets and threads, and is the only place that knows APScheduler, which does nothing here but tick.
 
@@ -8,6 +8,9 @@ It owns signals, sockets and threads, and is the only place that knows APSchedul
     page, mail       threads that send; pages have two of their own
     gitlab           threads that keep the issues
     scheduler        the tick, once a second; the poll for signs of work
+    spool            two threads that write to the emergency spool when the database does not take a mail
+    emergency        calls people while the database is away
+    watchdog         ends the process when any of these stopped
 
 SIGTERM: no new connections, mails in flight get their answer (8 s at most), threads end, the writer finishes, exit 0.
 Calls to GitLab or the relay that are under way are abandoned: their attempts are on record. SIGHUP: the configuration
@@ -18,9 +21,7 @@ process with exit status 1, for a restart that reads what is really on disk.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -32,10 +33,14 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from panicmail import config as configuration
-from panicmail import ids, orders
+from panicmail import crash, ids, orders
+from panicmail.acceptance import Acceptance
 from panicmail.assembly import SigningKeys, signing_keys
 from panicmail.config import Config
-from panicmail.dispatch import GitLabLane, Lane, MailLane
+from panicmail.daemon import systemd
+from panicmail.daemon.duties import Duties
+from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane
+from panicmail.emergency import Emergency, Watchman
 from panicmail.errors import ConfigError, Mistake, StoreFailed
 from panicmail.escalation import Escalation
 from panicmail.gitlab.issues import Issues
@@ -47,12 +52,13 @@ from panicmail.paging.relay import Relay
 from panicmail.signs import Signs
 from panicmail.smtp.envelope import Accepted
 from panicmail.smtp.listener import Listener, tls_context
-from panicmail.store.book import Book
 from panicmail.store.database import Database
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Mail
+from panicmail.store.spool import Spool
 from panicmail.store.writer import WriterThread
 from panicmail.vitals import Vitals
+from panicmail.watchdog import WITHIN, Part, Watchdog
 from panicmail.web.app import create_app
 from panicmail.web.backend import LinkBackend
 from panicmail.web.server import WebServer
@@ -63,6 +69,8 @@ _log = structlog.get_logger()
 #: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
 THREADS = {"page": 2, "mail": 1, "gitlab": 4}
 INTAKE_THREADS = 2
+#: How long understanding one mail may take, in seconds: the reading, and two transactions.
+INTAKE_WITHIN = 30.0
 #: How often GitLab is asked for signs of work, in seconds.
 POLL_SECONDS = 10
 #: How long a stop waits for mails being received, in seconds, and then for threads.
@@ -88,10 +96,26 @@ class Daemon:
         self._keys: SigningKeys = ()
         self._orders: Orders  # made when the keys are there; a reload makes new ones
         self._readers = Readers(size=INTAKE_THREADS)
-        self._vitals = Vitals(self._ledger, lambda: self._accepting, self._can_write)
-        self._signs = Signs(self._ledger, lambda: self._orders, self._issues())
-        self._escalation = Escalation(self._ledger, lambda: self._orders)
+        self._spool = Spool(config.database.spool)
+        self._vitals = Vitals(self._ledger, lambda: self._accepting, self._can_write, self._in_spool)
+        self._emergency = Emergency(
+            self._spool, lambda: self._orders, self._readers, self._relay, database.clock
+        )
+        self._watchman = Watchman(self._emergency)
+        self._acceptance = Acceptance(
+            self._ledger, self._spool, database.clock, self._vitals, self._emergency.refused
+        )
+        self._duties = Duties(
+            self._ledger,
+            Escalation(self._ledger, lambda: self._orders),
+            Signs(self._ledger, lambda: self._orders, self._issues()),
+            self._acceptance,
+            self._emergency,
+            self._vitals,
+        )
         self._workers: list[Worker] = []
+        self._looped_at = time.monotonic()  #: when the event loop last came round
+        self._watchdog: Watchdog | None = None
 
     def run(self) -> int:
         """Serve until a signal; answers the exit status."""
@@ -108,6 +132,7 @@ class Daemon:
         self._orders = orders.from_config(self._config, self._keys)
         if self._database.is_sqlite:
             self._ledger.write("leases.release", lambda book: book.release_leases())
+        self._open_spool()
         self._readers.start()
         web = self._build_web()
         scheduler = self._build_scheduler()
@@ -116,6 +141,8 @@ class Daemon:
             self._accepting = True
             self._start_workers()
             scheduler.start()
+            self._watchman.start()
+            self._start_watchdog()
             self._announce(listener, web)
             await self._stopping.wait()
         finally:
@@ -129,6 +156,35 @@ class Daemon:
         except OSError as exc:  # a port that is taken, or not for us
             self._status = 1
             raise Mistake(exc.strerror or str(exc)) from exc
+
+    def _open_spool(self) -> None:
+        """A spool that cannot be written is no reason not to start: the database is what is needed."""
+        try:
+            self._spool.open()
+        except StoreFailed as exc:
+            _log.error("spool.failed", reason=str(exc), text="a mail the database does not take will get a 451")
+            facts = {"reason": str(exc)}
+            self._ledger.write("tick.alarm", lambda book: book.tell_operators("spool_failed", facts))
+
+    def _start_watchdog(self) -> None:
+        parts = [
+            Part("tick", lambda: self._duties.came_round_at),
+            Part("event loop", lambda: self._looped_at),
+            Part("readers", self._readers.complete_at),
+            *(Part(worker.name, worker.came_round_at, worker.within + WITHIN) for worker in self._workers),
+        ]
+        if self._writer is not None:
+            parts.append(Part("writer", self._writer.came_round_at))
+        self._watchdog = Watchdog(parts)
+        self._watchdog.start()
+        self._beat()
+
+    def _beat(self) -> None:
+        """The event loop's own sign of life."""
+        crash.point("loop")
+        self._looped_at = time.monotonic()
+        assert self._loop is not None  # noqa: S101
+        self._loop.call_later(1.0, self._beat)
 
     def _say_what_is_odd(self) -> None:
         for sentence in self._config.warnings:
@@ -165,15 +221,20 @@ class Daemon:
     def _build_scheduler(self) -> BackgroundScheduler:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
-        scheduler.add_job(self._tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
-        scheduler.add_job(self._poll, "interval", seconds=POLL_SECONDS, id="signs")
+        scheduler.add_job(self._duties.tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
+        scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")
         return scheduler
 
     def _start_workers(self) -> None:
         intake = Intake(self._ledger, lambda: self._orders, self._readers)
-        self._workers = [Worker(f"intake-{n}", "mails", self._bell, intake.work) for n in range(INTAKE_THREADS)]
+        self._workers = [
+            Worker(f"intake-{n}", "mails", self._bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
+        ]
         for name, count in THREADS.items():
-            self._workers += [Worker(f"{name}-{n}", name, self._bell, self._lane(name).work) for n in range(count)]
+            within = LEASE[name].total_seconds() / 2
+            self._workers += [
+                Worker(f"{name}-{n}", name, self._bell, self._lane(name).work, within) for n in range(count)
+            ]
         self._vitals.watch(self._workers)
         for worker in self._workers:
             worker.start()
@@ -185,10 +246,13 @@ class Daemon:
     def _lane(self, name: str) -> Lane:
         if name == "gitlab":
             return GitLabLane(self._ledger, lambda: self._orders, self._issues(), self._readers.parts)
+        return MailLane(name, self._ledger, lambda: self._orders, self._relay())
+
+    def _relay(self) -> Relay:
+        """A connection to the relay, for one thread."""
         url = self._config.relay.url
         password = url.password.get_secret_value() if url.password else None
-        relay = Relay(url.host, url.port, url.tls, url.username, password, hostname=self._config.smtp.hostname)
-        return MailLane(name, self._ledger, lambda: self._orders, relay)
+        return Relay(url.host, url.port, url.tls, url.username, password, hostname=self._config.smtp.hostname)
 
     def _announce(self, listener: Listener, web: WebServer) -> None:
         _log.info(
@@ -197,59 +261,26 @@ class Daemon:
             web="{}:{}".format(*web.address),
             database="sqlite" if self._database.is_sqlite else "postgresql",
         )
-        _tell_systemd("READY=1")
+        systemd.tell("READY=1")
 
     # -- at work
 
     def _accept(self, got: Accepted) -> Future[str]:
-        """Make a mail durable; the future answers its REF after the commit. The 250 rests on this."""
-        mail_id = ids.new_mail_id()
+        """Make a mail durable; the future answers its REF once it is. The 250 rests on this."""
+        mail = Mail(
+            id=ids.new_mail_id(),
+            accepted_at=self._database.clock(),
+            mail_from=got.mail_from,
+            recipients=got.recipients,
+            peer=got.peer,
+            helo=got.helo,
+            tls=got.tls,
+            size=len(got.raw),
+        )
+        return self._acceptance.accept(mail, got.raw)
 
-        def work(book: Book) -> str:
-            mail = Mail(
-                id=mail_id,
-                accepted_at=book.now,
-                mail_from=got.mail_from,
-                recipients=got.recipients,
-                peer=got.peer,
-                helo=got.helo,
-                tls=got.tls,
-                size=len(got.raw),
-            )
-            book.add_mail(mail, got.raw)
-            return ids.ref(mail_id)
-
-        future = self._ledger.submit("mails.accept", work)
-        future.add_done_callback(lambda done: self._accepted(mail_id, got, done))
-        return future
-
-    def _accepted(self, mail_id: str, got: Accepted, done: Future[str]) -> None:
-        failure = None if done.cancelled() else done.exception()
-        if done.cancelled() or failure is not None:
-            reason = str(failure or "given up")
-            self._vitals.not_stored(reason)
-            _log.error("mail.not_accepted", peer=got.peer, size=len(got.raw), reason=reason)
-            return
-        self._vitals.stored()
-        _log.info("mail.accepted", mail=mail_id, ref=done.result(), peer=got.peer, size=len(got.raw), tls=bool(got.tls))
-
-    def _tick(self) -> None:
-        try:
-            self._escalation.tick()
-        except StoreFailed as exc:
-            _log.error("tick.failed", reason=str(exc))
-            return
-        except Exception:  # the next tick comes in a second; APScheduler must not see it
-            _log.exception("tick.failed")
-            return
-        self._vitals.ticked()
-        _tell_systemd("WATCHDOG=1")
-
-    def _poll(self) -> None:
-        try:
-            self._signs.poll()
-        except Exception:  # the next poll comes soon; APScheduler must not see it
-            _log.exception("signs.failed")
+    def _in_spool(self) -> int:
+        return len(self._spool.waiting())
 
     def _can_write(self) -> bool:
         return self._writer is None or self._writer.is_alive
@@ -289,8 +320,10 @@ class Daemon:
 
     async def _stop(self, listener: Listener, web: WebServer, scheduler: Any) -> None:
         began = time.monotonic()
-        _tell_systemd("STOPPING=1")
+        systemd.tell("STOPPING=1")
         self._accepting = False
+        if self._watchdog is not None:
+            self._watchdog.stop()
         # Together: a mail and a request that hang must not add up.
         web_stopped = asyncio.create_task(web.stop())
         await listener.drain(DRAIN_SECONDS)
@@ -301,6 +334,7 @@ class Daemon:
         _log.info("stopped", status=self._status, seconds=round(time.monotonic() - began, 2))
 
     def _stop_threads(self) -> None:
+        self._watchman.stop()
         for worker in self._workers:
             worker.stop()
         until = time.monotonic() + THREADS_SECONDS
@@ -316,21 +350,3 @@ def _needs_restart(old: Config, new: Config) -> list[str]:
     """The sections a reload cannot change in a running daemon."""
     fixed: Sequence[str] = ("smtp", "database", "gitlab", "relay", "web", "tokens", "log")
     return [name for name in fixed if getattr(old, name) != getattr(new, name)]
-
-
-def _tell_systemd(state: str) -> None:
-    """sd_notify(3): a datagram to the socket systemd named; nothing when it named none."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        try:
-            notify.connect("\0" + address[1:] if address.startswith("@") else address)
-            notify.sendall(state.encode())
-        except OSError as exc:
-            _log.warning("systemd.unreachable", reason=str(exc))
-
-
-def serve(config: Config, database: Database) -> int:
-    """Run the daemon on an open database; answers the exit status."""
-    return Daemon(config, database).run()

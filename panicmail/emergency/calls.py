@@ -1,0 +1,131 @@
+"""Calls: one letter to one person, tried until the relay takes it or nobody needs it any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from panicmail.clock import Clock
+from panicmail.errors import PanicmailError, Permanent
+from panicmail.mail.letters import Letter
+from panicmail.people import Person
+
+_log = structlog.get_logger()
+
+#: A call the relay did not take is made again after so long.
+AGAIN = timedelta(seconds=5)
+
+
+class Reaches(Protocol):
+    """A connection to the relay, for one call."""
+
+    def send(self, message: bytes, mail_from: str, recipient: str) -> str: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One person to be called about one thing."""
+
+    key: str  #: is called once, until it is forgotten
+    person: Person
+    write: Callable[[datetime], Letter | None]  #: None: there is nothing to call her for after all
+    wanted: Callable[[], bool] = lambda: True  #: asked before each try
+    over: Callable[[], None] = lambda: None  #: told when she was called, or need not or cannot be
+
+
+@dataclass(slots=True)
+class _Try:
+    """How far a call has come."""
+
+    call: Call
+    due_at: datetime
+    under_way: bool = False
+
+
+class Calls:
+    """Makes calls. Every method may be called from any thread; none waits for the relay.
+
+    Args:
+        connect: Makes a connection to the relay; each call has its own.
+        callers: Makes the calls, several at a time: one hanging connection must not hold up the others.
+    """
+
+    def __init__(self, connect: Callable[[], Reaches], clock: Clock, callers: Executor) -> None:
+        self._connect = connect
+        self._clock = clock
+        self._callers = callers
+        self._lock = threading.Lock()
+        self._begun: set[str] = set()
+        self._tries: dict[str, _Try] = {}  #: of calls that are not over
+
+    def begin(self, call: Call) -> bool:
+        """Make this call, soon; False when its key was begun before."""
+        with self._lock:
+            if call.key in self._begun:
+                return False
+            self._begun.add(call.key)
+            self._tries[call.key] = _Try(call, due_at=self._clock())
+            return True
+
+    def forget(self, prefix: str) -> None:
+        """Drop what is still to be called under keys that begin so; the next such key is a new one."""
+        with self._lock:
+            self._begun = {key for key in self._begun if not key.startswith(prefix)}
+            self._tries = {key: each for key, each in self._tries.items() if not key.startswith(prefix)}
+
+    def make_due(self) -> None:
+        """Make the calls whose time has come."""
+        now = self._clock()
+        with self._lock:
+            due = [each for each in self._tries.values() if each.due_at <= now and not each.under_way]
+            for each in due:
+                each.under_way = True
+        for each in due:
+            try:
+                self._callers.submit(self._make, each)
+            except RuntimeError as exc:  # no thread to be had now
+                _log.error("emergency.failed", person=each.call.person.id, reason=str(exc))
+                self._made(each, over=False)
+
+    def _make(self, each: _Try) -> None:
+        over = False
+        try:
+            over = not each.call.wanted() or self._reach(each.call)
+            if over:
+                each.call.over()
+        except Exception:  # ours: tried again, for nobody else is called
+            _log.exception("emergency.failed", person=each.call.person.id)
+        finally:
+            self._made(each, over=over)
+
+    def _made(self, each: _Try, *, over: bool) -> None:
+        with self._lock:
+            each.under_way, each.due_at = False, self._clock() + AGAIN
+            if over and self._tries.get(each.call.key) is each:
+                del self._tries[each.call.key]
+
+    def _reach(self, call: Call) -> bool:
+        """Call once; False when it must be tried again."""
+        letter = call.write(self._clock())
+        if letter is None:
+            return True
+        relay = self._connect()
+        try:
+            answer = relay.send(letter.message, letter.mail_from, letter.recipient)
+        except Permanent as exc:
+            _log.error("emergency.call_refused", person=call.person.id, reason=str(exc))
+            return True
+        except PanicmailError as exc:
+            _log.warning("emergency.call_put_off", person=call.person.id, reason=str(exc))
+            return False
+        finally:
+            relay.close()
+        _log.warning("emergency.called", person=call.person.id, answer=answer)
+        return True

@@ -1,0 +1,207 @@
+"""Whom to call, and when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from panicmail import ids
+from panicmail.clock import Clock
+from panicmail.emergency.calls import Call, Calls, Reaches
+from panicmail.emergency.spooled import Reads, SpooledPanic
+from panicmail.incident import Incident, Word
+from panicmail.mail import letters
+from panicmail.mail.letters import Letter
+from panicmail.mail.scene import Scene
+from panicmail.orders import Orders, Standing
+from panicmail.people import Person
+from panicmail.store.spool import Spool, Spooled
+from panicmail.triage import Report
+
+_log = structlog.get_logger()
+
+#: A mail that has been in the spool for less is about to be taken in.
+GRACE = timedelta(seconds=2)
+#: The database is away once it has not answered for so long: a tick or two may fail for a lock.
+AWAY_AFTER = timedelta(seconds=10)
+#: That panicmail accepts nothing is said once in so long.
+REFUSED_EVERY = timedelta(hours=1)
+#: How often to look, in seconds.
+LOOK_EVERY = 0.5
+#: A longer gap between two looks means that the process was stopped, or its clock was moved.
+_STOPPED = timedelta(seconds=4)
+#: Pages from memory have rounds no ladder reaches: a mail server may drop a second mail with one Message-ID.
+_ROUND_FROM_MEMORY = 500_000
+_CALLERS = 4
+
+
+class Emergency:
+    """Calls people without the database. `look` is called often, by one thread at a time, and does not wait."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        orders: Standing,
+        reads: Reads,
+        connect: Callable[[], Reaches],
+        clock: Clock,
+        callers: Executor | None = None,
+    ) -> None:
+        self._spool = spool
+        self._orders = orders
+        self._reads = reads
+        self._clock = clock
+        callers = callers or ThreadPoolExecutor(_CALLERS, thread_name_prefix="emergency")
+        self._calls = Calls(connect, clock, callers)
+        self._panics: dict[str, SpooledPanic] = {}  #: by the name of the file
+        self._hearing = threading.Lock()
+        self._open: Mapping[str, Incident] = {}
+        self._answered_at = self._looked_at = self._fair_since = clock()
+        self._refused_at: datetime | None = None
+
+    # -- what it hears
+
+    def answered(self, open_incidents: Iterable[Incident]) -> None:
+        """The database answered a tick, and these are open."""
+        with self._hearing:
+            self._answered_at = self._clock()
+            self._open = {incident.id: incident for incident in open_incidents}
+        self._calls.forget("step/")
+
+    def refused(self, reason: str) -> None:
+        """Neither database nor spool took a mail."""
+        now = self._clock()
+        with self._hearing:
+            if self._refused_at is not None and now - self._refused_at < REFUSED_EVERY:
+                return
+            self._refused_at = now
+        self._sound_alarm(f"refused/{now.isoformat()}", {"cause": "not_accepting", "reason": reason}, now)
+
+    # -- what it does
+
+    def look(self) -> None:
+        """Find out whom to call, and begin the calls that are due."""
+        now = self._clock()
+        if now - self._looked_at > _STOPPED:
+            self._fair_since = now
+        self._looked_at = now
+        if self._is_away():
+            for incident in tuple(self._open.values()):
+                self._call_for_steps(incident, now)
+        self._look_into_spool(now)
+        for name in self._spool.broken():
+            self._sound_alarm(f"broken/{name}", {"cause": "spool_broken", "file": name}, now)
+        self._calls.make_due()
+
+    def _is_away(self) -> bool:
+        return self._clock() - max(self._answered_at, self._fair_since) >= AWAY_AFTER
+
+    def _look_into_spool(self, now: datetime) -> None:
+        waiting = {spooled.path.name: spooled for spooled in self._spool.waiting()}
+        for name in self._panics.keys() - waiting:
+            del self._panics[name]
+            self._calls.forget(f"mail/{name}/")
+        for name, spooled in waiting.items():
+            # One that seems to come from the future was accepted before the clock was put back.
+            if not (spooled.called or name in self._panics or timedelta() <= now - spooled.accepted_at < GRACE):
+                self._panics[name] = self._call_for_mail(spooled, now)
+
+    def _call_for_mail(self, spooled: Spooled, now: datetime) -> SpooledPanic:
+        orders = self._orders()
+        people = _on_call(orders, now) or dict.fromkeys(orders.operators, "")
+        panic = SpooledPanic(spooled, self._spool, self._reads, orders, people, self._answered_at)
+        _log.error("emergency.calls", ref=ids.ref(spooled.mail_id), people=sorted(people), about="a mail in the spool")
+        for person in people:
+            self._calls.begin(
+                Call(
+                    key=f"mail/{spooled.path.name}/{person}",
+                    person=orders.people[person],
+                    write=partial(panic.letter, orders.people[person]),
+                    wanted=panic.is_wanted,
+                    over=partial(panic.over, person),
+                )
+            )
+        return panic
+
+    def _call_for_steps(self, incident: Incident, now: datetime) -> None:
+        orders = self._orders()
+        for person, turn_at in _whose_turn(incident, orders, now).items():
+            call = Call(
+                key=f"step/{incident.id}/{person}",
+                person=orders.people[person],
+                write=partial(_page_from_memory, orders, incident, turn_at, self._answered_at, orders.people[person]),
+                wanted=self._is_away,
+            )
+            if self._calls.begin(call):
+                _log.error("emergency.calls", ref=incident.ref, people=[person], about="a step whose time has come")
+
+    def _sound_alarm(self, key: str, facts: Mapping[str, str], now: datetime) -> None:
+        """Tell the operators and everybody on call that panicmail needs help; the same `key` once."""
+        orders = self._orders()
+        for person in {**_on_call(orders, now), **dict.fromkeys(orders.operators)}:
+            own_key, said = f"{key}/{person}", {**facts, "at": now.isoformat()}
+            write = partial(_alarm, orders, said, own_key, orders.people[person])
+            self._calls.begin(Call(key=own_key, person=orders.people[person], write=write))
+
+
+class Watchman(threading.Thread):
+    """Looks twice a second, whatever happens."""
+
+    def __init__(self, emergency: Emergency) -> None:
+        super().__init__(name="emergency", daemon=True)
+        self._emergency = emergency
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(LOOK_EVERY):
+            try:
+                self._emergency.look()
+            except Exception:  # half a second later it looks again
+                _log.exception("emergency.failed")
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def _on_call(orders: Orders, now: datetime) -> dict[str, str]:
+    """Everybody the first and the last step name: person -> role."""
+    roles = (*orders.ladder.steps[0].page, *orders.ladder.steps[-1].page)
+    named = orders.ladder.people(roles, orders.who_at(now))
+    return {person: role for person, role in named.items() if person in orders.people}
+
+
+def _whose_turn(incident: Incident, orders: Orders, now: datetime) -> dict[str, datetime]:
+    """Everybody named by a step whose time has come, and since when it is her turn."""
+    due_at, ladder = incident.next_step_at, orders.ladder
+    if due_at is None or due_at > now:
+        return {}
+    turns: dict[str, datetime] = {}
+    for index in ladder.overdue(incident.ladder_at, incident.step, now) or [ladder.last]:
+        at = max(due_at, ladder.step_at(incident.ladder_at, index))
+        for person in ladder.people(ladder.steps[index].page, orders.who_at(now)):
+            turns.setdefault(person, min(at, now))
+    known = {person: at for person, at in turns.items() if person in orders.people}
+    return known or dict.fromkeys(orders.operators, due_at)
+
+
+def _page_from_memory(
+    orders: Orders, incident: Incident, turn_at: datetime, away_since: datetime, person: Person, now: datetime
+) -> Letter:
+    facts = {
+        "word": Word.STATE_UNKNOWN.value,
+        "round": _ROUND_FROM_MEMORY + incident.round,
+        "since": away_since.isoformat(),
+        "turn_at": turn_at.isoformat(),
+    }
+    report = Report(subject=incident.subject)
+    scene = Scene(house=orders.house(now), incident=incident, report=report, facts=facts, now=now)
+    return letters.page(scene, person, orders.tokens, orders.addresses)
+
+
+def _alarm(orders: Orders, facts: Mapping[str, str], key: str, person: Person, now: datetime) -> Letter:
+    return letters.operators(facts, orders.house(now), person, orders.addresses, now, key=key)

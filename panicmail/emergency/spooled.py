@@ -1,0 +1,143 @@
+"""A mail in the spool, as those who are called for it get to know it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from panicmail import ids, states
+from panicmail.incident import Incident, Paged, Word
+from panicmail.mail import letters
+from panicmail.mail.letters import Letter
+from panicmail.mail.scene import Scene
+from panicmail.mail.tokens import Purpose, Token
+from panicmail.orders import Orders
+from panicmail.people import Person
+from panicmail.store.rows import Mail
+from panicmail.store.spool import Spool, Spooled
+from panicmail.triage import LOOP_HOPS, Report
+
+_log = structlog.get_logger()
+
+#: What is said of a mail that cannot be read now.
+UNREAD = Report(subject="(a mail panicmail cannot read)", lossless=False)
+
+
+class Reads(Protocol):
+    """Reads raw bytes into a report; total, and bounded in time."""
+
+    def read(self, raw: bytes, mail_from: str) -> Report: ...
+
+
+class SpooledPanic:
+    """One mail, and who is still to be called for it. It is read once, by whoever is first to call.
+
+    Args:
+        people: Who is called: person -> role.
+        away_since: Since when the database does not answer.
+    """
+
+    def __init__(
+        self,
+        spooled: Spooled,
+        spool: Spool,
+        reads: Reads,
+        orders: Orders,
+        people: Mapping[str, str],
+        away_since: datetime,
+    ) -> None:
+        self.spooled = spooled
+        self._spool = spool
+        self._reads = reads
+        self._orders = orders
+        self._people = people
+        self._away_since = away_since
+        self._left = set(people)
+        self._reading = threading.Lock()
+        self._report: Report | None = None
+        self._is_none = False  #: it is no panic
+
+    def is_wanted(self) -> bool:
+        """Whether it still waits in the spool."""
+        return self.spooled.path.exists()
+
+    def letter(self, person: Person, now: datetime) -> Letter | None:
+        """Her page about it; None when it is no panic, or has been taken in."""
+        report = self._read_once()
+        if report is None:
+            return None
+        scene = Scene(
+            house=self._orders.house(now),
+            incident=self._incident(now),
+            report=report,
+            facts={"word": Word.DATABASE_AWAY.value, "round": 0, "since": self._away_since.isoformat()},
+            now=now,
+        )
+        return letters.page(scene, person, self._orders.tokens, self._orders.addresses)
+
+    def over(self, person: str) -> None:
+        """She was called, or need not or cannot be."""
+        with self._reading:
+            self._left.discard(person)
+            if not self._left:
+                self._spool.mark_called(self.spooled)
+
+    def _incident(self, now: datetime) -> Incident:
+        """The incident this mail will open, as far as it can be known."""
+        mail_id = self.spooled.mail_id
+        paged = {p: Paged(role=role, round=0, at=now, last_at=now) for p, role in self._people.items()}
+        incident = states.new(
+            id=ids.incident_id(mail_id),
+            ref=ids.ref(mail_id),
+            mail_id=mail_id,
+            accepted_at=self.spooled.accepted_at,
+            ladder=self._orders.ladder,
+        )
+        return replace(incident, paged=paged)
+
+    def _read_once(self) -> Report | None:
+        with self._reading:  # the others wait for the first
+            if self._report is None and not self._is_none:
+                try:
+                    self._report = self._read()
+                except Exception as exc:  # called for all the same; whoever is called next may have the whole of it
+                    _log.error("emergency.unreadable", ref=ids.ref(self.spooled.mail_id), reason=str(exc))
+                    return UNREAD
+                self._is_none = self._report is None
+            return self._report
+
+    def _read(self) -> Report | None:
+        found = self._spool.read(self.spooled)
+        if found is None:  # taken in, or put aside and told as that
+            return None
+        mail, raw = found
+        if _answers(self._orders, mail):
+            return None
+        report = self._reads.read(raw, mail.mail_from)
+        if report.hops >= LOOP_HOPS or _refers(self._orders, report):
+            return None
+        return report
+
+
+def _answers(orders: Orders, mail: Mail) -> bool:
+    """Whether it went to somebody's own token address: her answer, or the bounce of her page."""
+    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
+    purposes = {Purpose.ANSWER, Purpose.BOUNCE}
+    return any(token.person and token.purpose in purposes for token in _verified(orders, texts))
+
+
+def _refers(orders: Orders, report: Report) -> bool:
+    """Whether it answers a page where reply addresses carry no token: then Message-IDs do."""
+    if orders.addresses.carries_token:
+        return False
+    texts = filter(None, map(orders.addresses.token_of, report.references))
+    return any(token.person and token.purpose is Purpose.MESSAGE for token in _verified(orders, texts))
+
+
+def _verified(orders: Orders, texts: Iterator[str]) -> Iterator[Token]:
+    return filter(None, (orders.tokens.verify(text, orders.people) for text in texts))

@@ -1,0 +1,115 @@
+"""People who cannot be reached: the early step, and its brakes. Neither a dead relay nor a robot spins the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from panicmail.errors import Permanent, Temporary
+from panicmail.incident import Do, Incident, State
+from panicmail.policy import UNDELIVERED
+from tests.office import Office, Posted, mail
+
+DOWN = Temporary("the relay cannot be reached: Connection refused")
+SHOWN = 2000  #: more sends than any test makes
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path)
+    yield office
+    office.close()
+
+
+def rounds(desk: Office, incident: Incident, person: str) -> int:
+    """For how many rounds she was paged, whether or not that reached her."""
+    tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+    return len([task for task in tasks if task.do == Do.PAGE and task.person == person])
+
+
+def out_of_office(desk: Office, page: Posted) -> None:
+    """A robot's answer, to the address a careless robot writes to."""
+    raw = mail("I am away.", sender=page.recipient, subject="Automatic reply", extra="Auto-Submitted: auto-replied")
+    desk.deliver(raw, "", [page.reply_to])
+
+
+def test_a_seoc_whom_no_page_reaches_within_a_minute_costs_a_minute_and_no_more(desk: Office) -> None:
+    desk.relay.refused["ana@example.com"] = DOWN
+    incident = desk.panic()
+    desk.wait(seconds=59)
+    assert desk.pages("max") == []
+    desk.wait(seconds=17)  # and the time until the next try
+    assert len(desk.pages("max")) == 1
+    assert f"every way to Ana failed ({UNDELIVERED})" in desk.page("max").text
+    assert desk.incident(incident).breached_at is None
+
+
+def test_a_relay_that_is_dead_for_half_an_hour_never_spins_the_ladder(desk: Office) -> None:
+    desk.relay.failures = [DOWN] * SHOWN
+    incident = desk.panic()
+    desk.wait(minutes=31)
+    # Three early steps at most, then those of the times: 15, 20, 25 and 30 minutes.
+    assert rounds(desk, incident, "ana") <= 8
+    assert rounds(desk, incident, "max") <= 6
+    assert desk.incident(incident).state is State.OPEN
+    assert desk.relay.sent == []
+
+
+def test_when_the_relay_is_back_everybody_gets_one_page_and_counts_again(desk: Office) -> None:
+    desk.relay.failures = [DOWN] * SHOWN
+    incident = desk.panic()
+    desk.wait(minutes=12)
+    desk.relay.failures = []
+    desk.wait(seconds=20)
+    assert (len(desk.pages("ana")), len(desk.pages("max"))) == (1, 1), "the newest; older ones lost their reason"
+    assert desk.incident(incident).away == {}
+    assert desk.events(incident).count("person.reached") == 2
+    desk.reply(desk.page("ana"), "ack")
+    assert desk.incident(incident).holder == "ana"
+
+
+def test_somebody_refused_for_good_stays_passed_over_when_another_page_of_hers_is_taken(desk: Office) -> None:
+    desk.relay.refused["ana@example.com"] = Permanent("550 no such user")
+    incident = desk.panic()
+    del desk.relay.refused["ana@example.com"]
+    desk.wait(minutes=16)
+    assert "ana" in desk.incident(incident).away
+    assert desk.pages("ana") == []
+    assert desk.pages("max")
+
+
+def test_a_robot_that_answers_every_page_of_everybody_causes_one_early_step_and_then_the_repeats(
+    desk: Office,
+) -> None:
+    incident = desk.panic()
+    answered = 0
+    for _ in range(30):
+        for page in [page for page in desk.relay.sent if page.is_page][answered:]:
+            answered += 1
+            out_of_office(desk, page)
+        desk.wait(minutes=1)
+    held = desk.incident(incident)
+    assert (held.state, held.holder) == (State.OPEN, None)
+    assert set(held.away) == {"ana", "max"}
+    # Ana, then Max at once: the last step. From there both every five minutes, for silence is never the answer.
+    assert (len(desk.pages("ana")), len(desk.pages("max"))) == (7, 7)
+
+
+def test_everybody_away_is_told_to_the_operators_and_the_last_step_goes_on_paging(desk: Office) -> None:
+    incident = desk.panic()
+    out_of_office(desk, desk.page("ana"))
+    out_of_office(desk, desk.page("max"))
+    assert any("nobody is left to call" in told.subject for told in desk.sent("max"))
+    desk.wait(minutes=26)
+    assert len(desk.pages("max")) >= 4
+    assert desk.incident(incident).breached_at is not None
+
+
+def test_a_reply_of_somebody_taken_for_unreachable_acknowledges_all_the_same(desk: Office) -> None:
+    incident = desk.panic()
+    first = desk.page("ana")
+    out_of_office(desk, first)
+    desk.reply(first, "ack")
+    assert desk.incident(incident).holder == "ana"
