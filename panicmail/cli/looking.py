@@ -12,7 +12,9 @@ from panicmail.cli.asked import config_option, find_incident, instant, json_opti
 from panicmail.cli.printing import brief, iso, print_incident, print_json, print_table, shown, zulu
 
 if TYPE_CHECKING:
+    from panicmail.orders import Orders
     from panicmail.store.book import Book
+    from panicmail.store.ledger import Ledger
 
 #: How many incidents a list shows unless told otherwise.
 LISTED = 50
@@ -23,11 +25,17 @@ LISTED = 50
 @json_option
 @click.option("--state", "states", multiple=True, type=click.Choice(["open", "acked", "resolved"]))
 @click.option("--all", "all_", is_flag=True, help=f"Not only the latest {LISTED}.")
-def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], all_: bool) -> None:
-    """List incidents, newest first."""
+@click.option("--gaps", is_flag=True, help="What accepted mails are owed and is missing; exit status 1 if anything is.")
+def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], all_: bool, gaps: bool) -> None:
+    """List incidents, newest first; or, with --gaps, what does not add up."""
     from panicmail.incident import State
 
-    ledger, _orders = open_ledger(config_file)
+    ledger, orders = open_ledger(config_file)
+    if gaps:
+        if states or all_:
+            raise click.UsageError("--gaps looks at every incident; leave out --state and --all")
+        _print_gaps(ledger, orders, as_json)
+        return
     wanted = [State(s) for s in states] or list(State)
     found = ledger.read(lambda book: book.list_incidents(states=wanted, limit=None if all_ else LISTED))
     if as_json:
@@ -38,6 +46,27 @@ def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], a
         for i in found
     ]
     print_table(("REF", "STATE", "ACCEPTED", "HOLDER", "REPORTER", "SUBJECT"), rows, "No incidents.")
+
+
+def _print_gaps(ledger: Ledger, orders: Orders, as_json: bool) -> None:
+    """What is missing, with exit status 1 if anything is. Mends nothing: the daemon does, once a minute."""
+    from panicmail.accounting import RECENT, gaps_in
+
+    found, accepted = ledger.read(lambda book: (gaps_in(book, orders.ladder), book.accepted_since(book.now - RECENT)))
+    if as_json:
+        rows = [
+            {"about": gap.about, "kind": gap.kind.value, "since": iso(gap.since_at), "count": gap.count,
+             "missing": gap.missing, "mend": gap.mend}
+            for gap in found
+        ]  # fmt: skip
+        print_json({"gaps": rows, "accepted_in_48_hours": accepted})
+    else:
+        table = [(gap.about, gap.kind.value, zulu(gap.since_at), gap.missing, gap.mend) for gap in found]
+        mails = f"{accepted} {'mail' if accepted == 1 else 'mails'}"
+        none = f"No gaps: {mails} accepted in the last 48 h, each accounted for."
+        print_table(("ABOUT", "KIND", "SINCE", "MISSING", "NEXT"), table, none)
+    if found:
+        click.get_current_context().exit(1)
 
 
 @click.command()

@@ -19,18 +19,23 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from panicmail.incident import Do
+from panicmail.store.accounts import Accounts
+from panicmail.store.ahead import Ahead
+from panicmail.store.high_water import Marks
 from panicmail.store.incidents import Incidents
+from panicmail.store.invariants import Invariants
 from panicmail.store.mailroom import Mailroom
+from panicmail.store.statements import UNHELD
 from panicmail.store.tables import incidents, keys, mails, outbox
 
 
-class Book(Mailroom, Incidents):
+class Book(Mailroom, Incidents, Accounts, Ahead, Invariants, Marks):
     """One transaction: what can be read and written in it."""
 
     def release_leases(self) -> None:
         """Free everything claimed: whoever claimed it is gone. Only where one process at a time uses the database."""
         for table in (mails, outbox):
-            self._connection.execute(table.update().where(table.c.lease_until.is_not(None)).values(lease_until=None))
+            self._connection.execute(table.update().where(table.c.lease_until.is_not(None)).values(**UNHELD))
 
     def signing_keys(self) -> list[tuple[str, bytes]]:
         """(kid, secret), newest first."""

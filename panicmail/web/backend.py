@@ -42,6 +42,12 @@ class LinkBackend:
             Figure(name="open_seconds_max", help="Age of the oldest open incident.", values={"": now.open_seconds_max}),
             Figure(name="breached_open", help="Open incidents past their SLA.", values={"": now.breached_open}),
             Figure(
+                name="accounting_gaps",
+                help="What accepted mails are owed and is missing, by kind.",
+                label="kind",
+                values=now.gaps,
+            ),
+            Figure(
                 name="mails_accepted",
                 help="Mails answered 250 since the start.",
                 values={"": now.mails_accepted},
