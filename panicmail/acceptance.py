@@ -13,6 +13,7 @@ none of them.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -37,6 +38,8 @@ T = TypeVar("T")
 PATIENCE = 8.0
 #: And so long once the database has let somebody wait in vain.
 LITTLE_PATIENCE = 1.0
+#: How often it is looked whose time is up, in seconds, though nobody may wait.
+LOOK_EVERY = 1.0
 _SPOOLERS = 2
 #: Of one round of taking in: it ends after so many seconds, or so many mails that could not be moved.
 ROUND_SECONDS, ROUND_FAILURES = 3.0, 3
@@ -125,11 +128,13 @@ class Acceptance:
         self._arrivals: dict[_Arrival, None] = {}  #: those the database has not answered yet, oldest first
         self._arrived = threading.Condition()
         self._late: queue.SimpleQueue[tuple[_Arrival, str]] = queue.SimpleQueue()
+        self._looked_at = time.monotonic()
+        self._patient = threading.Thread(target=self._watch_the_time, name="patience", daemon=True)
         self._start()
 
     def _start(self) -> None:
         """All threads now: in an emergency there may be none to be had."""
-        threading.Thread(target=self._watch_the_time, name="patience", daemon=True).start()
+        self._patient.start()
         for number in range(_SPOOLERS):
             threading.Thread(target=self._rescue_the_late, name=f"spool-{number}", daemon=True).start()
 
@@ -157,6 +162,10 @@ class Acceptance:
 
     def waiting(self) -> list[Spooled]:
         return self._spool.waiting()
+
+    def came_round_at(self) -> float:
+        """When it last looked whose time is up, in monotonic seconds; -inf when nobody looks any more."""
+        return self._looked_at if self._patient.is_alive() else -math.inf
 
     # -- into the database, later
 
@@ -221,6 +230,7 @@ class Acceptance:
 
     def _watch_the_time(self) -> None:
         while True:
+            self._looked_at = time.monotonic()
             with self._arrived:
                 if late := self._whose_time_is_up():
                     self._in_vain = True
@@ -237,10 +247,11 @@ class Acceptance:
             del self._arrivals[arrival]
         return late
 
-    def _time_left(self) -> float | None:
-        """Until the oldest is late, in seconds; None when nobody waits."""
+    def _time_left(self) -> float:
+        """Until the oldest is late, in seconds; never so long that a rest looks like a hang."""
         oldest = next(iter(self._arrivals), None)
-        return None if oldest is None else max(0.0, oldest.came_at + self._patience_now() - time.monotonic())
+        left = math.inf if oldest is None else oldest.came_at + self._patience_now() - time.monotonic()
+        return min(LOOK_EVERY, max(0.0, left))
 
     def _patience_now(self) -> float:
         return min(LITTLE_PATIENCE, self._patience) if self._in_vain else self._patience

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from panicmail.clock import host_clock
+from panicmail.clock import EARLIEST, host_clock
 from tests.cast import MINUTE, T0
 
 HOUR = timedelta(hours=1)
@@ -56,3 +56,28 @@ def test_the_hosts_own_clocks_give_the_present_in_utc() -> None:
     read = host_clock()()
     assert before <= read <= datetime.now(UTC) + timedelta(seconds=1)
     assert read.tzinfo is UTC
+
+
+def test_a_clock_without_battery_starts_no_earlier_than_this_program(host: Host) -> None:
+    host.wall = datetime(1970, 1, 1, tzinfo=UTC)
+    clock = host_clock(lambda: host.wall, lambda: host.boot)
+    assert clock() == EARLIEST
+    host.passes(5 * MINUTE)
+    assert clock() == EARLIEST + 5 * MINUTE
+    host.wall = T0
+    assert clock() == T0, "set right, it is followed"
+
+
+def test_it_counts_on_from_an_instant_that_is_known_to_have_been(host: Host) -> None:
+    host.wall = datetime(1970, 1, 1, tzinfo=UTC)
+    clock = host_clock(lambda: host.wall, lambda: host.boot)
+    host.passes(5 * MINUTE)
+    clock.not_before(T0)
+    assert clock() == T0
+    host.passes(MINUTE)
+    clock.not_before(T0)
+    assert clock() == T0 + MINUTE, "it never goes back"
+
+
+def test_the_program_was_written_after_its_earliest_instant() -> None:
+    assert T0 - timedelta(days=60) < EARLIEST < T0

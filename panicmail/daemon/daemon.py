@@ -35,10 +35,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from panicmail import config as configuration
 from panicmail import crash, ids, orders
 from panicmail.acceptance import Acceptance
+from panicmail.accounting import Accounting
 from panicmail.assembly import SigningKeys, signing_keys
 from panicmail.config import Config
 from panicmail.daemon import systemd
 from panicmail.daemon.duties import Duties
+from panicmail.daemon.metronome import Metronome
 from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane
 from panicmail.emergency import Emergency, Watchman
 from panicmail.errors import ConfigError, Mistake, StoreFailed
@@ -48,15 +50,20 @@ from panicmail.intake import Intake
 from panicmail.links import Links
 from panicmail.mail.children import Readers
 from panicmail.orders import Orders
+from panicmail.paging.heartbeat import Heartbeat
 from panicmail.paging.relay import Relay
+from panicmail.restoring import Restoring
 from panicmail.signs import Signs
 from panicmail.smtp.envelope import Accepted
 from panicmail.smtp.listener import Listener, tls_context
 from panicmail.store.database import Database
+from panicmail.store.high_water import HighWater
 from panicmail.store.ledger import Ledger
+from panicmail.store.nodes import Node
 from panicmail.store.rows import Mail
 from panicmail.store.spool import Spool
 from panicmail.store.writer import WriterThread
+from panicmail.timekeeping import Timekeeper
 from panicmail.vitals import Vitals
 from panicmail.watchdog import WITHIN, Part, Watchdog
 from panicmail.web.app import create_app
@@ -91,28 +98,27 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting = False
         self._writer = WriterThread(database, self._broken) if database.is_sqlite else None
-        self._ledger = Ledger(database, writer=self._writer, operators=lambda: self._operators, woken=self._bell.ring)
+        self._node = Node(database, woken=self._bell.ring)
+        self._ledger = Ledger(
+            database,
+            writer=self._writer,
+            operators=lambda: self._operators,
+            woken=self._bell.ring,
+            node=lambda: self._node.name,
+        )
         self._operators = config.operators.page
         self._keys: SigningKeys = ()
         self._orders: Orders  # made when the keys are there; a reload makes new ones
         self._readers = Readers(size=INTAKE_THREADS)
         self._spool = Spool(config.database.spool)
-        self._vitals = Vitals(self._ledger, lambda: self._accepting, self._can_write, self._in_spool)
-        self._emergency = Emergency(
-            self._spool, lambda: self._orders, self._readers, self._relay, database.clock
+        self._accounting = Accounting(self._ledger, lambda: self._orders)
+        self._vitals = Vitals(
+            self._ledger, lambda: self._accepting, self._can_write, self._in_spool, lambda: self._accounting.gaps
         )
+        self._emergency = Emergency(self._spool, lambda: self._orders, self._readers, self._relay, database.clock)
         self._watchman = Watchman(self._emergency)
-        self._acceptance = Acceptance(
-            self._ledger, self._spool, database.clock, self._vitals, self._emergency.refused
-        )
-        self._duties = Duties(
-            self._ledger,
-            Escalation(self._ledger, lambda: self._orders),
-            Signs(self._ledger, lambda: self._orders, self._issues()),
-            self._acceptance,
-            self._emergency,
-            self._vitals,
-        )
+        self._acceptance = Acceptance(self._ledger, self._spool, database.clock, self._vitals, self._emergency.refused)
+        self._duties = self._build_duties()
         self._workers: list[Worker] = []
         self._looped_at = time.monotonic()  #: when the event loop last came round
         self._watchdog: Watchdog | None = None
@@ -133,6 +139,8 @@ class Daemon:
         if self._database.is_sqlite:
             self._ledger.write("leases.release", lambda book: book.release_leases())
         self._open_spool()
+        self._duties.start()
+        self._node.start()
         self._readers.start()
         web = self._build_web()
         scheduler = self._build_scheduler()
@@ -141,6 +149,7 @@ class Daemon:
             self._accepting = True
             self._start_workers()
             scheduler.start()
+            Metronome(scheduler).start()
             self._watchman.start()
             self._start_watchdog()
             self._announce(listener, web)
@@ -148,6 +157,22 @@ class Daemon:
         finally:
             await self._stop(listener, web, scheduler)
         return self._status
+
+    def _build_duties(self) -> Duties:
+        high_water = HighWater(self._spool.folder.with_suffix(".mark"))
+        url = self._config.watch.heartbeat_url
+        return Duties(
+            ledger=self._ledger,
+            acceptance=self._acceptance,
+            timekeeper=Timekeeper(self._ledger, self._database.clock, high_water),
+            escalation=Escalation(self._ledger, lambda: self._orders),
+            signs=Signs(self._ledger, lambda: self._orders, self._issues()),
+            accounting=self._accounting,
+            restoring=Restoring(self._ledger, lambda: self._orders, high_water),
+            emergency=self._emergency,
+            vitals=self._vitals,
+            heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
+        )
 
     async def _listen(self, listener: Listener, web: WebServer) -> None:
         try:
@@ -223,6 +248,8 @@ class Daemon:
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         scheduler.add_job(self._duties.tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
         scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")
+        scheduler.add_job(self._duties.minute, "interval", minutes=1, id="minute")
+        scheduler.add_job(self._duties.hour, "interval", hours=1, id="hour")
         return scheduler
 
     def _start_workers(self) -> None:
@@ -341,6 +368,7 @@ class Daemon:
         for worker in self._workers:
             if worker.is_alive():
                 worker.join(max(0.0, until - time.monotonic()))
+        self._node.stop()
         if self._writer is not None:
             self._writer.stop(WRITER_SECONDS)
         self._readers.stop()

@@ -1,7 +1,9 @@
 """The recurring duties, as the scheduler calls them. Each catches everything: APScheduler must see no exception.
 
-    tick     once a second: takes what is due, empties the spool, frees what dead nodes had claimed
-    poll     signs of work in GitLab
+    tick     once a second: empties the spool, looks at the clock, takes what is due
+    poll     every 10 seconds: signs of work in GitLab
+    minute   the accounting, and how far the database has come
+    hour     every row against what must always be true
 
 A part of a duty that fails costs the others nothing: its next turn comes.
 """
@@ -10,65 +12,86 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 
 from panicmail import crash
 from panicmail.acceptance import Acceptance
+from panicmail.accounting import Accounting
 from panicmail.daemon import systemd
 from panicmail.emergency import Emergency
 from panicmail.errors import StoreFailed
 from panicmail.escalation import Escalation
 from panicmail.incident import State
+from panicmail.paging.heartbeat import Heartbeat
+from panicmail.restoring import Restoring
 from panicmail.signs import Signs
 from panicmail.store.ledger import Ledger
+from panicmail.timekeeping import Timekeeper
 from panicmail.vitals import Vitals
 
 _log = structlog.get_logger()
 
 
+@dataclass(slots=True, kw_only=True)
 class Duties:
-    """What is done again and again. `came_round_at` is when the tick last came on, in monotonic seconds."""
+    """What is done again and again, and by whom."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        escalation: Escalation,
-        signs: Signs,
-        acceptance: Acceptance,
-        emergency: Emergency,
-        vitals: Vitals,
-    ) -> None:
-        self._ledger = ledger
-        self._escalation = escalation
-        self._signs = signs
-        self._acceptance = acceptance
-        self._emergency = emergency
-        self._vitals = vitals
-        self.came_round_at = time.monotonic()
+    ledger: Ledger
+    acceptance: Acceptance
+    timekeeper: Timekeeper
+    escalation: Escalation
+    signs: Signs
+    accounting: Accounting
+    restoring: Restoring
+    emergency: Emergency
+    vitals: Vitals
+    heartbeat: Heartbeat
+    came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
+
+    def start(self) -> None:
+        """What has to be known before anything is due: is the clock right, is the database the latest.
+
+        Raises:
+            StoreFailed: The database does not answer.
+        """
+        self.timekeeper.start()
+        self.restoring.start()
 
     def tick(self) -> None:
         """Everything that must not wait. A database that is away ends the round, not the ticking."""
         crash.point("tick")
-        emptied = self._safely("tick.failed", lambda: self._acceptance.take_in(self.came_on))
-        self.came_on()
-        moved = self._safely("tick.failed", self._let_time_pass)
-        self.came_on()
-        if emptied and moved:
-            self._vitals.ticked()
+        parts = (lambda: self.acceptance.take_in(self.came_on), self.timekeeper.look, self._let_time_pass)
+        done = [self._part_of_tick(part) for part in parts]
+        if all(done):
+            self.vitals.ticked()
+            self.heartbeat.beat()
         # Without its database panicmail still takes mails and calls people: a restart would only interrupt that.
         systemd.tell("WATCHDOG=1")
 
+    def _part_of_tick(self, part: Callable[[], object]) -> bool:
+        done = self._safely("tick.failed", part)
+        self.came_on()
+        return done
+
     def _let_time_pass(self) -> None:
-        self._escalation.tick(self.came_on)
-        self._emergency.answered(self._ledger.read(lambda book: book.list_incidents(states=[State.OPEN])))
+        self.escalation.tick(self.came_on)
+        self.emergency.answered(self.ledger.read(lambda book: book.list_incidents(states=[State.OPEN])))
 
     def came_on(self) -> None:
         self.came_round_at = time.monotonic()
-        self._vitals.came_round()
+        self.vitals.came_round()
 
     def poll(self) -> None:
-        self._safely("signs.failed", self._signs.poll)
+        self._safely("signs.failed", self.signs.poll)
+
+    def minute(self) -> None:
+        self._safely("accounts.failed", self.accounting.reconcile)
+        self._safely("copy.failed", self.restoring.remember)
+
+    def hour(self) -> None:
+        self._safely("accounts.failed", self.accounting.sweep)
 
     def _safely(self, event: str, duty: Callable[[], object]) -> bool:
         """Whether it was done."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -156,13 +158,19 @@ class Watchman(threading.Thread):
         super().__init__(name="emergency", daemon=True)
         self._emergency = emergency
         self._stopped = threading.Event()
+        self._looked_at = time.monotonic()
 
     def run(self) -> None:
         while not self._stopped.wait(LOOK_EVERY):
+            self._looked_at = time.monotonic()
             try:
                 self._emergency.look()
             except Exception:  # half a second later it looks again
                 _log.exception("emergency.failed")
+
+    def came_round_at(self) -> float:
+        """When it last looked, in monotonic seconds; -inf once it has ended."""
+        return self._looked_at if self.is_alive() else -math.inf
 
     def stop(self) -> None:
         self._stopped.set()

@@ -1,0 +1,534 @@
+"""The accounting: every way in which an accepted mail can lack what it is owed is found, and mended or said aloud.
+
+Each gap is made by hand in the database of a house that works; then the reconciler comes by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import structlog
+
+from panicmail import accounting
+from panicmail.accounting import Accounting, Gap, Kind
+from panicmail.errors import Permanent, Temporary
+from panicmail.incident import Incident, State
+from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.policy import Ladder, Step
+from panicmail.store.tables import incidents, mails, outbox, raws, timeline
+from panicmail.vitals import Vitals
+from panicmail.web.backend import LinkBackend
+from tests.cast import MINUTE, SECOND, T0
+from tests.office import Office, mail
+from tests.program import world
+
+
+class Audited(Office):
+    """An office with an accountant."""
+
+    def __init__(self, folder: Path, *, url: str | None = None, **orders: object) -> None:
+        super().__init__(folder, url=url, **orders)
+        self.accounting = Accounting(self.ledger, lambda: self.orders)
+
+    def kinds(self) -> list[Kind]:
+        """Of the gaps the reconciler leaves now."""
+        return [gap.kind for gap in self.accounting.reconcile()]
+
+    def told(self, words: str) -> int:
+        """How many mails the operators had with these words."""
+        self.settle()
+        return sum(words in posted.text for posted in self.sent("max"))
+
+    def do(self, *statements: sa.Executable) -> None:
+        """What a defect, or a hand in the database, does."""
+        with self.database.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def count(self, query: sa.Select[tuple[Any]]) -> list[Any]:
+        with self.database.engine.begin() as connection:
+            return list(connection.execute(query).scalars())
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Audited]:
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    office = Audited(tmp_path, url=url)
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Audited]:
+    """An office on SQLite, for what does not depend on the database."""
+    office = Audited(tmp_path)
+    yield office
+    office.close()
+
+
+# -- nothing is missing
+
+
+def test_where_everything_works_nothing_is_missing(office: Audited) -> None:
+    incident = office.panic()
+    assert office.kinds() == []
+    office.wait(minutes=16)
+    office.reply(office.page("max"), "ack")
+    office.wait(minutes=31)
+    office.reply(office.page("max"), "resolve")
+    assert office.kinds() == []
+    assert office.accounting.sweep() == {}
+    assert "accounts.repaired" not in office.events(incident)
+    assert not [posted for posted in office.sent("max") if posted.subject.startswith("[panicmail]")]
+
+
+QUICK = Ladder(
+    sla=90 * SECOND,
+    steps=(Step(0 * SECOND, ("seoc",)), Step(30 * SECOND, ("seoc",)), Step(90 * SECOND, ("smoc", "seoc"))),
+    repeat=30 * SECOND,
+    remind_after=60 * SECOND,
+)
+
+
+def live(office: Audited, seconds: int) -> None:
+    """Time passes by the second, and at every second the reconciler comes by."""
+    for _ in range(seconds):
+        office.now += SECOND
+        office.escalation.tick()
+        office.intake.work()
+        assert office.kinds() == []
+        office.settle()
+        assert office.kinds() == []
+
+
+def test_work_in_progress_is_never_a_gap(tmp_path: Path) -> None:
+    office = Audited(tmp_path, ladder=QUICK)
+    office.gitlab.failures = [Temporary("connection refused")] * 12
+    office.relay.failures = [Temporary("450 later")] * 5
+    office.accept(mail("help", message_id="<first@example.com>"))
+    assert office.kinds() == []
+    live(office, 95)
+    office.reply(office.page("ana"), "can't")
+    live(office, 35)
+    office.reply(office.page("max"), "ack")
+    office.reply(office.page("max"), "to bo")
+    live(office, 5)
+    office.reply(office.page("bo"), "ok")
+    live(office, 65)
+    office.deliver(mail("one more thing", in_reply_to="<first@example.com>"))
+    office.reply(office.page("bo"), "resolve")
+    live(office, 5)
+    office.reply(office.sent("rita@example.com")[0], "it is back!", sender="rita@example.com")
+    live(office, 35)
+    office.deliver(b"\x00\xff\xfe", "")
+    office.deliver(mail("buy now"), "")
+    live(office, 35)
+    assert [incident.state for incident in office.incidents()] == [State.OPEN] * 3
+    assert office.accounting.sweep() == {}
+    office.close()
+
+
+# -- mails
+
+
+def test_a_mail_nobody_understands_is_a_gap_after_a_minute_and_panicmail_is_not_ready(office: Audited) -> None:
+    vitals = Vitals(office.ledger, lambda: True, lambda: True, gaps=lambda: office.accounting.gaps)
+    mail_id = office.accept(mail("help"))
+    office.now += MINUTE
+    assert office.kinds() == []
+    office.now += SECOND
+    (gap,) = office.accounting.reconcile()
+    assert (gap.kind, gap.mail_id, gap.since_at) == (Kind.UNREAD, mail_id, T0)
+    assert vitals.unready() == (f"gaps: 1, such as {gap.about}: accepted, and nothing has understood it",)
+    assert vitals.figures().gaps["unread"] == 1
+    office.settle()
+    assert office.kinds() == []
+    assert vitals.unready() == ()
+
+
+def test_a_mail_that_is_claimed_again_and_again_is_found_all_the_same(desk: Audited) -> None:
+    desk.accept(mail("help"))
+    for _ in range(3):
+        desk.ledger.write("test", lambda book: book.claim_mails(1, 30 * SECOND))
+        desk.now += 30 * SECOND
+    assert desk.kinds() == [Kind.UNREAD]
+
+
+def without_incident(office: Audited, incident: Incident) -> None:
+    rows = [table.delete().where(table.c.incident_id == incident.id) for table in (outbox, timeline)]
+    office.do(*rows, incidents.delete().where(incidents.c.id == incident.id))
+
+
+def test_an_understood_panic_whose_incident_is_gone_is_taken_in_again(office: Audited) -> None:
+    incident = office.panic()
+    without_incident(office, incident)
+    assert office.kinds() == []
+    office.settle()
+    (again,) = office.incidents()
+    assert (again.mail_id, again.accepted_at, len(office.pages("ana"))) == (incident.mail_id, T0, 2)
+    assert office.told("something an accepted mail is owed was not there") == 1
+    assert office.kinds() == []
+
+
+def test_a_note_that_belongs_to_nothing_is_taken_in_again(office: Audited) -> None:
+    incident = office.panic(message_id="<first@example.com>")
+    more = office.deliver(mail("one more thing", in_reply_to="<first@example.com>"))
+    office.do(mails.update().where(mails.c.id == more).values(incident_id=None))
+    assert office.kinds() == []
+    office.settle()
+    assert office.count(sa.select(mails.c.incident_id).where(mails.c.id == more)) == [incident.id]
+    assert office.kinds() == []
+
+
+@pytest.mark.parametrize("values", [{"incident_id": None}, {"incident_id": "a" * 16}, {"state": "accepted"}])
+def test_a_mail_that_does_not_name_its_incident_is_filed_with_it(office: Audited, values: dict[str, Any]) -> None:
+    incident = office.panic()
+    office.do(mails.update().values(values))
+    assert office.kinds() == []
+    assert office.count(sa.select(mails.c.incident_id)) == [incident.id]
+    assert office.count(sa.select(mails.c.state)) == ["understood"]
+    assert office.events(incident)[-1] == "accounts.repaired"
+    office.settle()
+    assert (len(office.incidents()), len(office.pages("ana"))) == (1, 1)
+
+
+# -- issues
+
+
+def test_an_incident_for_which_no_issue_was_asked_gets_one(office: Audited) -> None:
+    office.gitlab.failures = [Temporary("down")] * 1000
+    incident = office.panic()
+    office.do(outbox.delete().where(outbox.c.do.in_(["issue", "files"])))
+    office.gitlab.failures.clear()
+    assert office.kinds() == []
+    office.wait(seconds=20)
+    assert len(office.gitlab.issues) == 1
+    assert office.incident(incident).issue_iid == 1
+    assert len(office.gitlab.notes) == 1, "what waited for it went on"
+    assert office.kinds() == []
+
+
+@pytest.mark.parametrize("state", ["parked", "failed", "void", "accepted"])
+def test_an_issue_that_was_given_up_is_an_alarm(office: Audited, state: str) -> None:
+    office.gitlab.failures = [Temporary("down")] * 1000
+    office.panic()
+    office.do(outbox.update().where(outbox.c.do == "issue").values(state=state))
+    assert office.kinds() == [Kind.ISSUE_GIVEN_UP]
+    assert office.told("Open an issue by hand") == 1
+
+
+def test_gitlab_away_for_an_hour_is_one_alarm_and_panicmail_stays_ready(desk: Audited) -> None:
+    vitals = Vitals(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
+    desk.now += timedelta(minutes=50)  # so that the absence does not end with the hour
+    desk.gitlab.failures = [Temporary("connection refused")] * 10_000
+    began = desk.now
+    desk.panic()
+    found: list[Gap] = []
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(9):
+            desk.wait(minutes=1)
+            found += desk.accounting.reconcile()
+    late = [gap for gap in found if gap.kind is Kind.ISSUE_LATE]
+    assert [gap.since_at for gap in late] == [began] * 4, "from the sixth minute on"
+    assert [line["kind"] for line in lines if line["event"] == "accounts.gap"] == ["issue_late"]
+    assert desk.told("GitLab did not take the issue within minutes") == 1
+    assert vitals.unready() == ()
+    desk.gitlab.failures.clear()
+    desk.wait(minutes=2)
+    assert desk.kinds() == []
+
+
+# -- pages and steps
+
+
+def test_pages_that_are_gone_are_sent_again(office: Audited) -> None:
+    office.accept(mail("help"))
+    office.intake.work()
+    office.do(outbox.delete().where(outbox.c.do == "page"))
+    assert office.kinds() == []
+    office.settle()
+    assert len(office.pages("ana")) == 1
+    (incident,) = office.incidents()
+    assert (incident.round, incident.next_step_at) == (2, T0 + 5 * MINUTE)
+    assert "accounts.repaired" in office.events(incident)
+    assert office.kinds() == []
+
+
+def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladder_goes_on(office: Audited) -> None:
+    for address in ("ana@example.com", "max@example.com"):
+        office.relay.refused[address] = Permanent("550 no such user")
+    incident = office.panic()
+    assert office.kinds() == []
+    office.now += MINUTE + SECOND
+    assert office.kinds() == [Kind.UNCALLED]
+    assert office.accounting.gaps[0].about == incident.ref
+    round_ = office.incident(incident).round
+    assert office.kinds() == [Kind.UNCALLED]
+    assert office.incident(incident).round == round_, "the reconciler pages nobody where pages are refused"
+    del office.relay.refused["max@example.com"]
+    office.wait(minutes=4)
+    assert office.pages("max")
+    assert office.kinds() == []
+
+
+def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited) -> None:
+    desk.orders = replace(desk.orders, rosters=Rosters({"seoc": Roster(()), "smoc": Roster(())}))
+    incident = desk.panic()
+    for _ in range(3):
+        desk.wait(minutes=1)
+        desk.accounting.reconcile()
+    assert desk.kinds() == [Kind.UNCALLED]
+    assert "accounts.repaired" not in desk.events(incident)
+    assert desk.incident(incident).round == 1
+
+
+def unchecked(office: Audited, statement: sa.Executable) -> None:
+    """Run a statement the database would refuse."""
+    with office.database.engine.begin() as connection:
+        if office.database.is_sqlite:
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints=ON")
+        else:
+            connection.exec_driver_sql("ALTER TABLE incidents DROP CONSTRAINT ck_incidents_open_has_a_next_step")
+        connection.execute(statement)
+        if office.database.is_sqlite:
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints=OFF")
+
+
+@pytest.mark.parametrize("next_step_at", [None, T0 + timedelta(days=4000)])
+def test_an_open_incident_without_a_step_in_sight_takes_its_next_one_now(office: Audited, next_step_at: Any) -> None:
+    incident = office.panic()
+    unchecked(office, incidents.update().values(next_step_at=next_step_at))
+    assert office.kinds() == []
+    assert office.incident(incident).next_step_at == office.now
+    office.wait(seconds=1)
+    assert len(office.pages("ana")) == 2
+    assert office.kinds() == []
+
+
+def test_a_step_the_tick_does_not_take_is_a_gap_after_half_a_minute(office: Audited) -> None:
+    incident = office.panic()
+    office.now += 5 * MINUTE + 30 * SECOND
+    assert office.kinds() == []
+    office.now += SECOND
+    (gap,) = office.accounting.reconcile()
+    assert (gap.kind, gap.about, gap.since_at, gap.is_grave) == (Kind.STEP_LATE, incident.ref, T0 + 5 * MINUTE, True)
+    office.escalation.tick()
+    office.settle()
+    assert office.kinds() == []
+
+
+def test_a_reminder_the_tick_does_not_send_is_a_gap_too(desk: Audited) -> None:
+    desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    desk.now += 21 * MINUTE
+    assert desk.kinds() == [Kind.STEP_LATE]
+
+
+def test_after_everything_stood_still_the_others_get_a_round_to_catch_up(desk: Audited) -> None:
+    desk.panic()
+    desk.accept(mail("and another"))
+    assert desk.kinds() == []
+    desk.now += timedelta(hours=1)
+    assert desk.kinds() == [], "a suspended machine has not yet had its tick"
+    desk.now += MINUTE
+    assert set(desk.kinds()) == {Kind.UNREAD, Kind.STEP_LATE}
+
+
+# -- the outbox
+
+
+def test_a_lane_that_stands_still_is_a_gap(office: Audited) -> None:
+    for _ in range(3):
+        office.accept(mail("help"))
+    while office.intake.work():
+        pass
+    office.now += MINUTE
+    assert office.kinds() == []
+    office.now += SECOND
+    (gap,) = office.accounting.reconcile()
+    assert (gap.kind, gap.about, gap.count, gap.is_grave) == (Kind.LANE_STUCK, "page", 3, True)
+    for _ in range(11):
+        office.now += MINUTE
+        found = office.accounting.reconcile()
+    stuck = {gap.about: gap.is_grave for gap in found if gap.kind is Kind.LANE_STUCK}
+    assert stuck == {"page": True, "mail": False, "gitlab": False}
+
+
+def test_what_waits_for_an_issue_does_not_stand_still(desk: Audited) -> None:
+    desk.gitlab.failures = [Temporary("down")] * 1000
+    desk.panic()
+    desk.wait(minutes=15)
+    assert set(desk.kinds()) == {Kind.ISSUE_LATE}
+
+
+def test_a_row_that_waits_for_a_row_that_is_not_there_waits_no_longer(office: Audited) -> None:
+    office.gitlab.failures = [Temporary("down")] * 1000
+    incident = office.panic()
+    office.do(outbox.update().where(outbox.c.after_id.is_not(None)).values(after_id=999_999))
+    assert office.kinds() == []
+    office.gitlab.failures.clear()
+    office.wait(seconds=20)
+    assert len(office.gitlab.notes) == 1, "and still the note came after the issue"
+    assert office.events(incident).count("accounts.repaired") == 1
+
+
+@pytest.mark.parametrize("table", [mails, outbox])
+def test_what_is_claimed_for_ever_is_free_again(office: Audited, table: sa.Table) -> None:
+    office.accept(mail("help"))
+    if table is outbox:
+        office.intake.work()
+    office.do(table.update().values(lease_until=T0 + timedelta(days=4000)))
+    office.settle()
+    assert not office.pages("ana")
+    assert office.kinds() == []
+    office.settle()
+    assert len(office.pages("ana")) == 1
+
+
+# -- saying so
+
+
+def test_a_gap_is_told_once_an_hour_and_logged_once(desk: Audited) -> None:
+    desk.accept(mail("help"))
+    desk.now += 2 * MINUTE
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            assert desk.kinds() == [Kind.UNREAD]
+            desk.now += MINUTE
+    assert [line["event"] for line in lines if line["event"].startswith("accounts.")] == ["accounts.gap"]
+    desk.lanes[1].work()
+    assert [posted.subject for posted in desk.sent("max")] == ["[panicmail] an accepted mail is not understood"]
+
+
+def test_a_gap_that_cannot_be_mended_stays_one_and_the_others_are_mended(
+    desk: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setitem(accounting._REPAIRS, Kind.MISFILED, broken)
+    desk.accept(mail("help"))
+    desk.intake.work()
+    desk.do(mails.update().values(incident_id=None), outbox.delete().where(outbox.c.do == "page"))
+    assert desk.kinds() == [Kind.MISFILED]
+    assert desk.told("putting it right failed") == 1
+    assert len(desk.pages("ana")) == 1
+
+
+def test_the_metric_names_every_kind(desk: Audited) -> None:
+    vitals = Vitals(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
+    desk.accept(mail("help"))
+    desk.now += 2 * MINUTE
+    desk.accounting.reconcile()
+    (figure,) = [f for f in LinkBackend(desk.links, vitals).figures() if f.name == "accounting_gaps"]
+    assert figure.values == {kind.value: int(kind is Kind.UNREAD) for kind in Kind}
+
+
+def test_every_kind_has_its_words_and_its_way_out() -> None:
+    from panicmail.mail.operators import CAUSES
+
+    assert accounting.WORDS.keys() == set(Kind)
+    assert {f"gap_{kind.value}" for kind in Kind if kind not in accounting._REPAIRS} <= CAUSES.keys()
+
+
+# -- the questions are cheap
+
+
+def test_no_question_of_the_minute_reads_a_whole_table(desk: Audited) -> None:
+    desk.panic()
+    asked: list[tuple[str, Sequence[Any]]] = []
+
+    @sa.event.listens_for(desk.database.engine, "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    desk.ledger.read(lambda book: accounting.gaps_in(book, desk.orders.ladder))
+    desk.ledger.read(lambda book: (book.lead(), book.high_water(), book.accepted_since(T0)))
+    sa.event.remove(desk.database.engine, "before_cursor_execute", note)
+    questions = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+    assert len(questions) > 15
+    with desk.database.engine.connect() as connection:
+        plans = {
+            statement: [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            for statement, values in questions
+        }
+    whole = [(plan, statement) for statement, plan in plans.items() for step in plan if step.startswith("SCAN ")]
+    assert whole == []
+
+
+# -- the sweep
+
+
+BREAKS = {
+    "an incident is open exactly when it has a next step": "UPDATE incidents SET next_step_at = NULL",
+    "an incident has its mail and the octets of it": "DELETE FROM raws",
+    "what was understood belongs to an incident": "UPDATE mails SET incident_id = NULL",
+    "a panic has an incident of its own": "UPDATE incidents SET mail_id = 'nobody'",
+    "an incident has an issue or a row that opens it": (
+        "DELETE FROM outbox WHERE do = 'issue'; UPDATE incidents SET issue_iid = NULL"
+    ),
+    "a person is paged once in a round": "UPDATE outbox SET key = 'x', do = 'page', lane = 'page', person = 'ana', "
+    "facts = '{\"round\": 1}' WHERE do = 'receipt'",
+    "no page is of a round to come": "UPDATE incidents SET round = 0",
+    "who acknowledged and how is on record": "UPDATE incidents SET state = 'acked', next_step_at = NULL",
+    "when it was resolved is on record": "UPDATE incidents SET state = 'resolved', next_step_at = NULL",
+    "what is to be done is about an incident that is there": "UPDATE incidents SET id = 'another'",
+}
+
+
+@pytest.mark.parametrize("invariant", BREAKS)
+def test_the_sweep_finds_what_breaks_an_invariant(desk: Audited, invariant: str) -> None:
+    desk.panic()
+    with desk.database.engine.connect() as connection:
+        for statement in ("PRAGMA foreign_keys=OFF", "PRAGMA ignore_check_constraints=ON"):
+            connection.connection.cursor().execute(statement)
+        for statement in BREAKS[invariant].split("; "):
+            connection.exec_driver_sql(statement)
+        connection.commit()
+        for statement in ("PRAGMA foreign_keys=ON", "PRAGMA ignore_check_constraints=OFF"):
+            connection.connection.cursor().execute(statement)
+    with structlog.testing.capture_logs() as lines:
+        broken = desk.accounting.sweep()
+    assert invariant in broken
+    (said,) = [line for line in lines if line["event"] == "accounts.swept"]
+    assert (said["log_level"], invariant in said["broken"]) == ("error", True)
+    assert desk.told("The hourly sweep found rows") == 1
+
+
+def test_the_sweep_counts_what_it_looked_at(office: Audited) -> None:
+    office.panic()
+    with structlog.testing.capture_logs() as lines:
+        assert office.accounting.sweep() == {}
+    (said,) = [line for line in lines if line["event"] == "accounts.swept"]
+    assert (said["mails"], said["incidents"], said["outbox"] > 3, said["violations"]) == (1, 1, True, 0)
+    office.do(raws.delete())
+    assert [*office.accounting.sweep()] == ["an incident has its mail and the octets of it"]
+
+
+# -- the command
+
+
+def test_the_command_lists_the_gaps_with_exit_status_1_and_says_when_there_are_none(tmp_path: Path) -> None:
+    with world(tmp_path) as town:
+        office = Audited(tmp_path)
+        office.now = datetime.now(UTC) - 10 * MINUTE
+        incident = office.panic()
+        office.reply(office.page("ana"), "ack")
+        none = town.run("incidents", "--gaps")
+        assert (none.status, none.err) == (0, "")
+        assert none.out == "No gaps: 2 mails accepted in the last 48 h, each accounted for.\n"
+        assert town.run("incidents", "--gaps", "--json").json == {"gaps": [], "accepted_in_48_hours": 2}
+        office.do(mails.update().where(mails.c.id == incident.mail_id).values(incident_id=None))
+        office.close()
+        some = town.run("incidents", "--gaps")
+        assert some.status == 1
+        assert some.out.splitlines()[1].split()[:2] == [incident.ref, "misfiled"]
+        listed = town.run("incidents", "--gaps", "--json")
+        assert (listed.status, [gap["about"] for gap in listed.json["gaps"]]) == (1, [incident.ref])
+        assert town.run("incidents", "--gaps", "--all").status == 2

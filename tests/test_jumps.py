@@ -1,0 +1,118 @@
+"""The rule by which times written on a clock that stood ahead are brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panicmail import jumps, states
+from panicmail.incident import Entry, Incident, State
+from panicmail.jumps import Reading
+from tests.cast import LADDER, MINUTE, SECOND, T0, opened, who
+
+HOUR = timedelta(hours=1)
+Event = Callable[[Incident, datetime], Incident]
+
+
+def ack(incident: Incident, now: datetime) -> Incident:
+    return states.acknowledge(incident, "ana", "", LADDER, now).incident
+
+
+def more(incident: Incident, now: datetime) -> Incident:
+    entry = Entry(event="thread.more", facts={"text": "x"})
+    return states.more(incident, entry, LADDER, who, now, mail_id="m", human=True, thanks=False).incident
+
+
+EVENTS: dict[str, Event] = {
+    "time": lambda i, now: states.pass_time(i, LADDER, who, now).incident,
+    "ack": ack,
+    "decline": lambda i, now: states.decline(i, "ana", "", "no", LADDER, who, now).incident,
+    "escalate": lambda i, now: states.escalate(i, "max", "", LADDER, who, now).incident,
+    "offer": lambda i, now: states.hand_over(i, "ana", "bo", "", now).incident,
+    "work": lambda i, now: states.sign_of_work(i, "ana", now).incident,
+    "more": more,
+    "reopen": lambda i, now: more(states.resolve(ack(i, now), "ana", "", LADDER, now).incident, now),
+}
+
+
+def lived(story: Sequence[tuple[int, str]], start: datetime) -> Incident:
+    incident = replace(opened(at=start).incident, id="i", ref="R", mail_id="m")
+    for seconds, event in story:
+        incident = EVENTS[event](incident, start + timedelta(seconds=seconds))
+    return incident
+
+
+stories = st.lists(st.tuples(st.integers(0, 1800), st.sampled_from([*EVENTS])), max_size=8).map(sorted)
+
+
+@settings(deadline=None)
+@given(stories)
+def test_a_life_on_a_clock_an_hour_ahead_reads_as_if_the_clock_had_been_right(story: list[tuple[int, str]]) -> None:
+    now = T0 + timedelta(seconds=story[-1][0] if story else 0)
+    right = lived(story, T0)
+    back = jumps.brought_back(lived(story, T0 + HOUR), HOUR, now, touched=False)
+    waits = {name: at and max(at, now) for name in ("next_step_at", "remind_at", "answer_at")
+             if (at := getattr(right, name)) is not None}  # fmt: skip
+    # Only an incident that is still to be seen to is ever brought back, so `resolved_at` is of no account.
+    assert back == replace(right, **waits)
+    assert (back.state is State.OPEN) == (back.next_step_at is not None)
+
+
+@settings(deadline=None)
+@given(stories)
+def test_what_was_brought_back_is_not_brought_back_again(story: list[tuple[int, str]]) -> None:
+    now = T0 + timedelta(seconds=story[-1][0] if story else 0)
+    back = jumps.brought_back(lived(story, T0 + HOUR), HOUR, now, touched=False)
+    assert jumps.brought_back(back, HOUR, now, touched=False) == back
+
+
+@settings(deadline=None)
+@given(stories)
+def test_an_incident_of_a_right_clock_stays_as_it_is(story: list[tuple[int, str]]) -> None:
+    now = T0 + timedelta(seconds=story[-1][0] if story else 0)
+    incident = lived(story, T0)
+    assert jumps.brought_back(incident, HOUR, now, touched=False) is incident
+
+
+def test_nothing_is_ever_brought_back_into_the_future() -> None:
+    ahead = opened(at=T0 + 2 * HOUR).incident
+    back = jumps.brought_back(ahead, HOUR, T0, touched=False)
+    assert (back.accepted_at, back.opened_at, back.ladder_at) == (T0, T0, T0)
+
+
+def test_an_sla_that_was_promised_at_the_reopening_moves_with_it_and_the_first_one_stays() -> None:
+    closed = states.resolve(ack(opened().incident, T0), "ana", "", LADDER, T0).incident
+    reopened = more(closed, T0 + HOUR + MINUTE)
+    back = jumps.brought_back(reopened, HOUR, T0 + MINUTE, touched=False)
+    assert (back.sla_at, back.first_sla_at) == (T0 + 16 * MINUTE, T0 + 15 * MINUTE)
+    assert (back.accepted_at, back.opened_at) == (T0, T0 + MINUTE)
+
+
+# -- whether it jumped
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "after", "found"),
+    [
+        (T0 + SECOND, 1.0, 1.0, timedelta()),
+        (T0 + HOUR, 3600.0, 3600.0, timedelta()),
+        (T0 + HOUR + SECOND, 1.0, 1.0, HOUR),
+        (T0 - HOUR + SECOND, 1.0, 1.0, -HOUR),
+        (T0 + 6 * SECOND, 1.0, 1.0, timedelta()),
+        (T0 - 4 * SECOND, 1.0, 1.0, timedelta()),
+        (T0 + SECOND, 1.0, 31.0, timedelta()),
+        (T0 + 31 * SECOND, 1.0, 31.0, timedelta()),
+        (T0 + 31 * SECOND + HOUR, 1.0, 31.0, HOUR),
+    ],
+    ids=["a second", "an hour's sleep", "forward", "back", "a little ahead", "a little back", "a slow answer, early",
+         "a slow answer, late", "a slow answer and forward"],
+)  # fmt: skip
+def test_a_jump_is_what_the_seconds_since_the_start_of_the_host_do_not_explain(
+    now: datetime, before: float, after: float, found: timedelta
+) -> None:
+    assert jumps.jump(Reading(T0, 0.0, 0.0), Reading(now, before, after)) == found
