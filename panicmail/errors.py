@@ -6,7 +6,7 @@ PanicmailError
 ├── Permanent        trying again cannot help: park it and tell somebody
 ├── ConfigError      the configuration is wrong; every mistake is in it
 ├── Mistake          a person asked for something that is not there; the text names what is
-└── StoreFailed      the database did not take a write; nothing of it happened
+└── StoreFailed      the database did not take a write, or nobody heard that it did
 """
 
 from __future__ import annotations
@@ -54,4 +54,8 @@ class Mistake(PanicmailError):  # noqa: N818
 
 
 class StoreFailed(PanicmailError):  # noqa: N818
-    """The database refused or lost a write: locked, read-only, full, away. The transaction did not happen."""
+    """The database refused a write, or did not answer: locked, read-only, full, away.
+
+    The transaction did not happen, but for one case: the answer to its COMMIT was lost. So whoever tries again writes
+    what may be written twice.
+    """

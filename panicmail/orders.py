@@ -105,7 +105,7 @@ def from_config(config: Config, keys: Sequence[tuple[str, bytes]]) -> Orders:
             remind_after=escalation.remind_after,
         ),
         rosters=Rosters({role: Roster(r.fixed, r.fallback) for role, r in config.oncall.items()}),
-        addresses=Addresses(config.smtp.addresses, config.replies.address, config.smtp.hostname),
+        addresses=Addresses(config.smtp.addresses, config.replies.address, _id_domain(config)),
         tokens=Tokens([Key(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
         known_senders=tuple(s.lower() for s in config.senders.known),
@@ -121,3 +121,8 @@ def from_config(config: Config, keys: Sequence[tuple[str, bytes]]) -> Orders:
         labels=config.gitlab.labels,
         uploads=config.gitlab.uploads,
     )
+
+
+def _id_domain(config: Config) -> str:
+    """What stands behind the @ of a Message-ID: the same on every node, whatever its host is called."""
+    return config.smtp.addresses[0].rpartition("@")[2]

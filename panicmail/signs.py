@@ -93,7 +93,7 @@ class Signs:
         self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity))
 
     def _weigh(self, book: Book, incident_id: str, activity: Activity) -> None:
-        incident = book.incident(incident_id)
+        incident = book.incident_locked(incident_id)  # two nodes may be looking at the same issue
         if incident is None:
             return
         people = _by_username(self._orders().people)

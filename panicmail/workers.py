@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from panicmail.errors import StoreFailed
+
 _log = structlog.get_logger()
 
 #: How often a thread looks for work nobody announced, in seconds.
@@ -81,10 +83,12 @@ class Worker(threading.Thread):
     def _try_work(self) -> bool:
         try:
             return self._work()
+        except StoreFailed as exc:  # it comes back, and the row with it
+            _log.error("worker.failed", worker=self.name, reason=str(exc))
         except Exception:  # one bad row must not end the lane; its lease brings it back
             _log.exception("worker.failed", worker=self.name)
-            self._stopped.wait(REST)
-            return False
+        self._stopped.wait(REST)
+        return False
 
     def came_round_at(self) -> float:
         """When it last looked for work, in monotonic seconds; -inf once it has ended."""

@@ -83,7 +83,7 @@ def test_no_octet_is_changed_whatever_it_is(spool: Spool, raw: bytes) -> None:
     assert found[1] == raw
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(raw=st.binary(), texts=st.lists(st.text(max_size=40), min_size=4, max_size=4))
 def test_any_octets_and_any_envelope_come_back(
     raw: bytes, texts: list[str], tmp_path_factory: pytest.TempPathFactory

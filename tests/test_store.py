@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -159,6 +160,18 @@ def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: 
     assert (take(), take()) == ([mail.id], [])
     clock.at += LEASE
     assert take() == [mail.id]
+
+
+def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(ledger: Ledger) -> None:
+    mail = accept(ledger)
+
+    def take_in(spooled: Mail) -> tuple[bool, Mail | None]:
+        return ledger.write("mails.take_in", lambda book: (book.take_in(spooled, b"x"), book.mail(spooled.id)))
+
+    for mail_id, ahead, accepted_at in (("early", -MINUTE, T0 - MINUTE), ("late", MINUTE, T0)):
+        spooled = replace(mail, id=mail_id, accepted_at=T0 + ahead)
+        stored = replace(spooled, accepted_at=accepted_at)
+        assert (take_in(spooled), take_in(spooled)) == ((True, stored), (False, stored))
 
 
 def test_an_understood_mail_is_never_claimed_again(ledger: Ledger, clock: MovedClock) -> None:

@@ -128,11 +128,12 @@ def _answers(orders: Orders, mail: Mail) -> bool:
     """Whether it went to somebody's own token address: her answer, or the bounce of her page."""
     texts = filter(None, map(orders.addresses.token_in, mail.recipients))
     purposes = {Purpose.ANSWER, Purpose.BOUNCE}
-    return any(token.person and token.purpose in purposes for token in _verified(orders, texts))
+    return any(token.purpose in purposes for token in _verified(orders, texts))
 
 
 def _refers(orders: Orders, report: Report) -> bool:
-    """Whether it answers a page where reply addresses carry no token: then Message-IDs do."""
+    """Whether it answers a page where reply addresses carry no token: then Message-IDs do. Those of mails to the
+    reporter name nobody."""
     if orders.addresses.carries_token:
         return False
     texts = filter(None, map(orders.addresses.token_of, report.references))

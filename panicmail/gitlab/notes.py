@@ -221,6 +221,8 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "person.declined": _declined,
     "incident.escalated": lambda line: f"{line.actor} escalated.{line.how}",
     "person.unreachable": _unreachable,
+    "person.reached": lambda line: f"A page reached {line.name(line.facts.get('person'))} after all.",
+    "steps.held": lambda line: f"Nothing is due before {line.facts.get('until')}:{line.quoted('why', ' ')}.",
     "holder.reminded": _reminded,
     "manager.called": _manager,
     "incident.offered": lambda line: f"{line.actor} offers it to {line.name(line.facts.get('to'))}.{line.how}",

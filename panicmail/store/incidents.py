@@ -26,6 +26,12 @@ class Incidents(Outbox):
     def incident(self, incident_id: str) -> Incident | None:
         return self._one(incidents.c.id == incident_id)
 
+    def incident_locked(self, incident_id: str) -> Incident | None:
+        """As `incident`, and nobody else changes it until the end of the transaction."""
+        query = sa.select(incidents).where(incidents.c.id == incident_id).with_for_update()
+        row = self._connection.execute(query).one_or_none()
+        return incident_of(row) if row else None
+
     def incident_by_ref(self, ref: str) -> Incident | None:
         return self._one(incidents.c.ref == ids.read_ref(ref))
 

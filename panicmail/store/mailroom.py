@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -39,12 +40,15 @@ class Mailroom(Statements):
         self.woken.add("mails")
 
     def take_in(self, mail: Mail, raw: bytes) -> bool:
-        """Add a mail from the spool; False when it is there already."""
+        """Add a mail from the spool; False when it is there already.
+
+        Its `accepted_at` is by the clock of the host that had it. One ahead of ours would make every step late.
+        """
         if self.mail(mail.id) is not None:
             # A write, so that this COMMIT too waits for a standby: the first one may have been cut short in that.
             self._connection.execute(mails.update().where(mails.c.id == mail.id).values(size=mails.c.size))
             return False
-        self.add_mail(mail, raw)
+        self.add_mail(replace(mail, accepted_at=min(mail.accepted_at, self.now)), raw)
         return True
 
     def claim_mails(self, limit: int, lease: timedelta) -> list[Mail]:

@@ -240,10 +240,9 @@ def _room(facts: Facts, nodes: int) -> Setting:
 def _pooler(facts: Facts) -> Setting:
     if not facts.is_pooled:
         return _ok("connection", "direct")
-    why = "a pooler in transaction mode breaks the locks by which nodes know of each other, and our time-outs"
-    return _warning(
-        "connection", "through a pooler", why, "let database.url name the server itself; nodes pool by themselves"
-    )
+    why = "it drops the time-outs we ask for; in transaction mode also the locks by which nodes know of each other"
+    mend = "let database.url name the server itself: a node has a pool of its own"
+    return _warning("connection", "through a pooler", why, mend)
 
 
 def _clock(facts: Facts) -> Setting:

@@ -37,7 +37,6 @@ class Statements:
         self.woken: set[str] = set()  #: lanes that got work; "mails" when a mail was accepted
         self.logged: list[tuple[str, dict[str, Any]]] = []  #: said aloud after the commit
 
-
     def _allow(self, seconds: int) -> None:
         """Let the statements that follow in this transaction take so long. On SQLite nothing ends them anyway."""
         if not self._is_sqlite:
