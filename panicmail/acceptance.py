@@ -198,6 +198,7 @@ class Acceptance:
         is_new = self._ledger.write("mails.take_in", lambda book: book.take_in(mail, raw))
         self._spool.remove(spooled)
         self._stuck.discard(mail.id)
+        self._in_vain = False  # else one that is always a little slow would never be waited for again
         _log.warning("mail.taken_in", mail=mail.id, ref=ids.ref(mail.id), was_there=not is_new)
         return True
 
@@ -286,8 +287,8 @@ class Acceptance:
     def _refuse(self, arrival: _Arrival, reason: str, both: str) -> None:
         if arrival.settle(StoreFailed(both)):
             _log.error("mail.not_accepted", mail=arrival.mail.id, peer=arrival.mail.peer, reason=both)
-            self._hears.not_stored(reason)
             self._refused(both)
+            self._hears.not_stored(reason)
 
     def _say(self, event: str, arrival: _Arrival) -> None:
         mail = arrival.mail

@@ -40,7 +40,7 @@ class Escalation:
         due, silent = self._ledger.read(self._look)
         moved = 0
         for incident in due:
-            moved += self._move(incident)
+            moved += self._move(incident, came_on)
             came_on()
         for task in silent:
             self._give_up_on(task)
@@ -51,11 +51,12 @@ class Escalation:
         undelivered = book.undelivered_pages(self._orders().ladder.undelivered_after)
         return book.due_incidents(), [task for task in undelivered if _is_silent(book, task)]
 
-    def _move(self, incident: Incident) -> bool:
+    def _move(self, incident: Incident, came_on: Callable[[], None]) -> bool:
         try:
             return self._ledger.change("tick.move", incident.id, self._pass_time) is not None
         except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
+            came_on()  # a locked database lets each write wait
             facts = {"ref": incident.ref, "error": type(exc).__name__}
             self._ledger.write(
                 "tick.alarm",

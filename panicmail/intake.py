@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -42,6 +42,8 @@ SURE_READING = 3
 SURE_DECISION = 5
 #: An answer that came before what it answers is looked at again after this long.
 PRECEDING = timedelta(seconds=1)
+#: And for so long where nothing is known of what it answers: that may still be in another node's spool.
+UNKNOWN_FOR = timedelta(seconds=30)
 #: One address gets at most this many receipts an hour: an answering machine must not keep us in conversation.
 RECEIPTS_AN_HOUR = 5
 #: Header fields that differ between two deliveries of the same mail.
@@ -65,6 +67,7 @@ class Intake:
         self._ledger = ledger
         self._orders = orders
         self._readers = readers
+        self._unknown: dict[str, datetime] = {}  #: mail -> since when it waits for what it answers
         self._shapes: Mapping[Shape, Callable[[Book, Orders, Mail, Report, Verdict], str]] = {
             Shape.PANIC: _open,
             Shape.SAME: _join,
@@ -87,6 +90,20 @@ class Intake:
         digest = digest_of(mail, raw)
         self._ledger.write("mails.understand", lambda book: self._decide(book, mail, report, digest))
 
+    def _precedes_its_incident(self, book: Book, orders: Orders, mail: Mail) -> bool:
+        """Whether it answers a page about a mail that is not understood yet.
+
+        So it is with an answer to a call made while the database was away: both came in through spools, perhaps of
+        two nodes.
+        """
+        missing = [token for token in _tokens_to(orders, mail) if _incident_of(book, token) is None]
+        if any(book.is_coming(token.incident_id) for token in missing):
+            return True
+        if not missing:
+            self._unknown.pop(mail.id, None)
+            return False
+        return book.now - self._unknown.setdefault(mail.id, book.now) < UNKNOWN_FOR
+
     def _read(self, mail: Mail, raw: bytes) -> Report:
         if mail.attempts < SURE_READING:
             return self._readers.read(raw, mail.mail_from)
@@ -98,7 +115,7 @@ class Intake:
         if not book.is_waiting(mail.id):
             return
         orders = self._orders()
-        if _precedes_its_incident(book, orders, mail):
+        if self._precedes_its_incident(book, orders, mail):
             book.postpone(mail, book.now + PRECEDING)
             return
         if mail.attempts > 1:
@@ -125,17 +142,15 @@ class Intake:
         )
 
 
-def _precedes_its_incident(book: Book, orders: Orders, mail: Mail) -> bool:
-    """Whether it answers a page about a mail that is not understood yet.
+def _incident_of(book: Book, token: Token) -> Incident | None:
+    """The incident a token is about: the one its mail opened, or the one its mail turned out to belong to."""
+    return book.incident(token.incident_id) or book.incident(book.home_of(token.incident_id) or "")
 
-    So it is with an answer to a call made while the database was away: both came in through the spool.
-    """
-    for recipient in mail.recipients:
-        text = orders.addresses.token_in(recipient)
-        token = orders.tokens.verify(text, orders.people) if text else None
-        if token and book.incident(token.incident_id) is None and book.is_coming(token.incident_id):
-            return True
-    return False
+
+def _tokens_to(orders: Orders, mail: Mail) -> list[Token]:
+    """The tokens of ours that verify, of the addresses a mail was sent to."""
+    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
+    return [token for text in texts if (token := orders.tokens.verify(text, orders.people))]
 
 
 def digest_of(mail: Mail, raw: bytes) -> str:
@@ -183,13 +198,14 @@ def _address(book: Book, orders: Orders, recipient: str) -> Address:
     token = orders.tokens.verify(text, orders.people)
     if token is None or token.purpose not in {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION}:
         return Address(unproved=True)
-    if book.incident(token.incident_id) is None:  # a database restored from before that incident
+    incident = _incident_of(book, token)
+    if incident is None:  # a database restored from before that incident
         return Address(unproved=True)
-    return _proved(token)
+    return _proved(token, incident)
 
 
-def _proved(token: Token) -> Address:
-    return Address(incident_id=token.incident_id, person=token.person, bounce=token.purpose is Purpose.BOUNCE)
+def _proved(token: Token, incident: Incident) -> Address:
+    return Address(incident_id=incident.id, person=token.person, bounce=token.purpose is Purpose.BOUNCE)
 
 
 def _answered_page(book: Book, orders: Orders, report: Report) -> Address | None:
@@ -198,7 +214,8 @@ def _answered_page(book: Book, orders: Orders, report: Report) -> Address | None
         return None
     tokens = (_message_token(orders, reference) for reference in reversed(report.references))
     page = next((token for token in tokens if token and token.person), None)
-    return _proved(page) if page and book.incident(page.incident_id) else None
+    incident = _incident_of(book, page) if page else None
+    return _proved(page, incident) if page and incident else None
 
 
 def _message_token(orders: Orders, message_id: str) -> Token | None:
@@ -211,8 +228,8 @@ def _thread(book: Book, orders: Orders, report: Report) -> str | None:
     """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of."""
     for reference in reversed(report.references):
         token = _message_token(orders, reference)
-        if token and book.incident(token.incident_id):
-            return token.incident_id
+        if token and (incident := _incident_of(book, token)):
+            return incident.id
     return book.incident_of_messages(report.references)
 
 

@@ -151,8 +151,21 @@ def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office
     assert (incident.state.value, incident.holder) == ("acked", "ana")
 
 
-def test_an_answer_to_an_incident_nobody_knows_of_is_a_panic_at_once(desk: Office) -> None:
-    """Of a database restored from before that incident: nothing it could wait for."""
+def test_an_answer_to_an_incident_nobody_knows_of_is_a_panic_after_half_a_minute(desk: Office) -> None:
+    """What it answers may be in another node's spool; or the database was restored from before that incident."""
     to = desk.orders.addresses.reply_to(desk.orders.tokens.mint(Purpose.ANSWER, "a" * 16, "ana"))
     desk.deliver(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
+    assert desk.incidents() == []
+    for _ in range(32):
+        desk.wait(seconds=1)
     assert len(desk.incidents()) == 1
+
+
+def test_an_answer_whose_panic_turned_out_to_be_the_same_mail_again_goes_where_that_went(desk: Office) -> None:
+    first = desk.panic()
+    raw = desk.ledger.read(lambda book: book.raw(first.mail_id))
+    again = desk.deliver(raw)
+    to = desk.orders.addresses.reply_to(desk.orders.tokens.mint(Purpose.ANSWER, ids.incident_id(again), "ana"))
+    desk.deliver(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
+    assert [incident.id for incident in desk.incidents()] == [first.id]
+    assert desk.incident(first).holder == "ana"

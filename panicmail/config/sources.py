@@ -24,7 +24,7 @@ PREFIX = "PANICMAIL_"
 
 #: Names in the environment that begin like settings and are none.
 _NO_SETTING = re.compile(
-    r"PANICMAIL_(CONFIG|CRASH_AT|TEST\w*)\Z"
+    r"PANICMAIL_(CONFIG|CRASH_AT|HANG_AT|TEST\w*)\Z"
     # Kubernetes and Docker describe a service named panicmail to every container beside it.
     r"|PANICMAIL_((?!.*__)\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)\Z"
 )

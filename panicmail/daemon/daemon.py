@@ -76,8 +76,9 @@ _log = structlog.get_logger()
 #: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
 THREADS = {"page": 2, "mail": 1, "gitlab": 4}
 INTAKE_THREADS = 2
-#: How long understanding one mail may take, in seconds: the reading, and two transactions.
-INTAKE_WITHIN = 30.0
+#: How long understanding one mail may take, in seconds: its reading, and two transactions, which are slow when it is
+#: large.
+INTAKE_WITHIN = 150.0
 #: How often GitLab is asked for signs of work, in seconds.
 POLL_SECONDS = 10
 #: How long a stop waits for mails being received, in seconds, and then for threads.
@@ -196,6 +197,8 @@ class Daemon:
             Part("tick", lambda: self._duties.came_round_at),
             Part("event loop", lambda: self._looped_at),
             Part("readers", self._readers.complete_at),
+            Part("emergency", self._watchman.came_round_at),
+            Part("acceptance", self._acceptance.came_round_at),
             *(Part(worker.name, worker.came_round_at, worker.within + WITHIN) for worker in self._workers),
         ]
         if self._writer is not None:
@@ -247,6 +250,7 @@ class Daemon:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
         scheduler.add_job(self._duties.tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
+        scheduler.add_job(self._duties.empty, "interval", seconds=1, id="empty")
         scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")
         scheduler.add_job(self._duties.minute, "interval", minutes=1, id="minute")
         scheduler.add_job(self._duties.hour, "interval", hours=1, id="hour")
@@ -258,7 +262,8 @@ class Daemon:
             Worker(f"intake-{n}", "mails", self._bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
         ]
         for name, count in THREADS.items():
-            within = LEASE[name].total_seconds() / 2
+            # Files go up one after another, each in its own time; what hangs elsewhere shows sooner.
+            within = LEASE[name].total_seconds() * (4 if name == "gitlab" else 0.5)
             self._workers += [
                 Worker(f"{name}-{n}", name, self._bell, self._lane(name).work, within) for n in range(count)
             ]

@@ -1,6 +1,7 @@
 """The recurring duties, as the scheduler calls them. Each catches everything: APScheduler must see no exception.
 
-    tick     once a second: empties the spool, looks at the clock, takes what is due
+    tick     once a second: looks at the clock, takes what is due
+    empty    once a second: moves what is in the spool into the database, a large mail in its own time
     poll     every 10 seconds: signs of work in GitLab
     minute   the accounting, and how far the database has come
     hour     every row against what must always be true
@@ -62,7 +63,7 @@ class Duties:
     def tick(self) -> None:
         """Everything that must not wait. A database that is away ends the round, not the ticking."""
         crash.point("tick")
-        parts = (lambda: self.acceptance.take_in(self.came_on), self.timekeeper.look, self._let_time_pass)
+        parts = (self.timekeeper.look, self._let_time_pass)
         done = [self._part_of_tick(part) for part in parts]
         if all(done):
             self.vitals.ticked()
@@ -82,6 +83,9 @@ class Duties:
     def came_on(self) -> None:
         self.came_round_at = time.monotonic()
         self.vitals.came_round()
+
+    def empty(self) -> None:
+        self._safely("spool.not_emptied", self.acceptance.take_in)
 
     def poll(self) -> None:
         self._safely("signs.failed", self.signs.poll)

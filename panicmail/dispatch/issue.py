@@ -151,6 +151,9 @@ class GitLabLane(Lane):
     def _note(self, task: Task, incident: Incident, iid: int) -> None:
         line = self._ledger.read(lambda book: book.line(task.facts["line"]))
         text = notes.note_text(line, incident, self._orders().people)
+        if not self._ledger.read(lambda book: book.is_mine(task)):
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+            return
         self._issues.note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         self._settle(task, Delivery.ACCEPTED, "noted")
 

@@ -132,11 +132,11 @@ def _answers(orders: Orders, mail: Mail) -> bool:
 
 
 def _refers(orders: Orders, report: Report) -> bool:
-    """Whether it answers a page where reply addresses carry no token: then Message-IDs do. Those of mails to the
-    reporter name nobody."""
+    """Whether it answers a page, by the Message-IDs that carry the token where addresses do not."""
     if orders.addresses.carries_token:
         return False
     texts = filter(None, map(orders.addresses.token_of, report.references))
+    # A token of a mail to the reporter names nobody.
     return any(token.person and token.purpose is Purpose.MESSAGE for token in _verified(orders, texts))
 
 

@@ -81,6 +81,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "A file in the spool does not hold what was written. It is kept beside the others, as .broken.",
         "Look at the file by hand; whoever was on call was called for it, unless nobody was.",
     ),
+    "mail_stuck": (
+        "a mail in the spool cannot be taken in",
+        "The database refuses this one mail again and again; the others are taken in past it. It stays in the spool.",
+        "Look at the reason below. Whoever was on call was called for it; file it by hand until it is mended.",
+    ),
     "parked": (
         "something could not be done",
         "An effect failed for good and is parked; it is kept, and not tried again by itself.",

@@ -75,6 +75,12 @@ class Mailroom(Statements):
         query = sa.select(sa.exists().where(c.state == "accepted", c.id.startswith(incident_id, autoescape=True)))
         return bool(self._connection.execute(query).scalar_one())
 
+    def home_of(self, incident_id: str) -> str | None:
+        """The incident that the mail belongs to which would have opened this one; None when there is no such mail."""
+        c = mails.c
+        known = sa.and_(c.id.startswith(incident_id, autoescape=True), c.incident_id.is_not(None))
+        return self._connection.execute(sa.select(c.incident_id).where(known).limit(1)).scalar_one_or_none()
+
     def postpone(self, mail: Mail, until: datetime) -> None:
         """Leave a claimed mail alone until then; this claim does not count as a try."""
         values = {"lease_until": until, "lease_by": None, "attempts": mails.c.attempts - 1}

@@ -124,6 +124,7 @@ class WriterThread:
                 transaction = connection.begin()
                 try:
                     for job in batch:
+                        self._looked_at = time.monotonic()
                         self._run_one(connection, job, done)
                     committing = True
                     for job, _ in done:

@@ -1,0 +1,758 @@
+"""How a mail becomes durable: the database, else the spool, else no 250. Each way it can go, in each order."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panicmail import acceptance, ids
+from panicmail.acceptance import Acceptance
+from panicmail.accounting import Accounting
+from panicmail.daemon.duties import Duties
+from panicmail.emergency import Emergency
+from panicmail.errors import StoreFailed
+from panicmail.orders import Orders
+from panicmail.paging.heartbeat import Heartbeat
+from panicmail.restoring import Restoring
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.high_water import HighWater
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Mail
+from panicmail.store.spool import Spool, Spooled
+from panicmail.store.writer import WriterThread
+from panicmail.timekeeping import Timekeeper
+from panicmail.vitals import Vitals
+from tests.cast import SECOND, T0
+from tests.office import InProcess, Office
+
+T = TypeVar("T")
+RAW = b"Subject: Ransom note\r\n\r\nMy files are .locked.\r\n"
+#: A busy machine may take so long for what takes a moment, in seconds.
+SOON = 10.0
+#: Long enough never to be over within a test, in seconds.
+FOR_EVER = 60.0
+
+
+class Way(StrEnum):
+    """How the database takes a write."""
+
+    AT_ONCE = "at once"
+    REFUSES = "refuses"
+    HANGS = "hangs"  #: until the test says how it ends
+    UNKNOWN = "unknown"  #: COMMIT came through, its answer did not
+
+
+@dataclass
+class FakeBook:
+    """What a transaction may do, on mails in memory."""
+
+    mails: dict[str, tuple[Mail, bytes]]
+    told: list[dict[str, Any]]
+    now: datetime
+
+    def add_mail(self, mail: Mail, raw: bytes) -> None:
+        assert mail.id not in self.mails, "the same mail twice"
+        self.mails[mail.id] = (mail, bytes(raw))
+
+    def take_in(self, mail: Mail, raw: bytes) -> bool:
+        if mail.id in self.mails:
+            return False
+        self.add_mail(mail, raw)
+        return True
+
+    def tell_operators(self, cause: str, facts: dict[str, Any]) -> None:
+        self.told.append({**facts, "cause": cause})
+
+
+@dataclass
+class FakeLedger:
+    """A database that does as it is told. What it holds is in `mails`, by id."""
+
+    way: Way = Way.AT_ONCE
+    mails: dict[str, tuple[Mail, bytes]] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)  #: to the operators
+    poison: set[str] = field(default_factory=set)  #: ids of mails it never takes
+    hanging: list[tuple[Callable[[Book], Any], Future[Any]]] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+
+    def submit(self, name: str, work: Callable[[Book], T]) -> Future[T]:
+        future: Future[T] = Future()
+        if self.way is Way.HANGS:
+            self.hanging.append((work, future))
+        elif self.way is Way.REFUSES:
+            future.set_exception(StoreFailed("database is locked"))
+        else:
+            self.commit(work, future, heard=self.way is Way.AT_ONCE)
+        return future
+
+    def commit(self, work: Callable[[Book], T], future: Future[T], *, heard: bool = True) -> None:
+        try:
+            result = work(self._book())
+        except Exception as exc:  # as the writer does it
+            future.set_exception(exc)
+            return
+        if heard:
+            future.set_result(result)
+        else:
+            future.set_exception(StoreFailed("the connection was lost in COMMIT"))
+
+    def answers_late(self, *, heard: bool = True) -> None:
+        """Everything that hangs is done after all."""
+        while self.hanging:
+            self.commit(*self.hanging.pop(0), heard=heard)
+
+    def refuses_late(self) -> None:
+        while self.hanging:
+            self.hanging.pop(0)[1].set_exception(StoreFailed("the server said nothing for 7 s"))
+
+    def write(self, name: str, work: Callable[[Book], T]) -> T:
+        self.writes.append(name)
+        if self.way is Way.REFUSES:
+            raise StoreFailed("database is locked")
+        before = dict(self.mails)
+        result = work(self._book())
+        if self.poison & (self.mails.keys() - before.keys()):
+            self.mails = before
+            raise StoreFailed("value too long for type")
+        return result
+
+    def _book(self) -> Book:
+        return cast(Book, FakeBook(self.mails, self.told, T0 + SECOND))
+
+
+class FakeSpool(Spool):
+    """A spool on a disk that can be told to fail, or to take its time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.fails = False
+        self.forgets = True  #: False: the process dies right before a mail is removed
+        self.hanging: set[str] = set()  #: ids
+        self.go_on = threading.Event()
+        self.puts: list[str] = []  #: ids, as they come
+        self.over: list[str] = []  #: ids, as they go
+
+    def put(self, mail: Mail, raw: bytes) -> None:
+        self.puts.append(mail.id)
+        try:
+            if mail.id in self.hanging:
+                assert self.go_on.wait(SOON)
+            if self.fails:
+                raise StoreFailed("no space left on the spool's device")
+            super().put(mail, raw)
+        finally:
+            self.over.append(mail.id)
+
+    def remove(self, spooled: Spooled) -> None:
+        if self.forgets:
+            super().remove(spooled)
+
+
+class House:
+    """An acceptance between a ledger and a spool, and what it told whom."""
+
+    def __init__(self, folder: Path, *, patience: float = FOR_EVER) -> None:
+        self.ledger, self.spool = FakeLedger(), FakeSpool(folder)
+        self.heard: list[str] = []
+        self.refused: list[str] = []
+        self.acceptance = Acceptance(self.ledger, self.spool, lambda: T0, self, self.refused.append, patience)
+        self._at = T0
+
+    def stored(self) -> None:
+        self.heard.append("stored")
+
+    def spooled(self) -> None:
+        self.heard.append("spooled")
+
+    def not_stored(self, reason: str) -> None:
+        self.heard.append("not stored")
+
+    def accept(self, mail: Mail | None = None, raw: bytes = RAW) -> Future[str]:
+        return self.acceptance.accept(mail or a_mail(), raw)
+
+    def spool_one(self) -> Mail:
+        """A mail that waits in the spool; each is accepted a second after the one before."""
+        self._at += SECOND
+        mail = a_mail(self._at)
+        self.spool.put(mail, RAW)
+        return mail
+
+    def is_durable(self, mail: Mail) -> bool:
+        return mail.id in self.ledger.mails or mail.id in {spooled.mail_id for spooled in self.spool.waiting()}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "spool")
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> House:
+    """One that waits for its database but a moment."""
+    return House(tmp_path / "spool", patience=0.02)
+
+
+def a_mail(at: datetime = T0) -> Mail:
+    return Mail(
+        id=ids.new_mail_id(),
+        accepted_at=at,
+        mail_from="rita@example.com",
+        recipients=("panic@example.com",),
+        peer="192.0.2.1",
+        helo="laptop",
+        tls="",
+        size=len(RAW),
+    )
+
+
+def eventually(question: Callable[[], object], else_: str) -> None:
+    ends_at = time.monotonic() + SOON
+    while not question():
+        assert time.monotonic() < ends_at, else_
+        time.sleep(0.005)
+
+
+# -- the database takes it
+
+
+def test_a_mail_the_database_takes_is_answered_with_its_ref_and_needs_no_spool(house: House) -> None:
+    mail = a_mail()
+    assert house.accept(mail).result(SOON) == ids.ref(mail.id)
+    kept, raw = house.ledger.mails[mail.id]
+    assert (kept.accepted_at, raw) == (T0 + SECOND, RAW), "by the database's clock"
+    assert (house.heard, house.spool.puts) == (["stored"], [])
+
+
+def test_nobody_is_told_250_before_the_database_has_committed(house: House) -> None:
+    house.ledger.way = Way.HANGS
+    outcome = house.accept()
+    assert not outcome.done()
+    assert house.heard == []
+    house.ledger.answers_late()
+    assert outcome.result(SOON)
+    assert house.heard == ["stored"]
+
+
+# -- the spool takes it
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        (Way.REFUSES, "database is locked"),
+        (Way.HANGS, "the database does not answer"),
+        (Way.UNKNOWN, "the connection was lost in COMMIT"),
+    ],
+)
+def test_what_the_database_does_not_take_is_in_the_spool_before_the_answer(
+    tmp_path: Path, way: Way, reason: str
+) -> None:
+    house = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
+    house.ledger.way, mail = way, a_mail()
+    there: list[bool] = []
+    with structlog.testing.capture_logs() as logged:
+        outcome = house.accept(mail)
+        outcome.add_done_callback(lambda _: there.append(house.is_durable(mail)))
+        assert outcome.result(SOON) == ids.ref(mail.id)
+        eventually(lambda: house.heard, "nobody heard of it")
+    assert (there, house.heard, house.refused) == ([True], ["spooled"], [])
+    assert [line["reason"] for line in logged if line["event"] == "mail.spooled"] == [reason]
+    found = house.spool.read(house.spool.waiting()[0])
+    assert found is not None
+    assert (found[0].accepted_at, found[1]) == (T0, RAW), "by the host's clock"
+
+
+def test_a_database_that_cannot_even_be_asked_is_one_that_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(_name: str, _work: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(house.ledger, "submit", submit)
+    assert house.accept().result(SOON)
+    assert len(house.spool.waiting()) == 1
+
+
+def test_whoever_waits_cannot_call_the_mail_off(house: House) -> None:
+    house.ledger.way, mail = Way.HANGS, a_mail()
+    outcome = house.accept(mail)
+    assert not outcome.cancel()
+    house.ledger.answers_late()
+    assert outcome.result(SOON)
+    assert mail.id in house.ledger.mails
+
+
+def test_a_write_that_was_called_off_is_one_that_failed(house: House) -> None:
+    house.ledger.way, mail = Way.HANGS, a_mail()
+    outcome = house.accept(mail)
+    assert house.ledger.hanging[0][1].cancel()
+    assert outcome.result(SOON)
+    assert house.is_durable(mail)
+
+
+def test_one_mail_on_a_disk_that_hangs_does_not_hold_up_the_next(house: House) -> None:
+    house.ledger.way, slow = Way.REFUSES, a_mail()
+    house.spool.hanging.add(slow.id)
+    waiting = house.accept(slow)
+    assert house.accept().result(SOON)
+    assert not waiting.done()
+    house.spool.go_on.set()
+    assert waiting.result(SOON)
+
+
+# -- how long a sender waits
+
+
+def test_after_one_who_waited_in_vain_everybody_waits_but_little_until_the_database_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "LITTLE_PATIENCE", 0.01)
+    house = House(tmp_path / "spool", patience=1.5)
+    house.ledger.way = Way.HANGS
+    began = time.monotonic()
+    first = house.accept()
+    time.sleep(1.0)
+    second = house.accept()
+    first.result(SOON)
+    assert time.monotonic() - began >= 1.5
+    second.result(0.8)  # with the first: its own patience would be over only a second later
+    house.accept().result(1.0)
+    house.ledger.answers_late()
+    house.ledger.way = Way.AT_ONCE
+    house.accept().result(SOON)
+    house.ledger.way = Way.HANGS
+    with pytest.raises(TimeoutError):
+        house.accept().result(0.3)
+
+
+def test_a_database_that_answers_in_time_never_costs_anybody_her_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "LITTLE_PATIENCE", 0.0)
+    house = House(tmp_path / "spool", patience=0.6)
+    house.accept().result(SOON)
+    time.sleep(0.7)
+    house.ledger.way = Way.HANGS
+    with pytest.raises(TimeoutError):
+        house.accept().result(0.2)
+
+
+def test_a_database_that_takes_in_what_was_spooled_is_waited_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "LITTLE_PATIENCE", 0.0)
+    house = House(tmp_path / "spool", patience=0.6)
+    house.ledger.way = Way.HANGS
+    house.accept().result(SOON)
+    house.ledger.way = Way.AT_ONCE
+    assert house.acceptance.take_in() == 1
+    house.ledger.way = Way.HANGS
+    with pytest.raises(TimeoutError):
+        house.accept().result(0.2)
+
+
+def test_a_mail_is_not_made_to_wait_for_the_one_before_it(house: House) -> None:
+    house.ledger.way = Way.HANGS
+    first = house.accept()
+    house.ledger.way = Way.REFUSES
+    assert house.accept().result(SOON)
+    assert not first.done()
+
+
+# -- neither takes it
+
+
+@pytest.mark.parametrize(("way", "reason"), [(Way.REFUSES, "locked"), (Way.HANGS, "does not answer")])
+def test_what_neither_takes_is_refused_with_both_reasons_and_somebody_is_called(
+    tmp_path: Path, way: Way, reason: str
+) -> None:
+    house = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
+    house.ledger.way, house.spool.fails = way, True
+    with pytest.raises(StoreFailed, match=f"{reason}; no space left"):
+        house.accept().result(SOON)
+    eventually(lambda: house.heard, "nobody heard")
+    assert house.heard == ["not stored"]
+    assert [reason in told and "no space left" in told for told in house.refused] == [True]
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), ValueError("of ours"), OSError(5, "Input/output error")])
+def test_whatever_breaks_the_spool_the_sender_hears_that_she_still_has_her_mail(
+    house: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def put(_mail: Mail, _raw: bytes) -> None:
+        raise failure
+
+    house.ledger.way = Way.REFUSES
+    monkeypatch.setattr(house.spool, "put", put)
+    with pytest.raises(StoreFailed):
+        house.accept().result(SOON)
+
+
+def test_somebody_who_cannot_be_told_costs_nobody_an_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of order")
+
+    for name in ("stored", "spooled", "not_stored"):
+        monkeypatch.setattr(house, name, fail)
+    house.ledger.way = Way.REFUSES
+    for _ in range(5):  # more than there are threads to lose
+        assert house.accept().result(SOON)
+    house.spool.fails = True
+    for _ in range(5):
+        with pytest.raises(StoreFailed):
+            house.accept().result(SOON)
+    eventually(lambda: len(house.refused) == 5, "nor the operators a call")
+
+
+# -- once only
+
+
+def test_a_mail_whose_commit_nobody_heard_of_is_in_the_database_once(house: House) -> None:
+    house.ledger.way, mail = Way.UNKNOWN, a_mail()
+    house.accept(mail).result(SOON)
+    assert mail.id in house.ledger.mails
+    house.ledger.way = Way.AT_ONCE
+    assert house.acceptance.take_in() == 1
+    assert (list(house.ledger.mails), house.spool.waiting()) == ([mail.id], [])
+
+
+def test_a_database_that_comes_to_it_after_the_spool_leaves_it_to_the_spool(hasty: House) -> None:
+    hasty.ledger.way, mail = Way.HANGS, a_mail()
+    hasty.accept(mail).result(SOON)
+    hasty.ledger.answers_late()
+    assert hasty.ledger.mails == {}
+    hasty.ledger.way = Way.AT_ONCE
+    hasty.acceptance.take_in()
+    assert hasty.ledger.mails[mail.id][0].accepted_at == T0
+    eventually(lambda: hasty.heard == ["spooled"], "it did not go through the spool")
+
+
+def test_a_database_that_was_in_the_middle_of_it_when_the_spool_took_it_has_it_once(hasty: House) -> None:
+    hasty.ledger.way, mail = Way.HANGS, a_mail()
+    hasty.spool.hanging.add(mail.id)
+    outcome = hasty.accept(mail)
+    eventually(lambda: hasty.spool.puts, "the spool was not asked")
+    hasty.ledger.answers_late()
+    assert outcome.result(SOON) == ids.ref(mail.id)
+    hasty.spool.go_on.set()
+    eventually(hasty.spool.waiting, "it was not put into the spool")
+    hasty.ledger.way = Way.AT_ONCE
+    hasty.acceptance.take_in()
+    assert (list(hasty.ledger.mails), hasty.spool.waiting(), hasty.heard) == ([mail.id], [], ["stored"])
+
+
+def test_a_refusal_of_the_spool_that_comes_after_the_databases_yes_changes_nothing(hasty: House) -> None:
+    hasty.ledger.way, mail = Way.HANGS, a_mail()
+    hasty.spool.hanging.add(mail.id)
+    outcome = hasty.accept(mail)
+    eventually(lambda: hasty.spool.puts, "the spool was not asked")
+    hasty.ledger.answers_late()
+    assert outcome.result(SOON)
+    hasty.spool.fails = True
+    hasty.spool.go_on.set()
+    eventually(lambda: hasty.spool.over, "the spool did not answer")
+    hasty.ledger.way = Way.REFUSES
+    hasty.spool.fails = False
+    assert hasty.accept().result(SOON), "the spool's threads go on"
+    assert ("not stored" in hasty.heard, hasty.refused) == (False, [])
+
+
+#: What can happen to a mail, in some order: its patience ends at any time.
+HAPPENINGS = st.lists(
+    st.tuples(
+        st.sampled_from(Way),  # how the database takes it
+        st.booleans(),  # whether the spool is slow
+        st.booleans(),  # whether the spool fails
+        st.sampled_from(["answers_late", "unheard", "refuses_late", "never"]),  # how a hang ends
+        st.sampled_from([0.0, 0.001, 0.004]),  # and when, in seconds
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(happenings=HAPPENINGS)
+def test_whatever_happens_in_whatever_order_a_250_is_durable_and_every_mail_is_in_once(
+    happenings: list[tuple[Way, bool, bool, str, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    house = House(tmp_path_factory.mktemp("house") / "spool", patience=0.003)
+    answered: dict[str, list[bool]] = {}
+    outcomes = []
+    for way, slow, fails, ending, after in happenings:
+        mail = a_mail()
+        house.ledger.way, house.spool.fails = way, fails
+        if slow:
+            house.spool.hanging.add(mail.id)
+        outcome = house.accept(mail)
+        outcome.add_done_callback(_note_durability(house, mail, answered.setdefault(mail.id, [])))
+        outcomes.append(outcome)
+        time.sleep(after)
+        _end(house.ledger, ending)
+    with structlog.testing.capture_logs() as logged:
+        house.spool.go_on.set()
+        failures = [outcome.exception(SOON) for outcome in outcomes]
+        house.ledger.way = Way.AT_ONCE
+        house.ledger.answers_late()
+        eventually(lambda: len(house.spool.over) == len(house.spool.puts), "the spool has not ended")
+    assert "mail.rescue_failed" not in [line["event"] for line in logged]
+    assert all(failure is None or isinstance(failure, StoreFailed) for failure in failures)
+    eventually(lambda: all(answered.values()), "somebody was never answered")
+    assert all(told == [True] for told in answered.values()), "250 for what is not durable"
+    eventually(lambda: len(house.heard) == len(outcomes), "not everybody heard")
+    assert house.heard.count("not stored") == len(house.refused) == sum(failure is not None for failure in failures)
+    assert len(set(house.spool.puts)) == len(house.spool.puts), "a mail went into the spool twice"
+    eventually(lambda: not house.acceptance.take_in() and not house.spool.waiting(), "the spool is not emptied")
+    promised = {mail_id for mail_id, failure in zip(answered, failures, strict=True) if failure is None}
+    assert promised <= house.ledger.mails.keys()
+
+
+def _note_durability(house: House, mail: Mail, told: list[bool]) -> Callable[[Future[str]], None]:
+    return lambda outcome: told.append(outcome.exception() is not None or house.is_durable(mail))
+
+
+def _end(ledger: FakeLedger, ending: str) -> None:
+    if ending == "refuses_late":
+        ledger.refuses_late()
+    elif ending != "never":
+        ledger.answers_late(heard=ending == "answers_late")
+
+
+# -- what it keeps in memory
+
+
+class Octets(bytearray):
+    """A mail that can be seen to go."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_octets_are_let_go_with_the_answer_even_while_the_database_still_hangs(hasty: House, fails: bool) -> None:
+    hasty.ledger.way, hasty.spool.fails = Way.HANGS, fails
+    raw = Octets(RAW)
+    there = weakref.ref(raw)
+    outcome = hasty.acceptance.accept(a_mail(), cast(bytes, raw))
+    del raw
+    outcome.exception(SOON)
+    assert len(hasty.ledger.hanging) == 1
+    eventually(lambda: there() is None, "somebody holds a mail that is over")
+
+
+def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(house: House) -> None:
+    house.ledger.way = Way.HANGS
+    house.accept()
+    house.ledger.way = Way.AT_ONCE
+    raw = Octets(RAW)
+    there = weakref.ref(raw)
+    outcome = house.acceptance.accept(a_mail(), cast(bytes, raw))
+    del raw
+    outcome.result(SOON)
+    eventually(lambda: there() is None, "somebody holds a mail that is over")
+
+
+# -- into the database, later
+
+
+def test_what_waits_is_taken_in_oldest_first_with_its_instant_and_a_sign_of_life_for_each(house: House) -> None:
+    mails = [house.spool_one() for _ in range(3)]
+    signs: list[int] = []
+    assert house.acceptance.take_in(lambda: signs.append(len(house.ledger.mails))) == 3
+    assert [kept for kept, _ in house.ledger.mails.values()] == mails
+    assert signs == [1, 2, 3]
+    assert (house.acceptance.take_in(), house.acceptance.waiting()) == (0, [])
+
+
+def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(house: House) -> None:
+    mail = house.spool_one()
+    house.spool.forgets = False
+    assert house.acceptance.take_in() == 1
+    assert len(house.spool.waiting()) == 1
+    again = Spool(house.spool.folder)
+    again.open()
+    second = Acceptance(house.ledger, again, lambda: T0, house, house.refused.append)
+    assert second.take_in() == 1
+    assert (list(house.ledger.mails), again.waiting()) == ([mail.id], [])
+
+
+def test_while_the_database_is_away_everything_stays_and_keeps_its_order(house: House) -> None:
+    mails = [house.spool_one() for _ in range(3)]
+    house.ledger.way = Way.REFUSES
+    for _ in range(5):
+        with pytest.raises(StoreFailed, match="locked"):
+            house.acceptance.take_in()
+    assert len(house.spool.waiting()) == 3
+    house.ledger.way = Way.AT_ONCE
+    house.acceptance.take_in()
+    assert [kept.id for kept, _ in house.ledger.mails.values()] == [mail.id for mail in mails]
+    assert house.ledger.told == []
+
+
+def test_mails_the_database_never_takes_hold_up_no_other_and_the_operators_hear_of_them(
+    house: House,
+) -> None:
+    bad = [house.spool_one() for _ in range(2 * acceptance.ROUND_FAILURES)]
+    good = [house.spool_one() for _ in range(2)]
+    house.ledger.poison = {mail.id for mail in bad}
+    with structlog.testing.capture_logs() as logged:
+        assert house.acceptance.take_in() == 0
+        assert len(house.ledger.told) == acceptance.ROUND_FAILURES, "a round has an end"
+        assert sum(house.acceptance.take_in() for _ in range(3)) == 2
+    assert [kept.id for kept, _ in house.ledger.mails.values()] == [mail.id for mail in good]
+    assert {told["mail"] for told in house.ledger.told} == house.ledger.poison
+    assert {told["cause"] for told in house.ledger.told} == {"mail_stuck"}
+    said = [line["mail"] for line in logged if line["event"] == "mail.stuck"]
+    assert sorted(said) == sorted(house.ledger.poison), "once for each"
+    house.ledger.poison.clear()
+    assert sum(house.acceptance.take_in() for _ in range(2)) == len(bad)
+
+
+def test_what_cannot_be_read_from_the_spool_holds_up_no_mail(house: House) -> None:
+    torn, unreadable, good = (house.spool_one() for _ in range(3))
+    paths = {spooled.mail_id: spooled.path for spooled in house.spool.waiting()}
+    paths[torn.id].write_bytes(b"{}")
+    paths[unreadable.id].unlink()
+    paths[unreadable.id].mkdir()
+    assert house.acceptance.take_in() == 1
+    assert list(house.ledger.mails) == [good.id]
+    assert len(house.spool.broken()) == 1
+
+
+def test_one_round_ends_in_time_for_the_ladders_steps_however_many_wait(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        house.spool_one()
+    monkeypatch.setattr(acceptance, "ROUND_SECONDS", 0.0)
+    assert [house.acceptance.take_in() for _ in range(4)] == [1, 1, 1, 0]
+
+
+# -- with the real database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}", clock=lambda: T0, busy_seconds=0.2)
+    migrate.upgrade(database)
+    with closing(database):
+        yield database
+
+
+def test_a_locked_file_costs_a_wait_and_a_spool_and_then_the_mail_is_there_with_its_instant(
+    house: House, database: Database
+) -> None:
+    writer = WriterThread(database, lambda: None)
+    earlier = T0 - timedelta(minutes=5)
+    ledger = Ledger(database, writer=writer)
+    real = Acceptance(ledger, house.spool, lambda: earlier, house, house.refused.append, patience=SOON)
+    mail = a_mail()
+    with database.writing():
+        assert real.accept(mail, RAW).result(SOON) == ids.ref(mail.id)
+        eventually(lambda: house.heard == ["spooled"], "it did not go through the spool")
+        with pytest.raises(StoreFailed, match="locked"):
+            real.take_in()
+    assert real.take_in() == 1
+    kept = ledger.read(lambda book: book.mail(mail.id))
+    assert kept is not None
+    assert kept.accepted_at == earlier
+    assert ledger.read(lambda book: book.counts())["mails"] == {"accepted": 1}
+    assert writer.stop(SOON)
+
+
+def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
+    house: House, database: Database
+) -> None:
+    writer = WriterThread(database, lambda: None)
+    ledger = Ledger(database, writer=writer)
+    real = Acceptance(ledger, house.spool, lambda: T0, house, house.refused.append)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_book: Book) -> None:
+        busy.set()
+        assert go_on.wait(SOON)
+
+    ledger.submit("tick.alarm", hold_up)
+    assert busy.wait(SOON)
+    assert not writer.stop(0.0)
+    late = a_mail()
+    outcome = real.accept(late, RAW)
+    go_on.set()
+    assert outcome.result(SOON)
+    assert house.is_durable(late)
+    after = a_mail()
+    assert real.accept(after, RAW).result(SOON)
+    assert house.is_durable(after)
+
+
+# -- and the ladder meanwhile
+
+
+def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_book: Book, mail: Mail, _raw: bytes) -> bool:
+        raise ValueError(mail.helo)
+
+    monkeypatch.setattr(Book, "take_in", never)
+    office = Office(tmp_path)
+    house = House(tmp_path / "spool")
+    duties = duties_of(office, house, HighWater(tmp_path / "panicmail.mark"))
+    incident = office.panic()
+    house.spool_one()
+    office.now += timedelta(minutes=5)
+    with structlog.testing.capture_logs() as logged:
+        duties.empty()
+        duties.tick()
+    assert "mail.stuck" in [line["event"] for line in logged]
+    office.settle()
+    assert [page.subject.split()[2:4] for page in office.pages("ana")] == [["Ransom", "note"], ["STILL", "OPEN:"]]
+    assert office.incident(incident).step == 1
+    assert "[panicmail]" in [alarm.subject[:11] for alarm in office.sent("max")]
+    office.close()
+
+
+def duties_of(office: Office, house: House, mark: HighWater) -> Duties:
+    """The tick over this office and this house's spool."""
+
+    def orders() -> Orders:
+        return office.orders
+
+    def clock() -> datetime:
+        return office.now
+
+    return Duties(
+        ledger=office.ledger,
+        acceptance=Acceptance(office.ledger, house.spool, clock, house, house.refused.append),
+        timekeeper=Timekeeper(office.ledger, clock, mark, wall=clock),
+        escalation=office.escalation,
+        signs=office.signs,
+        accounting=Accounting(office.ledger, orders),
+        restoring=Restoring(office.ledger, orders, mark),
+        emergency=Emergency(house.spool, orders, InProcess(), NoRelay, clock),
+        vitals=Vitals(office.ledger, lambda: True, lambda: True),
+        heartbeat=Heartbeat("", "tick"),
+    )
+
+
+class NoRelay:
+    """Nobody is called in these tests."""
+
+    def send(self, message: bytes, mail_from: str, recipient: str) -> str:
+        raise AssertionError(recipient)
+
+    def close(self) -> None:
+        raise AssertionError
