@@ -1,5 +1,8 @@
 # make demo      the whole story on this machine, in a minute; ARGS=--keep to play with it afterwards
 # make test      the whole check: ruff, mypy, pytest; makes .venv first
+# make faults    the real daemon under load, kills, locks and cuts, and whether what it promises held;
+#                ARGS="--seconds 600 --seed 7 --database postgres --nodes 2", and --help for the rest
+# make matrix    runs tests/faults, the long ones too, and writes the table of the fault matrix in README.md
 # make lint      ruff alone
 # make types     mypy alone
 # make lock      write requirements/*.txt anew from pyproject.toml
@@ -15,13 +18,19 @@ ENOUGH := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pan
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
            --no-annotate --no-header pyproject.toml --extra postgres
 
-.PHONY: demo test lint types lock clean
+.PHONY: demo test faults matrix lint types lock clean
 
 demo: $(RUNNABLE)
 	@$(BIN)/python -m panicmail demo $(ARGS)
 
 test: lint types
 	$(BIN)/python -m pytest
+
+faults: $(INSTALLED)
+	@$(BIN)/python -m tests.checker $(ARGS)
+
+matrix: $(INSTALLED)
+	$(BIN)/python -m tests.faults.table
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

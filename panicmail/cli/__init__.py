@@ -16,11 +16,12 @@ inside the one that needs it, so that `--help` is there at once.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
-from panicmail import __version__
+from panicmail import __version__, crash
 from panicmail.cli import acting, checking, explaining, looking, running, watching
 from panicmail.errors import ConfigError, Mistake, StoreFailed
 
@@ -28,6 +29,7 @@ from panicmail.errors import ConfigError, Mistake, StoreFailed
 def main() -> None:
     """The console script. Ends the process."""
     try:
+        crash.set_traps(os.environ)
         status = cli.main(standalone_mode=False)
     except click.ClickException as exc:
         exc.show()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
 from panicmail.policy import ANSWER_WITHIN, UNDELIVERED, Ladder, Who
 from panicmail.states.climbing import early_step, next_step_now, take_due_step
-from panicmail.states.paging import page_all, reachable, role_of
+from panicmail.states.paging import page_all, paged_entry, reachable, role_of
 
 
 def acknowledge(incident: Incident, person: str, how: str, ladder: Ladder, now: datetime) -> Change:
@@ -118,8 +120,9 @@ def escalate(incident: Incident, person: str, how: str, ladder: Ladder, who: Who
 def unreachable(incident: Incident, person: str, why: str, ladder: Ladder, who: Who, now: datetime) -> Change:
     """Every way to `person` failed, or she is out of office. `why` says which, in words.
 
-    When nobody paged in the step taken last can be reached any more, the next step that names somebody reachable is
-    taken now. For a holder it is a note: who has it does not change by a robot's word.
+    When nobody paged in the step taken last can be reached any more, whoever it names by now is paged, and if that is
+    nobody the next step that names somebody reachable is taken now. For a holder it is a note: who has it does not
+    change by a robot's word.
     """
     entry = Entry(event="person.unreachable", actor="panicmail", facts={"person": person, "why": why})
     if incident.state is State.ACKED:
@@ -131,9 +134,19 @@ def unreachable(incident: Incident, person: str, why: str, ladder: Ladder, who: 
     if incident.step < 0:  # reopened, and its last holder cannot be reached: the ladder does not wait for her
         return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
     named = ladder.people(ladder.steps[min(incident.step, ladder.last)].page, who)
-    if reachable(named, incident.away):
+    left = reachable(named, incident.away)
+    if left.keys() & incident.paged.keys():
         return change
-    return change.then(early_step(incident, ladder, who, now, skip=person, cause={"unreachable": person, "why": why}))
+    cause = {"unreachable": person, "why": why}
+    return change.then(_page_the_new(incident, left, now, cause) if left else
+                       early_step(incident, ladder, who, now, skip=person, cause=cause))  # fmt: skip
+
+
+def _page_the_new(incident: Incident, people: Mapping[str, str], now: datetime, cause: Mapping[str, Any]) -> Change:
+    """They came on call after the step was taken, so it never paged them."""
+    incident, pages = page_all(incident, people, now, cause=dict(cause))
+    entry = paged_entry(incident, people, incident.step, cause=dict(cause))
+    return Change(incident=incident, effects=pages, entries=(entry,))
 
 
 def reached(incident: Incident, person: str) -> Change:

@@ -1,0 +1,247 @@
+"""Every point at which `panicmail.crash` can end the process, one after the other on one database, and what is left.
+
+Each life of the daemon ends at the next point; what the lives before left undone is there for it. Then one more life
+in which nothing crashes, and every 250 of all lives is looked for.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from panicmail import crash
+from tests.faults.acts import IS_LONG, accounted_for, it_happened_earlier, one_copy_a_life, start_again
+from tests.office import mail
+from tests.program import SOON, Program, World, world
+
+
+def both(*names: str) -> tuple[str, ...]:
+    """The two points of each transaction."""
+    return tuple(f"{name}.{when}" for name in names for when in ("commit", "committed"))
+
+
+#: A panic comes by these, and so does what an earlier life left of it, in this order.
+ON_ITS_WAY = (
+    *both("mails.accept"), "smtp.answering", "smtp.answered", *both("mails.claim", "mails.understand"),
+    *both("page.claim"), "page.sending", "page.sent", *both("page.settle"),
+    *both("gitlab.claim"), "gitlab.asking", "gitlab.answered", *both("gitlab.settle"),
+    *both("mail.claim"), "mail.sending", "mail.sent", *both("mail.settle"),
+)  # fmt: skip
+#: Where most is at stake, and no test of one row ends: the short form.
+IN_SHORT = (
+    "smtp.answered", "mails.understand.commit", "mails.understand.committed", "page.claim.committed",
+    "gitlab.asking", "gitlab.answered", "gitlab.settle.commit", "mail.sent",
+)  # fmt: skip
+#: Later requests of one life towards GitLab: the create, the files.
+LATER = tuple(f"gitlab.{when}:{nth}" for nth in (2, 3, 4) for when in ("asking", "answered"))
+#: What is written while nothing is on its way.
+BESIDES = (*both("keys.make", "leases.release", "outbox.put_off", "tick.unreachable"),)
+#: Points other tests end at, and those none does.
+ELSEWHERE = {
+    **dict.fromkeys(both("tick.move"), "test_crashes.py"),
+    **dict.fromkeys((*both("mails.take_in"), "spool.writing", "spool.written"), "test_database_faults.py"),
+    **dict.fromkeys(crash.ROUNDS, "for hanging: test_watchdog_faults.py"),
+    **dict.fromkeys(both("tick.alarm"), "said only when a rule of ours raises: no mail or fault is known that does it"),
+    **dict.fromkeys(both("copy.alarm"), "said only when PostgreSQL fails over under a running daemon"),
+}
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path, expects=["intake.again", "page.refused"]) as town:
+        yield town
+
+
+def live_until(town: World, point: str) -> list[str]:
+    """One life that ends at a point; it gets a panic if it lives to take one. The REF of its 250, if it gave one."""
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    program = town.spawn()
+    del town.environ["PANICMAIL_CRASH_AT"]
+    town.until(lambda: is_ready(program) or not program.is_running, SOON, "neither ready nor dead")
+    refs = sent(town, f"until {point}") if is_ready(program) else []
+    assert program.ended() == crash.KILLED, f"{point} was not come by{program.tail()}"
+    return refs
+
+
+def is_ready(program: Program) -> bool:
+    return any(facts["event"] == "ready" for _, facts in program.events)
+
+
+def sent(town: World, subject: str) -> list[str]:
+    try:
+        answer = town.send(mail("My files are .locked, all of them.", subject=subject))
+    except OSError:  # it is dead already
+        return []
+    return [answer.ref] if answer.code == 250 else []
+
+
+@pytest.mark.row(
+    44, "kill -9 at every commit and every call", "a 250 is one incident, one issue, a page; one copy a life"
+)
+@pytest.mark.timeout(180)
+def test_a_panic_survives_a_kill_at_every_point_of_its_way(town: World) -> None:
+    refs: list[str] = []
+    for point in (*ON_ITS_WAY, *LATER) if IS_LONG else IN_SHORT:
+        if point.startswith(("gitlab", "mail.")):
+            # So long an earlier attempt towards GitLab may still be under way, and a receipt waits for its issue.
+            it_happened_earlier(town.database, timedelta(seconds=12))
+        refs += live_until(town, point)
+    start_again(town)
+    accounted_for(town, refs)
+    stored = [ref for (ref,) in town.rows("SELECT ref FROM incidents")]
+    accounted_for(town, stored)
+    one_copy_a_life(town)
+    assert set(refs) <= set(stored)
+    assert refs
+    receipts = town.relay.all(lambda got: got.to("rita@example.com"))
+    assert receipts, "receipts go out as well"
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
+@pytest.mark.timeout(120)
+def test_keys_steps_and_acts_cut_short_are_whole_after_the_next_start(town: World) -> None:
+    for point in both("keys.make", "leases.release"):
+        assert live_until(town, point) == []
+    town.relay.rule("ana@", "reject", 450)
+    refs = [ref for point in both("outbox.put_off") for ref in live_until(town, point)]
+    it_happened_earlier(town.database, timedelta(minutes=2))  # nobody took her pages for that long
+    for point in both("tick.unreachable"):
+        refs += live_until(town, point)
+    town.relay.clear_rules()
+    town.start()
+    accounted_for(town, refs)
+    assert town.page("max", refs[0])
+    assert town.stop() == 0
+    one_copy_a_life(town)
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+@pytest.mark.parametrize(("point", "found"), [("link.act.commit", "open"), ("link.act.committed", "acked")])
+def test_a_press_on_the_button_cut_short_is_an_act_or_none(town: World, point: str, found: str) -> None:
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    town.start()
+    del town.environ["PANICMAIL_CRASH_AT"]
+    ref = town.panic()
+    link = next(word for word in town.page("ana", ref).text.split() if "/i/" in word)
+    town.settled()
+    path = link.removeprefix("https://panic.example.com")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        town.http("POST", path, "word=ack")
+    assert town.program.ended() == crash.KILLED
+    assert town.rows("SELECT state FROM incidents") == [(found,)]
+    town.start()
+    assert town.http("POST", path, "word=ack")[0] == 303
+    assert town.rows("SELECT state, holder FROM incidents") == [("acked", "ana")]
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+@pytest.mark.parametrize(("point", "found"), [("command.act.commit", "open"), ("command.act.committed", "acked")])
+def test_a_command_cut_short_is_an_act_or_none(town: World, point: str, found: str) -> None:
+    town.start()
+    ref = town.panic()
+    town.settled()
+    cut = town.run("ack", ref, "--as", "ana", environ={"PANICMAIL_CRASH_AT": point})
+    assert cut.status == crash.KILLED, cut
+    assert town.rows("SELECT state FROM incidents") == [(found,)]
+    assert town.run("ack", ref, "--as", "ana").status == 0
+    assert town.rows("SELECT state, holder FROM incidents") == [("acked", "max")]
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
+def test_a_sign_of_work_cut_short_counts_after_the_next_start(town: World) -> None:
+    town.start()
+    ref = town.panic()
+    iid = town.issue(ref)["iid"]
+    town.settled()
+    town.program.kill()
+    town.gitlab.comment(iid, "ana", "I am looking at it")
+    for point in both("signs.weigh"):
+        town.environ["PANICMAIL_CRASH_AT"] = point
+        assert town.spawn().ended(30) == crash.KILLED
+    del town.environ["PANICMAIL_CRASH_AT"]
+    town.start()
+    town.until(lambda: town.rows("SELECT holder FROM incidents") == [("ana",)], 30, "the sign of work was lost")
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
+@pytest.mark.timeout(400)
+def test_what_is_put_right_at_a_start_or_by_the_accounting_survives_a_kill_in_the_midst(town: World) -> None:
+    town.expected |= {"clock.put_back", "clock.jumped", "accounts.gap", "database.old_copy"}
+    town.start()
+    ref = town.panic("before")
+    town.settled()
+    town.program.kill()
+    town.rows("DELETE FROM outbox WHERE do = 'page'")
+    for point in both("accounts.repair"):  # which is done once a minute
+        die_at(town, point, 90)
+    town.start()
+    town.page("ana", ref, count=2)
+    town.settled()
+    town.program.kill()
+
+    lost = put_an_old_copy_in_place(town)
+    for point in both("copy.hold"):
+        die_at(town, point)
+    assert town.rows("SELECT count(*) FROM timeline WHERE event = 'steps.held'") == [(1,)]
+    town.start()
+    town.received("max", lambda got: lost in got.text)
+    town.settled()
+    town.program.kill()
+
+    it_happened_earlier(town.database, timedelta(hours=-1))
+    for point in both("clock.put_back"):
+        die_at(town, point)
+    ahead = "SELECT count(*) FROM incidents WHERE accepted_at > datetime('now', '+1 minute')"
+    assert town.rows(ahead) == [(0,)]
+    for point in both("clock.alarm"):
+        last_seen_earlier(town, timedelta(days=8))  # nobody is away for so long: the clock must have jumped
+        die_at(town, point)
+    town.start()
+    accounted_for(town, [ref])
+
+
+def die_at(town: World, point: str, within: float = SOON) -> None:
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    assert town.spawn().ended(within) == crash.KILLED, f"{point} was not come by"
+    del town.environ["PANICMAIL_CRASH_AT"]
+
+
+def last_seen_earlier(town: World, span: timedelta) -> None:
+    """As if the daemon had last been there so much earlier."""
+    mark = town.folder / "panicmail.mark"
+    kept = json.loads(mark.read_text())
+    kept["at"] = (datetime.fromisoformat(kept["at"]) - span).isoformat()
+    mark.write_text(json.dumps(kept))
+
+
+def put_an_old_copy_in_place(town: World) -> str:
+    """The REF of a mail that is in the database no more."""
+    copied = town.folder / "copied.db"
+    with closing(sqlite3.connect(town.database)) as original, closing(sqlite3.connect(copied)) as copy:
+        original.backup(copy)
+    town.start()
+    lost = town.panic("after the copy was made")
+    town.settled()
+    town.program.kill()
+    town.start()  # which looks how far the database has come
+    town.program.kill()
+    for file in town.folder.glob(town.database.name + "*"):
+        if not file.name.endswith(".lock"):
+            file.unlink()
+    copied.rename(town.database)
+    return lost
+
+
+def test_every_point_has_a_test_that_ends_there_or_a_reason_why_none_does() -> None:
+    acts = both(
+        "link.act", "command.act", "signs.weigh", "clock.put_back", "clock.alarm", "copy.hold", "accounts.repair"
+    )
+    ended_at = (*ON_ITS_WAY, *BESIDES, *acts, *ELSEWHERE)
+    assert sorted(ended_at) == sorted(crash.POINTS), set(ended_at) ^ set(crash.POINTS)

@@ -1,0 +1,856 @@
+"""The store under any history: two workers, slow ones among them, a clock that is moved, and a small model beside it.
+
+`Store` drives real ledgers on a real database: SQLite (the daemon's writer thread, and a command beside it) and
+PostgreSQL (two nodes). `Model` says what each call must answer and what must stand in every row afterwards: who may
+claim what, whose late word still counts, what waits for what, what an acknowledgement voids. What becomes of an
+incident it asks the pure rules themselves, so whatever is stored and read back differently shows at once.
+
+PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=20 pytest -n 0 tests/test_machine_store.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from panicmail import ids, states
+from panicmail.errors import StoreFailed
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
+from panicmail.store.ledger import Ledger
+from panicmail.store.outbox import LANES, RECEIPT_WAITS
+from panicmail.store.rows import OVER, Delivery, Mail, Task
+from panicmail.store.statements import Conflict
+from panicmail.store.writer import WriterThread
+from tests.cast import LADDER, MINUTE, SECOND, T0, who
+from tests.test_store import MovedClock
+
+FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
+pytestmark = pytest.mark.timeout(600 * max(1, FUZZ))  # a failing machine takes its time to shrink
+
+T = TypeVar("T")
+Decide = Callable[[Incident, datetime], Change]
+
+LEASE = timedelta(seconds=30)
+PENDING = (Delivery.QUEUED, Delivery.TRYING)
+#: Rows that wait until another of their incident is over.
+WAITS_FOR = {"files": "issue", "mirror": "issue", "note": "issue", "receipt": "issue", "news": "receipt"}
+LANE_OF = {**{do.value: lane for do, lane in LANES.items()}, "note": "gitlab"}
+
+SPANS = st.sampled_from([SECOND, RECEIPT_WAITS, LEASE - timedelta(microseconds=1), LEASE, 5 * MINUTE, 15 * MINUTE])
+WAIT = st.sampled_from([timedelta(0), timedelta(0), SECOND, LEASE, 5 * MINUTE])
+WORKERS = st.integers(0, 1)
+PEOPLE = st.sampled_from(["ana", "max", "bo"])
+ANY = st.integers(0, 30)
+#: More mails make no history more interesting, only longer.
+MAILS = 6
+
+
+def write(ledger: Ledger, work: Callable[[Book], T]) -> T:
+    return ledger.write("test", work)
+
+
+def submit(ledger: Ledger, work: Callable[[Book], T]) -> Future[T]:
+    return ledger.submit("test", work)
+
+
+def change(ledger: Ledger, incident: Incident, decide: Decide) -> Change | None:
+    return ledger.change("test", incident.id, decide)
+
+
+# -- what happens to incidents and mails
+
+HOW = "in a test"
+
+
+def more(person: str) -> Decide:
+    entry = Entry(event="thread.more", facts={"text": "\x00 and \U0001f631"})
+
+    def decide(incident: Incident, now: datetime) -> Change:
+        mail_id = f"m{now.timestamp()}"
+        return states.more(incident, entry, LADDER, who, now, mail_id=mail_id, human=True, thanks=False, writer=person)
+
+    return decide
+
+
+DECIDE: dict[str, Callable[[str], Decide]] = {
+    "yes": lambda p: lambda i, now: states.acknowledge(i, p, HOW, LADDER, now),
+    "no": lambda p: lambda i, now: states.decline(i, p, HOW, "no", LADDER, who, now),
+    "escalate": lambda p: lambda i, now: states.escalate(i, p, HOW, LADDER, who, now),
+    "resolve": lambda p: lambda i, now: states.resolve(i, p, HOW, LADDER, now),
+    "work": lambda p: lambda i, now: states.sign_of_work(i, p, now),
+    "closed": lambda p: lambda i, now: states.issue_closed(i, p, LADDER, now, closed_at=now.isoformat()),
+    "offer": lambda p: lambda i, now: states.hand_over(i, p, "cy", HOW, now),
+    "away": lambda p: lambda i, now: states.unreachable(i, p, "out of office", LADDER, who, now),
+    "note": lambda p: lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent", actor=p)),
+    "time": lambda p: lambda i, now: states.pass_time(i, LADDER, who, now),
+    "more": more,
+}
+WORDS = st.sampled_from(sorted(DECIDE))
+
+
+def overtaken(decide: Decide, hurry: list[Callable[[], None]]) -> Decide:
+    """`decide`, but what is in `hurry` is done meanwhile, the first time."""
+
+    def deciding(read: Incident, now: datetime) -> Change:
+        while hurry:
+            hurry.pop()()
+        return decide(read, now)
+
+    return deciding
+
+
+def opened(book: Book, mail: Mail, *, receipt: bool) -> Change:
+    fresh = states.new(id=ids.incident_id(mail.id), ref=book.free_ref(mail.id), mail_id=mail.id, ladder=LADDER,
+                       accepted_at=mail.accepted_at, reporter_address="rita@example.com")  # fmt: skip
+    return states.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
+
+
+def understand(
+    book: Book, mail: Mail, into: Incident | None, *, receipt: bool, hurry: Sequence[Callable[[], None]] = ()
+) -> Change | None:
+    """As intake does it: None when another has understood it. `hurry` is done between looking and writing."""
+    if not book.is_waiting(mail.id):
+        return None
+    for done in hurry:
+        done()
+    made = more("")(into, book.now) if into else opened(book, mail, receipt=receipt)
+    if into:
+        book.apply(into, made)
+    else:
+        book.add_incident(made)
+    book.understood(mail.id, digest=mail.id, incident_id=made.incident.id, **filed(into))
+    return made
+
+
+def filed(into: Incident | None) -> dict[str, Any]:
+    return {"shape": "more" if into else "panic", "message_id": "<m@x>", "report": "{}"}
+
+
+def adding(mail: Mail, *, fails: bool) -> Callable[[Book], None]:
+    def work(book: Book) -> None:
+        book.add_mail(mail, b"x")
+        if fails:
+            raise RuntimeError("half way")
+
+    return work
+
+
+def word_of(task: Task, state: Delivery, book: Book, *, off: bool, at: datetime) -> bool:
+    return book.put_off(task, at, "late", sure=True) if off else book.settle(task, state, "late")
+
+
+def _is_mine(task: Task, book: Book) -> bool:
+    return book.is_mine(task)
+
+
+# -- the model
+
+
+@dataclass
+class Letter:
+    """An accepted mail as it must stand in the store."""
+
+    mail: Mail
+    raw: bytes
+    lease_until: datetime | None = None
+    lease_by: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        return self.mail.shape is None
+
+
+@dataclass
+class Row:
+    """A row of the outbox as it must stand in the store."""
+
+    task: Task
+    after: str | None  #: key of the row that must be over first
+    until: datetime | None  #: but it is waited for no longer than this
+    lease_until: datetime | None = None
+    lease_by: str | None = None
+
+
+@dataclass
+class Worker:
+    """A thread with a ledger, and what it has claimed and not settled: it may be slow, and speak up much later."""
+
+    name: str | None  #: under which it claims; None: the store does not tell one from the other
+    ledger: Ledger
+    mails: list[Mail] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+
+
+@dataclass
+class Model:
+    """What must stand in the store."""
+
+    clock: MovedClock
+    letters: dict[str, Letter] = field(default_factory=dict)
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.at
+
+    def in_order(self) -> list[Row]:
+        return sorted(self.rows.values(), key=lambda row: row.task.id)
+
+    # who may have what
+
+    def is_free(self, held: Letter | Row) -> bool:
+        return held.lease_until is None or held.lease_until <= self.now
+
+    def may_claim(self, held: Letter | Row, by: Worker) -> bool:
+        return self.is_free(held) or (by.name is not None and held.lease_by == by.name)
+
+    def lease(self, held: Letter | Row, by: Worker) -> None:
+        held.lease_until, held.lease_by = self.now + LEASE, by.name
+
+    def waiting_mails(self, by: Worker) -> list[Letter]:
+        free = [letter for letter in self.letters.values() if letter.waits and self.may_claim(letter, by)]
+        return sorted(free, key=lambda letter: (letter.mail.accepted_at, letter.mail.id))
+
+    def ready_rows(self, lane: str, by: Worker) -> list[Row]:
+        rows = [row for row in self.in_order() if row.task.lane == lane and row.task.state in PENDING]
+        return [r for r in rows if r.task.due_at <= self.now and self.may_claim(r, by) and not self.must_wait(r)]
+
+    def must_wait(self, row: Row) -> bool:
+        if row.after is None or self.rows[row.after].task.state in OVER:
+            return False
+        return row.until is None or row.until > self.now
+
+    def counts(self, task: Task) -> bool:
+        """Whether the word of this attempt still counts: no other was made since, and nothing ended the row."""
+        now = self.rows[task.key].task
+        return (now.attempt, now.state) == (task.attempt, Delivery.TRYING)
+
+    # what a change brings with it
+
+    def expect(self, before: Incident | None, made: Change, stored: Iterable[Task]) -> None:
+        """The incident, its voided pages, and exactly the rows the change asks for."""
+        after = made.incident
+        if before is not None and after != before:
+            after = replace(after, version=before.version + 1)
+        self.incidents[after.id] = after
+        if made.void_pages:
+            self._void(after.id)
+        mirror = {f"{after.id}/mirror/{before.version}"} if before and before.state is not after.state else set()
+        self.adopt(stored, mirror.union(self.keys(after, made.effects)), notes=notes(made))
+
+    def _void(self, incident_id: str) -> None:
+        for row in self.rows.values():
+            task = row.task
+            if (task.incident_id, task.do) == (incident_id, Do.PAGE) and task.state in PENDING and self.is_free(row):
+                row.task = replace(task, state=Delivery.VOID, done_at=self.now)
+
+    def keys(self, incident: Incident, effects: Iterable[Effect]) -> Iterator[str]:
+        for effect in effects:
+            if effect.do is Do.OPERATORS:
+                yield f"operators/{effect.facts['cause']}/{self.now:%Y%m%d%H}/max"
+            elif effect.do is not Do.NEWS or f"{incident.id}/receipt" in self.rows:
+                yield f"{incident.id}/{effect.key}"
+
+    def adopt(self, stored: Iterable[Task], keys: set[str], *, notes: int) -> None:
+        """Take up the rows that are new, which must be those asked for and no others."""
+        new = [task for task in stored if task.key not in self.rows]
+        assert sum(task.do == "note" for task in new) == notes
+        assert {task.key for task in new if task.do != "note"} == keys - self.rows.keys()
+        for task in new:
+            assert (task.state, task.attempt, task.queued_at) == (Delivery.QUEUED, 0, self.now)
+            assert task.lane == LANE_OF[task.do]
+            after = f"{task.incident_id}/{WAITS_FOR[task.do]}" if task.do in WAITS_FOR else None
+            self.rows[task.key] = Row(task, after, self.now + RECEIPT_WAITS if task.do == "receipt" else None)
+
+    # what is true whatever happened
+
+    def no_accepted_mail_disappears_or_changes(self, book: Book) -> None:
+        for letter in self.letters.values():
+            assert (book.mail(letter.mail.id), book.raw(letter.mail.id)) == (letter.mail, letter.raw)
+
+    def every_incident_is_there_once_as_the_rules_left_it(self, book: Book) -> None:
+        stored = book.list_incidents()
+        assert {incident.id: incident for incident in stored} == self.incidents
+        assert len({incident.mail_id for incident in stored}) == len({i.ref for i in stored}) == len(stored)
+
+    def every_row_stands_as_the_last_word_that_counts_left_it(self, book: Book) -> None:
+        stored = [task for incident_id in self.incidents for task in book.tasks_of(incident_id)]
+        assert {task.key: task for task in stored} == {key: row.task for key, row in self.rows.items()}
+        assert len({task.key for task in stored}) == len(stored)
+
+    def the_figures_count_what_is_there(self, book: Book) -> None:
+        figures = book.counts()
+        waiting = sum(letter.waits for letter in self.letters.values())
+        mails = {"accepted": waiting, "understood": len(self.letters) - waiting}
+        assert figures["mails"] == {state: n for state, n in mails.items() if n}
+        assert sum(figures["outbox"].values()) == len(self.rows)
+
+    def pages_nobody_took_are_seen(self, book: Book) -> None:
+        pages = [row.task for row in self.in_order() if row.task.do == Do.PAGE]
+        stale = [task for task in pages if task.state is Delivery.FAILED
+                 or (task.state in PENDING and task.queued_at <= self.now - MINUTE)]  # fmt: skip
+        seen = [task for task in stale if self.incidents[str(task.incident_id)].state is State.OPEN]
+        assert book.undelivered_pages(MINUTE) == seen
+
+
+def notes(made: Change) -> int:
+    return sum(entry.note for entry in made.entries)
+
+
+# -- databases, an empty one for each example
+
+
+class Home(Protocol):
+    """Makes databases with the tables of the program, and takes them away."""
+
+    def build(self) -> str: ...
+    def clear(self, url: str) -> None: ...
+
+
+class SqliteHome:
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._numbers = folder, count()
+        self._template = folder / "template.db"
+        tables_in(f"sqlite:///{self._template}")
+
+    def build(self) -> str:
+        path = self._folder / f"{next(self._numbers)}.db"
+        shutil.copy(self._template, path)
+        return f"sqlite:///{path}"
+
+    def clear(self, url: str) -> None:
+        for file in self._folder.glob(f"{Path(url).name}*"):
+            file.unlink()
+
+
+class PostgresHome:
+    def __init__(self, url: str) -> None:
+        self._url, self._numbers = url, count()
+        self._template = database_in(url)
+        tables_in(url)
+
+    def build(self) -> str:
+        name = f"{self._template}_{next(self._numbers)}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        return self._url.replace(f"/{self._template}", f"/{name}")
+
+    def clear(self, url: str) -> None:
+        self._run(f"DROP DATABASE {database_in(url)} WITH (FORCE)")
+
+    def _run(self, statement: str) -> None:
+        import psycopg
+        from psycopg.sql import SQL
+
+        with psycopg.connect(self._url.replace(f"/{self._template}", "/postgres"), autocommit=True) as connection:
+            connection.execute(SQL(statement))
+
+
+def database_in(url: str) -> str:
+    found = re.search(r"/(pm_\w+)", url)
+    assert found
+    return found[1]
+
+
+def tables_in(url: str) -> None:
+    database = Database(url)
+    migrate.upgrade(database)
+    database.close()
+
+
+# -- the machine
+
+
+class Store(RuleBasedStateMachine):
+    """The histories. A rule that finds nothing to work on makes it first. `home` makes the databases."""
+
+    home: Home
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._url = self.home.build()
+        self._close = contextlib.ExitStack()
+        self.clock = MovedClock()
+        self.model = Model(self.clock)
+        self.snapshots: list[Incident] = []
+        self.mail_numbers, self.iids, self.nodes = count(1), count(1), count(1)
+        self._start()
+
+    def _start(self) -> None:
+        databases = [Database(self._url, clock=self.clock) for _ in range(2)]
+        self.is_sqlite = databases[0].is_sqlite
+        self.workers = [self._worker(database, number) for number, database in enumerate(databases)]
+
+    def _worker(self, database: Database, number: int) -> Worker:
+        """On SQLite the first is the daemon with its writer thread, the second a command beside it."""
+        self._close.callback(database.close)
+        writer = WriterThread(database, broken=lambda: None) if self.is_sqlite and number == 0 else None
+        if writer:
+            self._close.callback(lambda: writer.stop(10))
+        node = None if self.is_sqlite else str(next(self.nodes))
+        ledger = Ledger(database, writer=writer, operators=lambda: ["max"], node=lambda: node)
+        self._close.callback(ledger.close)
+        return Worker(node and f"{node}/MainThread", ledger)
+
+    def teardown(self) -> None:
+        self._close.close()
+        self.home.clear(self._url)
+
+    def _ledger(self, worker: int) -> Ledger:
+        return self.workers[worker].ledger
+
+    def _incident(self, which: int) -> Incident:
+        return list(self.model.incidents.values())[which % len(self.model.incidents)]
+
+    def _rows_of(self, incident: Incident) -> list[Task]:
+        return self._ledger(1).read(lambda book: book.tasks_of(incident.id))
+
+    @initialize(receipts=st.lists(st.booleans(), min_size=1, max_size=2))
+    def some_panics(self, receipts: list[bool]) -> None:
+        for receipt in receipts:
+            self.a_mail_comes_in(0, 30, b"help", spooled=False)
+            self._claim_mails(0, 1)
+            self._understand(0, None, receipt=receipt)
+
+    @rule(span=SPANS)
+    def time_passes(self, span: timedelta) -> None:
+        self.clock.at += span
+
+    @rule()
+    def everything_is_started_anew(self) -> None:
+        """What was claimed and not settled is anybody's, on SQLite at once, on PostgreSQL when its lease is over."""
+        self._claim(1, "page", 1)
+        self._close.close()
+        self._start()
+        if self.is_sqlite:
+            write(self._ledger(0), lambda book: book.release_leases())
+            for letter in self.model.letters.values():
+                letter.lease_until = None
+            for row in self.model.rows.values():
+                row.lease_until = None
+        self._claim(0, "page", 1)
+
+    # -- mails
+
+    @rule(worker=WORKERS, which=ANY, raw=st.binary(max_size=40), spooled=st.booleans())
+    def a_mail_comes_in(self, worker: int, which: int, raw: bytes, spooled: bool) -> None:
+        """`spooled`: out of the spool; it may be in the database already, the answer to its COMMIT lost."""
+        known = list(self.model.letters.values())
+        if len(known) > MAILS:
+            return
+        mail = known[which].mail if spooled and which < len(known) else self._mail(raw)
+        if spooled:
+            taken = write(self._ledger(worker), lambda book: book.take_in(mail, raw))
+            assert taken == (mail.id not in self.model.letters)
+        else:
+            write(self._ledger(worker), lambda book: book.add_mail(mail, raw))
+        self.model.letters.setdefault(mail.id, Letter(mail, raw))
+
+    def _mail(self, raw: bytes) -> Mail:
+        number = next(self.mail_numbers)
+        return Mail(id=f"mail{number:022}"[::-1], accepted_at=self.clock.at, mail_from="rita@example.com", peer="::1",
+                    recipients=("panic@example.com",), helo="client", tls="", size=len(raw))  # fmt: skip
+
+    @rule(worker=WORKERS, bad=st.integers(0, 2))
+    def mails_accepted_together_share_a_commit_but_not_a_failure(self, worker: int, bad: int) -> None:
+        """Three at once, of which one fails midway."""
+        if len(self.model.letters) > MAILS:
+            return
+        mails = [self._mail(b"x") for _ in range(3)]
+        futures = [submit(self._ledger(worker), adding(mail, fails=n == bad)) for n, mail in enumerate(mails)]
+        for number, (mail, future) in enumerate(zip(mails, futures, strict=True)):
+            if number == bad:
+                with pytest.raises(RuntimeError, match="half way"):
+                    future.result(10)
+            else:
+                future.result(10)
+                self.model.letters[mail.id] = Letter(mail, b"x")
+
+    @rule(wait=WAIT, worker=WORKERS, limit=st.integers(1, 3))
+    def mails_are_claimed(self, wait: timedelta, worker: int, limit: int) -> None:
+        self.clock.at += wait
+        self._claim_mails(worker, limit)
+
+    def _claim_mails(self, worker: int, limit: int) -> None:
+        by = self.workers[worker]
+        if not self.is_sqlite:
+            limit = 100  # not yet: test_no_more_mails_are_claimed_than_were_asked_for
+        expected = self.model.waiting_mails(by)[:limit]
+        claimed = write(by.ledger, lambda book: book.claim_mails(limit, LEASE))
+        for letter in expected:
+            letter.mail = replace(letter.mail, attempts=letter.mail.attempts + 1)
+            self.model.lease(letter, by)
+        assert claimed == [letter.mail for letter in expected]
+        by.mails += claimed
+
+    @rule(wait=WAIT, which=ANY, panic=st.booleans(), receipt=st.booleans())
+    def a_claimed_mail_is_understood(self, wait: timedelta, which: int, panic: bool, receipt: bool) -> None:
+        """As intake does it; perhaps long after the lease, when another has understood it already."""
+        self.clock.at += wait
+        if (worker := self._reader(which)) is not None:
+            self._understand(worker, None if panic else self._incident(which), receipt=receipt)
+
+    def _reader(self, which: int) -> int | None:
+        """A worker that has claimed a mail, perhaps long ago."""
+        if not any(worker.mails for worker in self.workers):
+            self.a_mail_comes_in(which % 2, 30, b"more", spooled=False)
+            self._claim_mails(which % 2, 2)
+        return next((n for n in (which % 2, 1 - which % 2) if self.workers[n].mails), None)
+
+    def _understand(self, worker: int, into: Incident | None, *, receipt: bool) -> None:
+        mail = self.workers[worker].mails.pop(0)
+        waits = self.model.letters[mail.id].waits
+        made = write(self._ledger(worker), lambda book: understand(book, mail, into, receipt=receipt))
+        assert (made is not None) == waits, "a mail is understood once"
+        if made is not None:
+            self._is_understood(mail, into, made)
+
+    def _is_understood(self, mail: Mail, into: Incident | None, made: Change) -> None:
+        letter = self.model.letters[mail.id]
+        letter.mail, letter.lease_until = replace(letter.mail, incident_id=made.incident.id, **filed(into)), None
+        self.model.expect(into, made, self._rows_of(made.incident))
+
+    @rule(worker=WORKERS, panics=st.tuples(st.booleans(), st.booleans()), which=ANY)
+    def a_slow_reader_is_overtaken(self, worker: int, panics: tuple[bool, bool], which: int) -> None:
+        """Two workers understand the same mail, one after the other: the second does nothing."""
+        self.clock.at += LEASE
+        self.a_mail_comes_in(worker, 30, b"more", spooled=False)
+        self._claim_mails(worker, 9)
+        self.clock.at += LEASE
+        self._claim_mails(1 - worker, 9)
+        for by, panic in zip((1 - worker, worker), panics, strict=True):
+            while self.workers[by].mails:
+                self._understand(by, None if panic else self._incident(which), receipt=True)
+
+    @rule(worker=WORKERS, which=ANY)
+    def a_mail_opens_one_incident_only(self, worker: int, which: int) -> None:
+        mail = self.model.letters[self._incident(which).mail_id].mail
+        with pytest.raises(StoreFailed):
+            write(self._ledger(worker), lambda book: book.add_incident(opened(book, mail, receipt=True)))
+
+    # -- incidents
+
+    @rule(wait=WAIT, worker=WORKERS, which=ANY, person=PEOPLE, word=WORDS)
+    def something_happens(self, wait: timedelta, worker: int, which: int, person: str, word: str) -> None:
+        self.clock.at += wait
+        self._change(worker, self._incident(which), DECIDE[word](person))
+
+    def _change(self, worker: int, before: Incident, decide: Decide) -> None:
+        expected = decide(before, self.clock.at)
+        assert change(self._ledger(worker), before, decide) == expected
+        self.model.expect(before, expected, self._rows_of(before))
+
+    @rule(wait=WAIT, worker=WORKERS)
+    def the_clock_ticks(self, wait: timedelta, worker: int) -> None:
+        self.clock.at += wait
+        due = [i for i in self.model.incidents.values() if states.is_due(i, self.clock.at)]
+        found = self._ledger(worker).read(lambda book: book.due_incidents())
+        assert {i.id for i in found} == {i.id for i in due}, "the statement knows what is due as the rules do"
+        assert [i.sla_at for i in found] == sorted(i.sla_at for i in due), "most overdue first"
+        for incident in found:
+            self._change(worker, incident, DECIDE["time"](""))
+
+    @rule(which=ANY)
+    def somebody_looks_at_an_incident(self, which: int) -> None:
+        self.snapshots.append(self._incident(which))
+
+    @rule(worker=WORKERS, which=ANY, person=PEOPLE)
+    def a_change_of_what_was_seen_then_counts_only_if_nothing_changed_since(
+        self, worker: int, which: int, person: str
+    ) -> None:
+        if not self.snapshots:
+            self.somebody_looks_at_an_incident(which)
+            self._change(worker, self._incident(which), DECIDE["escalate"](person))
+        seen = self.snapshots.pop(which % len(self.snapshots))
+        taken, now = states.take(seen, person, HOW, LADDER, self.clock.at), self.model.incidents[seen.id]
+        if taken.incident == seen or (seen.version == now.version and seen.issue_iid != now.issue_iid):
+            return  # not yet: test_an_issue_is_not_lost_to_another_nodes_change
+        if seen.version == now.version:
+            write(self._ledger(worker), lambda book: book.apply(seen, taken))
+            self.model.expect(seen, taken, self._rows_of(seen))
+        else:
+            with pytest.raises((Conflict, StoreFailed)):
+                write(self._ledger(worker), lambda book: book.apply(seen, taken))
+
+    @rule(worker=WORKERS, which=ANY)
+    def a_work_that_fails_leaves_nothing_behind(self, worker: int, which: int) -> None:
+        incident = self._incident(which)
+
+        def work(book: Book) -> None:
+            book.apply(incident, states.take(incident, "bo", "", LADDER, book.now))
+            book.tell(incident, "bo", f"half/{next(self.iids)}", {})
+            raise RuntimeError("half way")
+
+        with pytest.raises(RuntimeError, match="half way"):
+            write(self._ledger(worker), work)
+
+    @rule(worker=WORKERS, which=ANY, person=PEOPLE, key=st.integers(0, 1))
+    def the_same_is_told_once(self, worker: int, which: int, person: str, key: int) -> None:
+        incident = self._incident(which)
+        write(self._ledger(worker), lambda book: book.tell(incident, person, f"k{key}", {"what": "answer"}))
+        self.model.adopt(self._rows_of(incident), {f"{incident.id}/tell/k{key}/{person}"}, notes=0)
+
+    # -- the outbox
+
+    @rule(wait=WAIT, worker=WORKERS, lane=st.sampled_from(["page", "mail", "gitlab"]), limit=st.integers(1, 4))
+    def rows_are_claimed(self, wait: timedelta, worker: int, lane: str, limit: int) -> None:
+        self.clock.at += wait
+        self._claim(worker, lane, limit)
+
+    def _claim(self, worker: int, lane: str, limit: int) -> list[Task]:
+        by, other = self.workers[worker], self.workers[1 - worker]
+        ready = self.model.ready_rows(lane, by)[:limit]
+        claimed = write(by.ledger, lambda book: book.claim(lane, limit, LEASE))
+        assert claimed == [replace(r.task, state=Delivery.TRYING, attempt=r.task.attempt + 1) for r in ready]
+        for row, task in zip(ready, claimed, strict=True):
+            has_it = any(held.id == task.id and self.model.counts(held) for held in other.tasks)
+            assert not has_it or self.model.is_free(row), "within a lease one of them has it"
+            row.task = replace(task, unsure_at=self.clock.at)
+            self.model.lease(row, by)
+        by.tasks += claimed
+        return claimed
+
+    def _held(self, which: int) -> tuple[Worker, Task, Row] | None:
+        """Something one of them claimed once, perhaps long ago."""
+        if not any(worker.tasks for worker in self.workers):
+            for lane in ("page", "gitlab", "mail"):
+                self._claim(which % 2, lane, 2)
+        held = [(worker, task) for worker in self.workers for task in worker.tasks]
+        worker, task = held[which % len(held)] if held else (None, None)
+        return (worker, task, self.model.rows[task.key]) if worker and task else None
+
+    @rule(wait=WAIT, which=ANY, state=st.sampled_from(OVER))
+    def what_came_of_a_claimed_row_is_written(self, wait: timedelta, which: int, state: Delivery) -> None:
+        self.clock.at += wait
+        if (held := self._held(which)) is None:
+            return
+        worker, task, row = held
+        counts, iid = self.model.counts(task), next(self.iids)
+        is_issue = task.do == Do.ISSUE and state is Delivery.ACCEPTED
+
+        def work(book: Book) -> bool:
+            settled = book.settle(task, state, "answer")
+            if settled and is_issue:
+                book.issue_opened(self.model.incidents[str(task.incident_id)], iid, "url", twin_possible=iid % 2 == 0)
+            return settled
+
+        assert write(worker.ledger, work) == counts, "late words of an old attempt do not count"
+        worker.tasks.remove(task)
+        if counts:
+            row.task, row.lease_until = replace(row.task, state=state, done_at=self.clock.at, answer="answer"), None
+            if is_issue:
+                self._issue_is_open(str(task.incident_id), iid)
+
+    def _issue_is_open(self, incident_id: str, iid: int) -> None:
+        incident = replace(self.model.incidents[incident_id], issue_iid=iid, issue_url="url")
+        self.model.incidents[incident_id] = incident
+        keys = {f"{incident_id}/twins/{n}" for n in range(2)} if iid % 2 == 0 else set()
+        receipt = self.model.rows.get(f"{incident_id}/receipt")
+        if receipt and receipt.task.state is not Delivery.QUEUED:
+            keys.add(f"{incident_id}/news/issue")
+        self.model.adopt(self._rows_of(incident), keys, notes=0)
+
+    @rule(wait=WAIT, which=ANY, span=SPANS, sure=st.booleans())
+    def a_claimed_row_is_put_off(self, wait: timedelta, which: int, span: timedelta, sure: bool) -> None:
+        self.clock.at += wait
+        if (held := self._held(which)) is None:
+            return
+        worker, task, row = held
+        until, counts = self.clock.at + span, self.model.counts(task)
+        done = write(worker.ledger, lambda book: book.put_off(task, until, "450", sure=sure))
+        assert done == counts, "late words of an old attempt do not count"
+        worker.tasks.remove(task)
+        if counts:
+            unsure_at = task.unsure_at if sure else row.task.unsure_at
+            row.task, row.lease_until = replace(row.task, due_at=until, answer="450", unsure_at=unsure_at), None
+
+    @rule(worker=WORKERS, lane=st.sampled_from(["page", "gitlab"]), state=st.sampled_from(OVER), off=st.booleans())
+    def a_slow_worker_is_overtaken_and_speaks_up_late(self, worker: int, lane: str, state: Delivery, off: bool) -> None:
+        slow, fast = self.workers[worker], self.workers[1 - worker]
+        claimed = self._claim(worker, lane, 2)
+        self.clock.at += LEASE
+        assert not any(slow.ledger.read(partial(_is_mine, task)) for task in claimed), (
+            "its lease is over at its instant"
+        )
+        again = {task.id for task in self._claim(1 - worker, lane, 40)}
+        for task in claimed:
+            assert task.id in again, "its lease was over"
+            late = write(slow.ledger, partial(word_of, task, state, off=off, at=self.clock.at))
+            has_it = [fast.ledger.read(partial(_is_mine, held)) for held in fast.tasks if held.id == task.id]
+            assert (late, has_it[-1]) == (False, True), "the word of the slow one changes nothing"
+            slow.tasks.remove(task)
+
+    @rule(wait=WAIT, which=ANY)
+    def a_worker_asks_whether_it_still_has_it(self, wait: timedelta, which: int) -> None:
+        self.clock.at += wait
+        if (held := self._held(which)) is None:
+            return
+        worker, task, row = held
+        has_it = self.model.counts(task) and not self.model.is_free(row)
+        assert worker.ledger.read(lambda book: book.is_mine(task)) == has_it
+
+    @rule(worker=WORKERS)
+    def a_worker_dies_over_its_work(self, worker: int) -> None:
+        self.workers[worker].tasks.clear()
+        self.workers[worker].mails.clear()
+
+    # -- the end of a night
+
+    @rule(worker=WORKERS)
+    def whatever_was_begun_comes_to_an_end(self, worker: int) -> None:
+        """The other worker is gone, this one goes on: every mail is understood and every row is carried out."""
+        if len(self.model.rows) < 20:
+            return  # too early: there is hardly anything to end
+        self.a_worker_dies_over_its_work(0)
+        self.a_worker_dies_over_its_work(1)
+        self.clock.at += 5 * MINUTE
+        while self.model.waiting_mails(self.workers[worker]):
+            self._claim_mails(worker, 2)
+            while self.workers[worker].mails:
+                self._understand(worker, None, receipt=True)
+        for _ in range(4):  # notes wait for the issue, and ten minutes after it its twin is looked for
+            for lane in ("gitlab", "page", "mail"):
+                self._carry_out(worker, lane)
+            self.clock.at += 10 * MINUTE
+        assert all(row.task.state in OVER for row in self.model.rows.values())
+
+    def _carry_out(self, worker: int, lane: str) -> None:
+        while self._claim(worker, lane, 40):
+            while self.workers[worker].tasks:
+                self.what_came_of_a_claimed_row_is_written(timedelta(0), 0, Delivery.ACCEPTED)
+
+    @invariant()
+    def everything_stands_as_the_model_says(self) -> None:
+        self._ledger(1).read(self._look)
+
+    def _look(self, book: Book) -> None:
+        self.model.no_accepted_mail_disappears_or_changes(book)
+        self.model.every_incident_is_there_once_as_the_rules_left_it(book)
+        self.model.every_row_stands_as_the_last_word_that_counts_left_it(book)
+        self.model.the_figures_count_what_is_there(book)
+        self.model.pages_nobody_took_are_seen(book)
+
+
+class Nodes(Store):
+    """Two nodes on one PostgreSQL: one transaction begins before another is over."""
+
+    @rule(panics=st.tuples(st.booleans(), st.booleans()), which=ANY)
+    def two_nodes_understand_a_mail_at_once(self, panics: tuple[bool, bool], which: int) -> None:
+        """Its lease was over before the first was done; the second is faster, and the first does nothing."""
+        if (worker := self._reader(which)) is None:
+            return
+        mail = self.workers[worker].mails.pop(0)
+        mine, theirs = (None if panic else self._incident(which) for panic in panics)
+        hurry = [lambda: self._understand_here(1 - worker, mail, theirs)]
+        if self.model.letters[mail.id].waits:
+            work = lambda book: understand(book, mail, mine, receipt=True, hurry=hurry)  # noqa: E731
+            assert write(self._ledger(worker), work) is None, "a mail is understood once"
+
+    def _understand_here(self, worker: int, mail: Mail, into: Incident | None) -> None:
+        made = write(self._ledger(worker), lambda book: understand(book, mail, into, receipt=True))
+        if made is not None:  # the slower one is run again, and hurries again: to no effect
+            self._is_understood(mail, into, made)
+
+    @rule(worker=WORKERS, which=ANY, mine=WORDS, theirs=WORDS, person=PEOPLE)
+    def another_node_is_faster(self, worker: int, which: int, mine: str, theirs: str, person: str) -> None:
+        """It changes the incident after this one has read it and before it writes."""
+        read, decide = self._incident(which), DECIDE[mine](person)
+        hurry = [lambda: self._change(1 - worker, read, DECIDE[theirs]("max"))]
+        made = change(self._ledger(worker), read, overtaken(decide, hurry))
+        if (first := decide(read, self.clock.at)).incident == read:  # it wrote nothing: it may as well have come first
+            assert made == first
+            self.model.adopt(self._rows_of(read), set(self.model.keys(read, first.effects)), notes=notes(first))
+            return
+        now = self.model.incidents[read.id]
+        assert made == decide(now, self.clock.at), "it was decided anew on what was there then"
+        self.model.expect(now, made, self._rows_of(now))
+
+
+def run(machine: type[Store], home: Home, examples: int) -> None:
+    run_state_machine_as_test(
+        type(machine.__name__, (machine,), {"home": home}),
+        settings=settings(
+            max_examples=int(examples * FUZZ),
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+def test_sqlite_keeps_its_promises_under_any_history(tmp_path: Path) -> None:
+    run(Store, SqliteHome(tmp_path), 16)
+
+
+@pytest.mark.postgres
+def test_postgresql_keeps_its_promises_under_any_history(postgres_url: str) -> None:
+    run(Nodes, PostgresHome(postgres_url), 8)
+
+
+# -- what the machine found, each by itself; once one is mended, its exception in the machine goes too ("not yet")
+
+
+@contextlib.contextmanager
+def opened_ledger(url: str) -> Iterator[Ledger]:
+    tables_in(url)
+    with (
+        contextlib.closing(Database(url, clock=MovedClock())) as database,
+        contextlib.closing(Ledger(database, operators=lambda: ["max"])) as ledger,
+    ):
+        yield ledger
+
+
+def letter(number: int) -> Mail:
+    return Mail(id=f"mail{number:022}", accepted_at=T0, mail_from="", recipients=(), peer="", helo="", tls="", size=1)
+
+
+@pytest.mark.postgres
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="PostgreSQL evaluates the LIMIT anew for each row")
+@pytest.mark.parametrize("limit", [1, 2])
+def test_no_more_mails_are_claimed_than_were_asked_for(postgres_url: str, limit: int) -> None:
+    with opened_ledger(postgres_url) as ledger:
+        for number in range(4):
+            write(ledger, partial(_accepted, letter(number)))
+        assert len(write(ledger, lambda book: book.claim_mails(limit, LEASE))) == limit
+
+
+def _accepted(mail: Mail, book: Book) -> None:
+    book.add_mail(mail, b"x")
+
+
+@pytest.mark.postgres
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a change writes all columns, and an issue no version")
+def test_an_issue_is_not_lost_to_another_nodes_change(postgres_url: str) -> None:
+    with opened_ledger(postgres_url) as one, opened_ledger(postgres_url) as another:
+        mail = letter(1)
+        write(one, partial(_accepted, mail))
+        incident = write(one, lambda book: book.add_incident(opened(book, mail, receipt=True)))
+        hurry = [lambda: write(another, lambda book: book.issue_opened(incident, 7, "url"))]
+        change(one, incident, overtaken(DECIDE["yes"]("ana"), hurry))
+        stored = one.read(lambda book: book.incident(incident.id))
+        assert stored
+        assert (stored.state, stored.issue_iid) == (State.ACKED, 7)
