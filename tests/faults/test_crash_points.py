@@ -151,7 +151,7 @@ def test_a_command_cut_short_is_an_act_or_none(town: World, point: str, found: s
     assert cut.status == crash.KILLED, cut
     assert town.rows("SELECT state FROM incidents") == [(found,)]
     assert town.run("ack", ref, "--as", "ana").status == 0
-    assert town.rows("SELECT state, holder FROM incidents") == [("acked", "max")]
+    assert town.rows("SELECT state, holder FROM incidents") == [("acked", "ana")]
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
