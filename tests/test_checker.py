@@ -349,6 +349,17 @@ def test_nothing_but_her_own_yes_to_her_own_page_is_evidence(person: str, facts:
     assert "R1 was acknowledged by ana at 5.00, who never said yes" in case.says(EVIDENCE)
 
 
+def test_a_yes_to_a_call_for_a_copy_in_a_spool_is_evidence_for_its_incident(case: Case) -> None:
+    forget(case, "a1")
+    copy = replace(case.sent(2.0, "p1-again", "i1"), uid="p1")
+    case.mails[-1] = copy
+    case.page(2.5, "ana")
+    case.outbound[-1] = replace(case.outbound[-1], page_of=copy.ref, reply_to="panic+copy@example.com")
+    case.answer(4.0, "ana", "yes", "a3", incident_ref=copy.ref, to="panic+copy@example.com")
+    assert case.says(EVIDENCE) == ""
+    assert case.says(KEPT) == ""
+
+
 def test_a_yes_that_panicmail_never_kept_is_no_evidence(case: Case) -> None:
     case.mails = [mail for mail in case.mails if mail.uid not in ("a1", "a2")]
     assert "who never said yes" in case.says(EVIDENCE)
@@ -617,4 +628,4 @@ def was_harmed(seen: Record) -> None:
     assert told["kills"]
     assert told["lost"] == 0
     assert len(seen.state.incidents) > 3
-    assert all(seen.pages_of(incident.ref) for incident in seen.state.incidents)
+    assert all(seen.pages_of(incident) for incident in seen.state.incidents)

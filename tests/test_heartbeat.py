@@ -104,7 +104,7 @@ def test_whatever_the_switch_does_it_beats_again(switch: Provider, path: str) ->
     assert [line["event"] for line in logs] == ["heartbeat.failed"]
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{closed_port()}/", "nonsense"])
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:{closed_port()}/", "nonsense"], ids=["closed", "nonsense"])
 def test_nothing_that_goes_wrong_reaches_the_tick(url: str) -> None:
     heartbeat = Heartbeat(url, "tick")
     with capture_logs() as logs:

@@ -118,7 +118,7 @@ def every_incident_is_paged_in_time(record: Record) -> Iterator[str]:
     """I2. A page was accepted within a minute without downtime."""
     for incident in record.state.incidents:
         deadline = record.downtime.deadline(incident.accepted_at, PAGED_WITHIN)
-        page = next(iter(record.pages_of(incident.ref)), None)
+        page = next(iter(record.pages_of(incident)), None)
         if page is None and record.ends_at > deadline:
             yield f"{incident.ref}, accepted at {incident.accepted_at:.2f}, was never paged"
         elif page is not None and page.at > deadline:
@@ -160,7 +160,7 @@ def the_smoc_is_paged_when_nobody_answers(record: Record) -> Iterator[str]:
             deadline = record.downtime.deadline(span.sla_at, SMOC_WITHIN)
             if span.end <= deadline or passed_over(record, incident, deadline):
                 continue
-            pages = record.pages_of(incident.ref, record.terms.smoc)
+            pages = record.pages_of(incident, record.terms.smoc)
             if not any(span.begin - SLACK <= page.at <= deadline for page in pages):
                 yield (
                     f"{incident.ref}, open from {span.begin:.2f} to {span.end:.2f}: no page to the SMOC "
@@ -212,7 +212,7 @@ def only_a_persons_yes_acknowledges(record: Record) -> Iterator[str]:
 def _is_evidence(record: Record, sent: Event, incident: IncidentRow, ack: Line) -> bool:
     if sent.process != ack.actor or sent.facts["says"] not in ("yes", "resolve") or sent.at > ack.at + SLACK:
         return False
-    own = {page.reply_to for page in record.pages_of(incident.ref, sent.process)}
+    own = {page.reply_to for page in record.pages_of(incident, sent.process)}
     kept = any(mail.uid == sent.facts["uid"] and mail.incident == incident.id for mail in record.state.mails)
     return sent.facts["to"] in own and kept
 
@@ -242,7 +242,7 @@ def nobody_is_paged_beyond_the_ladder(record: Record) -> Iterator[str]:
     for incident in record.state.incidents:
         named = Counter(person for line in record.lines_of(incident.id) for person in paged_by(line))
         for person in record.terms.people:
-            pages = {page.message_id for page in record.pages_of(incident.ref, person) if not page.from_memory}
+            pages = {page.message_id for page in record.pages_of(incident, person) if not page.from_memory}
             if len(pages) > named[person]:
                 yield f"{incident.ref}: {person} got {len(pages)} different pages; the timeline has {named[person]}"
         yield from _beyond_the_ladder(record, incident)
@@ -438,7 +438,7 @@ def first_pages(record: Record) -> Iterator[tuple[IncidentRow, Outbound, float]]
     for answer in record.answers("ok"):
         ok_at.setdefault(answer.facts["uid"], answer.at)
     for incident in record.state.incidents:
-        page = next(iter(record.pages_of(incident.ref)), None)
+        page = next(iter(record.pages_of(incident)), None)
         if page is not None:
             begin = ok_at.get(uids.get(incident.mail, ""), incident.accepted_at)
             yield incident, page, record.downtime.uptime(begin, page.at)

@@ -156,10 +156,17 @@ class Record:
             lines.setdefault(line.incident, []).append(line)
         return lines
 
-    def pages_of(self, ref: str, person: str | None = None) -> list[Outbound]:
-        """The pages the relay took for an incident, oldest first; of one person or of all."""
+    def pages_of(self, incident: IncidentRow, person: str | None = None) -> list[Outbound]:
+        """The pages the relay took for an incident, oldest first; of one person or of all.
+
+        A call for a mail in a spool has the REF of that mail, which may turn out to belong to an older incident.
+        """
         address = None if person is None else self.terms.people[person]
-        return [page for page in self._pages.get(ref, []) if address is None or address in page.recipients]
+        refs = {incident.ref, *(mail.ref for mail in self.state.mails if mail.incident == incident.id)}
+        pages = (page for ref in refs for page in self._pages.get(ref, []))
+        return sorted(
+            (page for page in pages if address is None or address in page.recipients), key=lambda page: page.at
+        )
 
     @cached_property
     def _pages(self) -> Mapping[str, list[Outbound]]:
