@@ -351,8 +351,7 @@ def test_nothing_but_her_own_yes_to_her_own_page_is_evidence(person: str, facts:
 
 def test_a_yes_to_a_call_for_a_copy_in_a_spool_is_evidence_for_its_incident(case: Case) -> None:
     forget(case, "a1")
-    copy = replace(case.sent(2.0, "p1-again", "i1"), uid="p1")
-    case.mails[-1] = copy
+    copy = case.sent(2.0, "p1-again", "i1")
     case.page(2.5, "ana")
     case.outbound[-1] = replace(case.outbound[-1], page_of=copy.ref, reply_to="panic+copy@example.com")
     case.answer(4.0, "ana", "yes", "a3", incident_ref=copy.ref, to="panic+copy@example.com")
@@ -445,10 +444,12 @@ def test_a_mail_is_sent_twice_only_for_a_failure_of_its_own(case: Case) -> None:
     case.harm(2.0, 3.0, "gitlab.down")
     case.harm(2.0, 3.0, "node.reload")
     assert "nothing had happened" in case.says(TWICE), "neither loses a page's outcome"
-    case.harm(1.1, 1.5, "node.kill")
+    case.event(1.5, "node-1", "ended", status=-9, was_ready=True)
     assert case.says(TWICE) == ""
     case.page(30.0, "ana", message_id)
     assert "sent at 20.00 and again at 30.00" in case.says(TWICE), "one kill explains one copy"
+    case.harm(19.0, 21.0, "relay.silent")
+    assert case.says(TWICE) == ""
 
 
 # -- I6, I7

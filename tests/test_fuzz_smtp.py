@@ -92,9 +92,11 @@ PIECES = st.sampled_from(
      b"\r", b"\n", b"\r\n", b"\x00", b"Received: by x\r\n" * 31, b"x" * 300, b"y\r\n" * 900, b"z" * 7000,
      HELLO + MAIL + RCPT + b"DATA\r\n"]
 )  # fmt: skip
-#: Whole mails, or nearly: unknown recipients, too large, round in circles, ends that are none.
+#: Whole mails, or nearly: odd names and senders, unknown recipients, too large, round in circles, ends that are none.
 MAILS = st.builds(
-    lambda to, body, end: b"RSET\r\n" + MAIL + to + b"DATA\r\n" + b"".join(body) + end,
+    lambda hello, sender, to, body, end: hello + sender + to + b"DATA\r\n" + b"".join(body) + end,
+    st.sampled_from([b"RSET\r\n", b"RSET\r\n", b"EHLO c\x07\x1b[2J\xff\r\n", b"HELO " + b"n" * 900 + b"\r\n"]),
+    st.sampled_from([MAIL, MAIL, b"MAIL FROM:<>\r\n", b"MAIL FROM:<b\x00o\r@x>\r\n", b"MAIL FROM:<jos\xe9@x>\r\n"]),
     st.sampled_from([RCPT, RCPT, RCPT + RCPT, b"RCPT TO:<root@example.com>\r\n", RCPT * 101]),
     st.lists(PIECES | st.binary(max_size=30), max_size=5),
     st.sampled_from([END, END, END, b"\n.\n", b"\r\n.\n"]),
@@ -328,6 +330,7 @@ class Replay:
         self.senders = self.recipients = 0
         if size <= LIMIT and raw.lower().count(b"received") <= HOPS:
             assert reply[0] in "24", "a good mail is never refused for good"
+        assert size <= LIMIT or reply == replies.TOO_LARGE, "a mail that is too large is refused for good"
         return at + size - 2 + len(END)
 
 
@@ -339,6 +342,7 @@ def nothing_is_stored_but_what_stood_between_data_and_a_dot(sent: bytes, shelf: 
         assert {to.lower() for to in mail.recipients} <= {
             to.lower() for to in mail.recipients if shelf.known(to.lower())
         }
+        assert len(mail.helo) <= 255
         assert not re.search(r"[\x00-\x1f\x7f-\x9f]", mail.mail_from + mail.helo + "".join(mail.recipients))
 
 

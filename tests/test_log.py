@@ -81,7 +81,7 @@ def test_a_logger_made_before_follows_a_new_configuration(stream: io.StringIO) -
 
 def test_libraries_come_the_same_way_from_warning_on(stream: io.StringIO) -> None:
     log.configure("json", "debug", stream)
-    for name in ("mail.log", "apscheduler.executors.default", "sqlalchemy.engine", "urllib3"):
+    for name in ("mail.log", "apscheduler.executors.default", "sqlalchemy.engine", "requests"):
         logging.getLogger(name).info("DATA: my password is hunter2")
         logging.getLogger(name).warning("odd: %s", "thing")
     lines = events(stream)

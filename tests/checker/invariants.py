@@ -39,8 +39,8 @@ BYTE_BY_BYTE = 3
 #: What acknowledges, and what only says that it would have.
 ACKED = ("incident.acked", "incident.taken")
 HEARD = (*ACKED, "ack.repeated", "ack.late", "take.late", "resolve.late", "incident.resolved", "mail.resent")
-#: What can make a mail leave twice: the outcome of an attempt was lost, or could not be written.
-MAKES_COPIES = ("node.kill", "node.crash", "node.terminate", "node.pause", "database.", "relay.")
+#: What can make a mail leave twice, besides the end of a node: the outcome of an attempt was lost or not written.
+MAKES_COPIES = ("node.pause", "database.", "relay.")
 
 
 # -- I1
@@ -292,6 +292,7 @@ def _beyond_the_ladder(record: Record, incident: IncidentRow) -> Iterator[str]:
 def nothing_is_sent_twice_without_a_cause(record: Record) -> Iterator[str]:
     """I5. A copy of a mail has the same Message-ID, and a failure of its own that explains it."""
     causes = [span for name, span in faults(record.events, record.ends_at) if name.startswith(MAKES_COPIES)]
+    causes += [(event.at, event.at) for event in record.events if event.what == "ended"]
     copies: dict[str, list[float]] = defaultdict(list)
     for mail in sorted(record.state.outbound, key=lambda mail: mail.at):
         if not mail.from_memory:
@@ -299,7 +300,8 @@ def nothing_is_sent_twice_without_a_cause(record: Record) -> Iterator[str]:
     for message_id, times in copies.items():
         unused = list(causes)
         for first, second in pairwise(times):
-            cause = next((span for span in unused if span[0] <= second and span[1] >= first - 2.0), None)
+            fitting = (span for span in unused if span[0] <= second and span[1] >= first - 2.0)
+            cause = min(fitting, key=lambda span: span[1], default=None)
             if cause is None:
                 yield f"{message_id} was sent at {first:.2f} and again at {second:.2f}, and nothing had happened"
             else:
