@@ -264,7 +264,6 @@ def with_field(raw: bytes, field: bytes, line: int) -> bytes | None:
     return raw[:at] + field + b"\r\n" + raw[at:]
 
 
-@pytest.mark.xfail(reason="a header torn by stray CRs hides a machine's field behind the tear", strict=False)
 @settings(max_examples=int(300 * FUZZ), deadline=None)
 @given(MUTANTS, SIGNS, st.integers(0, 12), SENDERS)
 @example(b"From: a@b\r\n\r\nack", b"Return-Path: <>", 0, "?")
@@ -297,8 +296,9 @@ def test_no_mail_that_is_a_report_by_its_type_is_read_as_a_persons(
 
 
 @settings(max_examples=int(150 * FUZZ), deadline=None)
-@given(MAILS, st.sampled_from(["", "<>"]))
-def test_no_mail_of_the_null_sender_is_read_as_a_persons(raw: bytes, mail_from: str) -> None:
+@given(MAILS, st.sampled_from(["", "<>"]), st.sampled_from([b"", b"", b"X: y\r\n" * 1001]))
+def test_no_mail_of_the_null_sender_is_read_as_a_persons(raw: bytes, mail_from: str, more: bytes) -> None:
+    raw = more + raw  # a thousand fields are more than anybody parses
     assert read(raw, mail_from=mail_from).kind is not Kind.HUMAN
     assert read_bytes(raw, mail_from=mail_from).kind is not Kind.HUMAN
 
