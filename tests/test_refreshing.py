@@ -1,0 +1,354 @@
+"""Calendars are read again in time, and what is wrong with a roster is told days ahead."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from panicmail import config, refreshing
+from panicmail.config import Config
+from panicmail.errors import Permanent, Temporary
+from panicmail.oncall import configured
+from panicmail.oncall.copies import Copy
+from panicmail.oncall.overrides import Override
+from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.refreshing import Calendars, RosterFaults, fetched
+from tests.cast import T0
+from tests.office import PEOPLE, Office, Posted
+from tests.provider import Provider
+from tests.test_handover import seoc, shift
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SEOC, SMOC = "https://calendar.example.com/seoc-hunter2.ics", "https://calendar.example.com/smoc-hunter2.ics"
+
+CONFIGURATION = """
+[smtp]
+listen = ["127.0.0.1:0"]
+addresses = ["panic@example.com"]
+
+[gitlab]
+url = "https://gitlab.example.com"
+project = "security/incidents"
+token = "glpat-kept"
+
+[relay]
+url = "smtp://127.0.0.1:25"
+
+[people.ana]
+email = "ana@example.com"
+
+[people.max]
+email = "max@example.com"
+
+[operators]
+page = ["max"]
+
+[oncall.seoc]
+{seoc}
+
+[oncall.smoc]
+{smoc}
+"""
+
+
+def calendar(who: str, day: int = 22) -> bytes:
+    """A calendar with one event of two days of November 2026."""
+    lines = (
+        "BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//example//EN", "BEGIN:VEVENT", "UID:1",
+        f"DTSTART:202611{day:02}T000000Z", f"DTEND:202611{day + 2:02}T000000Z", f"SUMMARY:{who}", "END:VEVENT",
+        "END:VCALENDAR", "",
+    )  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+class Server:
+    """Calendars on somebody's server, and who asked for which."""
+
+    def __init__(self, **answers: bytes | Exception) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def __call__(self, url: str) -> bytes:
+        role = "seoc" if "seoc" in url else "smoc"
+        self.asked.append(role)
+        answer = self.answers[role]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def configuration(folder: Path, seoc: str = f'ical = "{SEOC}"', smoc: str = 'fixed = ["max"]') -> Config:
+    path = folder / "panicmail.toml"
+    path.write_text(CONFIGURATION.format(seoc=seoc, smoc=smoc))
+    return config.load(path, {}, host_name=lambda: "panic.example.com")
+
+
+@pytest.fixture
+def configured_with(tmp_path: Path) -> Callable[..., Config]:
+    return lambda **roles: configuration(tmp_path, **roles)
+
+
+With = Callable[..., Config]
+
+
+def on_call(settings: Config, copies: Mapping[str, Copy | None], role: str = "seoc") -> tuple[str, ...]:
+    return configured.rosters(settings, PEOPLE, copies).who(role, T0)
+
+
+# -- refreshing
+
+
+def test_what_was_read_answers_and_is_asked_again_when_its_time_has_come_not_before(configured_with: With) -> None:
+    settings, server = configured_with(), Server(seoc=calendar("ana"))
+    calendars = Calendars(settings, server)
+    assert calendars.copies == {"seoc": None}
+    copies = calendars.refresh(T0)
+    assert copies is not None
+    assert on_call(settings, copies) == ("ana",)
+    assert calendars.refresh(T0 + 15 * MINUTE - MINUTE) is None
+    assert server.asked == ["seoc"]
+    server.answers["seoc"] = calendar("max")
+    changed = calendars.refresh(T0 + 15 * MINUTE)
+    assert changed is not None
+    assert on_call(settings, changed) == ("max",)
+
+
+def test_a_calendar_that_says_what_it_said_makes_no_new_orders(configured_with: With) -> None:
+    calendars = Calendars(configured_with(), Server(seoc=calendar("ana")))
+    calendars.refresh(T0)
+    before = calendars.copies["seoc"]
+    assert calendars.refresh(T0 + HOUR) is None
+    after = calendars.copies["seoc"]
+    assert before is not None
+    assert after is not None
+    assert (before.read_at, after.read_at) == (T0, T0 + HOUR)
+
+
+def test_after_a_restart_the_last_good_copy_answers_before_anybody_was_asked(configured_with: With) -> None:
+    settings, server = configured_with(), Server(seoc=calendar("ana"))
+    Calendars(settings, server).refresh(T0)
+    again = Calendars(settings, Server(seoc=Temporary("away")))
+    assert on_call(settings, again.copies) == ("ana",)
+    assert again.refresh(T0 + MINUTE, unread_only=True) is None, "and a start waits for nobody"
+
+
+def test_a_calendar_that_is_away_keeps_its_copy_and_no_roles_is_held_up_by_it(configured_with: With) -> None:
+    settings = configured_with(smoc=f'ical = "{SMOC}"')
+    server = Server(seoc=calendar("ana"), smoc=calendar("max"))
+    calendars = Calendars(settings, server)
+    calendars.refresh(T0)
+    server.answers.update(seoc=Temporary("the server said 503"), smoc=calendar("ana"))
+    copies = calendars.refresh(T0 + HOUR)
+    assert copies is not None
+    assert (on_call(settings, copies), on_call(settings, copies, "smoc")) == (("ana",), ("ana",))
+    kept = copies["seoc"]
+    assert kept is not None
+    assert (kept.failure, kept.read_at) == ("the server said 503", T0)
+
+
+def test_calendars_are_asked_together(configured_with: With) -> None:
+    both = threading.Barrier(2, timeout=15)
+
+    def meets(url: str) -> bytes:
+        both.wait()  # breaks when the other one is not asked meanwhile
+        return calendar("ana")
+
+    calendars = Calendars(configured_with(smoc=f'ical = "{SMOC}"'), meets)
+    copies = calendars.refresh(T0)
+    assert copies is not None
+    assert None not in copies.values()
+
+
+def test_one_that_was_never_read_is_asked_every_time(configured_with: With) -> None:
+    server = Server(seoc=Temporary("away"))
+    calendars = Calendars(configured_with(), server)
+    assert [calendars.refresh(T0 + n * MINUTE) for n in range(3)] == [None] * 3
+    assert len(server.asked) == 3
+    server.answers["seoc"] = calendar("ana")
+    assert calendars.refresh(T0 + 3 * MINUTE) is not None
+
+
+def test_a_reload_asks_all_of_them_again_and_forgets_what_is_gone(configured_with: With) -> None:
+    settings = configured_with(smoc=f'ical = "{SMOC}"')
+    server = Server(seoc=calendar("ana"), smoc=calendar("max"))
+    calendars = Calendars(settings, server)
+    calendars.refresh(T0)
+    server.asked.clear()
+    taken = calendars.take(configured_with())
+    assert set(taken) == {"seoc"}
+    assert taken["seoc"] is not None, "what is known answers at once"
+    calendars.refresh(T0 + MINUTE)
+    assert server.asked == ["seoc"]
+
+
+def test_another_address_is_another_calendar(configured_with: With) -> None:
+    calendars = Calendars(configured_with(), Server(seoc=calendar("ana")))
+    calendars.refresh(T0)
+    assert calendars.take(configured_with(seoc='ical = "https://calendar.example.com/seoc-2.ics"')) == {"seoc": None}
+
+
+def test_a_calendar_a_reload_took_away_while_it_was_asked_does_not_come_back(configured_with: With) -> None:
+    without = configured_with(seoc='fixed = ["ana"]')
+    calendars: list[Calendars] = []
+
+    def slow(url: str) -> bytes:
+        calendars[0].take(without)
+        return calendar("ana")
+
+    calendars.append(Calendars(configured_with(), slow))
+    assert calendars[0].refresh(T0) is None
+    assert calendars[0].copies == {}
+
+
+def test_a_calendar_in_a_file_needs_no_network(configured_with: With, tmp_path: Path) -> None:
+    (tmp_path / "seoc.ics").write_bytes(calendar("ana"))
+    settings = configured_with(seoc='ical = "seoc.ics"')
+    copies = Calendars(settings, Server()).refresh(T0)
+    assert copies is not None
+    assert on_call(settings, copies) == ("ana",)
+
+
+# -- over the network
+
+
+def test_it_is_fetched_over_the_network(configured_with: With) -> None:
+    with Provider() as provider:
+        provider.answer = calendar("ana")
+        settings = configured_with(seoc=f'ical = "{provider.url}/seoc.ics"')
+        copies = Calendars(settings).refresh(T0)
+        assert copies is not None
+        assert on_call(settings, copies) == ("ana",)
+
+
+def test_a_server_that_hangs_or_never_ends_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshing, "FETCH_SECONDS", 0.3)
+    with Provider() as provider:
+        for path in ("/hang", "/drip"):
+            with pytest.raises(Temporary):
+                fetched(f"{provider.url}{path}?key=hunter2")
+
+
+def test_more_than_a_calendar_can_be_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("panicmail.oncall.feeds.LARGEST", 1000)
+    with Provider() as provider, pytest.raises(Permanent, match="longer than 1000 octets"):
+        fetched(f"{provider.url}/long?n=2000")
+
+
+# -- what is told ahead
+
+
+def look(desk: Office, calendars: Calendars) -> list[Posted]:
+    """The minute's look, by a daemon that has just started; what the operators got by it."""
+    before = len(desk.sent("max"))
+    RosterFaults(desk.ledger, lambda: desk.orders, calendars).look()
+    desk.settle()
+    return desk.sent("max")[before:]
+
+
+@pytest.fixture
+def none(configured_with: With) -> Calendars:
+    """No calendars."""
+    return Calendars(configured_with(seoc='fixed = ["ana"]'), Server())
+
+
+def rosters_with_gap(start: datetime, hours: float = 1) -> Rosters:
+    """Ana always, but for a time that a shift leaves out; Max is the fallback."""
+    away = Override(start=T0 - DAY, end=start, person="ana")
+    back = Override(start=start + hours * HOUR, end=T0 + 60 * DAY, person="ana")
+    return Rosters({"seoc": Roster(fallback=("max",), overrides=(away, back)), "smoc": Roster(fixed=("max",))})
+
+
+def test_a_gap_within_a_week_is_told_with_its_times_and_who_answers(desk: Office, none: Calendars) -> None:
+    desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 6 * DAY))
+    (told,) = look(desk, none)
+    assert told.subject == "[panicmail] a roster has gaps within a week"
+    assert "Detail: gap: seoc, 2026-11-28 02:07Z to 2026-11-28 03:07Z: fallback: nobody was named" in told.text
+    assert "Mend: Put somebody on call for each of them" in told.text
+
+
+def test_a_gap_more_than_a_week_ahead_is_told_when_it_is_a_week_ahead(desk: Office, none: Calendars) -> None:
+    desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 7 * DAY))
+    assert look(desk, none) == []
+    desk.now += MINUTE
+    assert len(look(desk, none)) == 1
+
+
+def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: Calendars) -> None:
+    desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 3 * DAY))
+    told = []
+    for _ in range(4 * 24):
+        told.append(len(look(desk, none)))
+        desk.now += HOUR
+    assert told == [1, *[0] * 23, 1, *[0] * 23, 1, *[0] * 23, 1, *[0] * 23], "and no longer when it has passed"
+
+
+def test_rosters_without_a_fault_are_not_told_of(desk: Office, none: Calendars) -> None:
+    desk.orders = replace(desk.orders, rosters=seoc(shift(0, 12, "ana"), shift(12, 24, "bo")))
+    assert look(desk, none) == []
+
+
+def test_a_name_nobody_has_is_told_by_that_name(desk: Office, configured_with: With) -> None:
+    settings = configured_with()
+    calendars = Calendars(settings, Server(seoc=calendar("Zoe", 24)))
+    copies = calendars.refresh(T0)
+    desk.orders = replace(desk.orders, rosters=configured.rosters(settings, PEOPLE, copies))
+    (told,) = look(desk, calendars)
+    assert "seoc, 2026-11-24 00:00Z to 2026-11-26 00:00Z: nobody: unknown name Zoe" in told.text
+
+
+@pytest.mark.parametrize(("every", "after"), [("15m", HOUR), ("12h", DAY), ("6h", DAY)])
+def test_a_calendar_not_read_for_four_of_its_intervals_or_a_day_is_told(
+    desk: Office, configured_with: With, every: str, after: timedelta
+) -> None:
+    server = Server(seoc=calendar("ana"))
+    calendars = Calendars(configured_with(seoc=f'ical = "{SEOC}"\nical_refresh = "{every}"'), server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = Temporary("the server said 503")
+    desk.now = T0 + after
+    calendars.refresh(desk.now)
+    assert look(desk, calendars) == []
+    desk.now += MINUTE
+    (told,) = look(desk, calendars)
+    assert told.subject == "[panicmail] a calendar cannot be read"
+    assert "Detail: calendar: seoc, last read 2026-11-22 02:07Z: the server said 503" in told.text
+    assert "hunter2" not in told.raw.decode()
+    assert look(desk, calendars) == []
+
+
+def test_one_that_is_away_and_one_that_was_never_read_are_told_with_what_answers_for_each(
+    desk: Office, configured_with: With
+) -> None:
+    server = Server(seoc=calendar("ana"), smoc=Permanent("the server said 404"))
+    calendars = Calendars(configured_with(smoc=f'ical = "{SMOC}"'), server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = Temporary("the server said 503")
+    desk.now = T0 + DAY
+    calendars.refresh(desk.now)
+    away, never = look(desk, calendars)
+    assert "Who is on call is taken from its last good copy" in away.text
+    assert ("seoc" in away.text, "smoc" in away.text) == (True, False)
+    assert "in all its hours the role's fallback is called" in never.text
+    assert ("seoc" in never.text, "smoc" in never.text) == (False, True)
+
+
+def test_one_that_was_never_read_is_told_at_once_and_one_that_can_be_read_again_is_not(
+    desk: Office, configured_with: With
+) -> None:
+    server = Server(seoc=Permanent("the server said 404"))
+    calendars = Calendars(configured_with(), server)
+    assert look(desk, calendars) == [], "nobody asked yet"
+    calendars.refresh(T0)
+    (told,) = look(desk, calendars)
+    assert "seoc, never read: the server said 404" in told.text
+    assert told.subject == "[panicmail] a calendar was never read"
+    assert "the role's fallback is called" in told.text
+    assert "last good copy" not in told.text
+    server.answers["seoc"] = calendar("ana")
+    calendars.refresh(T0 + MINUTE)
+    desk.now = T0 + 2 * DAY
+    assert look(desk, calendars) == []
