@@ -5,10 +5,15 @@ Pure: no clock, no I/O. Spans are `timedelta`, instants aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from panicmail.hours import Hours
+
+#: The name of the ladder that is taken when no other one is asked for.
+DEFAULT = "default"
 #: Answers who is on call in a role at the instant the question is about; () when nobody is.
 Who = Callable[[str], tuple[str, ...]]
 
@@ -37,6 +42,27 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which panics climb a ladder that is not the default one. What is empty asks for nothing; one hit is enough."""
+
+    severities: tuple[int, ...] = ()  #: as the reporter gave it
+    subjects: tuple[str, ...] = ()  #: lower-case words; one of them in the subject
+    addresses: tuple[str, ...] = ()  #: lower case; one of them among the recipients
+    drill: bool = False
+
+    def fits(self, severity: int | None, subject: str, recipients: Iterable[str], *, drill: bool) -> bool:
+        """Whether such a panic climbs this ladder. Drills climb a ladder for drills or the default one."""
+        if drill or self.drill:
+            return drill and self.drill
+        words = re.findall(r"\w+", subject.lower())
+        return (
+            severity in self.severities
+            or any(wanted in words for wanted in self.subjects)
+            or any(recipient.lower() in self.addresses for recipient in recipients)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """One escalation policy. `steps` is ascending and not empty; its first step is due at once."""
 
@@ -44,19 +70,35 @@ class Ladder:
     steps: tuple[Step, ...]
     repeat: timedelta  #: the last step again, until somebody acknowledges
     remind_after: timedelta  #: acknowledged without a sign of work for this long: asked again
+    name: str = DEFAULT
+    choice: Choice = Choice()  #: of the default ladder nothing: it is taken when no other one is
+    hours: Hours | None = None  #: all spans count in these alone; None: day and night
 
     @property
     def last(self) -> int:
         """The index of the last step, the one that repeats."""
         return len(self.steps) - 1
 
+    def later(self, start: datetime, span: timedelta) -> datetime:
+        """When `span` has passed since `start`, as this ladder counts."""
+        return self.hours.after(start, span) if self.hours else start + span
+
+    def sla_at(self, start: datetime) -> datetime:
+        """When the SLA of what began at `start` passes."""
+        return self.later(start, self.sla)
+
     def step_at(self, start: datetime, index: int) -> datetime:
         """When step `index` is due on a ladder that began at `start`."""
-        return start + self.steps[index].after
+        return self.later(start, self.steps[index].after)
+
+    def start_for(self, index: int, now: datetime) -> datetime:
+        """When a ladder must have begun whose step `index` is due at `now`."""
+        after = self.steps[index].after
+        return self.hours.before(now, after) if self.hours else now - after
 
     def after_step(self, start: datetime, index: int, now: datetime) -> datetime:
         """When the next page is due once step `index` was taken at `now`: the next rung's time, or the repeat."""
-        return now + self.repeat if index >= self.last else self.step_at(start, index + 1)
+        return self.later(now, self.repeat) if index >= self.last else self.step_at(start, index + 1)
 
     def overdue(self, start: datetime, taken: int, now: datetime) -> range:
         """The steps after `taken` whose time has come; a time that equals `now` has."""
@@ -75,10 +117,9 @@ class Ladder:
     def reopen_grace(self) -> timedelta:
         return min(REOPEN_GRACE, self.sla / 3)
 
-    @property
-    def longest_wait(self) -> timedelta:
-        """No step of an open incident is due later than this from now, whatever happened to it."""
-        return max(self.steps[-1].after, self.repeat, self.reopen_grace, self.sla)
+    def horizon(self, now: datetime) -> datetime:
+        """No step of an open incident is due later than this, whatever happened to it."""
+        return self.later(now, max(self.steps[-1].after, self.repeat, self.reopen_grace, self.sla))
 
     @property
     def undelivered_after(self) -> timedelta:

@@ -5,6 +5,7 @@ Pure: it sees a `Report` (what a reader made of the raw bytes) and what the stor
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -79,7 +80,9 @@ class Shape(StrEnum):
     MORE = "more"  #: more in the thread of an incident
     ANSWER = "answer"  #: to the token address of somebody paged, whoever wrote it
     ASIDE = "aside"  #: a bare command or an automatic mail of somebody paged, to the reporter's address: a note
+    SPEECH = "speech"  #: to the address the holder was given to write to the reporter, whoever wrote it
     UNDELIVERED = "undelivered"  #: the delivery report of one of our pages
+    PROOF = "proof"  #: whatever came back on a test page: it belongs to no incident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Address:
 
     incident_id: str | None = None
     person: str = ""  #: whose token; "" the reporter's
+    speaks: bool = False  #: the address given to `person` for writing to the reporter
     bounce: bool = False  #: the envelope sender of a page, where only machines should write
     unproved: bool = False  #: it carries a token that does not verify
 
@@ -101,6 +105,7 @@ class Known:
     thread: str | None = None  #: the incident one of the mail's references belongs to
     thread_over: bool = False  #: that incident was resolved more than a day ago
     answers_page: Address | None = None  #: where addresses carry no token: the page of ours it answers
+    answers_test: bool = False  #: it came back on a test page of `panicmail check`
     aside_to: str | None = None  #: a bare command or automatic mail of somebody paged: the open incident it is about
     known_sender: bool = True  #: the sender is one of `[senders] known`, or everybody is
     once_unknown: bool = False  #: `[senders] unknown = "once"`
@@ -112,7 +117,7 @@ class Verdict:
 
     shape: Shape
     incident_id: str | None = None  #: the incident it belongs to; None for a new one
-    person: str = ""  #: of ANSWER and UNDELIVERED: whose token it came to
+    person: str = ""  #: of ANSWER, SPEECH and UNDELIVERED: whose token it came to
     linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
     once: bool = False  #: of PANIC: filed and paged once, without ladder and receipt
     looping: bool = False  #: of PANIC: it goes round between panicmails; filed, the operators told, nobody paged
@@ -123,6 +128,19 @@ class Verdict:
 LOOP_HOPS = 2
 #: Machine mail that is plainly nobody's report when it is not about a page of ours.
 _ONCE = frozenset({Kind.BOUNCE, Kind.LIST, Kind.MDN})
+
+
+#: "sev 3" and "severity: 3" anywhere. A bare "S3" only where it can be nothing else: there are buckets of that name.
+_SEVERITY = re.compile(
+    r"(?ix) (?:^|[\s\[(]) (?:sev|severity) (?:[ -]|:[ ]?)? ([1-4]) (?=[\s\]):,.!?]|$)"
+    r"| [\[(] \s* s[ -]?([1-4]) \s* [\])] | ^ (?:\s* (?:re|fwd?) :)* \s* s[ -]?([1-4]) \s* (?: : | [-\u2013] \s | $)"
+)
+
+
+def severity_in(subject: str) -> int | None:
+    """The severity a reporter gave in the subject, such as "S2: …", [S1] or "severity: 3"; 1 is the worst, and of
+    several it is the worst that counts."""
+    return min((int(found[found.lastindex or 0]) for found in _SEVERITY.finditer(subject)), default=None)
 
 
 def decide(report: Report, known: Known) -> Verdict:
@@ -136,6 +154,8 @@ def decide(report: Report, known: Known) -> Verdict:
     proved = [a for a in known.addresses if a.incident_id is not None]
     if known.answers_page is not None:
         proved.append(known.answers_page)
+    if speech := next((a for a in proved if a.speaks), None):
+        return Verdict(shape=Shape.SPEECH, incident_id=speech.incident_id, person=speech.person)
     answer = next((a for a in proved if a.person), None)
     if answer is not None:
         bounced = report.kind is Kind.BOUNCE
@@ -143,6 +163,8 @@ def decide(report: Report, known: Known) -> Verdict:
         if answer.bounce and report.kind is Kind.HUMAN:
             shape = Shape.ASIDE
         return Verdict(shape=shape, incident_id=answer.incident_id, person=answer.person)
+    if known.answers_test:
+        return Verdict(shape=Shape.PROOF)
     if proved and not known.thread_over:
         return Verdict(shape=Shape.MORE, incident_id=proved[0].incident_id)
     if known.aside_to is not None:

@@ -18,13 +18,13 @@ def open_panic(
 ) -> Change:
     """A new incident takes its first step: page, open issue, receipt.
 
-    `incident` comes from `new`; what was due between acceptance and `now` (an outage) collapses into this step.
+    `incident` comes from `new`; what was due between acceptance and `now` (an outage) collapses into this step. On a
+    ladder whose hours begin later, issue and receipt are all there is until then: nobody is woken.
     """
     opened = Entry(
         event="incident.opened", actor=incident.reporter_address or "reporter", facts=dict(entry_facts), note=False
     )
-    # Paged once means the first step alone, however late it is.
-    first = take_due_step(incident, replace(ladder, steps=ladder.steps[:1]) if incident.once else ladder, who, now)
+    first = _first_step(incident, ladder, who, now)
     incident = first.incident
     if incident.once:
         incident = replace(
@@ -38,6 +38,16 @@ def open_panic(
     if receipt and not incident.once:
         effects.append(Effect(do=Do.RECEIPT, key="receipt"))
     return Change(incident=incident, effects=first.effects + tuple(effects), entries=(opened, *first.entries))
+
+
+def _first_step(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
+    if incident.once:  # the first step alone, however late it is
+        return take_due_step(incident, replace(ladder, steps=ladder.steps[:1]), who, now)
+    begins_at = incident.next_step_at
+    if begins_at is None or begins_at <= now:
+        return take_due_step(incident, ladder, who, now)
+    facts = {"ladder": ladder.name, "until": begins_at.isoformat()}
+    return unchanged(incident, Outcome.DONE, Entry(event="ladder.waits", actor="panicmail", facts=facts))
 
 
 def new(
@@ -56,10 +66,11 @@ def new(
         mail_id=mail_id,
         state=State.OPEN,
         accepted_at=accepted_at,
-        sla_at=accepted_at + ladder.sla,
-        first_sla_at=accepted_at + ladder.sla,
+        sla_at=ladder.sla_at(accepted_at),
+        first_sla_at=ladder.sla_at(accepted_at),
         opened_at=accepted_at,
         ladder_at=accepted_at,
+        ladder=ladder.name,
         step=-1,
         next_step_at=ladder.step_at(accepted_at, 0),
         **about,
@@ -111,7 +122,7 @@ def _ask_holder(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> 
     if incident.remind_at is None or incident.remind_at > now:
         return change
     if incident.reminded:
-        again = replace(incident, reminded=False, remind_at=now + ladder.remind_after)
+        again = replace(incident, reminded=False, remind_at=ladder.later(now, ladder.remind_after))
         return change.then(_call_manager(again, ladder, who, now, "no sign of work"))
     return change.then(_remind(incident, now))
 

@@ -1,0 +1,212 @@
+"""Several ladders: which panic climbs which, and what a ladder for business hours waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from panicmail import config, orders, triage
+from panicmail.accounting import gaps_in
+from panicmail.errors import ConfigError
+from panicmail.hours import Hours
+from panicmail.policy import DEFAULT, Choice, Ladder, Step
+from tests.cast import LADDER, MINUTE
+from tests.office import Office
+
+HOURS = Hours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
+LOW = Ladder(
+    sla=timedelta(hours=6),
+    steps=(Step(timedelta(), ("seoc",)), Step(timedelta(hours=6), ("smoc",))),
+    repeat=timedelta(hours=2),
+    remind_after=timedelta(hours=4),
+    name="low",
+    choice=Choice(severities=(3, 4), subjects=("phishing",)),
+    hours=HOURS,
+)
+MINIMAL = """
+[smtp]
+addresses = ["panic@example.com"]
+[gitlab]
+url = "https://gitlab.example.com"
+project = "security/incidents"
+token = "t"
+[people.ana]
+email = "ana@example.com"
+[people.max]
+email = "max@example.com"
+[oncall.seoc]
+fixed = ["ana"]
+[oncall.smoc]
+fixed = ["max"]
+"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path, ladders={DEFAULT: LADDER, "low": LOW})
+    yield office
+    office.close()
+
+
+def loaded(tmp_path: Path, text: str) -> config.Config:
+    file = tmp_path / "panicmail.toml"
+    file.write_text(MINIMAL + text)
+    return config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("subject", "severity"),
+    [
+        ("S2: stolen laptop", 2),
+        ("[S1] ransom", 1),
+        ("Fire (sev 3)", 3),
+        ("severity: 4, a question", 4),
+        ("sev1", 1),
+        ("S2", 2),
+        ("Fwd: s2 - stolen laptop", 2),
+        ("[S4] no: severity 1!", 1),
+        ("S3 bucket is open", None),
+        ("Customer data in a public S3 bucket", None),
+        ("S3-compatible store is gone", None),
+        ("Key of S3, sent around", None),
+        ("The S30 is broken", None),
+        ("IS2 is odd", None),
+        ("Windows 3.1", None),
+        ("S5", None),
+    ],
+)
+def test_a_severity_is_read_only_where_it_stands_as_one(subject: str, severity: int | None) -> None:
+    assert triage.severity_in(subject) == severity
+
+
+def test_a_panic_without_a_severity_climbs_the_default_ladder(desk: Office) -> None:
+    incident = desk.panic(subject="Ransom note")
+    assert (incident.ladder, incident.severity) == (DEFAULT, None)
+    desk.wait(minutes=16)
+    assert desk.pages("max")
+
+
+def test_a_low_severity_on_a_sunday_night_breaches_six_hours_into_monday(desk: Office) -> None:
+    incident = desk.panic(subject="[S3] odd mail")
+    assert (incident.ladder, incident.severity) == ("low", 3)
+    assert incident.sla_at == datetime(2026, 11, 23, 14, tzinfo=UTC)
+    desk.wait(minutes=16)
+    assert desk.pages("max") == []
+    desk.now = incident.sla_at - MINUTE
+    desk.wait(minutes=2)
+    assert len(desk.pages("max")) == 1
+    assert desk.incident(incident).breached_at is not None
+
+
+def test_nobody_is_woken_by_a_ladder_for_business_hours(desk: Office) -> None:
+    opens_at = datetime(2026, 11, 23, 8, tzinfo=UTC)
+    incident = desk.panic(subject="[S3] odd mail")
+    assert (desk.pages("ana"), incident.next_step_at) == ([], opens_at)
+    assert len(desk.gitlab.issues) == 1
+    receipt = desk.sent("rita@example.com")[0].text
+    assert "the security engineer on call is called at Mon 08:00 UTC." in receipt
+    assert "It cannot wait? Write anew to panic@example.com, with another subject" in receipt
+    assert any("Nobody is called before" in text for _, text, _ in desk.gitlab.notes)
+    desk.now = opens_at - MINUTE
+    desk.wait(seconds=59)
+    assert desk.pages("ana") == []
+    assert desk.ledger.read(lambda book: (gaps_in(book, desk.orders.ladders), book.violations())) == ([], {})
+    desk.wait(seconds=1)
+    (page,) = desk.pages("ana")
+    assert page.subject == f"[PANIC {incident.ref}] (S3) odd mail"
+    assert 'Ana: reply "ack" by 14:00 UTC, or Max (SMOC) is called.' in page.text
+
+
+def test_within_its_hours_it_calls_at_once(desk: Office) -> None:
+    desk.now = datetime(2026, 11, 23, 10, tzinfo=UTC)
+    desk.panic(subject="[S3] odd mail")
+    assert len(desk.pages("ana")) == 1
+
+
+def test_its_pages_say_its_own_times(desk: Office) -> None:
+    desk.now = datetime(2026, 11, 20, 15, tzinfo=UTC)  # a Friday, an hour before it closes
+    desk.panic(subject="phishing again")
+    assert "Mon 13:00" in desk.page("ana").text
+
+
+def test_a_ladder_a_reload_took_away_is_replaced_by_the_default_one(desk: Office) -> None:
+    incident = desk.panic(subject="phishing again")
+    desk.orders = replace(desk.orders, ladders={DEFAULT: LADDER})
+    desk.now = incident.sla_at
+    desk.wait(minutes=1)
+    assert desk.pages("max")
+
+
+def test_a_drill_climbs_a_ladder_for_drills_and_nothing_else_does() -> None:
+    drills = Choice(drill=True, severities=(1,))
+    assert drills.fits(None, "drill", (), drill=True)
+    assert not drills.fits(1, "drill", (), drill=False)
+    assert not Choice(severities=(1,)).fits(1, "", (), drill=True)
+
+
+def test_of_several_ladders_that_ask_for_a_panic_it_climbs_the_fastest(desk: Office) -> None:
+    urgent = replace(LOW, name="urgent", sla=timedelta(minutes=10), hours=None, choice=Choice(subjects=("ceo",)))
+    ladders = {DEFAULT: LADDER, "low": LOW, "urgent": urgent}
+    standing = replace(desk.orders, ladders=ladders)
+    assert standing.ladder_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
+    assert standing.ladder_for(4, "[S4] phishing", (), drill=False).name == "low"
+
+
+def test_a_ladder_is_chosen_by_its_own_address_too(tmp_path: Path) -> None:
+    text = """
+[ladders.low]
+sla = "6h"
+steps = [{ after = "0s", page = ["seoc"] }, { after = "6h", page = ["smoc"] }]
+hours = { days = "mon-fri", from = "09:00", to = "17:00", tz = "Europe/Berlin" }
+addresses = ["panic+low@example.com"]
+"""
+    standing = orders.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
+    low = standing.ladder_for(None, "", ["Panic+Low@example.com"], drill=False)
+    assert (low.name, low.sla, low.hours) == ("low", timedelta(hours=6), HOURS)
+    assert standing.ladder_for(None, "", ["panic@example.com"], drill=False) is standing.ladder
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('steps = [{ after = "0s", page = ["seoc"] }]', "found nothing that chooses it"),
+        ('drill = true', "ladders.low.steps"),
+        ('drill = true\nsteps = []', "at least one step"),
+        ('drill = true\nsteps = [{ after = "5m", page = ["seoc"] }]', "the first step is taken at once"),
+        ('drill = true\nsteps = [{ after = "0s", page = ["nobody"] }]', "one of the roles"),
+        ('severity = [5]\nsteps = [{ after = "0s", page = ["seoc"] }]', "a severity from 1, the worst, to 4"),
+        (
+            'drill=true\nsteps=[{after="0s",page=["seoc"]}]\nhours={days="mon-fri",from="17:00",to="09:00"}',
+            "no open time",
+        ),
+    ],
+)
+def test_a_ladder_that_cannot_be_climbed_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        loaded(tmp_path, f"[ladders.low]\n{text}\n")
+    assert said in str(refused.value)
+
+
+def test_the_default_ladders_name_cannot_be_taken(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="default"):
+        loaded(tmp_path, '[ladders.default]\ndrill = true\nsteps = [{ after = "0s", page = ["seoc"] }]\n')
+
+
+def test_the_handbooks_four_rungs_are_an_example_that_works(tmp_path: Path) -> None:
+    example = Path(__file__).parent.parent / "deploy" / "handbook.example.toml"
+    (tmp_path / "gitlab.token").write_text("t")
+    (tmp_path / "gitlab.token").chmod(0o600)
+    file = tmp_path / "panicmail.toml"
+    file.write_text(example.read_text())
+    standing = orders.from_config(config.load(file), [("a", b"k" * 32)])
+    tuesday = datetime(2026, 11, 24, 10, tzinfo=UTC)
+    who = standing.who_at(tuesday)
+    called = [tuple(standing.ladder.people(step.page, who)) for step in standing.ladder.steps]
+    assert called == [("ana",), ("ana", "bo"), ("max", "ana"), ("dia", "max", "ana")]
+    assert standing.ladder_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == "low"
+    assert standing.ladder.managers == ("director", "smoc")
