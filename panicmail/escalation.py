@@ -13,10 +13,11 @@ import structlog
 
 from panicmail import states
 from panicmail.incident import Change, Do, Incident, Outcome, State, unchanged
-from panicmail.orders import Standing
+from panicmail.orders import Orders, Standing
 from panicmail.policy import UNDELIVERED
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
+from panicmail.store.outbox import PUSH
 from panicmail.store.rows import Delivery, Task
 
 _log = structlog.get_logger()
@@ -48,8 +49,9 @@ class Escalation:
         return moved
 
     def _look(self, book: Book) -> tuple[list[Incident], list[Task]]:
-        undelivered = book.undelivered_pages(self._orders().ladder.undelivered_after)
-        return book.due_incidents(), [task for task in undelivered if _is_silent(book, task)]
+        orders = self._orders()
+        undelivered = book.undelivered_pages(min(ladder.undelivered_after for ladder in orders.ladders.values()))
+        return book.due_incidents(), [task for task in undelivered if _is_silent(book, orders, task)]
 
     def _move(self, incident: Incident, came_on: Callable[[], None]) -> bool:
         try:
@@ -68,11 +70,12 @@ class Escalation:
         orders = self._orders()
         if not states.is_due(incident, now):  # another node took it meanwhile
             return unchanged(incident, Outcome.ALREADY)
-        return states.pass_time(incident, orders.ladder, orders.who_at(now), now)
+        return states.pass_time(incident, orders.ladder_of(incident), orders.who_at(now), now)
 
     def _give_up_on(self, task: Task) -> None:
         """Nobody took her page: she is unreachable, once per incident."""
-        why = "her mail server refused the page" if task.state is Delivery.FAILED else UNDELIVERED
+        server = "phone" if task.lane == PUSH else "mail server"
+        why = f"her {server} refused the page" if task.state is Delivery.FAILED else UNDELIVERED
         try:
             self._ledger.write("tick.unreachable", lambda book: self._unreachable(book, task, why))
         except Exception:  # found again by the next tick
@@ -80,19 +83,23 @@ class Escalation:
 
     def _unreachable(self, book: Book, task: Task, why: str) -> None:
         incident = book.incident(task.incident_id or "")
-        if incident is None or not _is_silent(book, task):
+        if incident is None or not _is_silent(book, self._orders(), task):
             return
         orders = self._orders()
         person = task.person or ""
-        book.apply(
-            incident, states.unreachable(incident, person, why, orders.ladder, orders.who_at(book.now), book.now)
-        )
+        ladder, who = orders.ladder_of(incident), orders.who_at(book.now)
+        book.apply(incident, states.unreachable(incident, person, why, ladder, who, book.now))
 
 
-def _is_silent(book: Book, task: Task) -> bool:
+def _is_silent(book: Book, orders: Orders, task: Task) -> bool:
     """Whether nothing panicmail sent this person about this open incident was taken, and that is news."""
     incident = book.incident(task.incident_id or "")
     if incident is None or incident.state is not State.OPEN or task.person in incident.away:
+        return False
+    if task.state is Delivery.FAILED:
+        if book.has_another_way(task):  # which is tried, or took it
+            return False
+    elif book.now - task.queued_at < orders.ladder_of(incident).undelivered_after:
         return False
     return not any(
         t.person == task.person and t.do == Do.PAGE and t.state is Delivery.ACCEPTED for t in book.tasks_of(incident.id)

@@ -437,3 +437,41 @@ def trickling(word: Callable[[], bytes]) -> Iterator[int]:
         done.set()
         thread.join()
         listening.close()
+
+
+# -- a rehearsal
+
+
+def test_a_rehearsal_hears_what_a_mail_would_and_sends_none(sandbox: SandboxRelay, relay: Relay) -> None:
+    assert relay.rehearse("panic@example.com", "ana@example.com").answer == "250 2.1.5 ok"
+    assert relay.rehearse("panic@example.com").answer == "250 2.1.0 ok"
+    assert relay.rehearse("").answer == "250 2.1.0 ok"
+    relay.send(b"Subject: page\n\nack?", "panic@example.com", "ana@example.com")
+    assert [mail.subject for mail in sandbox.mails] == ["page"]
+
+
+def test_a_rehearsal_fails_as_a_mail_would(sandbox: SandboxRelay, relay: Relay) -> None:
+    sandbox.rule("ana@", "reject")
+    sandbox.rule("bo@", "reject", code=451)
+    sandbox.rule("max@", "drop", stage="rcpt")
+    sandbox.rule("<>", "reject", stage="mail")
+    with pytest.raises(Permanent, match="550"):
+        relay.rehearse("panic@example.com", "ana@example.com")
+    for address, said in (("bo@example.com", "451"), ("max@example.com", "hung up")):
+        with pytest.raises(Temporary, match=said):
+            relay.rehearse("panic@example.com", address)
+    with pytest.raises(Permanent, match="550"):
+        relay.rehearse("")
+
+
+def test_a_rehearsal_tells_the_relays_tls_and_when_its_certificate_ends(
+    authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
+    with SandboxRelay(tls=server_context(authority)) as sandbox:
+        with connected(sandbox.port, "starttls", "localhost", ssl_context=trusting) as relay:
+            heard = relay.rehearse("panic@example.com")
+        with connected(sandbox.port) as relay:
+            in_the_clear = relay.rehearse("panic@example.com")
+    assert heard.tls.startswith("TLSv1.")
+    assert heard.certificate_ends_at is not None
+    assert (in_the_clear.tls, in_the_clear.certificate_ends_at) == ("", None)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Do, Incident, State
 from panicmail.policy import UNDELIVERED
@@ -14,13 +9,6 @@ from tests.office import Office, Posted, mail
 
 DOWN = Temporary("the relay cannot be reached: Connection refused")
 SHOWN = 2000  #: more sends than any test makes
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path)
-    yield office
-    office.close()
 
 
 def rounds(desk: Office, incident: Incident, person: str) -> int:

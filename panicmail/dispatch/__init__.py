@@ -12,5 +12,6 @@ slowly, a refused file is parked; each is told to the operators.
 from panicmail.dispatch.issue import GitLabLane
 from panicmail.dispatch.lane import LEASE, Lane
 from panicmail.dispatch.post import MailLane
+from panicmail.dispatch.push import PushLane
 
-__all__ = ["LEASE", "GitLabLane", "Lane", "MailLane"]
+__all__ = ["LEASE", "GitLabLane", "Lane", "MailLane", "PushLane"]

@@ -14,6 +14,7 @@ from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.incident import Do, Incident, State
+from panicmail.mail.tokens import looks_carried
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.store.book import Book
 from panicmail.store.incidents import NOTE
@@ -207,6 +208,9 @@ class GitLabLane(Lane):
         return replace(draft, description=description) if description else draft
 
     def _files(self, task: Task, incident: Incident, iid: int) -> None:
+        if task.facts.get("mail"):
+            self._later_files(task, incident, iid, str(task.facts["mail"]))
+            return
         if drafts.has_files(self._issues.description(iid)):
             self._settle(task, Delivery.ACCEPTED, "they came with the issue")
             return
@@ -214,6 +218,30 @@ class GitLabLane(Lane):
         links = self._upload_all(incident, raw, report)
         if links:
             self._link(iid, links, incident)
+        self._settle(task, Delivery.ACCEPTED, f"{len(links)} files")
+
+    def _later_files(self, task: Task, incident: Incident, iid: int, mail_id: str) -> None:
+        """What came with a later mail: without its raw message, whose recipients are token addresses."""
+        if self._orders().uploads == "none":  # since a reload
+            self._settle(task, Delivery.VOID, "files are not uploaded any more")
+            return
+        mail, raw = self._ledger.read(lambda book: (book.mail(mail_id), book.raw(mail_id)))
+        links, withheld = [], []
+        for attachment, data in self._parts(raw):
+            name = attachment.name or "attachment"
+            if _holds_token(data):
+                withheld.append(name)
+            else:
+                links.append(self._upload(name, data))
+        if not links and not withheld:
+            self._settle(task, Delivery.ACCEPTED, "no files")
+            return
+        marker = notes.files_marker(incident.id, mail_id)
+        text = notes.later_files_text(links, withheld, mail.accepted_at if mail else task.queued_at, marker)
+        if not self._ledger.read(lambda book: book.is_mine(task)):  # uploads take their time
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+            return
+        self._issues.note(iid, text, marker, look=task.attempt > 1)
         self._settle(task, Delivery.ACCEPTED, f"{len(links)} files")
 
     def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
@@ -251,6 +279,12 @@ class GitLabLane(Lane):
                 book.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
 
         self._ledger.write("gitlab.settle", work)
+
+
+def _holds_token(data: bytes) -> bool:
+    """Whether a file holds an address or a link of ours, as an attached page does: whoever reads it could act."""
+    unbroken = data.replace(b"=\r\n", b"").replace(b"=\n", b"")  # quoted-printable breaks them over lines
+    return looks_carried(unbroken.decode("latin-1"))
 
 
 def _draft(book: Book, orders: Orders, incident: Incident) -> drafts.Draft:

@@ -18,10 +18,20 @@ from panicmail.triage import Report
 _log = structlog.get_logger()
 
 #: A claimed row whose attempt never reported back is free again after this long: twice the slowest adapter.
-LEASE = {"page": timedelta(seconds=60), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=240)}
+LEASE = {
+    "page": timedelta(seconds=60),
+    "push": timedelta(seconds=40),
+    "mail": timedelta(seconds=60),
+    "gitlab": timedelta(seconds=240),
+}
 #: The wait after the first failed attempt, doubled with each further one up to the lane's longest.
 FIRST_WAIT = timedelta(seconds=1)
-LONGEST_WAIT = {"page": timedelta(seconds=15), "mail": timedelta(seconds=60), "gitlab": timedelta(seconds=60)}
+LONGEST_WAIT = {
+    "page": timedelta(seconds=15),
+    "push": timedelta(seconds=15),
+    "mail": timedelta(seconds=60),
+    "gitlab": timedelta(seconds=60),
+}
 #: The first tries towards GitLab, some five minutes of them, are at most this far apart.
 GITLAB_SOON = timedelta(seconds=8)
 GITLAB_SOON_TRIES = 40

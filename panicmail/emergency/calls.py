@@ -1,16 +1,17 @@
-"""Calls: one letter to one person, tried until the relay takes it or nobody needs it any more."""
+"""Calls: one letter or one line to one person, tried until it is taken or nobody needs it any more."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
+from panicmail.channels import Channel
 from panicmail.clock import Clock
 from panicmail.errors import PanicmailError, Permanent
 from panicmail.mail.letters import Letter
@@ -29,6 +30,15 @@ class Reaches(Protocol):
     def close(self) -> None: ...
 
 
+#: Sends a line over a channel; what it is about makes repeats one. Answers what the provider said.
+Rings = Callable[[Channel, str, str], str]
+
+
+def no_phones(channel: Channel, line: str, about: str) -> str:
+    """Where mail is the only way."""
+    raise Permanent("there is no way to phones")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One person to be called about one thing."""
@@ -36,6 +46,9 @@ class Call:
     key: str  #: is called once, until it is forgotten
     person: Person
     write: Callable[[datetime], Letter | None]  #: None: there is nothing to call her for after all
+    line: Callable[[datetime], str | None]  #: the same, for a lock screen
+    channel: Channel | None = None  #: None: by mail
+    about: str = ""  #: names what it is about to a service that keeps incidents of its own
     wanted: Callable[[], bool] = lambda: True  #: asked before each try
     over: Callable[[], None] = lambda: None  #: told when she was called, or need not or cannot be
 
@@ -54,11 +67,13 @@ class Calls:
 
     Args:
         connect: Makes a connection to the relay; each call has its own.
+        ring: Reaches a phone.
         callers: Makes the calls, several at a time: one hanging connection must not hold up the others.
     """
 
-    def __init__(self, connect: Callable[[], Reaches], clock: Clock, callers: Executor) -> None:
+    def __init__(self, connect: Callable[[], Reaches], ring: Rings, clock: Clock, callers: Executor) -> None:
         self._connect = connect
+        self._ring = ring
         self._clock = clock
         self._callers = callers
         self._lock = threading.Lock()
@@ -66,12 +81,14 @@ class Calls:
         self._tries: dict[str, _Try] = {}  #: of calls that are not over
 
     def begin(self, call: Call) -> bool:
-        """Make this call, soon; False when its key was begun before."""
+        """Make this call, soon, by mail and by each of her channels; False when its key was begun before."""
         with self._lock:
             if call.key in self._begun:
                 return False
-            self._begun.add(call.key)
-            self._tries[call.key] = _Try(call, due_at=self._clock())
+            by_phone = [replace(call, key=f"{call.key}/{channel.id}", channel=channel) for channel in call.person.push]
+            for each in (call, *by_phone):
+                self._begun.add(each.key)
+                self._tries[each.key] = _Try(each, due_at=self._clock())
             return True
 
     def forget(self, prefix: str) -> None:
@@ -113,19 +130,32 @@ class Calls:
 
     def _reach(self, call: Call) -> bool:
         """Call once; False when it must be tried again."""
-        letter = call.write(self._clock())
-        if letter is None:
-            return True
-        relay = self._connect()
         try:
-            answer = relay.send(letter.message, letter.mail_from, letter.recipient)
+            answer = self._mail(call) if call.channel is None else self._phone(call, call.channel)
         except Permanent as exc:
-            _log.error("emergency.call_refused", person=call.person.id, reason=str(exc))
+            _log.error("emergency.call_refused", person=call.person.id, by=_way(call), reason=str(exc))
             return True
         except PanicmailError as exc:
-            _log.warning("emergency.call_put_off", person=call.person.id, reason=str(exc))
+            _log.warning("emergency.call_put_off", person=call.person.id, by=_way(call), reason=str(exc))
             return False
+        if answer is not None:
+            _log.warning("emergency.called", person=call.person.id, by=_way(call), answer=answer)
+        return True
+
+    def _mail(self, call: Call) -> str | None:
+        letter = call.write(self._clock())
+        if letter is None:
+            return None
+        relay = self._connect()
+        try:
+            return relay.send(letter.message, letter.mail_from, letter.recipient)
         finally:
             relay.close()
-        _log.warning("emergency.called", person=call.person.id, answer=answer)
-        return True
+
+    def _phone(self, call: Call, channel: Channel) -> str | None:
+        line = call.line(self._clock())
+        return None if line is None else self._ring(channel, line, call.about)
+
+
+def _way(call: Call) -> str:
+    return call.channel.id if call.channel else "mail"

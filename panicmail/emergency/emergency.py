@@ -14,10 +14,10 @@ import structlog
 
 from panicmail import ids
 from panicmail.clock import Clock
-from panicmail.emergency.calls import Call, Calls, Reaches
+from panicmail.emergency.calls import Call, Calls, Reaches, Rings, no_phones
 from panicmail.emergency.spooled import Reads, SpooledPanic
 from panicmail.incident import Incident, Word
-from panicmail.mail import letters
+from panicmail.mail import letters, pushes
 from panicmail.mail.letters import Letter
 from panicmail.mail.scene import Scene
 from panicmail.orders import Orders, Standing
@@ -53,13 +53,15 @@ class Emergency:
         connect: Callable[[], Reaches],
         clock: Clock,
         callers: Executor | None = None,
+        *,
+        ring: Rings = no_phones,
     ) -> None:
         self._spool = spool
         self._orders = orders
         self._reads = reads
         self._clock = clock
         callers = callers or ThreadPoolExecutor(_CALLERS, thread_name_prefix="emergency")
-        self._calls = Calls(connect, clock, callers)
+        self._calls = Calls(connect, ring, clock, callers)
         self._panics: dict[str, SpooledPanic] = {}  #: by the name of the file
         self._hearing = threading.Lock()
         self._open: Mapping[str, Incident] = {}
@@ -124,6 +126,8 @@ class Emergency:
                     key=f"mail/{spooled.path.name}/{person}",
                     person=orders.people[person],
                     write=partial(panic.letter, orders.people[person]),
+                    line=partial(panic.line, orders.people[person]),
+                    about=f"panicmail-{ids.incident_id(spooled.mail_id)}",
                     wanted=panic.is_wanted,
                     over=partial(panic.over, person),
                 )
@@ -137,6 +141,8 @@ class Emergency:
                 key=f"step/{incident.id}/{person}",
                 person=orders.people[person],
                 write=partial(_page_from_memory, orders, incident, turn_at, self._answered_at, orders.people[person]),
+                line=partial(_line_from_memory, orders, incident, turn_at, self._answered_at, orders.people[person]),
+                about=f"panicmail-{incident.id}",
                 wanted=self._is_away,
             )
             if self._calls.begin(call):
@@ -148,7 +154,8 @@ class Emergency:
         for person in {**_on_call(orders, now), **dict.fromkeys(orders.operators)}:
             own_key, said = f"{key}/{person}", {**facts, "at": now.isoformat()}
             write = partial(_alarm, orders, said, own_key, orders.people[person])
-            self._calls.begin(Call(key=own_key, person=orders.people[person], write=write))
+            line = partial(_alarm_line, said)
+            self._calls.begin(Call(key=own_key, person=orders.people[person], write=write, line=line, about=key))
 
 
 class Watchman(threading.Thread):
@@ -185,7 +192,7 @@ def _on_call(orders: Orders, now: datetime) -> dict[str, str]:
 
 def _whose_turn(incident: Incident, orders: Orders, now: datetime) -> dict[str, datetime]:
     """Everybody named by a step whose time has come, and since when it is her turn."""
-    due_at, ladder = incident.next_step_at, orders.ladder
+    due_at, ladder = incident.next_step_at, orders.ladder_of(incident)
     if due_at is None or due_at > now:
         return {}
     turns: dict[str, datetime] = {}
@@ -200,6 +207,19 @@ def _whose_turn(incident: Incident, orders: Orders, now: datetime) -> dict[str, 
 def _page_from_memory(
     orders: Orders, incident: Incident, turn_at: datetime, away_since: datetime, person: Person, now: datetime
 ) -> Letter:
+    scene = _scene_from_memory(orders, incident, turn_at, away_since, now)
+    return letters.page(scene, person, orders.tokens, orders.addresses)
+
+
+def _line_from_memory(
+    orders: Orders, incident: Incident, turn_at: datetime, away_since: datetime, person: Person, now: datetime
+) -> str:
+    return pushes.page(_scene_from_memory(orders, incident, turn_at, away_since, now), person, orders.detail)
+
+
+def _scene_from_memory(
+    orders: Orders, incident: Incident, turn_at: datetime, away_since: datetime, now: datetime
+) -> Scene:
     facts = {
         "word": Word.STATE_UNKNOWN.value,
         "round": _ROUND_FROM_MEMORY + incident.round,
@@ -207,9 +227,12 @@ def _page_from_memory(
         "turn_at": turn_at.isoformat(),
     }
     report = Report(subject=incident.subject)
-    scene = Scene(house=orders.house(now), incident=incident, report=report, facts=facts, now=now)
-    return letters.page(scene, person, orders.tokens, orders.addresses)
+    return Scene(house=orders.house(now, incident), incident=incident, report=report, facts=facts, now=now)
 
 
 def _alarm(orders: Orders, facts: Mapping[str, str], key: str, person: Person, now: datetime) -> Letter:
     return letters.operators(facts, orders.house(now), person, orders.addresses, now, key=key)
+
+
+def _alarm_line(facts: Mapping[str, str], now: datetime) -> str:
+    return pushes.operators(facts)

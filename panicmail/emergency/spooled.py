@@ -12,7 +12,7 @@ import structlog
 
 from panicmail import ids, states
 from panicmail.incident import Incident, Paged, Word
-from panicmail.mail import letters
+from panicmail.mail import letters, pushes
 from panicmail.mail.letters import Letter
 from panicmail.mail.scene import Scene
 from panicmail.mail.tokens import Purpose, Token
@@ -68,17 +68,27 @@ class SpooledPanic:
 
     def letter(self, person: Person, now: datetime) -> Letter | None:
         """Her page about it; None when it is no panic, or has been taken in."""
+        scene = self._scene(now)
+        if scene is None:
+            return None
+        return letters.page(scene, person, self._orders.tokens, self._orders.addresses)
+
+    def line(self, person: Person, now: datetime) -> str | None:
+        """The same for her lock screen."""
+        scene = self._scene(now)
+        return None if scene is None else pushes.page(scene, person, self._orders.detail)
+
+    def _scene(self, now: datetime) -> Scene | None:
         report = self._read_once()
         if report is None:
             return None
-        scene = Scene(
+        return Scene(
             house=self._orders.house(now),
             incident=self._incident(now),
             report=report,
             facts={"word": Word.DATABASE_AWAY.value, "round": 0, "since": self._away_since.isoformat()},
             now=now,
         )
-        return letters.page(scene, person, self._orders.tokens, self._orders.addresses)
 
     def over(self, person: str) -> None:
         """She was called, or need not or cannot be."""
@@ -125,9 +135,9 @@ class SpooledPanic:
 
 
 def _answers(orders: Orders, mail: Mail) -> bool:
-    """Whether it went to somebody's own token address: her answer, or the bounce of her page."""
+    """Whether it went to somebody's own token address: her answer, or the bounce of her page, a test page included."""
     texts = filter(None, map(orders.addresses.token_in, mail.recipients))
-    purposes = {Purpose.ANSWER, Purpose.BOUNCE}
+    purposes = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.TEST}
     return any(token.purpose in purposes for token in _verified(orders, texts))
 
 
@@ -137,7 +147,7 @@ def _refers(orders: Orders, report: Report) -> bool:
         return False
     texts = filter(None, map(orders.addresses.token_of, report.references))
     # A token of a mail to the reporter names nobody.
-    return any(token.person and token.purpose is Purpose.MESSAGE for token in _verified(orders, texts))
+    return any(token.person and token.purpose in {Purpose.MESSAGE, Purpose.TEST} for token in _verified(orders, texts))
 
 
 def _verified(orders: Orders, texts: Iterator[str]) -> Iterator[Token]:

@@ -12,8 +12,8 @@ the verification of certificates, send again by itself, or count a failure as do
 `?optional=yes`). Nothing is read from or written to disk for Apprise's sake, and no redirect is followed: behind one
 stands a log-in page that answers 200.
 
-What a URL holds is a secret, topics and chat ids included. `shown` is all of it that may be told; neither Apprise's
-own log nor its words about a failure leave this module.
+What a URL holds is a secret, topics and chat ids included. `channels.shown` is all of it that may be told; neither
+Apprise's own log nor its words about a failure leave this module.
 
 How: Apprise in a thread for each call, which the caller waits for no longer than `timeout`. Its sockets have that
 time-out too, but for each octet anew, so a provider that sends one now and then keeps its thread. Only so many of
@@ -30,8 +30,8 @@ import logging
 import re
 import warnings
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from panicmail.channels import inert, shown
 from panicmail.errors import PanicmailError, Permanent, Temporary, Unknown
 from panicmail.patience import Patience
 
@@ -52,10 +52,6 @@ _NEVER_SENT_WORDS = {
 _LOST = "Socket Exception"
 #: Of the 4xx, those that may pass: time-out, too many.
 _PASSING = (408, 429)
-#: Services that people run on a host of their own. Elsewhere what stands in the host's place is often a key.
-_HOSTED = re.compile(r"(ntfy|json|xml|form|gotify|mmost|matrix|rocket|apprise|signal|nctalk|ncloud|hassio)s?\Z")
-#: What calls people in a chat: "@all", "<!channel>", "<@U02…>".
-_MENTION = re.compile(r"<(?=[!@#])|(?<![\w<])@(?=\w)")
 
 
 class Push:
@@ -82,28 +78,13 @@ class Push:
         """Push `text`, and `link` after it; answers what came of it, on one line.
 
         Args:
-            text: Becomes one line. How long it may be is the caller's business (mails.md: 120 characters).
+            text: Is made `inert`. How long it may be is the caller's business (mails.md: 120 characters), who makes it
+                so before it is cut.
             link: One of our own.
         """
         service = _service(url, self._timeout)
-        line = f"{_inert(text)} {link}".strip()
+        line = f"{inert(text)} {link}".strip()
         return self._patience.call(shown(url), self._timeout, lambda: _notify(service, line))
-
-
-def shown(url: str) -> str:
-    """As much of an Apprise URL as may be told: the scheme, and the host if it is one: `ntfys://ntfy.example.com/…`."""
-    try:
-        parts = urlsplit(url)
-        scheme, host = parts.scheme, parts.hostname or ""
-    except ValueError:  # brackets that hold no address
-        return "?://…"
-    # A host without a dot may be a topic: ntfy://ana-secret.
-    is_host = "." in host and _HOSTED.match(scheme)
-    return f"{scheme}://{host}/…" if is_host else f"{scheme or '?'}://…"
-
-
-def _inert(text: str) -> str:
-    return _MENTION.sub(lambda match: f"{match[0]} ", " ".join(text.split()))
 
 
 @functools.cache

@@ -28,6 +28,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from panicmail.errors import PanicmailError, Permanent, Temporary, Unknown
@@ -93,6 +95,24 @@ class Relay:
             return self._send(letter, ends_at)
         except _Dead as dead:
             raise Temporary(f"the relay hung up: {dead}") from dead
+
+    def rehearse(self, mail_from: str, recipient: str = "") -> Rehearsal:
+        """As `send`, up to where a message would follow: over a connection of its own, and nothing is sent.
+
+        Args:
+            recipient: "" asks about the sender alone.
+        """
+        self._connect(self._monotonic() + _TIMEOUTS * self._timeout)
+        dialogue = self._dialogue
+        try:
+            if dialogue is None:
+                raise _Dead("not connected")
+            answer = dialogue.rehearse(mail_from, recipient)
+            return Rehearsal(answer=answer, tls=dialogue.tls_version(), certificate_ends_at=dialogue.certificate_ends())
+        except _Dead as dead:
+            raise Temporary(f"the relay hung up: {dead}") from dead
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Hang up, politely but without waiting. The next `send` connects again."""
@@ -175,6 +195,15 @@ class Relay:
         return said.replace(self._password, "(password)") if self._password else said
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What the relay says to a mail it is not sent."""
+
+    answer: str  #: to the recipient, or to the sender
+    tls: str  #: such as "TLSv1.3"; "" without
+    certificate_ends_at: datetime | None  #: of the relay's own; None: without TLS, or not told
+
+
 class _Dead(Exception):  # noqa: N818 - the connection is
     """The connection ended before the final dot: the message was not taken."""
 
@@ -224,6 +253,25 @@ class _Dialogue(smtplib.SMTP):
         if code < 200:
             raise Unknown(f"the relay had the whole message and answered {_reply(code, said)}")
         return _judged(code, said, range(200, 300))
+
+    def rehearse(self, mail_from: str, recipient: str) -> str:
+        """A transaction that ends before its message; answers the last reply."""
+        try:
+            said = _expect(self.docmd("MAIL", f"FROM:<{mail_from}>"), range(200, 300))
+            if recipient:
+                said = _expect(self.docmd("RCPT", f"TO:<{recipient}>"), range(200, 300))
+        except (smtplib.SMTPServerDisconnected, smtplib.SMTPResponseException) as exc:
+            raise _Dead(_clean(str(exc))) from exc
+        self.forget()
+        return said
+
+    def tls_version(self) -> str:
+        return self.sock.version() or "" if isinstance(self.sock, ssl.SSLSocket) else ""
+
+    def certificate_ends(self) -> datetime | None:
+        told = self.sock.getpeercert() if isinstance(self.sock, ssl.SSLSocket) else None
+        ends = (told or {}).get("notAfter")
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC) if isinstance(ends, str) else None
 
     def forget(self) -> bool:
         """Begin anew on this connection; False when that cannot be."""
@@ -314,10 +362,10 @@ def _check_address(address: str, *, may_be_empty: bool) -> None:
         raise Permanent(f"not an address: {ascii(address)[:100]}")
 
 
-def _expect(reply: tuple[int, bytes], wanted: range) -> None:
+def _expect(reply: tuple[int, bytes], wanted: range) -> str:
     if reply[0] == 421:  # RFC 5321 3.8: it closes the connection; that is no word about the message
         raise _Dead(_reply(*reply))
-    _judged(*reply, wanted)
+    return _judged(*reply, wanted)
 
 
 def _judged(code: int, said: bytes, wanted: range) -> str:

@@ -11,13 +11,14 @@ import structlog
 
 from panicmail import config as configuration
 from panicmail import log, orders
+from panicmail.channels import shown
 from panicmail.clock import Clock
 from panicmail.config import Config
 from panicmail.errors import ConfigError
 from panicmail.mail import alarms
 from panicmail.mail.scene import House, Scene
 from panicmail.paging.heartbeat import Heartbeat
-from panicmail.paging.push import Push, shown
+from panicmail.paging.push import Push
 from panicmail.patience import Patience
 from panicmail.people import Person
 from panicmail.store.book import Book

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 
 import structlog
 
+from panicmail.channels import shown
 from panicmail.config import Config
 from panicmail.errors import Permanent
 from panicmail.mail.letters import Letter
-from panicmail.paging.push import Push, shown
+from panicmail.paging.pagerduty import PagerDuty
+from panicmail.paging.phones import Phones
+from panicmail.paging.push import Push
 from panicmail.paging.relay import Relay
 from panicmail.people import Person
 from panicmail.watch.ways import Way
@@ -23,7 +27,7 @@ class Routes:
 
     def __init__(self, config: Config, push: Push) -> None:
         self._config = config
-        self._push = push
+        self._phones = Phones(push, PagerDuty(config.paging.pagerduty_url), config.smtp.hostname)
         self.own = [url.get_secret_value() for url in config.watch.push]
 
     def check(self) -> None:
@@ -36,7 +40,7 @@ class Routes:
         theirs = [url for person in self._config.people for url in self._of(person)]
         for url in self.own or theirs:
             try:
-                self._push.check(url)
+                self._phones.check(url)
             except Permanent as exc:
                 _log.error("watch.route_unusable", route=shown(url), reason=f"{exc}")
 
@@ -57,7 +61,12 @@ class Routes:
         return [url.get_secret_value() for url in self._config.people[person].push]
 
     def _by_push(self, url: str, zone: tzinfo, line: Callable[[tzinfo], str]) -> Way:
-        return Way(shown(url), lambda: self._push.send(url, line(zone)))
+        return Way(shown(url), lambda: self._ring(url, line(zone)))
+
+    def _ring(self, url: str, line: str) -> str:
+        # What says something else is another alert: a phone does not ring for one that is there.
+        about = hashlib.sha256(line.encode()).hexdigest()[:12]
+        return self._phones.ring(url, line, f"panicmail-watch-{about}")
 
     def _by_mail(self, person: Person, letter: Callable[[Person], Letter]) -> Way:
         def send() -> str:

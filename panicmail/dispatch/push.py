@@ -1,0 +1,189 @@
+"""The lane that reaches people's phones: pages, news and answers by their push channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from panicmail import crash, states
+from panicmail.channels import Channel
+from panicmail.dispatch import outcomes
+from panicmail.dispatch.lane import Lane
+from panicmail.dispatch.scenes import is_wanted, scene_of
+from panicmail.incident import Do, Incident, State
+from panicmail.mail import pushes
+from panicmail.mail.telling import undo_by
+from panicmail.orders import Orders, Standing
+from panicmail.paging.pagerduty import Action
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.store.outbox import PUSH
+from panicmail.store.rows import Delivery, Task
+
+_log = structlog.get_logger()
+
+#: News that could not be pushed for so long is old; a page is tried as long as it is wanted.
+OLD_AFTER = timedelta(minutes=30)
+#: What PagerDuty does with its alert when an incident comes to be in a state.
+FOLLOWS: Mapping[State, Action] = {
+    State.OPEN: "trigger",
+    State.ACKED: "acknowledge",
+    State.RESOLVED: "resolve",
+}
+
+
+class Pushes(Protocol):
+    """Sends one line by an Apprise URL; answers what the provider said."""
+
+    def send(self, url: str, text: str, link: str = "") -> str: ...
+
+
+class Alerts(Protocol):
+    """Hands an event to PagerDuty; answers what it said."""
+
+    def send(
+        self, key: str, action: Action, dedup_key: str, summary: str, link: str = "", source: str = ""
+    ) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What goes to a phone."""
+
+    text: str
+    link: str = ""
+    action: Action = "trigger"  #: for PagerDuty
+    dedup_key: str = ""
+    renews: bool = False  #: PagerDuty calls nobody for an alert that was acknowledged: it wants a new one
+
+
+class PushLane(Lane):
+    """Composed when it is sent, from what is true then."""
+
+    def __init__(self, ledger: Ledger, orders: Standing, pushes_: Pushes, alerts: Alerts) -> None:
+        super().__init__(PUSH, ledger)
+        self._orders = orders
+        self._pushes = pushes_
+        self._alerts = alerts
+
+    def _carry_out(self, task: Task) -> None:
+        orders = self._orders()
+        channel = _channel(orders, task)
+        if channel is None:
+            self._settle(task, Delivery.VOID, "a reload took this channel away")
+            return
+        mine, said = self._ledger.read(lambda book: (book.is_mine(task), _compose(book, orders, task, channel)))
+        if not mine:  # we were frozen, or cut off: whoever has it now sends it
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+        elif said is None:
+            self._settle(task, Delivery.VOID, "it lost its reason before it was sent")
+        else:
+            self._send(task, channel, said, orders)
+
+    def _send(self, task: Task, channel: Channel, said: Said, orders: Orders) -> None:
+        crash.point(f"{self.name}.sending")
+        if channel.pagerduty_key is not None:
+            answer = self._alert(channel.pagerduty_key, said, orders.hostname)
+        else:
+            answer = self._pushes.send(channel.url, said.text, said.link)
+        crash.point(f"{self.name}.sent")
+        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.sent(book, task, answer))
+        _log.info("push.sent", do=task.do, incident=task.incident_id, person=task.person, channel=channel.id,
+                  attempt=task.attempt, answer=answer)  # fmt: skip
+
+    def _alert(self, key: str, said: Said, source: str) -> str:
+        if said.renews:
+            self._alerts.send(key, "resolve", said.dedup_key, said.text)
+        return self._alerts.send(key, said.action, said.dedup_key, said.text, said.link, source)
+
+    def _refused(self, task: Task, answer: str) -> None:
+        orders = self._orders()
+        _log.error("push.refused", do=task.do, incident=task.incident_id, person=task.person,
+                   channel=task.facts.get("channel"), answer=answer)  # fmt: skip
+        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.refused(book, orders, task, answer))
+
+
+def _channel(orders: Orders, task: Task) -> Channel | None:
+    person = orders.people.get(task.person or "")
+    return next((c for c in person.push if c.id == task.facts.get("channel")), None) if person else None
+
+
+def _compose(book: Book, orders: Orders, task: Task, channel: Channel) -> Said | None:
+    """What must be said now; None when there is no reason left."""
+    if task.do != Do.PAGE and book.now - task.queued_at > OLD_AFTER:
+        return None
+    if task.do == Do.OPERATORS:
+        return Said(pushes.operators(task.facts), dedup_key=_alarm_key(task))
+    incident = book.incident(task.incident_id or "")
+    if incident is None:
+        return None
+    return _COMPOSERS[Do(task.do)](book, orders, task, channel, incident)
+
+
+def _page(book: Book, orders: Orders, task: Task, channel: Channel, incident: Incident) -> Said | None:
+    if not is_wanted(book, incident, task):
+        return None
+    scene, person = scene_of(book, orders, incident, task), orders.people[task.person or ""]
+    link = scene.link if channel.is_private else ""
+    text, renews = pushes.page(scene, person, orders.detail), _is_quiet(book, incident, channel)
+    return Said(text, link, dedup_key=_dedup_key(incident), renews=renews)
+
+
+def _is_quiet(book: Book, incident: Incident, channel: Channel) -> bool:
+    """Whether the last this channel heard of the incident was not a page, but that somebody had it."""
+    last = _last_heard(book, incident, channel) if channel.pagerduty_key is not None else None
+    return last is not None and last.do == Do.MIRROR and last.facts["state"] != State.OPEN
+
+
+def _last_heard(book: Book, incident: Incident, channel: Channel) -> Task | None:
+    """The latest page, or turn of the incident, that this channel took."""
+    alerted = [t for t in book.tasks_of(incident.id) if t.do in {Do.PAGE, Do.MIRROR} and t.state is Delivery.ACCEPTED]
+    heard = [(t.done_at, t.id, t) for t in alerted if t.done_at and t.facts.get("channel") == channel.id]
+    return max(heard, key=lambda each: each[:2])[2] if heard else None
+
+
+def _told(book: Book, orders: Orders, task: Task, channel: Channel, incident: Incident) -> Said | None:
+    scene, person = scene_of(book, orders, incident, task), orders.people[task.person or ""]
+    may_act = incident.state is State.OPEN or undo_by(scene, person.id) is not None
+    link = scene.link if channel.is_private and may_act else ""
+    return Said(pushes.told(scene, person, orders.detail), link)
+
+
+def _followed(book: Book, orders: Orders, task: Task, channel: Channel, incident: Incident) -> Said | None:
+    """PagerDuty's alert follows the incident as it is now."""
+    if incident.state is State.OPEN:
+        return _rings_anew(book, orders, task, channel, incident)
+    return Said(f"{incident.ref} {incident.state}", action=FOLLOWS[incident.state], dedup_key=_dedup_key(incident))
+
+
+def _rings_anew(book: Book, orders: Orders, task: Task, channel: Channel, incident: Incident) -> Said | None:
+    """Open again because an acknowledgement was undone, which pages nobody: the alert does it. Else a page has.
+
+    Whatever we know of what PagerDuty heard: an event whose answer was lost may have silenced the alert.
+    """
+    last = _last_heard(book, incident, channel)
+    is_paged_since = last is not None and last.id > task.id
+    if is_paged_since or not states.is_undone(book.lines_of(incident.id)):
+        return None
+    scene, person = scene_of(book, orders, incident, task), orders.people[task.person or ""]
+    scene = replace(scene, facts={**task.facts, "what": "undone", "by": task.facts["holder"]})
+    text, link = pushes.told(scene, person, orders.detail), scene.link if channel.is_private else ""
+    return Said(text, link, dedup_key=_dedup_key(incident), renews=True)
+
+
+def _alarm_key(task: Task) -> str:
+    """Cause and hour of the row's key: a later alarm that joined an alert still open would ring nobody."""
+    _, cause, hour, *_ = task.key.split("/")
+    return f"panicmail-{cause}-{hour}"
+
+
+def _dedup_key(incident: Incident) -> str:
+    return f"panicmail-{incident.id}"
+
+
+_Composer = Callable[[Book, Orders, Task, Channel, Incident], Said | None]
+_COMPOSERS: Mapping[Do, _Composer] = {Do.PAGE: _page, Do.TELL: _told, Do.MIRROR: _followed}

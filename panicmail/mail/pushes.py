@@ -1,0 +1,253 @@
+"""What a push says: one line for a lock screen, at most 120 characters, that calls nobody in a chat.
+
+What does not fit is cut: the subject first, our own words at last, the deadline never; a reporter is shown whole or
+not at all. How much of the report it shows is the operator's choice (`[paging] detail`): "full" is subject and
+reporter, "subject", or "ref" alone. The link is not part of the line; whoever sends it adds it where nobody else reads
+along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from panicmail.channels import inert
+from panicmail.incident import Outcome, State, Word
+from panicmail.mail import quoting
+from panicmail.mail.openings import why_you
+from panicmail.mail.operators import CAUSES
+from panicmail.mail.phrases import Voice, are
+from panicmail.mail.scene import Scene
+from panicmail.mail.telling import undo_by
+from panicmail.people import Person
+from panicmail.words import Meaning
+
+LIMIT = 120
+#: What is shorter once it is cut is left out.
+_SHORTEST = 8
+#: Of names so much, that all else has room: of one person's, and of everybody's who is called.
+_NAME, _NAMES = 40, 36
+
+
+def page(scene: Scene, person: Person, detail: str) -> str:
+    """The page of `scene.facts` to `person`, as her lock screen shows it."""
+    voice, word = Voice.to(scene, person), Word(scene.facts["word"])
+    drill = "DRILL " if scene.incident.drill else ""
+    head, tail = _PAGES.get(word, _plain)(voice, scene)
+    return _joined(f"PANIC {scene.incident.ref} {drill}{head}".rstrip(), *_about(scene, detail), tail)
+
+
+def told(scene: Scene, person: Person, detail: str) -> str:
+    """What `scene.facts` tells `person`, as her lock screen shows it."""
+    voice = Voice.to(scene, person)
+    what = str(scene.facts.get("what"))
+    subject, reporter = _about(scene, detail) if what == "more" else ("", "")
+    return _joined(f"{scene.incident.ref} {_TOLD.get(what, _state)(voice, scene)}", subject, reporter)
+
+
+def operators(facts: Mapping[str, object]) -> str:
+    """That panicmail needs help."""
+    what = CAUSES[str(facts.get("cause"))][0] if facts.get("cause") in CAUSES else "panicmail needs help"
+    ref = quoting.words(str(facts.get("ref") or ""), 8)
+    return _joined(f"PANICMAIL: {what}{f' ({ref})' if ref else ''}. See your mail or the log.")
+
+
+def _joined(head: str, subject: str = "", reporter: str = "", tail: str = "") -> str:
+    """What there is of these in one line. `tail` is never cut: whoever writes it keeps it short."""
+    head, reporter, tail = inert(head), inert(reporter), inert(tail)
+    head = _cut(head, _left(tail))
+    if len(reporter) > _left(head, tail):
+        reporter = ""  # the half of it might say she is verified
+    return _line(head, _cut(subject, _left(head, reporter, tail)), reporter, tail)
+
+
+def _line(*parts: str) -> str:
+    return " | ".join(filter(None, parts))
+
+
+def _left(*others: str) -> int:
+    """The room beside these."""
+    return LIMIT - len(_line(*others, "…")) + 1
+
+
+def _cut(text: str, room: int) -> str:
+    """The text, inert, or as much of it as there is room for."""
+    text = inert(text)  # before the cut: it becomes longer by that
+    if len(text) <= room:
+        return text
+    return f"{text[: room - 1].rstrip()}…" if room >= _SHORTEST else ""
+
+
+def _about(scene: Scene, detail: str) -> tuple[str, str]:
+    """The report's subject, and its sender. That she is verified cannot be said: `House.verified_by`."""
+    if detail == "ref":
+        return "", ""
+    subject = quoting.subject(scene.report.subject or scene.incident.subject, scene.report.text, LIMIT)
+    reporter = quoting.name(scene.report.from_name) or quoting.address(scene.incident.reporter_address)
+    return subject, f"{_cut(reporter, _NAME)}, not verified" if detail == "full" and reporter else ""
+
+
+def _ack_by(voice: Voice) -> str:
+    coming = voice.next()
+    return f"ack by {voice.at(coming.at)}" if coming and coming.at > voice.now else "ack now"
+
+
+def _first(voice: Voice, scene: Scene) -> tuple[str, str]:
+    return "", "nobody else is called" if scene.incident.once else _ack_by(voice)
+
+
+def _still_open(voice: Voice, scene: Scene) -> tuple[str, str]:
+    return "STILL OPEN", _ack_by(voice)
+
+
+def _yours_now(voice: Voice, scene: Scene) -> tuple[str, str]:
+    return f"YOURS NOW: {why_you(voice, scene.facts)}", ""
+
+
+def _still_yours(voice: Voice, scene: Scene) -> tuple[str, str]:
+    by = f" by {voice.at(scene.incident.remind_at)}" if scene.incident.remind_at else ""
+    return "STILL YOURS?", f"a line of status{by}"
+
+
+def _handed(voice: Voice, scene: Scene) -> tuple[str, str]:
+    cause = scene.facts.get("cause")
+    giver = str(cause.get("handed_by") or "") if isinstance(cause, Mapping) else ""
+    return f"HANDED TO YOU{f' by {voice.first(giver)}' if giver else ''}", "ack, or no"
+
+
+def _silent_holder(voice: Voice, scene: Scene) -> tuple[str, str]:
+    holder = scene.incident.holder or ""
+    return f"{voice.first(holder).upper()} SILENT: call {voice.first(holder)}, or take it", ""
+
+
+def _reopened(voice: Voice, scene: Scene) -> tuple[str, str]:
+    return "OPEN AGAIN", _ack_by(voice)
+
+
+def _database_away(voice: Voice, scene: Scene) -> tuple[str, str]:
+    others = voice.others_paged()
+    return "DATABASE AWAY: nothing escalates", f"call {_cut(voice.firsts(others), _NAMES)}" if others else "act now"
+
+
+def _state_unknown(voice: Voice, scene: Scene) -> tuple[str, str]:
+    return "STATE UNKNOWN: database away", _database_away(voice, scene)[1]
+
+
+def _plain(voice: Voice, scene: Scene) -> tuple[str, str]:
+    return "", _ack_by(voice)
+
+
+_PAGES: Mapping[Word, Callable[[Voice, Scene], tuple[str, str]]] = {
+    Word.PAGE: _first,
+    Word.STILL_OPEN: _still_open,
+    Word.YOURS_NOW: _yours_now,
+    Word.STILL_YOURS: _still_yours,
+    Word.HANDED: _handed,
+    Word.SILENT_HOLDER: _silent_holder,
+    Word.REOPENED: _reopened,
+    Word.DATABASE_AWAY: _database_away,
+    Word.STATE_UNKNOWN: _state_unknown,
+}
+
+
+# -- news and answers ------------------------------------------------------------------------------
+
+
+def _answer(voice: Voice, scene: Scene) -> str:
+    if scene.incident.state is not State.OPEN:
+        until = undo_by(scene, voice.reader)
+        return f"{_state(voice, scene)}{f' By link. Not you? Undo by {voice.at(until)}.' if until else ''}"
+    if scene.facts.get("said") in {Meaning.ESCALATE, Meaning.NO}:
+        said = f'You said "{scene.facts["said"]}" by link. ' if scene.facts.get("by_link") else ""
+        return f"Clock still running. {said}{_called(voice, scene)}"
+    coming = voice.next()
+    who = _cut(voice.team(coming.people), _NAMES) if coming and coming.people else ""
+    then = f" {who} at {voice.at(coming.at)}." if coming and who else ""
+    if scene.facts.get("said") == Meaning.NOTHING:
+        return f"NOT STOPPED: your mail was kept as a note.{then}"
+    return f"Clock still running.{then}"
+
+
+def _called(voice: Voice, scene: Scene) -> str:
+    """Who is called because the reader asked for the next step."""
+    called = voice.called_last()
+    if scene.facts.get("outcome") == Outcome.NOBODY_LEFT or not called:
+        return "Nobody is left to call."
+    return f"{voice.team(called)} {are(called)} called now."
+
+
+def _state(voice: Voice, scene: Scene) -> str:
+    incident = scene.incident
+    if incident.state is State.OPEN:
+        return "is open: nobody has it."
+    name = voice.full(incident.holder or "")
+    if incident.state is State.RESOLVED:
+        return f"Closed {voice.at(incident.resolved_at)}. You need do nothing."
+    if incident.holder == voice.reader:
+        return f"Clock stopped: you have it since {voice.at(incident.acked_at)}."
+    return f"Clock stopped: {name} has it since {voice.at(incident.acked_at)}. You need do nothing."
+
+
+def _more(voice: Voice, scene: Scene) -> str:
+    who = "the reporter" if scene.facts.get("is_reporter") else "somebody else"
+    return f"MORE from {who}: see your mail"
+
+
+def _issue_closed(voice: Voice, scene: Scene) -> str:
+    return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
+
+
+def _offer_failed(voice: Voice, scene: Scene) -> str:
+    return f"STILL YOURS: {voice.full(str(scene.facts.get('to', '')))} does not take it."
+
+
+def _undone(voice: Voice, scene: Scene) -> str:
+    by, undid = str(scene.facts.get("by", "")), scene.facts.get("undid")
+    she_does = "you do" if by == voice.reader else f"{_cut(voice.first(by), _NAME)} does"
+    if scene.incident.state is State.OPEN:
+        return f"NOT STOPPED: {she_does} not have it. {_ack_by(voice)}."
+    if scene.incident.state is State.RESOLVED or undid not in {"take", "resolve"}:
+        return _state(voice, scene)
+    return f"{'NOT CLOSED' if undid == 'resolve' else f'CHANGED BACK: {she_does} not have it'}. {_state(voice, scene)}"
+
+
+def _opened_again(voice: Voice, scene: Scene) -> str:
+    incident = scene.incident
+    if incident.state is not State.OPEN:
+        return _state(voice, scene)
+    return f"NOT YOURS any more: {voice.first(str(scene.facts.get('by', '')))} asked for help. Take it, see your mail."
+
+
+def _unsent(voice: Voice, scene: Scene) -> str:
+    return "NOT SENT to the reporter: what you wrote. See your mail."
+
+
+def _sent_without(voice: Voice, scene: Scene) -> str:
+    return "SENT to the reporter, WITHOUT the attachment. See your mail."
+
+
+def _shift_ended(voice: Voice, scene: Scene) -> str:
+    incident = scene.incident
+    if incident.state is State.ACKED and incident.holder == voice.reader:
+        return "YOUR SHIFT ENDED: still yours. Hand it over, see your mail."
+    return f"Your shift ended. It {_state(voice, scene)}" if incident.state is State.OPEN else _state(voice, scene)
+
+
+def _shift_began(voice: Voice, scene: Scene) -> str:
+    incident = scene.incident
+    if incident.state is not State.ACKED or incident.holder != scene.facts.get("holder"):
+        return _state(voice, scene)
+    return f"FROM THE LAST SHIFT: {voice.full(incident.holder or '')} has it. Take it, see your mail."
+
+
+_TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
+    "answer": _answer,
+    "more": _more,
+    "issue_closed": _issue_closed,
+    "offer_failed": _offer_failed,
+    "opened_again": _opened_again,
+    "undone": _undone,
+    "unsent": _unsent,
+    "sent_without": _sent_without,
+    "shift_ended": _shift_ended,
+    "shift_began": _shift_began,
+}
