@@ -1,15 +1,22 @@
 """The page of one incident for one person: what is behind the link in a page, and what its buttons do.
 
 The bearer of the link acts, nobody else is asked for; so it is recorded, and told to everybody paged, as "by link,
-not authenticated".
+not authenticated", and whose link it is has the answer by mail and push as well: it may have been a stranger. What she
+acknowledged, took or closed she may undo for two minutes (`states.undo`).
+
+A link is good for this page and nothing else: its token is no address, and no other token opens the page. It is good
+as long as the incident is not over: until a week after it was resolved. One that is opened again in that week keeps
+its links; more that comes later is a new incident, with links of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from panicmail import states
-from panicmail.acks import Acks, Way
+from panicmail.acks import Acks, Answer, Way
+from panicmail.errors import PanicmailError
 from panicmail.incident import Incident, Outcome, State
 from panicmail.mail import wire
 from panicmail.mail.tokens import Purpose
@@ -36,7 +43,15 @@ OFFERED = {
     State.RESOLVED: (),
 }
 HELD = ("resolve", "escalate", "no")
+#: Takes back what was done by link; beside the buttons, as no word of a mail says it.
+UNDO = "undo"
 HOW = "by link, not authenticated"
+#: How long a link outlives its incident.
+EXPIRES_AFTER = timedelta(days=7)
+
+
+class LinkExpired(PanicmailError):  # noqa: N818
+    """A link of ours, whose incident was resolved more than a week ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +66,7 @@ class View:
     next_call: states.NextCall | None
     flags: tuple[str, ...]
     acts: tuple[str, ...]
+    undo_until: datetime | None  #: she may undo what she did until then; None: there is nothing to undo
     verified: str = UNVERIFIED
 
 
@@ -62,7 +78,11 @@ class Links:
         self._orders = orders
 
     def look(self, token: str) -> View | None:
-        """What is behind the link; None when it is not one of ours. Changes nothing."""
+        """What is behind the link; None when it is not one of ours. Changes nothing.
+
+        Raises:
+            LinkExpired: It was one.
+        """
         orders = self._orders()
         return self._ledger.read(lambda book: _view(book, orders, token))
 
@@ -71,8 +91,9 @@ class Links:
 
         Raises:
             KeyError: There is no such button.
+            LinkExpired: It was one.
         """
-        said = Said(BUTTONS[button], button)
+        said = None if button == UNDO else Said(BUTTONS[button], button)
         orders = self._orders()
 
         def work(book: Book) -> Outcome | None:
@@ -80,10 +101,18 @@ class Links:
             if view is None:
                 return None
             key = f"{view.person.id}/{view.incident.version}/{button}"
-            way = Way(channel="link", how=HOW, key=key, tells_actor=False)
-            return Acks(book, orders).act(view.incident, view.person, said, way).outcome
+            way = Way(channel="link", how=HOW, key=key, may_undo=True)
+            return _press(book, orders, view, said, way).outcome
 
         return self._ledger.write("link.act", work)
+
+
+def _press(book: Book, orders: Orders, view: View, said: Said | None, way: Way) -> Answer:
+    """`said` None: undo."""
+    acks = Acks(book, orders)
+    if said is None:
+        return acks.undo(view.incident, view.person, way)
+    return acks.act(view.incident, view.person, said, way)
 
 
 def _view(book: Book, orders: Orders, text: str) -> View | None:
@@ -93,6 +122,8 @@ def _view(book: Book, orders: Orders, text: str) -> View | None:
     incident = book.incident(token.incident_id)
     if incident is None:
         return None
+    if incident.resolved_at is not None and book.now - incident.resolved_at >= EXPIRES_AFTER:
+        raise LinkExpired(incident.ref)
     lines = tuple(book.lines_of(incident.id))
     opened = next((line for line in lines if line.event == "incident.opened"), None)
     mail = book.mail(incident.mail_id)
@@ -102,9 +133,10 @@ def _view(book: Book, orders: Orders, text: str) -> View | None:
         report=wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject),
         lines=lines,
         orders=orders,
-        next_call=states.next_call(incident, orders.ladder, orders.who_at(book.now), token.person),
+        next_call=states.next_call(incident, orders.ladder_of(incident), orders.who_at(book.now), token.person),
         flags=tuple(opened.facts.get("flags", ())) if opened else (),
         acts=_acts(incident, token.person),
+        undo_until=states.undo_until(incident, token.person, lines, book.now),
     )
 
 

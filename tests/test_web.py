@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -21,12 +22,16 @@ from zoneinfo import ZoneInfo
 import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import ASGIApp
 
 from panicmail.errors import StoreFailed
 from panicmail.incident import Outcome, State
+from panicmail.vitals import Vitals
 from panicmail.web import Figure, LinkPage, WebServer, create_app
 from panicmail.web.acts import WORDS, code, recorded
+from panicmail.web.backend import LinkBackend
 from panicmail.web.link import headline, second_line
+from tests.office import Office
 
 T = TypeVar("T")
 
@@ -117,19 +122,14 @@ class Desk:
 
 
 @dataclass
-class Site:
-    """The server on loopback, in a loop of its own thread, and a client without a library in between."""
+class Client:
+    """A client of the server on loopback, without a library in between."""
 
-    desk: Desk
     port: int
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def link(self) -> str:
-        return f"/i/{TOKEN}"
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -145,9 +145,20 @@ class Site:
     def get(self, path: str) -> tuple[int, http.client.HTTPMessage, str]:
         return self.ask("GET", path)
 
-    def press(self, word: str, path: str = "") -> tuple[int, http.client.HTTPMessage, str]:
+    def press(self, word: str, path: str = f"/i/{TOKEN}") -> tuple[int, http.client.HTTPMessage, str]:
         form = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self.ask("POST", path or self.link, f"word={word}".encode(), form)
+        return self.ask("POST", path, f"word={word}".encode(), form)
+
+
+@dataclass
+class Site(Client):
+    """The server in a loop of its own thread, and the backend it stands on."""
+
+    desk: Desk
+
+    @property
+    def link(self) -> str:
+        return f"/i/{TOKEN}"
 
 
 @contextlib.contextmanager
@@ -168,15 +179,22 @@ def wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T
 
 
 @contextlib.contextmanager
-def serving(desk: Desk, *, patience: float = 5.0, people_within: float = 5.0) -> Iterator[Site]:
+def listening(app: ASGIApp, *, patience: float = 5.0) -> Iterator[int]:
+    """The application served on the port that is answered."""
     with running_loop() as loop:
-        app = create_app(desk, people_within=people_within, machines_within=people_within)
         server = WebServer(app, ("127.0.0.1", 0), patience=patience)
         wait_for(loop, server.start())
         try:
-            yield Site(desk, server.address[1])
+            yield server.address[1]
         finally:
             wait_for(loop, server.stop())
+
+
+@contextlib.contextmanager
+def serving(desk: Desk, *, patience: float = 5.0, people_within: float = 5.0) -> Iterator[Site]:
+    app = create_app(desk, people_within=people_within, machines_within=people_within)
+    with listening(app, patience=patience) as port:
+        yield Site(port, desk)
 
 
 @pytest.fixture(scope="module")
@@ -480,7 +498,7 @@ def test_a_press_that_has_begun_gets_its_answer_while_the_server_stops() -> None
         server = WebServer(create_app(desk), ("127.0.0.1", 0))
         wait_for(loop, server.start())
         answers: list[int] = []
-        press = threading.Thread(target=lambda: answers.append(Site(desk, server.address[1]).press("ack")[0]))
+        press = threading.Thread(target=lambda: answers.append(Site(server.address[1], desk).press("ack")[0]))
         press.start()
         while not desk.begun:
             time.sleep(0.01)
@@ -654,8 +672,70 @@ def test_on_a_phone_without_scripts_the_button_acknowledges(site: Site, phone: A
 
 
 @pytest.mark.browser
+def test_on_a_phone_without_scripts_an_acknowledgement_is_undone(tmp_path: Path, phone: Any) -> None:
+    """With the real house behind it, a link out of a real page and no JavaScript."""
+    office = Office(tmp_path)
+    incident = office.panic()
+    office.wait(minutes=1)
+    link = next(word for word in office.page("ana").text.split() if "/i/" in word)
+    path = link.removeprefix("https://panic.example.com")
+    app = create_app(LinkBackend(office.links, Vitals(office.ledger, lambda: True, lambda: True)))
+    with listening(app) as port:
+        phone.goto(f"http://127.0.0.1:{port}{path}")
+        shoot(phone, "link_1_open")
+        phone.get_by_role("button", name="Ack").click()
+        assert phone.get_by_role("heading").inner_text() == "Clock stopped 02:08 UTC: you have it."
+        undo = phone.get_by_role("button", name="Undo: it was not me")
+        box = undo.bounding_box()
+        assert box["height"] >= 44
+        assert box["y"] + box["height"] < 844  # reachable without scrolling
+        assert "Until 02:10:00 UTC." in phone.inner_text("main")
+        shoot(phone, "link_2_acknowledged")
+        office.wait(seconds=60)
+        undo.click()
+        assert phone.get_by_role("heading").inner_text() == "Clock running: ack by 02:22 UTC, or Max Ode is called."
+        assert "Recorded: it was not you." in phone.inner_text("main")
+        assert phone.get_by_role("button", name="Undo").count() == 0
+        shoot(phone, "link_3_undone")
+        phone.reload()
+    now = office.incident(incident)
+    assert (now.state, now.next_step_at) == (State.OPEN, incident.accepted_at + timedelta(minutes=5))
+    office.close()
+
+
+@pytest.mark.browser
+def test_on_a_phone_without_scripts_a_closing_is_undone(tmp_path: Path, phone: Any) -> None:
+    office = Office(tmp_path)
+    incident = office.panic()
+    path = office.orders.link(incident.id, "ana").removeprefix("https://panic.example.com")
+    app = create_app(LinkBackend(office.links, Vitals(office.ledger, lambda: True, lambda: True)))
+    with listening(app) as port:
+        phone.goto(f"http://127.0.0.1:{port}{path}")
+        phone.get_by_role("button", name="Ack").click()
+        phone.get_by_role("button", name="Resolve").click()
+        assert phone.get_by_role("heading").inner_text() == "Closed 02:07 UTC by Ana Reyes."
+        undo = phone.get_by_role("button", name="Undo: it was not me")
+        box = undo.bounding_box()
+        assert box["y"] + box["height"] < 844  # reachable without scrolling
+        shoot(phone, "link_4_closed")
+        undo.click()
+        assert phone.get_by_role("heading").inner_text() == "Clock stopped 02:07 UTC: you have it."
+        shoot(phone, "link_5_not_closed_after_all")
+    assert office.incident(incident).state is State.ACKED
+    office.close()
+
+
+def shoot(phone: Any, name: str) -> None:
+    """A picture for people, where PANICMAIL_TEST_SHOTS names a folder."""
+    if folder := os.environ.get("PANICMAIL_TEST_SHOTS"):
+        phone.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+@pytest.mark.browser
 def test_on_a_phone_everything_fits_and_every_button_can_be_hit(site: Site, phone: Any) -> None:
-    site.desk.page = replace(OPEN, report="x" * 3000, subject="y" * 500, reporter="z" * 300, flags=("f" * 200,))
+    site.desk.page = replace(
+        OPEN, report="x" * 3000, subject="y" * 500, reporter="z" * 300, flags=("f" * 200,), undo_until=ACCEPTED
+    )
     phone.goto(site.url + site.link)
     for part in phone.locator("body *:visible").all():
         box = part.bounding_box()

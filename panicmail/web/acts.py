@@ -29,20 +29,25 @@ ACTS = (
     Act("escalate", "Escalate", "Call more people now."),
     Act("resolve", "Resolve", "It is over. Close it."),
 )
-WORDS = tuple(act.word for act in ACTS)
+#: Shown by itself, after the press it takes back. What No and Escalate did, calling people, cannot be.
+UNDO = Act("undo", "Undo:", "it was not me")
+WORDS = (*(act.word for act in ACTS), UNDO.word)
 
 _RECORDED = {
     ("ack", Outcome.DONE): "Recorded: you acknowledged.",
     ("ack", Outcome.ALREADY): "It was acknowledged before you pressed. The first line says who has it.",
     ("take", Outcome.DONE): "Recorded: you took it over.",
     ("take", Outcome.ALREADY): "You had it already.",
-    ("no", Outcome.DONE): "Recorded: not you. The next person is called.",
+    ("no", Outcome.DONE): "Recorded: not you. The next person is called; that cannot be undone.",
     ("no", Outcome.NOTED): "Recorded: not you. Somebody else had it, so nothing else changed.",
     ("no", Outcome.NOBODY_LEFT): "Recorded: not you. Nobody is left to call; those paged are called again and again.",
-    ("escalate", Outcome.DONE): "Recorded: you asked for help. More people are called.",
+    ("escalate", Outcome.DONE): "Recorded: you asked for help. More people are called; that cannot be undone.",
     ("escalate", Outcome.NOBODY_LEFT): "Recorded. Nobody is left to call; those paged are called again and again.",
     ("resolve", Outcome.DONE): "Recorded: you closed it.",
     ("resolve", Outcome.HOW_TO_CLOSE): "Recorded: you acknowledged. It is not closed yet: press Resolve to close it.",
+    ("undo", Outcome.DONE): "Recorded: it was not you. It is undone, and the others are told.",
+    ("undo", Outcome.ALREADY): "There was nothing of yours to undo any more. The first line says how it stands.",
+    ("undo", Outcome.NOTED): "Too late to undo: two minutes had passed. Nothing changed. Not you? Press No.",
 }
 _CLOSED = "It was closed before you pressed. Nothing changed."
 _OTHERWISE = "Your word is kept as a note. The first line says how it stands."

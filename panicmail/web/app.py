@@ -18,9 +18,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from panicmail.incident import Outcome
+from panicmail.links import LinkExpired
 from panicmail.web import metrics
 from panicmail.web.acts import WORDS, code
+from panicmail.web.bodies import body_of
 from panicmail.web.calls import Calls
+from panicmail.web.hooks import TakesHooks, routes
 from panicmail.web.link import LinkPage
 from panicmail.web.metrics import Exposition, Figure
 from panicmail.web.pages import Pages
@@ -36,12 +39,19 @@ class Backend(Protocol):
     """What the pages stand on. Called in threads, several at a time; may wait for a database, but not for long."""
 
     def look(self, token: str) -> LinkPage | None:
-        """Her page; None when the token is not a link of ours. Changes nothing."""
+        """Her page; None when the token is not a link of ours. Changes nothing.
+
+        Raises:
+            LinkExpired: It was one.
+        """
 
     def act(self, token: str, word: str) -> Outcome | None:
         """Do what the word says for whom the token names; None when it is not a link of ours.
 
         `word` is one of `acts.WORDS`, and perhaps not one of those her page offered: what she saw may be old.
+
+        Raises:
+            LinkExpired: It was one.
         """
 
     def is_alive(self) -> bool:
@@ -54,25 +64,32 @@ class Backend(Protocol):
         """The numbers of this moment."""
 
 
-def create_app(backend: Backend, *, people_within: float = 10.0, machines_within: float = 5.0) -> Starlette:
-    """The application. The deadlines are for the backend's answers, in seconds."""
+def create_app(
+    backend: Backend, hooks: TakesHooks | None = None, *, people_within: float = 10.0, machines_within: float = 5.0
+) -> Starlette:
+    """The application. The deadlines are for the backend's answers, in seconds. `hooks` None: none are taken."""
     pages = Pages()
     people = Calls("people", threads=8, within=people_within)
     machines = Calls("machines", threads=3, within=machines_within)
+    told = Calls("hooks", threads=2, within=machines_within)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         people.close()
         machines.close()
+        told.close()
 
     async def not_found(_: Request, __: Exception) -> Response:
         return HTMLResponse(pages.no_such_link, 404)
 
+    async def expired(_: Request, __: Exception) -> Response:
+        return HTMLResponse(pages.expired, 410)
+
     app = Starlette(
-        routes=[*_for_people(backend, people, pages), *_for_machines(backend, machines)],
+        routes=[*_for_people(backend, people, pages), *_for_machines(backend, machines), *routes(hooks, told)],
         middleware=[Middleware(_Guard, pages=pages)],
-        exception_handlers={404: not_found},
+        exception_handlers={404: not_found, LinkExpired: expired},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would answer with an address made of the Host header
@@ -88,7 +105,7 @@ def _for_people(backend: Backend, calls: Calls, pages: Pages) -> list[Route]:
         return HTMLResponse(pages.link(page, request.query_params.get("did", "")))
 
     async def act(request: Request) -> Response:
-        body = await _body(request)
+        body = await body_of(request, MOST_OCTETS)
         if body is None:
             return HTMLResponse(pages.too_much, 413)
         word = _word(body)
@@ -144,16 +161,6 @@ def _token(request: Request) -> str | None:
     """The token of the path; None when it cannot be one, which spares the backend odd characters."""
     token = str(request.path_params["token"])
     return token if _TOKEN.match(token) else None
-
-
-async def _body(request: Request) -> bytes | None:
-    """The body, counted while it comes; None when it is too much."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_OCTETS:
-            return None
-    return body
 
 
 def _word(body: bytes) -> str | None:

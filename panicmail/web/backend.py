@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from panicmail.incident import Outcome, State
 from panicmail.links import Links, View
@@ -85,6 +86,7 @@ def _page(view: View) -> LinkPage:
         phones=tuple((p.name, p.phone) for p in people.values() if p.phone and p.id != view.person.id),
         happened=tuple(said for line in view.lines if (said := _happened(view, line))),
         acts=view.acts,
+        undo_until=view.undo_until,
     )
 
 
@@ -97,18 +99,28 @@ def _names(view: View, people: Iterable[str]) -> str:
     return ", ".join(_name(view, person) for person in people)
 
 
+def _server(view: View, facts: Mapping[str, Any]) -> str:
+    """Whose answer it was: of her mail or of her phone."""
+    kind = "mail server" if facts.get("channel", "mail") == "mail" else "push service"
+    return f"The {kind} of {_name(view, facts['person'])}"
+
+
 def _happened(view: View, line: Line) -> tuple[datetime, str] | None:
     """A line of the timeline in words; None for what its reader need not know."""
     actor = _name(view, line.actor or "")
     facts = line.facts
     sentences: dict[str, Callable[[], str]] = {
         "incident.opened": lambda: "The mail arrived.",
+        "ladder.waits": lambda: "Nobody is called before the opening hours of its ladder.",
         "people.paged": lambda: f"Paged: {_names(view, facts['people']) or 'nobody'}.",
-        "page.accepted": lambda: f"The mail server of {_name(view, facts['person'])} took the page.",
-        "page.refused": lambda: f"The page to {_name(view, facts['person'])} was refused.",
+        "page.accepted": lambda: f"{_server(view, facts)} took the page.",
+        "page.refused": lambda: f"{_server(view, facts)} refused the page.",
         "sla.breached": lambda: "The deadline passed without an answer.",
         "incident.acked": lambda: f"{actor} acknowledged ({facts['how']}).",
+        "ack.undone": lambda: f"{actor} undid it: it was not her ({facts['how']}).",
         "incident.taken": lambda: f"{actor} took it ({facts['how']}).",
+        "take.undone": lambda: f"{actor} undid it: {_name(view, facts['holder'])} has it again ({facts['how']}).",
+        "resolve.undone": lambda: f"{actor} undid it: it is not closed ({facts['how']}).",
         "incident.offered": lambda: f"{actor} offered it to {_name(view, facts['to'])}.",
         "person.declined": lambda: f"{actor} said no.",
         "person.unreachable": lambda: f"{_name(view, facts['person'])} cannot be reached: {facts['why']}.",
@@ -119,6 +131,9 @@ def _happened(view: View, line: Line) -> tuple[datetime, str] | None:
         "incident.reopened": lambda: "Open again: there was more in its thread.",
         "incident.resolved": lambda: f"{actor} closed it.",
         "issue.opened": lambda: "The GitLab issue was opened.",
+        "shift.changed": lambda: f"On call now: {_names(view, facts['people']) or 'nobody'}.",
+        "conversation.said": lambda: f"{actor} wrote to the reporter.",
+        "conversation.unsent": lambda: f"{actor} wrote to the reporter, and it was not sent: {facts['why']}.",
     }
     sentence = sentences.get(line.event)
     return (line.at, sentence()) if sentence else None

@@ -43,12 +43,19 @@ class LinkPage:
     phones: tuple[tuple[str, str], ...] = ()  #: name and number of our own people
     happened: tuple[tuple[datetime, str], ...] = ()  #: the timeline, newest last
     acts: tuple[str, ...] = ()  #: the words that make sense now, out of `acts.ACTS`
+    undo_until: datetime | None = None  #: she may undo what she did until then; None: there is nothing to undo
 
     def time(self, at: datetime) -> str:
         """The instant in her zone: "03:22 CET", with the date when it is not the day the mail came."""
         local = at.astimezone(self.tz)
         text = f"{local:%H:%M} {_zone(local)}"
         return text if local.date() == self.accepted_at.astimezone(self.tz).date() else f"{local:%a %d %b}, {text}"
+
+    @property
+    def undo_by(self) -> str:
+        """To the second, for two minutes are short: "03:11:32 CET"."""
+        local = self.undo_until.astimezone(self.tz) if self.undo_until else None
+        return f"{local:%H:%M:%S} {_zone(local)}" if local else ""
 
     @property
     def accepted(self) -> str:

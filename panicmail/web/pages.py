@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from panicmail.incident import State
-from panicmail.web.acts import ACTS, WORDS, recorded
+from panicmail.web.acts import ACTS, UNDO, WORDS, recorded
 from panicmail.web.link import LinkPage, headline, second_line
 
 #: Of a report; the whole of it is on the issue.
@@ -47,6 +47,11 @@ class Pages:
             "If you were paged, the clock may still be running: reply “ack” to the mail, or open the link in the "
             "newest one.",
         )
+        self.expired = self._notice(
+            "This link has expired. Nothing was done.",
+            "What it is about was closed more than a week ago.",
+            "Something still wrong? Write a new mail to the panic address: that starts anew, and somebody is called.",
+        )
         self.unknown_word = self._notice(
             "Nothing was recorded.",
             "That is not a word this page takes.",
@@ -73,6 +78,7 @@ class Pages:
             second_line=second_line(page),
             recorded=recorded(did),
             acts=[act for act in ACTS if act.word in page.acts],
+            undo=UNDO,
             subject=_cut(page.subject, SHOWN_OF_SUBJECT),
             report=page.report[:SHOWN_CHARACTERS],
             is_cut=len(page.report) > SHOWN_CHARACTERS,
