@@ -64,7 +64,7 @@ class TellsActivity(Protocol):
 
 
 class Signs:
-    """The poll. One instance, called by one thread at a time."""
+    """The poll, and the look at one issue that a webhook asks for. One instance, called by one thread at a time."""
 
     def __init__(self, ledger: Ledger, orders: Standing, issues: TellsActivity) -> None:
         self._ledger = ledger
@@ -81,7 +81,21 @@ class Signs:
                 self._asked_at[incident.id] = now
                 self._ask(incident)
 
-    def _ask(self, incident: Incident) -> None:
+    def look(self, issue_iid: int, told: str) -> None:
+        """Ask GitLab about one issue now, whatever its turn; nothing when no unresolved incident has it.
+
+        Args:
+            told: Who said that something happened there, and how that was verified; it stands beside what counts.
+
+        Raises:
+            StoreFailed: The database does not answer. The poll comes to it.
+        """
+        watched = self._ledger.read(lambda book: book.watched_incidents())
+        for incident in watched:
+            if incident.issue_iid == issue_iid:
+                self._ask(incident, told)
+
+    def _ask(self, incident: Incident, told: str = "") -> None:
         if incident.issue_iid is None:
             return
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
@@ -90,9 +104,9 @@ class Signs:
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
             return
-        self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity))
+        self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity, told))
 
-    def _weigh(self, book: Book, incident_id: str, activity: Activity) -> None:
+    def _weigh(self, book: Book, incident_id: str, activity: Activity, told: str) -> None:
         incident = book.incident_locked(incident_id)  # two nodes may be looking at the same issue
         if incident is None:
             return
@@ -102,7 +116,7 @@ class Signs:
         for act in activity.acts:
             person = people.get(act.username.casefold())
             if person is not None and _counts(incident, person, act):
-                self._sign(book, incident, person, act)
+                self._sign(book, incident, person, act, told)
                 return
 
     def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
@@ -115,14 +129,15 @@ class Signs:
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
         orders = self._orders()
-        book.apply(incident, states.issue_closed(incident, by, orders.ladder, book.now, closed_at=closed_at))
+        ladder = orders.ladder_of(incident)
+        book.apply(incident, states.issue_closed(incident, by, ladder, book.now, closed_at=closed_at))
         return True
 
-    def _sign(self, book: Book, incident: Incident, person: Person, act: Act) -> None:
+    def _sign(self, book: Book, incident: Incident, person: Person, act: Act, told: str) -> None:
         if incident.state is State.ACKED:
             book.apply(incident, states.sign_of_work(incident, person.id, max(act.at, book.now)))
             return
-        how = f"{act.what} on the issue in GitLab as {act.username}"
+        how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
         way = Way(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}")
         Acks(book, self._orders()).act(incident, person, Said(Meaning.YES, act.what), way)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +15,6 @@ from panicmail.sandbox.gitlab import SandboxGitLab
 from tests.office import Office
 
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path)
-    yield office
-    office.close()
 
 
 def did(desk: Office, username: str, *, at: datetime | None = None, what: str = "commented") -> None:

@@ -1,0 +1,821 @@
+"""What GitLab and PagerDuty may say by webhook, how it is verified, and what it comes to.
+
+Signatures are made here from what the two document, not with the code that checks them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from panicmail import config, crash, signatures
+from panicmail.errors import ConfigError, StoreFailed, Temporary
+from panicmail.gitlab.issues import Act, Activity
+from panicmail.hooks import BY_PAGERDUTY, BY_SIGNATURE, BY_TOKEN, Answer, Hooks, Secrets, secrets_of
+from panicmail.incident import Incident, State
+from panicmail.store.ledger import Ledger
+from panicmail.vitals import Vitals
+from panicmail.web import create_app
+from panicmail.web.backend import LinkBackend
+from tests.cast import MINUTE, SECOND
+from tests.office import PEOPLE, Office
+from tests.program import SOON, World, world
+from tests.test_web import Client, listening
+
+KEY = bytes(range(32))
+TOKEN = "kept between GitLab and us"
+SECRET = "kept between PagerDuty and us"
+SECRETS = Secrets(gitlab_token=TOKEN.encode(), gitlab_key=KEY, pagerduty=SECRET.encode())
+MINIMAL = Path(__file__).parent.parent / "deploy" / "panicmail.minimal.toml"
+
+Document = dict[str, Any]
+Headers = dict[str, str]
+
+
+# -- as GitLab says it
+
+
+def signed(body: bytes, at: datetime, *, name: str = "8f7e6d5c", key: bytes = KEY) -> Headers:
+    """The headers of GitLab 19 with a signing token."""
+    seconds = int(at.timestamp())
+    mac = hmac.new(key, f"{name}.{seconds}.".encode() + body, hashlib.sha256)
+    return {
+        "webhook-id": name,
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": "v1," + base64.b64encode(mac.digest()).decode(),
+        "x-gitlab-event": "Confidential Note Hook",
+    }
+
+
+def said_in_gitlab(username: str = "ana", project: str = "security/incidents") -> Document:
+    """What every hook has: by whom, in which project."""
+    return {
+        "user": {"id": 7, "name": "Somebody", "username": username, "email": "[REDACTED]"},
+        "project_id": 1,
+        "project": {"id": 1, "name": "incidents", "path_with_namespace": project, "visibility_level": 0},
+    }
+
+
+def note(iid: object = 1, username: str = "ana", **named: str) -> Document:
+    """A comment on a confidential issue, which an incident's is sent as too."""
+    return {
+        "object_kind": "note",
+        "event_type": "confidential_note",
+        **said_in_gitlab(username, **named),
+        "object_attributes": {"id": 1241, "note": "on it", "noteable_type": "Issue", "action": "create"},
+        "issue": {"id": 92, "iid": iid, "state": "opened", "confidential": True, "title": "[panic] x"},
+    }
+
+
+def issue(iid: int = 1, username: str = "ana", action: str = "close", **more: Any) -> Document:
+    """A confidential issue closed, reopened or changed."""
+    return {
+        "object_kind": "issue",
+        "event_type": "confidential_issue",
+        **said_in_gitlab(username),
+        "object_attributes": {"id": 301, "iid": iid, "action": action, "type": "Issue", "confidential": True, **more},
+        "changes": {"assignees": {"previous": [], "current": [{"username": "ana"}]}},
+    }
+
+
+def work_item(iid: int = 1, username: str = "ana", action: str = "close") -> Document:
+    """The same of an incident, as GitLab 18 and 19 send it."""
+    said = issue(iid, username, action, escalation_status="acknowledged", severity="high")
+    said["object_attributes"]["type"] = "Incident"
+    return {**said, "object_kind": "work_item", "event_type": "work_item"}
+
+
+# -- as PagerDuty says it
+
+
+def signed_by_pagerduty(body: bytes, secret: str = SECRET) -> Headers:
+    return {"x-pagerduty-signature": "v1=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
+
+
+def event(
+    type_: str,
+    key: str,
+    at: datetime,
+    *,
+    name: str = "Ana Reyes",
+    id_: str = "01DEVHOOK",
+    agent: object = None,
+    **data: Any,
+) -> Document:
+    """An event of webhooks v3."""
+    user = {"id": "PLH1HKV", "type": "user_reference", "summary": name, "html_url": "https://x.example/users/PLH1HKV"}
+    return {
+        "event": {
+            "id": id_,
+            "event_type": type_,
+            "resource_type": "incident",
+            "occurred_at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "agent": user if agent is None else agent,
+            "client": None,
+            "data": {"id": "PGR0VU2", "type": "incident", "status": "acknowledged", "incident_key": key, **data},
+        }
+    }
+
+
+# -- the house
+
+
+@dataclass
+class House:
+    """An office with hooks."""
+
+    desk: Office
+    hooks: Hooks
+
+    def later(self) -> Incident:
+        """A panic, half a minute after its first page."""
+        incident = self.desk.panic()
+        self.desk.wait(seconds=30)
+        return incident
+
+    def gitlab(self, document: Document, **headers: Any) -> Answer:
+        body = json.dumps(document).encode()
+        return self.hooks.gitlab(signed(body, self.desk.now, **headers), body)
+
+    def work(self) -> None:
+        """What the thread does."""
+        while self.hooks.work():
+            pass
+        self.desk.settle()
+
+    def did(self, username: str, what: str = "commented") -> None:
+        """Somebody did something on issue 1, and GitLab knows."""
+        self.desk.gitlab.happened[1] = Activity(None, None, (Act(username, self.desk.now, what),))
+
+    def closed(self, username: str) -> None:
+        self.desk.gitlab.happened[1] = Activity(self.desk.now, username, ())
+
+    def pagerduty(self, type_: str, incident: Incident, **named: Any) -> Answer:
+        named = {"at": self.desk.now, **named}
+        body = json.dumps(event(type_, f"panicmail-{incident.id}", **named)).encode()
+        answer = self.hooks.pagerduty(signed_by_pagerduty(body), body)
+        self.desk.settle()
+        return answer
+
+    def now(self, incident: Incident) -> tuple[State, str | None]:
+        found = self.desk.incident(incident)
+        return found.state, found.holder
+
+
+def house_of(
+    desk: Office, secrets: Secrets = SECRETS, ledger: Any = None, project: str = "security/incidents"
+) -> House:
+    ledger = ledger or desk.ledger
+    orders, wall = (lambda: desk.orders), (lambda: desk.now)
+    return House(desk, Hooks(ledger, orders, desk.signs, lambda: secrets, project, wall=wall))
+
+
+@pytest.fixture
+def house(desk: Office) -> House:
+    return house_of(desk)
+
+
+# -- GitLab: what it comes to
+
+
+@pytest.mark.parametrize(
+    "said", [note(), issue(action="update"), work_item(action="update")], ids=["note", "issue", "work_item"]
+)
+def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(house: House, said: Document) -> None:
+    incident = house.later()
+    house.did("ana")
+    assert house.gitlab(said) is Answer.TAKEN
+    house.work()
+    now = house.desk.incident(incident)
+    assert (now.state, now.holder) == (State.ACKED, "ana")
+    assert now.acked_how == f"commented on the issue in GitLab as ana, {BY_SIGNATURE}"
+    assert "Clock stopped" in house.desk.sent("ana")[-1].subject
+
+
+def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(house: House) -> None:
+    incident = house.later()
+    for said in (note(), issue(action="close"), work_item(action="update")):
+        assert house.gitlab(said, name=str(id(said))) is Answer.TAKEN
+        house.work()
+    assert house.now(incident) == (State.OPEN, None)
+    assert house.desk.gitlab.asked == 3
+
+
+def test_a_comment_of_somebody_not_paged_does_not_acknowledge(house: House) -> None:
+    incident = house.later()
+    house.did("max")
+    assert house.gitlab(note(username="max")) is Answer.TAKEN
+    house.work()
+    assert house.now(incident) == (State.OPEN, None)
+
+
+@pytest.mark.parametrize("said", [issue(), work_item()], ids=["issue", "work_item"])
+def test_closing_the_issue_acknowledges_and_closing_it_again_resolves(house: House, said: Document) -> None:
+    incident = house.later()
+    house.closed("ana")
+    house.gitlab(said, name="one")
+    house.work()
+    assert house.now(incident) == (State.ACKED, "ana")
+    house.desk.wait(seconds=20)
+    house.closed("ana")
+    house.gitlab(said, name="two")
+    house.work()
+    assert house.now(incident)[0] is State.RESOLVED
+
+
+def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(house: House) -> None:
+    incident = house.later()
+    house.closed("mallory")
+    assert house.gitlab(work_item(username="mallory")) is Answer.TAKEN
+    house.work()
+    assert house.now(incident) == (State.OPEN, None)
+    assert "the issue was closed" in house.desk.sent("ana")[-1].subject
+
+
+def test_our_own_notes_and_strangers_comments_cost_no_question(house: House) -> None:
+    house.later()
+    for username in ("panicmail-bot", "mallory", ""):
+        assert house.gitlab(note(username=username), name=username or "none") is Answer.IGNORED
+        assert house.gitlab(issue(username=username, action="update"), name=f"{username}-2") is Answer.IGNORED
+    house.work()
+    assert house.desk.gitlab.asked == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        note(iid=2),
+        note(project="security/other"),
+        {**note(), "object_kind": "emoji"},
+        {**issue(), "object_kind": "merge_request"},
+        {"object_kind": "push", **said_in_gitlab()},
+    ],
+    ids=["another issue", "another project", "an emoji", "a merge request", "a push"],
+)
+def test_what_is_not_about_an_issue_of_ours_is_ignored(house: House, said: Document) -> None:
+    house.later()
+    assert house.gitlab(said) is Answer.IGNORED
+    assert not house.hooks.work()
+
+
+def test_a_project_by_number_is_known_by_its_number(desk: Office) -> None:
+    house = house_of(desk, project="1")
+    house.later()
+    assert house.gitlab(note()) is Answer.TAKEN
+    assert house_of(desk, project="2").gitlab(note()) is Answer.IGNORED
+
+
+NUMBERS: list[object] = [True, "1", 1.5, -1, None, [], 10**30]
+GARBAGE = [
+    b"",
+    b"\x00\xff",
+    b"null",
+    b"[]",
+    b'"note"',
+    b"[" * 100_000,
+    b'{"object_kind": ' + b"9" * 10_000 + b"}",
+    b'{"object_kind": ["note"]}',
+    b'{"object_kind": "note", "user": 1, "project": [], "issue": "x", "object_attributes": null}',
+    *(json.dumps(note(iid=iid)).encode() for iid in NUMBERS),
+    json.dumps({**note(), "user": {"username": {"a": 1}}}).encode(),
+    json.dumps({"event": {"id": "\ud800", "event_type": [], "agent": 0, "data": {"incident_key": 3}}}).encode(),
+]
+
+
+@pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
+def test_verified_garbage_is_ignored(house: House, body: bytes) -> None:
+    house.later()
+    assert house.hooks.gitlab(signed(body, house.desk.now), body) is Answer.IGNORED
+    assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is Answer.IGNORED
+    assert not house.hooks.work()
+
+
+def test_many_hooks_of_one_issue_are_one_look(house: House) -> None:
+    house.later()
+    for n in range(50):
+        assert house.gitlab(note(), name=str(n)) is Answer.TAKEN
+    house.work()
+    assert house.desk.gitlab.asked == 1
+
+
+def test_what_gitlab_does_not_answer_now_the_poll_sees_later(house: House) -> None:
+    incident = house.later()
+    house.did("ana")
+    house.desk.gitlab.activity_failures = [Temporary("down")]
+    house.gitlab(note())
+    house.work()
+    assert house.now(incident) == (State.OPEN, None)
+    house.desk.signs.poll()
+    assert house.now(incident) == (State.ACKED, "ana")
+
+
+@dataclass
+class Away:
+    """A database that does not answer."""
+
+    def read(self, work: object) -> None:
+        raise StoreFailed("away")
+
+    def write(self, name: str, work: object) -> None:
+        raise StoreFailed("away")
+
+
+def test_a_hook_of_gitlabs_that_comes_while_the_database_is_away_is_taken(desk: Office) -> None:
+    """GitLab switches off a hook that fails often."""
+    house = house_of(desk, ledger=Away())
+    incident = house.later()
+    house.did("ana")
+    assert house.gitlab(note()) is Answer.TAKEN
+    house.work()
+    assert house.now(incident) == (State.ACKED, "ana")
+
+
+# -- GitLab: how it is verified
+
+
+def test_the_token_alone_is_taken_and_called_what_it_is(house: House) -> None:
+    incident = house.later()
+    house.did("ana")
+    assert house.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is Answer.TAKEN
+    house.work()
+    assert house.desk.incident(incident).acked_how.endswith(BY_TOKEN)
+
+
+BODY = json.dumps(note()).encode()
+NOW = datetime(2026, 11, 22, 2, 7, tzinfo=UTC)
+#: The signature itself.
+RIGHT = signed(BODY, NOW)["webhook-signature"].removeprefix("v1,")
+
+
+def without(name: str) -> Headers:
+    return {key: value for key, value in signed(BODY, NOW).items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        (without("webhook-id"), "lacks an id"),
+        (without("webhook-timestamp"), "lacks an id or a time"),
+        ({**signed(BODY, NOW), "webhook-timestamp": "soon"}, "or a time"),
+        ({**signed(BODY, NOW), "webhook-timestamp": "١٢٣"}, "or a time"),
+        ({**signed(BODY, NOW), "webhook-id": "another"}, "wrong signature"),
+        ({**signed(BODY, NOW), "webhook-timestamp": str(int(NOW.timestamp()) + 1)}, "wrong signature"),
+        (signed(BODY, NOW, key=b"x" * 32), "wrong signature"),
+        (signed(BODY + b" ", NOW), "wrong signature"),
+        (signed(BODY, NOW - 5 * MINUTE - SECOND), "too old"),
+        (signed(BODY, NOW + 5 * MINUTE + SECOND), "too old, or a clock"),
+        ({**signed(BODY, NOW), "webhook-signature": ""}, "no signature"),
+        ({**signed(BODY, NOW), "webhook-signature": RIGHT}, "no signature"),
+        ({**signed(BODY, NOW), "webhook-signature": f"v1a,{RIGHT}"}, "no signature"),
+        ({**signed(BODY, NOW), "webhook-signature": "v1,é"}, "wrong signature"),
+    ],
+)
+def test_a_signature_that_is_not_right_in_everything_is_refused(headers: Headers, why: str) -> None:
+    assert why in signatures.standard_doubt(KEY, headers, BODY, NOW)
+
+
+@pytest.mark.parametrize("apart", [-5 * MINUTE, timedelta(0), 5 * MINUTE])
+def test_a_signature_is_good_for_five_minutes_either_way(apart: timedelta) -> None:
+    assert signatures.standard_doubt(KEY, signed(BODY, NOW + apart), BODY, NOW) == ""
+
+
+def test_one_right_signature_of_several_is_enough() -> None:
+    right = signed(BODY, NOW)
+    several = {**right, "webhook-signature": f"v2,x v1,AAAA {right['webhook-signature']} v1,BBBB"}
+    assert signatures.standard_doubt(KEY, several, BODY, NOW) == ""
+
+
+def test_the_example_of_the_standard_verifies() -> None:
+    """Key, id, time, body and signature as the libraries of Standard Webhooks are tested with."""
+    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    headers = {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+    now = datetime.fromtimestamp(1614265330, UTC)
+    assert signatures.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
+
+
+def test_a_wrong_signature_is_not_saved_by_the_right_token(house: House) -> None:
+    headers = {**signed(BODY, house.desk.now, key=b"x" * 32), "x-gitlab-token": TOKEN}
+    assert house.hooks.gitlab(headers, BODY) is Answer.REFUSED
+    old = {**signed(BODY, house.desk.now - timedelta(hours=1)), "x-gitlab-token": TOKEN}
+    assert house.hooks.gitlab(old, BODY) is Answer.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("secrets", "headers"),
+    [
+        (SECRETS, {}),
+        (SECRETS, {"x-gitlab-token": ""}),
+        (SECRETS, {"x-gitlab-token": TOKEN.upper()}),
+        (SECRETS, {"x-gitlab-token": TOKEN[:-1]}),
+        (replace(SECRETS, gitlab_token=b""), {"x-gitlab-token": TOKEN}),
+        (replace(SECRETS, gitlab_token=b""), {"x-gitlab-token": ""}),
+        (Secrets(), {}),
+        (Secrets(), {"x-gitlab-token": ""}),
+        (Secrets(), signed(BODY, NOW, key=b"")),
+    ],
+)
+def test_without_the_right_secret_nothing_is_taken(desk: Office, secrets: Secrets, headers: Headers) -> None:
+    house = house_of(desk, secrets)
+    incident = house.later()
+    house.did("ana")
+    assert house.hooks.gitlab(headers, BODY) is Answer.REFUSED
+    house.work()
+    assert house.now(incident) == (State.OPEN, None)
+
+
+def test_the_same_hook_again_is_nothing_and_one_with_another_id_is_looked_at(house: House) -> None:
+    house.later()
+    assert house.gitlab(note(), name="once") is Answer.TAKEN
+    house.work()
+    assert house.gitlab(note(), name="once") is Answer.IGNORED
+    assert not house.hooks.work()
+    assert house.gitlab(note(), name="twice") is Answer.TAKEN
+
+
+def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(house: House) -> None:
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(100):
+            house.hooks.gitlab({"x-gitlab-token": "guess", "webhook-id": "evil"}, b"evil")
+            house.hooks.pagerduty({"x-pagerduty-signature": "v1=evil"}, b"evil")
+    assert [(line["event"], line["sender"], line["reason"]) for line in lines] == [
+        ("hook.refused", "gitlab", "wrong token"),
+        ("hook.refused", "pagerduty", "wrong signature"),
+    ]
+
+
+# -- PagerDuty: what it comes to
+
+
+def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(house: House) -> None:
+    incident = house.later()
+    assert house.pagerduty("incident.acknowledged", incident) is Answer.TAKEN
+    now = house.desk.incident(incident)
+    assert (now.state, now.holder) == (State.ACKED, "ana")
+    assert now.acked_how == f"{BY_PAGERDUTY}, known by her name there"
+    assert BY_PAGERDUTY in house.desk.sent("ana")[-1].text
+
+
+def test_an_address_says_better_than_a_name_who_it_was(house: House) -> None:
+    incident = house.later()
+    agent = {"type": "user_reference", "email": "ANA@home.example", "summary": "Max Ode"}
+    house.pagerduty("incident.acknowledged", incident, agent=agent)
+    now = house.desk.incident(incident)
+    assert (now.holder, now.acked_how) == ("ana", BY_PAGERDUTY)
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ({"name": "Max Ode"}, "Max was not paged for it"),
+        ({"name": "Mallory"}, "none of the people here"),
+        ({"name": "Ana"}, "none of the people here"),
+        ({"name": ""}, "none of the people here"),
+        ({"agent": {"type": "user_reference", "email": "eve@example.com", "summary": "Ana Reyes"}}, "none of"),
+        ({"at": NOW - 10 * MINUTE}, "before this was last opened"),
+    ],
+)
+def test_anybody_elses_acknowledgement_is_a_note(house: House, named: Document, why: str) -> None:
+    incident = house.later()
+    assert house.pagerduty("incident.acknowledged", incident, **named) is Answer.TAKEN
+    assert house.now(incident) == (State.OPEN, None)
+    (noted,) = [text for _, text, _ in house.desk.gitlab.notes if "incident.acknowledged" in text]
+    assert "nothing was done" in noted
+    assert why in noted
+
+
+def test_a_name_two_of_ours_share_names_nobody(desk: Office) -> None:
+    desk.orders = replace(desk.orders, people={**PEOPLE, "bo": replace(PEOPLE["bo"], name="ana  REYES")})
+    house = house_of(desk)
+    incident = house.later()
+    house.pagerduty("incident.acknowledged", incident)
+    assert house.now(incident) == (State.OPEN, None)
+
+
+def test_resolved_in_pagerduty_acknowledges_an_open_one_and_closes_an_acknowledged_one(house: House) -> None:
+    incident = house.later()
+    house.pagerduty("incident.resolved", incident, id_="one")
+    assert house.now(incident) == (State.ACKED, "ana")
+    house.pagerduty("incident.resolved", incident, id_="two")
+    assert house.now(incident)[0] is State.RESOLVED
+
+
+def test_merged_into_another_one_it_is_not_resolved(house: House) -> None:
+    incident = house.later()
+    house.pagerduty("incident.resolved", incident, resolve_reason={"type": "merge_resolve_reason"})
+    assert house.now(incident) == (State.OPEN, None)
+
+
+def test_escalated_in_pagerduty_by_somebody_paged_calls_the_next_one(house: House) -> None:
+    incident = house.later()
+    house.pagerduty("incident.escalated", incident)
+    assert house.desk.pages("max")
+    assert house.now(incident) == (State.OPEN, None)
+
+
+@pytest.mark.parametrize("type_", ["incident.reassigned", "incident.annotated", "incident.priority_updated"])
+def test_whatever_else_a_person_does_there_is_a_note(house: House, type_: str) -> None:
+    incident = house.later()
+    assert house.pagerduty(type_, incident) is Answer.TAKEN
+    assert house.now(incident) == (State.OPEN, None)
+    assert any(type_ in text for _, text, _ in house.desk.gitlab.notes)
+
+
+@pytest.mark.parametrize(
+    ("type_", "agent"),
+    [
+        ("incident.acknowledged", {"type": "inbound_integration_reference", "summary": "Ana Reyes"}),
+        ("incident.resolved", {"type": "generic_events_api_inbound_integration_reference", "summary": "Ana Reyes"}),
+        ("incident.escalated", {"type": "escalation_policy_reference", "summary": "Ana Reyes"}),
+        ("incident.acknowledged", {}),
+        ("incident.triggered", None),
+    ],
+)
+def test_what_no_person_did_is_nothing(house: House, type_: str, agent: object) -> None:
+    incident = house.later()
+    before = house.desk.lines(incident)
+    assert house.pagerduty(type_, incident, agent=agent) is Answer.IGNORED
+    assert house.desk.lines(incident) == before
+
+
+def test_an_event_about_nothing_of_ours_is_ignored(house: House) -> None:
+    incident = house.later()
+    for key in ("", "somebody-elses", f"panicmail-{incident.id}x", "panicmail-aaaaaaaaaaaaaaaa", incident.id):
+        body = json.dumps(event("incident.acknowledged", key, house.desk.now)).encode()
+        assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is Answer.IGNORED
+    ping = b'{"event": {"id": "01", "event_type": "pagey.ping", "agent": {"type": "user_reference"}, "data": {}}}'
+    assert house.hooks.pagerduty(signed_by_pagerduty(ping), ping) is Answer.IGNORED
+    assert house.now(incident) == (State.OPEN, None)
+
+
+def test_an_event_caught_and_sent_again_does_nothing_however_late(house: House) -> None:
+    incident = house.later()
+    caught = house.desk.now
+    assert house.pagerduty("incident.acknowledged", incident, at=caught) is Answer.TAKEN
+    house.desk.reply(house.desk.page("ana"), "escalate")
+    assert house.now(incident)[0] is State.OPEN
+    assert house.pagerduty("incident.acknowledged", incident, at=caught) is Answer.IGNORED
+    assert house.now(incident)[0] is State.OPEN
+
+
+def test_an_event_that_comes_late_does_not_count_for_what_was_opened_again_since(house: House) -> None:
+    incident = house.later()
+    done_at = house.desk.now
+    house.desk.reply(house.desk.page("ana"), "ack")
+    house.desk.wait(minutes=3)
+    house.desk.reply(house.desk.page("ana"), "escalate")
+    assert house.pagerduty("incident.acknowledged", incident, at=done_at) is Answer.TAKEN
+    assert house.now(incident)[0] is State.OPEN
+
+
+def test_pagerdutys_clock_may_be_a_minute_behind_ours(house: House) -> None:
+    incident = house.later()
+    assert house.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND) is Answer.TAKEN
+    assert house.now(incident) == (State.ACKED, "ana")
+
+
+# -- PagerDuty: how it is verified
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "v1=",
+        "v1=zz",
+        signed_by_pagerduty(BODY)["x-pagerduty-signature"][3:],
+        "v2=" + signed_by_pagerduty(BODY)["x-pagerduty-signature"][3:],
+        signed_by_pagerduty(BODY + b" ")["x-pagerduty-signature"],
+        signed_by_pagerduty(BODY, "another secret")["x-pagerduty-signature"],
+        signed_by_pagerduty(BODY)["x-pagerduty-signature"][:-1],
+    ],
+)
+def test_a_body_pagerduty_did_not_sign_is_refused(header: str) -> None:
+    assert signatures.pagerduty_doubt(SECRET.encode(), header, BODY) != ""
+
+
+@pytest.mark.parametrize("pattern", ["{}", "v1=00,{}", "{}, v1=00", "v2=ff,{},v3=x"])
+def test_one_of_pagerdutys_signatures_is_enough_while_its_secret_changes(pattern: str) -> None:
+    header = pattern.format(signed_by_pagerduty(BODY)["x-pagerduty-signature"])
+    assert signatures.pagerduty_doubt(SECRET.encode(), header, BODY) == ""
+
+
+def test_what_anybody_could_sign_is_refused(desk: Office) -> None:
+    body = json.dumps(event("incident.acknowledged", "panicmail-x", NOW)).encode()
+    assert house_of(desk, Secrets()).hooks.pagerduty(signed_by_pagerduty(body, ""), body) is Answer.REFUSED
+
+
+# -- over HTTP
+
+
+@contextlib.contextmanager
+def serving(desk: Office, secrets: Secrets = SECRETS, ledger: Ledger | Away | None = None) -> Iterator[Client]:
+    vitals = Vitals(desk.ledger, lambda: True, lambda: True)
+    app = create_app(LinkBackend(desk.links, vitals), house_of(desk, secrets, ledger).hooks)
+    with listening(app) as port:
+        yield Client(port)
+
+
+@pytest.fixture
+def site(desk: Office) -> Iterator[Client]:
+    with serving(desk) as client:
+        yield client
+
+
+def test_a_hook_is_answered_with_a_status_and_nothing_else(desk: Office, site: Client) -> None:
+    desk.panic()
+    headers = signed(BODY, desk.now)
+    assert [site.ask("POST", "/hooks/gitlab", BODY, headers)[::2] for _ in range(2)] == [(202, ""), (204, "")]
+    body = b'{"event": {}}'
+    assert site.ask("POST", "/hooks/pagerduty", body, signed_by_pagerduty(body))[::2] == (204, "")
+
+
+def test_a_refusal_is_the_same_for_everybody(site: Client) -> None:
+    answers = [
+        site.ask("POST", "/hooks/gitlab", BODY),
+        site.ask("POST", "/hooks/gitlab", b"\xff", {"X-Gitlab-Token": "guess"}),
+        site.ask("POST", "/hooks/gitlab", BODY, signed(BODY, NOW - timedelta(days=1))),
+        site.ask("POST", "/hooks/pagerduty", b""),
+        site.ask("POST", "/hooks/pagerduty", BODY, {"X-PagerDuty-Signature": "v1=00"}),
+    ]
+    assert {(status, text) for status, _, text in answers} == {(401, "Not verified.\n")}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "there"),
+    [
+        (Secrets(), set()),
+        (Secrets(gitlab_token=b"x"), {"gitlab"}),
+        (Secrets(gitlab_key=KEY), {"gitlab"}),
+        (Secrets(pagerduty=b"x"), {"pagerduty"}),
+    ],
+)
+def test_a_hook_without_a_secret_is_not_there(desk: Office, secrets: Secrets, there: set[str]) -> None:
+    with serving(desk, secrets) as site:
+        statuses = {name: site.ask("POST", f"/hooks/{name}", b"x")[0] for name in ("gitlab", "pagerduty", "github", "")}
+    assert statuses == {name: 401 if name in there else 404 for name in statuses}
+
+
+def test_a_hook_is_told_and_never_fetched(site: Client) -> None:
+    for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
+        assert site.ask(method, "/hooks/gitlab")[0] == 405
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_hook_over_a_mebibyte_is_not_read_to_its_end(desk: Office, site: Client, chunked: bool) -> None:
+    desk.panic()
+    most = json.dumps({**note(), "padding": ""}).encode()
+    most = most[:-2] + b"x" * (2**20 - len(most)) + most[-2:]
+    for body, status in ((most, 202), (most[:-2] + b"x" + most[-2:], 413)):
+        sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+        headers = signed(body, desk.now, name=str(len(body)))
+        if chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        assert site.ask("POST", "/hooks/gitlab", sent, headers)[0] == status
+
+
+def test_what_the_database_does_not_take_pagerduty_is_asked_to_send_again(desk: Office) -> None:
+    incident = desk.panic()
+    body = json.dumps(event("incident.acknowledged", f"panicmail-{incident.id}", desk.now)).encode()
+    with serving(desk, ledger=Away()) as site, structlog.testing.capture_logs() as lines:
+        assert site.ask("POST", "/hooks/pagerduty", body, signed_by_pagerduty(body))[0] == 503
+    assert [(line["event"], line["sender"]) for line in lines] == [("hook.failed", "pagerduty")]
+
+
+# -- the configuration
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., config.Config]:
+    (tmp_path / "panicmail.toml").write_text(MINIMAL.read_text().replace("/var/lib/panicmail", str(tmp_path)))
+    for name in ("gitlab.token", "hook.token"):
+        (tmp_path / name).write_text("kept\n")
+        (tmp_path / name).chmod(0o600)
+    return lambda **environ: config.load(tmp_path / "panicmail.toml", environ, host_name=lambda: "panic.example.com")
+
+
+def test_secrets_are_read_as_they_are_shown_and_never_told(load: Callable[..., config.Config]) -> None:
+    assert secrets_of(load()) == Secrets()
+    given = load(
+        PANICMAIL_GITLAB__WEBHOOK_TOKEN_FILE="hook.token",
+        PANICMAIL_GITLAB__WEBHOOK_SIGNING_KEY="whsec_" + base64.b64encode(KEY).decode(),
+        PANICMAIL_PAGING__PAGERDUTY_WEBHOOK_SECRET="aGk=",
+    )
+    assert secrets_of(given) == Secrets(gitlab_token=b"kept", gitlab_key=KEY, pagerduty=b"aGk=")
+    assert "whsec_" not in repr(given)
+    assert "kept" not in repr(secrets_of(given))
+
+
+@pytest.mark.parametrize("wrong", ["whsec_", "whsec_%%%", "whsec_ä", "whsec_AAAA", base64.b64encode(KEY).decode()])
+def test_a_signing_token_that_is_none_is_refused_and_not_repeated(
+    load: Callable[..., config.Config], wrong: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(PANICMAIL_GITLAB__WEBHOOK_SIGNING_KEY=wrong)
+    (sentence,) = refused.value.mistakes
+    assert "PANICMAIL_GITLAB__WEBHOOK_SIGNING_KEY" in sentence
+    assert '"whsec_" and base64 behind it' in sentence
+    assert "AAAA" not in sentence
+
+
+# -- the program, against the sandbox GitLab
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as town:
+        town.config["gitlab"]["webhook_signing_key"] = "whsec_" + base64.b64encode(KEY).decode()
+        town.config["gitlab"]["webhook_token"] = TOKEN
+        town.config["paging"] = {"pagerduty_webhook_secret": SECRET}
+        town.texts += [TOKEN, SECRET, base64.b64encode(KEY).decode()]
+        yield town
+
+
+def tell(town: World, sender: str, body: bytes, headers: Mapping[str, str]) -> int:
+    """The status a hook was answered with."""
+    host, _, port = str(town.program.wait_for("ready")[1]["web"]).rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=SOON)
+    with contextlib.closing(connection):
+        connection.request("POST", f"/hooks/{sender}", body, dict(headers))
+        return connection.getresponse().status
+
+
+def test_a_comment_acknowledges_within_a_second_of_its_hook(town: World) -> None:
+    town.start()
+    ref = town.panic()
+    iid = town.issue(ref)["iid"]
+    town.settled()
+    town.gitlab.comment(iid, "ana", "I am looking at it")
+    body = json.dumps(note(iid)).encode()
+    told_at = time.monotonic()
+    assert tell(town, "gitlab", body, signed(body, datetime.now(UTC))) == 202
+    town.until(lambda: town.rows("SELECT state FROM incidents") == [("acked",)], SOON, "the hook was not heard")
+    assert time.monotonic() - told_at < 1
+    assert town.rows("SELECT holder, acked_how FROM incidents") == [
+        ("ana", f"commented on the issue in GitLab as ana, {BY_SIGNATURE}")
+    ]
+    assert tell(town, "gitlab", body, {"X-Gitlab-Token": TOKEN}) == 202
+    assert tell(town, "gitlab", body, {"X-Gitlab-Token": "guess"}) == 401
+    assert town.stop() == 0
+
+
+def test_a_hook_waits_for_nobody_while_gitlab_hangs(town: World) -> None:
+    town.start()
+    ref = town.panic()
+    iid = town.issue(ref)["iid"]
+    town.settled()
+    town.gitlab.fault("hang", times=None, seconds=SOON)
+    body = json.dumps(note(iid)).encode()
+    for n in range(5):
+        told_at = time.monotonic()
+        assert tell(town, "gitlab", body, signed(body, datetime.now(UTC), name=str(n))) == 202
+        assert time.monotonic() - told_at < 1
+    town.gitlab.clear_faults()
+    assert town.stop() == 0
+
+
+@pytest.mark.parametrize(("point", "found"), [("hook.act.commit", "open"), ("hook.act.committed", "acked")])
+def test_an_acknowledgement_in_pagerduty_cut_short_is_sent_again_and_counts_once(
+    town: World, point: str, found: str
+) -> None:
+    assert point in crash.POINTS
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    town.start()
+    del town.environ["PANICMAIL_CRASH_AT"]
+    town.panic()
+    town.settled()
+    ((incident_id,),) = town.rows("SELECT id FROM incidents")
+    body = json.dumps(event("incident.acknowledged", f"panicmail-{incident_id}", datetime.now(UTC))).encode()
+    with pytest.raises((http.client.HTTPException, OSError)):
+        tell(town, "pagerduty", body, signed_by_pagerduty(body))
+    assert town.program.ended() == crash.KILLED
+    assert town.rows("SELECT state FROM incidents") == [(found,)]
+    town.start()
+    assert tell(town, "pagerduty", body, signed_by_pagerduty(body)) == (202 if found == "open" else 204)
+    assert town.rows("SELECT state, holder FROM incidents") == [("acked", "ana")]
+    assert len(town.rows("SELECT id FROM timeline WHERE event = 'incident.acked'")) == 1
+
+
+def test_a_reload_brings_a_hook_its_secret(town: World) -> None:
+    del town.config["paging"]
+    town.start()
+    assert tell(town, "pagerduty", b"{}", signed_by_pagerduty(b"{}")) == 404
+    town.config["paging"] = {"pagerduty_webhook_secret": SECRET}
+    town.reload()
+    assert tell(town, "pagerduty", b"{}", signed_by_pagerduty(b"{}")) == 204
