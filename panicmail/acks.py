@@ -1,7 +1,7 @@
 """Acknowledgements, and everything else the people paged can say.
 
-Every way in (mail, link, command) ends in `Acks.act`, and so in the same guarded change of the incident: the first
-yes wins, the next one is told who has it. A mail acknowledges only when all of this holds (contract.md 3):
+Every way in (mail, link, webhook, command) ends in `Acks.act`, and so in the same guarded change of the incident: the
+first yes wins, the next one is told who has it. A mail acknowledges only when all of this holds (contract.md 3):
 
 * it came to the token address of that person for that incident;
 * its From is her address or a listed alias, and nothing else;
@@ -19,27 +19,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from panicmail import people, states, words
-from panicmail.incident import Change, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident import Change, Do, Entry, Incident, Outcome, State, Word, unchanged
+from panicmail.mail import wire
+from panicmail.mail.tokens import looks_carried
 from panicmail.orders import Orders
 from panicmail.people import Person
 from panicmail.store.book import Book
-from panicmail.store.rows import Mail
+from panicmail.store.rows import Delivery, Mail
 from panicmail.triage import Kind, Report
 from panicmail.words import Meaning, Said
 
 #: So much of what somebody wrote goes into a note; the raw mail keeps all of it.
 NOTE_LIMIT = 20_000
+#: Pages that lose their reason when somebody has it, and have it again when nobody does.
+_ASKS_WHO_TAKES_IT = frozenset({Word.PAGE, Word.STILL_OPEN, Word.YOURS_NOW, Word.REOPENED})
+_MAY_HAVE_REACHED = frozenset({Delivery.QUEUED, Delivery.TRYING, Delivery.ACCEPTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
     """How something was said to panicmail, and what that rests on."""
 
-    channel: str  #: "mail", "link" or "command"
+    channel: str  #: "mail", "link", "gitlab", "pagerduty" or "command"
     how: str  #: in words, shown to everybody paged
     key: str  #: names this one act, so that doing it twice is doing it once
     in_reply_to: str | None = None  #: Message-ID of the mail that is answered
-    tells_actor: bool = True  #: False: she sees the answer where she acts
+    may_undo: bool = False  #: nothing says that it was she, so what it gave or closed may be undone for a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class Acks:
         if report.kind is Kind.OOO:
             self._is_away(report, incident, person)
         elif report.kind is not Kind.HUMAN:
-            self._keep(incident, _automatic(report))
+            self._keep(incident, automatic_entry(report))
         else:
             self._heard(mail, report, incident, person, self._doubt(report, person))
 
@@ -110,7 +115,7 @@ class Acks:
         change = states.more(
             incident,
             more_entry(report, incident),
-            orders.ladder,
+            orders.ladder_of(incident),
             orders.who_at(now),
             now,
             mail_id=mail.id,
@@ -132,22 +137,28 @@ class Acks:
 
     def _is_away(self, report: Report, incident: Incident, person: Person) -> None:
         if report.from_address and not person.writes_from(report.from_address):
-            self._keep(incident, _automatic(report))
+            self._keep(incident, automatic_entry(report))
             return
         orders, now = self._orders, self._book.now
         why = "out of office"
-        change = states.unreachable(incident, person.id, why, orders.ladder, orders.who_at(now), now)
+        change = states.unreachable(incident, person.id, why, orders.ladder_of(incident), orders.who_at(now), now)
         self._book.apply(incident, change)
 
     def undelivered(self, report: Report, incident: Incident, person: Person) -> None:
         """A delivery report of a page to `person`: failed for good makes her unreachable, delayed is a note."""
         if report.deliveries and all(d.action not in {"failed", ""} for d in report.deliveries):
-            self._keep(incident, _automatic(report))
+            self._keep(incident, automatic_entry(report))
             return
         status = next((d.status for d in report.deliveries if d.status), "")
         why = f"her page bounced ({status})" if status else "her page bounced"
         orders, now = self._orders, self._book.now
-        change = states.unreachable(incident, person.id, why, orders.ladder, orders.who_at(now), now)
+        page = self._book.bounced(incident.id, person.id, why)
+        if page is not None and self._book.has_another_way(page):  # her phone has it
+            facts = {"person": person.id, "answer": why, "channel": "mail"}
+            self._keep(incident, Entry(event="page.refused", actor="panicmail", facts=facts))
+            self._book.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
+            return
+        change = states.unreachable(incident, person.id, why, orders.ladder_of(incident), orders.who_at(now), now)
         self._book.apply(incident, change)
 
     def _keep(self, incident: Incident, entry: Entry) -> None:
@@ -171,9 +182,49 @@ class Acks:
             Meaning.NOTHING: self._nothing if trusted else self._untrusted,
         }[said.meaning]
         answer = handler(incident, person, said, way)
-        if way.tells_actor and self._wants_answer(answer, person):
-            self._book.tell(answer.incident, person.id, f"answer/{way.key}", _facts(answer, way))
+        undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
+        if self._wants_answer(answer, person):
+            facts = {**_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
+            self._book.tell(answer.incident, person.id, f"answer/{way.key}", facts)
         return answer
+
+    def _keep_undoable(self, before: Incident, after: Incident) -> str | None:
+        """Until when what was just done can be undone; None when it cannot."""
+        kept = states.undoable(before, after)
+        if kept is None:
+            return None
+        self._book.add_entry(after, kept)
+        return (self._book.now + states.UNDO_WITHIN).isoformat()
+
+    def undo(self, incident: Incident, person: Person, way: Way) -> Answer:
+        """Take back what was done by link of `person` a moment ago. Beside `act`: no word of hers can ask for it.
+
+        She is told, as the others are: whoever has her link may have done either.
+        """
+        lines = self._book.lines_of(incident.id)
+        change = states.undo(incident, person.id, way.how, lines, self._missed(incident, person), self._book.now)
+        answer = self._apply(incident, change, Said(Meaning.NOTHING, "undo"))
+        if answer.outcome is Outcome.DONE:
+            facts = {"what": "undone", "by": person.id, **change.entries[0].facts}
+            self._book.tell(answer.incident, person.id, f"undone/{way.key}", facts)
+        return answer
+
+    def _missed(self, incident: Incident, person: Person) -> list[str]:
+        """Whose page was dropped unsent because it had been acknowledged, and who had it no other way."""
+        pages = [task for task in self._book.tasks_of(incident.id) if task.do == Do.PAGE and task.person != person.id]
+        alive = {(p.person, p.facts["round"]) for p in pages if p.state in _MAY_HAVE_REACHED}
+        dropped = [p for p in pages if p.state is Delivery.VOID and p.facts["word"] in _ASKS_WHO_TAKES_IT]
+        since = incident.acked_at
+        lately = [p for p in dropped if p.done_at and since and p.done_at >= since]
+        return [p.person for p in lately if p.person and (p.person, p.facts["round"]) not in alive]
+
+    def _taken_over(self, before: Incident, after: Incident) -> Mapping[str, Any]:
+        """Of what somebody else had until now: who, and when the clock had stopped; that was earlier than this act."""
+        if before.state is not State.ACKED or after.state is not State.ACKED or before.holder == after.holder:
+            return {}
+        acked = [line.at for line in self._book.lines_of(after.id) if line.event == "incident.acked"]
+        stopped_at = acked[-1] if acked else before.acked_at
+        return {"before": before.holder, "stopped_at": stopped_at.isoformat() if stopped_at else None}
 
     def _wants_answer(self, answer: Answer, person: Person) -> bool:
         """Every command is answered; plain words are when the clock still runs or somebody else has it."""
@@ -185,12 +236,12 @@ class Acks:
         return Answer(incident=self._book.apply(incident, change), outcome=change.outcome, said=said)
 
     def _yes(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
-        change = states.acknowledge(incident, person.id, way.how, self._orders.ladder, self._book.now)
+        change = states.acknowledge(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
         return self._apply(incident, change, said)
 
     def _take(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         return self._apply(
-            incident, states.take(incident, person.id, way.how, self._orders.ladder, self._book.now), said
+            incident, states.take(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now), said
         )
 
     def _yes_all(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
@@ -202,16 +253,17 @@ class Acks:
 
     def _no(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         orders, now = self._orders, self._book.now
-        change = states.decline(incident, person.id, way.how, said.line, orders.ladder, orders.who_at(now), now)
+        ladder, who = orders.ladder_of(incident), orders.who_at(now)
+        change = states.decline(incident, person.id, way.how, said.line, ladder, who, now)
         return self._apply(incident, change, said)
 
     def _escalate(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         orders, now = self._orders, self._book.now
-        change = states.escalate(incident, person.id, way.how, orders.ladder, orders.who_at(now), now)
+        change = states.escalate(incident, person.id, way.how, orders.ladder_of(incident), orders.who_at(now), now)
         return self._apply(incident, change, said)
 
     def _resolve(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
-        change = states.resolve(incident, person.id, way.how, self._orders.ladder, self._book.now)
+        change = states.resolve(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
         return self._apply(incident, change, said)
 
     def _hand_over(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
@@ -246,10 +298,23 @@ def _facts(answer: Answer, way: Way) -> Mapping[str, Any]:
         "words": answer.said.line,
         "how": way.how,
         "channel": way.channel,
+        "by_link": way.channel == "link",  # in the facts of a push "channel" is the phone's
         "to": answer.to,
         "refs": list(answer.refs),
         "in_reply_to": way.in_reply_to,
     }
+
+
+def written(report: Report) -> str:
+    """What of a mail goes into a note: the words newly written; where none are found all of it."""
+    return _noted(report.reply_text or report.text)
+
+
+def _noted(text: str) -> str:
+    """Without the lines that hold an address or a link of ours, as a quoted page does: whoever reads the issue could
+    act by them."""
+    lines = text[:NOTE_LIMIT].split("\n")
+    return "\n".join("(an address or a link of panicmail's)" if looks_carried(line) else line for line in lines)
 
 
 def more_entry(report: Report, incident: Incident) -> Entry:
@@ -258,16 +323,17 @@ def more_entry(report: Report, incident: Incident) -> Entry:
         "from_address": report.from_address,
         "from_name": report.from_name or report.from_shown,
         "is_reporter": bool(report.from_address) and report.from_address == incident.reporter_address,
-        "text": (report.reply_text or report.text)[:NOTE_LIMIT],
+        "text": written(report),
+        "attachments": wire.attachments_to_json(report.attachments),
     }
     return Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts)
 
 
 def _wrote(writer: str, report: Report, said: Said, how: str) -> Entry:
-    facts = {"text": (report.reply_text or report.text)[:NOTE_LIMIT], "why": said.why, "how": how}
+    facts = {"text": written(report), "why": said.why, "how": how}
     return Entry(event="person.wrote", actor=writer, facts=facts)
 
 
-def _automatic(report: Report) -> Entry:
-    facts = {"kind": report.kind.value, "subject": report.subject, "text": report.text[:NOTE_LIMIT]}
+def automatic_entry(report: Report) -> Entry:
+    facts = {"kind": report.kind.value, "subject": report.subject, "text": _noted(report.text)}
     return Entry(event="mail.automatic", actor=report.from_address or report.from_shown, facts=facts)

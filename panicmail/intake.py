@@ -19,9 +19,10 @@ from typing import Protocol
 
 import structlog
 
-from panicmail import ids, people, states, triage, words
+from panicmail import conversation, drills, ids, people, states, triage, words
 from panicmail.acks import Acks, more_entry
-from panicmail.incident import Do, Entry, Incident
+from panicmail.check import hearing
+from panicmail.incident import Change, Do, Effect, Entry, Incident
 from panicmail.mail import fallback, wire
 from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import Orders, Standing
@@ -46,6 +47,10 @@ PRECEDING = timedelta(seconds=1)
 UNKNOWN_FOR = timedelta(seconds=30)
 #: One address gets at most this many receipts an hour: an answering machine must not keep us in conversation.
 RECEIPTS_AN_HOUR = 5
+#: What is no panic and belongs to an incident all the same: files that came with it go where that one's went.
+_LATER = frozenset({Shape.MORE, Shape.ANSWER, Shape.ASIDE, Shape.SPEECH})
+#: Machines that answer a mail of ours: what they attach is that mail, or nothing anybody looks for.
+_SENDS_BACK = frozenset({Kind.BOUNCE, Kind.MDN, Kind.CALENDAR, Kind.OOO})
 #: Header fields that differ between two deliveries of the same mail.
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _TRACE = re.compile(
@@ -74,7 +79,9 @@ class Intake:
             Shape.MORE: _more,
             Shape.ANSWER: _answer,
             Shape.ASIDE: _aside,
+            Shape.SPEECH: _speech,
             Shape.UNDELIVERED: _undelivered,
+            Shape.PROOF: _prove,
         }
 
     def work(self) -> bool:
@@ -96,7 +103,8 @@ class Intake:
         So it is with an answer to a call made while the database was away: both came in through spools, perhaps of
         two nodes.
         """
-        missing = [token for token in _tokens_to(orders, mail) if _incident_of(book, token) is None]
+        about = [token for token in _tokens_to(orders, mail) if token.purpose is not Purpose.TEST]
+        missing = [token for token in about if _incident_of(book, token) is None]
         if any(book.is_coming(token.incident_id) for token in missing):
             return True
         if not missing:
@@ -126,10 +134,12 @@ class Intake:
         else:  # whatever it is about it that breaks our rules, a person must see it
             verdict = Verdict(shape=Shape.PANIC, flags=("could not be read; the raw message is on the issue",))
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
+        if verdict.shape in _LATER and report.kind not in _SENDS_BACK:
+            _attach(book, orders, mail, report, incident_id)
         book.understood(
             mail.id,
             shape=verdict.shape.value,
-            incident_id=incident_id,
+            incident_id=incident_id or None,
             digest=digest,
             message_id=report.message_id,
             report=wire.to_json(report),
@@ -178,6 +188,7 @@ def _known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) 
         thread=incident.id if incident else None,
         thread_over=incident is not None and states.is_over(incident, book.now),
         answers_page=_answered_page(book, orders, report),
+        answers_test=hearing.test_of(book, orders, mail, report) is not None,
         aside_to=_aside_to(book, orders, report, thread),
         known_sender=orders.is_known_sender(report.from_address),
         once_unknown=orders.once_unknown,
@@ -196,6 +207,8 @@ def _address(book: Book, orders: Orders, recipient: str) -> Address:
     if text is None:
         return Address()
     token = orders.tokens.verify(text, orders.people)
+    if token is not None and token.purpose is Purpose.TEST:  # the test page's: no incident is meant
+        return Address()
     if token is None or token.purpose not in {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION}:
         return Address(unproved=True)
     incident = _incident_of(book, token)
@@ -205,7 +218,12 @@ def _address(book: Book, orders: Orders, recipient: str) -> Address:
 
 
 def _proved(token: Token, incident: Incident) -> Address:
-    return Address(incident_id=incident.id, person=token.person, bounce=token.purpose is Purpose.BOUNCE)
+    return Address(
+        incident_id=incident.id,
+        person=token.person,
+        speaks=token.purpose is Purpose.CONVERSATION and bool(token.person),
+        bounce=token.purpose is Purpose.BOUNCE,
+    )
 
 
 def _answered_page(book: Book, orders: Orders, report: Report) -> Address | None:
@@ -256,28 +274,33 @@ def _is_about_something(report: Report) -> bool:
 _REPLY = re.compile(r"(?i)(?:re|aw|sv|antw|rif|r|tr|wg|fwd?)\s*:")
 
 
-# -- what each shape does; every function answers the id of the incident the mail now belongs to
+# -- what each shape does; every function answers the id of the incident the mail now belongs to, "" for none
 
 
 def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     linked = book.incident(verdict.linked_to) if verdict.linked_to else None
+    severity = triage.severity_in(report.subject)
+    drill = drills.is_drill(book, mail, report)
+    ladder = orders.ladder_for(severity, report.subject, mail.recipients, drill=drill)
     incident = states.new(
         id=ids.incident_id(mail.id),
         ref=book.free_ref(mail.id),
         mail_id=mail.id,
         accepted_at=mail.accepted_at,
-        ladder=orders.ladder,
+        ladder=ladder,
+        severity=severity,
         subject=report.subject,
         reporter_address=report.from_address,
         reporter_name=report.from_name,
         message_id=report.message_id,
         once=verdict.once,
+        drill=drill,
         linked_to=linked.ref if linked else None,
     )
     facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags)}
     change = states.open_panic(
         incident,
-        orders.ladder,
+        ladder,
         orders.who_at(book.now),
         book.now,
         receipt=_may_have_receipt(book, orders, mail, report),
@@ -306,15 +329,14 @@ def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
     incident = _incident(book, verdict)
     person = people.by_address(orders.people, report.from_address)
     if person is not None and (person.id in incident.paged or person.id == incident.holder):
-        if report.kind is not Kind.HUMAN:
-            Acks(book, orders).by_mail(mail, report, incident, person)
-            return incident.id
-        Acks(book, orders).aside(mail, report, incident, person, "it went to the reporter's address")
+        _more_of_ours(book, orders, mail, report, incident, person)
         return incident.id
+    if person is not None and _is_for_reporter(book, orders, mail, report, incident):
+        conversation.turn_away(book, mail, report, incident, person)
     change = states.more(
         incident,
         more_entry(report, incident),
-        orders.ladder,
+        orders.ladder_of(incident),
         orders.who_at(book.now),
         book.now,
         mail_id=mail.id,
@@ -322,6 +344,35 @@ def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         thanks=words.is_thanks(report.reply_text or report.text),
     )
     return book.apply(incident, change).id
+
+
+def _more_of_ours(
+    book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person
+) -> None:
+    """More in the thread by somebody paged, or the holder: it counts for nothing here, and goes to nobody else."""
+    if report.kind is not Kind.HUMAN:
+        Acks(book, orders).by_mail(mail, report, incident, person)
+    elif states.speaks(incident, person.id) and _is_for_reporter(book, orders, mail, report, incident):
+        conversation.astray(book, mail, report, incident, person)
+    else:
+        why = "it went to the reporter's address, and was not sent on to her"
+        Acks(book, orders).aside(mail, report, incident, person, why)
+
+
+def _is_for_reporter(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident) -> bool:
+    """Whether somebody else than the reporter wrote to the reporter's own address for answers."""
+    ours = (_address(book, orders, recipient) for recipient in mail.recipients)
+    hers = any(a.incident_id == incident.id and not a.person for a in ours)
+    return hers and report.kind is Kind.HUMAN and report.from_address != incident.reporter_address
+
+
+def _speech(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    incident, person = _incident(book, verdict), _person(orders, verdict)
+    hers = person.writes_from(report.from_address)
+    if not hers and report.from_address and report.from_address == incident.reporter_address:
+        return _more(book, orders, mail, report, verdict)  # she was given this address, and says something
+    conversation.hear(book, orders, mail, report, incident, person)
+    return incident.id
 
 
 def _answer(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
@@ -346,6 +397,32 @@ def _undelivered(book: Book, orders: Orders, mail: Mail, report: Report, verdict
     incident = _incident(book, verdict)
     Acks(book, orders).undelivered(report, incident, _person(orders, verdict))
     return incident.id
+
+
+def _attach(book: Book, orders: Orders, mail: Mail, report: Report, incident_id: str) -> None:
+    """Files that came with a later mail, whatever that came to: a note names them, and they follow onto the issue.
+
+    A mail that was not read in full may have some all the same: they are looked for when they are uploaded.
+    """
+    incident = book.incident(incident_id)
+    if incident is None or (report.lossless and not report.attachments):
+        return
+    writer = people.by_address(orders.people, report.from_address)
+    who = writer.id if writer else report.from_address or report.from_shown or "somebody"
+    uploads = orders.uploads != "none"
+    facts = {"attachments": wire.attachments_to_json(report.attachments), "mail": mail.id, "uploads": uploads}
+    if report.attachments:
+        book.add_entry(incident, Entry(event="mail.attached", actor=who, facts=facts))
+    if uploads:  # named first
+        follow = Effect(do=Do.FILES, key=f"files/{mail.id}", facts={"mail": mail.id})
+        book.apply(incident, Change(incident=incident, effects=(follow,)))
+
+
+def _prove(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
+    token = hearing.test_of(book, orders, mail, report)
+    if token is not None:
+        hearing.hear(book, orders, mail, report, token)
+    return ""
 
 
 def _incident(book: Book, verdict: Verdict) -> Incident:

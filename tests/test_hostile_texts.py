@@ -255,11 +255,29 @@ def in_file_name(office: Office, text: str) -> int:
     return iid
 
 
+def in_later_file_name(office: Office, text: str) -> int:
+    """The notes about files that came with a later mail: those that name them, and the one that links them."""
+    iid = office.open(PLAIN)
+    attachment = {"name": text, "type": text, "size": 1, "sha256": "e" * 64}
+    for uploads in (True, False):
+        facts = {"attachments": [attachment] * 2, "mail": text, "uploads": uploads}
+        said = notes.note_text(Line("mail.attached", text, facts), INCIDENT, {})
+        office.issues.note(iid, said, notes.marker(INCIDENT.id, 7), look=False)
+    link = FileLink.of(text, office.issues.upload(text, b"x").url, b"x")
+    own_marker = notes.files_marker(INCIDENT.id, INCIDENT.mail_id)
+    said = notes.later_files_text([link, link], [text, text], NOW, own_marker)
+    assert carries(said, own_marker)
+    office.issues.note(iid, said, own_marker, look=False)
+    return iid
+
+
 def in_display_name(office: Office, text: str) -> int:
     return office.open(replace(PLAIN, from_name=text, from_shown=text, reply_to=text, phones=(text,)))
 
 
-PLACES: Sequence[Callable[[Office, str], int]] = (in_title, in_report, in_note, in_file_name, in_display_name)
+PLACES: Sequence[Callable[[Office, str], int]] = (
+    in_title, in_report, in_note, in_file_name, in_later_file_name, in_display_name,
+)  # fmt: skip
 
 
 # -- what became of it

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -127,13 +125,6 @@ def test_any_octets_have_one(octets: bytes) -> None:
 def test_a_line_of_the_body_is_no_trace_header_where_lines_end_in_lf_alone() -> None:
     mail = raw(FIELDS).replace(b"\r\n", b"\n")
     assert digest_of(MAIL, mail) != digest_of(MAIL, mail.replace(b"two", b"six"))
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path)
-    yield office
-    office.close()
 
 
 def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office) -> None:

@@ -87,7 +87,7 @@ def draft(
         f"`{marker(incident.id)}`",
     ]
     return Draft(
-        title=title(report.subject),
+        title=_title(incident, report.subject),
         description="\n\n".join(parts),
         labels=tuple(labels),
         assignee_username=assignee.gitlab if assignee else None,
@@ -102,7 +102,11 @@ def neutral(draft: Draft, incident: Incident) -> Draft:
         _NO_FILES,
         f"`{marker(incident.id)}`",
     ]
-    return replace(draft, title=f"[panic] {incident.ref}", description="\n\n".join(text))
+    return replace(draft, title=_title(incident, incident.ref), description="\n\n".join(text))
+
+
+def _title(incident: Incident, about: str) -> str:
+    return title(f"DRILL: {about or '(no subject)'}" if incident.drill else about)
 
 
 def has_files(description: str) -> bool:
@@ -130,6 +134,17 @@ def files(links: Sequence[tuple[str, str, str]]) -> str:
     return "\n".join(
         [_FILES, "", *(f"- [{inline(name)}]({_url(url)}) SHA-256 {inline(sha)}" for name, url, sha in links)]
     )
+
+
+def attachment_table(attachments: Sequence[Attachment]) -> str:
+    """Each attachment by name, type, size and SHA-256; of too many the first ones and how many more."""
+    rows = [
+        f"| {inline(a.name or '(no name)', 120)} | {inline(a.type, 100)} | {a.size} | {inline(a.sha256, 64)} |"
+        for a in attachments[:_LISTED]
+    ]
+    table = "\n".join(["| Name | Type | Octets | SHA-256 |", "| --- | --- | --- | --- |", *rows])
+    more = len(attachments) - _LISTED
+    return f"{table}\n\nAnd {more} more attachments." if more > 0 else table
 
 
 def _url(url: str) -> str:
@@ -182,13 +197,6 @@ def _received(received: ReceivedFacts) -> str:
 
 
 def _attachments(attachments: Sequence[Attachment]) -> Iterator[str]:
-    if not attachments:
-        return
-    yield "### Attachments"
-    rows = [
-        f"| {inline(a.name or '(no name)', 120)} | {inline(a.type, 100)} | {a.size} | {inline(a.sha256, 64)} |"
-        for a in attachments[:_LISTED]
-    ]
-    yield "\n".join(["| Name | Type | Octets | SHA-256 |", "| --- | --- | --- | --- |", *rows])
-    if len(attachments) > _LISTED:
-        yield f"And {len(attachments) - _LISTED} more attachments."
+    if attachments:
+        yield "### Attachments"
+        yield attachment_table(attachments)

@@ -17,6 +17,7 @@ from panicmail.gitlab import draft
 from panicmail.gitlab.text import block, inline
 from panicmail.incident import Incident
 from panicmail.people import Person
+from panicmail.triage import Attachment
 
 #: Of a sender's text, in characters. GitLab takes 1,000,000 for the whole note.
 TEXT_LIMIT = 100_000
@@ -48,6 +49,11 @@ def marker(incident_id: str, line_id: int) -> str:
     return f"{draft.marker(incident_id)}/{line_id}"
 
 
+def files_marker(incident_id: str, mail_id: str) -> str:
+    """What the note that links the files of a later mail holds on its last line."""
+    return f"{draft.marker(incident_id)}/{mail_id}"
+
+
 def note_text(line: TimelineLine, incident: Incident, people: People) -> str:
     say = _SENTENCES.get(line.event, _anything)
     said = say(_Teller(line, people))
@@ -58,6 +64,22 @@ def files_text(links: Sequence[tuple[str, str, str]], own_marker: str) -> str:
     """The uploaded files (name, url, SHA-256) as a note, for when the description has no place for them."""
     why = "The files of the mail. The description was edited, so they are here."
     return f"{why}\n\n{draft.files(links)}\n\n`{own_marker}`"
+
+
+def later_files_text(
+    links: Sequence[tuple[str, str, str]], withheld: Sequence[str], accepted_at: datetime, own_marker: str
+) -> str:
+    """The uploaded files (name, url, SHA-256) of a mail that came later than the report.
+
+    `withheld`: the names of those that were not uploaded, because whoever has them could act with a token of ours.
+    """
+    parts = [f"The files of the mail of {accepted_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."]
+    if links:
+        parts.append(draft.files(links))
+    if withheld:
+        names = ", ".join(inline(name) for name in withheld)
+        parts.append(f"Not uploaded, because they hold an address or a link of panicmail's: {names}.")
+    return "\n\n".join([*parts, f"`{own_marker}`"])
 
 
 class _Teller:
@@ -123,6 +145,8 @@ def _cause(line: _Teller) -> str:
         return f" {line.name(who)} declined{words}."
     if who := cause.get("escalated_by"):
         return f" {line.name(who)} asked for the next step."
+    if cause.get("on_call_since"):
+        return " The shift changed."
     if who := cause.get("unreachable"):
         return f" {line.name(who)} cannot be reached: {inline(str(cause.get('why') or 'no reason known'))}."
     return ""
@@ -134,6 +158,14 @@ def _late(facts: Facts) -> str:
         return ""
     minutes = f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
     return f" This is {minutes} late: panicmail was down or held up."
+
+
+def _shift_changed(line: _Teller) -> str:
+    role, people = str(line.facts.get("role") or ""), line.facts.get("people") or ()
+    came = f"{', '.join(map(line.name, people))} came on" if people else "nobody came on"
+    holder = line.facts.get("holder")
+    told = f" {line.name(holder)} has it from the shift before; both sides were told." if holder else ""
+    return f"The shift as {_plain(role.upper())} changed{line.quoted('at', ' at ')}: {came}.{told}"
 
 
 def _breached(line: _Teller) -> str:
@@ -184,6 +216,23 @@ def _more(line: _Teller) -> str:
     return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
 
 
+def _attached(line: _Teller) -> str:
+    attachments = [Attachment(**each) for each in line.facts.get("attachments") or ()]
+    table = draft.attachment_table(attachments)
+    text = f"Attached to a mail from {line.actor}, by the names they came with:\n\n{table}"
+    if line.facts.get("uploads"):
+        return text
+    return f"{text}\n\nNot uploaded, by the configuration. Kept by panicmail{line.quoted('mail', ', in the mail ')}."
+
+
+def _said(line: _Teller) -> str:
+    return f"Said to the reporter{line.quoted('to', ', ')}, by {line.actor}.{line.how}{line.text()}"
+
+
+def _unsaid(line: _Teller) -> str:
+    return f"{line.actor} wrote to the reporter. **It was not sent**{line.quoted('why', ', because ')}.{line.text()}"
+
+
 def _wrote(line: _Teller) -> str:
     return f"{line.actor} wrote; this did not acknowledge{line.quoted('why', ', because ')}.{line.how}{line.text()}"
 
@@ -195,8 +244,13 @@ def _automatic(line: _Teller) -> str:
 
 
 def _refused(line: _Teller) -> str:
-    what = _plain(line.event.partition(".")[0])
-    return f"The relay refused the {what} to {line.name(line.facts.get('person'))}{line.quoted('answer', ': ')}."
+    what, by_mail = _plain(line.event.partition(".")[0]), line.facts.get("channel", "mail") == "mail"
+    who = "The relay" if by_mail else "A push service"
+    return f"{who} refused the {what} to {line.name(line.facts.get('person'))}{line.quoted('answer', ': ')}."
+
+
+def _hook_noted(line: _Teller) -> str:
+    return f"{line.quoted('said')} by {line.actor}; nothing was done{line.quoted('why', ', because ')}.{line.how}"
 
 
 def _late_word(word: str) -> Callable[[_Teller], str]:
@@ -211,10 +265,17 @@ def _anything(line: _Teller) -> str:
 _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "people.paged": _paged,
     "sla.breached": _breached,
+    "shift.changed": _shift_changed,
     "incident.acked": _acked,
     "incident.taken": _taken,
     "ack.repeated": lambda line: f"{line.actor} said yes too; somebody had it already.{line.how}",
     "ack.late": _late_word("yes"),
+    "take.undone": lambda line: (
+        f"{line.actor} undid taking it; {line.name(line.facts.get('holder'))} has it again.{line.how}"
+    ),
+    "resolve.undone": lambda line: f"{line.actor} undid closing it; it is not closed.{line.how}",
+    "ack.undone": lambda line: f"{line.actor} undid the acknowledgement; it counts as never made.{line.how}",
+    "hook.noted": _hook_noted,
     "take.late": _late_word("take"),
     "hand_over.late": _late_word("whom to hand it to"),
     "resolve.late": _late_word("to close it"),
@@ -222,6 +283,10 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "incident.escalated": lambda line: f"{line.actor} escalated.{line.how}",
     "person.unreachable": _unreachable,
     "person.reached": lambda line: f"A page reached {line.name(line.facts.get('person'))} after all.",
+    "ladder.waits": lambda line: (
+        f"Nobody is called before {line.facts.get('until')}: the ladder {_plain(str(line.facts.get('ladder')))} has "
+        "its hours."
+    ),
     "steps.held": lambda line: f"Nothing is due before {line.facts.get('until')}:{line.quoted('why', ' ')}.",
     "holder.reminded": _reminded,
     "manager.called": _manager,
@@ -230,7 +295,13 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
     "incident.reopened": _reopened,
     "thread.more": _more,
+    "mail.attached": _attached,
     "person.wrote": _wrote,
+    "conversation.said": _said,
+    "conversation.unsent": _unsaid,
+    "conversation.refused": lambda line: (
+        f"The reporter's mail server refused what {line.actor} wrote to her{line.quoted('answer', ': ')}."
+    ),
     "mail.resent": lambda line: f"The same mail came again from {line.actor}.",
     "mail.automatic": _automatic,
     "page.refused": _refused,

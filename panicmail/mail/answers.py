@@ -12,7 +12,20 @@ from collections.abc import Callable, Mapping
 from panicmail.incident import Outcome, State
 from panicmail.mail import quoting
 from panicmail.mail.compose import Line, call, headline, ours
-from panicmail.mail.matter import Told, anew, calls, clock_now, issue, rests_on, since, stopped, tap
+from panicmail.mail.matter import (
+    Told,
+    about,
+    anew,
+    calls,
+    clock_now,
+    issue,
+    report,
+    rests_on,
+    since,
+    stopped,
+    tap,
+    to_reporter,
+)
 from panicmail.mail.phrases import Voice, are, listed, span
 from panicmail.mail.scene import Scene
 from panicmail.words import Meaning
@@ -38,22 +51,39 @@ def _yes(voice: Voice, scene: Scene) -> Told:
 
 def _clock_stopped(voice: Voice, scene: Scene) -> Told:
     incident = scene.incident
-    at = incident.acked_at or scene.now
     name = voice.full(voice.reader)
     remind = f"Show signs of work by {voice.at(incident.remind_at)} or you are asked again."
     return Told(
         stopped(name),
         [
-            headline(f"Clock stopped {voice.zoned(at)}. {name} has it, after {span(at - incident.opened_at)}."),
+            headline(_since_when(voice, scene, name)),
             *rests_on(scene),
             *_also_acknowledged(scene),
             *_call_reporter(scene),
+            *to_reporter(scene),
             issue(incident),
             *([ours(remind)] if incident.remind_at else []),
             *_also_open(voice, scene),
             _menu(voice),
+            *_unread(voice, scene),
         ],
     )
+
+
+def _unread(voice: Voice, scene: Scene) -> list[Line]:
+    """The report, for who has it without having been paged: no page of hers shows it."""
+    return [] if voice.reader in scene.incident.paged else [*about(voice, scene), *report(scene)]
+
+
+def _since_when(voice: Voice, scene: Scene, name: str) -> str:
+    """When the clock stopped. Of what somebody else had before, that was earlier than it came to be hers."""
+    incident, before = scene.incident, str(scene.facts.get("before") or "")
+    at = incident.acked_at or scene.now
+    if not before:
+        return f"Clock stopped {voice.zoned(at)}. {name} has it, after {span(at - incident.opened_at)}."
+    stopped_at = voice.said_at({"at": scene.facts.get("stopped_at")})
+    stopped_after = f"Clock stopped {voice.zoned(stopped_at)}, after {span(stopped_at - incident.opened_at)}."
+    return f"{stopped_after} {name} has it since {voice.zoned(at)}, from {voice.full(before)}."
 
 
 def _you_have_it(voice: Voice, scene: Scene) -> Told:
@@ -62,6 +92,7 @@ def _you_have_it(voice: Voice, scene: Scene) -> Told:
         [
             headline(f"Clock stopped: you have it since {voice.zoned(scene.incident.acked_at)}."),
             *_call_reporter(scene),
+            *to_reporter(scene),
             issue(scene.incident),
             *_also_open(voice, scene),
             _menu(voice),
@@ -120,20 +151,12 @@ def _called_on(voice: Voice, scene: Scene, recorded: str) -> Told:
                 issue(scene.incident),
             ],
         )
-    called = _called_last(voice)
+    called = voice.called_last()
     who = f"{voice.team(called)} {are(called)} called now" if called else "the next step is taken now"
     return Told(
         f"Clock still running: {who}",
         [headline(f"Clock still running: {who}."), ours(recorded), *calls(voice), *tap(scene), issue(scene.incident)],
     )
-
-
-def _called_last(voice: Voice) -> list[str]:
-    """The others paged in the latest round."""
-    paged = voice.incident.paged
-    others = voice.others_paged()
-    last = max((paged[p].last_at for p in others), default=None)
-    return [p for p in others if paged[p].last_at == last]
 
 
 def _name_somebody(voice: Voice) -> list[Line]:
@@ -219,7 +242,8 @@ def _closed(voice: Voice, scene: Scene) -> Told:
     if scene.facts.get("said") == Meaning.RESOLVE and scene.facts.get("outcome") == Outcome.DONE:
         lines = [headline(f"{incident.ref} is closed, {at}, by {by}."), *rests_on(scene)]
     else:
-        lines = [headline(f"{incident.ref} was closed at {at} by {by}. Your mail changed nothing.")]
+        what = "mail" if scene.facts.get("channel") == "mail" else "word"
+        lines = [headline(f"{incident.ref} was closed at {at} by {by}. Your {what} changed nothing.")]
     return Told(f"Closed by {by}", [*lines, anew(scene), issue(incident), *_also_open(voice, scene)])
 
 

@@ -14,6 +14,7 @@ from panicmail.mail import quoting
 from panicmail.mail.compose import Line, Link, button, call, ours, theirs
 from panicmail.mail.phrases import Voice, history, listed, span
 from panicmail.mail.scene import Scene
+from panicmail.triage import Attachment
 
 _NEIGHBOURS_SHOWN = 5
 
@@ -114,10 +115,20 @@ def report(scene: Scene) -> list[Line]:
     lines = []
     if not scene.report.from_address and scene.report.from_shown:
         lines += [ours("Its From field says:"), theirs(quoting.marked(scene.report.from_shown))]
-    if attached := quoting.attachment_lines(scene.report.attachments):
-        lines += [ours("Attached, by the names they came with:"), *map(theirs, attached)]
+    lines += attached(scene.report.attachments)
     text = quoting.report_lines(scene.report.text)
     return [*lines, ours("Report (quoted, untrusted):" if text else "The report has no text."), *map(theirs, text)]
+
+
+def attached(attachments: Iterable[Attachment]) -> list[Line]:
+    """What came with a mail, by name and size."""
+    shown = quoting.attachment_lines(tuple(attachments))
+    return [ours("Attached, by the names they came with:"), *map(theirs, shown)] if shown else []
+
+
+def attached_in(scene: Scene) -> list[Line]:
+    """`attached`, of the mail this one tells about."""
+    return attached(Attachment(**each) for each in scene.facts.get("attachments") or ())
 
 
 def also_yours(voice: Voice, scene: Scene) -> list[Line]:
@@ -161,6 +172,16 @@ def rests_on(scene: Scene, how: str = "") -> list[Line]:
 
 def tap(scene: Scene, before: str = "Without mail: ") -> list[Line]:
     return [button(before, scene.link, f"Open {scene.incident.ref}")] if scene.link else []
+
+
+def to_reporter(scene: Scene) -> list[Line]:
+    """Where the reader writes to the reporter, and that nothing else of hers gets there."""
+    if not scene.conversation:
+        return []
+    return [
+        ours(f"Write to the reporter: {scene.conversation}"),
+        ours("What you reply to this mail stays internal."),
+    ]
 
 
 def anew(scene: Scene) -> Line:

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
-from panicmail.incident import State
+from panicmail.incident import Outcome, State
 from panicmail.mail import quoting
 from panicmail.mail.answers import answered
-from panicmail.mail.compose import Letter, headline, ours, theirs
-from panicmail.mail.matter import Told, anew, clock_now, issue, rests_on, stopped, tap, writer
+from panicmail.mail.compose import Letter, Line, headline, ours, theirs
+from panicmail.mail.matter import (
+    Told,
+    anew,
+    attached_in,
+    clock_now,
+    issue,
+    rests_on,
+    stopped,
+    tap,
+    to_reporter,
+    writer,
+)
 from panicmail.mail.phrases import Voice, are
 from panicmail.mail.scene import Scene
+from panicmail.mail.shifts import shift_began, shift_ended
 from panicmail.mail.threads import answer_to, subject
 from panicmail.mail.tokens import Addresses, Tokens
+from panicmail.mail.unsent import sent_without, unsent
 from panicmail.people import Person
+from panicmail.words import Meaning
 
 
 def tell(scene: Scene, person: Person, tokens: Tokens, addresses: Addresses, *, key: str) -> Letter:
     """What `scene.facts` says to `person`. `key`: the outbox row's; a retry repeats its Message-ID."""
     voice = Voice.to(scene, person)
     told = _TELLERS.get(str(scene.facts.get("what")), _anything)(voice, scene)
-    tag = f"[{scene.incident.ref}]"
+    tag, lines = f"[{scene.incident.ref}]", [*told.lines]
+    if scene.incident.drill:
+        tag, lines = f"{tag} DRILL", [lines[0], ours("This is a drill. Act as if it were real."), *lines[1:]]
     title = f"{tag} {told.subject}" if told.subject else subject(tag, scene)
-    return answer_to(scene, person, tokens, addresses, key=key, subject=title[:120], lines=told.lines)
+    return answer_to(scene, person, tokens, addresses, key=key, subject=title[:120], lines=lines)
 
 
 def _acked_by(voice: Voice, scene: Scene) -> Told:
@@ -37,6 +54,87 @@ def _acked_by(voice: Voice, scene: Scene) -> Told:
             *rests_on(scene),
             ours('Was this wrong? Reply "take".'),
             issue(scene.incident),
+        ],
+    )
+
+
+def _answer(voice: Voice, scene: Scene) -> Told:
+    """What was done by link is answered as a mail is, to whoever's link it was: it may have been a stranger."""
+    told = answered(voice, scene)
+    if not scene.facts.get("by_link"):
+        return told
+    first, *others = told.lines
+    return Told(told.subject, [first, *_not_you(voice, scene), *others])
+
+
+def undo_by(scene: Scene, reader: str) -> datetime | None:
+    """Until when the reader's link undoes what `scene.facts` says was done by it; None when it does not any more."""
+    incident, by = scene.incident, scene.facts.get("undo_by")
+    has_it = incident.holder == reader if incident.state is State.ACKED else incident.resolved_by == reader
+    if not by or not has_it or not scene.link:
+        return None
+    until = datetime.fromisoformat(str(by))
+    return until if scene.now <= until else None
+
+
+def _not_you(voice: Voice, scene: Scene) -> list[Line]:
+    """What she can do about it if it was not she who pressed."""
+    incident, until = scene.incident, undo_by(scene, voice.reader)
+    if until is not None:
+        return tap(scene, f'Was it not you? Open the link and press "Undo" by {voice.zoned(until)}: ')
+    if scene.facts.get("outcome") not in {Outcome.DONE, Outcome.HOW_TO_CLOSE, Outcome.NOBODY_LEFT}:
+        return []  # nothing was done
+    if incident.state is State.OPEN and scene.facts.get("said") in {Meaning.NO, Meaning.ESCALATE}:
+        return [*rests_on(scene), ours('Was it not you? Who was called stays called; reply "ack", and it is yours.')]
+    if incident.state is State.ACKED and incident.holder == voice.reader:
+        return [ours('Was it not you? Reply "no", and others are called.')]
+    return []
+
+
+#: What can be undone, in words.
+_UNDID = {"ack": "the acknowledgement", "take": "taking it over", "resolve": "closing it"}
+
+
+def _undone(voice: Voice, scene: Scene) -> Told:
+    """What was done by link was not her doing, she says within two minutes; she is told as well."""
+    by, at = str(scene.facts.get("by", "")), voice.zoned(voice.said_at(scene.facts))
+    runs, is_hers = scene.incident.state is State.OPEN, by == voice.reader
+    who, undid = "Your link" if is_hers else voice.full(by), _UNDID.get(str(scene.facts.get("undid")), "it")
+    first = f"{voice.first(voice.reader)}: {_still_ask(voice)}" if runs else clock_now(voice)
+    return Told(
+        _undone_subject(scene, "you do" if is_hers else f"{voice.full(by)} does"),
+        [
+            headline(first),
+            ours(f"Why: {who} undid {undid} at {at}; it counts as never done."),
+            *rests_on(scene),
+            *tap(scene),
+            issue(scene.incident),
+        ],
+    )
+
+
+def _undone_subject(scene: Scene, she_does: str) -> str:
+    state = scene.incident.state
+    if state is State.OPEN:
+        return f"Clock still running: {she_does} not have it"
+    if scene.facts.get("undid") == "resolve":
+        return "Not closed after all" if state is State.ACKED else ""
+    return f"Changed back: {she_does} not have it"
+
+
+def _opened_again(voice: Voice, scene: Scene) -> Told:
+    """To whoever had it until somebody else asked for more people."""
+    incident, by = scene.incident, voice.full(str(scene.facts.get("by", "")))
+    if incident.state is not State.OPEN:
+        return Told("", [headline(clock_now(voice)), issue(incident)])
+    return Told(
+        "Clock running again: you do not have it any more",
+        [
+            headline(f'{voice.first(voice.reader)}: at work on it? Reply "take", and it is yours again.'),
+            ours(f"Why: {by} asked for more people at {voice.zoned(voice.said_at(scene.facts))}; nobody has it now."),
+            ours(voice.what_follows()),
+            *tap(scene),
+            issue(incident),
         ],
     )
 
@@ -78,8 +176,10 @@ def _more(voice: Voice, scene: Scene) -> Told:
             ours(f"There is more on {incident.ref}, by {sender}, {scene.house.verified_by}."),
             *([] if scene.facts.get("is_reporter") else [ours("The writer is not the reporter: take care.")]),
             ours(clock_now(voice)),
+            *to_reporter(scene),
             *tap(scene),
             issue(incident),
+            *attached_in(scene),
             ours("They write (quoted, untrusted):" if text else "The message has no text."),
             *map(theirs, text),
         ],
@@ -121,9 +221,15 @@ def _offer_failed(voice: Voice, scene: Scene) -> Told:
 
 _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "acked_by": _acked_by,
+    "undone": _undone,
+    "opened_again": _opened_again,
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
     "more": _more,
     "offer_failed": _offer_failed,
-    "answer": answered,
+    "shift_ended": shift_ended,
+    "shift_began": shift_began,
+    "unsent": unsent,
+    "sent_without": sent_without,
+    "answer": _answer,
 }

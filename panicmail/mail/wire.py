@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from panicmail.mail.header import loose_address
-from panicmail.triage import Attachment, Delivery, Kind, Report
+from panicmail.triage import Attachment, Delivery, Kind, Report, severity_in
 
 #: Caps, in characters and in entries.
 TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
@@ -90,7 +90,7 @@ def explained(report: Report) -> dict[str, Any]:
         "why": list(report.why),
         "attachments": attachments_to_json(report.attachments),
         "defects": list(report.defects),
-        "severity": None,
+        "severity": severity_in(report.subject),
         "links": list(report.links),
         "phones": list(report.phones),
         "authentication": {},

@@ -1,0 +1,155 @@
+"""The conversation: when Slack is down, mail is the room, and it has two sides.
+
+    the reporter   answers the mails she gets; that is more in the thread (`states.more`): a note, mailed to the holder
+    the holder     writes to an address of her own, which stands in the mail that says she has it; what she newly wrote
+                   is mailed to the reporter in the thread of her report, and noted on the issue
+
+Whatever else the holder writes, above all to her own page, stays internal. Nobody but these two ever gets a word of it.
+
+Words go out when all of this holds:
+
+* they came to the address of whoever has the incident now, so not to one that the reporter has as well, and not also
+  to an address where what comes in stays internal;
+* From is her address or a listed alias, nothing looks like a machine, and the mail was read without loss;
+* they are more than a bare command, and hold no address, link or quotation of a mail of ours;
+* the reporter gets mail from panicmail: she had a receipt and would have one today.
+
+Only the text goes: no history, no attachment, no address of anybody; of attachments left behind she is told. Whatever
+does not go out is an internal note, and whose address it came to is told why and what to write, at her configured
+address.
+"""
+
+from __future__ import annotations
+
+import re
+
+from panicmail import people, states, words
+from panicmail.acks import automatic_entry, written
+from panicmail.incident import Incident, Outcome, unchanged
+from panicmail.mail import quoting, wire
+from panicmail.mail.tokens import Purpose, looks_carried
+from panicmail.orders import UNVERIFIED, Orders
+from panicmail.people import Person
+from panicmail.states import Unsent
+from panicmail.store.book import Book
+from panicmail.store.rows import Mail, Task
+from panicmail.triage import Kind, Report
+
+#: A stranger's words as our mails mark them, and the tags of our subjects.
+_QUOTED = re.compile(r"(?m)^\s*\| |\[PANIC [0-9A-Z]{4,8}\]")
+#: The fields that say to whom a mail goes, folded lines included, and what stands between the addresses in one.
+_TO = re.compile(rb"(?im)^(?:to|cc)[ \t]*:.*(?:\r?\n[ \t].*)*")
+_BETWEEN = re.compile(r"[\s<>()\[\],;:\"]+")
+_BLANK = re.compile(rb"\r?\n\r?\n")
+
+
+def address(book: Book, orders: Orders, incident: Incident, person: str) -> str:
+    """Where `person` writes to the reporter; "" when she does not have it, or nothing would go out."""
+    if not orders.addresses.carries_token or not states.speaks(incident, person):
+        return ""
+    if _deaf(book, orders, incident, person) is not None:
+        return ""
+    return orders.addresses.reply_to(orders.tokens.mint(Purpose.CONVERSATION, incident.id, person))
+
+
+def hear(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
+    """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
+    if report.kind is not Kind.HUMAN or report.hops:
+        book.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        return
+    why = _unsent(book, orders, mail, report, incident, person)
+    if why is not None:
+        _keep(book, mail, report, incident, person, why)
+        return
+    how = f"mail from {report.from_address} to the address given to her; {UNVERIFIED}"
+    left = wire.attachments_to_json(report.attachments)
+    said = states.speak(incident, person.id, report.reply_text, how, mail.id, book.now, left=left,
+                        in_reply_to=report.message_id)  # fmt: skip
+    book.apply(incident, said)
+
+
+def astray(book: Book, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
+    """The holder wrote to the reporter's own address for answers: whoever knows that one is nobody's proof."""
+    _keep(book, mail, report, incident, person, Unsent.ASTRAY)
+
+
+def turn_away(book: Book, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
+    """Somebody of ours who has nothing to do with it wrote to the reporter's address: she is told. It is kept as
+    anybody's words are."""
+    facts = {"what": "unsent", "why": Unsent.NOT_YOURS.value, "in_reply_to": report.message_id}
+    book.tell(incident, person.id, f"unsent/{mail.id}", facts)
+
+
+def not_taken(book: Book, incident: Incident, task: Task, answer: str) -> None:
+    """The relay refused for good a mail to the reporter; if somebody wrote it, she is told."""
+    if task.facts.get("what") == "said":
+        change = states.refused(incident, str(task.facts["by"]), answer, str(task.facts["mail"]))
+        book.apply(incident, change)
+
+
+def _keep(book: Book, mail: Mail, report: Report, incident: Incident, person: Person, why: Unsent) -> None:
+    hers = person.writes_from(report.from_address)
+    writer = person.id if hers else report.from_address or report.from_shown or "somebody"
+    text = written(report)
+    about = {"detail": "" if hers else writer, "in_reply_to": report.message_id if hers else None}
+    change = states.leave_unsaid(incident, person.id, why, writer=writer, text=text, mail_id=mail.id, **about)
+    book.apply(incident, change)
+
+
+def _unsent(
+    book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person
+) -> Unsent | None:
+    """Why these words do not go out; None when they do."""
+    if not person.writes_from(report.from_address):
+        return Unsent.STRANGER
+    if not report.lossless:
+        return Unsent.LOSSY
+    if not states.speaks(incident, person.id):
+        return Unsent.CLOSED if incident.resolved_at else Unsent.NOT_YOURS
+    if words.read(report.reply_text).bare:
+        return Unsent.COMMAND
+    if _is_internal(book, orders, mail):
+        return Unsent.BOTH
+    return _unfit(orders, report.reply_text, person) or _deaf(book, orders, incident, person.id)
+
+
+def _is_internal(book: Book, orders: Orders, mail: Mail) -> bool:
+    """Whether it went to somebody's own token address as well, by its envelope or, where a mail server on its way
+    sent a copy to each recipient, by its header."""
+    head = _BLANK.split(book.raw(mail.id), maxsplit=1)[0]
+    shown = [piece for field in _TO.findall(head) for piece in _BETWEEN.split(field.decode("latin-1"))]
+    texts = filter(None, map(orders.addresses.token_in, (*mail.recipients, *shown)))
+    tokens = (orders.tokens.verify(text, orders.people) for text in texts)
+    return any(token is not None and token.purpose in {Purpose.ANSWER, Purpose.BOUNCE} for token in tokens)
+
+
+def _unfit(orders: Orders, text: str, person: Person) -> Unsent | None:
+    """What is wrong with the text itself."""
+    colleagues = [a for p in orders.people.values() if p.id != person.id for a in (p.email, *p.aliases)]
+    if looks_carried(text) or _QUOTED.search(text) or any(a in text.lower() for a in colleagues):
+        return Unsent.OURS  # history that nothing marked as such, most likely
+    shown = quoting.report_lines(text)
+    if not shown:
+        return Unsent.EMPTY
+    return Unsent.LONG if shown[-1] == quoting.MARK + quoting.CUT else None
+
+
+def _deaf(book: Book, orders: Orders, incident: Incident, person: str) -> Unsent | None:
+    """Why the reporter cannot be written to."""
+    to = incident.reporter_address
+    reporter = people.by_address(orders.people, to)
+    if reporter is not None and reporter.id == person:
+        return Unsent.YOURSELF
+    if not to or orders.addresses.is_ours(to) or not _reads(book, incident):
+        return Unsent.NO_ADDRESS
+    if not orders.may_have_receipt(to) or book.task(f"{incident.id}/receipt") is None:
+        return Unsent.NOT_ALLOWED
+    return None
+
+
+def _reads(book: Book, incident: Incident) -> bool:
+    """Whether a person wrote the report, who can be answered."""
+    mail = book.mail(incident.mail_id)
+    if mail is None or not mail.mail_from or not mail.report:
+        return False
+    return wire.from_json(mail.report).kind is Kind.HUMAN
