@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from panicmail import certificate, check
+from panicmail import certificate
 from panicmail import config as configuration
-from panicmail.check import Host, Row, Verdict
+from panicmail.check import Host, Row, Verdict, offline
 
 NOW = datetime(2026, 11, 22, 3, 7, tzinfo=UTC)
 ROOMY = Host(free=lambda _: 10 * 2**30, may_write=lambda _: True)
@@ -30,9 +30,11 @@ token_file = "gitlab.token"
 
 [people.ana]
 email = "ana@example.com"
+push = ["ntfys://ntfy.example.com/ana-secret"]
 
 [people.max]
 email = "max@example.com"
+push = ["ntfys://ntfy.example.com/max-secret"]
 
 [oncall.seoc]
 fixed = ["ana"]
@@ -52,11 +54,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rows(folder: Path) -> Callable[..., dict[str, Row]]:
-    def told(text: str = SMALLEST, host: Host = ROOMY, now: datetime = NOW) -> dict[str, Row]:
+    def told(text: str = SMALLEST, host: Host = ROOMY, now: datetime = NOW, mode: int = 0o600) -> dict[str, Row]:
         path = folder / "panicmail.toml"
         path.write_text(text)
+        path.chmod(mode)
         config = configuration.load(path, {}, host_name=lambda: "panic.example.com")
-        return {row.subject: row for row in check.offline(config, now, host)}
+        return {row.subject: row for row in offline.everything(config, now, host)}
 
     return told
 
@@ -110,7 +113,8 @@ def test_a_token_everybody_can_read_is_a_warning_told_once(rows: Rows, folder: P
 
 
 def test_a_password_in_a_file_everybody_can_read_is_a_warning(rows: Rows) -> None:
-    told = rows(SMALLEST + '\n[relay]\nurl = "smtps://panic:hunter2@relay.example.com"\n')["configuration"]
+    secret = '\n[relay]\nurl = "smtps://panic:hunter2@relay.example.com"\n'
+    told = rows(SMALLEST + secret, mode=0o644)["configuration"]
     assert told.verdict is Verdict.WARNING
     assert "relay.url" in told.found
 
@@ -145,9 +149,68 @@ def test_without_a_web_url_there_are_no_links(rows: Rows) -> None:
     assert rows(SMALLEST + '\n[web]\nurl = "https://panic.example.com"\n')["web"].verdict is Verdict.OK
 
 
-def test_pages_that_go_by_mail_only_are_a_warning(rows: Rows) -> None:
-    assert "by mail only" in rows()["person ana"].found
-    assert rows()["person ana"].verdict is Verdict.WARNING
+def test_a_person_with_two_ways_is_ok_and_her_push_url_is_not_shown(rows: Rows) -> None:
+    told = rows()["ana"]
+    assert (told.verdict, told.found) == (Verdict.OK, "Ana: mail ana@example.com, push ntfys://ntfy.example.com/…")
+
+
+ANAS = ('"ana@example.com"', 'push = ["ntfys://ntfy.example.com/ana-secret"]')
+
+
+@pytest.mark.parametrize(
+    ("email", "push", "verdict"),
+    [
+        ("ana@example.com", "", Verdict.FAILED),
+        ("ana@mail.example.com", "", Verdict.FAILED),
+        ("ana@example.com", 'push = ["mailto://ana:secret@example.com"]', Verdict.FAILED),
+        ("ana@example.com", 'push = ["mailtos://ana:secret@mail.example.net?to=ana@example.com"]', Verdict.FAILED),
+        ("ana@example.com", 'push = ["mailtos://ana:secret@mail.example.net?to=ana@example.net"]', Verdict.OK),
+        ("ana@example.com", 'push = ["pagerduty:R0UT1NGKEY"]', Verdict.OK),
+        ("ana@example.net", "", Verdict.WARNING),
+        ("ana@notexample.com", "", Verdict.WARNING),
+    ],
+)
+def test_a_person_whose_every_way_is_the_companys_own_mail_fails_and_one_way_is_a_warning(
+    rows: Rows, email: str, push: str, verdict: Verdict
+) -> None:
+    told = rows(SMALLEST.replace(ANAS[0], f'"{email}"').replace(ANAS[1], push))["ana"]
+    assert told.verdict is verdict, told
+    assert "secret" not in told.found
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8025", "https://localhost", "https://10.1.2.3", "https://[fd00::1]"])
+def test_an_address_in_the_mails_that_no_phone_outside_can_open_is_a_warning(rows: Rows, url: str) -> None:
+    told = rows(SMALLEST + f'\n[web]\nurl = "{url}"\n')["web"]
+    assert told.verdict is Verdict.WARNING
+    assert "no phone elsewhere opens it" in told.found
+
+
+GAP = """
+[oncall.seoc]
+shifts = [
+  { days = "mon-fri", from = "00:00", to = "00:00", people = ["ana"] },
+  { days = "sat,sun", from = "00:00", to = "20:00", people = ["ana"] },
+]
+"""
+
+
+def test_a_gap_in_the_coming_two_weeks_fails_unless_a_fallback_has_it(rows: Rows) -> None:
+    gap = SMALLEST.replace('[oncall.seoc]\nfixed = ["ana"]\n', GAP)
+    told = rows(gap)["seoc ahead"]
+    assert told.verdict is Verdict.FAILED
+    assert told.found.startswith("2026-11-22 20:00 to 2026-11-23 00:00 UTC: nobody on call, nobody is called;")
+    assert told.found.endswith("; and 1 more")
+    saved = rows(gap.replace("[oncall.seoc]", '[oncall.seoc]\nfallback = ["max"]'))["seoc ahead"]
+    assert saved.verdict is Verdict.WARNING
+    assert "max instead" in saved.found
+
+
+def test_a_night_when_one_person_has_both_roles_is_a_warning(rows: Rows) -> None:
+    override = 'overrides = [{ from = 2026-11-25T18:00:00Z, to = 2026-11-26T06:00:00Z, person = "ana" }]'
+    told = rows(SMALLEST.replace('fixed = ["max"]', f'fixed = ["max"]\n{override}'))["two people"]
+    assert told.verdict is Verdict.WARNING
+    assert told.found == "Ana is both seoc and smoc, from 2026-11-25 18:00 UTC"
+    assert rows()["two people"].verdict is Verdict.OK
 
 
 def test_reply_addresses_without_a_token_are_a_warning(rows: Rows) -> None:
@@ -163,7 +226,14 @@ def test_an_open_port_without_starttls_is_a_warning(rows: Rows) -> None:
 
 @pytest.mark.parametrize(
     ("left", "verdict"),
-    [(timedelta(days=90), Verdict.OK), (timedelta(days=20), Verdict.WARNING), (timedelta(0), Verdict.FAILED)],
+    [
+        (timedelta(days=90), Verdict.OK),
+        (timedelta(days=21, seconds=1), Verdict.OK),
+        (timedelta(days=21), Verdict.WARNING),
+        (timedelta(days=1, seconds=1), Verdict.WARNING),
+        (timedelta(days=1), Verdict.FAILED),
+        (timedelta(0), Verdict.FAILED),
+    ],
 )
 def test_a_certificate_says_how_long_it_holds(rows: Rows, folder: Path, left: timedelta, verdict: Verdict) -> None:
     issued = trustme.CA().issue_cert("panic.example.com", not_after=NOW + left)
@@ -171,6 +241,31 @@ def test_a_certificate_says_how_long_it_holds(rows: Rows, folder: Path, left: ti
     issued.private_key_pem.write_to_path(folder / "tls.key")
     pair = '[smtp]\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'
     assert rows(SMALLEST.replace("[smtp]", pair))["tls"].verdict is verdict
+
+
+@pytest.mark.parametrize("left", [timedelta(days=90), timedelta(days=-90)])
+@pytest.mark.parametrize(
+    ("names", "is_right"),
+    [
+        (["panic.example.com"], True),
+        (["mx.example.com", "panic.example.com"], True),
+        (["*.example.com"], True),
+        (["mx.example.com"], False),
+        (["*.panic.example.com", "example.com"], False),
+        (["127.0.0.1"], False),
+    ],
+)
+def test_a_certificate_of_another_name_is_a_warning_ended_or_not(
+    rows: Rows, folder: Path, names: list[str], is_right: bool, left: timedelta
+) -> None:
+    issued = trustme.CA().issue_cert(*names, not_after=datetime.now(UTC) + left)
+    issued.private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
+    told = rows(SMALLEST.replace("[smtp]", '[smtp]\ntls_cert_file = "tls.pem"\ntls_key_file = "tls.pem"'))
+    assert ("tls name" not in told) is is_right
+    if not is_right:
+        assert told["tls name"].verdict is Verdict.WARNING
+        assert f"{folder / 'tls.pem'} is not for panic.example.com" in told["tls name"].found
+        assert "smtp.hostname" in told["tls name"].mend
 
 
 @pytest.mark.parametrize("year", [2026, 2049, 2050, 2126])
@@ -202,7 +297,7 @@ def test_json_is_one_document(folder: Path) -> None:
     (folder / "panicmail.toml").write_text(SMALLEST)
     said = json.loads(panicmail("check", "--offline", "--json", cwd=folder).stdout)
     assert {"rows", "inferred", "not_yet", "warnings"} <= said.keys()
-    assert {"subject", "verdict", "found", "mend"} == said["rows"][0].keys()
+    assert {"group", "subject", "person", "verdict", "found", "mend"} == said["rows"][0].keys()
 
 
 def test_what_failed_is_exit_status_1(folder: Path) -> None:
@@ -222,7 +317,9 @@ def test_a_wrong_configuration_is_exit_status_2_with_every_mistake(folder: Path)
     assert "maxx" in said.stderr
 
 
-def test_without_offline_nothing_is_pretended(folder: Path) -> None:
-    said = panicmail("check", cwd=folder)
-    assert said.returncode == 2
-    assert "later version" in said.stderr
+@pytest.mark.parametrize(
+    "arguments", [["--wait", "1m"], ["--offline", "--page", "ana"], ["--page", "ana", "--wait", "soon"]]
+)
+def test_what_does_not_go_together_is_a_wrong_usage(folder: Path, arguments: list[str]) -> None:
+    (folder / "panicmail.toml").write_text(SMALLEST)
+    assert panicmail("check", *arguments, cwd=folder).returncode == 2

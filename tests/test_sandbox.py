@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,34 @@ def test_a_bearer_token_is_as_good_as_a_private_token(sandbox: SandboxGitLab) ->
 def test_the_token_tells_its_scopes(client: python_gitlab.Gitlab) -> None:
     token = client.personal_access_tokens.get("self")
     assert (token.active, token.scopes) == (True, ["api"])
+
+
+def test_a_token_that_may_only_read_changes_nothing(sandbox: SandboxGitLab, client: python_gitlab.Gitlab) -> None:
+    sandbox.set_token(scopes=("read_api",))
+    assert client.personal_access_tokens.get("self").scopes == ["read_api"]
+    status, said = call(sandbox, "POST", "/projects/42/issues", {"title": "lost laptop"})
+    assert (status, said["error"]) == (403, "insufficient_scope")
+    assert not sandbox.issues
+
+
+@pytest.mark.parametrize("facts", [{"revoked": True}, {"expires_on": date(2026, 1, 1)}])
+def test_a_token_that_was_revoked_or_has_expired_is_a_401(sandbox: SandboxGitLab, facts: dict[str, Any]) -> None:
+    sandbox.set_token(**facts)
+    assert call(sandbox, "GET", "/user")[0] == 401
+
+
+def test_the_project_tells_who_may_see_it_and_whether_it_takes_issues(
+    sandbox: SandboxGitLab, client: python_gitlab.Gitlab
+) -> None:
+    sandbox.set_project(visibility="internal", issues="disabled", archived=True)
+    project = client.projects.get("security/incidents")
+    assert (project.visibility, project.issues_enabled, project.archived) == ("internal", False, True)
+
+
+def test_a_level_of_access_can_be_changed(sandbox: SandboxGitLab, client: python_gitlab.Gitlab) -> None:
+    sandbox.set_level("ana", 10)
+    members = client.projects.get("security/incidents").members_all.list(get_all=True)
+    assert next(member.access_level for member in members if member.username == "ana") == 10
 
 
 def test_the_version_is_told_twice(sandbox: SandboxGitLab, client: python_gitlab.Gitlab) -> None:

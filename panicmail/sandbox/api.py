@@ -30,14 +30,24 @@ def answer_api(instance: Instance, call: Call, given_token: str | None, token: s
     """Answer a request under `/api/v4`, a refusal included."""
     try:
         route, captured = _find_route(call)
-        if given_token != token:
-            raise Refused(401, {"message": "401 Unauthorized"})
+        _require_token(instance, call, given_token == token)
         with instance.lock:
             return route(instance, call, *captured)
     except Refused as refused:
         return refused.answer
     except Invalid as invalid:
         return Answer(status=400, body={"message": invalid.errors})
+
+
+def _require_token(instance: Instance, call: Call, is_known: bool) -> None:
+    """A token that is not live opens nothing; one that may only read changes nothing."""
+    if not is_known or not instance.is_token_live():
+        raise Refused(401, {"message": "401 Unauthorized"})
+    scopes = {"api"} if call.method not in ("GET", "HEAD") else {"api", "read_api"}
+    if not scopes & set(instance.token.scopes):
+        said = "The request requires higher privileges than provided by the access token."
+        wanted = " ".join(sorted(scopes))
+        raise Refused(403, {"error": "insufficient_scope", "error_description": said, "scope": wanted})
 
 
 # -- the instance and its people ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple, Self, TypeVar
@@ -197,6 +198,26 @@ class SandboxGitLab:
         """`username` adds a label, which is made if need be."""
         self._edit(iid, username, add_labels=[label])
 
+    # -- acting as an administrator ----------------------------------------------------------------------------------
+
+    def set_token(self, **facts: Any) -> None:
+        """Change what the token is; the fields are those of `issues.Token`."""
+        with self.instance.changing():
+            self.instance.token = replace(self.instance.token, **facts)
+
+    def set_project(self, **settings: Any) -> None:
+        """Change what the project is set to; the fields are those of `issues.Settings`."""
+        with self.instance.changing():
+            self.instance.settings = replace(self.instance.settings, **settings)
+
+    def set_level(self, username: str, level: int) -> None:
+        """Give somebody another level of access to the project; 0 takes her out."""
+        with self.instance.changing():
+            changed = replace(self.instance.user(username), access_level=level)
+            if self.instance.owner.username == username:
+                self.instance.owner = changed
+            self.instance.users[username] = changed
+
     def _edit(self, iid: int, username: str, **wanted: Any) -> None:
         self.instance.edit_issue(self.instance.user(username), iid, wanted)
 
@@ -342,6 +363,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def version_string(self) -> str:
         return "panicmail-sandbox"
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Of the field Date, by the sandbox's clock."""
+        return super().date_time_string(self.sandbox.instance.now().timestamp())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         """Say nothing: `requests` has it all."""

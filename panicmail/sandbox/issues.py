@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -69,6 +69,24 @@ class Upload:
     @property
     def path(self) -> str:
         return f"/uploads/{self.secret}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """What the access token says of itself."""
+
+    scopes: tuple[str, ...] = ("api",)
+    expires_on: date | None = None  #: it ends when that day begins, UTC; None: never
+    revoked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the project is set to."""
+
+    visibility: str = "private"  #: "internal" or "public"
+    archived: bool = False
+    issues: str = "enabled"  #: "private": for members; "disabled"
 
 
 @dataclass(kw_only=True)
@@ -162,6 +180,8 @@ class Instance:
         self.users = {user.username: _whole(user, number) for number, user in enumerate(users, start=11)}
         self.owner = next(iter(self.users.values()))
         self.created_at = clock()
+        self.token = Token()
+        self.settings = Settings()
         self.labels: dict[str, Label] = {}
         self.issues: dict[int, Issue] = {}
         self.uploads: list[Upload] = []
@@ -184,6 +204,13 @@ class Instance:
         """Return when `changes` is no longer `seen`, or after `seconds`."""
         with self.lock:
             self.lock.wait_for(lambda: self.changes != seen, seconds)
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def is_token_live(self) -> bool:
+        expires_on = self.token.expires_on
+        return not self.token.revoked and (expires_on is None or self._clock().date() < expires_on)
 
     def user(self, username: str) -> User:
         """Raises LookupError, naming those there are."""

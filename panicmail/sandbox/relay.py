@@ -11,7 +11,7 @@ and it notes in `Received.faults` what a lenient relay lets pass and the next on
 CRLF . CRLF and nothing else, so that no bare line feed smuggles a second one in (RFC 5321 4.1.1.4). With a `web_port`
 the mails can be looked at in a browser, see `mailbox`.
 
-Rules, first match first, on what `address_substring` is part of:
+Rules, first match first, on what `address_substring` is part of ("<>": on the null sender):
 
     stage   looked at                   usual for
     mail    the sender

@@ -21,7 +21,7 @@ _USUAL: dict[Action, Stage] = {"reject": "rcpt"}
 class Rule:
     """One misbehaviour, as ordered."""
 
-    address: str  #: lower case; "" is part of every address
+    address: str  #: lower case; "" is part of every address, "<>" is the null sender and nothing else
     action: Action
     stage: Stage
     code: int
@@ -32,7 +32,7 @@ class Rule:
     cleared: threading.Event
 
     def meets(self, address: str) -> bool:
-        return self.address in address.lower()
+        return address == "" if self.address == "<>" else self.address in address.lower()
 
 
 class Rules:

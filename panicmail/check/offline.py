@@ -1,12 +1,8 @@
-"""What a configuration comes to before anything is tried: one row each, ok, warning or failed, and the mend.
+"""What a configuration comes to before anything is tried.
 
-`offline` looks at the configuration and at the files it names on this host; it asks nobody else, neither DNS nor
-GitLab nor relay. A configuration that cannot be read at all never gets here: `config.load` refuses it with all its
-mistakes.
-
-    failed     panicmail could not do its work like this
-    warning    it works, but somebody should look
-    ok         nothing to do
+`everything` looks at the configuration and at the files it names on this host; it asks nobody else, neither DNS nor
+GitLab nor relay nor database. A configuration that cannot be read at all never gets here: `config.load` refuses it
+with all its mistakes.
 
 What a file says twice is said once: a warning of `config` about a secret's file becomes that file's row.
 """
@@ -18,43 +14,29 @@ import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from panicmail import certificate, orders
+from panicmail.check import certificates, people, roster
+from panicmail.check.rows import Group, Row, in_order
+from panicmail.check.web import OUTSIDE, is_public
 from panicmail.config import Config
 from panicmail.config.values import written
 from panicmail.orders import Orders
+from panicmail.policy import DEFAULT
 
-#: A certificate that ends sooner than this is a warning.
-RENEW_WITHIN = timedelta(days=21)
-#: Free space below which the database's disk is a warning, and below which it has failed, in octets.
+#: Free space below which a disk is a warning, and below which it has failed, in octets.
 LITTLE_SPACE, NO_SPACE = 2**30, 200 * 2**20
 #: In a table of the file, the keys that name a file with a secret.
 _SECRET_FILES = ("token_file", "url_file", "heartbeat_url_file", "key_file", "tls_key_file")
 _OTHERS_MAY_READ = 0o004
-
-
-class Verdict(StrEnum):
-    """How a row turned out."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One thing that was looked at."""
-
-    subject: str  #: what was looked at, in a word or two
-    verdict: Verdict
-    found: str
-    mend: str = ""  #: what to do about it; "" when nothing
+#: What the operators are told when every step pages the same one.
+_ONE_PERSON = "check_roles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +45,34 @@ class Host:
 
     free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free  #: octets
     may_write: Callable[[Path], bool] = lambda path: os.access(path, os.W_OK)
+    device: Callable[[Path], int] = lambda path: path.stat().st_dev  #: the number of the file system it is on
 
 
-def offline(config: Config, now: datetime, host: Host | None = None) -> list[Row]:
-    """Every row there is without asking anybody else, in the order of the file.
+def everything(config: Config, now: datetime, host: Host | None = None) -> list[Row]:
+    """Every row there is without asking anybody else.
 
     Args:
         now: Who is on call, and how long a certificate still holds, is told for this instant.
     """
-    standing = orders.from_config(config, [("a", b"")])
+    return in_order(rows(config, orders.from_config(config, [("a", b"")]), now, host or Host(), {}), config.people)
+
+
+def rows(config: Config, standing: Orders, now: datetime, host: Host, failures: Mapping[str, str]) -> list[Row]:
+    """The same, not in order yet.
+
+    Args:
+        failures: By role, why its calendar could not be read just now.
+    """
     return [
         _configuration(config),
         *_smtp(config, now),
         _replies(standing, config),
-        *_database(config, host or Host()),
+        *_database(config, host),
         *_gitlab(config),
         *_secret_files(config),
         _relay(config),
-        *_people(config),
-        *_on_call(standing, now),
+        *people.rows(config, standing),
+        *roster.rows(standing, now, failures),
         *_ladder(standing, now),
         _operators(standing),
         _senders(config),
@@ -92,30 +83,18 @@ def offline(config: Config, now: datetime, host: Host | None = None) -> list[Row
     ]
 
 
-def _ok(subject: str, found: str) -> Row:
-    return Row(subject, Verdict.OK, found)
-
-
-def _warning(subject: str, found: str, mend: str) -> Row:
-    return Row(subject, Verdict.WARNING, found, mend)
-
-
-def _failed(subject: str, found: str, mend: str) -> Row:
-    return Row(subject, Verdict.FAILED, found, mend)
-
-
 # -- the file, and the door
 
 
 def _configuration(config: Config) -> Row:
     path = config.path
     if path is None:
-        return _ok("configuration", "the environment alone: read, no mistakes")
+        return Group.FILE.ok("configuration", "the environment alone: read, no mistakes")
     inside = list(_secrets_inside(_tables(config)))
     if inside and path.stat().st_mode & _OTHERS_MAY_READ:
         found = f"{path}: read, no mistakes; but it holds secrets ({', '.join(inside)}) and everybody can read it"
-        return _warning("configuration", found, f"chmod o= {path}")
-    return _ok("configuration", f"{path}: read, no mistakes")
+        return Group.FILE.warning("configuration", found, f"chmod o= {path}")
+    return Group.FILE.ok("configuration", f"{path}: read, no mistakes")
 
 
 def _tables(config: Config) -> dict[str, dict[str, Any]]:
@@ -141,26 +120,35 @@ def _secrets_inside(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _smtp(config: Config, now: datetime) -> Iterator[Row]:
     smtp = config.smtp
     where = ", ".join(map(str, smtp.listen))
-    yield _ok("addresses", f"{', '.join(smtp.addresses)} and subaddresses, at {where} as {smtp.hostname}")
-    if smtp.tls_cert_file is not None:
+    yield Group.DOOR.ok("addresses", f"{', '.join(smtp.addresses)} and subaddresses, at {where} as {smtp.hostname}")
+    if smtp.tls_cert_file is not None and smtp.tls_key_file is not None:
         yield _certificate(smtp.tls_cert_file, now)
+        yield from _names(smtp.hostname, smtp.tls_cert_file, smtp.tls_key_file)
     elif all(_is_this_host(listen.host) for listen in smtp.listen):
-        yield _ok("tls", "no STARTTLS, and none needed: only this host can connect")
+        yield Group.DOOR.ok("tls", "no STARTTLS, and none needed: only this host can connect")
     else:
         mend = "set smtp.tls_cert_file and smtp.tls_key_file"
-        yield _warning("tls", "no STARTTLS: reports cross the network in the clear", mend)
+        yield Group.DOOR.warning("tls", "no STARTTLS: reports cross the network in the clear", mend)
 
 
 def _certificate(file: Path, now: datetime) -> Row:
     try:
-        ends = certificate.ends_at(file.read_text())
+        ends_at = certificate.ends_at(file.read_text())
     except (OSError, ValueError) as exc:
-        return _warning("tls", f"{file}: when it ends cannot be read ({exc})", "look at it with openssl x509 -enddate")
-    left = ends - now
-    told = f"certificate and key are a pair; it ends {ends:%Y-%m-%d}, {left.days} days left"
-    if left <= timedelta(0):
-        return _failed("tls", f"{file}: ended {ends:%Y-%m-%d}", "renew it, then send panicmail a SIGHUP")
-    return _ok("tls", told) if left > RENEW_WITHIN else _warning("tls", told, "renew it, then send panicmail a SIGHUP")
+        found = f"{file}: when it ends cannot be read ({exc})"
+        return Group.DOOR.warning("tls", found, "look at it with openssl x509 -enddate")
+    mend = "renew it, then send panicmail a SIGHUP"
+    return certificates.judge(Group.DOOR, "tls", "certificate and key are a pair; ", ends_at, now, mend)
+
+
+def _names(hostname: str, file: Path, key: Path) -> Iterator[Row]:
+    """That the certificate is another host's; nothing when it is right, or cannot be used at all."""
+    with suppress(OSError):
+        if certificates.is_for(hostname, file, key):
+            return
+        found = f"{file} is not for {hostname}: a sender that verifies it (MTA-STS, DANE) does not deliver"
+        mend = "get a certificate with that name; or let smtp.hostname be a name in it, and the one the MX record names"
+        yield Group.DOOR.warning("tls name", found, mend)
 
 
 def _is_this_host(host: str) -> bool:
@@ -173,9 +161,10 @@ def _is_this_host(host: str) -> bool:
 def _replies(standing: Orders, config: Config) -> Row:
     address = config.replies.address
     if standing.addresses.carries_token:
-        return _ok("replies", f"answers go to {address}")
+        return Group.DOOR.ok("replies", f"answers go to {address}")
     found = f"answers go to {address}, which carries no token: bounces of pages cannot be told from reports"
-    return _warning("replies", found, "let the mail server deliver subaddresses, then put {token} in replies.address")
+    mend = "let the mail server deliver subaddresses, then put {token} in replies.address"
+    return Group.DOOR.warning("replies", found, mend)
 
 
 # -- the disk
@@ -184,28 +173,33 @@ def _replies(standing: Orders, config: Config) -> Row:
 def _database(config: Config, host: Host) -> Iterator[Row]:
     url = config.database.url.get_secret_value()
     if not url.startswith("sqlite:"):
-        yield _ok("database", "PostgreSQL; nothing was asked of it")
+        yield Group.STORE.ok("database", "PostgreSQL")
         return
     path = Path(url.removeprefix("sqlite:///"))
     yield _writable(path, host)
-    yield _space(path.parent, host)
+    yield _space("disk", path.parent, host)
 
 
 def _writable(path: Path, host: Host) -> Row:
     mend = "give it to the user panicmail runs as"
     if not host.may_write(path.parent):
-        return _failed("database", f"{path.parent} cannot be written by {_me()}", mend)
+        return Group.STORE.failed("database", f"{path.parent} cannot be written by {_me()}", mend)
     if path.exists() and not host.may_write(path):
-        return _failed("database", f"{path} cannot be written by {_me()}", mend)
-    return _ok("database", f"{path}{'' if path.exists() else ', made at the first start'}; {_me()} may write there")
+        return Group.STORE.failed("database", f"{path} cannot be written by {_me()}", mend)
+    told = f"{path}{'' if path.exists() else ', made at the first start'}; {_me()} may write there"
+    return Group.STORE.ok("database", told)
 
 
-def _space(folder: Path, host: Host) -> Row:
+def _space(subject: str, folder: Path, host: Host) -> Row:
     free = host.free(folder)
     told = f"{free / 2**30:.1f} GiB free in {folder}"
     if free < NO_SPACE:
-        return _failed("disk", told, "make room: a mail that cannot be stored is refused for now (451)")
-    return _ok("disk", told) if free >= LITTLE_SPACE else _warning("disk", told, "make room; every raw mail is kept")
+        row = Group.STORE.failed(subject, told, "make room: a mail that cannot be stored is refused for now (451)")
+    elif free < LITTLE_SPACE:
+        row = Group.STORE.warning(subject, told, "make room; every raw mail is kept")
+    else:
+        row = Group.STORE.ok(subject, told)
+    return row.told_as("check_disk")
 
 
 def _me() -> str:
@@ -219,11 +213,12 @@ def _gitlab(config: Config) -> Iterator[Row]:
     gitlab = config.gitlab
     told = f"{gitlab.url}, project {gitlab.project}, labels {', '.join(gitlab.labels) or 'none'}"
     if gitlab.url.startswith("http://") and not _is_this_host(urlsplit(gitlab.url).hostname or ""):
-        yield _warning("gitlab", f"{told}: the token crosses the network in the clear", "use https:// in gitlab.url")
+        found = f"{told}: the token crosses the network in the clear"
+        yield Group.GITLAB.warning("gitlab", found, "use https:// in gitlab.url")
     else:
-        yield _ok("gitlab", told)
+        yield Group.GITLAB.ok("gitlab", told)
     if not any(place == "gitlab.token_file" for place, _ in _secret_paths(config)):
-        yield _ok("gitlab token", "given, and not in a file of its own")
+        yield Group.GITLAB.ok("gitlab token", "given, and not in a file of its own")
 
 
 def _secret_files(config: Config) -> Iterator[Row]:
@@ -232,9 +227,9 @@ def _secret_files(config: Config) -> Iterator[Row]:
         mode = path.stat().st_mode
         told = f"{path}, mode {mode & 0o777:04o}"
         if mode & _OTHERS_MAY_READ:
-            yield _warning(_spoken(place), f"{told}: everybody on this host can read it", f"chmod o= {path}")
+            yield Group.FILE.warning(_spoken(place), f"{told}: everybody on this host can read it", f"chmod o= {path}")
         else:
-            yield _ok(_spoken(place), told)
+            yield Group.FILE.ok(_spoken(place), told)
 
 
 def _secret_paths(config: Config) -> list[tuple[str, Path]]:
@@ -258,44 +253,29 @@ def _relay(config: Config) -> Row:
     relay = config.relay
     login = f", as {relay.url.username}" if relay.url.username else ""
     pages = "" if relay.page_sender == relay.sender else f", pages from {relay.page_sender}"
-    return _ok("relay", f"{relay.url}{login}; mail from {relay.sender}{pages}")
+    return Group.RELAY.ok("relay", f"{relay.url}{login}; mail from {relay.sender}{pages}")
 
 
-# -- people and ladder
-
-
-def _people(config: Config) -> Iterator[Row]:
-    for key, person in config.people.items():
-        ways = [person.email, *([f"phone {person.phone}"] if person.phone else [])]
-        told = f"{person.name}: {', '.join(ways)}{f', GitLab @{person.gitlab}' if person.gitlab else ''}"
-        mend = "have phones let page mails through do-not-disturb; push channels come with a later version"
-        yield _warning(f"person {key}", f"{told}; pages go by mail only", mend)
-
-
-def _on_call(standing: Orders, now: datetime) -> Iterator[Row]:
-    for role in standing.rosters.roles:
-        duties = standing.rosters.on_call(role, now)
-        names = ", ".join(f"{standing.people[duty.person].name} ({duty.source})" for duty in duties)
-        subject = f"on call {role}"
-        if names:
-            yield _ok(subject, names)
-        else:
-            yield _failed(subject, "nobody now", f"name somebody in oncall.{role}.fixed or .fallback")
+# -- the ladder
 
 
 def _ladder(standing: Orders, now: datetime) -> Iterator[Row]:
-    ladder, who = standing.ladder, standing.who_at(now)
+    ladder, who = standing.ladders[DEFAULT], standing.who_at(now)
     for number, step in enumerate(ladder.steps, 1):
         named = ladder.people(step.page, who)
         told = ", ".join(f"{standing.people[person].name} ({role})" for person, role in named.items())
-        yield _ok(f"step {number}", f"after {written(step.after)}: {told}")
-    yield _ok("then", f"the last step again every {written(ladder.repeat)} until somebody answers")
+        if told:
+            yield Group.LADDER.ok(f"step {number}", f"after {written(step.after)}: {told}")
+        else:
+            found = f"after {written(step.after)}: nobody is on call as {', '.join(step.page)} now"
+            yield Group.LADDER.warning(f"step {number}", found, "put somebody on call, or name a fallback")
+    yield Group.LADDER.ok("then", f"the last step again every {written(ladder.repeat)} until somebody answers")
     yield _escalates(standing, now)
 
 
 def _escalates(standing: Orders, now: datetime) -> Row:
     """Whether the ladder calls somebody new, and by when."""
-    ladder, who = standing.ladder, standing.who_at(now)
+    ladder, who = standing.ladders[DEFAULT], standing.who_at(now)
     first = ladder.people(ladder.steps[0].page, who)
     for step in ladder.steps[1:]:
         new = [standing.people[person].name for person in ladder.people(step.page, who) if person not in first]
@@ -303,17 +283,16 @@ def _escalates(standing: Orders, now: datetime) -> Row:
             continue
         told = f"{', '.join(new)} after {written(step.after)}; the SLA is {written(ladder.sla)}"
         if step.after > ladder.sla:
-            return _warning("escalation", told, "let a step at or before escalation.sla page somebody new")
-        return _ok("escalation", told)
+            return Group.LADDER.warning("escalation", told, "let a step at or before escalation.sla page somebody new")
+        return Group.LADDER.ok("escalation", told).told_as(_ONE_PERSON)
     names = ", ".join(standing.people[person].name for person in first)
-    return _warning(
-        "escalation", f"every step pages {names} and nobody else", "put somebody else in the last step's role"
-    )
+    found = f"every step pages {names} and nobody else"
+    return Group.LADDER.warning("escalation", found, "put somebody else in the last step's role").told_as(_ONE_PERSON)
 
 
 def _operators(standing: Orders) -> Row:
     names = ", ".join(standing.people[person].name for person in standing.operators)
-    return _ok("operators", f"{names}: told when panicmail itself needs help")
+    return Group.LADDER.ok("operators", f"{names}: told when panicmail itself needs help")
 
 
 # -- senders and the web
@@ -321,37 +300,42 @@ def _operators(standing: Orders) -> Row:
 
 def _senders(config: Config) -> Row:
     if not config.senders.known:
-        return _ok("senders", "everybody may raise a panic")
+        return Group.DOOR.ok("senders", "everybody may raise a panic")
     what = {"page": "paged all the same", "once": "filed and paged once"}[config.senders.unknown]
-    return _ok("senders", f"known: {', '.join(config.senders.known)}; anybody else's report is {what}")
+    return Group.DOOR.ok("senders", f"known: {', '.join(config.senders.known)}; anybody else's report is {what}")
 
 
 def _authentication(config: Config) -> Row:
     found = "senders are not verified: an acknowledgement rests on the page's token and the From address"
-    return _warning("authentication", found, "nothing yet: verifying comes with a later version")
+    return Group.DOOR.warning("authentication", found, "nothing yet: verifying comes with a later version")
 
 
 def _receipts(config: Config) -> Row:
     receipts = config.receipts
     if not receipts.enabled:
-        return _warning("receipts", "switched off: reporters are told nothing", "set receipts.enabled = true")
+        found = "switched off: reporters are told nothing"
+        return Group.RELAY.warning("receipts", found, "set receipts.enabled = true")
     hotline = f"; hotline {receipts.phone}" if receipts.phone else ""
-    return _ok("receipts", f"to reporters at {', '.join(receipts.domains)}{hotline}")
+    return Group.RELAY.ok("receipts", f"to reporters at {', '.join(receipts.domains)}{hotline}")
 
 
 def _web(config: Config) -> Row:
     web = config.web
     if not web.url:
-        return _warning("web", f"no web.url: mails carry no links (listening at {web.listen})", "set web.url")
-    if web.url.startswith("http://") and not _is_this_host(urlsplit(web.url).hostname or ""):
-        return _warning("web", f"{web.url}: whoever sees a link pass can use it", "use https:// in web.url")
-    return _ok("web", f"{web.url}, listening at {web.listen}")
+        return Group.WEB.warning("web", f"no web.url: mails carry no links (listening at {web.listen})", "set web.url")
+    if not is_public(urlsplit(web.url).hostname or ""):
+        found = f"{web.url} is on this host or in a private network: no phone elsewhere opens it"
+        return Group.WEB.warning("web", found, OUTSIDE)
+    if web.url.startswith("http://"):
+        return Group.WEB.warning("web", f"{web.url}: whoever sees a link pass can use it", "use https:// in web.url")
+    return Group.WEB.ok("web", f"{web.url}, listening at {web.listen}")
 
 
 def _remaining_warnings(config: Config) -> Iterator[Row]:
     """The warnings of the configuration that are not a row already."""
-    files = tuple(f"{path}: " for _, path in _secret_paths(config))
+    calendars = (role.ical.path for role in config.oncall.values() if role.ical and role.ical.path)
+    files = tuple(f"{path}: " for path in (*(path for _, path in _secret_paths(config)), *calendars))
     for sentence in config.warnings:
         if not sentence.startswith(files):
             found, _, mend = sentence.partition("; ")
-            yield _warning("configuration", found, mend)
+            yield Group.FILE.warning("configuration", found, mend)

@@ -1,0 +1,53 @@
+"""Mail from outside: whether any came lately. Nothing else shows that MX record, firewall and port work together."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from panicmail.check.rows import Group, Row
+from panicmail.config import Config
+from panicmail.config.values import Network
+
+#: A drill by mail once a week, and a day more.
+SILENT_AFTER = timedelta(days=8)
+_MEND = "panicmail drill --by-mail shows each step of one; if nothing comes, see MX record, firewall and port 25"
+
+
+def row(config: Config, newest_by_peer: Sequence[tuple[str, datetime]], now: datetime) -> Row:
+    """When the last mail came whose peer is on no private network.
+
+    Where a mail server of our own stands in front, every peer is that one: mail it hands over counts.
+    """
+    ours = config.smtp.trusted_relays
+    in_front = all(_is_loopback(at.host) for at in config.smtp.listen)
+    from_outside = [at for peer, at in newest_by_peer if in_front or _is_outside(peer, ours)]
+    last = max(from_outside, default=None)
+    through = ", through the mail server on this host" if in_front else ""
+    if last is not None and now - last <= SILENT_AFTER:
+        told = Group.DOOR.ok("from outside", f"the last mail came {last:%Y-%m-%d %H:%M} UTC{through}")
+    else:
+        told = Group.DOOR.warning("from outside", _silence(last, now) + through, _MEND)
+    return told.told_as("check_outside")
+
+
+def _silence(last: datetime | None, now: datetime) -> str:
+    if last is None:
+        return "no mail from outside has ever come"
+    return f"no mail from outside since {last:%Y-%m-%d}, for {(now - last).days} days"
+
+
+def _is_outside(peer: str, ours: Sequence[Network]) -> bool:
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_global or any(address.version == net.version and address in net for net in ours)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,245 @@
+"""`panicmail check --page`: a test page to one person by every way to her, and what came back on it.
+
+    page = paging.send(ledger, orders, config, person)          # recorded first, then sent
+    proofs = paging.wait(ledger, page, seconds)                 # until the daemon has heard her reply
+    rows = paging.rows(page, proofs)
+
+The test page goes out from here, past the outbox: it is no incident's. Her reply comes in as every mail does; the
+daemon hears it (`hearing`) and writes down what it proves. A push carries a code of its own, and is proved when the
+code stands in the reply; PagerDuty's alert is closed when the waiting ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from panicmail import ids
+from panicmail.check import relay
+from panicmail.check.asking import Asking
+from panicmail.check.rows import Group, Row
+from panicmail.check.ways import Way, ways_to
+from panicmail.config import Config
+from panicmail.errors import PanicmailError
+from panicmail.mail import trials
+from panicmail.orders import Orders
+from panicmail.paging.pagerduty import PagerDuty
+from panicmail.paging.push import Push
+from panicmail.people import Person
+from panicmail.store.book import Book
+from panicmail.store.ledger import Ledger
+from panicmail.store.proofs import Proof, What
+
+#: For one way, and for all of them, in seconds.
+STEP_SECONDS, SECONDS = 10.0, 32.0
+#: Between two looks at what came, in seconds.
+LOOK_EVERY = 0.2
+#: Signs of a code.
+CODE_LENGTH = 4
+
+_TEST = Group.TEST
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one way made of the test page."""
+
+    way: Way
+    answer: str  #: of relay or provider
+    is_taken: bool
+    code: str = ""  #: that went with it; "" by mail
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One test page, sent."""
+
+    test: str
+    person: Person
+    sent_at: datetime
+    sent: Sequence[Sent]
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the mail is: nothing can come back otherwise."""
+        return any(each.is_taken for each in self.sent if each.way.is_mail)
+
+
+def send(ledger: Ledger, orders: Orders, config: Config, person: Person) -> Trial:
+    """Send a test page by every way at once. It is on record before, so that no reply is too early.
+
+    Raises:
+        StoreFailed: It cannot be put on record; nothing was sent.
+    """
+    test = ids.incident_id(ids.new_mail_id())
+    codes = {way: "" if way.is_mail else _new_code() for way in ways_to(person)}
+    now = ledger.write("command.act", partial(_record_asked, test, person.id, codes))
+    asking = Asking(SECONDS)
+    with_code = any(codes.values())
+    mail = partial(_send_mail, config, orders, person, test, now, with_code)
+    answers = {
+        way: asking.ask(mail if way.is_mail else partial(_send_push, config, orders, way, test, code))
+        for way, code in codes.items()
+    }
+    sent = []
+    for way, answer in answers.items():
+        try:
+            sent.append(Sent(way, answer.wait(), is_taken=True, code=codes[way]))
+        except PanicmailError as exc:
+            sent.append(Sent(way, f"{exc}", is_taken=False, code=codes[way]))
+    ledger.write("command.act", lambda book: _record_sent(book, test, person.id, sent))
+    return Trial(test, person, now, sent)
+
+
+def _new_code() -> str:
+    return ids.ref(ids.new_mail_id(), CODE_LENGTH)
+
+
+def _record_asked(test: str, person: str, codes: Mapping[Way, str], book: Book) -> datetime:
+    for way, code in codes.items():
+        book.prove(test, person, way.name, What.ASKED, "by panicmail check", code=code, shown=way.shown)
+    return book.now
+
+
+def _record_sent(book: Book, test: str, person: str, sent: Sequence[Sent]) -> None:
+    for each in sent:
+        book.prove(test, person, each.way.name, What.TAKEN if each.is_taken else What.REFUSED, each.answer)
+
+
+def _send_mail(config: Config, orders: Orders, person: Person, test: str, now: datetime, with_code: bool) -> str:
+    letter = trials.test_page(
+        test, person, orders.page_sender, orders.tokens, orders.addresses, now, with_code=with_code
+    )
+    with closing(relay.connect(config, STEP_SECONDS)) as connection:
+        return connection.send(letter.message, letter.mail_from, letter.recipient)
+
+
+def _send_push(config: Config, orders: Orders, way: Way, test: str, code: str) -> str:
+    channel = way.channel
+    if channel is None:
+        raise ValueError("mail is no push")
+    if channel.pagerduty_key is None:
+        return Push(STEP_SECONDS).send(channel.url, trials.push(code))
+    pagerduty = PagerDuty(config.paging.pagerduty_url, timeout=STEP_SECONDS)
+    summary = trials.push(code)
+    return pagerduty.send(channel.pagerduty_key, "trigger", f"panicmail-{test}", summary, source=orders.hostname)
+
+
+def wait(ledger: Ledger, page: Trial, seconds: float) -> list[Proof]:
+    """What came of it, as soon as a person's reply was heard or the mail bounced; at the latest after `seconds`."""
+    ends_at = time.monotonic() + seconds
+    while True:
+        proofs = ledger.read(lambda book: book.proofs_of_test(page.test))
+        if _is_over(proofs) or time.monotonic() >= ends_at:
+            return proofs
+        time.sleep(LOOK_EVERY)
+
+
+def _is_over(proofs: Sequence[Proof]) -> bool:
+    """An out-of-office is not the end of it: she may still answer."""
+    heard = [proof for proof in proofs if proof.what in (What.DELIVERED, What.FAILED)]
+    return any(proof.facts.get("kind") in ("human", "bounce") for proof in heard)
+
+
+def close(config: Config, page: Trial) -> list[str]:
+    """Close the alerts the test opened, where a service keeps them open; answers why it could not be done.
+
+    One that was not taken may be there all the same: its answer was lost.
+    """
+    unclosed = []
+    for each in page.sent:
+        key = each.way.channel.pagerduty_key if each.way.channel else None
+        if key is None:
+            continue
+        pagerduty = PagerDuty(config.paging.pagerduty_url, timeout=STEP_SECONDS)
+        try:
+            pagerduty.send(key, "resolve", f"panicmail-{page.test}", "the test is over")
+        except PanicmailError as exc:
+            unclosed.append(f"the alert of this test may still be open in {each.way.shown} ({exc}); close it there")
+    return unclosed
+
+
+# -- what it came to
+
+
+def rows(page: Trial, proofs: Sequence[Proof], waited: float) -> list[Row]:
+    """One for each way, and one for whatever the reply shows of its own way back.
+
+    Args:
+        waited: Seconds.
+    """
+    reply = next((p for p in reversed(proofs) if p.what in (What.REPLY, What.DELIVERED) and "kind" in p.facts), None)
+    found = [_by_mail(page, proofs, waited) if each.way.is_mail else _by_push(page, each, proofs) for each in page.sent]
+    return [*found, *(_way_back(page, reply) if reply else ())]
+
+
+def _by_mail(page: Trial, proofs: Sequence[Proof], waited: float) -> Row:
+    sent = next(each for each in page.sent if each.way.is_mail)
+    key, told = page.person.id, sent.way.shown
+    failed = [proof.how for proof in proofs if proof.what is What.FAILED]
+    if not sent.is_taken:
+        mend = f"see [relay] url and people.{key}.email; panicmail check tries both"
+        return _TEST.failed("mail", f"{told} was not taken: {sent.answer}", mend)
+    for proof in proofs:
+        if proof.what is What.REPLY:
+            seconds = (proof.at - page.sent_at).total_seconds()
+            return _TEST.ok("mail", f"{told}: proven, her reply came after {seconds:.0f} s; {proof.how}")
+    if any(proof.what is What.DELIVERED for proof in proofs):
+        found = f"{told}: it reached her, but her reply would not have stopped the clock: {'; '.join(failed)}"
+        mend = 'let her reply once more, with "ack" as its first line; what else is to mend stands below'
+        return _TEST.failed("mail", found, mend)
+    if failed:
+        return _TEST.failed("mail", f"{told}: {'; '.join(failed)}", f"see people.{key}.email; ask her")
+    found = f"{told} was taken ({sent.answer}), and no reply came within {waited:.0f} s"
+    mend = f"ask {page.person.first_name}: is it in spam, did the phone keep silent? Is panicmail serve running?"
+    return _TEST.failed("mail", found, mend)
+
+
+def _by_push(page: Trial, sent: Sent, proofs: Sequence[Proof]) -> Row:
+    told, key = sent.way.shown, page.person.id
+    if not sent.is_taken:
+        return _TEST.failed("push", f"{told} was not taken: {sent.answer}", f"see people.{key}.push")
+    if any(proof.what is What.DELIVERED and proof.channel == sent.way.name for proof in proofs):
+        return _TEST.ok("push", f"{told}: proven, its code {sent.code} was in her reply")
+    found = f"{told} was taken ({sent.answer}), but its code {sent.code} was in no reply: not proven"
+    mend = f"ask {page.person.first_name} whether it came, and to reply once more with the code"
+    return _TEST.warning("push", found, mend)
+
+
+def _way_back(page: Trial, reply: Proof) -> Iterator[Row]:
+    """What was sent against what came back, as far as the reply shows it."""
+    facts, key = reply.facts, page.person.id
+    if facts["token_kept"] is False:
+        found = f"dropped: the reply came to {', '.join(facts['to'])}, so it would have been a note only"
+        mend = (
+            'let the mail server keep what stands behind the "+"; or give replies a domain of their own, '
+            'such as replies.address = "{token}@panic.example.com"'
+        )
+        yield _TEST.failed("subaddress", found, mend)
+    elif facts["token_kept"]:
+        yield _TEST.ok("subaddress", "kept: the reply came to the address of the page")
+    if facts["in_thread"]:
+        yield _TEST.ok("message id", "kept: the reply names the page it answers")
+    elif facts["token_kept"] is None:
+        mend = "put {token} into replies.address: without it nothing but the Message-ID tells what a reply answers"
+        yield _TEST.failed("message id", "the reply does not name the page it answers", mend)
+    else:
+        mend = "nothing now, the address tells it; never take {token} out of replies.address"
+        yield _TEST.warning("message id", "the reply does not name the page it answers", mend)
+    yield _sender("From", str(facts["from"]), bool(facts["from_is_hers"]), key)
+    yield _sender("envelope", str(facts["mail_from"]), bool(facts["mail_from_is_hers"]), key)
+
+
+def _sender(subject: str, address: str, is_hers: bool, key: str) -> Row:
+    if is_hers:
+        return _TEST.ok(subject, f"{address}, listed for her")
+    told = address or ("none that is one plain address" if subject == "From" else "the null sender")
+    if subject == "From":
+        found = f"{told}, not listed for her: nothing from there acknowledges"
+        return _TEST.failed(subject, found, f"add it to people.{key}.aliases, or let her answer from her own address")
+    mend = "nothing while From counts; once senders are verified, SPF is about this one"
+    return _TEST.warning(subject, f"{told}, which is not hers", mend)

@@ -1,0 +1,123 @@
+"""People: whether one broken thing could leave somebody unreachable, and what was proved of her channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from panicmail.check.rows import Group, Row, Verdict
+from panicmail.check.ways import Way, is_within, ways_to
+from panicmail.config import Config
+from panicmail.errors import Permanent
+from panicmail.orders import Orders
+from panicmail.paging.push import Push
+from panicmail.people import Person
+from panicmail.store.proofs import Proof, What
+from panicmail.store.rows import Task
+
+#: What was proved longer ago is to be proved again.
+STALE_AFTER = timedelta(days=90)
+
+_PEOPLE = Group.PEOPLE
+_MEND = "see people.{0}.push and that service; panicmail check --page {0} tries it again"
+#: What proves a channel, and in which words.
+_PROVES = {What.REPLY: "by reply", What.DELIVERED: "by its code in her reply"}
+
+
+def rows(config: Config, standing: Orders) -> Iterator[Row]:
+    """The ways to each person, as the configuration has them."""
+    own = _own_domains(config)
+    return (_person(person, own).of(person.id) for person in standing.people.values())
+
+
+def _person(person: Person, own: Sequence[str]) -> Row:
+    ways, key = ways_to(person), person.id
+    told = f"{person.name}: {', '.join([*(way.shown for way in ways), *_phone(person.phone)])}"
+    if all(is_within(way, own) for way in ways):
+        found = f"{told}; every way is mail in {', '.join(own)}: nobody is reached while that is down"
+        mend = f"give {person.first_name} a push URL (people.{key}.push), or an address elsewhere"
+        return _PEOPLE.failed(key, found, mend)
+    if len(ways) == 1:
+        mend = f"give {person.first_name} a second one: people.{key}.push"
+        return _PEOPLE.warning(key, f"{told}; one way only", mend)
+    return _PEOPLE.ok(key, told)
+
+
+def _phone(phone: str) -> list[str]:
+    return [f"phone {phone}"] if phone else []
+
+
+def _own_domains(config: Config) -> tuple[str, ...]:
+    """The company's: of panicmail's addresses, and those whose people get receipts."""
+    given = [*(address.rpartition("@")[2] for address in config.smtp.addresses), *config.receipts.domains]
+    return tuple(dict.fromkeys(given))
+
+
+def pushes(standing: Orders) -> list[Row]:
+    """Whether each push URL is one that a service understands. Nothing is sent."""
+    push = Push()
+    found = [(person, way) for person in standing.people.values() for way in ways_to(person) if not way.is_mail]
+    rows = [_push(push, person.id, way).told_as("check_push").of(person.id) for person, way in found]
+    return [replace(row, channel=way.name) for row, (_, way) in zip(rows, found, strict=True)]
+
+
+def _push(push: Push, key: str, way: Way) -> Row:
+    subject, channel = f"{key} push", way.channel
+    if channel is None or channel.pagerduty_key is not None:
+        return _PEOPLE.ok(subject, "PagerDuty, by an integration key; nothing was sent")
+    try:
+        push.check(channel.url)
+    except Permanent as exc:
+        mend = f"write people.{key}.push as that service wants it: Apprise's page about it has the form"
+        return _PEOPLE.failed(subject, f"{exc}", mend)
+    return _PEOPLE.ok(subject, f"{channel.shown} is understood; nothing was sent")
+
+
+def recalled(rows: Iterable[Row], standing: Orders, refused: Iterable[Task], proofs: Iterable[Proof]) -> list[Row]:
+    """The rows; those of `pushes` with what is on record: that a channel refused the last push it was given.
+
+    Args:
+        refused: By channel, the last push of those that took none since.
+        proofs: A test page that was taken counts as one.
+    """
+    taken = {(proof.person, proof.channel): proof.at for proof in proofs if proof.what is What.TAKEN}
+    last = {(task.person, task.facts["channel"]): task for task in refused}
+    shown = {channel.id: channel.shown for person in standing.people.values() for channel in person.push}
+
+    def told(row: Row) -> Row:
+        task, taken_at = last.get((row.person, row.channel)), taken.get((row.person, row.channel))
+        if not row.is_ok or task is None or task.done_at is None or (taken_at and taken_at > task.done_at):
+            return row
+        found = f"{shown[row.channel]} refused the last push, {task.done_at:%Y-%m-%d %H:%M} UTC: {task.answer}"
+        return replace(row, verdict=Verdict.WARNING, found=found, mend=_MEND.format(row.person))
+
+    return [told(row) for row in rows]
+
+
+# -- what was proved
+
+
+def proven(standing: Orders, proofs: Sequence[Proof], now: datetime) -> Iterator[Row]:
+    """When each way last showed that it reaches its person."""
+    latest = {(proof.person, proof.channel, proof.what): proof for proof in proofs}
+    for person in standing.people.values():
+        told = [_proven(person.id, way, latest, now) for way in ways_to(person)]
+        found, subject = "; ".join(words for words, _ in told), f"{person.id} proven"
+        if all(is_fresh for _, is_fresh in told):
+            yield _PEOPLE.ok(subject, found).of(person.id)
+        else:
+            yield _PEOPLE.warning(subject, found, f"panicmail check --page {person.id}").of(person.id)
+
+
+def _proven(key: str, way: Way, latest: Mapping[tuple[str, str, What], Proof], now: datetime) -> tuple[str, bool]:
+    """In words, and whether it is proved and not too long ago."""
+    proof = latest.get((key, way.name, What.REPLY if way.is_mail else What.DELIVERED))
+    failed = latest.get((key, way.name, What.FAILED))
+    if proof is not None and (failed is None or failed.at <= proof.at):
+        is_fresh = now - proof.at <= STALE_AFTER
+        age = "" if is_fresh else f", {(now - proof.at).days} days ago"
+        return f"{way.shown}: proven {proof.at:%Y-%m-%d} {_PROVES[proof.what]}{age}", is_fresh
+    if failed is not None:
+        return f"{way.shown}: not proven {failed.at:%Y-%m-%d}, {failed.how}", False
+    return f"{way.shown}: never proven", False
