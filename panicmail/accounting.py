@@ -11,7 +11,7 @@ Work in progress is no gap. What is written in one transaction is there or missi
     no issue yet                     5 minutes: longer than a claim towards GitLab (4 minutes) outlives its node
     nobody took the page             a minute: by then its person counts as unreachable and the ladder has gone on
     a step is not taken              30 seconds: the tick comes every second
-    a lane stands still              a minute for pages, 5 for mail, 10 for GitLab: a flood takes its time
+    a lane stands still              a minute for pages, 5 for pushes and mail, 10 for GitLab: a flood takes its time
 
 After a suspend, an absence of the database or a clock put forward, everything that has a time is overdue at once; so a
 reconciler that comes late itself gives the others one more round.
@@ -36,7 +36,7 @@ from panicmail.policy import Ladder
 from panicmail.store.accounts import Odd
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
-from panicmail.store.outbox import LANES
+from panicmail.store.outbox import ALL_LANES, LANES
 from panicmail.store.rows import OVER, Delivery
 
 _log = structlog.get_logger()
@@ -48,7 +48,12 @@ UNREAD_AFTER = timedelta(minutes=1)
 ISSUE_LATE_AFTER = timedelta(minutes=5)
 UNCALLED_AFTER = timedelta(minutes=1)
 STEP_LATE_AFTER = timedelta(seconds=30)
-STUCK_AFTER = {"page": timedelta(minutes=1), "mail": timedelta(minutes=5), "gitlab": timedelta(minutes=10)}
+STUCK_AFTER = {
+    "page": timedelta(minutes=1),
+    "push": timedelta(minutes=5),
+    "mail": timedelta(minutes=5),
+    "gitlab": timedelta(minutes=10),
+}
 #: A lane nobody thought of above.
 STUCK_ELSE = timedelta(minutes=5)
 #: No claim is ever made for longer than this.
@@ -125,9 +130,9 @@ class Gap:
         return self.kind in GRAVE or (self.kind is Kind.LANE_STUCK and self.about == LANES[Do.PAGE])
 
 
-def gaps_in(book: Book, ladder: Ladder) -> list[Gap]:
+def gaps_in(book: Book, ladders: Mapping[str, Ladder]) -> list[Gap]:
     """Every gap there is. Changes nothing."""
-    return [_gap(kind, odd) for kind, odds in _odd(book, ladder) for odd in odds]
+    return [_gap(kind, odd) for kind, odds in _odd(book, ladders) for odd in odds]
 
 
 def _gap(kind: Kind, odd: Odd) -> Gap:
@@ -135,7 +140,7 @@ def _gap(kind: Kind, odd: Odd) -> Gap:
                mail_id=odd.mail_id, count=odd.count)  # fmt: skip
 
 
-def _odd(book: Book, ladder: Ladder) -> Iterable[tuple[Kind, list[Odd]]]:
+def _odd(book: Book, ladders: Mapping[str, Ladder]) -> Iterable[tuple[Kind, list[Odd]]]:
     """In the order in which they are put right: what waits for an issue is looked at when the issue is asked for."""
     now = book.now
     yield Kind.UNREAD, book.unread_mails(now - UNREAD_AFTER)
@@ -143,9 +148,9 @@ def _odd(book: Book, ladder: Ladder) -> Iterable[tuple[Kind, list[Odd]]]:
     yield Kind.UNFILED, book.unfiled_mails(now - RECENT)
     yield from _issues(book)
     yield from _pages(book)
-    yield Kind.STEP_UNSET, book.unset_steps(now + ladder.longest_wait + STEP_LATE_AFTER)
+    yield Kind.STEP_UNSET, book.unset_steps({name: one.horizon(now) + STEP_LATE_AFTER for name, one in ladders.items()})
     yield Kind.STEP_LATE, book.late_steps(now - STEP_LATE_AFTER)
-    for lane in sorted(set(LANES.values())):
+    for lane in ALL_LANES:
         yield Kind.LANE_STUCK, book.stuck_lane(lane, now - STUCK_AFTER.get(lane, STUCK_ELSE))
     yield Kind.WAITS_FOR_NOTHING, book.waiting_for_nothing()
     yield Kind.HELD_TOO_LONG, book.held_too_long(now + LONGEST_LEASE)
@@ -186,7 +191,7 @@ def _ask_for_issue(book: Book, orders: Orders, gap: Gap) -> None:
 def _page_again(book: Book, orders: Orders, gap: Gap) -> None:
     incident = _incident(book, gap)
     due = replace(incident, next_step_at=book.now)
-    book.apply(incident, states.take_due_step(due, orders.ladder, orders.who_at(book.now), book.now))
+    book.apply(incident, states.take_due_step(due, orders.ladder_of(due), orders.who_at(book.now), book.now))
 
 
 def _step_now(book: Book, orders: Orders, gap: Gap) -> None:
@@ -240,8 +245,8 @@ class Accounting:
         Raises:
             StoreFailed: The database could not be asked; what was found last stands.
         """
-        ladder = self._orders().ladder
-        now, found = self._ledger.read(lambda book: (book.now, gaps_in(book, ladder)))
+        ladders = self._orders().ladders
+        now, found = self._ledger.read(lambda book: (book.now, gaps_in(book, ladders)))
         was_held_up = self._looked_at is not None and now - self._looked_at > HELD_UP
         self._looked_at = now
         counted = [gap for gap in found if not (was_held_up and gap.kind in _TIMED)]
@@ -282,7 +287,7 @@ class Accounting:
 
     def _repair_in(self, book: Book, kind: Kind) -> None:
         orders = self._orders()
-        gaps = [gap for gap in gaps_in(book, orders.ladder) if gap.kind is kind]
+        gaps = [gap for gap in gaps_in(book, orders.ladders) if gap.kind is kind]
         for gap in gaps:
             _REPAIRS[kind](book, orders, gap)
             incident = book.incident(gap.incident_id) if gap.incident_id else None

@@ -17,16 +17,22 @@ import structlog
 
 from panicmail import accounting
 from panicmail.accounting import Accounting, Gap, Kind
+from panicmail.channels import channel
+from panicmail.dispatch.lane import LEASE
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Incident, State
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.policy import Ladder, Step
+from panicmail.store.outbox import ALL_LANES
 from panicmail.store.tables import incidents, mails, outbox, raws, timeline
 from panicmail.vitals import Vitals
 from panicmail.web.backend import LinkBackend
 from tests.cast import MINUTE, SECOND, T0
-from tests.office import Office, mail
+from tests.office import PEOPLE, Office, mail
 from tests.program import world
+
+#: Phones of Ana's.
+PHONE, TABLET = "pover://user@token", "ntfys://ana:secret@ntfy.example.com/ana"
 
 
 class Audited(Office):
@@ -70,6 +76,12 @@ def desk(tmp_path: Path) -> Iterator[Audited]:
     office = Audited(tmp_path)
     yield office
     office.close()
+
+
+def reached_by(office: Audited, *urls: str) -> None:
+    """Ana has these phones from now on."""
+    ana = replace(PEOPLE["ana"], push=tuple(map(channel, urls)))
+    office.orders = replace(office.orders, people={**PEOPLE, "ana": ana})
 
 
 # -- nothing is missing
@@ -288,6 +300,41 @@ def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited)
     assert desk.incident(incident).round == 1
 
 
+def test_a_page_that_went_by_mail_and_not_to_the_phone_is_no_gap_nor_the_other_way_round(office: Audited) -> None:
+    reached_by(office, PHONE)
+    office.phones.refused[PHONE] = Permanent("403 forbidden")
+    office.panic()
+    office.phones.refused.clear()
+    office.relay.refused["ana@example.com"] = Permanent("550 no such user")
+    office.panic()
+    office.now += 2 * MINUTE
+    assert office.kinds() == []
+
+
+def test_a_page_neither_her_mail_server_nor_her_phone_took_is_a_gap(office: Audited) -> None:
+    reached_by(office, PHONE)
+    office.phones.refused[PHONE] = Permanent("403 forbidden")
+    for address in ("ana@example.com", "max@example.com"):
+        office.relay.refused[address] = Permanent("550 no such user")
+    incident = office.panic()
+    office.now += 2 * MINUTE
+    (gap,) = office.accounting.reconcile()
+    assert (gap.kind, gap.about) == (Kind.UNCALLED, incident.ref)
+
+
+def test_a_page_that_was_let_go_calls_nobody_either(office: Audited) -> None:
+    """A reload took the phone away that the last page was still to go to."""
+    reached_by(office, PHONE)
+    office.phones.refused[PHONE] = Temporary("503")
+    office.relay.refused["ana@example.com"] = Permanent("550 no such user")
+    office.panic()
+    reached_by(office)
+    office.now += 2 * SECOND
+    office.settle()
+    office.now += 2 * MINUTE
+    assert office.kinds() == [Kind.UNCALLED]
+
+
 def unchecked(office: Audited, statement: sa.Executable) -> None:
     """Run a statement the database would refuse."""
     with office.database.engine.begin() as connection:
@@ -360,6 +407,38 @@ def test_a_lane_that_stands_still_is_a_gap(office: Audited) -> None:
     assert stuck == {"page": True, "mail": False, "gitlab": False}
 
 
+def test_every_lane_is_looked_at() -> None:
+    assert set(ALL_LANES) == LEASE.keys() == accounting.STUCK_AFTER.keys()
+
+
+def test_a_push_whose_lease_is_over_and_that_nobody_takes_up_is_a_gap_after_five_minutes(office: Audited) -> None:
+    """Its thread died over it, and so did the other one: the mail page is out, the phone is silent."""
+    reached_by(office, PHONE)
+    office.accept(mail("help"))
+    office.intake.work()
+    (claimed,) = office.ledger.write("test", lambda book: book.claim("push", 1, LEASE["push"]))
+    office.now += 5 * MINUTE
+    assert Kind.LANE_STUCK not in [gap.kind for gap in office.accounting.reconcile() if gap.about == "push"]
+    office.now += SECOND
+    (gap,) = [gap for gap in office.accounting.reconcile() if gap.about == "push"]
+    assert (gap.kind, gap.since_at, gap.count) == (Kind.LANE_STUCK, claimed.due_at, 1)
+    assert not gap.is_grave, "mail goes all the same"
+    office.settle()
+    assert len(office.phones.texts(PHONE)) == 1
+    assert office.kinds() == []
+
+
+def test_a_provider_that_does_not_answer_for_an_hour_is_no_gap_while_it_is_tried(desk: Audited) -> None:
+    reached_by(desk, PHONE)
+    desk.phones.refused[PHONE] = Temporary("it cannot be reached")
+    desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    desk.panic("and another")
+    for _ in range(60):
+        desk.wait(minutes=1)
+        assert desk.kinds() == []
+
+
 def test_what_waits_for_an_issue_does_not_stand_still(desk: Audited) -> None:
     desk.gitlab.failures = [Temporary("down")] * 1000
     desk.panic()
@@ -376,6 +455,18 @@ def test_a_row_that_waits_for_a_row_that_is_not_there_waits_no_longer(office: Au
     office.wait(seconds=20)
     assert len(office.gitlab.notes) == 1, "and still the note came after the issue"
     assert office.events(incident).count("accounts.repaired") == 1
+
+
+def test_a_push_claimed_for_ever_is_free_again(office: Audited) -> None:
+    reached_by(office, PHONE)
+    office.accept(mail("help"))
+    office.intake.work()
+    office.do(outbox.update().where(outbox.c.lane == "push").values(lease_until=T0 + timedelta(days=4000)))
+    office.settle()
+    assert not office.phones.texts(PHONE)
+    assert office.kinds() == []
+    office.settle()
+    assert len(office.phones.texts(PHONE)) == 1
 
 
 @pytest.mark.parametrize("table", [mails, outbox])
@@ -402,7 +493,7 @@ def test_a_gap_is_told_once_an_hour_and_logged_once(desk: Audited) -> None:
             assert desk.kinds() == [Kind.UNREAD]
             desk.now += MINUTE
     assert [line["event"] for line in lines if line["event"].startswith("accounts.")] == ["accounts.gap"]
-    desk.lanes[1].work()
+    next(lane for lane in desk.lanes if lane.name == "mail").work()
     assert [posted.subject for posted in desk.sent("max")] == ["[panicmail] an accepted mail is not understood"]
 
 
@@ -448,7 +539,7 @@ def test_no_question_of_the_minute_reads_a_whole_table(desk: Audited) -> None:
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
-    desk.ledger.read(lambda book: accounting.gaps_in(book, desk.orders.ladder))
+    desk.ledger.read(lambda book: accounting.gaps_in(book, desk.orders.ladders))
     desk.ledger.read(lambda book: (book.lead(), book.high_water(), book.accepted_since(T0)))
     sa.event.remove(desk.database.engine, "before_cursor_execute", note)
     questions = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
@@ -499,6 +590,12 @@ def test_the_sweep_finds_what_breaks_an_invariant(desk: Audited, invariant: str)
     (said,) = [line for line in lines if line["event"] == "accounts.swept"]
     assert (said["log_level"], invariant in said["broken"]) == ("error", True)
     assert desk.told("The hourly sweep found rows") == 1
+
+
+def test_a_person_with_two_phones_is_paged_once_by_each_of_them(office: Audited) -> None:
+    reached_by(office, PHONE, TABLET)
+    office.panic()
+    assert office.accounting.sweep() == {}
 
 
 def test_the_sweep_counts_what_it_looked_at(office: Audited) -> None:

@@ -40,10 +40,9 @@ class Kept(Office):
         return [posted.text for posted in self.sent("max") if posted.subject.startswith("[panicmail]")]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    office = Kept(tmp_path, url=url)
+@pytest.fixture
+def office(database_url: str | None, tmp_path: Path) -> Iterator[Kept]:
+    office = Kept(tmp_path, url=database_url)
     yield office
     office.close()
 

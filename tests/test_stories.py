@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,24 +12,9 @@ import pytest
 from panicmail.errors import Permanent, Temporary, Unknown
 from panicmail.incident import Incident, State
 from panicmail.mail.tokens import Addresses
+from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.words import Meaning
 from tests.office import PANIC, PEOPLE, Office, mail
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    office = Office(tmp_path, url=url)
-    yield office
-    office.close()
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Office]:
-    """An office on SQLite, for what does not depend on the database."""
-    office = Office(tmp_path)
-    yield office
-    office.close()
-
 
 # -- the main story
 
@@ -185,6 +170,35 @@ def test_to_bo_pages_bo_and_his_yes_makes_it_his(desk: Office) -> None:
     assert desk.incident(incident).holder == "ana"
     desk.reply(desk.page("bo"), "ok")
     assert desk.incident(incident).holder == "bo"
+
+
+@pytest.mark.parametrize(("offer", "word"), [("", "take"), ("to bo", "ok")])
+def test_who_takes_it_over_is_told_when_the_clock_stopped_and_since_when_it_is_hers(
+    desk: Office, offer: str, word: str
+) -> None:
+    desk.panic()
+    desk.now += timedelta(minutes=2)
+    desk.reply(desk.page("ana"), "ack")
+    desk.now += timedelta(minutes=3)
+    desk.reply(desk.page("ana"), offer or "page bo")
+    desk.reply(desk.page("bo"), word)
+    first = desk.sent("bo")[-1].text.splitlines()[0]
+    assert first == "Clock stopped 02:09 UTC, after 2 min. Bo Low has it since 02:12 UTC, from Ana Reyes."
+
+
+def test_who_takes_over_what_was_opened_again_is_told_when_the_clock_stopped_last(desk: Office) -> None:
+    desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    desk.now += timedelta(minutes=10)
+    desk.reply(desk.page("ana"), "escalate")
+    desk.now += timedelta(minutes=1)
+    desk.reply(desk.page("max"), "ack")
+    desk.now += timedelta(minutes=1)
+    desk.reply(desk.page("ana"), "take")
+    desk.now += timedelta(minutes=1)
+    desk.reply(desk.page("max"), "take")
+    first = desk.sent("max")[-1].text.splitlines()[0]
+    assert first == "Clock stopped 02:18 UTC, after 1 min. Max Ode has it since 02:20 UTC, from Ana Reyes."
 
 
 def test_to_somebody_unknown_is_answered_with_who_there_is(desk: Office) -> None:
@@ -689,3 +703,40 @@ def carry(here: Office, there: Office, address: str) -> None:
     for posted in here.sent(address):
         there.deliver(posted.raw, posted.mail_from, [address])
     here.relay.sent = [posted for posted in here.relay.sent if posted.recipient != address]
+
+
+def test_who_is_given_it_by_command_is_told_with_the_report_she_never_had(desk: Office) -> None:
+    incident = desk.panic()
+    desk.act(incident, "bo", Meaning.TAKE)
+    (told,) = desk.sent("bo")
+    assert told.subject == f"[{incident.ref}] Clock stopped: Bo Low has it"
+    assert "By Rita Lopez <rita@example.com>" in told.text
+    assert "| My files are .locked, Slack is gone." in told.text
+
+
+def test_a_holder_who_loses_it_to_anothers_escalate_is_told_and_may_take_it_back(desk: Office) -> None:
+    incident = desk.panic()
+    desk.act(incident, "bo", Meaning.TAKE)
+    desk.reply(desk.page("ana"), "escalate")
+    told = desk.sent("bo")[-1]
+    assert told.subject == f"[{incident.ref}] Clock running again: you do not have it any more"
+    assert "Why: Ana Reyes asked for more people" in told.text
+    desk.reply(told, "take")
+    assert desk.incident(incident).holder == "bo"
+
+
+def test_a_holder_who_escalates_herself_is_told_once(desk: Office) -> None:
+    incident = desk.panic()
+    desk.act(incident, "bo", Meaning.TAKE)
+    before = len(desk.sent("bo"))
+    desk.act(incident, "bo", Meaning.ESCALATE)
+    assert ["Clock running again" in sent.subject for sent in desk.sent("bo")[before:]] == [False]
+
+
+def test_who_answers_for_a_gap_in_the_roster_is_told_that_it_is_one(tmp_path: Path) -> None:
+    rosters = Rosters({"seoc": Roster(fallback=("bo",)), "smoc": Roster(fixed=("max",))})
+    with contextlib.closing(Office(tmp_path, rosters=rosters)) as desk:
+        desk.panic()
+        assert "Why you: nobody is on call as SEOC, and you answer for gaps." in desk.page("bo").text
+        desk.wait(minutes=15)
+        assert "Why you" not in desk.page("max").text

@@ -96,10 +96,9 @@ class Clocked(Office):
         return [subject.removeprefix("[panicmail] ") for subject in subjects if subject.startswith("[panicmail]")]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clocked]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-    office = Clocked(tmp_path, url=url)
+@pytest.fixture
+def office(database_url: str | None, tmp_path: Path) -> Iterator[Clocked]:
+    office = Clocked(tmp_path, url=database_url)
     yield office
     office.close()
 

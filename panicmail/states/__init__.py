@@ -27,9 +27,16 @@ from panicmail.states.climbing import NextCall, next_call, take_due_step
 from panicmail.states.closing import is_over, issue_closed, more, resolve
 from panicmail.states.holding import hold_back
 from panicmail.states.passing import is_due, new, open_panic, pass_time
+from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
+from panicmail.states.speaking import WHY, Unsent, leave_unsaid, refused, speak, speaks
+from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, undoable
 
 __all__ = [
+    "UNDO_WITHIN",
+    "WHY",
     "NextCall",
+    "ShiftChange",
+    "Unsent",
     "acknowledge",
     "decline",
     "escalate",
@@ -37,16 +44,26 @@ __all__ = [
     "hold_back",
     "is_due",
     "is_over",
+    "is_undone",
     "issue_closed",
+    "leave_unsaid",
     "more",
     "new",
     "next_call",
     "open_panic",
     "pass_time",
     "reached",
+    "refused",
     "resolve",
+    "shift_changed",
+    "shift_roles",
     "sign_of_work",
+    "speak",
+    "speaks",
     "take",
     "take_due_step",
+    "undo",
+    "undo_until",
+    "undoable",
     "unreachable",
 ]

@@ -53,7 +53,7 @@ def give(incident: Incident, person: str, how: str, ladder: Ladder, now: datetim
         first_acked_at=incident.first_acked_at or now,
         acked_how=how,
         next_step_at=None,
-        remind_at=now + ladder.remind_after,
+        remind_at=ladder.later(now, ladder.remind_after),
         reminded=False,
         answer_at=None,
         worked_at=None,

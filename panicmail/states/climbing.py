@@ -78,7 +78,7 @@ def early_step(
             break
     else:
         return _stuck(incident, ladder, who, now, cause, again=again)
-    start = now - ladder.steps[index].after if again else incident.ladder_at
+    start = ladder.start_for(index, now) if again else incident.ladder_at
     incident = replace(incident, step=index, ladder_at=start, next_step_at=ladder.after_step(start, index, now))
     incident, pages = page_all(incident, named, now, cause=dict(cause))
     return Change(incident=incident, effects=pages, entries=(paged_entry(incident, named, index, cause=dict(cause)),))
@@ -94,7 +94,7 @@ def _stuck(
     )
     if again:
         # The ladder has ended once already: page its last step now, then repeat.
-        last = replace(incident, step=ladder.last, ladder_at=now - ladder.steps[-1].after)
+        last = replace(incident, step=ladder.last, ladder_at=ladder.start_for(ladder.last, now))
         return Change(incident=incident, effects=(alarm,)).then(take_due_step(last, ladder, who, now))
     return Change(incident=incident, effects=(alarm,), outcome=Outcome.NOBODY_LEFT)
 
@@ -107,7 +107,20 @@ def next_step_now(
         return said_first.then(early_step(incident, ladder, who, now, skip=skip, cause=cause))
     again = _open_again(incident, now)
     step = early_step(again.incident, ladder, who, now, skip=skip, cause=cause, again=True)
-    return said_first.then(again).then(step)
+    change = said_first.then(again).then(step)
+    return replace(change, effects=change.effects + _told_holder(incident, said.actor, change.effects, now))
+
+
+def _told_holder(
+    incident: Incident, by: str | None, effects: tuple[Effect, ...], now: datetime
+) -> tuple[Effect, ...]:
+    """Whoever had it until somebody else asked for more people; her page says it too, if she is paged."""
+    holder = incident.holder
+    paged = {effect.person for effect in effects if effect.do is Do.PAGE}
+    if holder is None or holder == by or holder in paged or incident.state is not State.ACKED:
+        return ()
+    facts = {"what": "opened_again", "by": by, "at": now.isoformat()}
+    return (Effect(do=Do.TELL, key=f"tell/{incident.version}/opened_again/{holder}", person=holder, facts=facts),)
 
 
 def _open_again(incident: Incident, now: datetime) -> Change:

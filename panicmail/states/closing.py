@@ -59,9 +59,9 @@ def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: dateti
         given = give(incident, by, how, ladder, now)
         closed = Entry(event="issue.closed", actor=by, facts={"closed_at": closed_at}, note=False)
         return replace(given, entries=(*given.entries, closed))
+    key = f"tell/{incident.version}/issue_closed/{closed_at}"
     told = tuple(
-        Effect(do=Do.TELL, key=f"tell/{incident.version}/issue_closed/{p}", person=p, facts={"what": "issue_closed"})
-        for p in incident.paged
+        Effect(do=Do.TELL, key=f"{key}/{p}", person=p, facts={"what": "issue_closed"}) for p in incident.paged
     )
     entry = Entry(event="issue.closed_by_other", actor=by or "somebody in GitLab", facts={"closed_at": closed_at})
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
@@ -121,7 +121,7 @@ def _reopen(incident: Incident, entry: Entry, ladder: Ladder, who: Who, now: dat
         state=State.OPEN,
         opened_at=now,
         ladder_at=now,
-        sla_at=now + ladder.sla,
+        sla_at=ladder.sla_at(now),
         breached_at=None,
         once=False,
         step=-1,

@@ -15,7 +15,7 @@ ROUNDS_LEFT_OUT = 1000
 def hold_back(incident: Incident, until: datetime, why: str) -> Change:
     """Nothing of an unresolved incident is due before `until`; nothing is dropped. Pages not sent yet are void.
 
-    The breach waits too, unless it is on record. An open incident takes its next step at `until`, as any overdue one.
+    An open incident takes its next step at `until`, as any overdue one; its breach waits too, unless it is on record.
     """
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.CLOSED)
@@ -24,7 +24,7 @@ def hold_back(incident: Incident, until: datetime, why: str) -> Change:
         for name in ("next_step_at", "remind_at", "answer_at")
         if (at := getattr(incident, name)) is not None
     }
-    if incident.breached_at is None:
+    if incident.breached_at is None and incident.state is State.OPEN:
         waits["sla_at"] = max(incident.sla_at, until)
     round_ = -(-incident.round // ROUNDS_LEFT_OUT) * ROUNDS_LEFT_OUT
     facts = {"until": until.isoformat(), "why": why, "round": round_}

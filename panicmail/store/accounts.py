@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from panicmail import ids
 from panicmail.incident import Do, State
-from panicmail.store.outbox import LANES
+from panicmail.store.outbox import ALL_LANES
 from panicmail.store.rows import OVER, Delivery
 from panicmail.store.statements import UNHELD, Statements, free
 from panicmail.store.tables import incidents, mails, outbox, timeline
@@ -26,7 +26,6 @@ LIMIT = 100
 _PENDING = (Delivery.QUEUED.value, Delivery.TRYING.value)
 _OVER = tuple(state.value for state in OVER)
 _UNRESOLVED = (State.OPEN.value, State.ACKED.value)
-_LANES = sorted(set(LANES.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +62,7 @@ class Accounts(Statements):
             .where(
                 c.state == "understood",
                 c.accepted_at >= since,
+                c.shape.is_distinct_from("proof"),  # an answer to a test page belongs to no incident
                 sa.or_(incidents.c.id.is_(None), anothers),
                 ~sa.exists().where(own.c.mail_id == c.id),
             )
@@ -122,16 +122,20 @@ class Accounts(Statements):
         """Open incidents nobody is being called for: no page of the current round was taken or is on its way.
 
         True with those whose pages are not there though somebody was to be paged; False with those whose pages were
-        all refused, or whose step named nobody. Held back ones are none of both.
+        all refused or let go, or whose step named nobody. Held back ones are none of both.
         """
         mine = sa.and_(outbox.c.incident_id == incidents.c.id, outbox.c.do == Do.PAGE.value)
         of_round = sa.and_(mine, outbox.c.facts["round"].as_integer() == incidents.c.round)
-        refused = outbox.c.state.in_([Delivery.FAILED.value, Delivery.PARKED.value])
+        idle = outbox.c.state.in_([Delivery.FAILED.value, Delivery.PARKED.value, Delivery.VOID.value])
         latest = sa.select(sa.func.max(sa.func.coalesce(outbox.c.done_at, outbox.c.queued_at))).where(mine)
         query = sa.select(
             *_NAMED, incidents.c.round, sa.exists().where(of_round).label("has_pages"),
             sa.func.coalesce(latest.scalar_subquery(), incidents.c.opened_at).label("latest_at"),
-        ).where(incidents.c.state == State.OPEN.value, ~sa.exists().where(of_round, ~refused))  # fmt: skip
+        ).where(
+            incidents.c.state == State.OPEN.value,
+            incidents.c.round > 0,  # 0: its ladder begins at its opening hours
+            ~sa.exists().where(of_round, ~idle),
+        )  # fmt: skip
         found = []
         for row in self._connection.execute(query.order_by(incidents.c.accepted_at).limit(LIMIT)).all():
             lines = self._lines_of_round(row.id, row.round)
@@ -163,10 +167,16 @@ class Accounts(Statements):
             key=lambda odd: odd.since_at,
         )  # fmt: skip
 
-    def unset_steps(self, beyond: datetime) -> list[Odd]:
-        """Open incidents without a next step, or with one that no ladder puts so far off."""
+    def unset_steps(self, beyond: Mapping[str, datetime]) -> list[Odd]:
+        """Open incidents without a next step, or with one farther off than their ladder puts any.
+
+        Args:
+            beyond: By the name of a ladder; of one that a reload took away the latest counts.
+        """
         c = incidents.c
-        unset = sa.or_(c.next_step_at.is_(None), c.next_step_at > beyond)
+        too_far = [sa.and_(c.ladder == name, c.next_step_at > at) for name, at in beyond.items()]
+        gone = sa.and_(c.ladder.not_in(list(beyond)), c.next_step_at > max(beyond.values()))
+        unset = sa.or_(c.next_step_at.is_(None), *too_far, gone)
         return self._incidents(sa.select(*_NAMED).where(c.state == State.OPEN.value, unset))
 
     # -- the outbox
@@ -211,13 +221,13 @@ class Accounts(Statements):
         )
         after_id = self._connection.execute(issue).scalar_one_or_none()
         self._connection.execute(outbox.update().where(lost).values(after_id=after_id))
-        self.woken.update(_LANES)
+        self.woken.update(ALL_LANES)
 
     def held_too_long(self, beyond: datetime) -> list[Odd]:
         """One each for mails and lanes, if rows are leased beyond `beyond`, as no claim ever is."""
         count = sa.select(sa.func.count())
         held = {"mails": count.where(mails.c.state == "accepted", mails.c.lease_until > beyond)}
-        for lane in _LANES:
+        for lane in ALL_LANES:
             pending = sa.and_(outbox.c.lane == lane, outbox.c.state.in_(_PENDING))
             held[lane] = count.where(pending, outbox.c.lease_until > beyond)
         counts = {name: self._connection.execute(query).scalar_one() for name, query in held.items()}
@@ -227,7 +237,7 @@ class Accounts(Statements):
         """Free what is leased beyond `beyond`."""
         for table in (mails, outbox):
             self._connection.execute(table.update().where(table.c.lease_until > beyond).values(**UNHELD))
-        self.woken.update(["mails", *_LANES])
+        self.woken.update(["mails", *ALL_LANES])
 
     # -- in common
 
@@ -250,4 +260,4 @@ _NAMED = (incidents.c.id, incidents.c.ref, incidents.c.accepted_at)
 
 def _pending() -> Iterable[sa.ColumnElement[bool]]:
     """Rows that are still to be done; the lanes are named because the index begins with them."""
-    return outbox.c.lane.in_(_LANES), outbox.c.state.in_(_PENDING)
+    return outbox.c.lane.in_(ALL_LANES), outbox.c.state.in_(_PENDING)

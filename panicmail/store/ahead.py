@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from panicmail import jumps
 from panicmail.incident import Do, State
-from panicmail.store.outbox import LANES
+from panicmail.store.outbox import ALL_LANES
 from panicmail.store.rows import Delivery
 from panicmail.store.statements import Statements
 from panicmail.store.tables import incidents, mails, outbox, timeline
@@ -21,7 +21,7 @@ PUT_BACK = "clock.put_back"
 
 _UNRESOLVED = (State.OPEN.value, State.ACKED.value)
 _PENDING = sa.and_(
-    outbox.c.lane.in_(sorted(set(LANES.values()))),  # the index begins with it
+    outbox.c.lane.in_(ALL_LANES),  # the index begins with it
     outbox.c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
 )
 

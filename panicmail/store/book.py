@@ -21,15 +21,17 @@ import sqlalchemy as sa
 from panicmail.incident import Do
 from panicmail.store.accounts import Accounts
 from panicmail.store.ahead import Ahead
+from panicmail.store.drills import Drills
 from panicmail.store.high_water import Marks
 from panicmail.store.incidents import Incidents
 from panicmail.store.invariants import Invariants
 from panicmail.store.mailroom import Mailroom
+from panicmail.store.proofs import Proofs
 from panicmail.store.statements import UNHELD
 from panicmail.store.tables import incidents, keys, mails, outbox
 
 
-class Book(Mailroom, Incidents, Accounts, Ahead, Invariants, Marks):
+class Book(Mailroom, Incidents, Proofs, Drills, Accounts, Ahead, Invariants, Marks):
     """One transaction: what can be read and written in it."""
 
     def release_leases(self) -> None:
@@ -46,16 +48,19 @@ class Book(Mailroom, Incidents, Accounts, Ahead, Invariants, Marks):
         self._connection.execute(keys.insert().values(kid=kid, secret=secret, made_at=self.now))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many rows stand where: incidents and mails by state, outbox by "lane state"."""
+        """How many rows stand where: incidents, drills left out, and mails by state, outbox by "lane state"."""
         figures: dict[str, dict[str, int]] = {}
-        for name, table in (("incidents", incidents), ("mails", mails)):
-            grouped = self._connection.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state))
-            figures[name] = {row[0]: row[1] for row in grouped}
+        real = incidents.c.drill.is_(False)
+        for name, table, counted in (("incidents", incidents, real), ("mails", mails, sa.true())):
+            query = sa.select(table.c.state, sa.func.count()).where(counted).group_by(table.c.state)
+            figures[name] = {row[0]: row[1] for row in self._connection.execute(query)}
         c = outbox.c
         lanes = self._connection.execute(sa.select(c.lane, c.state, sa.func.count()).group_by(c.lane, c.state))
         figures["outbox"] = {f"{row[0]} {row[1]}": row[2] for row in lanes}
         return figures
 
     def pages_since(self, since: datetime) -> int:
-        query = sa.select(sa.func.count()).where(outbox.c.do == Do.PAGE.value, outbox.c.queued_at >= since)
+        """How many pages were queued since, drills left out."""
+        counted = sa.select(sa.func.count()).join_from(outbox, incidents, outbox.c.incident_id == incidents.c.id)
+        query = counted.where(outbox.c.do == Do.PAGE.value, outbox.c.queued_at >= since, incidents.c.drill.is_(False))
         return int(self._connection.execute(query).scalar_one())

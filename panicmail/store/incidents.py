@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from panicmail import ids
+from panicmail.channels import PAGERDUTY
 from panicmail.incident import Change, Do, Effect, Entry, Incident, State
-from panicmail.store.outbox import Outbox
+from panicmail.store.outbox import PUSH, Outbox
 from panicmail.store.rows import Delivery, Line, incident_of, line_of, row_of
 from panicmail.store.statements import Conflict
 from panicmail.store.tables import incidents, timeline
@@ -97,7 +98,10 @@ class Incidents(Outbox):
         """
         after = change.incident
         if after != before:
-            values = {**row_of(after), "version": before.version + 1}
+            # No column that did not change: an issue is written down without a version, perhaps by another node.
+            old = row_of(before)
+            values = {name: value for name, value in row_of(after).items() if value != old[name]}
+            values["version"] = before.version + 1
             guard = sa.and_(incidents.c.id == before.id, incidents.c.version == before.version)
             if self._connection.execute(incidents.update().where(guard).values(values)).rowcount != 1:
                 raise Conflict(before.id)
@@ -113,6 +117,11 @@ class Incidents(Outbox):
     def _add_mirror(self, incident: Incident, version: int) -> None:
         facts = {"state": incident.state.value, "holder": incident.holder, "at": self.now.isoformat()}
         self._add_effects(incident, [Effect(do=Do.MIRROR, key=f"mirror/{version}", facts=facts)])
+        for person in incident.paged:
+            for channel in self._channels(person):
+                if channel.startswith(PAGERDUTY):
+                    key, told = f"{incident.id}/mirror/{version}/{channel}", {**facts, "channel": channel}
+                    self._add_task(incident.id, PUSH, Do.MIRROR.value, key, person, told)
 
     def _log_change(self, old: str, incident: Incident) -> None:
         facts = {"ref": incident.ref, "incident": incident.id, "old": old, "new": incident.state.value,

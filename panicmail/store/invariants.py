@@ -19,6 +19,7 @@ CHECKED_SIZE = 256 * 1024 * 1024
 _i, _m, _o = incidents.c, mails.c, outbox.c
 _again = incidents.alias("again")
 _round = _o.facts["round"].as_integer()
+_channel = _o.facts["channel"].as_string()
 _is_open = _i.state == State.OPEN.value
 _is_page = _o.do == Do.PAGE.value
 
@@ -35,7 +36,9 @@ _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
     ),
     "a mail opens one incident": sa.select(_i.mail_id).group_by(_i.mail_id).having(sa.func.count() > 1),
     "what was understood belongs to an incident": (
-        sa.select(_m.id).outerjoin(incidents, _i.id == _m.incident_id).where(_m.state == "understood", _i.id.is_(None))
+        sa.select(_m.id)
+        .outerjoin(incidents, _i.id == _m.incident_id)
+        .where(_m.state == "understood", _m.shape.is_distinct_from("proof"), _i.id.is_(None))
     ),
     "a panic has an incident of its own": (
         sa.select(_m.id).outerjoin(_again, _again.c.mail_id == _m.id).where(_m.shape == "panic", _again.c.id.is_(None))
@@ -46,7 +49,7 @@ _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
     "a person is paged once in a round": (
         sa.select(sa.func.min(_o.key))
         .where(_is_page)
-        .group_by(_o.incident_id, _o.lane, _o.person, _round)
+        .group_by(_o.incident_id, _o.lane, _o.person, _round, _channel)
         .having(sa.func.count() > 1)
     ),
     "no page is of a round to come": (

@@ -45,6 +45,7 @@ class Ledger:
         writer: The writer thread of the daemon on SQLite. None: each write is a transaction of its own, as commands
             and PostgreSQL want it.
         operators: Answers who hears that panicmail needs help.
+        channels: Answers the ids of a person's push channels.
         woken: Called after a commit with the lanes that got work.
         node: Answers which node claims; None where one daemon has the database to itself.
     """
@@ -55,12 +56,14 @@ class Ledger:
         *,
         writer: WriterThread | None = None,
         operators: Callable[[], Sequence[str]] = tuple,
+        channels: Callable[[str], Sequence[str]] = lambda person: (),
         woken: Callable[[set[str]], None] = lambda lanes: None,
         node: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
         self._writer = writer
         self._operators = operators
+        self._channels = channels
         self._woken = woken
         self._node = node
         self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
@@ -125,7 +128,12 @@ class Ledger:
     def _book(self, connection: sa.Connection) -> Book:
         now = self._database.now(connection)
         return Book(
-            connection, now, is_sqlite=self._database.is_sqlite, operators=self._operators(), owner=self._owner()
+            connection,
+            now,
+            is_sqlite=self._database.is_sqlite,
+            operators=self._operators(),
+            channels=self._channels,
+            owner=self._owner(),
         )
 
     def _owner(self) -> str | None:

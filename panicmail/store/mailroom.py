@@ -60,9 +60,11 @@ class Mailroom(Statements):
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        # Not as a subquery: PostgreSQL may evaluate its LIMIT anew for each row, and then claims them all.
+        locked = self._connection.execute(due).scalars().all()
         claim = (
             mails.update()
-            .where(mails.c.id.in_(due), mails.c.state == "accepted", self._may_claim(mails))
+            .where(mails.c.id.in_(locked))
             .values(**self._leased(lease), attempts=mails.c.attempts + 1)
             .returning(*mails.c)
         )
@@ -109,12 +111,14 @@ class Mailroom(Statements):
         mail_id: str,
         *,
         shape: str,
-        incident_id: str,
+        incident_id: str | None,
         digest: str,
         message_id: str | None,
         report: str,
     ) -> None:
         """Record what a mail was. Belongs in the transaction that does what it asks.
+
+        `incident_id` None: it belongs to none, as an answer to a test page does.
 
         Raises:
             Conflict: Another node understood it meanwhile; `Ledger.write` starts over, and then it waits no more.

@@ -75,6 +75,11 @@ def head() -> str | None:
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
+def knows(found: str) -> bool:
+    """Whether a revision is one this program can bring up to date."""
+    return any(script.revision == found for script in ScriptDirectory.from_config(_config(None)).walk_revisions())
+
+
 def _config(connection: Any) -> Config:
     config = Config()
     config.set_main_option("script_location", "panicmail.store:migrations")

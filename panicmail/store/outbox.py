@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from panicmail.channels import PAGERDUTY
 from panicmail.incident import Do, Effect, Incident, State
 from panicmail.store.rows import OVER, Delivery, Task, task_of
 from panicmail.store.statements import UNHELD, Statements, free
@@ -26,13 +27,19 @@ LANES = {
     Do.RECEIPT: "mail",
     Do.NEWS: "mail",
     Do.OPERATORS: "mail",
+    Do.PROVEN: "mail",
     Do.ISSUE: "gitlab",
     Do.FILES: "gitlab",
     Do.MIRROR: "gitlab",
     Do.TWINS: "gitlab",
 }
+#: What goes to people's phones too, and the thread that carries it there.
+PUSHED = frozenset({Do.PAGE, Do.TELL, Do.OPERATORS})
+PUSH = "push"
 #: The receipt waits this long for the issue's link, then goes without.
 RECEIPT_WAITS = timedelta(seconds=10)
+#: Every lane rows of the outbox stand in. What goes to phones is beside the lanes of the effects.
+ALL_LANES = tuple(sorted({*LANES.values(), PUSH}))
 
 
 class Outbox(Statements):
@@ -49,6 +56,17 @@ class Outbox(Statements):
                 continue
             self._add_task(incident.id, LANES[effect.do], effect.do.value, key, effect.person, effect.facts,
                            after=after, until=until)  # fmt: skip
+            self._add_pushes(incident.id, effect.do, key, effect.person, effect.facts)
+
+    def _add_pushes(
+        self, incident_id: str | None, do: Do, key: str, person: str | None, facts: Mapping[str, Any]
+    ) -> None:
+        """The same to her phone, by every channel she has, none waiting for another."""
+        for channel in self._channels(person) if person and do in PUSHED else ():
+            if do is Do.TELL and channel.startswith(PAGERDUTY):
+                continue  # it follows the incident by itself: `_add_mirror`
+            told = {**facts, "channel": channel}
+            self._add_task(incident_id, PUSH, do.value, f"{key}/{channel}", person, told)
 
     def _predecessor(self, incident: Incident, do: Do) -> tuple[str | None, datetime | None]:
         """Which row must be over first, and how long to wait for it (None: as long as it takes)."""
@@ -65,12 +83,21 @@ class Outbox(Statements):
         """Tell the operators that panicmail needs help: once per cause and hour."""
         hour = self.now.strftime("%Y%m%d%H")
         for person in self._operators:
-            self._add_task(incident_id, "mail", Do.OPERATORS.value, f"operators/{cause}/{hour}/{person}", person,
-                           {"at": self.now.isoformat(), **facts, "cause": cause})  # fmt: skip
+            key, told = f"operators/{cause}/{hour}/{person}", {"at": self.now.isoformat(), **facts, "cause": cause}
+            self._add_task(incident_id, LANES[Do.OPERATORS], Do.OPERATORS.value, key, person, told)
+            self._add_pushes(incident_id, Do.OPERATORS, key, person, told)
+
+    def told_operators(self, cause: str, since: datetime) -> bool:
+        """Whether the operators were told of this cause since then."""
+        hers = outbox.c.key.startswith(f"operators/{cause}/", autoescape=True)
+        query = sa.select(sa.exists().where(outbox.c.do == Do.OPERATORS.value, outbox.c.queued_at > since, hers))
+        return bool(self._connection.execute(query).scalar_one())
 
     def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about an incident; the same `key` once."""
-        self._add_task(incident.id, "mail", Do.TELL.value, f"{incident.id}/tell/{key}/{person}", person, facts)
+        key = f"{incident.id}/tell/{key}/{person}"
+        self._add_task(incident.id, LANES[Do.TELL], Do.TELL.value, key, person, facts)
+        self._add_pushes(incident.id, Do.TELL, key, person, facts)
 
     def _add_task(
         self,
@@ -129,6 +156,37 @@ class Outbox(Statements):
                 )
             )
         return [replace(task, state=Delivery.TRYING, attempt=task.attempt + 1) for task in tasks]
+
+    def has_another_way(self, task: Task) -> bool:
+        """Whether another page of the same round to the same person was accepted, or is still on its way."""
+        c = outbox.c
+        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == task.do, c.id != task.id)
+        alive = c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value, Delivery.ACCEPTED.value])
+        rows = self._connection.execute(sa.select(outbox).where(same, alive))
+        return any(row.facts.get("round") == task.facts.get("round") for row in rows)
+
+    def refused_pushes(self) -> list[Task]:
+        """Of each person's channels that refused a push and took none since, the last one they refused."""
+        c = outbox.c
+        latest = sa.func.row_number().over(
+            partition_by=[c.person, c.facts["channel"].as_string()], order_by=[c.done_at.desc(), c.id.desc()]
+        )
+        heard = sa.and_(c.lane == PUSH, c.state.in_([Delivery.ACCEPTED.value, Delivery.FAILED.value]))
+        last = sa.select(outbox, latest.label("latest")).where(heard).subquery()
+        query = sa.select(last).where(last.c.latest == 1, last.c.state == Delivery.FAILED.value).order_by(last.c.id)
+        return [task_of(row) for row in self._connection.execute(query)]
+
+    def bounced(self, incident_id: str, person: str, answer: str) -> Task | None:
+        """Her latest page by mail came back: it counts as failed. None when there is none to fail."""
+        c = outbox.c
+        hers = sa.and_(c.incident_id == incident_id, c.person == person, c.do == Do.PAGE.value, c.lane == "page")
+        taken = sa.and_(hers, c.state == Delivery.ACCEPTED.value)
+        row = self._connection.execute(sa.select(outbox).where(taken).order_by(c.id.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        failed = outbox.update().where(c.id == row.id).values(state=Delivery.FAILED.value, answer=answer)
+        self._connection.execute(failed)
+        return task_of(row)
 
     def is_mine(self, task: Task) -> bool:
         """Whether this attempt still counts and its lease still runs. Ask right before acting: whoever claimed it may

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ class Statements:
     """One transaction. `now` is the same instant throughout.
 
     Args:
+        channels: Answers the ids of the push channels of a person.
         owner: The node and thread this transaction claims for; None where one daemon has the database to itself.
     """
 
@@ -27,11 +28,13 @@ class Statements:
         *,
         is_sqlite: bool,
         operators: Sequence[str],
+        channels: Callable[[str], Sequence[str]] = lambda person: (),
         owner: str | None = None,
     ) -> None:
         self._connection = connection
         self._is_sqlite = is_sqlite
         self._operators = operators
+        self._channels = channels
         self._owner = owner
         self.now = now
         self.woken: set[str] = set()  #: lanes that got work; "mails" when a mail was accepted

@@ -124,6 +124,8 @@ incidents = sa.Table(
     sa.Column("away", sa.JSON, nullable=False),
     sa.Column("once", sa.Boolean, nullable=False),
     sa.Column("drill", sa.Boolean, nullable=False),
+    sa.Column("ladder", sa.Text, nullable=False, server_default="default"),
+    sa.Column("severity", sa.Integer),
     sa.Column("linked_to", sa.String(8)),
     sa.Column("subject", AnyText, nullable=False),
     sa.Column("reporter_address", AnyText, nullable=False),
@@ -184,4 +186,43 @@ keys = sa.Table(
     sa.Column("kid", sa.String(1), primary_key=True),
     sa.Column("secret", sa.LargeBinary, nullable=False),
     sa.Column("made_at", Instant, nullable=False),
+)
+
+#: What test pages came to, by person and channel; never changed.
+proofs = sa.Table(
+    "proofs",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("test", sa.String(16), nullable=False),  # what the tokens of a test page name
+    sa.Column("person", AnyText, nullable=False),
+    sa.Column("channel", AnyText, nullable=False),
+    sa.Column("what", sa.String(12), nullable=False),  # asked, taken, refused, delivered, reply, failed
+    sa.Column("how", AnyText, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Index(None, "test"),
+    sa.Index(None, "person", "channel"),
+)
+
+#: What the daily re-check found wrong and told the operators; a row goes when it is mended.
+findings = sa.Table(
+    "findings",
+    metadata,
+    sa.Column("name", AnyText, primary_key=True),
+    sa.Column("verdict", sa.String(8), nullable=False),
+    sa.Column("found", AnyText, nullable=False),
+    sa.Column("since_at", Instant, nullable=False),
+    sa.Column("told_at", Instant, nullable=False),
+)
+
+#: Codes that make a mail a drill, by their digests, and the mails that used them.
+drills = sa.Table(
+    "drills",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True),  # SHA-256
+    sa.Column("made_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant, nullable=False),
+    sa.Column("mail_id", sa.String(26)),
+    sa.Column("incident_id", sa.String(16)),
 )

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from panicmail.channels import channel
 from panicmail.clock import host_clock
+from panicmail.errors import Temporary
 from panicmail.incident import State
 from panicmail.store.high_water import HighWater
 from panicmail.timekeeping import Timekeeper
@@ -104,6 +106,22 @@ def test_a_panic_of_a_wrong_hour_escalates_after_fifteen_minutes_once_the_clock_
     assert machine.pages("max") == []
     machine.wait(seconds=3)
     assert len(machine.pages("max")) == 1
+
+
+PHONE = "json://phone.example.com/ana"
+
+
+@pytest.mark.row(18, "the clock jumps an hour ahead and back again", "what no phone took meanwhile is tried at once")
+def test_a_push_of_a_wrong_hour_is_tried_at_once_when_the_clock_is_put_right(machine: Machine) -> None:
+    ana = replace(PEOPLE["ana"], push=(channel(PHONE),))
+    machine.orders = replace(machine.orders, people={**PEOPLE, "ana": ana})
+    machine.phones.failures = [Temporary("503")]
+    machine.set_clock(machine.host.wall + HOUR)
+    machine.panic()
+    assert machine.phones.texts(PHONE) == []
+    machine.set_clock(machine.host.wall - HOUR)
+    machine.wait(seconds=30)
+    assert len(machine.phones.texts(PHONE)) == 1
 
 
 @pytest.mark.row(19, "the clock jumps an hour back while the SLA runs", "the deadline comes when it would have come")

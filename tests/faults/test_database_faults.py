@@ -102,8 +102,8 @@ def test_a_mail_of_the_spool_survives_a_kill_on_its_way_in_and_out(town: World, 
         accounted_for(town, [ref for (ref,) in town.rows("SELECT ref FROM incidents")])
         one_copy_a_life(town)
     town.settled()
+    town.until(lambda: not waiting(town), SOON, "its file was not let go")
     assert town.rows("SELECT count(*) FROM mails") == [(int(promised),)]
-    assert waiting(town) == []
 
 
 @pytest.mark.row(16, "another process holds SQLite's lock for longer than 5 s", "250 from the spool; nothing is lost")
