@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from panicmail.policy import DEFAULT
+
 
 class State(StrEnum):
     """Where an incident stands."""
@@ -63,6 +65,8 @@ class Incident:
     away: Mapping[str, str] = field(default_factory=dict)  #: person -> why she is passed over, in words
     once: bool = False  #: filed and paged once, without a ladder
     drill: bool = False
+    ladder: str = DEFAULT  #: the name of the ladder it climbs
+    severity: int | None = None  #: 1 to 4, 1 the worst, as the reporter gave it; None: not given
     linked_to: str | None = None  #: the REF of the resolved incident this one continues
     subject: str = ""
     reporter_address: str = ""  #: "" when From named nobody clearly
@@ -84,6 +88,7 @@ class Do(StrEnum):
     MIRROR = "mirror"  #: show the incident's status in GitLab's own incident fields
     TWINS = "twins"  #: look whether a lost answer made the issue twice
     OPERATORS = "operators"  #: tell the operators that panicmail needs help
+    PROVEN = "proven"  #: answer somebody's reply to a test page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

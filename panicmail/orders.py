@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from panicmail.channels import channel
 from panicmail.config import Config
+from panicmail.config.model import Escalation, NamedLadder
+from panicmail.hours import Hours
+from panicmail.incident import Incident
 from panicmail.mail.scene import House
 from panicmail.mail.tokens import Addresses, Key, Purpose, Tokens
-from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.oncall import configured
+from panicmail.oncall.copies import Copy
+from panicmail.oncall.rosters import Rosters
 from panicmail.people import Person
-from panicmail.policy import Ladder, Step, Who
+from panicmail.policy import DEFAULT, Choice, Ladder, Step, Who
 
 #: What an acknowledgement by mail rests on while `authentication.method` is "none". Shown wherever it counts.
 UNVERIFIED = "From address not verified"
@@ -23,7 +29,7 @@ class Orders:
     """Everything about people, ladder and mail that decisions are made by."""
 
     people: Mapping[str, Person]
-    ladder: Ladder
+    ladders: Mapping[str, Ladder]  #: by name; the default one is there
     rosters: Rosters
     addresses: Addresses
     tokens: Tokens
@@ -38,6 +44,8 @@ class Orders:
     sender: str
     page_sender: str
     web_url: str
+    hostname: str
+    detail: str  #: of pushes: "full", "subject" or "ref"
     labels: tuple[str, ...]
     uploads: str
 
@@ -45,11 +53,33 @@ class Orders:
         """Who is on call in a role at `at`."""
         return lambda role: self.rosters.who(role, at)
 
-    def house(self, at: datetime) -> House:
+    @property
+    def ladder(self) -> Ladder:
+        """The default ladder."""
+        return self.ladders[DEFAULT]
+
+    def channels(self, person: str) -> tuple[str, ...]:
+        """The ids of a person's push channels."""
+        found = self.people.get(person)
+        return tuple(channel.id for channel in found.push) if found else ()
+
+    def ladder_of(self, incident: Incident) -> Ladder:
+        """The ladder an incident climbs; the default one when a reload took its own away."""
+        return self.ladders.get(incident.ladder, self.ladder)
+
+    def ladder_for(self, severity: int | None, subject: str, recipients: Sequence[str], *, drill: bool) -> Ladder:
+        """The ladder a new panic climbs: of those that ask for such a one the fastest, else the default."""
+        fitting = (ladder for name, ladder in self.ladders.items() if name != DEFAULT)
+        hits = (one for one in fitting if one.choice.fits(severity, subject, recipients, drill=drill))
+        return min(hits, key=lambda one: (one.hours is not None, one.sla), default=self.ladder)
+
+    def house(self, at: datetime, incident: Incident | None = None) -> House:
         return House(
             people=self.people,
-            ladder=self.ladder,
+            ladder=self.ladder_of(incident) if incident else self.ladder,
             who=self.who_at(at),
+            has_gap=lambda role: self.rosters.has_gap(role, at),
+            panic=self.addresses.panic,
             sender=self.sender,
             page_sender=self.page_sender,
             hotline=self.hotline,
@@ -82,29 +112,20 @@ class Orders:
 Standing = Callable[[], Orders]
 
 
-def from_config(config: Config, keys: Sequence[tuple[str, bytes]]) -> Orders:
-    """The orders a configuration gives. `keys`: (kid, secret), newest first."""
-    escalation = config.escalation
+def from_config(
+    config: Config, keys: Sequence[tuple[str, bytes]], copies: Mapping[str, Copy | None] | None = None
+) -> Orders:
+    """The orders a configuration gives.
+
+    Args:
+        keys: (kid, secret), newest first.
+        copies: By role, what answers for the calendars; None takes the last good copies from disk.
+    """
+    people = _people(config)
     return Orders(
-        people={
-            key: Person(
-                id=key,
-                name=p.name,
-                email=p.email,
-                aliases=p.aliases,
-                phone=p.phone,
-                gitlab=p.gitlab,
-                tz=ZoneInfo(p.tz),
-            )
-            for key, p in config.people.items()
-        },
-        ladder=Ladder(
-            sla=escalation.sla,
-            steps=tuple(Step(step.after, step.page) for step in escalation.steps),
-            repeat=escalation.repeat,
-            remind_after=escalation.remind_after,
-        ),
-        rosters=Rosters({role: Roster(r.fixed, r.fallback) for role, r in config.oncall.items()}),
+        people=people,
+        ladders=_ladders(config),
+        rosters=configured.rosters(config, people, copies),
         addresses=Addresses(config.smtp.addresses, config.replies.address, _id_domain(config)),
         tokens=Tokens([Key(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
@@ -118,9 +139,67 @@ def from_config(config: Config, keys: Sequence[tuple[str, bytes]]) -> Orders:
         sender=config.relay.sender,
         page_sender=config.relay.page_sender,
         web_url=config.web.url,
+        hostname=config.smtp.hostname,
+        detail=config.paging.detail,
         labels=config.gitlab.labels,
         uploads=config.gitlab.uploads,
     )
+
+
+def channels_of(config: Config) -> Mapping[str, tuple[str, ...]]:
+    """The ids of everybody's push channels."""
+    return {key: tuple(channel(url.get_secret_value()).id for url in p.push) for key, p in config.people.items()}
+
+
+def _people(config: Config) -> dict[str, Person]:
+    return {
+        key: Person(
+            id=key,
+            name=p.name,
+            email=p.email,
+            aliases=p.aliases,
+            phone=p.phone,
+            gitlab=p.gitlab,
+            tz=ZoneInfo(p.tz),
+            push=tuple(channel(url.get_secret_value()) for url in p.push),
+        )
+        for key, p in config.people.items()
+    }
+
+
+def _ladders(config: Config) -> Mapping[str, Ladder]:
+    named = {name: _ladder(name, ladder, _choice(ladder), _hours(ladder)) for name, ladder in config.ladders.items()}
+    return {DEFAULT: _ladder(DEFAULT, config.escalation), **named}
+
+
+def _ladder(name: str, given: Escalation, choice: Choice | None = None, hours: Hours | None = None) -> Ladder:
+    return Ladder(
+        sla=given.sla,
+        steps=tuple(Step(step.after, step.page) for step in given.steps),
+        repeat=given.repeat,
+        remind_after=given.remind_after,
+        name=name,
+        choice=choice or Choice(),
+        hours=hours,
+    )
+
+
+def _choice(given: NamedLadder) -> Choice:
+    return Choice(
+        severities=given.severity,
+        subjects=tuple(word.lower() for word in given.subject),
+        addresses=given.addresses,
+        drill=given.drill,
+    )
+
+
+def _hours(given: NamedLadder) -> Hours | None:
+    if given.hours is None:
+        return None
+    hours = given.hours
+    midnight = datetime.min.replace(tzinfo=UTC)
+    opens, closes = (midnight + hours.from_).time(), (midnight + hours.to).time()
+    return Hours(hours.days, opens, closes, ZoneInfo(hours.tz))
 
 
 def _id_domain(config: Config) -> str:

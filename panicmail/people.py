@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
+from panicmail.channels import Channel
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
@@ -17,6 +19,7 @@ class Person:
     aliases: tuple[str, ...] = ()  #: lower case; other addresses she may answer from
     phone: str = ""
     gitlab: str | None = None  #: GitLab user name; None: she has none
+    push: tuple[Channel, ...] = ()  #: ways to her phone, used beside mail
     tz: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))  #: the zone of the times in her mails
 
     @property

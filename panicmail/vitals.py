@@ -108,7 +108,7 @@ class Vitals:
 
     def _count(self, book: Book) -> Figures:
         counts = book.counts()
-        open_ = book.list_incidents(states=[State.OPEN])
+        open_ = [incident for incident in book.list_incidents(states=[State.OPEN]) if not incident.drill]
         oldest = max((book.now - incident.opened_at for incident in open_), default=timedelta())
         return Figures(
             incidents=counts["incidents"],
@@ -123,7 +123,7 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a monitor wants to know."""
+    """What a monitor wants to know. Drills are left out of what counts incidents."""
 
     incidents: Mapping[str, int]  #: by state
     mails: Mapping[str, int]  #: by state

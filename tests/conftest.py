@@ -6,6 +6,7 @@ fails instead: a run that is to prove everything must not leave anything out (`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -18,6 +19,8 @@ from typing import NoReturn
 
 import pytest
 import structlog
+
+from tests.office import Office
 
 # A failing test shows its log plainly; structlog's own default paints a page of local variables.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
@@ -74,6 +77,26 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
         yield re.sub(r"/postgres(?=\?|\Z)", f"/{name}", postgres_server)
     finally:
         _execute(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Of a PostgreSQL database of this test's own, and once more None: SQLite."""
+    return str(request.getfixturevalue("postgres_url")) if request.param == "postgresql" else None
+
+
+@pytest.fixture
+def office(database_url: str | None, tmp_path: Path) -> Iterator[Office]:
+    """The whole house in this process, on SQLite and on PostgreSQL."""
+    with contextlib.closing(Office(tmp_path, url=database_url)) as office:
+        yield office
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    """The same on SQLite, for what does not depend on the database."""
+    with contextlib.closing(Office(tmp_path)) as office:
+        yield office
 
 
 @pytest.fixture(scope="session")

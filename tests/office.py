@@ -19,7 +19,8 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from panicmail import ids
-from panicmail.dispatch import GitLabLane, MailLane
+from panicmail.acks import Acks, Way
+from panicmail.dispatch import GitLabLane, MailLane, PushLane
 from panicmail.escalation import Escalation
 from panicmail.gitlab.draft import Draft
 from panicmail.gitlab.issues import Activity, OpenedIssue, UploadedFile
@@ -31,6 +32,7 @@ from panicmail.mail.tokens import Addresses, Key, Tokens
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.orders import Orders
 from panicmail.people import Person
+from panicmail.policy import DEFAULT
 from panicmail.signs import Signs
 from panicmail.store import migrate
 from panicmail.store.book import Book
@@ -39,6 +41,7 @@ from panicmail.store.ledger import Ledger
 from panicmail.store.outbox import RECEIPT_WAITS
 from panicmail.store.rows import OVER, Line, Mail
 from panicmail.triage import Attachment, Report
+from panicmail.words import Meaning, Said
 from tests.cast import LADDER, SECOND, T0
 
 PANIC = "panic@example.com"
@@ -71,6 +74,38 @@ class FakeRelay:
             raise self.refused[recipient]
         self.sent.append(Posted(message, mail_from, recipient))
         return "250 2.0.0 kept"
+
+
+@dataclass
+class FakePhones:
+    """Every phone and PagerDuty, in memory. `failures` are raised first, one a send, oldest first."""
+
+    lines: list[tuple[str, str, str]] = field(default_factory=list)  #: URL, text, link
+    events: list[tuple[str, str, str, str]] = field(default_factory=list)  #: key, action, dedup key, summary
+    failures: list[Exception] = field(default_factory=list)
+    refused: dict[str, Exception] = field(default_factory=dict)  #: URL -> what to raise, always
+
+    def send(self, url: str, text: str, link: str = "") -> str:
+        if self.failures:
+            raise self.failures.pop(0)
+        if url in self.refused:
+            raise self.refused[url]
+        self.lines.append((url, text, link))
+        return "200 OK"
+
+    def texts(self, url: str) -> list[str]:
+        return [text for sent_to, text, _ in self.lines if sent_to == url]
+
+
+class FakePagerDuty:
+    """PagerDuty, in the memory of the phones."""
+
+    def __init__(self, phones: FakePhones) -> None:
+        self._phones = phones
+
+    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "") -> str:
+        self._phones.events.append((key, action, dedup_key, summary))
+        return "202 Event processed"
 
 
 @dataclass(frozen=True)
@@ -200,9 +235,13 @@ class Office:
         self.now = T0
         self.database = Database(url or f"sqlite:///{folder / 'panicmail.db'}", clock=lambda: self.now)
         migrate.upgrade(self.database)
+        if "ladder" in orders:
+            orders["ladders"] = {DEFAULT: orders.pop("ladder")}
         self.orders = replace(standing_orders(), **orders)  # type: ignore[arg-type]
-        self.ledger = Ledger(self.database, operators=lambda: self.orders.operators)
-        self.relay, self.gitlab = FakeRelay(), FakeGitLab()
+        self.ledger = Ledger(
+            self.database, operators=lambda: self.orders.operators, channels=lambda p: self.orders.channels(p)
+        )
+        self.relay, self.gitlab, self.phones = FakeRelay(), FakeGitLab(), FakePhones()
         readers = InProcess()
         self.intake = Intake(self.ledger, lambda: self.orders, readers)
         self.escalation = Escalation(self.ledger, lambda: self.orders)
@@ -210,6 +249,7 @@ class Office:
         self.links = Links(self.ledger, lambda: self.orders)
         self.lanes = [
             MailLane("page", self.ledger, lambda: self.orders, self.relay),
+            PushLane(self.ledger, lambda: self.orders, self.phones, FakePagerDuty(self.phones)),
             MailLane("mail", self.ledger, lambda: self.orders, self.relay),
             GitLabLane(self.ledger, lambda: self.orders, self.gitlab, readers.parts),
         ]
@@ -265,6 +305,19 @@ class Office:
             **header,
         )
         return self.deliver(raw, sender if mail_from is None else mail_from, [to or page.reply_to])
+
+    def act(self, incident: Incident, person: str, meaning: Meaning) -> None:
+        """What a command does for `person`."""
+        said = Said(meaning, meaning.value)
+        way = Way(channel="command", how="command run by tests", key=f"{meaning.value}/{self.now}")
+
+        def work(book: Book) -> None:
+            now = book.incident(incident.id)
+            assert now is not None
+            Acks(book, self.orders).act(now, self.orders.people[person], said, way)
+
+        self.ledger.write("command.act", work)
+        self.settle()
 
     def wait(self, *, minutes: float = 0, seconds: float = 0) -> None:
         """Time passes: a tick at every second at which something is due."""
@@ -328,7 +381,7 @@ class Office:
 def standing_orders() -> Orders:
     return Orders(
         people=PEOPLE,
-        ladder=LADDER,
+        ladders={DEFAULT: LADDER},
         rosters=Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))}),
         addresses=Addresses([PANIC], "panic+{token}@example.com", "panic.example.com"),
         tokens=Tokens([Key("a", b"k" * 32)]),
@@ -343,6 +396,8 @@ def standing_orders() -> Orders:
         sender=PANIC,
         page_sender=PANIC,
         web_url="https://panic.example.com",
+        hostname="panic.example.com",
+        detail="subject",
         labels=("security-incident",),
         uploads="all",
     )

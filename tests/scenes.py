@@ -67,6 +67,8 @@ def nobody(role: str) -> tuple[str, ...]:
 
 
 HOUSE = House(
+    has_gap=lambda role: False,
+    panic="panic@example.com",
     people={p.id: p for p in (ANA, BO, MAX)},
     ladder=LADDER,
     who=on_call,
@@ -108,6 +110,7 @@ class Night:
     link: str = "https://panic.example.com/i/token"
     pages: Sequence[PageSent] = ()
     flags: tuple[str, ...] = ()
+    conversation: str = ""
     also_open: Sequence[Incident] = ()
     same_reporter: Sequence[Incident] = ()
 
@@ -138,6 +141,7 @@ class Night:
             same_reporter=self.same_reporter,
             link=self.link,
             flags=self.flags,
+            conversation=self.conversation,
         )
 
     def letters(self, change: Change, now: datetime) -> dict[str, Letter]:
@@ -241,6 +245,8 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
     yield "yes already mine", night.answer(unchanged(held, Outcome.ALREADY), ANA, "yes", START + minutes(18))
     taken = states.take(held, "max", HOW, ladder, START + minutes(18))
     yield from all_of("taken", taken, 18)
+    since = {"before": "ana", "stopped_at": (START + minutes(17)).isoformat()}
+    yield "take done, from somebody", night.answer(taken, MAX, "take", START + minutes(18), **since)
     yield "no noted", night.answer(unchanged(held, Outcome.NOTED), MAX, "no", START + minutes(18))
     for who_asks in (ANA, MAX):
         for stage, incident in (("open", breached.incident), ("acked", held)):
@@ -276,6 +282,28 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
     yield from all_of("reopened, ladder", states.pass_time(reopened.incident, ladder, who, START + minutes(125)), 125)
     once = night.panic(once=True).incident
     yield "nothing once", night.answer(unchanged(once, Outcome.NOTED), ANA, "nothing", START + minutes(2))
+
+    heard = replace(night, conversation="panic+c1-abcdefgh23456723-0-aaaaaaaaaaaaaaaa@example.com")
+    yield "yes done, and where to write", heard.answer(acked, ANA, "yes", START + minutes(17))
+    yield from ((f"where to write: {name}", letter) for name, letter in heard.letters(follow, START).items())
+    for stage, incident in (("open", first), ("acked", held)):
+        for people in (("bo",), ()):
+            shift = states.ShiftChange(role="seoc", at=START + minutes(19), people=people)
+            changed = states.shift_changed(incident, ladder, shift, (), START + minutes(19))
+            yield from all_of(f"shift {stage} {people}", changed, 19)
+            yield from all_of(f"shift {stage} {people}, too late", replace(changed, incident=closed.incident), 90)
+            yield from all_of(f"shift {stage} {people}, since taken", replace(changed, incident=taken.incident), 30)
+    spoken = states.speak(held, "ana", "Pull the plug.\nack", HOW, "m", START + minutes(20))
+    yield from all_of("spoken", spoken, 20)
+    files = [{"name": "ack\n/close [PANIC 7KQ2N].exe", "type": "text/plain", "size": 11, "sha256": "0" * 64}] * 12
+    without = states.speak(held, "ana", "Pull the plug.", HOW, "m", START + minutes(20), left=files)
+    yield from all_of("spoken, with files", without, 20)
+    showing = replace(said_more(""), facts={**said_more("").facts, "attachments": files})
+    yield from all_of("more files", states.more(held, showing, ladder, who, START + minutes(20), **more), 20)
+    for stage, incident in (("open", breached.incident), ("acked", held), ("closed", closed.incident)):
+        for why in (*states.Unsent, "something else"):
+            about = {"what": "unsent", "why": str(why), "detail": "550 no such user"}
+            yield f"unsent {why}, {stage}", heard.tells(incident, ANA, START + minutes(70), **about)
 
     for what in ("acked", "breached", "resolved", "reopened", "issue", "something else"):
         at = (START + minutes(20)).isoformat()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -25,8 +26,10 @@ from panicmail.accounting import Accounting
 from panicmail.daemon.duties import Duties
 from panicmail.emergency import Emergency
 from panicmail.errors import StoreFailed
+from panicmail.handover import Handover
 from panicmail.orders import Orders
 from panicmail.paging.heartbeat import Heartbeat
+from panicmail.refreshing import RosterFaults
 from panicmail.restoring import Restoring
 from panicmail.store import migrate
 from panicmail.store.book import Book
@@ -745,6 +748,9 @@ def duties_of(office: Office, house: House, mark: HighWater) -> Duties:
         emergency=Emergency(house.spool, orders, InProcess(), NoRelay, clock),
         vitals=Vitals(office.ledger, lambda: True, lambda: True),
         heartbeat=Heartbeat("", "tick"),
+        handover=Handover(office.ledger, orders),
+        roster_faults=RosterFaults(office.ledger, orders, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
+        daily=SimpleNamespace(run=lambda now: None),  # type: ignore[arg-type]
     )
 
 

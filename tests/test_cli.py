@@ -212,16 +212,17 @@ def test_an_act_by_command_is_done_told_to_the_others_and_signed(tmp_path: Path)
         for person in ("ana", "max"):
             town.page(person, ref)
 
-        assert town.run("ack", ref, "--as", "ana").out == f"{ref}: acked, ana has it (done)\n"
+        assert town.run("ack", ref, "--as", "ana").out == f"{ref}: acknowledged, Ana Reyes has it.\n"
         told = town.received("max", lambda got: got.subject.startswith(f"[{ref}]"))
         assert "Ana Reyes has it" in told.text
+        town.received("ana", lambda got: "Clock stopped" in got.subject and ran_by() in got.text)
         assert ran_by() in told.text, "and how that was verified"
         town.received("rita@example.com", lambda got: "acknowledged" in got.text)
 
-        assert town.run("take", ref, "--as", "Max").out == f"{ref}: acked, max has it (done)\n"
-        assert "Max Ode has taken it over" in town.received("ana", lambda got: got.subject.startswith(f"[{ref}]")).text
+        assert town.run("take", ref, "--as", "Max").out == f"{ref}: acknowledged, Max Ode has it.\n"
+        town.received("ana", lambda got: "Max Ode has taken it over" in got.text)
 
-        assert town.run("escalate", ref, "--as", "max").out == f"{ref}: open (done)\n"
+        assert town.run("escalate", ref, "--as", "max").out == f"{ref}: open, nobody has it.\n"
         assert "STILL OPEN" in town.page("ana", ref, count=2).subject
 
         town.run("ack", ref, "--as", "ana")
@@ -240,15 +241,29 @@ def test_an_act_by_command_is_done_told_to_the_others_and_signed(tmp_path: Path)
         ]
 
 
+def test_a_later_mail_of_the_thread_is_given_by_its_id_and_a_wrong_id_is_answered_with_the_right_ones(
+    records: Records,
+) -> None:
+    wrong = records.run("mail", records.late.ref, "nothing")
+    assert wrong.status == 1
+    known = wrong.err.strip().rpartition("it has ")[2].split(", ")
+    assert records.run("mail", records.late.ref, known[0]).out == records.run("mail", records.late.ref).out
+
+
 def test_a_second_yes_by_command_changes_nothing_and_says_who_has_it(records: Records) -> None:
     again = records.run("ack", records.late.ref, "--as", "ana")
-    assert (again.status, again.out) == (0, f"{records.late.ref}: acked, max has it (already)\n")
+    ref = records.late.ref
+    told = f"{ref}: acknowledged, Max Ode has it. It was so before. To give it to ana: panicmail take {ref} --as ana\n"
+    assert (again.status, again.out) == (1, told)
 
 
 def test_resolve_of_an_open_incident_acknowledges_it_first(records: Records) -> None:
     first, second = (records.run("resolve", records.open.ref, "--as", "ana", "--json").json for _ in range(2))
     assert (first["state"], first["holder"], first["outcome"]) == ("acked", "ana", "how_to_close")
     assert (second["state"], second["resolved_by"]) == ("resolved", "ana")
+    third = records.run("resolve", records.open.ref, "--as", "ana")
+    assert third.status == 1
+    assert third.out.startswith(f"{records.open.ref}: closed. It was closed before; nothing was done.")
 
 
 def test_who_was_not_paged_cannot_acknowledge_and_hears_who_was(records: Records) -> None:

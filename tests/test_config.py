@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -403,7 +403,6 @@ def test_every_mistake_is_told_at_once(refused: Refused) -> None:
         ("oncall.seoc", 'fixed = ["Ana"]', 'found "Ana", expected one of the people, "ana"'),
         ("oncall.seoc", 'fixed = ["ana", "ana"]', "expected each person once"),
         ("oncall.seoc", 'fallback = ["bo"]', "expected one of the people, one of ana, max"),
-        ("oncall.seoc", "shifts = [{ days = 'mon' }]", "only `fixed` rosters"),
         ("escalation", "steps = []", "escalation.steps: found [], expected at least one step"),
         ("escalation", 'sla = "0s"', "longer than nothing"),
         ("escalation", 'repeat = "999ms"', "at least 1s"),
@@ -428,6 +427,214 @@ def test_a_wrong_value_is_refused_alone(
     assert len(lines) == 1, lines
     assert lines[0].startswith(f"panicmail.toml: {table}.")
     assert mistake in lines[0]
+
+
+# Rosters
+
+#: A shift as the contract has it.
+NIGHTS = (
+    'days = "mon-fri", from = "23:00", to = "07:00", people = ["ana", "max"], rotate = "weekly", start = 2026-11-23'
+)
+
+
+def shifts(line: str = NIGHTS, **changed: str) -> str:
+    """A roster of one shift, with keys changed, or left out when changed to nothing."""
+    keys = dict(pair.split(" = ", 1) for pair in re.split(r", (?=\w+ = )", line)) | {
+        key.rstrip("_"): value for key, value in changed.items()
+    }
+    return f"shifts = [{{ {', '.join(f'{key} = {value}' for key, value in keys.items() if value)} }}]"
+
+
+def rota(*lines: str) -> str:
+    """The smallest configuration with another roster of the SEOC."""
+    return SMALLEST.replace('[oncall.seoc]\nfixed = ["ana"]', "\n".join(["[oncall.seoc]", *lines]))
+
+
+def test_a_shift_is_days_hours_a_zone_and_whose_turn_it_is(load: Load) -> None:
+    (shift,) = load(rota(shifts(tz='"Europe/Berlin"', season='{ from = "03-29", to = "10-25" }'))).oncall["seoc"].shifts
+    assert shift.days == frozenset(range(5))
+    assert (shift.from_, shift.ends) == (timedelta(hours=23), timedelta(hours=31))
+    assert (shift.tz, shift.people, shift.rotate, shift.start) == (
+        "Europe/Berlin",
+        ("ana", "max"),
+        "weekly",
+        date(2026, 11, 23),
+    )
+    assert shift.season is not None
+    assert (shift.season.from_, shift.season.to) == ((3, 29), (10, 25))
+
+
+@pytest.mark.parametrize(
+    ("written", "days"),
+    [("mon-fri", "01234"), ("sat,sun", "56"), ("daily", "0123456"), ("Mon, Wed-Fri", "0234"), ("fri-mon", "0456"),
+     ("sun", "6"), ("mon-mon", "0"), ("sun-thu", "01236")],
+)  # fmt: skip
+def test_days_are_written_as_people_say_them(load: Load, written: str, days: str) -> None:
+    (shift,) = load(rota(shifts(days=f'"{written}"'))).oncall["seoc"].shifts
+    assert shift.days == frozenset(map(int, days))
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "hours"),
+    [('"08:00"', '"16:30"', (8, 16.5)), ('"8:00"', '"24:00"', (8, 24)), ('"00:00"', '"24:00"', (0, 24)),
+     ('"08:00"', '"08:00"', (8, 32)), ('"23:00"', '"00:00"', (23, 24)), ("23:00:00", "07:00:00", (23, 31))],
+)  # fmt: skip
+def test_a_shift_that_ends_no_later_than_it_begins_ends_the_next_day(
+    load: Load, begins: str, ends: str, hours: tuple[float, float]
+) -> None:
+    (shift,) = load(rota(shifts(from_=begins, to=ends))).oncall["seoc"].shifts
+    assert (shift.from_, shift.ends) == tuple(timedelta(hours=each) for each in hours)
+
+
+def test_an_override_is_two_instants_and_a_person(load: Load) -> None:
+    line = 'overrides = [{ from = 2026-12-24T19:00:00+01:00, to = 2026-12-25T06:00:00Z, person = "max" }]'
+    (override,) = load(with_("oncall.seoc", line)).oncall["seoc"].overrides
+    assert override.from_ == datetime(2026, 12, 24, 18, tzinfo=UTC)
+    assert (override.to, override.person) == (datetime(2026, 12, 25, 6, tzinfo=UTC), "max")
+
+
+def test_rosters_can_come_from_the_environment_too(load: Load) -> None:
+    shift = {"days": "daily", "from": "08:00", "to": "16:00", "people": ["ana"], "start": "2026-11-23"}
+    override = {"from": "2026-12-24T18:00:00Z", "to": "2026-12-25T06:00:00Z", "person": "max"}
+    told = load(
+        rota(),
+        PANICMAIL_ONCALL__SEOC__SHIFTS=json.dumps([shift]),
+        PANICMAIL_ONCALL__SEOC__OVERRIDES=json.dumps([override]),
+    )
+    same = load(
+        rota(
+            'shifts = [{ days = "daily", from = "08:00", to = "16:00", people = ["ana"], start = 2026-11-23 }]',
+            'overrides = [{ from = 2026-12-24T18:00:00Z, to = 2026-12-25T06:00:00Z, person = "max" }]',
+        )
+    )
+    assert told.oncall == same.oncall
+
+
+def test_a_calendar_is_a_file_beside_the_configuration_or_a_url(load: Load, folder: Path) -> None:
+    (folder / "seoc.ics").touch()
+    roster = load(rota('ical = "seoc.ics"', 'fallback = ["max"]')).oncall["seoc"]
+    assert roster.ical is not None
+    assert roster.ical.source == folder / "seoc.ics"
+    assert (roster.ical_person, roster.ical_refresh, roster.ical_copy) == ("any", timedelta(minutes=15), None)
+    told = load(
+        rota(
+            'ical = "webcal://calendar.example.com/private-hunter2/basic.ics"',
+            'ical_person = "organiser"',
+            'ical_refresh = "1h"',
+            'ical_copy = "kept/seoc.json"',
+            'fallback = ["max"]',
+        )
+    )
+    roster = told.oncall["seoc"]
+    assert roster.ical is not None
+    assert roster.ical.source == "https://calendar.example.com/private-hunter2/basic.ics"
+    assert (roster.ical_person, roster.ical_refresh) == ("organizer", timedelta(hours=1))
+    assert roster.ical_copy == folder / "kept" / "seoc.json"
+    assert told.warnings == ()
+    assert "hunter2" not in repr(told) + told.model_dump_json()
+
+
+def test_a_calendars_url_can_stand_in_a_file_of_its_own(load: Load, folder: Path) -> None:
+    (folder / "seoc.url").write_text("https://calendar.example.com/private-hunter2/basic.ics\n")
+    (folder / "seoc.url").chmod(0o600)
+    roster = load(rota('ical_file = "seoc.url"', 'fallback = ["max"]')).oncall["seoc"]
+    assert roster.ical is not None
+    assert roster.ical.source == "https://calendar.example.com/private-hunter2/basic.ics"
+
+
+def test_a_calendar_that_is_not_there_is_a_warning_because_its_copy_may_be(load: Load, folder: Path) -> None:
+    assert load(rota('ical = "seoc.ics"', 'fallback = ["max"]')).warnings == (
+        f"{folder}/seoc.ics: this calendar cannot be read; its last good copy answers, else the fallback",
+    )
+
+
+def test_a_fallback_that_can_never_answer_and_a_calendar_without_one_are_warnings(load: Load, folder: Path) -> None:
+    (folder / "seoc.ics").touch()
+    assert "a fixed roster has no gaps" in load(with_("oncall.seoc", 'fallback = ["max"]')).warnings[0]
+    assert "name somebody in fallback" in load(rota('ical = "seoc.ics"')).warnings[0]
+    assert load(rota(shifts(), 'fallback = ["max"]')).warnings == ()
+
+
+def test_the_operators_are_whom_the_roster_of_the_smoc_can_name(load: Load, refused: Refused) -> None:
+    smoc = '[oncall.smoc]\nfixed = ["max"]'
+    assert load(SMALLEST.replace(smoc, f"[oncall.smoc]\n{shifts()}")).operators.page == ("ana", "max")
+    calendar = '[oncall.smoc]\nical = "https://calendar.example.com/smoc.ics"'
+    assert load(SMALLEST.replace(smoc, f'{calendar}\nfallback = ["max"]')).operators.page == ("max",)
+    assert refused(SMALLEST.replace(smoc, calendar)) == [
+        'panicmail.toml: operators.page: found nobody: a calendar does not say who; expected a list such as ["ana"]'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "mistake"),
+    [
+        ((), "oncall.seoc.fixed", "found [], expected at least one person, or ical or shifts in its place"),
+        (("shifts = []",), "oncall.seoc.fixed", "or ical or shifts in its place"),
+        (('fixed = ["ana"]', shifts()), "oncall.seoc.shifts", "found fixed and shifts, expected one of fixed, ical"),
+        (('ical = "https://x.example/a"', shifts()), "oncall.seoc.shifts", "found ical and shifts"),
+        ((shifts(people='["anna"]'),), "oncall.seoc.shifts[0].people[0]", 'found "anna", expected one of the people'),
+        ((shifts(people="[]"),), "oncall.seoc.shifts[0].people", "nobody ever has this shift"),
+        ((shifts(rotate=""),), "oncall.seoc.shifts[0].rotate", 'expected "weekly", "daily", or "none" for all of them'),
+        ((shifts(rotate='"monthly"'),), "oncall.seoc.shifts[0].rotate", 'found "monthly", expected "weekly", "daily"'),
+        ((shifts(rotate='"none"', people='["ana", "ana"]'),), "oncall.seoc.shifts[0].people[1]", "each person once"),
+        ((shifts(start=""),), "oncall.seoc.shifts[0].start", "a day such as 2026-11-23, from when ana has the first"),
+        ((shifts(start="2026-11-23T00:00:00Z"),), "oncall.seoc.shifts[0].start", "a day such as 2026-11-23"),
+        ((shifts(days='"mo-fr"'),), "oncall.seoc.shifts[0].days", 'found "mo-fr", expected days such as "mon-fri"'),
+        ((shifts(days=""),), "oncall.seoc.shifts[0].days", 'found nothing, expected days such as "mon-fri"'),
+        ((shifts(days='""'),), "oncall.seoc.shifts[0].days", "expected days such as"),
+        ((shifts(from_='"24:00"'),), "oncall.seoc.shifts[0].from", 'expected a time of day such as "23:00"'),
+        ((shifts(from_=""),), "oncall.seoc.shifts[0].from", 'found nothing, expected a time of day such as "23:00"'),
+        ((shifts(to='"7:60"'),), "oncall.seoc.shifts[0].to", 'a time of day such as "23:00"; a day ends at "24:00"'),
+        ((shifts(to="7"),), "oncall.seoc.shifts[0].to", "found 7, expected a time of day"),
+        ((shifts(tz='"Mars/Olympus"'),), "oncall.seoc.shifts[0].tz", "expected a time zone"),
+        ((shifts(until='"7:00"'),), "oncall.seoc.shifts[0].until", "found an unknown key, expected one of days, from"),
+        (
+            (shifts(season='{ from = "02-30", to = "03-01" }'),),
+            "oncall.seoc.shifts[0].season.from",
+            "a day of the year",
+        ),
+        ((shifts(season='{ from = "03-29" }'),), "oncall.seoc.shifts[0].season.to", "found nothing, expected a day of"),
+        ((shifts(season='{ from = "03-29", to = "03-29" }'),), "oncall.seoc.shifts[0].season", "a season of some days"),
+        (('shifts = ["mon-fri"]',), "oncall.seoc.shifts[0]", 'found "mon-fri", expected a table'),
+        (('ical = "ftp://x.example/a.ics"',), "oncall.seoc.ical", "expected a file such as"),
+        (('ical = "https://"',), "oncall.seoc.ical", "found a value that is not shown"),
+        (("ical = 7",), "oncall.seoc.ical", "expected a file such as"),
+    ],
+)
+def test_a_wrong_roster_is_refused_where_it_is_wrong(
+    refused: Refused, lines: tuple[str, ...], place: str, mistake: str
+) -> None:
+    (line,) = refused(rota(*lines))
+    assert line.startswith(f"panicmail.toml: {place}: ")
+    assert mistake in line
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "mistake"),
+    [
+        ('from = 2026-12-24T18:00:00, to = 2026-12-25T06:00:00Z, person = "max"', "from", "an instant with its zone"),
+        ('from = 2026-12-24, to = 2026-12-25T06:00:00Z, person = "max"', "from", "an instant with its zone"),
+        ('from = "soon", to = 2026-12-25T06:00:00Z, person = "max"', "from", 'found "soon", expected an instant with'),
+        ('from = 2026-12-24T18:00:00Z, to = 2026-12-24T18:00:00Z, person = "max"', "to", "an instant after from"),
+        ('from = 2026-12-24T18:00:00Z, to = 2026-12-25T06:00:00Z, person = "maxx"', "person", 'the people, "max"'),
+        (
+            "from = 2026-12-24T18:00:00Z, to = 2026-12-25T06:00:00Z",
+            "person",
+            "found nothing, expected one of the people",
+        ),
+        ('to = 2026-12-25T06:00:00Z, person = "max"', "from", "found nothing, expected an instant with its zone"),
+    ],
+)
+def test_a_wrong_override_is_refused(refused: Refused, override: str, place: str, mistake: str) -> None:
+    (line,) = refused(with_("oncall.seoc", f"overrides = [{{ {override} }}]"))
+    assert line.startswith(f"panicmail.toml: oncall.seoc.overrides[0].{place}: ")
+    assert mistake in line
+
+
+def test_a_calendar_is_asked_at_most_once_a_minute(refused: Refused) -> None:
+    lines = refused(rota('ical = "https://calendar.example.com/x.ics"', 'ical_refresh = "59s"', 'ical_person = "cn"'))
+    assert [line.split(": ")[1] for line in lines] == ["oncall.seoc.ical_person", "oncall.seoc.ical_refresh"]
+    assert "at least 1m" in lines[1]
 
 
 def test_the_ladder_nobody_wrote_needs_both_roles(refused: Refused) -> None:
@@ -519,8 +726,8 @@ def test_replies_come_to_a_token_address_or_one_of_ours(load: Load, address: str
 
 
 def test_keys_of_later_versions_are_named_not_hidden(load: Load) -> None:
-    told = load(with_("paging", 'detail = "ref"') + '[watch]\npush = ["pagerduty:KEY"]\n')
-    assert [line.split(":")[0] for line in told.not_yet] == ["people.ana.push", "paging.detail", "watch.push"]
+    told = load(SMALLEST + "[authentication]\ntrusted_authserv_ids = ['mx']\n")
+    assert [line.split(":")[0] for line in told.not_yet] == ["authentication.trusted_authserv_ids"]
 
 
 @pytest.mark.parametrize(

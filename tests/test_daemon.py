@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ import pytest
 import sqlalchemy as sa
 import trustme
 
-from panicmail import log
+from panicmail import assembly, log
+from panicmail import config as configuration
+from panicmail.daemon.daemon import Daemon
 from panicmail.sandbox.relay import Received
 from panicmail.store import migrate
 from panicmail.store.database import Database
@@ -267,6 +269,17 @@ def test_a_wrong_configuration_is_reported_whole_and_the_running_one_kept(tmp_pa
         town.page("ana", town.panic())
 
 
+def test_the_first_look_at_everything_comes_a_minute_after_the_start_and_then_each_hour(town: World) -> None:
+    town.start()  # makes the database, and shows that the configuration is right
+    town.stop()
+    config = configuration.load(town.path, {})
+    with closing(assembly.open_database(config)) as database:
+        scheduler = Daemon(config, database)._build_scheduler()
+    (job,) = (job for job in scheduler.get_jobs() if job.id == "hour")
+    assert timedelta(seconds=50) < job.next_run_time - datetime.now(UTC) <= timedelta(minutes=1)
+    assert job.trigger.interval == timedelta(hours=1)
+
+
 def test_a_changed_roster_pages_the_new_people_from_then_on_and_what_needs_a_restart_is_named(town: World) -> None:
     town.start()
     before = town.panic("before")
@@ -282,6 +295,45 @@ def test_a_changed_roster_pages_the_new_people_from_then_on_and_what_needs_a_res
     town.config["gitlab"]["labels"] = ["urgent"]
     town.config["web"]["url"] = "https://elsewhere.example.com"
     assert town.reload()["restart_needed"] == ["gitlab", "web"]
+    town.config["gitlab"] |= {"labels": ["security-incident"], "webhook_token": "hook-secret"}
+    town.config["paging"] = {"detail": "ref"}
+    assert town.reload()["restart_needed"] == ["web"]
+
+
+def calendar(person: str) -> str:
+    """Somebody on call for these years."""
+    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//tests//EN"]
+    lines += ["BEGIN:VEVENT", "UID:1", "DTSTAMP:20260101T000000Z"]
+    lines += ["DTSTART:20250101T000000Z", "DTEND:20400101T000000Z", f"SUMMARY:{person}", "END:VEVENT", "END:VCALENDAR"]
+    return "\r\n".join([*lines, ""])
+
+
+def test_sighup_reads_a_calendar_again_whatever_its_turn_and_a_refused_one_keeps_it(town: World) -> None:
+    rota = town.folder / "seoc.ics"
+    rota.write_text(calendar("Ana Reyes"))
+    town.config["oncall"]["seoc"] = {"ical": "seoc.ics", "ical_refresh": "1d"}
+    town.start()
+    town.page("ana", town.panic("first"))
+    rota.write_text(calendar("Bo Low"))
+    town.reload()
+    town.program.wait_for("rosters.in_force")
+    town.page("bo", town.panic("second"))
+    assert len(town.pages("ana")) == 1
+    town.config["oncall"]["seoc"]["ical_refresh"] = "often"
+    town.expected.add("config.refused")
+    town.reload("config.refused")
+    assert town.page("bo", town.panic("third"))
+
+
+# -- what cannot work
+
+
+def test_a_channel_no_service_knows_is_told_at_the_start_and_the_others_work(tmp_path: Path) -> None:
+    with world(tmp_path, expects=["push.unusable", "push.refused"]) as town:
+        town.config["people"]["ana"]["push"] = ["nothing://ana-secret"]
+        facts = town.start().wait_for("push.unusable")[1]
+        assert (facts["person"], "ana-secret" in str(facts)) == ("ana", False)
+        town.page("ana", town.panic())
 
 
 # -- starting where it must not

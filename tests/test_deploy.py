@@ -77,16 +77,9 @@ NOT_YET = {
     "smtp.listen": '["unix:/run/panicmail.sock"]',
     "smtp.lmtp": "true",
     "smtp.trusted_relays": '["192.0.2.0/24"]',
-    "people.ana.push": '["ntfys://ntfy.example.com/ana-secret"]',
-    "oncall.seoc.ical": "https://calendar.example.com/seoc.ics",
-    "oncall.seoc.shifts": '[{"days": "mon-fri"}]',
-    "oncall.seoc.fallback": '["max"]',
-    "oncall.seoc.overrides": '[{"person": "max"}]',
-    "paging.detail": "full",
     "senders.reporters_file": "gitlab.token",
     "authentication.method": "verify",
     "authentication.trusted_authserv_ids": '["mx.example.com"]',
-    "watch.push": '["pagerduty:KEY"]',
 }
 
 

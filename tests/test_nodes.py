@@ -426,38 +426,31 @@ def test_on_sqlite_there_is_one_node_without_a_name(tmp_path: Path) -> None:
         node.stop()
 
 
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path)
-    yield office
-    office.close()
-
-
-def test_a_node_that_wakes_when_another_has_taken_over_sends_nothing(office: Office) -> None:
-    office.accept(mail("help"))
-    office.intake.work()
-    (lane,) = (lane for lane in office.lanes if lane.name == "page")
+def test_a_node_that_wakes_when_another_has_taken_over_sends_nothing(desk: Office) -> None:
+    desk.accept(mail("help"))
+    desk.intake.work()
+    (lane,) = (lane for lane in desk.lanes if lane.name == "page")
     lease = timedelta(seconds=60)
-    (frozen,) = office.ledger.write("page.claim", lambda book: book.claim("page", 1, lease))
-    office.now += lease
+    (frozen,) = desk.ledger.write("page.claim", lambda book: book.claim("page", 1, lease))
+    desk.now += lease
     lane._try(frozen)
-    assert office.pages("ana") == [], "its lease is over, so somebody else may be sending this very moment"
+    assert desk.pages("ana") == [], "its lease is over, so somebody else may be sending this very moment"
     assert lane.work()
-    assert len(office.pages("ana")) == 1
+    assert len(desk.pages("ana")) == 1
     lane._try(frozen)
-    assert len(office.pages("ana")) == 1
+    assert len(desk.pages("ana")) == 1
 
 
-def test_a_node_that_wakes_when_another_has_taken_over_opens_no_issue(office: Office) -> None:
-    office.accept(mail("help"))
-    office.intake.work()
-    (lane,) = (lane for lane in office.lanes if lane.name == "gitlab")
+def test_a_node_that_wakes_when_another_has_taken_over_opens_no_issue(desk: Office) -> None:
+    desk.accept(mail("help"))
+    desk.intake.work()
+    (lane,) = (lane for lane in desk.lanes if lane.name == "gitlab")
     lease = timedelta(seconds=240)
-    (frozen,) = office.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease))
-    office.now += lease
-    (taken,) = office.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease))
+    (frozen,) = desk.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease))
+    desk.now += lease
+    (taken,) = desk.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease))
     lane._try(frozen)
-    assert not office.gitlab.issues
-    office.now += timedelta(seconds=10)
+    assert not desk.gitlab.issues
+    desk.now += timedelta(seconds=10)
     lane._try(taken)
-    assert len(office.gitlab.issues) == 1
+    assert len(desk.gitlab.issues) == 1

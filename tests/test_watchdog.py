@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,13 +246,6 @@ def test_the_process_ends_with_1_without_its_last_words_when_the_log_hangs() -> 
 # -- parts that tell of themselves
 
 
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path)
-    yield office
-    office.close()
-
-
 class Deaf:
     """Hears nothing."""
 
@@ -263,10 +256,10 @@ class Deaf:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_whoever_watches_the_time_of_senders_comes_round_with_nothing_to_do(
-    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptance, "LOOK_EVERY", 0.005)
-    real = Acceptance(office.ledger, Spool(tmp_path), lambda: T0, Deaf(), print)
+    real = Acceptance(desk.ledger, Spool(tmp_path), lambda: T0, Deaf(), print)
     before = time.monotonic()
     assert eventually(lambda: real.came_round_at() > before)
 
@@ -278,12 +271,12 @@ def test_whoever_watches_the_time_of_senders_comes_round_with_nothing_to_do(
 
 
 def test_the_watchman_of_the_emergency_comes_round_and_a_look_that_hangs_shows(
-    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nobody() -> Reaches:
         raise AssertionError
 
-    emergency = Emergency(Spool(tmp_path), lambda: office.orders, InProcess(), nobody, lambda: T0)
+    emergency = Emergency(Spool(tmp_path), lambda: desk.orders, InProcess(), nobody, lambda: T0)
     monkeypatch.setattr("panicmail.emergency.emergency.LOOK_EVERY", 0.001)
     watchman = Watchman(emergency)
     assert watchman.came_round_at() == -math.inf

@@ -6,8 +6,10 @@ inside the one that needs it, so that `--help` is there at once.
 
     running      serve, demo
     looking      incidents, show, mail, oncall, report
+    rota         what oncall answers
     acting       ack, resolve, take, escalate
     checking     check
+    drilling     drill
     explaining   explain
     watching     watch
     asked        what the commands are given: options, configuration, database, instants
@@ -22,7 +24,7 @@ import sys
 import click
 
 from panicmail import __version__, crash
-from panicmail.cli import acting, checking, explaining, looking, running, watching
+from panicmail.cli import acting, checking, drilling, explaining, looking, running, watching
 from panicmail.errors import ConfigError, Mistake, StoreFailed
 
 
@@ -52,6 +54,6 @@ def cli() -> None:
     """A panic mailbox that owes its reporter a human."""
 
 
-for _family in (running, watching, looking, acting, checking, explaining):
+for _family in (running, watching, looking, acting, checking, drilling, explaining):
     for _command in _family.COMMANDS:
         cli.add_command(_command)

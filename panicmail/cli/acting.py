@@ -15,6 +15,7 @@ from panicmail.cli.printing import brief, print_json
 from panicmail.errors import Mistake
 
 if TYPE_CHECKING:
+    from panicmail.acks import Answer
     from panicmail.incident import Incident
     from panicmail.orders import Orders
     from panicmail.store.book import Book
@@ -32,18 +33,35 @@ def _act(word: str, about: str) -> click.Command:
     @click.argument("ref")
     def command(config_file: str | None, person: str, as_json: bool, ref: str) -> None:
         ledger, orders = open_ledger(config_file)
-        outcome, incident = ledger.write("command.act", lambda book: _do(book, orders, word, ref, person))
-        document = {**brief(incident), "outcome": outcome}
+        answer, actor = ledger.write("command.act", lambda book: _do(book, orders, word, ref, person))
+        incident, outcome = answer.incident, answer.outcome.value
+        is_anothers = word == "ack" and outcome == "already" and incident.holder != actor
         if as_json:
-            print_json(document)
-            return
-        holder = f", {incident.holder} has it" if incident.holder and incident.state.value == "acked" else ""
-        click.echo(f"{incident.ref}: {incident.state.value}{holder} ({outcome.replace('_', ' ')})")
+            print_json({**brief(incident), "outcome": outcome})
+        else:
+            take = f" To give it to {actor}: panicmail take {incident.ref} --as {actor}" if is_anothers else ""
+            click.echo(_told(orders, incident, outcome) + take)
+        click.get_current_context().exit(1 if is_anothers or outcome == "closed" else 0)
 
     return command
 
 
-def _do(book: Book, orders: Orders, word: str, ref: str, as_person: str) -> tuple[str, Incident]:
+def _told(orders: Orders, incident: Incident, outcome: str) -> str:
+    """How it stands now, and what else to know."""
+    holder = orders.people.get(incident.holder or "")
+    name = holder.name if holder else incident.holder
+    now = {"open": "open, nobody has it", "acked": f"acknowledged, {name} has it", "resolved": "closed"}
+    besides = {
+        "closed": f"It was closed before; nothing was done. A new mail to {orders.addresses.panic} starts anew.",
+        "already": "It was so before.",
+        "how_to_close": f"It was open, so that comes first. To close it, once more: panicmail resolve {incident.ref}",
+        "nobody_left": "Nobody else is left to call; the last call is repeated.",
+    }.get(outcome, "")
+    return f"{incident.ref}: {now[incident.state.value]}. {besides}".rstrip()
+
+
+def _do(book: Book, orders: Orders, word: str, ref: str, as_person: str) -> tuple[Answer, str]:
+    """What came of it, and who did it."""
     from panicmail import people
     from panicmail.acks import Acks, Way
     from panicmail.words import Meaning, Said
@@ -60,9 +78,8 @@ def _do(book: Book, orders: Orders, word: str, ref: str, as_person: str) -> tupl
         raise Mistake(f"{person.id} was not paged for {incident.ref}, so cannot acknowledge it (paged: {paged}); "
                       f"to make it hers all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
     how = f"command run by {_runner()} on {socket.gethostname()}"
-    way = Way(channel="command", how=how, key=f"command/{secrets.token_hex(6)}", tells_actor=False)
-    answer = Acks(book, orders).act(incident, person, Said(meanings[word], word), way)
-    return answer.outcome.value, answer.incident
+    way = Way(channel="command", how=how, key=f"command/{secrets.token_hex(6)}")
+    return Acks(book, orders).act(incident, person, Said(meanings[word], word), way), person.id
 
 
 def _runner() -> str:

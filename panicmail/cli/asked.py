@@ -35,7 +35,12 @@ def open_ledger(config_file: str | None) -> tuple[Ledger, Orders]:
     config = load(config_file)
     log.configure(config.log.format, "warning")
     _expect_database(config)
-    ledger = Ledger(assembly.open_database(config), operators=lambda: config.operators.page)
+    channels = orders.channels_of(config)
+    ledger = Ledger(
+        assembly.open_database(config),
+        operators=lambda: config.operators.page,
+        channels=lambda person: channels.get(person, ()),
+    )
     return ledger, orders.from_config(config, assembly.signing_keys(config, ledger))
 
 

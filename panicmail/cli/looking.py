@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
-from panicmail.cli.asked import config_option, find_incident, instant, json_option, open_ledger, orders_only, span
+from panicmail.cli.asked import config_option, find_incident, instant, json_option, load, open_ledger, span
 from panicmail.cli.printing import brief, iso, print_incident, print_json, print_table, shown, zulu
+from panicmail.errors import Mistake
 
 if TYPE_CHECKING:
+    from panicmail.incident import Incident
     from panicmail.orders import Orders
     from panicmail.store.book import Book
     from panicmail.store.ledger import Ledger
@@ -42,9 +46,10 @@ def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], a
         print_json([brief(incident) for incident in found])
         return
     rows = [
-        (i.ref, i.state.value, zulu(i.accepted_at), i.holder or "-", shown(i.reporter_address), shown(i.subject)[:60])
+        (i.ref, i.state.value, zulu(i.accepted_at), i.holder or "-", shown(i.reporter_address),
+         f"{'DRILL: ' if i.drill else ''}{shown(i.subject)}"[:60])
         for i in found
-    ]
+    ]  # fmt: skip
     print_table(("REF", "STATE", "ACCEPTED", "HOLDER", "REPORTER", "SUBJECT"), rows, "No incidents.")
 
 
@@ -52,7 +57,7 @@ def _print_gaps(ledger: Ledger, orders: Orders, as_json: bool) -> None:
     """What is missing, with exit status 1 if anything is. Mends nothing: the daemon does, once a minute."""
     from panicmail.accounting import RECENT, gaps_in
 
-    found, accepted = ledger.read(lambda book: (gaps_in(book, orders.ladder), book.accepted_since(book.now - RECENT)))
+    found, accepted = ledger.read(lambda book: (gaps_in(book, orders.ladders), book.accepted_since(book.now - RECENT)))
     if as_json:
         rows = [
             {"about": gap.about, "kind": gap.kind.value, "since": iso(gap.since_at), "count": gap.count,
@@ -75,14 +80,14 @@ def _print_gaps(ledger: Ledger, orders: Orders, as_json: bool) -> None:
 @click.argument("ref")
 def show(config_file: str | None, as_json: bool, ref: str) -> None:
     """One incident with its timeline and what was sent."""
-    ledger, _orders = open_ledger(config_file)
+    ledger, orders = open_ledger(config_file)
 
     def work(book: Book) -> dict[str, Any]:
         incident = find_incident(book, ref)
         return {
             **brief(incident),
             "timeline": [
-                {"at": iso(line.at), "event": line.event, "actor": line.actor, "facts": dict(line.facts)}
+                {"at": iso(line.at), "event": line.event, "actor": line.actor, "facts": _readable(orders, line.facts)}
                 for line in book.lines_of(incident.id)
             ],
             "outbox": [
@@ -103,13 +108,24 @@ def show(config_file: str | None, as_json: bool, ref: str) -> None:
         print_incident(document)
 
 
+def _readable(orders: Orders, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the timeline with what may be told of a channel in place of its id."""
+    from panicmail.channels import in_words
+
+    if "channel" not in facts:
+        return dict(facts)
+    channels = (channel for person in orders.people.values() for channel in person.push)
+    return {**facts, "channel": in_words(str(facts["channel"]), channels)}
+
+
 @click.command()
 @config_option
 @click.argument("ref")
-def mail(config_file: str | None, ref: str) -> None:
-    """The raw message an incident was made of."""
+@click.argument("mail_id", required=False)
+def mail(config_file: str | None, ref: str, mail_id: str | None) -> None:
+    """The raw message an incident was made of; with MAIL_ID a later one of its thread."""
     ledger, _orders = open_ledger(config_file)
-    raw = ledger.read(lambda book: book.raw(find_incident(book, ref).mail_id))
+    raw = ledger.read(lambda book: book.raw(_mail_id(book, find_incident(book, ref), mail_id)))
     if sys.stdout.isatty():  # a terminal obeys what it is shown; a file does not
         click.echo(shown(raw.decode("utf-8", "replace"), lines=True))
     else:
@@ -117,33 +133,49 @@ def mail(config_file: str | None, ref: str) -> None:
         sys.stdout.buffer.flush()
 
 
+def _mail_id(book: Book, incident: Incident, wanted: str | None) -> str:
+    if wanted is None:
+        return incident.mail_id
+    known = [mail.id for mail in book.mails_of(incident.id)]
+    if wanted not in known:
+        raise Mistake(f"{incident.ref} has no mail {wanted}; it has {', '.join(known)}")
+    return wanted
+
+
 @click.command()
 @config_option
 @json_option
 @click.option("--at", "at", metavar="TIME", help="An instant such as 2026-12-24T18:00Z; now when left out.")
-def oncall(config_file: str | None, as_json: bool, at: str | None) -> None:
-    """Who is on call in each role, until when, from which source."""
-    orders = orders_only(config_file)
-    asked_at = instant(at) if at else datetime.now(UTC)
-    duties = [duty for role in orders.rosters.roles for duty in orders.rosters.on_call(role, asked_at)]
-    rows = [
-        {
-            "role": d.role,
-            "person": d.person,
-            "name": orders.people[d.person].name,
-            "until": iso(d.until),
-            "source": d.source,
-        }
-        for d in duties
-    ]
+@click.option("--tz", "tz", metavar="ZONE", default="UTC", show_default=True, help="Whose wall clock is shown.")
+def oncall(config_file: str | None, as_json: bool, at: str | None, tz: str) -> None:
+    """Who is on call in each role, until when, from which source; and the coming two weeks."""
+    from panicmail import log
+    from panicmail.cli import rota
+
+    now = datetime.now(UTC)
+    asked_at, zone = _at(at) if at else now, _zone(tz)
+    config = load(config_file)
+    log.configure(config.log.format, "warning")
+    answer = rota.look(config, asked_at, now)
     if as_json:
-        print_json({"at": iso(asked_at), "on_call": rows})
-        return
-    print_table(
-        ("ROLE", "PERSON", "NAME", "UNTIL", "SOURCE"),
-        [(d.role, d.person, orders.people[d.person].name, iso(d.until) or "no end", d.source) for d in duties],
-        "Nobody is on call.",
-    )
+        print_json(rota.document(answer))
+    else:
+        rota.print_lines(answer, zone)
+
+
+def _at(text: str) -> datetime:
+    at = instant(text)
+    if not 1970 <= at.year < 3000:
+        raise click.BadParameter(f"{text!r} is no time anybody is on call at", param_hint="--at")
+    return at.astimezone(UTC)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # zoneinfo's choice depends on the name
+        text = f"{name!r} is no time zone; write it as Europe/Berlin or UTC"
+        raise click.BadParameter(text, param_hint="--tz") from None
 
 
 @click.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def brief(incident: Incident) -> dict[str, Any]:
+    is_open = incident.state.value == "open"  # whoever had it before, nobody has it now
     return {
         "ref": incident.ref,
         "id": incident.id,
@@ -24,22 +25,26 @@ def brief(incident: Incident) -> dict[str, Any]:
         "sla_at": iso(incident.sla_at),
         "step": incident.step + 1,
         "next_step_at": iso(incident.next_step_at),
-        "holder": incident.holder,
-        "acked_at": iso(incident.acked_at),
-        "acked_how": incident.acked_how,
+        "ladder": incident.ladder,
+        "severity": incident.severity,
+        "holder": None if is_open else incident.holder,
+        "last_holder": incident.holder,
+        "acked_at": None if is_open else iso(incident.acked_at),
+        "acked_how": "" if is_open else incident.acked_how,
         "breached_at": iso(incident.breached_at),
         "resolved_at": iso(incident.resolved_at),
         "resolved_by": incident.resolved_by,
         "paged": sorted(incident.paged),
         "issue": incident.issue_url,
         "once": incident.once,
+        "drill": incident.drill,
         "linked_to": incident.linked_to,
     }
 
 
 def print_incident(document: dict[str, Any]) -> None:
-    for name in ("ref", "state", "subject", "reporter", "accepted_at", "sla_at", "next_step_at", "holder", "acked_how",
-                 "breached_at", "resolved_by", "issue"):  # fmt: skip
+    for name in ("ref", "state", "subject", "reporter", "severity", "ladder", "accepted_at", "sla_at", "next_step_at",
+                 "holder", "acked_how", "breached_at", "resolved_by", "issue"):  # fmt: skip
         if document[name]:
             click.echo(f"{name.replace('_', ' '):14} {shown(str(document[name]))}")
     click.echo("\nTimeline")

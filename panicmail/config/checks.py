@@ -6,7 +6,7 @@ Each check looks only at values that could be read, so that a mistake is told on
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from pydantic import SecretStr
 
 from panicmail.config.draft import Draft
 from panicmail.config.mistakes import Place, nearest
-from panicmail.config.model import Step
+from panicmail.config.model import Override, Shift, Step
 from panicmail.config.values import RelayUrl, written
+from panicmail.policy import DEFAULT
 
 
 def check(draft: Draft) -> None:
     """Record every mistake that shows only between keys."""
-    for one in (_people, _rosters, _operators, _steps, _panic_addresses, _replies, _addresses_of_people, _tls):
+    for one in (_people, _rosters, _operators, _ladders, _panic_addresses, _replies, _addresses_of_people, _tls):
         one(draft)
 
 
@@ -29,6 +30,12 @@ def warnings(draft: Draft) -> Iterator[str]:
     relay: RelayUrl | None = draft.get("relay", "url")
     if relay and relay.password and relay.tls == "none" and relay.host not in ("localhost", "127.0.0.1", "::1"):
         yield f"relay.url: the password goes to {relay.host} unencrypted; use smtp+starttls:// or smtps://"
+    for role in draft.names("oncall"):
+        fallback = draft.get("oncall", role, "fallback")
+        if fallback and draft.get("oncall", role, "fixed"):
+            yield f"oncall.{role}.fallback: a fixed roster has no gaps, so nobody here is ever paged; leave it out"
+        if not fallback and draft.get("oncall", role, "ical"):
+            yield f"oncall.{role}.ical: nobody answers when it has a gap or cannot be read; name somebody in fallback"
     heartbeat: SecretStr | None = draft.get("watch", "heartbeat_url")
     if heartbeat and "{who}" not in heartbeat.get_secret_value():
         yield "watch.heartbeat_url: daemon and watch ping the same switch, so it misses neither alone; put {who} in it"
@@ -36,26 +43,12 @@ def warnings(draft: Draft) -> Iterator[str]:
 
 def not_yet(draft: Draft) -> Iterator[str]:
     """What was given and read but is not used by this version."""
-    for name in draft.names("people"):
-        if draft.get("people", name, "push"):
-            yield f"people.{name}.push: not used for pages by this version, they go by mail; panicmail watch uses it"
-    for role in draft.names("oncall"):
-        if draft.get("oncall", role, "fallback"):
-            yield f"oncall.{role}.fallback: read but not used by this version; a fixed roster has no gaps"
     if draft.get("smtp", "trusted_relays"):
         yield "smtp.trusted_relays: read but not used by this version; no peer is treated otherwise than another"
-    if draft.get("paging", "detail") not in (None, "subject"):
-        yield "paging.detail: read but not used by this version; there are no pushes yet"
-    if any(_is_pagerduty(url) for url in draft.get("watch", "push") or ()):
-        yield 'watch.push: "pagerduty:KEY" is read but not used by this version; the other URLs are'
     if draft.get("senders", "reporters_file"):
         yield "senders.reporters_file: read but not used by this version; the addresses in it count as unknown"
     if draft.get("authentication", "trusted_authserv_ids"):
         yield "authentication.trusted_authserv_ids: read but not used by this version; From is taken as it stands"
-
-
-def _is_pagerduty(url: SecretStr) -> bool:
-    return "://" not in url.get_secret_value()
 
 
 def _people(draft: Draft) -> None:
@@ -65,40 +58,95 @@ def _people(draft: Draft) -> None:
 
 def _rosters(draft: Draft) -> None:
     for role in draft.names("oncall"):
-        place = ("oncall", role, "fixed")
-        if draft.get(*place) == ():
-            draft.mistakes.add(place, [], "at least one person")
+        _one_roster(draft, role)
         for key in ("fixed", "fallback"):
             _known_people(draft, ("oncall", role, key))
+        for number, shift in draft.items("oncall", role, "shifts"):
+            _shift(draft, ("oncall", role, "shifts", number), shift)
+        for number, override in draft.items("oncall", role, "overrides"):
+            _override(draft, ("oncall", role, "overrides", number), override)
+
+
+#: What a role's roster can be; one of them.
+_ROSTERS = ("fixed", "ical", "shifts")
+
+
+def _one_roster(draft: Draft, role: str) -> None:
+    given = [key for key in _ROSTERS if draft.gives("oncall", role, key)]
+    if len(given) > 1:
+        for key in given[1:]:
+            expected = f"one of {', '.join(_ROSTERS[:-1])} and {_ROSTERS[-1]}"
+            draft.mistakes.say(("oncall", role, key), f"found {' and '.join(given)}, expected {expected}")
+    elif not given and draft.get("oncall", role, "fixed") is not None:
+        draft.mistakes.add(("oncall", role, "fixed"), [], "at least one person, or ical or shifts in its place")
+
+
+def _shift(draft: Draft, place: Place, shift: Shift) -> None:
+    if not shift.people:
+        draft.mistakes.add((*place, "people"), [], "at least one person: nobody ever has this shift")
+    _known(draft, (*place, "people"), enumerate(shift.people), once=shift.rotate not in ("weekly", "daily"))
+    if len(shift.people) < 2:
+        return
+    if shift.rotate is None:
+        expected = '"weekly", "daily", or "none" for all of them at once'
+        draft.mistakes.say((*place, "rotate"), f"found nothing, expected {expected}")
+    elif shift.rotate != "none" and shift.start is None:
+        expected = f"a day such as 2026-11-23, from when {shift.people[0]} has the first turn"
+        draft.mistakes.say((*place, "start"), f"found nothing, expected {expected}")
+
+
+def _override(draft: Draft, place: Place, override: Override) -> None:
+    _known(draft, place, [("person", override.person)])
+    if override.to <= override.from_:
+        draft.mistakes.add((*place, "to"), override.to.isoformat(), "an instant after from")
 
 
 def _operators(draft: Draft) -> None:
     place = ("operators", "page")
-    if "operators.page" in draft.inferred:
-        return  # made from rosters that are checked themselves
+    if "operators.page" in draft.inferred:  # made from rosters that are checked themselves
+        if draft.get(*place) == () and not draft.mistakes.touches(("oncall",)):
+            draft.mistakes.say(place, 'found nobody: a calendar does not say who; expected a list such as ["ana"]')
+        return
     if draft.get(*place) == ():
         draft.mistakes.add(place, [], "at least one person: who hears that panicmail itself needs help")
     _known_people(draft, place)
 
 
 def _known_people(draft: Draft, place: tuple[str, ...]) -> None:
+    _known(draft, place, draft.items(*place))
+
+
+def _known(draft: Draft, place: Place, named: Iterable[tuple[int | str, str]], *, once: bool = True) -> None:
     people, seen = draft.names("people"), set()
-    for number, person in draft.items(*place):
+    for key, person in named:
         if person not in people and people:
             expected = f"one of the people, {nearest(person, people)}"
-            draft.mistakes.add((*place, number), person, expected)
-        elif person in seen:
-            draft.mistakes.add((*place, number), person, "each person once")
+            draft.mistakes.add((*place, key), person, expected)
+        elif person in seen and once:
+            draft.mistakes.add((*place, key), person, "each person once")
         seen.add(person)
 
 
-def _steps(draft: Draft) -> None:
-    if draft.get("escalation", "steps") == ():
-        draft.mistakes.add(("escalation", "steps"), [], "at least one step")
+def _ladders(draft: Draft) -> None:
+    _steps(draft, "escalation")
+    for name in draft.names("ladders"):
+        place = ("ladders", name)
+        if name == DEFAULT:
+            draft.mistakes.say(place, "found the name of the default ladder, which is [escalation]; take another one")
+        if not any(draft.gives(*place, key) for key in ("severity", "subject", "addresses", "drill")):
+            draft.mistakes.say(place, "found nothing that chooses it, expected severity, subject, addresses or drill")
+        if (hours := draft.get(*place, "hours")) and hours.to <= hours.from_:
+            draft.mistakes.say((*place, "hours"), 'found no open time, expected "from" before "to" on the same day')
+        _steps(draft, *place)
+
+
+def _steps(draft: Draft, *table: str) -> None:
+    if draft.get(*table, "steps") == ():
+        draft.mistakes.add((*table, "steps"), [], "at least one step")
     after = timedelta(0)
-    steps: list[tuple[int, Step]] = list(draft.items("escalation", "steps"))
+    steps: list[tuple[int, Step]] = list(draft.items(*table, "steps"))
     for number, step in steps:
-        place: Place = ("escalation", "steps", number)
+        place: Place = (*table, "steps", number)
         if number == 0 and step.after:
             draft.mistakes.add((*place, "after"), written(step.after), '"0s": the first step is taken at once')
         elif number and step.after <= after:
@@ -116,7 +164,7 @@ def _roles(draft: Draft, place: Place, page: tuple[str, ...]) -> None:
     for number, role in enumerate(page):
         if role in roles:
             continue
-        if "escalation.steps" in draft.inferred:
+        if place[0] == "escalation" and "escalation.steps" in draft.inferred:
             text = f"found nobody on call, expected a table [oncall.{role}], or steps of your own in [escalation]"
             if not draft.mistakes.touches(("oncall", role)):
                 draft.mistakes.say(("oncall", role), text)

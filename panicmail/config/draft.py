@@ -44,6 +44,10 @@ class Draft:
             if not self.mistakes.touches((*place, number)):
                 yield number, TypeAdapter(kind).validate_python(item, context=self._context)
 
+    def gives(self, *place: str) -> bool:
+        """Whether something that is not empty stands at a place, readable or not."""
+        return self._given.get(place[:-1], {}).get(place[-1]) not in (None, "", [], ())
+
     def names(self, table: str) -> list[str]:
         """The people or roles that were named, readable or not."""
         return [str(place[1]) for place in self._values if place[0] == table and len(place) == 2]

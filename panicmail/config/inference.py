@@ -126,8 +126,20 @@ def _operators(raw: Raw) -> list[str]:
     """The manager on call; without such a role, everybody the last step pages."""
     rosters = _table(raw, "oncall")
     roles = ["smoc"] if "smoc" in rosters else _last_roles(raw)
-    people = [person for role in roles for person in _texts(_table(rosters, role).get("fixed"))]
+    people = [person for role in roles for person in _people_of(_table(rosters, role))]
     return list(dict.fromkeys(people))
+
+
+def _people_of(roster: Raw) -> list[str]:
+    """Everybody a roster names; of a calendar only the fallback is known here."""
+    shifts = roster.get("shifts")
+    on_shift = [
+        person
+        for shift in (shifts if isinstance(shifts, list) else ())
+        if isinstance(shift, dict)
+        for person in _texts(shift.get("people"))
+    ]
+    return _texts(roster.get("fixed")) or on_shift or _texts(roster.get("fallback"))
 
 
 def _last_roles(raw: Raw) -> list[str]:

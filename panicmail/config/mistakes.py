@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from panicmail.config.model import NAMED_TABLES, TABLES, Section, Step, is_secret, keys_of
+from panicmail.config.model import INNER_TABLES, NAMED_TABLES, TABLES, Section, is_secret, keys_of
 from panicmail.log import redact_text
 
 #: A key's place: ("people", "ana", "email"), ("escalation", "steps", 1, "after").
@@ -117,7 +117,10 @@ def _holds_secret(place: Place) -> bool:
 
 
 def _model_at(model: type[Section], loc: Place) -> type[Section]:
-    return Step if loc[0] == "steps" and len(loc) > 2 else model
+    """The table in which the last part of a place is a key."""
+    for part in loc[:-1]:
+        model = INNER_TABLES.get(str(part), model)
+    return model
 
 
 def _keys_at(model: type[Section], loc: Place) -> list[str]:
@@ -125,8 +128,10 @@ def _keys_at(model: type[Section], loc: Place) -> list[str]:
 
 
 def _description(model: type[Section], loc: Place) -> str | None:
-    field = _model_at(model, loc).model_fields.get(str(loc[-1]))
-    return field.description if field else None
+    for key, field in _model_at(model, loc).model_fields.items():
+        if str(loc[-1]) == (field.alias or key):
+            return field.description
+    return None
 
 
 def _expected(model: type[Section], detail: ErrorDetails) -> str:

@@ -10,15 +10,16 @@ and may also be given as a file, under its name with `_file`.
 
 from __future__ import annotations
 
-from datetime import timedelta, tzinfo
+import os
+from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from panicmail.config import values
-from panicmail.config.values import Listen, Network, RelayUrl
+from panicmail.config.values import Ical, Listen, Network, RelayUrl
 
 #: Marks a field whose value is never shown.
 SECRET = object()
@@ -88,6 +89,15 @@ def _heartbeat_url(value: object) -> SecretStr | None:
     return url
 
 
+def _secret_or_none(value: object) -> SecretStr | None:
+    """A secret; "" says there is none."""
+    return None if value is None or value == "" else values.secret(value)
+
+
+def _signing_key_or_none(value: object) -> SecretStr | None:
+    return None if value is None or value == "" else values.signing_key(value)
+
+
 def _method(value: object) -> object:
     if value in ("verify", "trusted"):
         raise ValueError('"none": verifying senders comes with a later version; until then From is taken as it stands')
@@ -100,10 +110,42 @@ def _no_lmtp(value: object) -> bool:
     return False
 
 
-def _no_calendar(value: object) -> None:
-    """A roster we cannot read must not pass for one without gaps."""
-    if value not in (None, "", []):
-        raise ValueError("no such key yet: only `fixed` rosters are read by this version")
+def _ical(value: object, info: ValidationInfo) -> Ical | None:
+    """A calendar's file, made absolute from the configuration's folder, or its URL; "" says there is none.
+
+    A file that cannot be read is a warning: the last good copy of it may be there, and a start must not fail on it.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, Ical):
+        return value
+    if not isinstance(value, str) or not value.strip() or "\n" in value.strip():
+        raise ValueError(values.CALENDAR)
+    if url := values.calendar_url(value.strip()):
+        return Ical(url=url)
+    path = _resolved(value.strip(), info)
+    if info.context and not os.access(path, os.R_OK):
+        told = f"{path}: this calendar cannot be read; its last good copy answers, else the fallback"
+        if told not in info.context["warnings"]:
+            info.context["warnings"].append(told)
+    return Ical(path=path)
+
+
+def _new_file(value: object, info: ValidationInfo) -> Path | None:
+    """A file that need not be there yet, made absolute from the configuration's folder; "" says it was not named."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str | Path) or _resolved(value, info).is_dir():
+        raise ValueError("the path of a file")
+    return _resolved(value, info)
+
+
+def _day(value: object) -> date | None:
+    return None if value is None else values.day(value)
+
+
+def _naming(value: object) -> object:
+    return "organizer" if value == "organiser" else value
 
 
 Text = Annotated[str, BeforeValidator(values.text)]
@@ -115,7 +157,9 @@ PushUrl = Annotated[SecretStr, BeforeValidator(values.push_url)]
 File = Annotated[Path | None, BeforeValidator(_file)]
 SecretFile = Annotated[Path | None, BeforeValidator(_secret_file)]
 ListenAt = Annotated[Listen, BeforeValidator(values.listen)]
-LaterCalendar = Annotated[None, BeforeValidator(_no_calendar)]
+NewFile = Annotated[Path | None, BeforeValidator(_new_file)]
+Instant = Annotated[datetime, BeforeValidator(values.instant)]
+MonthDay = Annotated[tuple[int, int], BeforeValidator(values.month_day)]
 
 
 class Section(BaseModel):
@@ -157,6 +201,10 @@ class GitLab(Section):
     labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = ("security-incident",)
     uploads: Literal["all", "attachments", "none"] = "all"
     reporter_access: Switch = False
+    #: What GitLab's webhook sends as its secret token; None: nothing is taken for that alone.
+    webhook_token: Annotated[SecretStr | None, BeforeValidator(_secret_or_none), SECRET] = None
+    #: What GitLab signs its webhook with, as it showed it; None: signatures are not looked at.
+    webhook_signing_key: Annotated[SecretStr | None, BeforeValidator(_signing_key_or_none), SECRET] = None
 
 
 class Relay(Section):
@@ -180,12 +228,58 @@ class Person(Section):
         return values.zone(self.tz)
 
 
+class Season(Section):
+    """The part of every year in which a shift takes place."""
+
+    from_: MonthDay = Field(alias="from", description=values.MONTH_DAY)  #: (month, day)
+    to: MonthDay = Field(description=values.MONTH_DAY)  #: the first day that is out again
+
+    @model_validator(mode="after")
+    def _some_days(self) -> Season:
+        if self.from_ == self.to:
+            raise ValueError('a season of some days: "to" is the first day that is out again')
+        return self
+
+
+class Shift(Section):
+    """A line of a rota. A shift belongs to the day it begins."""
+
+    days: Annotated[frozenset[int], BeforeValidator(values.weekdays)] = Field(description=values.WEEKDAYS)
+    #: By the wall clock of `tz`, since midnight.
+    from_: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(alias="from", description=values.CLOCK_TIME)
+    to: Annotated[timedelta, BeforeValidator(values.clock_time_or_midnight)] = Field(description=values.CLOCK_TIME)
+    tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+    people: tuple[str, ...] = Field(description='a list of people such as ["ana"]')  #: keys of `people`
+    rotate: Literal["weekly", "daily", "none"] | None = None  #: None: only one person is named
+    start: Annotated[date | None, BeforeValidator(_day)] = None  #: from when the first of `people` has her turn
+    season: Season | None = None  #: None: all year
+
+    @property
+    def ends(self) -> timedelta:
+        """When it ends, since midnight of the day it begins: at `to` of the next day unless that is later than it."""
+        return self.to if self.to > self.from_ else self.to + timedelta(days=1)
+
+
+class Override(Section):
+    """Somebody else for a while."""
+
+    from_: Instant = Field(alias="from", description=values.INSTANT)
+    to: Instant = Field(description=values.INSTANT)
+    person: str = Field(description="one of the people")  #: key of `people`
+
+
 class Roster(Section):
-    fixed: tuple[str, ...] = Field(description='a list of people such as ["ana"]')  #: keys of `people`
+    """A role. Exactly one of `fixed`, `ical` and `shifts` is given."""
+
+    fixed: tuple[str, ...] = ()  #: keys of `people`
     fallback: tuple[str, ...] = ()
-    ical: LaterCalendar = None
-    shifts: LaterCalendar = None
-    overrides: LaterCalendar = None
+    ical: Annotated[Ical | None, BeforeValidator(_ical), SECRET] = None
+    #: What of an event names the person; "any": the first of the three that names somebody we know.
+    ical_person: Annotated[Literal["any", "summary", "attendee", "organizer"], BeforeValidator(_naming)] = "any"
+    ical_refresh: Annotated[timedelta, BeforeValidator(values.refresh)] = timedelta(minutes=15)
+    ical_copy: NewFile = None  #: absolute, for the last good copy; None: beside the database
+    shifts: tuple[Shift, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
 
 class Step(Section):
@@ -201,8 +295,32 @@ class Escalation(Section):
     remind_after: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=20)
 
 
+class BusinessHours(Section):
+    """The hours that count for a ladder nobody is woken for."""
+
+    days: Annotated[frozenset[int], BeforeValidator(values.weekdays)] = Field(description=values.WEEKDAYS)
+    #: By the wall clock of `tz`, since midnight.
+    from_: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(alias="from", description=values.CLOCK_TIME)
+    to: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(description=values.CLOCK_TIME)
+    tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+
+
+class NamedLadder(Escalation):
+    """A ladder beside the default one, and which panics climb it: one hit is enough."""
+
+    steps: tuple[Step, ...] = Field(description='a list such as [{ after = "0s", page = ["seoc"] }]')
+    hours: BusinessHours | None = None  #: None: day and night
+    severity: tuple[Annotated[int, BeforeValidator(values.severity)], ...] = ()
+    subject: tuple[Text, ...] = ()  #: single words
+    addresses: tuple[Address, ...] = ()  #: of ours, subaddresses included
+    drill: Switch = False
+
+
 class Paging(Section):
     detail: Literal["full", "subject", "ref"] = "subject"
+    pagerduty_url: Annotated[str, BeforeValidator(values.web_url)] = "https://events.pagerduty.com"
+    #: What PagerDuty's webhook signs with; None: it is not listened to.
+    pagerduty_webhook_secret: Annotated[SecretStr | None, BeforeValidator(_secret_or_none), SECRET] = None
 
 
 class Senders(Section):
@@ -265,6 +383,7 @@ class Config(BaseSettings):
     people: dict[str, Person]
     oncall: dict[str, Roster]
     escalation: Escalation
+    ladders: dict[str, NamedLadder]  #: besides the default one, which is `escalation`
     paging: Paging
     senders: Senders
     authentication: Authentication
@@ -300,7 +419,11 @@ TABLES: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 #: The tables that hold one table per name of our own choosing.
-NAMED_TABLES: dict[str, type[Section]] = {"people": Person, "oncall": Roster}
+NAMED_TABLES: dict[str, type[Section]] = {"people": Person, "oncall": Roster, "ladders": NamedLadder}
+
+#: The tables that stand within a list or under a key of another table.
+INNER_TABLES: dict[str, type[Section]] = {"steps": Step, "shifts": Shift, "overrides": Override, "season": Season,
+                                         "hours": BusinessHours}  # fmt: skip
 
 
 def is_secret(model: type[Section], key: str) -> bool:
@@ -310,4 +433,8 @@ def is_secret(model: type[Section], key: str) -> bool:
 
 def keys_of(model: type[Section]) -> list[str]:
     """Every key that may stand in a table, a secret's `_file` included."""
-    return [name for key in model.model_fields for name in ((key, f"{key}_file") if is_secret(model, key) else (key,))]
+    return [
+        name
+        for key, field in model.model_fields.items()
+        for name in ((key, f"{key}_file") if is_secret(model, key) else (field.alias or key,))
+    ]

@@ -6,11 +6,13 @@ completes "expected …" and never repeats the value, because the value may be a
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
@@ -29,7 +31,14 @@ RELAY_URL = (
     "smtp+starttls://, and special characters of the password percent-encoded"
 )
 PUSH_URL = 'a URL of a push service such as "ntfys://ntfy.example.com/ana-secret" (Apprise knows them)'
+SIGNING_KEY = 'a signing token as GitLab shows it: "whsec_" and base64 behind it'
 DATABASE_URL = 'a URL such as "sqlite:///panicmail.db" or "postgresql://user:password@host/panicmail"'
+INSTANT = "an instant with its zone such as 2026-12-24T18:00:00Z"
+DAY = "a day such as 2026-11-23"
+CLOCK_TIME = 'a time of day such as "23:00"'
+WEEKDAYS = 'days such as "mon-fri", "sat,sun" or "daily"'
+MONTH_DAY = 'a day of the year such as "03-29", month first'
+CALENDAR = 'a file such as "seoc.ics", or an https://, http:// or webcal:// URL'
 
 #: A token at its longest; a local part has 64 octets (RFC 5321 4.5.3.1.1), and the token must fit beside the rest.
 LONGEST_TOKEN = 43
@@ -43,6 +52,9 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+\Z", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMG]i?B)\Z", re.ASCII)
 
+_CLOCK_TIME = re.compile(r"(\d\d?):(\d\d)\Z", re.ASCII)
+_MONTH_DAY = re.compile(r"(\d\d)-(\d\d)\Z", re.ASCII)
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _PUSH = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://[^\s/?#][^\s]*\Z|pagerduty:[A-Za-z0-9_-]+\Z", re.I)
 #: Services of Apprise that show or keep a line on the host they run on.
 _ON_THIS_HOST = frozenset({"syslog", "dbus", "qt", "kde", "glib", "gio", "gnome", "macosx", "windows", "blink", "file"})
@@ -79,6 +91,19 @@ class RelayUrl:
     def __str__(self) -> str:
         scheme = {"none": "smtp", "starttls": "smtp+starttls", "implicit": "smtps"}[self.tls]
         return f"{scheme}://{Listen(self.host, self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ical:
+    """Where a role's calendar is. Its URL is often the only key to it, so no repr shows it."""
+
+    path: Path | None = None
+    url: SecretStr | None = None  #: http or https; exactly one of the two is given
+
+    @property
+    def source(self) -> Path | str:
+        """The file, else the URL with all that is secret in it."""
+        return self.url.get_secret_value() if self.url else self.path or Path()
 
 
 def text(value: object) -> str:
@@ -137,6 +162,108 @@ def interval(value: object) -> timedelta:
     if passed < timedelta(seconds=1):
         raise ValueError(f"{DURATION}, at least 1s")
     return passed
+
+
+def refresh(value: object) -> timedelta:
+    """How often something is fetched from somebody else: at least a minute."""
+    passed = duration(value)
+    if passed < timedelta(minutes=1):
+        raise ValueError(f"{DURATION}, at least 1m")
+    return passed
+
+
+def instant(value: object) -> datetime:
+    """An instant, in UTC. One without a zone is refused: nobody remembers whose wall clock was meant."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(INSTANT) from None
+    if not isinstance(value, datetime) or value.tzinfo is None or not 1970 <= value.year < 9999:
+        raise ValueError(INSTANT)
+    return value.astimezone(UTC)
+
+
+def day(value: object) -> date:
+    if isinstance(value, str):
+        try:
+            value = date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(DAY) from None
+    if not isinstance(value, date) or isinstance(value, datetime) or not 1970 <= value.year < 9999:
+        raise ValueError(DAY)
+    return value
+
+
+def clock_time(value: object) -> timedelta:
+    """A time of day by the wall clock, as the time since midnight; to the minute."""
+    passed = clock_time_or_midnight(value)
+    if passed >= timedelta(days=1):
+        raise ValueError(CLOCK_TIME)
+    return passed
+
+
+def clock_time_or_midnight(value: object) -> timedelta:
+    """As `clock_time`; "24:00" is the midnight at the day's end."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, time) and value.tzinfo is None and not value.second and not value.microsecond:
+        return timedelta(hours=value.hour, minutes=value.minute)
+    form = _CLOCK_TIME.match(value) if isinstance(value, str) else None
+    if form is None or int(form[2]) > 59 or int(form[1]) * 60 + int(form[2]) > 24 * 60:
+        raise ValueError(f'{CLOCK_TIME}; a day ends at "24:00"')
+    return timedelta(hours=int(form[1]), minutes=int(form[2]))
+
+
+def weekdays(value: object) -> frozenset[int]:
+    """Days of the week, 0 for Monday: "mon-fri", "mon,wed-fri", "fri-mon" over the weekend, "daily"."""
+    if isinstance(value, frozenset):
+        return value
+    expected = ValueError(WEEKDAYS)
+    if not isinstance(value, str):
+        raise expected
+    if value.strip().lower() == "daily":
+        return frozenset(range(7))
+    days: set[int] = set()
+    for part in value.lower().split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        if first not in _WEEKDAYS or (dash and last not in _WEEKDAYS):
+            raise expected
+        begin, end = _WEEKDAYS.index(first), _WEEKDAYS.index(last if dash else first)
+        days.update((begin + n) % 7 for n in range((end - begin) % 7 + 1))
+    return frozenset(days)
+
+
+def month_day(value: object) -> tuple[int, int]:
+    """A day of every year, as month and day; "02-29" is one in leap years."""
+    if isinstance(value, tuple):
+        return value
+    form = _MONTH_DAY.match(value) if isinstance(value, str) else None
+    try:
+        on = date(2000, int(form[1]), int(form[2])) if form else None
+    except ValueError:
+        on = None
+    if on is None:
+        raise ValueError(MONTH_DAY)
+    return on.month, on.day
+
+
+def calendar_url(value: str) -> SecretStr | None:
+    """The http or https URL of a calendar; None when this is none, but maybe a file."""
+    if "://" not in value:
+        return None
+    expected = ValueError(CALENDAR)
+    if _CONTROL.search(value) or " " in value:
+        raise expected
+    scheme, _, rest = value.partition("://")
+    plain = {"webcal": "https", "webcals": "https", "https": "https", "http": "http"}.get(scheme.lower())
+    try:
+        host = urlsplit(f"{plain}://{rest}").hostname
+    except ValueError:
+        raise expected from None
+    if plain is None or not host:
+        raise expected
+    return SecretStr(f"{plain}://{rest}")
 
 
 def size(value: object) -> int:
@@ -271,6 +398,19 @@ def secret(value: object) -> SecretStr:
     return SecretStr(shown.strip())
 
 
+def signing_key(value: object) -> SecretStr:
+    """A signing token of Standard Webhooks, as GitLab shows it once: "whsec_" and at least 24 octets in base64."""
+    given = secret(value)
+    prefix, key = given.get_secret_value()[:6], given.get_secret_value()[6:]
+    try:
+        octets = base64.b64decode(key, validate=True)
+    except ValueError:
+        octets = b""
+    if prefix != "whsec_" or len(octets) < 24:
+        raise ValueError(SIGNING_KEY)
+    return given
+
+
 def push_url(value: object) -> SecretStr:
     """An Apprise URL, by its shape alone, or `pagerduty:KEY`."""
     url = secret(value)
@@ -306,6 +446,13 @@ def gitlab_user(value: object) -> str | None:
     if isinstance(value, str) and re.fullmatch(r"@?[\w][\w.-]*", value, re.ASCII):
         return value.removeprefix("@")
     raise ValueError('a GitLab user name such as "ana"')
+
+
+def severity(value: object) -> int:
+    """1, the worst, to 4."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
+        raise ValueError("a severity from 1, the worst, to 4")
+    return value
 
 
 def time_zone(value: object) -> str:

@@ -7,6 +7,7 @@ It owns signals, sockets and threads, and is the only place that knows APSchedul
     intake           two threads that understand accepted mails
     page, mail       threads that send; pages have two of their own
     gitlab           threads that keep the issues
+    hooks            looks at issues GitLab's webhooks speak of
     scheduler        the tick, once a second; the poll for signs of work
     spool            two threads that write to the emergency spool when the database does not take a mail
     emergency        calls people while the database is away
@@ -24,34 +25,40 @@ import asyncio
 import signal
 import ssl
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from panicmail import config as configuration
-from panicmail import crash, ids, orders
+from panicmail import crash, ids
 from panicmail.acceptance import Acceptance
 from panicmail.accounting import Accounting
-from panicmail.assembly import SigningKeys, signing_keys
+from panicmail.assembly import signing_keys
+from panicmail.channels import Channel
+from panicmail.check.daily import Daily
 from panicmail.config import Config
 from panicmail.daemon import systemd
 from panicmail.daemon.duties import Duties
+from panicmail.daemon.in_force import InForce
 from panicmail.daemon.metronome import Metronome
-from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane
+from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane, PushLane
 from panicmail.emergency import Emergency, Watchman
-from panicmail.errors import ConfigError, Mistake, StoreFailed
+from panicmail.errors import Mistake, Permanent, StoreFailed
 from panicmail.escalation import Escalation
 from panicmail.gitlab.issues import Issues
+from panicmail.handover import Handover
+from panicmail.hooks import LANE, Hooks
 from panicmail.intake import Intake
 from panicmail.links import Links
 from panicmail.mail.children import Readers
-from panicmail.orders import Orders
 from panicmail.paging.heartbeat import Heartbeat
+from panicmail.paging.pagerduty import PagerDuty
+from panicmail.paging.phones import Phones
+from panicmail.paging.push import Push
 from panicmail.paging.relay import Relay
+from panicmail.refreshing import RosterFaults
 from panicmail.restoring import Restoring
 from panicmail.signs import Signs
 from panicmail.smtp.envelope import Accepted
@@ -60,6 +67,7 @@ from panicmail.store.database import Database
 from panicmail.store.high_water import HighWater
 from panicmail.store.ledger import Ledger
 from panicmail.store.nodes import Node
+from panicmail.store.outbox import PUSH
 from panicmail.store.rows import Mail
 from panicmail.store.spool import Spool
 from panicmail.store.writer import WriterThread
@@ -74,7 +82,7 @@ from panicmail.workers import Bell, Worker
 _log = structlog.get_logger()
 
 #: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
-THREADS = {"page": 2, "mail": 1, "gitlab": 4}
+THREADS = {"page": 2, "push": 2, "mail": 1, "gitlab": 4}
 INTAKE_THREADS = 2
 #: How long understanding one mail may take, in seconds: its reading, and two transactions, which are slow when it is
 #: large.
@@ -91,7 +99,8 @@ class Daemon:
     """One panicmail, from start to stop."""
 
     def __init__(self, config: Config, database: Database) -> None:
-        self._config = config
+        self._config = config  #: what the parts are built from; `_in_force` has what a reload read
+        self._in_force = InForce(config)
         self._database = database
         self._bell = Bell()
         self._stopping = asyncio.Event()
@@ -103,23 +112,27 @@ class Daemon:
         self._ledger = Ledger(
             database,
             writer=self._writer,
-            operators=lambda: self._operators,
+            operators=lambda: self._in_force.config.operators.page,
+            channels=lambda person: self._in_force.orders().channels(person),
             woken=self._bell.ring,
             node=lambda: self._node.name,
         )
-        self._operators = config.operators.page
-        self._keys: SigningKeys = ()
-        self._orders: Orders  # made when the keys are there; a reload makes new ones
         self._readers = Readers(size=INTAKE_THREADS)
         self._spool = Spool(config.database.spool)
-        self._accounting = Accounting(self._ledger, lambda: self._orders)
+        self._accounting = Accounting(self._ledger, self._in_force.orders)
         self._vitals = Vitals(
             self._ledger, lambda: self._accepting, self._can_write, self._in_spool, lambda: self._accounting.gaps
         )
-        self._emergency = Emergency(self._spool, lambda: self._orders, self._readers, self._relay, database.clock)
+        self._push = Push()
+        self._pagerduty = PagerDuty(config.paging.pagerduty_url)
+        self._phones = Phones(self._push, self._pagerduty, config.smtp.hostname)
+        self._emergency = Emergency(
+            self._spool, self._in_force.orders, self._readers, self._relay, database.clock, ring=self._ring
+        )
         self._watchman = Watchman(self._emergency)
         self._acceptance = Acceptance(self._ledger, self._spool, database.clock, self._vitals, self._emergency.refused)
         self._duties = self._build_duties()
+        self._hooks = self._build_hooks()
         self._workers: list[Worker] = []
         self._looped_at = time.monotonic()  #: when the event loop last came round
         self._watchdog: Watchdog | None = None
@@ -133,18 +146,18 @@ class Daemon:
     async def _serve(self) -> int:
         self._loop = asyncio.get_running_loop()
         listener = self._build_listener()
-        self._on_signals(listener)
+        scheduler = self._build_scheduler()
+        self._on_signals(listener, scheduler)
         self._say_what_is_odd()
-        self._keys = signing_keys(self._config, self._ledger)
-        self._orders = orders.from_config(self._config, self._keys)
+        await asyncio.to_thread(self._in_force.start, signing_keys(self._config, self._ledger))
         if self._database.is_sqlite:
             self._ledger.write("leases.release", lambda book: book.release_leases())
         self._open_spool()
+        await asyncio.to_thread(self._look_at_phones)
         self._duties.start()
         self._node.start()
         self._readers.start()
         web = self._build_web()
-        scheduler = self._build_scheduler()
         try:
             await self._listen(listener, web)
             self._accepting = True
@@ -159,6 +172,11 @@ class Daemon:
             await self._stop(listener, web, scheduler)
         return self._status
 
+    def _build_hooks(self) -> Hooks:
+        signs = Signs(self._ledger, self._in_force.orders, self._issues())
+        project, woken = self._config.gitlab.project, self._bell.ring
+        return Hooks(self._ledger, self._in_force.orders, signs, self._in_force.secrets, project, woken=woken)
+
     def _build_duties(self) -> Duties:
         high_water = HighWater(self._spool.folder.with_suffix(".mark"))
         url = self._config.watch.heartbeat_url
@@ -166,13 +184,16 @@ class Daemon:
             ledger=self._ledger,
             acceptance=self._acceptance,
             timekeeper=Timekeeper(self._ledger, self._database.clock, high_water),
-            escalation=Escalation(self._ledger, lambda: self._orders),
-            signs=Signs(self._ledger, lambda: self._orders, self._issues()),
+            escalation=Escalation(self._ledger, self._in_force.orders),
+            signs=Signs(self._ledger, self._in_force.orders, self._issues()),
             accounting=self._accounting,
-            restoring=Restoring(self._ledger, lambda: self._orders, high_water),
+            restoring=Restoring(self._ledger, self._in_force.orders, high_water),
             emergency=self._emergency,
             vitals=self._vitals,
             heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
+            handover=Handover(self._ledger, self._in_force.orders),
+            roster_faults=RosterFaults(self._ledger, self._in_force.orders, self._in_force.calendars),
+            daily=Daily(self._ledger, self._in_force.orders, lambda: self._in_force.config),
         )
 
     async def _listen(self, listener: Listener, web: WebServer) -> None:
@@ -191,6 +212,15 @@ class Daemon:
             _log.error("spool.failed", reason=str(exc), text="a mail the database does not take will get a 451")
             facts = {"reason": str(exc)}
             self._ledger.write("tick.alarm", lambda book: book.tell_operators("spool_failed", facts))
+
+    def _look_at_phones(self) -> None:
+        """Say which channels cannot work; and load what they need now, not while the first page waits."""
+        for person in self._in_force.orders().people.values():
+            for channel in person.push:
+                try:
+                    self._phones.check(channel.url)
+                except Permanent as exc:
+                    _log.error("push.unusable", person=person.id, channel=channel.id, reason=str(exc))
 
     def _start_watchdog(self) -> None:
         parts = [
@@ -229,7 +259,7 @@ class Daemon:
         return Listener(
             listen=[(listen.host, listen.port) for listen in smtp.listen],
             hostname=smtp.hostname,
-            known=lambda recipient: self._orders.addresses.is_ours(recipient),
+            known=lambda recipient: self._in_force.orders().addresses.is_ours(recipient),
             accept=self._accept,
             max_message_size=smtp.max_message_size,
             tls=self._tls(),
@@ -243,8 +273,8 @@ class Daemon:
 
     def _build_web(self) -> WebServer:
         listen = self._config.web.listen
-        backend = LinkBackend(Links(self._ledger, lambda: self._orders), self._vitals)
-        return WebServer(create_app(backend), (listen.host, listen.port))
+        backend = LinkBackend(Links(self._ledger, self._in_force.orders), self._vitals)
+        return WebServer(create_app(backend, self._hooks), (listen.host, listen.port))
 
     def _build_scheduler(self) -> BackgroundScheduler:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
@@ -252,12 +282,14 @@ class Daemon:
         scheduler.add_job(self._duties.tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
         scheduler.add_job(self._duties.empty, "interval", seconds=1, id="empty")
         scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")
+        scheduler.add_job(self._refresh_calendars, "interval", minutes=1, id="calendars")
         scheduler.add_job(self._duties.minute, "interval", minutes=1, id="minute")
-        scheduler.add_job(self._duties.hour, "interval", hours=1, id="hour")
+        soon = datetime.now(UTC) + timedelta(minutes=1)
+        scheduler.add_job(self._duties.hour, "interval", hours=1, id="hour", next_run_time=soon)
         return scheduler
 
     def _start_workers(self) -> None:
-        intake = Intake(self._ledger, lambda: self._orders, self._readers)
+        intake = Intake(self._ledger, self._in_force.orders, self._readers)
         self._workers = [
             Worker(f"intake-{n}", "mails", self._bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
         ]
@@ -267,6 +299,7 @@ class Daemon:
             self._workers += [
                 Worker(f"{name}-{n}", name, self._bell, self._lane(name).work, within) for n in range(count)
             ]
+        self._workers.append(Worker(LANE, LANE, self._bell, self._hooks.work, LEASE["gitlab"].total_seconds() / 2))
         self._vitals.watch(self._workers)
         for worker in self._workers:
             worker.start()
@@ -277,8 +310,14 @@ class Daemon:
 
     def _lane(self, name: str) -> Lane:
         if name == "gitlab":
-            return GitLabLane(self._ledger, lambda: self._orders, self._issues(), self._readers.parts)
-        return MailLane(name, self._ledger, lambda: self._orders, self._relay())
+            return GitLabLane(self._ledger, self._in_force.orders, self._issues(), self._readers.parts)
+        if name == PUSH:
+            return PushLane(self._ledger, self._in_force.orders, self._push, self._pagerduty)
+        return MailLane(name, self._ledger, self._in_force.orders, self._relay())
+
+    def _ring(self, channel: Channel, text: str, about: str) -> str:
+        """Reach a phone without the database."""
+        return self._phones.ring(channel.url, text, about)
 
     def _relay(self) -> Relay:
         """A connection to the relay, for one thread."""
@@ -326,27 +365,26 @@ class Daemon:
 
     # -- signals
 
-    def _on_signals(self, listener: Listener) -> None:
+    def _on_signals(self, listener: Listener, scheduler: BackgroundScheduler) -> None:
         assert self._loop is not None  # noqa: S101
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload, listener)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload, listener, scheduler)
 
-    def _reload(self, listener: Listener) -> None:
-        """Read the configuration again; keep the running one when the new one is wrong."""
+    def _reload(self, listener: Listener, scheduler: BackgroundScheduler) -> None:
+        """Read the configuration again, the certificates, and then the calendars; a wrong one changes nothing."""
+        if self._in_force.reload(lambda new: self._take_certificates(listener, new)) and scheduler.running:
+            scheduler.modify_job("calendars", next_run_time=datetime.now(UTC))
+
+    def _take_certificates(self, listener: Listener, new: Config) -> None:
+        if new.smtp.tls_cert_file and new.smtp.tls_key_file and self._config.smtp.tls_cert_file:
+            listener.reload_tls(new.smtp.tls_cert_file, new.smtp.tls_key_file)
+
+    def _refresh_calendars(self) -> None:
         try:
-            new = configuration.load(self._config.path)
-            ordered = orders.from_config(new, self._keys)
-            if new.smtp.tls_cert_file and new.smtp.tls_key_file and self._config.smtp.tls_cert_file:
-                listener.reload_tls(new.smtp.tls_cert_file, new.smtp.tls_key_file)
-        except ConfigError as exc:
-            _log.error("config.refused", mistakes=list(exc.mistakes), text="the running configuration is kept")
-            return
-        except (OSError, ValueError) as exc:
-            _log.error("config.refused", mistakes=[str(exc)], text="the running configuration is kept")
-            return
-        self._orders, self._operators = ordered, new.operators.page
-        _log.info("config.reloaded", restart_needed=_needs_restart(self._config, new))
+            self._in_force.refresh()
+        except Exception:  # the last good copies answer, and a minute later it is tried again
+            _log.exception("calendars.failed")
 
     # -- stop
 
@@ -377,9 +415,3 @@ class Daemon:
         if self._writer is not None:
             self._writer.stop(WRITER_SECONDS)
         self._readers.stop()
-
-
-def _needs_restart(old: Config, new: Config) -> list[str]:
-    """The sections a reload cannot change in a running daemon."""
-    fixed: Sequence[str] = ("smtp", "database", "gitlab", "relay", "web", "tokens", "log")
-    return [name for name in fixed if getattr(old, name) != getattr(new, name)]

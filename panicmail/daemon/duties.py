@@ -3,8 +3,8 @@
     tick     once a second: looks at the clock, takes what is due
     empty    once a second: moves what is in the spool into the database, a large mail in its own time
     poll     every 10 seconds: signs of work in GitLab
-    minute   the accounting, and how far the database has come
-    hour     every row against what must always be true
+    minute   the accounting, how far the database has come, shifts that ended, gaps in the rosters ahead
+    hour     every row against what must always be true; once a day every real thing in the configuration
 
 A part of a duty that fails costs the others nothing: its next turn comes.
 """
@@ -14,18 +14,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 
 from panicmail import crash
 from panicmail.acceptance import Acceptance
 from panicmail.accounting import Accounting
+from panicmail.check.daily import Daily
 from panicmail.daemon import systemd
 from panicmail.emergency import Emergency
 from panicmail.errors import StoreFailed
 from panicmail.escalation import Escalation
+from panicmail.handover import Handover
 from panicmail.incident import State
 from panicmail.paging.heartbeat import Heartbeat
+from panicmail.refreshing import RosterFaults
 from panicmail.restoring import Restoring
 from panicmail.signs import Signs
 from panicmail.store.ledger import Ledger
@@ -49,6 +53,9 @@ class Duties:
     emergency: Emergency
     vitals: Vitals
     heartbeat: Heartbeat
+    handover: Handover
+    roster_faults: RosterFaults
+    daily: Daily
     came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
 
     def start(self) -> None:
@@ -93,9 +100,12 @@ class Duties:
     def minute(self) -> None:
         self._safely("accounts.failed", self.accounting.reconcile)
         self._safely("copy.failed", self.restoring.remember)
+        self._safely("handover.failed", self.handover.look)
+        self._safely("rosters.failed", self.roster_faults.look)
 
     def hour(self) -> None:
         self._safely("accounts.failed", self.accounting.sweep)
+        self._safely("check.failed", lambda: self.daily.run(datetime.now(UTC)))
 
     def _safely(self, event: str, duty: Callable[[], object]) -> bool:
         """Whether it was done."""

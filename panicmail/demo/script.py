@@ -182,7 +182,7 @@ class Story:
         self._happened(stage.seconds, "Rita writes more")
         word = stage.mail(MAX, f"[{self.ref}]", "Rita's second mail to Max", SOON)
         self._happened(self._at(word), "Max has it, and so has the issue")
-        self._card("What Max is told", word, lines=8)
+        self._card("What Max is told", word, lines=9)
         stage.until("the note about Rita's second mail", lambda: self._notes_saying("Kim"), SOON)
 
     def _close(self, call: Received) -> None:

@@ -5,5 +5,6 @@ from panicmail.mail.operators import operators
 from panicmail.mail.pages import page
 from panicmail.mail.reporter import news, receipt
 from panicmail.mail.telling import tell
+from panicmail.mail.trials import proven, test_page
 
-__all__ = ["Letter", "news", "operators", "page", "receipt", "tell"]
+__all__ = ["Letter", "news", "operators", "page", "proven", "receipt", "tell", "test_page"]

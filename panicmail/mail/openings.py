@@ -107,8 +107,17 @@ def _nobody_since(voice: Voice) -> str:
 def _why_line(voice: Voice, scene: Scene) -> list[Line]:
     """Why now, where somebody's act or absence caused it, or it was somebody's before."""
     caused = _cause(voice, scene.facts)
+    why = f"Why now: {caused}." if caused else _stand_in(voice)
     before = [_nobody_since(voice)] if scene.incident.opened_at > scene.incident.accepted_at else []
-    return [ours(each) for each in ([f"Why now: {caused}."] if caused else []) + before]
+    return [ours(each) for each in [why, *before] if each]
+
+
+def _stand_in(voice: Voice) -> str:
+    """A sentence for who answers for a gap; "" when the roster names her."""
+    paged = voice.incident.paged.get(voice.reader)
+    if paged is None or not voice.house.has_gap(paged.role):
+        return ""
+    return f"Why you: nobody is on call as {role_name(paged.role)}, and you answer for gaps."
 
 
 def why_you(voice: Voice, facts: Mapping[str, Any]) -> str:
@@ -125,6 +134,8 @@ def _cause(voice: Voice, facts: Mapping[str, Any]) -> str:
         return f"{voice.first(str(by))} asks for you" + (f' ("{said}")' if said else "")
     if by := cause.get("escalated_by"):
         return f'{voice.first(str(by))} asks for you ("escalate")'
+    if since := cause.get("on_call_since"):
+        return f"you came on call at {voice.at(voice.said_at({'at': since}))}"
     if away := cause.get("unreachable"):
         return _away(voice, str(away), str(cause.get("why", "")))
     return ""

@@ -48,8 +48,13 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "page_refused": (
         "a page was refused",
-        "The mail relay refused a page for good; that person was not reached by mail.",
+        "A page by mail was refused for good, or came back; that person was not reached by mail.",
         "See that her address and the relay are right, and telephone her if the incident is open.",
+    ),
+    "push_refused": (
+        "a push was refused",
+        "A push service refused a page for good. It is the channel below; her page by mail is not concerned.",
+        "See that the URL in her push and that service are right; panicmail check --page tries it again.",
     ),
     "escalation_failed": (
         "a step could not be taken",
@@ -165,6 +170,81 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "the database lost something",
         "It no longer knows what it knew a minute ago; a standby may have taken over that had not heard all of it.",
         "Look for what is missing, and telephone its reporters. Mails of the last minutes may have to be sent again.",
+    ),
+    "check_gitlab": (
+        "GitLab would not take an issue",
+        "The daily check found that an incident could not be opened. People would be paged all the same.",
+        "See below; panicmail check shows it as it is now.",
+    ),
+    "check_token": (
+        "GitLab's token ends soon",
+        "From that day on no incident gets an issue. People would be paged all the same.",
+        "Make a new token with the scope api, put it into [gitlab] token_file and restart panicmail.",
+    ),
+    "check_relay": (
+        "the mail relay would not take a page",
+        "The daily check found that pages or answers do not get out by mail.",
+        "See below; panicmail check shows it as it is now.",
+    ),
+    "check_roster": (
+        "a roster has a gap",
+        "In the coming two weeks there are hours that nobody has, or a name that nobody has.",
+        "Put somebody on call then; panicmail oncall shows the days.",
+    ),
+    "check_calendar": (
+        "a calendar cannot be read",
+        "Who is on call is answered from its last copy; from the fallback when that ends, or there is none.",
+        "See the calendar's address, and that this host may reach it.",
+    ),
+    "check_roles": (
+        "one person has every role",
+        "At some hour every step of the ladder pages the same one; nobody else is called when she sleeps.",
+        "Put two people on call; panicmail oncall shows the days.",
+    ),
+    "check_certificate": (
+        "a certificate ends soon",
+        "Who verifies it will refuse to talk to it: senders of mail, phones that open a link, or panicmail itself.",
+        "Renew it; if it is panicmail's own, send panicmail a SIGHUP then.",
+    ),
+    "check_disk": (
+        "the disk fills up",
+        "When it is full, mails go to the emergency spool, and are refused when that is full too.",
+        "Make room; every raw mail is kept.",
+    ),
+    "check_clock": (
+        "another clock differs",
+        "Times on issues and in mails do not fit together. Pages come in time by panicmail's own clock.",
+        "Let both hosts keep time by NTP.",
+    ),
+    "check_push": (
+        "a push URL cannot be used",
+        "Somebody is not reached by phone in this way; she is paged by the others.",
+        "See below; panicmail check shows it as it is now.",
+    ),
+    "check_outside": (
+        "no mail from outside came for days",
+        "Nothing shows that a panic mailed from outside would arrive.",
+        "panicmail drill --by-mail shows each step of one; if nothing comes, see MX record, firewall and port 25.",
+    ),
+    "check_mended": (
+        "what the daily check told is mended",
+        "It was looked at again and is as it should be.",
+        "Nothing.",
+    ),
+    "roster_gap": (
+        "a roster has gaps within a week",
+        "At the times below a role has nobody of its own, or a name nobody has. Its fallback is called, if it has one.",
+        "Put somebody on call for each of them; panicmail oncall shows them all.",
+    ),
+    "calendar_unread": (
+        "a calendar cannot be read",
+        "Who is on call is taken from its last good copy; what was changed there since is not known here.",
+        "See that its address answers and gives a calendar; panicmail oncall shows what is known.",
+    ),
+    "calendar_never_read": (
+        "a calendar was never read",
+        "Nobody knows who is on call by it: in all its hours the role's fallback is called, if it has one.",
+        "See that its address answers and gives a calendar, and put somebody on call by hand until then.",
     ),
     "reader_failed": (
         "a mail could not be read",

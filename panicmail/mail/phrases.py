@@ -150,6 +150,12 @@ class Voice:
         paged = self.incident.paged
         return sorted((p for p in paged if p != self.reader), key=lambda p: paged[p].round)
 
+    def called_last(self) -> list[str]:
+        """The others paged in the latest round."""
+        paged, others = self.incident.paged, self.others_paged()
+        last_at = max((paged[person].last_at for person in others), default=None)
+        return [person for person in others if paged[person].last_at == last_at]
+
     def somebody_else(self) -> Person | None:
         """One who has not been called yet, if there is one: an example of whom to hand it to."""
         others = [p for p in self.house.people.values() if p.id != self.reader and p.id not in self.incident.away]

@@ -1,7 +1,8 @@
 """What the reporter is told: the receipt, once, and what became of it.
 
 A receipt quotes nothing of the report but its subject, names none of our people and no link a stranger could use. It
-says what happens next and by when, and that nothing depends on her answer.
+says what happens next and by when, and that nothing depends on her answer. Only the holder's own words to her come
+with a name: they are shown as anybody's, marked, and no link among them can be followed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from panicmail.incident import State
 from panicmail.mail import quoting
-from panicmail.mail.compose import Letter, Line, Link, call, headline, ours
+from panicmail.mail.compose import Letter, Line, Link, call, headline, ours, theirs
 from panicmail.mail.phrases import Voice
 from panicmail.mail.scene import Scene
 from panicmail.mail.threads import subject, word_to_reporter
@@ -27,6 +28,8 @@ def news(scene: Scene, tokens: Tokens, addresses: Addresses, *, key: str) -> Let
     """What `scene.facts` says became of it."""
     what = str(scene.facts.get("what"))
     lines = _NEWS.get(what, _anything)(Voice.to_reporter(scene), scene)
+    if scene.incident.drill:
+        lines.insert(1, ours("This is a drill."))
     return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
 
 
@@ -54,6 +57,12 @@ def _what_happens(voice: Voice) -> list[str]:
         return [f"An engineer has it since {voice.zoned(incident.acked_at)} and will contact you."]
     if incident.state is State.RESOLVED:
         return [f"It was closed at {voice.zoned(incident.resolved_at)} by the security team."]
+    if not incident.paged and incident.next_step_at and incident.next_step_at > voice.now:
+        at = voice.zoned(incident.next_step_at)
+        return [
+            f"It is taken for something that can wait: the security engineer on call is called at {at}.",
+            f"It cannot wait? Write anew to {voice.house.panic}, with another subject: somebody is called at once.",
+        ]
     called = "The security engineer on call is being called now." if incident.paged else "We are calling people now."
     later = incident.step < ladder.last
     manager_at = ladder.step_at(incident.ladder_at, ladder.last)
@@ -100,11 +109,30 @@ def _resolved(voice: Voice, scene: Scene) -> list[Line]:
     ]
 
 
+def _not_closed(voice: Voice, scene: Scene) -> list[Line]:
+    """Closing it was undone a moment later."""
+    at, ref = voice.zoned(voice.said_at(scene.facts)), scene.incident.ref
+    has_it = " An engineer has it, as before." if scene.incident.state is State.ACKED else ""
+    return [headline(f"{ref} was not closed after all; that was put right at {at}.{has_it}"), *_link(scene)]
+
+
 def _reopened(voice: Voice, scene: Scene) -> list[Line]:
     at = voice.zoned(voice.said_at(scene.facts))
     return [
         headline(f"{scene.incident.ref} is open again as urgent since {at}. We are calling people now."),
         ours("Stay reachable; reply with your phone number if you can."),
+    ]
+
+
+def _said(voice: Voice, scene: Scene) -> list[Line]:
+    """What the holder writes to her. Her words come last: no line of ours follows them."""
+    name, ref = voice.full(str(scene.facts.get("by", ""))), scene.incident.ref
+    hotline = [call("Hotline: ", scene.house.hotline)] if scene.house.hotline else []
+    return [
+        headline(f"{name} of the security team writes to you about {ref}. Reply to this mail to answer."),
+        *hotline,
+        ours(f"{name} writes:"),
+        *map(theirs, quoting.report_lines(str(scene.facts.get("text") or ""))),
     ]
 
 
@@ -121,6 +149,8 @@ _NEWS: Mapping[str, Callable[[Voice, Scene], list[Line]]] = {
     "acked": _acked,
     "breached": _breached,
     "resolved": _resolved,
+    "not_closed": _not_closed,
     "reopened": _reopened,
     "issue": _issue,
+    "said": _said,
 }

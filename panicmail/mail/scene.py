@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,8 @@ class House:
     people: Mapping[str, Person]
     ladder: Ladder
     who: Who
+    has_gap: Callable[[str], bool]  #: whether a role's roster names nobody now, so that its fallback answers
+    panic: str  #: where panics go
     sender: str  #: From of receipts, answers, news
     page_sender: str  #: From of pages
     hotline: str = ""  #: "" when there is none
@@ -52,4 +54,5 @@ class Scene:
     also_open: Sequence[Incident] = field(default_factory=tuple)  #: other open incidents of the reader
     same_reporter: Sequence[Incident] = field(default_factory=tuple)  #: other open incidents of the same reporter
     link: str = ""  #: this person's page of this incident; "" when [web] url is not set
+    conversation: str = ""  #: where the reader writes to the reporter; "" when she cannot
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people

@@ -23,9 +23,10 @@ class Purpose(StrEnum):
 
     ANSWER = "a"  #: Reply-To of a page: this person answers for this incident
     BOUNCE = "b"  #: envelope sender of a page: delivery reports of this page to this person
-    CONVERSATION = "c"  #: Reply-To of the reporter's mails: more about this incident
+    CONVERSATION = "c"  #: the reporter's: Reply-To of her mails, more about this incident; a person's: to the reporter
     LINK = "l"  #: the page of this incident for this person
     MESSAGE = "m"  #: Message-ID of a mail about this incident to this person
+    TEST = "t"  #: a test page to this person: Reply-To, Message-ID, and with round 1 the envelope sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Token:
     """What a verified token says."""
 
     purpose: Purpose
-    incident_id: str
+    incident_id: str  #: of TEST the id of the test
     person: str  #: "" is the reporter
     round: int  #: of the page; 0 where the token is not of one page
 
@@ -47,7 +48,12 @@ class Key:
 
 
 #: One spelling for each token: no leading zeros in the round.
-_FORM = re.compile(r"([abclm])([a-z0-9])-([a-z2-7]{8,26})-(0|[1-9][0-9]{0,5})-([a-z2-7]{16})")
+_FORM = re.compile(r"([abclmt])([a-z0-9])-([a-z2-7]{8,26})-(0|[1-9][0-9]{0,5})-([a-z2-7]{16})")
+
+
+def looks_carried(text: str) -> bool:
+    """Whether anything in `text` has the form of a token: an address, a link or a Message-ID of ours."""
+    return _FORM.search(text.lower()) is not None
 
 
 class Tokens:
@@ -99,6 +105,11 @@ class Addresses:
     def carries_token(self) -> bool:
         """False: the reply address is plain, and In-Reply-To is where a token comes back."""
         return self._pattern is not None
+
+    @property
+    def panic(self) -> str:
+        """Where reports go: the first configured address."""
+        return self._plain[0]
 
     def reply_to(self, token: str) -> str:
         return self._template.replace("{token}", token)

@@ -351,6 +351,8 @@ MOVES: Mapping[str, tuple[tuple[str, ...], str | None]] = {
     "incident.opened_again": (("acked",), "open"),
     "incident.resolved": (("acked",), "resolved"),
     "incident.reopened": (("resolved",), "open"),
+    "take.undone": (("acked",), None),
+    "resolve.undone": (("resolved",), "acked"),
 }
 
 

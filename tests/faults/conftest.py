@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.acts import IS_LONG
 from tests.program import World, world
+from tests.provider import Provider
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -23,3 +24,10 @@ def town(tmp_path: Path) -> Iterator[World]:
     """A world in which nothing but the first page is due while a test runs."""
     with world(tmp_path) as town:
         yield town
+
+
+@pytest.fixture
+def phone() -> Iterator[Provider]:
+    """Where pushes go: it takes them all, and nobody looks at them."""
+    with Provider() as phone:
+        yield phone

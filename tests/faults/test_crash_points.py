@@ -9,9 +9,9 @@ from __future__ import annotations
 import http.client
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,9 @@ from panicmail import crash
 from tests.faults.acts import IS_LONG, accounted_for, it_happened_earlier, one_copy_a_life, start_again
 from tests.office import mail
 from tests.program import SOON, Program, World, world
+from tests.provider import Provider
+from tests.test_conversation import with_file
+from tests.test_hooks import SECRET, event, signed_by_pagerduty, tell
 
 
 def both(*names: str) -> tuple[str, ...]:
@@ -41,14 +44,19 @@ IN_SHORT = (
 )  # fmt: skip
 #: Later requests of one life towards GitLab: the create, the files.
 LATER = tuple(f"gitlab.{when}:{nth}" for nth in (2, 3, 4) for when in ("asking", "answered"))
+#: A push comes by these after its first life, and how many copies its phone has had when each life ends.
+PUSHED = {
+    **dict.fromkeys(both("push.claim"), 0),
+    "push.sending": 0, "push.sent": 1, "push.settle.commit": 2, "push.settle.committed": 3,
+}  # fmt: skip
 #: What is written while nothing is on its way.
 BESIDES = (*both("keys.make", "leases.release", "outbox.put_off", "tick.unreachable"),)
+ROUTING_KEY = "R0UTINGKEYOFTHETESTS"
 #: Points other tests end at, and those none does.
 ELSEWHERE = {
     **dict.fromkeys(both("tick.move"), "test_crashes.py"),
     **dict.fromkeys((*both("mails.take_in"), "spool.writing", "spool.written"), "test_database_faults.py"),
     **dict.fromkeys(crash.ROUNDS, "for hanging: test_watchdog_faults.py"),
-    **dict.fromkeys(both("tick.alarm"), "said only when a rule of ours raises: no mail or fault is known that does it"),
     **dict.fromkeys(both("copy.alarm"), "said only when PostgreSQL fails over under a running daemon"),
 }
 
@@ -104,6 +112,77 @@ def test_a_panic_survives_a_kill_at_every_point_of_its_way(town: World) -> None:
     assert receipts, "receipts go out as well"
 
 
+def json_phone(phone: Provider) -> str:
+    return f"json://{phone.host}/200"
+
+
+def pagerduty_phone(phone: Provider) -> str:
+    return f"pagerduty:{ROUTING_KEY}"
+
+
+def reached_by(town: World, phone: Provider, url: str) -> None:
+    """Ana has this push channel, and PagerDuty is where the phone is."""
+    town.config["people"]["ana"]["push"] = [url]
+    town.config["paging"] = {"pagerduty_url": phone.url, "pagerduty_webhook_secret": SECRET}
+    town.texts += [ROUTING_KEY, SECRET]
+
+
+@pytest.mark.row(
+    44, "kill -9 at every commit and every call", "a push arrives, one extra copy a kill; for PagerDuty one alert"
+)
+@pytest.mark.parametrize("url", [json_phone, pagerduty_phone])
+def test_a_push_survives_a_kill_at_every_point_of_its_way(
+    town: World, phone: Provider, url: Callable[[Provider], str]
+) -> None:
+    reached_by(town, phone, url(phone))
+    live_until(town, "push.sending")
+    ((ref,),) = town.rows("SELECT ref FROM incidents")
+    for point, copies in PUSHED.items():
+        die_at(town, point)
+        assert len(phone.asked) == copies, point
+    start_again(town)
+    accounted_for(town, [ref])
+    one_copy_a_life(town)
+    assert len(phone.asked) == 3, "what was settled is not sent again"
+    assert len({asked.body for asked in phone.asked}) == 1, "each copy is the same push"
+    said = phone.asked[0].json
+    if url is pagerduty_phone:
+        ((incident_id,),) = town.rows("SELECT id FROM incidents")
+        assert (said["event_action"], said["dedup_key"]) == ("trigger", f"panicmail-{incident_id}")
+    else:
+        assert said["message"].startswith(f"PANIC {ref} ")
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+def test_files_of_a_later_mail_are_named_once_and_linked_once_wherever_it_is_killed(town: World) -> None:
+    town.start()
+    ref = town.panic()
+    receipt = town.received("rita@example.com", lambda got: ref in got.subject)
+    town.settled()
+    town.gitlab.fault("status", status=503, match="POST .*/uploads$", times=None)
+    town.send(with_file("They want money.", "note.png", "what they want"), to=receipt.header("Reply-To"))
+    town.until(lambda: left(town) == ["files"], SOON, "its notes were not written")
+    town.program.kill()
+    town.gitlab.clear_faults()
+    # The requests are: which project, the upload, whether the note is there, the note.
+    for point in ("gitlab.answered:2", "gitlab.asking:4", "gitlab.answered:4", "gitlab.settle.commit"):
+        it_happened_earlier(town.database, timedelta(seconds=12))
+        die_at(town, point)
+    start_again(town)
+    town.settled()
+    bodies = [note["body"] for note in town.gitlab.notes_of(town.issue(ref)["iid"])]
+    assert sum("Attached to a mail from `rita@example.com`" in body for body in bodies) == 1
+    assert sum("[`note.png`](/uploads/" in body for body in bodies) == 1
+    uploaded = [upload["data"] for upload in town.gitlab.uploads if upload["name"] == "note.png"]
+    assert uploaded == [b"what they want"] * 5, "a kill costs a copy nothing leads to"
+
+
+def left(town: World) -> list[str]:
+    """What is still to be done."""
+    pending = "SELECT do FROM outbox WHERE state IN ('queued', 'trying') AND do != 'twins'"
+    return [] if town.rows("SELECT id FROM mails WHERE state = 'accepted'") else [do for (do,) in town.rows(pending)]
+
+
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
 @pytest.mark.timeout(120)
 def test_keys_steps_and_acts_cut_short_are_whole_after_the_next_start(town: World) -> None:
@@ -152,6 +231,46 @@ def test_a_command_cut_short_is_an_act_or_none(town: World, point: str, found: s
     assert town.rows("SELECT state FROM incidents") == [(found,)]
     assert town.run("ack", ref, "--as", "ana").status == 0
     assert town.rows("SELECT state, holder FROM incidents") == [("acked", "ana")]
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+@pytest.mark.parametrize(("point", "found"), [("hook.act.commit", "open"), ("hook.act.committed", "acked")])
+def test_an_acknowledgement_in_pagerduty_cut_short_is_taken_whole_and_once_when_it_is_sent_again(
+    town: World, phone: Provider, point: str, found: str
+) -> None:
+    reached_by(town, phone, pagerduty_phone(phone))
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    town.start()
+    del town.environ["PANICMAIL_CRASH_AT"]
+    ref = town.panic()
+    alert = phone.wait().json["dedup_key"]
+    town.settled()
+    body = json.dumps(event("incident.acknowledged", alert, datetime.now(UTC))).encode()
+    with pytest.raises((http.client.HTTPException, OSError)):
+        tell(town, "pagerduty", body, signed_by_pagerduty(body))
+    assert town.program.ended() == crash.KILLED
+    assert town.rows("SELECT state FROM incidents") == [(found,)]
+    town.start()
+    answers = [tell(town, "pagerduty", body, signed_by_pagerduty(body)) for _ in range(2)]
+    assert answers == [202 if found == "open" else 204, 204]
+    assert town.rows("SELECT state, holder FROM incidents") == [("acked", "ana")]
+    heard = "SELECT event FROM timeline WHERE event IN ('hook.heard', 'incident.acked') ORDER BY event"
+    assert town.rows(heard) == [("hook.heard",), ("incident.acked",)]
+    town.settled()
+    followed = [(asked.json["event_action"], asked.json["dedup_key"]) for asked in phone.asked]
+    assert followed == [("trigger", alert), ("acknowledge", alert)]
+    assert len(town.pages("ana", ref)) == 1, "her mail page is what it was"
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
+def test_an_alarm_cut_short_is_told_after_the_next_start(town: World) -> None:
+    town.expected |= {"spool.failed", "spool.unreadable"}
+    town.config["database"]["spool"] = "file/spool"
+    (town.folder / "file").write_text("in which no folder can be made")
+    for point in both("tick.alarm"):
+        die_at(town, point)
+    town.start()
+    assert "file/spool" in town.received("max", lambda got: "[panicmail]" in got.subject).text
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
@@ -241,7 +360,8 @@ def put_an_old_copy_in_place(town: World) -> str:
 
 def test_every_point_has_a_test_that_ends_there_or_a_reason_why_none_does() -> None:
     acts = both(
-        "link.act", "command.act", "signs.weigh", "clock.put_back", "clock.alarm", "copy.hold", "accounts.repair"
-    )
-    ended_at = (*ON_ITS_WAY, *BESIDES, *acts, *ELSEWHERE)
+        "link.act", "hook.act", "command.act", "signs.weigh", "tick.alarm", "clock.put_back", "clock.alarm",
+        "copy.hold", "accounts.repair",
+    )  # fmt: skip
+    ended_at = (*ON_ITS_WAY, *PUSHED, *BESIDES, *acts, *ELSEWHERE)
     assert sorted(ended_at) == sorted(crash.POINTS), set(ended_at) ^ set(crash.POINTS)

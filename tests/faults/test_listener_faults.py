@@ -1,4 +1,4 @@
-"""Rows 32, 39 and 40: our own certificate has ended, thousands of mails, mails that go round in circles."""
+"""Rows 32, 39 and 40: our own certificate ends or has ended, thousands of mails, mails that go round in circles."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from panicmail import orders
+from panicmail.check.daily import Daily
+from panicmail.mail.operators import CAUSES
+from panicmail.sandbox.gitlab import SandboxGitLab
+from panicmail.sandbox.relay import SandboxRelay
 from tests.faults import tls
 from tests.faults.acts import IS_LONG
 from tests.office import PANIC, Office, mail
 from tests.program import World
+from tests.site import Site
+
+DAY = timedelta(days=1)
 
 
 @pytest.mark.row(32, "our certificate has ended", "mail is taken, with TLS and without; `check` tells")
@@ -31,6 +40,44 @@ def test_a_certificate_that_has_ended_keeps_no_mail_out_and_is_told_by_check(tow
     tls.write_pair(town.folder, ended=False)
     town.reload()
     town.page("ana", town.send(mail("over TLS"), tls=tls.client()).ref)
+
+
+class Calendar:
+    """A daemon's daily check of real things, and the days of a calendar."""
+
+    def __init__(self, site: Site, office: Office) -> None:
+        pair = 'hostname = "panic.example.com"'
+        self.config = site.config((pair, f'{pair}\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'))
+        office.orders = orders.from_config(self.config, [("a", b"k" * 32)])
+        self._office, self._daily = office, Daily(office.ledger, lambda: office.orders, lambda: self.config)
+
+    def heard(self, at: datetime) -> list[str]:
+        """What the operators are told about certificates by a check at that instant."""
+        office, words = self._office, {CAUSES[cause][0]: cause for cause in ("check_certificate", "check_mended")}
+        office.now, before = at, len(office.relay.sent)
+        self._daily.run(at)
+        office.settle()
+        told = [posted for posted in office.relay.sent[before:] if "tls" in posted.text]
+        return [words[posted.subject.removeprefix("[panicmail] ")] for posted in told]
+
+
+@pytest.mark.row(32, "our certificate ends soon", "told to the operators 21 days before, daily, and when it is renewed")
+def test_the_operators_hear_daily_of_a_certificate_that_ends_soon_until_it_is_renewed(tmp_path: Path) -> None:
+    ends_at = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) + 30 * DAY
+    with SandboxGitLab() as gitlab, SandboxRelay() as relay, contextlib.closing(Office(tmp_path)) as office:
+        tls.write_pair(tmp_path, ends_at=ends_at)
+        calendar = Calendar(Site(tmp_path, gitlab, relay), office)
+        told = ["check_certificate"]
+        assert calendar.heard(ends_at - 22 * DAY) == []
+        assert calendar.heard(ends_at - 20 * DAY) == told
+        assert calendar.heard(ends_at - 20 * DAY + timedelta(hours=1)) == []
+        assert calendar.heard(ends_at - 19 * DAY) == told
+        assert calendar.heard(ends_at - timedelta(hours=25)) == told
+        assert calendar.heard(ends_at - timedelta(hours=23)) == told, "worse: it is a failure on its last day"
+        assert calendar.heard(ends_at - timedelta(hours=22)) == []
+        tls.write_pair(tmp_path, ends_at=ends_at + 90 * DAY)
+        assert calendar.heard(ends_at - timedelta(hours=20)) == ["check_mended"]
+        assert calendar.heard(ends_at + DAY) == []
 
 
 # -- a flood

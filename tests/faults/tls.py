@@ -32,9 +32,13 @@ def server(*, ended: bool) -> ssl.SSLContext:
     return context
 
 
-def write_pair(folder: Path, *, ended: bool) -> None:
-    """`tls.crt` and `tls.key` for our own listener."""
-    issued = _issued(ended)
+def write_pair(folder: Path, *, ended: bool = False, ends_at: datetime | None = None) -> None:
+    """`tls.crt` and `tls.key` for our own listener.
+
+    Args:
+        ends_at: Of one that is good so far; None: that of the tests' authority, years off.
+    """
+    issued = _issued(ended) if ends_at is None else _AUTHORITY.issue_cert(HOST, not_after=ends_at)
     issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
     issued.private_key_pem.write_to_path(folder / "tls.key")
     (folder / "tls.key").chmod(0o600)
