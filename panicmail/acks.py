@@ -95,7 +95,8 @@ class Acks:
         way = Way(channel="mail", how=how, key=mail.id, in_reply_to=report.message_id)
         if not said.bare:
             writer = person.id if not doubt or person.writes_from(report.from_address) else report.from_address
-            self._keep(incident, _wrote(writer, report, said, how))
+            has_it = incident.state is State.ACKED and incident.holder == writer
+            self._keep(incident, _wrote(writer, report, "" if has_it else said.why, how))
         self.act(incident, person, said, way, trusted=not doubt)
 
     def _is_more(self, report: Report, incident: Incident, person: Person, said: Said) -> bool:
@@ -329,8 +330,9 @@ def more_entry(report: Report, incident: Incident) -> Entry:
     return Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts)
 
 
-def _wrote(writer: str, report: Report, said: Said, how: str) -> Entry:
-    facts = {"text": written(report), "why": said.why, "how": how}
+def _wrote(writer: str, report: Report, why: str, how: str) -> Entry:
+    """`why` it is no acknowledgement; "" when it is one, or none was asked for."""
+    facts = {"text": written(report), "why": why, "how": how}
     return Entry(event="person.wrote", actor=writer, facts=facts)
 
 

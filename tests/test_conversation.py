@@ -119,7 +119,7 @@ def test_the_night_as_the_three_people_see_it(desk: Office) -> None:
     assert "please pull the network cable." in said
     assert "SIRT" not in said
     assert "More from the reporter" in answered
-    assert "Ana Reyes wrote; this did not acknowledge" in internal
+    assert "Ana Reyes wrote." in internal
     assert desk.events(incident)[-3:] == ["conversation.said", "thread.more", "person.wrote"]
 
 

@@ -740,3 +740,12 @@ def test_who_answers_for_a_gap_in_the_roster_is_told_that_it_is_one(tmp_path: Pa
         assert "Why you: nobody is on call as SEOC, and you answer for gaps." in desk.page("bo").text
         desk.wait(minutes=15)
         assert "Why you" not in desk.page("max").text
+
+
+def test_a_note_of_what_somebody_wrote_says_why_it_did_not_acknowledge_only_where_it_should_have(desk: Office) -> None:
+    desk.panic()
+    desk.reply(desk.page("ana"), "is it real?")
+    desk.reply(desk.page("ana"), "ack\nI call Rita now.")
+    desk.reply(desk.page("ana"), "She does not answer.")
+    wrote = [text.partition(" UTC. ")[2] for _, text, _ in desk.gitlab.notes if "Ana Reyes wrote" in text]
+    assert ["did not acknowledge" in text for text in wrote] == [True, False, False]

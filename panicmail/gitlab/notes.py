@@ -234,7 +234,7 @@ def _unsaid(line: _Teller) -> str:
 
 
 def _wrote(line: _Teller) -> str:
-    return f"{line.actor} wrote; this did not acknowledge{line.quoted('why', ', because ')}.{line.how}{line.text()}"
+    return f"{line.actor} wrote{line.quoted('why', '; this did not acknowledge, because ')}.{line.how}{line.text()}"
 
 
 def _automatic(line: _Teller) -> str:
