@@ -284,6 +284,25 @@ def test_a_password_outside_ascii_is_told_without_quoting_it() -> None:
     assert caught.value.__suppress_context__
 
 
+def test_a_dead_address_of_the_relay_leaves_time_for_the_living_one(
+    sandbox: SandboxRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, sandbox.port)) for host in ("127.0.0.2", "127.0.0.1")]
+    with contextlib.ExitStack() as held:
+        deaf = held.enter_context(socket.create_server(("127.0.0.2", sandbox.port), backlog=0))
+        for _ in range(2):  # whoever comes next is not answered at all
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        real = socket.getaddrinfo
+        named = lambda host, *rest, **more: found if host == "relay.example.com" else real(host, *rest, **more)  # noqa: E731
+        monkeypatch.setattr(socket, "getaddrinfo", named)
+        began = time.monotonic()
+        with connected(sandbox.port, host="relay.example.com", timeout=1.0) as relay:
+            assert relay.send(PAGE, PANIC, ANA).startswith("250")
+        assert 0.4 < time.monotonic() - began < 1.0
+
+
 def test_an_address_outside_ascii_needs_a_relay_that_takes_it() -> None:
     with Scripted([*HELLO, None]) as server, connected(server.port) as relay:
         with pytest.raises(Permanent, match="SMTPUTF8"):

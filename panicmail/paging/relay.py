@@ -14,7 +14,8 @@ How: smtplib in the calling thread, one instance per thread, one connection kept
 within 30 s. A kept connection that turns out to be dead before the final dot is replaced once, at once.
 
 Every wait has an end: `timeout` for each, three times that for one `send` altogether, reconnecting included. Looking
-up the relay's name is the system's business and not counted, and each of its addresses is tried for `timeout`.
+up the relay's name is the system's business and not counted; its addresses share one `timeout`, so that a dead one
+leaves time for the others.
 Neither bodies nor credentials are logged or quoted.
 """
 
@@ -296,6 +297,22 @@ class _Dialogue(smtplib.SMTP):
         # A relay that does not offer it gets the eight bits all the same: better than no page.
         if not letter.is_ascii and self.has_extn("8bitmime"):
             yield "BODY=8BITMIME"
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        """smtplib's own tries each address for the whole time-out: a dead one would hold up a page for that long."""
+        connect: Callable[[str, int, float], socket.socket] = super()._get_socket  # type: ignore[misc]  # not in its stub
+        ends_at = self._monotonic() + timeout
+        addresses = [found[4] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        for others, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
+            share = max(0.1, (ends_at - self._monotonic()) / (others + 1))
+            try:
+                return connect(str(address[0]), port, share)
+            except ssl.SSLError:
+                raise  # it answers, and is not who it should be
+            except OSError:
+                if not others:
+                    raise
+        raise OSError("its name has no address")
 
     # -- an end to every wait: all of smtplib's talk goes through these two
 
