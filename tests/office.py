@@ -64,6 +64,7 @@ class FakeRelay:
     """Keeps what it is given. `failures` are raised first, one a send, oldest first."""
 
     sent: list[Posted] = field(default_factory=list)
+    severities: list[str] = field(default_factory=list)  #: of `events`
     failures: list[Exception] = field(default_factory=list)
     refused: dict[str, Exception] = field(default_factory=dict)  #: recipient -> what to raise, always
 
@@ -82,6 +83,7 @@ class FakePhones:
 
     lines: list[tuple[str, str, str]] = field(default_factory=list)  #: URL, text, link
     events: list[tuple[str, str, str, str]] = field(default_factory=list)  #: key, action, dedup key, summary
+    severities: list[str] = field(default_factory=list)  #: of `events`
     failures: list[Exception] = field(default_factory=list)
     refused: dict[str, Exception] = field(default_factory=dict)  #: URL -> what to raise, always
 
@@ -103,8 +105,10 @@ class FakePagerDuty:
     def __init__(self, phones: FakePhones) -> None:
         self._phones = phones
 
-    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "") -> str:
+    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "",
+             severity: str = "critical") -> str:  # fmt: skip
         self._phones.events.append((key, action, dedup_key, summary))
+        self._phones.severities.append(severity)
         return "202 Event processed"
 
 

@@ -21,8 +21,10 @@ from panicmail.mail import pushes
 from panicmail.mail.phrases import Voice
 from panicmail.mail.tokens import Purpose
 from panicmail.people import Person
+from panicmail.policy import DEFAULT, Choice
 from panicmail.words import Meaning
 from tests import scenes
+from tests.cast import LADDER
 from tests.office import PEOPLE, Office, mail
 from tests.test_handover import CHANGE, look, seoc, shift
 from tests.test_stories import bounce
@@ -193,6 +195,20 @@ def test_pagerduty_follows_an_acknowledgement_by_link_too(desk: Office) -> None:
     assert [action for _, action, _, _ in desk.phones.events] == ["trigger", "acknowledge"]
 
 
+@pytest.mark.parametrize(
+    ("ladder", "subject", "severity"),
+    [("low", "phishing", "critical"), ("low", "[S3] phishing", "warning"), (DEFAULT, "[S4] odd", "critical")],
+)
+def test_pagerduty_hears_how_grave_it_is_where_there_is_a_ladder_for_it(
+    desk: Office, ladder: str, subject: str, severity: str
+) -> None:
+    low = replace(LADDER, name="low", choice=Choice(subjects=("phishing",)))
+    desk.orders = replace(desk.orders, ladders={DEFAULT: LADDER, "low": low})
+    assert desk.panic(subject=subject).ladder == ladder
+    desk.wait(minutes=15)
+    assert desk.phones.severities == [severity]
+
+
 def alerts(desk: Office, incident: Incident) -> list[str]:
     """What PagerDuty was told of it."""
     return [action for _, action, dedup, _ in desk.phones.events if dedup == f"panicmail-{incident.id}"]
@@ -217,7 +233,8 @@ class Pager:
     told: list[tuple[str, str, str]] = field(default_factory=list)  #: action, summary, link
     is_down: bool = False
 
-    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "") -> str:
+    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "",
+             severity: str = "critical") -> str:  # fmt: skip
         if self.is_down:
             raise DOWN
         self.told.append((action, summary, link))

@@ -18,7 +18,8 @@ from panicmail.incident import Do, Incident, State
 from panicmail.mail import pushes
 from panicmail.mail.telling import undo_by
 from panicmail.orders import Orders, Standing
-from panicmail.paging.pagerduty import Action
+from panicmail.paging.pagerduty import Action, Severity
+from panicmail.policy import DEFAULT
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.outbox import PUSH
@@ -35,6 +36,9 @@ FOLLOWS: Mapping[State, Action] = {
     State.RESOLVED: "resolve",
 }
 
+#: A reporter's severity as PagerDuty calls it.
+SEVERITIES: Mapping[int, Severity] = {1: "critical", 2: "error", 3: "warning", 4: "info"}
+
 
 class Pushes(Protocol):
     """Sends one line by an Apprise URL; answers what the provider said."""
@@ -46,7 +50,14 @@ class Alerts(Protocol):
     """Hands an event to PagerDuty; answers what it said."""
 
     def send(
-        self, key: str, action: Action, dedup_key: str, summary: str, link: str = "", source: str = ""
+        self,
+        key: str,
+        action: Action,
+        dedup_key: str,
+        summary: str,
+        link: str = "",
+        source: str = "",
+        severity: Severity = "critical",
     ) -> str: ...
 
 
@@ -58,6 +69,7 @@ class Said:
     link: str = ""
     action: Action = "trigger"  #: for PagerDuty
     dedup_key: str = ""
+    severity: Severity = "critical"  #: for PagerDuty
     renews: bool = False  #: PagerDuty calls nobody for an alert that was acknowledged: it wants a new one
 
 
@@ -98,7 +110,7 @@ class PushLane(Lane):
     def _alert(self, key: str, said: Said, source: str) -> str:
         if said.renews:
             self._alerts.send(key, "resolve", said.dedup_key, said.text)
-        return self._alerts.send(key, said.action, said.dedup_key, said.text, said.link, source)
+        return self._alerts.send(key, said.action, said.dedup_key, said.text, said.link, source, said.severity)
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()
@@ -130,7 +142,13 @@ def _page(book: Book, orders: Orders, task: Task, channel: Channel, incident: In
     scene, person = scene_of(book, orders, incident, task), orders.people[task.person or ""]
     link = scene.link if channel.is_private else ""
     text, renews = pushes.page(scene, person, orders.detail), _is_quiet(book, incident, channel)
-    return Said(text, link, dedup_key=_dedup_key(incident), renews=renews)
+    return Said(text, link, dedup_key=_dedup_key(incident), severity=_severity(incident), renews=renews)
+
+
+def _severity(incident: Incident) -> Severity:
+    """As the reporter gave it, where the operator has a ladder for such ones; else her word must quieten no phone."""
+    given = incident.severity if incident.ladder != DEFAULT else None
+    return SEVERITIES.get(given or 1, "critical")
 
 
 def _is_quiet(book: Book, incident: Incident, channel: Channel) -> bool:
@@ -172,7 +190,7 @@ def _rings_anew(book: Book, orders: Orders, task: Task, channel: Channel, incide
     scene, person = scene_of(book, orders, incident, task), orders.people[task.person or ""]
     scene = replace(scene, facts={**task.facts, "what": "undone", "by": task.facts["holder"]})
     text, link = pushes.told(scene, person, orders.detail), scene.link if channel.is_private else ""
-    return Said(text, link, dedup_key=_dedup_key(incident), renews=True)
+    return Said(text, link, dedup_key=_dedup_key(incident), severity=_severity(incident), renews=True)
 
 
 def _alarm_key(task: Task) -> str:

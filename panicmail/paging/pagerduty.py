@@ -20,6 +20,8 @@ EVENTS_URL = "https://events.pagerduty.com"
 _SUMMARY_LIMIT = 1024
 
 Action = Literal["trigger", "acknowledge", "resolve"]
+#: By it a PagerDuty service decides how urgent an alert is, and so whether a phone rings at night.
+Severity = Literal["critical", "error", "warning", "info"]
 
 
 class PagerDuty:
@@ -34,7 +36,16 @@ class PagerDuty:
         self._url = f"{url.rstrip('/')}/v2/enqueue"
         self._timeout = timeout
 
-    def send(self, key: str, action: Action, dedup_key: str, summary: str, link: str = "", source: str = "") -> str:
+    def send(
+        self,
+        key: str,
+        action: Action,
+        dedup_key: str,
+        summary: str,
+        link: str = "",
+        source: str = "",
+        severity: Severity = "critical",
+    ) -> str:
         """Hand over one event; answers what PagerDuty said, on one line.
 
         Args:
@@ -44,14 +55,14 @@ class PagerDuty:
         """
         event: dict[str, Any] = {"routing_key": key, "event_action": action, "dedup_key": dedup_key}
         if action == "trigger":
-            event |= _alert(summary, link, source)
+            event |= _alert(summary, link, source, severity)
         answer = fetch.post_json(self._url, event, timeout=self._timeout)
         return f"{answer.status} {' '.join(answer.text.split())[:160]}"
 
 
-def _alert(summary: str, link: str, source: str) -> Mapping[str, Any]:
+def _alert(summary: str, link: str, source: str, severity: Severity) -> Mapping[str, Any]:
     return {
-        "payload": {"summary": summary[:_SUMMARY_LIMIT], "source": source or "panicmail", "severity": "critical"},
+        "payload": {"summary": summary[:_SUMMARY_LIMIT], "source": source or "panicmail", "severity": severity},
         "client": "panicmail",
         **({"links": [{"href": link, "text": "Acknowledge or pass on"}]} if link else {}),
     }
