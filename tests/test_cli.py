@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import getpass
 import json
@@ -250,6 +251,14 @@ def test_a_later_mail_of_the_thread_is_given_by_its_id_and_a_wrong_id_is_answere
     assert records.run("mail", records.late.ref, known[0]).out == records.run("mail", records.late.ref).out
 
 
+def test_a_mail_as_json_has_its_envelope_and_its_octets(records: Records) -> None:
+    document = records.run("mail", records.late.ref, "--json").json
+    raw = records.run("mail", records.late.ref).out
+    assert base64.b64decode(document["raw_base64"]).decode().splitlines() == raw.splitlines()
+    assert document["id"].startswith(records.late.id)
+    assert isinstance(document["recipients"], list)
+
+
 def test_a_second_yes_by_command_changes_nothing_and_says_who_has_it(records: Records) -> None:
     again = records.run("ack", records.late.ref, "--as", "ana")
     ref = records.late.ref
@@ -416,6 +425,7 @@ def test_every_command_tells_about_itself_quickly(tmp_path: Path) -> None:
         passed = time.monotonic() - began
         assert (helped.status, helped.err) == (0, ""), command
         assert helped.out.startswith("Usage: "), command
+        assert "-c, --config" in helped.out, command
         assert passed < 1.5, f"{command}: {passed:.2f} s"
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from panicmail.cli import explaining
 from panicmail.mail.children import Readers
+from tests.test_ladders import MINIMAL
 
 MAILS = Path(__file__).parent / "mails"
 
@@ -123,3 +124,13 @@ def test_fifty_megabytes_are_read(tmp_path: Path) -> None:
 
 def test_the_daemon_s_patience_is_told_as_it_is() -> None:
     assert inspect.signature(Readers).parameters["deadline"].default == explaining.DAEMONS_PATIENCE
+
+
+def test_with_a_configuration_it_says_whether_the_sender_is_one_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "panicmail.toml").write_text(MINIMAL)
+    named = ("-c", str(tmp_path / "panicmail.toml"))
+    ours, strange = (b"From: %s@example.com\r\nSubject: x\r\n\r\nack\r\n" % name for name in (b"ana", b"rita"))
+    assert "Sender: ana (Ana), one of [people]" in explain(*named, "-", stdin=ours).stdout.decode()
+    assert "Sender: none of [people]" in explain(*named, "-", stdin=strange).stdout.decode()
+    assert json.loads(explain(*named, "--json", "-", stdin=ours).stdout)["from"].endswith("ana@example.com")
+    assert explain("-c", "nowhere.toml", "-", stdin=ours, cwd=tmp_path).returncode == 2

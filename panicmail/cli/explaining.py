@@ -1,4 +1,6 @@
-"""`panicmail explain`: how panicmail reads one raw mail. Needs no configuration and changes nothing.
+"""`panicmail explain`: how panicmail reads one raw mail. Changes nothing.
+
+It needs no configuration; one that is named says whether the sender is one of our people.
 
 The mail is read where the daemon reads it, in a child process, only with more patience: a mail the daemon would give
 up is shown whole, and that it would give it up is said. The card for people holds nothing a terminal obeys and no
@@ -14,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from panicmail.cli.asked import json_option
+from panicmail.cli.asked import config_option, json_option, load
 from panicmail.cli.printing import print_json, shown
 from panicmail.errors import Mistake
 
 if TYPE_CHECKING:
+    from panicmail.config import Config
     from panicmail.triage import Report
 
 #: Seconds the reading may take here, and in the daemon (`Readers`).
@@ -52,17 +55,19 @@ _MEANINGS = {
 
 
 @click.command()
+@config_option
 @json_option
 @click.argument("file", metavar="FILE|-")
-def explain(as_json: bool, file: str) -> None:
+def explain(config_file: str | None, as_json: bool, file: str) -> None:
     """How panicmail reads one raw mail; - is stdin."""
     from panicmail.mail import wire
 
+    config = load(config_file) if config_file else None
     report, took = _read(_octets(file))
     if as_json:
         print_json({**wire.explained(report), "authentication": {"method": "none"}})
         return
-    for line in _card(report, took):
+    for line in [*_card(report, took), *(_known(config, report) if config else [])]:
         click.echo(line)
 
 
@@ -124,6 +129,16 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Phones", shown(", ".join(report.phones))),
         ("Delivery", ", ".join(_delivery(d.action, d.recipient, d.status) for d in report.deliveries[:5])),
     ]
+
+
+def _known(config: Config, report: Report) -> list[str]:
+    """Whether the sender is one of the people of this configuration."""
+    hers = [
+        f"{key} ({shown(person.name)}), one of [people]"
+        for key, person in config.people.items()
+        if report.from_address in (person.email, *person.aliases)
+    ]
+    return ["", f"Sender: {hers[0] if hers else 'none of [people]'}"]
 
 
 def _delivery(action: str, recipient: str, status: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from panicmail.orders import Orders
     from panicmail.store.book import Book
     from panicmail.store.ledger import Ledger
+    from panicmail.store.rows import Mail
 
 #: How many incidents a list shows unless told otherwise.
 LISTED = 50
@@ -120,17 +122,38 @@ def _readable(orders: Orders, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 @click.command()
 @config_option
+@json_option
 @click.argument("ref")
 @click.argument("mail_id", required=False)
-def mail(config_file: str | None, ref: str, mail_id: str | None) -> None:
+def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) -> None:
     """The raw message an incident was made of; with MAIL_ID a later one of its thread."""
     ledger, _orders = open_ledger(config_file)
-    raw = ledger.read(lambda book: book.raw(_mail_id(book, find_incident(book, ref), mail_id)))
-    if sys.stdout.isatty():  # a terminal obeys what it is shown; a file does not
+
+    def work(book: Book) -> tuple[Mail | None, bytes]:
+        known = _mail_id(book, find_incident(book, ref), mail_id)
+        return book.mail(known), book.raw(known)
+
+    found, raw = ledger.read(work)
+    if as_json and found is not None:
+        print_json(_enveloped(found, raw))
+    elif sys.stdout.isatty():  # a terminal obeys what it is shown; a file does not
         click.echo(shown(raw.decode("utf-8", "replace"), lines=True))
     else:
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
+
+
+def _enveloped(mail: Mail, raw: bytes) -> dict[str, Any]:
+    return {
+        "id": mail.id,
+        "accepted_at": iso(mail.accepted_at),
+        "mail_from": mail.mail_from,
+        "recipients": list(mail.recipients),
+        "peer": mail.peer,
+        "helo": mail.helo,
+        "tls": mail.tls,
+        "raw_base64": base64.b64encode(raw).decode(),
+    }
 
 
 def _mail_id(book: Book, incident: Incident, wanted: str | None) -> str:

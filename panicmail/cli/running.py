@@ -33,6 +33,7 @@ def serve(config_file: str | None) -> None:
 
 
 @click.command()
+@click.option("-c", "--config", metavar="FILE", expose_value=False, help="Not used: the demo makes its own.")
 @click.option("--keep", is_flag=True, help="Stay up afterwards, to play with, until Ctrl-C.")
 @click.option("--sla", default=30, show_default=True, type=click.IntRange(6, 600), metavar="SECONDS",
               help="What the service level of 15 minutes is compressed to.")  # fmt: skip
