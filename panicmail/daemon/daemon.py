@@ -284,7 +284,8 @@ class Daemon:
         scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")
         scheduler.add_job(self._refresh_calendars, "interval", minutes=1, id="calendars")
         scheduler.add_job(self._duties.minute, "interval", minutes=1, id="minute")
-        soon = datetime.now(UTC) + timedelta(minutes=1)
+        # After a power cut what it looks at comes up by and by, too.
+        soon = datetime.now(UTC) + timedelta(minutes=5)
         scheduler.add_job(self._duties.hour, "interval", hours=1, id="hour", next_run_time=soon)
         return scheduler
 
