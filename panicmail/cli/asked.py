@@ -51,12 +51,6 @@ def _expect_database(config: Config) -> None:
         raise Mistake(f"there is no database at {path} yet; panicmail serve makes it")
 
 
-def orders_only(config_file: str | None) -> Orders:
-    from panicmail import orders
-
-    return orders.from_config(load(config_file), [("a", b"")])
-
-
 def find_incident(book: Book, ref: str) -> Incident:
     incident = book.incident_by_ref(ref)
     if incident is not None:

@@ -8,7 +8,6 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from panicmail import ids
 from panicmail.store.rows import Mail
 from panicmail.store.statements import Statements
 from panicmail.store.tables import drills
@@ -22,7 +21,6 @@ class Drill:
     made_at: datetime
     expires_at: datetime
     mail_id: str | None  #: None: nobody has used it
-    incident_id: str | None
 
 
 class Drills(Statements):
@@ -43,7 +41,7 @@ class Drills(Statements):
             c.expires_at >= mail.accepted_at,
             sa.or_(c.mail_id.is_(None), c.mail_id == mail.id),
         )
-        used = drills.update().where(valid).values(mail_id=mail.id, incident_id=ids.incident_id(mail.id))
+        used = drills.update().where(valid).values(mail_id=mail.id)
         return self._connection.execute(used).rowcount > 0
 
     def drill(self, drill_id: int) -> Drill:

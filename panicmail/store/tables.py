@@ -224,5 +224,4 @@ drills = sa.Table(
     sa.Column("made_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False),
     sa.Column("mail_id", sa.String(26)),
-    sa.Column("incident_id", sa.String(16)),
 )

@@ -21,7 +21,6 @@ def upgrade() -> None:
         sa.Column("made_at", Instant(), nullable=False),
         sa.Column("expires_at", Instant(), nullable=False),
         sa.Column("mail_id", sa.String(length=26), nullable=True),
-        sa.Column("incident_id", sa.String(length=16), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_drills")),
         sa.UniqueConstraint("digest", name=op.f("uq_drills_digest")),
     )
