@@ -31,6 +31,7 @@ from panicmail.mail import reading
 from panicmail.mail.tokens import Addresses, Key, Tokens
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.orders import Orders
+from panicmail.paging.pagerduty import Event
 from panicmail.people import Person
 from panicmail.policy import DEFAULT
 from panicmail.signs import Signs
@@ -105,10 +106,9 @@ class FakePagerDuty:
     def __init__(self, phones: FakePhones) -> None:
         self._phones = phones
 
-    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "",
-             severity: str = "critical") -> str:  # fmt: skip
-        self._phones.events.append((key, action, dedup_key, summary))
-        self._phones.severities.append(severity)
+    def send(self, key: str, event: Event) -> str:
+        self._phones.events.append((key, event.action, event.dedup_key, event.summary))
+        self._phones.severities.append(event.severity)
         return "202 Event processed"
 
 

@@ -20,6 +20,7 @@ from panicmail.incident import Incident, State, Word
 from panicmail.mail import pushes
 from panicmail.mail.phrases import Voice
 from panicmail.mail.tokens import Purpose
+from panicmail.paging.pagerduty import Event
 from panicmail.people import Person
 from panicmail.policy import DEFAULT, Choice
 from panicmail.words import Meaning
@@ -233,11 +234,10 @@ class Pager:
     told: list[tuple[str, str, str]] = field(default_factory=list)  #: action, summary, link
     is_down: bool = False
 
-    def send(self, key: str, action: str, dedup_key: str, summary: str, link: str = "", source: str = "",
-             severity: str = "critical") -> str:  # fmt: skip
+    def send(self, key: str, event: Event) -> str:
         if self.is_down:
             raise DOWN
-        self.told.append((action, summary, link))
+        self.told.append((event.action, event.summary, event.link))
         return "202 Event processed"
 
     @property

@@ -27,7 +27,7 @@ from panicmail.config import Config
 from panicmail.errors import PanicmailError
 from panicmail.mail import trials
 from panicmail.orders import Orders
-from panicmail.paging.pagerduty import PagerDuty
+from panicmail.paging.pagerduty import Event, PagerDuty
 from panicmail.paging.push import Push
 from panicmail.people import Person
 from panicmail.store.book import Book
@@ -125,8 +125,8 @@ def _send_push(config: Config, orders: Orders, way: Way, test: str, code: str) -
     if channel.pagerduty_key is None:
         return Push(STEP_SECONDS).send(channel.url, trials.push(code))
     pagerduty = PagerDuty(config.paging.pagerduty_url, timeout=STEP_SECONDS)
-    summary = trials.push(code)
-    return pagerduty.send(channel.pagerduty_key, "trigger", f"panicmail-{test}", summary, source=orders.hostname)
+    event = Event("trigger", f"panicmail-{test}", trials.push(code), source=orders.hostname)
+    return pagerduty.send(channel.pagerduty_key, event)
 
 
 def wait(ledger: Ledger, page: Trial, seconds: float) -> list[Proof]:
@@ -157,7 +157,7 @@ def close(config: Config, page: Trial) -> list[str]:
             continue
         pagerduty = PagerDuty(config.paging.pagerduty_url, timeout=STEP_SECONDS)
         try:
-            pagerduty.send(key, "resolve", f"panicmail-{page.test}", "the test is over")
+            pagerduty.send(key, Event("resolve", f"panicmail-{page.test}", "the test is over"))
         except PanicmailError as exc:
             unclosed.append(f"the alert of this test may still be open in {each.way.shown} ({exc}); close it there")
     return unclosed

@@ -18,7 +18,7 @@ from panicmail.incident import Do, Incident, State
 from panicmail.mail import pushes
 from panicmail.mail.telling import undo_by
 from panicmail.orders import Orders, Standing
-from panicmail.paging.pagerduty import Action, Severity
+from panicmail.paging.pagerduty import Action, Event, Severity
 from panicmail.policy import DEFAULT
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
@@ -49,16 +49,7 @@ class Pushes(Protocol):
 class Alerts(Protocol):
     """Hands an event to PagerDuty; answers what it said."""
 
-    def send(
-        self,
-        key: str,
-        action: Action,
-        dedup_key: str,
-        summary: str,
-        link: str = "",
-        source: str = "",
-        severity: Severity = "critical",
-    ) -> str: ...
+    def send(self, key: str, event: Event) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +99,10 @@ class PushLane(Lane):
                   attempt=task.attempt, answer=answer)  # fmt: skip
 
     def _alert(self, key: str, said: Said, source: str) -> str:
+        event = Event(said.action, said.dedup_key, said.text, said.link, source, said.severity)
         if said.renews:
-            self._alerts.send(key, "resolve", said.dedup_key, said.text)
-        return self._alerts.send(key, said.action, said.dedup_key, said.text, said.link, source, said.severity)
+            self._alerts.send(key, replace(event, action="resolve"))
+        return self._alerts.send(key, event)
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()

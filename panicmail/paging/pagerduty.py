@@ -10,6 +10,7 @@ Promises and exceptions are those of `push`: when `send` returns, PagerDuty has 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from panicmail import fetch
@@ -24,6 +25,18 @@ Action = Literal["trigger", "acknowledge", "resolve"]
 Severity = Literal["critical", "error", "warning", "info"]
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What PagerDuty is told about one alert."""
+
+    action: Action
+    dedup_key: str  #: what makes events one alert
+    summary: str
+    link: str = ""  #: shown with a trigger
+    source: str = ""  #: what it is about: our host name
+    severity: Severity = "critical"
+
+
 class PagerDuty:
     """Sends events, from any thread.
 
@@ -36,33 +49,23 @@ class PagerDuty:
         self._url = f"{url.rstrip('/')}/v2/enqueue"
         self._timeout = timeout
 
-    def send(
-        self,
-        key: str,
-        action: Action,
-        dedup_key: str,
-        summary: str,
-        link: str = "",
-        source: str = "",
-        severity: Severity = "critical",
-    ) -> str:
+    def send(self, key: str, event: Event) -> str:
         """Hand over one event; answers what PagerDuty said, on one line.
 
         Args:
             key: The integration key of the service. A secret.
-            dedup_key: What makes events one alert.
-            source: What this is about: our host name.
         """
-        event: dict[str, Any] = {"routing_key": key, "event_action": action, "dedup_key": dedup_key}
-        if action == "trigger":
-            event |= _alert(summary, link, source, severity)
-        answer = fetch.post_json(self._url, event, timeout=self._timeout)
+        body: dict[str, Any] = {"routing_key": key, "event_action": event.action, "dedup_key": event.dedup_key}
+        if event.action == "trigger":
+            body |= _alert(event)
+        answer = fetch.post_json(self._url, body, timeout=self._timeout)
         return f"{answer.status} {' '.join(answer.text.split())[:160]}"
 
 
-def _alert(summary: str, link: str, source: str, severity: Severity) -> Mapping[str, Any]:
+def _alert(event: Event) -> Mapping[str, Any]:
+    summary, source = event.summary[:_SUMMARY_LIMIT], event.source or "panicmail"
     return {
-        "payload": {"summary": summary[:_SUMMARY_LIMIT], "source": source or "panicmail", "severity": severity},
+        "payload": {"summary": summary, "source": source, "severity": event.severity},
         "client": "panicmail",
-        **({"links": [{"href": link, "text": "Acknowledge or pass on"}]} if link else {}),
+        **({"links": [{"href": event.link, "text": "Acknowledge or pass on"}]} if event.link else {}),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panicmail.channels import channel
-from panicmail.paging.pagerduty import PagerDuty
+from panicmail.paging.pagerduty import Event, PagerDuty
 from panicmail.paging.push import Push
 
 
@@ -29,4 +29,4 @@ class Phones:
         key = channel(url).pagerduty_key
         if key is None:
             return self._push.send(url, line)
-        return self._pagerduty.send(key, "trigger", about, line, "", self._source)
+        return self._pagerduty.send(key, Event("trigger", about, line, source=self._source))
