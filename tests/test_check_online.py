@@ -91,6 +91,7 @@ def break_everything(site: Site, taken: int, web_taken: int) -> Config:
     issued.private_key_pem.write_to_path(site.folder / "tls.key")
     (site.folder / "tls.key").chmod(0o644)
     accept(make_database(site.folder), "93.184.216.34", NOW - 9 * DAY)
+    (site.folder / "panicmail.db").chmod(0o644)
     site.gitlab.set_token(scopes=("read_api",), expires_on=(NOW + 5 * DAY).date())
     site.gitlab.set_project(visibility="public", issues="disabled")
     site.gitlab.set_level("panicmail-bot", 10)

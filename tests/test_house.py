@@ -55,6 +55,7 @@ USE_CASES = {
     "watch",
     "report",
     "orders",
+    "own_files",
     "workers",
     "links",
     "hooks",

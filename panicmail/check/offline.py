@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from panicmail import certificate, orders
+from panicmail import certificate, orders, own_files
 from panicmail.check import certificates, people, roster
 from panicmail.check.rows import Group, Row, in_order
 from panicmail.check.web import OUTSIDE, is_public
@@ -35,6 +35,8 @@ LITTLE_SPACE, NO_SPACE = 2**30, 200 * 2**20
 #: In a table of the file, the keys that name a file with a secret.
 _SECRET_FILES = ("token_file", "url_file", "heartbeat_url_file", "key_file", "tls_key_file")
 _OTHERS_MAY_READ = 0o004
+#: So many files that others may use are named.
+_NAMED = 5
 #: What the operators are told when every step pages the same one.
 _ONE_PERSON = "check_roles"
 
@@ -68,6 +70,7 @@ def rows(config: Config, standing: Orders, now: datetime, host: Host, failures: 
         *_smtp(config, now),
         _replies(standing, config),
         *_database(config, host),
+        _file_modes(config),
         *_gitlab(config),
         *_secret_files(config),
         _relay(config),
@@ -200,6 +203,18 @@ def _space(subject: str, folder: Path, host: Host) -> Row:
     else:
         row = Group.STORE.ok(subject, told)
     return row.told_as("check_disk")
+
+
+def _file_modes(config: Config) -> Row:
+    """Whether what panicmail keeps on the disk is for its own user alone."""
+    wide = own_files.too_wide(config)
+    if not wide:
+        return Group.STORE.ok("file modes", "what panicmail keeps on this disk is for its own user alone")
+    named = [f"{path}, mode {mode:04o}" for path, mode in wide[:_NAMED]]
+    more = f"; and {len(wide) - _NAMED} more" if len(wide) > _NAMED else ""
+    found = f"others on this host may use what panicmail keeps: {'; '.join(named)}{more}"
+    mend = f"chmod go= {' '.join(str(path) for path, _ in wide[:_NAMED])}; a restart of panicmail serve closes them all"
+    return Group.STORE.warning("file modes", found, mend)
 
 
 def _me() -> str:

@@ -18,11 +18,12 @@ _PORT: dict[str, Any] = {"default": 0, "type": click.IntRange(0, 65535), "metava
 @config_option
 def serve(config_file: str | None) -> None:
     """The daemon, in the foreground. SIGTERM stops it, SIGHUP reads the configuration again."""
-    from panicmail import assembly, log
+    from panicmail import assembly, log, own_files
     from panicmail.daemon import serve as run
 
     config = load(config_file)
     log.configure(config.log.format, config.log.level)
+    own_files.narrow(config)
     database = assembly.connect(config)
     with assembly.alone(database):  # first: the tables of a running daemon are not for us to change
         assembly.bring_up_to_date(database)
