@@ -277,7 +277,7 @@ def operators(
             to=person.email,
             to_name=person.name,
             subject=f"[panicmail] {what}{f' ({ref})' if ref else ''}",
-            message_id=addresses.message_id(f"operators.{person.id}.{digest(key)}"),
+            message_id=addresses.message_id(f"operators.{digest(f'{person.id} {key}')}"),
             date=now,
             automatic="auto-generated",
             silences_robots=True,
