@@ -24,6 +24,7 @@ PURE = {
     "certificate",
     "channels",
     "clock",
+    "confinement",
     "crash",
     "errors",
     "hours",

@@ -227,7 +227,8 @@ def test_a_message_id_that_is_no_id_puts_nothing_of_it_into_any_header_of_ours(t
     opened = night.panic()
     held = states.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
     letters = [*night.letters(opened, START).values()]
-    letters += [night.answer(held, ANA, "yes", START + minutes(2), in_reply_to=theirs), night.news(held.incident, START)]
+    letters += [night.answer(held, ANA, "yes", START + minutes(2), in_reply_to=theirs)]
+    letters += [night.news(held.incident, START)]
     for letter in letters:
         for policy in (default, SMTP):  # as programs read it that decode all they can
             message = message_from_bytes(letter.message, policy=policy)
