@@ -275,9 +275,45 @@ def test_a_secret_everybody_can_read_is_a_warning(load: Load, folder: Path) -> N
     assert load().warnings == (f"{folder}/gitlab.token: everybody on this host can read this secret; chmod o-r",)
 
 
-def test_a_password_sent_in_the_clear_is_a_warning(load: Load) -> None:
-    assert "unencrypted" in load(with_("relay", 'url = "smtp://u:p@relay.example.com"')).warnings[0]
-    assert load(with_("relay", 'url = "smtp://u:p@127.0.0.1"')).warnings == ()
+LOUD = "crosses the network in the clear"
+
+
+@pytest.mark.parametrize("host", ["relay.example.com", "192.0.2.1", "[2001:db8::1]", "10.0.0.5"])
+@pytest.mark.parametrize("scheme", ["smtp", "smtps", "smtp+starttls"])
+def test_a_relay_password_in_the_clear_to_another_host_is_a_warning(load: Load, scheme: str, host: str) -> None:
+    told = load(with_("relay", f'url = "{scheme}://u:hunter2@{host}"')).warnings
+    assert [LOUD in each for each in told] == [True] * (scheme == "smtp")
+    assert load(with_("relay", f'url = "{scheme}://{host}"')).warnings == (), "without a password nothing is lost"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "relay.localhost"])
+def test_what_stays_on_this_host_may_be_in_the_clear(load: Load, host: str) -> None:
+    text = with_("relay", f'url = "smtp://u:p@{host}"')
+    text = text.replace('url = "https://gitlab.example.com"', f'url = "http://{host}"')
+    text += f'[watch]\npush = ["json://{host}/x"]\n[paging]\npagerduty_url = "http://{host}"\n'
+    assert load(text).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "table", "line"),
+    [
+        ("gitlab.url", "gitlab", 'url = "http://gitlab.example.com"'),
+        ("paging.pagerduty_url", "paging", 'pagerduty_url = "http://events.example.com"'),
+        ("watch.push[0]", "watch", 'push = ["ntfy://u:p@ntfy.example.com/ana"]'),
+        ("people.ana.push[1]", "people.ana", 'push = ["ntfys://n.example.com/x", "json://192.0.2.1/x"]'),
+    ],
+)
+def test_any_secret_in_the_clear_to_another_host_is_a_warning(load: Load, place: str, table: str, line: str) -> None:
+    (told,) = load(with_(table, line)).warnings
+    assert told.startswith(f"{place}: ")
+    assert "in the clear; use " in told
+
+
+def test_a_calendars_url_in_the_clear_is_a_warning(load: Load) -> None:
+    roster = 'ical = "http://calendar.example.com/secret.ics"\nfallback = ["max"]'
+    (told,) = load(with_("oncall.seoc", roster).replace('fixed = ["ana"]', "")).warnings
+    assert told.startswith("oncall.seoc.ical: ")
+    assert "secret.ics" not in told
 
 
 # The file itself

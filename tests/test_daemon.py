@@ -336,6 +336,12 @@ def test_a_channel_no_service_knows_is_told_at_the_start_and_the_others_work(tmp
         town.page("ana", town.panic())
 
 
+def test_a_secret_in_the_clear_is_told_at_the_start(town: World) -> None:
+    town.config["paging"] = {"pagerduty_url": "http://events.example.com"}
+    facts = town.start().wait_for("config.warning")[1]
+    assert facts["text"].startswith("paging.pagerduty_url: the integration key crosses the network in the clear")
+
+
 # -- starting where it must not
 
 
@@ -451,7 +457,7 @@ def test_a_read_only_database_is_refused_at_the_start_with_a_sentence(town: Worl
     made = Database(f"sqlite:///{town.database}")
     migrate.upgrade(made)
     made.close()
-    town.database.chmod(0o444)
+    town.database.chmod(0o400)
     command = [sys.executable, "-c", WITHOUT_OVERRIDE, sys.executable, "-m", "panicmail", "serve", "-c", str(town.path)]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert refused.returncode == 1

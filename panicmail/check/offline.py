@@ -9,7 +9,6 @@ What a file says twice is said once: a warning of `config` about a secret's file
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import tomllib
@@ -26,7 +25,7 @@ from panicmail.check import certificates, people, roster
 from panicmail.check.rows import Group, Row, in_order
 from panicmail.check.web import OUTSIDE, is_public
 from panicmail.config import Config
-from panicmail.config.values import written
+from panicmail.config.values import is_loopback, written
 from panicmail.orders import Orders
 from panicmail.policy import DEFAULT
 
@@ -127,7 +126,7 @@ def _smtp(config: Config, now: datetime) -> Iterator[Row]:
     if smtp.tls_cert_file is not None and smtp.tls_key_file is not None:
         yield _certificate(smtp.tls_cert_file, now)
         yield from _names(smtp.hostname, smtp.tls_cert_file, smtp.tls_key_file)
-    elif all(_is_this_host(listen.host) for listen in smtp.listen):
+    elif all(is_loopback(listen.host) for listen in smtp.listen):
         yield Group.DOOR.ok("tls", "no STARTTLS, and none needed: only this host can connect")
     else:
         mend = "set smtp.tls_cert_file and smtp.tls_key_file"
@@ -152,13 +151,6 @@ def _names(hostname: str, file: Path, key: Path) -> Iterator[Row]:
         found = f"{file} is not for {hostname}: a sender that verifies it (MTA-STS, DANE) does not deliver"
         mend = "get a certificate with that name; or let smtp.hostname be a name in it, and the one the MX record names"
         yield Group.DOOR.warning("tls name", found, mend)
-
-
-def _is_this_host(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _replies(standing: Orders, config: Config) -> Row:
@@ -227,11 +219,7 @@ def _me() -> str:
 def _gitlab(config: Config) -> Iterator[Row]:
     gitlab = config.gitlab
     told = f"{gitlab.url}, project {gitlab.project}, labels {', '.join(gitlab.labels) or 'none'}"
-    if gitlab.url.startswith("http://") and not _is_this_host(urlsplit(gitlab.url).hostname or ""):
-        found = f"{told}: the token crosses the network in the clear"
-        yield Group.GITLAB.warning("gitlab", found, "use https:// in gitlab.url")
-    else:
-        yield Group.GITLAB.ok("gitlab", told)
+    yield _unless_in_the_clear(Group.GITLAB.ok("gitlab", told), config, "gitlab.url")
     if not any(place == "gitlab.token_file" for place, _ in _secret_paths(config)):
         yield Group.GITLAB.ok("gitlab token", "given, and not in a file of its own")
 
@@ -268,7 +256,17 @@ def _relay(config: Config) -> Row:
     relay = config.relay
     login = f", as {relay.url.username}" if relay.url.username else ""
     pages = "" if relay.page_sender == relay.sender else f", pages from {relay.page_sender}"
-    return Group.RELAY.ok("relay", f"{relay.url}{login}; mail from {relay.sender}{pages}")
+    told = f"{relay.url}{login}; mail from {relay.sender}{pages}"
+    return _unless_in_the_clear(Group.RELAY.ok("relay", told), config, "relay.url")
+
+
+def _unless_in_the_clear(row: Row, config: Config, key: str) -> Row:
+    """The row of a server; with the configuration's warning that a secret goes there in the clear, if there is one."""
+    for sentence in config.warnings:
+        if sentence.startswith(f"{key}: "):
+            warning, _, mend = sentence.removeprefix(f"{key}: ").partition("; ")
+            return row.group.warning(row.subject, f"{row.found}: {warning}", mend)
+    return row
 
 
 # -- the ladder
@@ -351,6 +349,6 @@ def _remaining_warnings(config: Config) -> Iterator[Row]:
     calendars = (role.ical.path for role in config.oncall.values() if role.ical and role.ical.path)
     files = tuple(f"{path}: " for path in (*(path for _, path in _secret_paths(config)), *calendars))
     for sentence in config.warnings:
-        if not sentence.startswith(files):
+        if not sentence.startswith((*files, "gitlab.url: ", "relay.url: ")):
             found, _, mend = sentence.partition("; ")
             yield Group.FILE.warning("configuration", found, mend)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from panicmail.check.rows import Group, Row
 from panicmail.config import Config
-from panicmail.config.values import Network
+from panicmail.config.values import Network, is_loopback
 
 #: A drill by mail once a week, and a day more.
 SILENT_AFTER = timedelta(days=8)
@@ -21,7 +21,7 @@ def row(config: Config, newest_by_peer: Sequence[tuple[str, datetime]], now: dat
     Where a mail server of our own stands in front, every peer is that one: mail it hands over counts.
     """
     ours = config.smtp.trusted_relays
-    in_front = all(_is_loopback(at.host) for at in config.smtp.listen)
+    in_front = all(is_loopback(at.host) for at in config.smtp.listen)
     from_outside = [at for peer, at in newest_by_peer if in_front or _is_outside(peer, ours)]
     last = max(from_outside, default=None)
     through = ", through the mail server on this host" if in_front else ""
@@ -44,10 +44,3 @@ def _is_outside(peer: str, ours: Sequence[Network]) -> bool:
     except ValueError:
         return False
     return address.is_global or any(address.version == net.version and address in net for net in ours)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

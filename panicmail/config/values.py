@@ -333,6 +333,14 @@ def listen(value: object) -> Listen:
     return Listen(host, int(port))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether what goes to this host name or address never leaves this host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def _is_ip(value: str, version: int) -> bool:
     try:
         return ipaddress.ip_address(value).version == version
