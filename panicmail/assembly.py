@@ -97,7 +97,8 @@ def _read_key_file(path: Path) -> SigningKeys:
     """Lines of `<one character a-z or 0-9> <64 hex digits>`, newest first; the first signs, all verify."""
     expected = f"lines such as 'a {'0' * 8}…' with one character and {2 * KEY_SIZE} hex digits"
     try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        text = path.read_text("utf-8-sig")
+        lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         keys = [(kid, binascii.unhexlify(digits)) for kid, digits in lines]
     except (OSError, ValueError) as exc:
         raise ConfigError([f"tokens.key_file: {path} cannot be read as a key file, expected {expected}"]) from exc

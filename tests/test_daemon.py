@@ -328,12 +328,35 @@ def test_sighup_reads_a_calendar_again_whatever_its_turn_and_a_refused_one_keeps
 # -- what cannot work
 
 
-def test_a_channel_no_service_knows_is_told_at_the_start_and_the_others_work(tmp_path: Path) -> None:
-    with world(tmp_path, expects=["push.unusable", "push.refused"]) as town:
-        town.config["people"]["ana"]["push"] = ["nothing://ana-secret"]
-        facts = town.start().wait_for("push.unusable")[1]
-        assert (facts["person"], "ana-secret" in str(facts)) == ("ana", False)
-        town.page("ana", town.panic())
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("nfty://ntfy.example.com/ana-secret", "no push service of that scheme; expected ntfy://"),
+        ("nothing://ana-secret", "no push service of that scheme"),
+        ("tgram://ana-secret", "does not understand this URL of that service"),
+    ],
+)
+@pytest.mark.parametrize("place", ["people.ana.push[0]", "watch.push[0]"])
+def test_a_push_url_no_service_knows_is_refused_before_anything_listens(
+    place: str, url: str, found: str, town: World
+) -> None:
+    (town.config["people"]["ana"] if "ana" in place else town.config.setdefault("watch", {}))["push"] = [url]
+    town.write_config()
+    refused = town.run("serve")
+    (sentence,) = refused.err.splitlines()
+    assert (refused.status, place in sentence, found in sentence) == (2, True, True)
+    assert "ana-secret" not in sentence
+    checked = town.run("check", "--offline")
+    assert (checked.status, "ana-secret" in checked.out) == (1, False)
+
+
+def test_a_reload_with_a_push_url_no_service_knows_changes_nothing(town: World) -> None:
+    town.start()
+    town.expected.add("config.refused")
+    town.config["people"]["ana"]["push"] = ["nfty://ntfy.example.com/ana-secret"]
+    (mistake,) = town.reload("config.refused")["mistakes"]
+    assert "people.ana.push[0]" in mistake
+    assert town.page("ana", town.panic())
 
 
 def test_a_secret_in_the_clear_is_told_at_the_start(town: World) -> None:

@@ -75,7 +75,7 @@ def is_panicmail(at: Listen) -> bool | None:
         return None
     except OSError:
         return False
-    return greeting.startswith(b"220 ") and _OURS in greeting
+    return _OURS in greeting
 
 
 def is_panicmail_web(at: Listen) -> bool | None:

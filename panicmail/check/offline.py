@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from panicmail.check import certificates, people, roster
 from panicmail.check.rows import Group, Row, in_order
 from panicmail.check.web import OUTSIDE, is_public
 from panicmail.config import Config
+from panicmail.config.sources import read_file
 from panicmail.config.values import is_loopback, written
 from panicmail.orders import Orders
 from panicmail.policy import DEFAULT
@@ -74,6 +74,7 @@ def rows(config: Config, standing: Orders, now: datetime, host: Host, failures: 
         *_secret_files(config),
         _relay(config),
         *people.rows(config, standing),
+        *people.pushes(config, standing),
         *roster.rows(standing, now, failures),
         *_ladder(standing, now),
         _operators(standing),
@@ -103,8 +104,7 @@ def _tables(config: Config) -> dict[str, dict[str, Any]]:
     """The tables of the configuration's file as they are written; none without a file."""
     if config.path is None:
         return {}
-    with config.path.open("rb") as file:
-        return {name: table for name, table in tomllib.load(file).items() if isinstance(table, dict)}
+    return {name: table for name, table in read_file(config.path).items() if isinstance(table, dict)}
 
 
 def _secrets_inside(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

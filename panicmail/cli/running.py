@@ -20,9 +20,11 @@ def serve(config_file: str | None) -> None:
     """The daemon, in the foreground. SIGTERM stops it, SIGHUP reads the configuration again."""
     from panicmail import assembly, log, own_files
     from panicmail.daemon import serve as run
+    from panicmail.paging import phones
 
     config = load(config_file)
     log.configure(config.log.format, config.log.level)
+    phones.expect_usable(config)  # which also loads what pushing needs, before a page waits for it
     own_files.narrow(config)
     database = assembly.connect(config)
     with assembly.alone(database):  # first: the tables of a running daemon are not for us to change

@@ -135,8 +135,10 @@ def _override(draft: Draft, place: Place, override: Override) -> None:
 def _operators(draft: Draft) -> None:
     place = ("operators", "page")
     if "operators.page" in draft.inferred:  # made from rosters that are checked themselves
-        if draft.get(*place) == () and not draft.mistakes.touches(("oncall",)):
-            draft.mistakes.say(place, 'found nobody: a calendar does not say who; expected a list such as ["ana"]')
+        has_calendar = any(draft.gives("oncall", role, "ical") for role in draft.names("oncall"))
+        if draft.get(*place) == () and not draft.mistakes.touches(("oncall",)) and (has_calendar or not draft.mistakes):
+            why = ": a calendar does not say who" if has_calendar else ""
+            draft.mistakes.say(place, f'found nobody{why}; expected a list such as ["ana"]')
         return
     if draft.get(*place) == ():
         draft.mistakes.add(place, [], "at least one person: who hears that panicmail itself needs help")

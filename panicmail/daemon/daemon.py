@@ -45,7 +45,7 @@ from panicmail.daemon.in_force import InForce
 from panicmail.daemon.metronome import Metronome
 from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane, PushLane
 from panicmail.emergency import Emergency, Watchman
-from panicmail.errors import Mistake, Permanent, StoreFailed
+from panicmail.errors import Mistake, StoreFailed
 from panicmail.escalation import Escalation
 from panicmail.gitlab.issues import Issues
 from panicmail.handover import Handover
@@ -153,7 +153,6 @@ class Daemon:
         if self._database.is_sqlite:
             self._ledger.write("leases.release", lambda book: book.release_leases())
         self._open_spool()
-        await asyncio.to_thread(self._look_at_phones)
         self._duties.start()
         self._node.start()
         self._readers.start()
@@ -212,15 +211,6 @@ class Daemon:
             _log.error("spool.failed", reason=str(exc), text="a mail the database does not take will get a 451")
             facts = {"reason": str(exc)}
             self._ledger.write("tick.alarm", lambda book: book.tell_operators("spool_failed", facts))
-
-    def _look_at_phones(self) -> None:
-        """Say which channels cannot work; and load what they need now, not while the first page waits."""
-        for person in self._in_force.orders().people.values():
-            for channel in person.push:
-                try:
-                    self._phones.check(channel.url)
-                except Permanent as exc:
-                    _log.error("push.unusable", person=person.id, channel=channel.id, reason=str(exc))
 
     def _start_watchdog(self) -> None:
         parts = [
