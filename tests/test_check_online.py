@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from panicmail.assembly import signing_keys
+from panicmail.assembly import alone, signing_keys
 from panicmail.check import Host, Verdict, certificates, clocks, database, listener, offline, online, outside
 from panicmail.check import gitlab as gitlab_check
 from panicmail.check import relay as relay_check
@@ -441,6 +441,32 @@ def test_a_spool_on_the_databases_disk_is_a_warning_and_elsewhere_is_none(site: 
     assert site.rows(more='[database]\nspool = "elsewhere"', host=elsewhere)["spool"].verdict is Verdict.OK
     assert not here.exists()
     assert not list(there.iterdir())
+
+
+def test_our_own_daemon_is_no_other_program_however_it_is(site: Site) -> None:
+    make_database(site.folder)
+    with Provider() as unwell, stranger(b"421 mx.example.com panicmail ESMTP too busy\r\n") as busy:
+        unwell.status, unwell.answer = 503, b'{"alive": false}'
+        told = listener.rows(
+            site.config((f"127.0.0.1:{site.port}", f"127.0.0.1:{busy}"), (f"127.0.0.1:{site.web_port}", unwell.host))
+        )
+    assert [row.found.partition(": ")[2] for row in told] == ["panicmail answers there"] * 2
+
+
+def test_a_daemon_that_runs_and_does_not_answer_is_not_taken_for_another_program(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_database(site.folder)
+    monkeypatch.setattr(listener, "STEP_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        config = site.config((f"127.0.0.1:{site.port}", f"127.0.0.1:{silent.getsockname()[1]}"))
+        opened = Database(config.database.url.get_secret_value())
+        with contextlib.closing(opened), alone(opened):
+            running = listener.rows(config)
+        stopped = listener.rows(config)
+    assert all("panicmail serve runs, and does not answer there" in row.found for row in running)
+    assert "taken by another program" in stopped[0].found
+    assert "is free" in stopped[1].found
 
 
 def test_a_door_is_ours_free_or_somebody_elses() -> None:

@@ -246,9 +246,10 @@ def test_a_person_whose_key_is_no_ascii_gets_alarms_with_an_id_that_is() -> None
     zoe = replace(MAX, id="zoë")
     letter = operators({"cause": "spool_failed"}, HOUSE, zoe, ADDRESSES, START, key="row")
     assert raw_fields(letter)["Message-ID"].isascii()
-    assert raw_fields(letter)["Message-ID"] != raw_fields(
-        operators({"cause": "spool_failed"}, HOUSE, MAX, ADDRESSES, START, key="row")
-    )["Message-ID"]
+    assert (
+        raw_fields(letter)["Message-ID"]
+        != raw_fields(operators({"cause": "spool_failed"}, HOUSE, MAX, ADDRESSES, START, key="row"))["Message-ID"]
+    )
 
 
 def test_a_long_message_id_is_not_broken() -> None:

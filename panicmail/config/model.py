@@ -334,9 +334,7 @@ class Paging(Section):
 
 class Senders(Section):
     #: Empty: everybody.
-    known: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = Field(
-        (), examples=[["example.com"]]
-    )
+    known: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = Field((), examples=[["example.com"]])
     unknown: Literal["page", "once"] = "page"
     reporters_file: File = None
 
