@@ -28,7 +28,7 @@ _REACH = "see [gitlab] url, that this host may reach it, and that its certificat
 _NEW_TOKEN = "make a token with the scope api for panicmail's user, put it into [gitlab] token_file, restart panicmail"  # noqa: S105
 _NO_GITLAB = "see [gitlab] url: scheme, host, port, and the path if that GitLab lives under one (GitLab 15.2 or newer)"
 _NO_PROJECT = "see [gitlab] project, and that panicmail's user is a member of it"
-_NO_RIGHT = "see that the token has the scope api, and that its user has the role Reporter in the project, or Developer"
+_NO_RIGHT = "see that the token has the scope api, and that its user has the role Reporter in the project at least"
 _LATER = "run panicmail check again; if it stays so, see that GitLab answers quickly"
 
 
@@ -135,7 +135,7 @@ def judge_owner(owner: Owner) -> Row:
     told = f"{owner.username} is {role(owner.level)}"
     if owner.level < REPORTER:
         found = f"{told}: GitLab would refuse the issue, or drop type, labels and assignee"
-        return _GITLAB.failed("incidents", found, "give that user the role Reporter in the project, or Developer")
+        return _GITLAB.failed("incidents", found, "give that user the role Reporter in the project at least")
     status = "" if owner.level >= DEVELOPER else "; GitLab's own incident status stays as it is, that needs Developer"
     return _GITLAB.ok("incidents", f"{told} and may open confidential ones; none was opened{status}")
 

@@ -34,7 +34,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "gitlab_dropped": (
         "GitLab changed the issue",
         "The issue is there, but not as it was asked for; what is missing stands below.",
-        "Set it by hand, and see that the token's user has the Reporter role in the project.",
+        "Set it by hand, and see that the token's user has the role Reporter in the project at least.",
     ),
     "gitlab_spam": (
         "GitLab took a report for spam",
