@@ -73,6 +73,29 @@ def alone(database: Database) -> Iterator[None]:
         yield
 
 
+def is_served(config: Config) -> bool:
+    """Whether a daemon holds the SQLite file; False with PostgreSQL, which many may use, and where nobody may look.
+
+    For the moment of looking no daemon can start; systemd starts it again.
+    """
+    path = sqlite_lock(config)
+    try:
+        with path.open("rb") if path else contextlib.nullcontext() as lock:
+            if lock is not None:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def sqlite_lock(config: Config) -> Path | None:
+    """Beside a SQLite file, what its daemon holds."""
+    url = config.database.url.get_secret_value()
+    return Path(f"{url.removeprefix('sqlite:///')}.lock") if url.startswith("sqlite:") else None
+
+
 def signing_keys(config: Config, ledger: Ledger) -> SigningKeys:
     """The keys tokens are signed with, newest first: from `[tokens] key_file`, else from the database.
 
@@ -97,7 +120,8 @@ def _read_key_file(path: Path) -> SigningKeys:
     """Lines of `<one character a-z or 0-9> <64 hex digits>`, newest first; the first signs, all verify."""
     expected = f"lines such as 'a {'0' * 8}…' with one character and {2 * KEY_SIZE} hex digits"
     try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        text = path.read_text("utf-8-sig")
+        lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         keys = [(kid, binascii.unhexlify(digits)) for kid, digits in lines]
     except (OSError, ValueError) as exc:
         raise ConfigError([f"tokens.key_file: {path} cannot be read as a key file, expected {expected}"]) from exc

@@ -10,9 +10,32 @@ from urllib.parse import parse_qs, urlsplit
 
 #: Group chats: whoever is in the room reads along.
 _ROOMS = frozenset(
-    {"slack", "discord", "msteams", "workflows", "mmost", "mmosts", "rocket", "rockets", "matrix", "matrixs", "gchat",
-     "zulip", "wxteams", "ryver", "flock", "mumble", "guilded", "revolt", "lark", "feishu", "dingtalk", "wecombot",
-     "twist", "google"}
+    {
+        "slack",
+        "discord",
+        "msteams",
+        "workflows",
+        "mmost",
+        "mmosts",
+        "rocket",
+        "rockets",
+        "matrix",
+        "matrixs",
+        "gchat",
+        "zulip",
+        "wxteams",
+        "ryver",
+        "flock",
+        "mumble",
+        "guilded",
+        "revolt",
+        "lark",
+        "feishu",
+        "dingtalk",
+        "wecombot",
+        "twist",
+        "google",
+    }
 )
 #: How ids of channels to PagerDuty begin: it keeps incidents of its own, which follow ours.
 PAGERDUTY = "pagerduty"
@@ -59,6 +82,17 @@ def shown(url: str) -> str:
     # A host without a dot may be a topic: ntfy://ana-secret.
     is_host = "." in host and _HOSTED.match(scheme)
     return f"{scheme}://{host}/…" if is_host else f"{scheme or '?'}://…"
+
+
+def asked_in_the_clear(url: str) -> str:
+    """The host of a service on a host of its own that is asked without TLS (ntfy:// for ntfys://); else ""."""
+    try:
+        parts = urlsplit(url)
+        scheme, host = parts.scheme, parts.hostname or ""
+    except ValueError:
+        return ""
+    is_open = _HOSTED.match(scheme) and not scheme.endswith("s") and ("." in host or ":" in host)
+    return host if is_open else ""
 
 
 def in_words(record: str, channels: Iterable[Channel]) -> str:

@@ -4,6 +4,7 @@ PanicmailError
 ├── Temporary        try again later; what we do not recognise is this too
 │   └── Unknown      it may have happened: look before doing it again
 ├── Permanent        trying again cannot help: park it and tell somebody
+│   └── Denied       for who we are: another token, password or role can help
 ├── ConfigError      the configuration is wrong; every mistake is in it
 ├── Mistake          a person asked for something that is not there; the text names what is
 └── StoreFailed      the database did not take a write, or nobody heard that it did
@@ -35,6 +36,10 @@ class Unknown(Temporary):
 
 class Permanent(PanicmailError):  # noqa: N818
     """The other side said no for good; repeating it cannot help."""
+
+
+class Denied(Permanent):
+    """The other side does not know us, or lets us not do it: 401, 403."""
 
 
 class Spam(Permanent):

@@ -46,17 +46,18 @@ class Answer:
     text: str  #: the beginning of it, if it is long
 
 
-def get(url: str, *, timeout: float, limit: int) -> bytes:
+def get(url: str, *, timeout: float, limit: int, whatever: bool = False) -> bytes:
     """What stands at `url`.
 
     Args:
         timeout: Seconds, for everything.
         limit: Octets; a longer document is refused.
+        whatever: Take an answer that is no success for one.
     """
     host = _host(url)
 
     def work() -> bytes:
-        _status, octets = _ask("GET", url, timeout, limit, {})
+        _status, octets = _ask("GET", url, timeout, limit, {}, whatever=whatever)
         if len(octets) > limit:
             raise Permanent(f"{host}: the answer is longer than {limit} octets")
         return octets
@@ -88,8 +89,10 @@ def _host(url: str) -> str:
     return host
 
 
-def _ask(method: str, url: str, timeout: float, limit: int, about: dict[str, Any]) -> tuple[int, bytes]:
-    """Status and octets of an answer that is a success, the octets to just over `limit`."""
+def _ask(
+    method: str, url: str, timeout: float, limit: int, about: dict[str, Any], *, whatever: bool = False
+) -> tuple[int, bytes]:
+    """Status and octets of an answer that is a success, or `whatever` it is; the octets to just over `limit`."""
     import httpx2
 
     host, ends_at = _host(url), time.monotonic() + timeout
@@ -100,6 +103,8 @@ def _ask(method: str, url: str, timeout: float, limit: int, about: dict[str, Any
             request = client.build_request(method, url, **about)
             request.headers["Accept-Encoding"] = "identity"
             response = _follow(client, request, host)
+            if not (response.is_success or whatever):
+                raise _refusal(host, response)
             return response.status_code, _read(response, limit, ends_at)
     except httpx2.InvalidURL:
         raise Permanent(f"{host}: this URL cannot be used") from None
@@ -115,7 +120,7 @@ def _words(exc: Exception) -> str:
 
 
 def _follow(client: httpx2.Client, request: httpx2.Request, host: str) -> httpx2.Response:
-    """The response that is the last word, if that is a success."""
+    """The response that is the last word."""
     for _ in range(_REDIRECTS + 1):
         response = client.send(request, stream=True)
         following = response.next_request
@@ -127,8 +132,6 @@ def _follow(client: httpx2.Client, request: httpx2.Request, host: str) -> httpx2
         request = following
     else:
         raise Permanent(f"{host} leads on and on")
-    if not response.is_success:
-        raise _refusal(host, response)
     return response
 
 

@@ -134,6 +134,8 @@ class Intake:
         else:  # whatever it is about it that breaks our rules, a person must see it
             verdict = Verdict(shape=Shape.PANIC, flags=("could not be read; the raw message is on the issue",))
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
+        if why := fallback.unread(report):
+            book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
         if verdict.shape in _LATER and report.kind not in _SENDS_BACK:
             _attach(book, orders, mail, report, incident_id)
         book.understood(

@@ -76,6 +76,11 @@ def configure(
     _route_libraries(lines, max(threshold, logging.WARNING), begin, finish)
 
 
+def speaks_json() -> bool:
+    """Whether what is logged is for machines, as `configure` set it last."""
+    return isinstance(structlog.get_config()["processors"][-1], structlog.processors.JSONRenderer)
+
+
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A processor: hide secrets, make what strangers wrote harmless, cut what is too long."""
     return {key: _redacted(key, value, _DEEPEST) for key, value in event.items()}

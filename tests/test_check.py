@@ -127,9 +127,18 @@ def test_no_secret_is_in_any_row(rows: Rows) -> None:
 
 
 def test_a_warning_of_the_configuration_is_a_row(rows: Rows) -> None:
-    told = rows(SMALLEST + '\n[relay]\nurl = "smtp://panic:hunter2@relay.example.com"\n')
-    assert "unencrypted" in told["configuration"].found
-    assert told["configuration"].mend.startswith("use smtp+starttls")
+    told = rows(SMALLEST.replace('fixed = ["ana"]', 'fixed = ["ana"]\nfallback = ["max"]'))
+    assert "a fixed roster has no gaps" in told["configuration"].found
+    assert told["configuration"].mend == "leave it out"
+
+
+def test_a_secret_that_goes_to_a_server_in_the_clear_is_a_warning_of_that_servers_row(rows: Rows) -> None:
+    relay = '\n[relay]\nurl = "smtp://panic:hunter2@relay.example.com"\n'
+    told = rows(SMALLEST.replace("https://gitlab", "http://gitlab") + relay)
+    for subject, mend in (("gitlab", "use https:// in gitlab.url"), ("relay", "use smtp+starttls:// or smtps://")):
+        assert (told[subject].verdict, told[subject].mend) == (Verdict.WARNING, mend)
+        assert "crosses the network in the clear" in told[subject].found
+    assert told["configuration"].verdict is Verdict.OK, "it is told once"
 
 
 def test_a_folder_that_cannot_be_written_fails(rows: Rows) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from panicmail.assembly import alone, signing_keys
 from panicmail.check import Host, Verdict, certificates, clocks, database, listener, offline, online, outside
 from panicmail.check import gitlab as gitlab_check
 from panicmail.check import relay as relay_check
@@ -91,6 +93,7 @@ def break_everything(site: Site, taken: int, web_taken: int) -> Config:
     issued.private_key_pem.write_to_path(site.folder / "tls.key")
     (site.folder / "tls.key").chmod(0o644)
     accept(make_database(site.folder), "93.184.216.34", NOW - 9 * DAY)
+    (site.folder / "panicmail.db").chmod(0o644)
     site.gitlab.set_token(scopes=("read_api",), expires_on=(NOW + 5 * DAY).date())
     site.gitlab.set_project(visibility="public", issues="disabled")
     site.gitlab.set_level("panicmail-bot", 10)
@@ -198,11 +201,47 @@ def test_a_token_gitlab_refuses_is_one_row_with_the_way_to_a_new_one(site: Site)
     assert site.gitlab.token not in f"{told}"
 
 
-def test_a_project_that_is_not_there_fails_whatever_the_token_may(site: Site) -> None:
+def test_a_project_that_is_not_there_fails_whatever_the_token_may_and_nobody_blames_the_token(site: Site) -> None:
     told = site.rows(('"security/incidents"', '"security/elsewhere"'))
     assert told["project"].verdict is told["incidents"].verdict is Verdict.FAILED
     assert told["token"].verdict is Verdict.OK
     assert "is a member" in told["project"].mend
+    assert {row.mend for row in told.values() if row.group == "GitLab" and not row.is_ok} == {told["project"].mend}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (404, b"<!DOCTYPE html><title>Not here</title>"),
+        (404, b"no such page"),
+        (405, b"{}"),
+        (401, b"<html>Who are you?</html>"),  # a proxy that wants a password
+        (403, b"  <html>Go away</html>"),
+        (200, b"<html>Welcome to our shop</html>"),
+        (200, b'{"hello": "world"}'),
+        (200, b"[]"),
+        (302, b""),
+    ],
+)
+def test_an_address_at_which_no_gitlab_answers_is_told_as_that(site: Site, status: int, answer: bytes) -> None:
+    with Provider() as shop:
+        shop.status, shop.answer = status, answer
+        shop.headers["Location"] = "https://elsewhere.example.com/"
+        (told,) = gitlab_check.rows(site.config((site.gitlab.url, shop.url)), NOW)
+    assert (told.subject, told.verdict) == ("gitlab answers", Verdict.FAILED)
+    assert "[gitlab] url" in told.mend
+    assert "token" not in told.mend
+    assert "refuses the token" not in told.found
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_is_blamed_where_gitlab_says_it_is_the_token(site: Site, status: int) -> None:
+    with Provider() as other:
+        other.status, other.answer = status, b'{"message": "401 Unauthorized"}'
+        other.headers["Content-Type"] = "application/json"
+        (told,) = gitlab_check.rows(site.config((site.gitlab.url, other.url)), NOW)
+    assert "refuses the token" in told.found
+    assert "scope api" in told.mend
 
 
 @pytest.mark.parametrize(
@@ -319,7 +358,32 @@ def test_silence_from_outside_is_told_after_eight_days(
 ) -> None:
     networks = f'\ntrusted_relays = ["{trusted}"]' if trusted else ""
     config = site.config((f'listen = ["127.0.0.1:{site.port}"]', f'listen = ["{listen}"]{networks}'))
-    assert outside.row(config, [(peer, NOW - days * DAY) for peer, days in peers], NOW).verdict is verdict
+    known = database.Known([], [(peer, NOW - days * DAY) for peer, days in peers], begun_at=NOW - 30 * DAY)
+    assert outside.row(config, known, NOW).verdict is verdict
+
+
+@pytest.mark.parametrize(("age", "is_told"), [(0.003, False), (7.9, False), (8.1, True)])
+@pytest.mark.parametrize("keys", ["in the database", "in a file"])
+def test_the_operators_of_a_fresh_install_hear_of_silence_after_eight_days_of_it(
+    site: Site, age: float, is_told: bool, keys: str
+) -> None:
+    begun_at, key_file = NOW - age * DAY, site.folder / "keys"
+    key_file.write_text(f"a {'0' * 64}\n")
+    os.utime(key_file, (begun_at.timestamp(), begun_at.timestamp()))
+    config = site.config(more='[tokens]\nkey_file = "keys"\n' if keys == "in a file" else "")
+    row = outside.row(config, database.Known([], [], begun_at=None if keys == "in a file" else begun_at), NOW)
+    assert row.verdict is Verdict.WARNING
+    assert "panicmail drill --by-mail" in row.mend
+    assert bool(row.cause) is is_told, "the daily look tells what has a cause"
+    assert row.found.startswith("no mail from outside has ever come" if is_told else "none yet")
+
+
+def test_the_age_of_an_install_is_read_from_its_database(site: Site) -> None:
+    path = make_database(site.folder)
+    opened = Database(f"sqlite:///{path}", clock=lambda: NOW - 3 * DAY)
+    with contextlib.closing(opened), contextlib.closing(Ledger(opened)) as ledger:
+        signing_keys(site.config(), ledger)
+        assert ledger.read(database.Known.of).begun_at == NOW - 3 * DAY
 
 
 def test_tables_of_a_newer_panicmail_fail_and_older_ones_want_a_restart(site: Site) -> None:
@@ -377,6 +441,32 @@ def test_a_spool_on_the_databases_disk_is_a_warning_and_elsewhere_is_none(site: 
     assert site.rows(more='[database]\nspool = "elsewhere"', host=elsewhere)["spool"].verdict is Verdict.OK
     assert not here.exists()
     assert not list(there.iterdir())
+
+
+def test_our_own_daemon_is_no_other_program_however_it_is(site: Site) -> None:
+    make_database(site.folder)
+    with Provider() as unwell, stranger(b"421 mx.example.com panicmail ESMTP too busy\r\n") as busy:
+        unwell.status, unwell.answer = 503, b'{"alive": false}'
+        told = listener.rows(
+            site.config((f"127.0.0.1:{site.port}", f"127.0.0.1:{busy}"), (f"127.0.0.1:{site.web_port}", unwell.host))
+        )
+    assert [row.found.partition(": ")[2] for row in told] == ["panicmail answers there"] * 2
+
+
+def test_a_daemon_that_runs_and_does_not_answer_is_not_taken_for_another_program(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_database(site.folder)
+    monkeypatch.setattr(listener, "STEP_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        config = site.config((f"127.0.0.1:{site.port}", f"127.0.0.1:{silent.getsockname()[1]}"))
+        opened = Database(config.database.url.get_secret_value())
+        with contextlib.closing(opened), alone(opened):
+            running = listener.rows(config)
+        stopped = listener.rows(config)
+    assert all("panicmail serve runs, and does not answer there" in row.found for row in running)
+    assert "taken by another program" in stopped[0].found
+    assert "is free" in stopped[1].found
 
 
 def test_a_door_is_ours_free_or_somebody_elses() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,93 @@ def test_a_child_may_use_a_gibibyte_and_leaves_no_core() -> None:
 
 
 # --- the wire
+
+
+#: Our own child, as a user the kernel holds to every limit, with what it needs loaded before.
+_AS_NOBODY = """
+import os
+from panicmail.mail import child
+child._warm_up()
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+child.main()
+"""
+#: What code of a mail's would try, each with what came of it.
+_TRIES = """
+import os, subprocess, sys, tempfile, threading
+from panicmail.confinement import confine
+confine()
+def file():
+    with open(sys.argv[1] + "/dropped", "wb") as written:
+        written.write(b"x")
+def files():
+    kept = []
+    try:
+        while len(kept) < 100:
+            kept.append(open("/dev/null"))
+    finally:
+        for each in kept:
+            each.close()
+def nobody():
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+def lift():
+    import resource
+    resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))
+tried = {"file": file, "files": files, "nobody": nobody, "fork": os.fork,
+         "thread": threading.Thread(target=print).start, "program": lambda: subprocess.run(["/bin/true"]), "lift": lift}
+for name, tries in tried.items():
+    try:
+        tries()
+    except (OSError, RuntimeError, ValueError) as exc:
+        print(name, type(exc).__name__)
+    else:
+        print(name, "done")
+os.write(1, b"answers go out\\n")
+"""
+
+
+def test_a_reader_that_is_held_to_every_limit_reads_what_it_reads_without() -> None:
+    mails = [_MAIL, *(raw for raw in map(Path.read_bytes, sorted((Path(__file__).parent / "mails").rglob("*.eml"))))]
+    held = Readers(size=1, deadline=20, command=[sys.executable, "-c", _AS_NOBODY])
+    held.start()
+    try:
+        with capture_logs() as logs:
+            for raw in mails:
+                assert held.read(raw, None) == read(raw, mail_from=None)
+                assert held.parts(raw) == parts(raw)
+        assert not logs
+    finally:
+        held.stop()
+
+
+def test_what_gets_hold_of_a_reader_starts_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _TRIES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    *tried, last = done.stdout.splitlines()
+    assert last == "answers go out"
+    assert {line.partition(" ")[0]: line.partition(" ")[2] for line in tried} == {
+        "file": "OSError", "files": "OSError", "nobody": "done", "fork": "BlockingIOError", "thread": "RuntimeError",
+        "program": "BlockingIOError", "lift": "ValueError",
+    }  # fmt: skip
+    assert [path.read_bytes() for path in tmp_path.iterdir()] in ([], [b""])
+
+
+@pytest.mark.parametrize("module", ["panicmail.mail.child", "panicmail.oncall.child"])
+def test_both_children_give_up_what_reading_does_not_need(module: str) -> None:
+    since = datetime.now(UTC)
+    words = [since.isoformat(), (since + timedelta(days=1)).isoformat()]
+    command = [sys.executable, "-m", module, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        limits = Path(f"/proc/{child.pid}/limits")
+        wait_for(lambda: "Max processes             0 " in limits.read_text())
+        told = {line[:26].strip(): line[26:].split()[:2] for line in limits.read_text().splitlines()}
+        child.kill()
+    assert told["Max address space"] == ["1073741824", "1073741824"]
+    assert told["Max open files"] == ["32", "32"]
+    assert told["Max file size"] == told["Max processes"] == told["Max core file size"] == ["0", "0"]
 
 
 def test_a_report_survives_the_wire() -> None:

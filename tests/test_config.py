@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from panicmail import config
+from panicmail.check import offline
 from panicmail.config import Config, Listen
 from panicmail.config.model import NAMED_TABLES, TABLES, is_secret
 from panicmail.errors import ConfigError
@@ -275,9 +277,45 @@ def test_a_secret_everybody_can_read_is_a_warning(load: Load, folder: Path) -> N
     assert load().warnings == (f"{folder}/gitlab.token: everybody on this host can read this secret; chmod o-r",)
 
 
-def test_a_password_sent_in_the_clear_is_a_warning(load: Load) -> None:
-    assert "unencrypted" in load(with_("relay", 'url = "smtp://u:p@relay.example.com"')).warnings[0]
-    assert load(with_("relay", 'url = "smtp://u:p@127.0.0.1"')).warnings == ()
+LOUD = "crosses the network in the clear"
+
+
+@pytest.mark.parametrize("host", ["relay.example.com", "192.0.2.1", "[2001:db8::1]", "10.0.0.5"])
+@pytest.mark.parametrize("scheme", ["smtp", "smtps", "smtp+starttls"])
+def test_a_relay_password_in_the_clear_to_another_host_is_a_warning(load: Load, scheme: str, host: str) -> None:
+    told = load(with_("relay", f'url = "{scheme}://u:hunter2@{host}"')).warnings
+    assert [LOUD in each for each in told] == [True] * (scheme == "smtp")
+    assert load(with_("relay", f'url = "{scheme}://{host}"')).warnings == (), "without a password nothing is lost"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "relay.localhost"])
+def test_what_stays_on_this_host_may_be_in_the_clear(load: Load, host: str) -> None:
+    text = with_("relay", f'url = "smtp://u:p@{host}"')
+    text = text.replace('url = "https://gitlab.example.com"', f'url = "http://{host}"')
+    text += f'[watch]\npush = ["json://{host}/x"]\n[paging]\npagerduty_url = "http://{host}"\n'
+    assert load(text).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("place", "table", "line"),
+    [
+        ("gitlab.url", "gitlab", 'url = "http://gitlab.example.com"'),
+        ("paging.pagerduty_url", "paging", 'pagerduty_url = "http://events.example.com"'),
+        ("watch.push[0]", "watch", 'push = ["ntfy://u:p@ntfy.example.com/ana"]'),
+        ("people.ana.push[1]", "people.ana", 'push = ["ntfys://n.example.com/x", "json://192.0.2.1/x"]'),
+    ],
+)
+def test_any_secret_in_the_clear_to_another_host_is_a_warning(load: Load, place: str, table: str, line: str) -> None:
+    (told,) = load(with_(table, line)).warnings
+    assert told.startswith(f"{place}: ")
+    assert "in the clear; use " in told
+
+
+def test_a_calendars_url_in_the_clear_is_a_warning(load: Load) -> None:
+    roster = 'ical = "http://calendar.example.com/secret.ics"\nfallback = ["max"]'
+    (told,) = load(with_("oncall.seoc", roster).replace('fixed = ["ana"]', "")).warnings
+    assert told.startswith("oncall.seoc.ical: ")
+    assert "secret.ics" not in told
 
 
 # The file itself
@@ -290,6 +328,62 @@ def test_a_named_file_that_is_missing_is_told(folder: Path) -> None:
         config.find(None, {"PANICMAIL_CONFIG": str(folder / "nowhere.toml")})
     with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         config.load(folder / "nowhere.toml", {})
+
+
+def closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who may not read it; root may read everything."""
+    real_stat, real_access = Path.stat, os.access
+
+    def stat(self: Path, **more: Any) -> os.stat_result:
+        if path.is_absolute() and path in self.parents:
+            raise PermissionError(13, "Permission denied")
+        return real_stat(self, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "access", lambda at, mode: Path(at) != path and real_access(at, mode))
+
+
+@pytest.mark.parametrize("named", ["-c", "PANICMAIL_CONFIG", "PLACES"])
+def test_a_file_that_is_there_and_may_not_be_read_is_told_as_that(
+    named: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    file = folder / "panicmail.toml"
+    file.write_text(SMALLEST)
+    closed(file, monkeypatch)
+    monkeypatch.setattr(config, "PLACES", (folder / "nowhere.toml", file) if named == "PLACES" else ())
+    environ = {"PANICMAIL_CONFIG": str(file)} if named == "PANICMAIL_CONFIG" else {}
+    with pytest.raises(ConfigError, match=r"panicmail\.toml: found a file that may not be read by user \d+; run this"):
+        config.find(str(file) if named == "-c" else None, environ)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told_as_that(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    inside = folder / "closed" / "panicmail.toml"
+    closed(folder / "closed", monkeypatch)
+    monkeypatch.setattr(config, "PLACES", (inside,))
+    for explicit in (str(inside), None):
+        with pytest.raises(ConfigError, match=r"panicmail\.toml: found a place that is closed to user \d+"):
+            config.find(explicit, {})
+    with pytest.raises(ConfigError, match="found a folder, expected the configuration"):
+        config.find(str(folder), {})
+
+
+def test_a_byte_order_mark_before_a_file_is_nothing(load: Load, folder: Path) -> None:
+    mark = "\N{ZERO WIDTH NO-BREAK SPACE}"
+    (folder / "gitlab.token").write_text(f"{mark}glpat-hunter2\n", "utf-8")
+    told = load(mark + SMALLEST)
+    assert told.gitlab.token.get_secret_value() == "glpat-hunter2"
+    rows = offline.everything(told, datetime.now(UTC))
+    assert [row.subject for row in rows][:1] == ["configuration"]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "\N{ZERO WIDTH NO-BREAK SPACE}", "[smtp]\n[gitlab]\n"])
+def test_an_empty_file_is_answered_with_what_belongs_there_and_no_word_of_calendars(
+    refused: Refused, text: str
+) -> None:
+    lines = refused(text)
+    assert not [line for line in lines if "calendar" in line]
+    for key in ("smtp.addresses", "gitlab.url", "gitlab.project", "gitlab.token", "people", "oncall.seoc"):
+        assert [line for line in lines if f" {key}: found no" in line], key
 
 
 def test_the_file_is_looked_for_as_the_contract_says(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

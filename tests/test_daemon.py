@@ -31,7 +31,7 @@ from panicmail.sandbox.relay import Received
 from panicmail.store import migrate
 from panicmail.store.database import Database
 from tests.office import mail
-from tests.program import GITLAB_TOKEN, RELAY_PASSWORD, SOON, TOKEN, World, world
+from tests.program import GITLAB_TOKEN, RELAY_PASSWORD, SOON, TOKEN, Ran, World, world
 
 #: What a daemon says when the disk or the lock does not let it write.
 NOT_WRITTEN = (
@@ -328,22 +328,70 @@ def test_sighup_reads_a_calendar_again_whatever_its_turn_and_a_refused_one_keeps
 # -- what cannot work
 
 
-def test_a_channel_no_service_knows_is_told_at_the_start_and_the_others_work(tmp_path: Path) -> None:
-    with world(tmp_path, expects=["push.unusable", "push.refused"]) as town:
-        town.config["people"]["ana"]["push"] = ["nothing://ana-secret"]
-        facts = town.start().wait_for("push.unusable")[1]
-        assert (facts["person"], "ana-secret" in str(facts)) == ("ana", False)
-        town.page("ana", town.panic())
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("nfty://ntfy.example.com/ana-secret", "no push service of that scheme; expected ntfy://"),
+        ("nothing://ana-secret", "no push service of that scheme"),
+        ("tgram://ana-secret", "does not understand this URL of that service"),
+    ],
+)
+@pytest.mark.parametrize("place", ["people.ana.push[0]", "watch.push[0]"])
+def test_a_push_url_no_service_knows_is_refused_before_anything_listens(
+    place: str, url: str, found: str, town: World
+) -> None:
+    (town.config["people"]["ana"] if "ana" in place else town.config.setdefault("watch", {}))["push"] = [url]
+    town.write_config()
+    refused = town.run("serve")
+    (sentence,) = said_last(refused)
+    assert (refused.status, place in sentence, found in sentence) == (2, True, True)
+    assert "ana-secret" not in sentence
+    checked = town.run("check", "--offline")
+    assert (checked.status, "ana-secret" in checked.out) == (1, False)
+
+
+def test_a_reload_with_a_push_url_no_service_knows_changes_nothing(town: World) -> None:
+    town.start()
+    town.expected.add("config.refused")
+    town.config["people"]["ana"]["push"] = ["nfty://ntfy.example.com/ana-secret"]
+    (mistake,) = town.reload("config.refused")["mistakes"]
+    assert "people.ana.push[0]" in mistake
+    assert town.page("ana", town.panic())
+
+
+def test_a_secret_in_the_clear_is_told_at_the_start(town: World) -> None:
+    town.config["paging"] = {"pagerduty_url": "http://events.example.com"}
+    facts = town.start().wait_for("config.warning")[1]
+    assert facts["text"].startswith("paging.pagerduty_url: the integration key crosses the network in the clear")
 
 
 # -- starting where it must not
+
+
+def said_last(refused: Ran) -> list[str]:
+    """Why it did not start, as its log has it: every line is JSON, and critical where it is the reason."""
+    lines = [json.loads(line) for line in refused.err.splitlines()]
+    critical = [line for line in lines if line["level"] == "critical"]
+    assert {line["event"] for line in critical} <= {"config.refused", "start.failed"}
+    return [said for line in critical for said in line.get("mistakes", [line.get("reason")])]
+
+
+@pytest.mark.parametrize("command", ["serve", "watch"])
+@pytest.mark.parametrize("wrong", ["not TOML", "[smtp]\naddresses = 5\n", None])
+def test_why_it_does_not_start_is_json_whatever_is_wrong(command: str, wrong: str | None, town: World) -> None:
+    town.path.write_text(wrong or "")
+    if wrong is None:
+        town.path.unlink()
+    refused = town.run(command)
+    assert refused.status == 2
+    assert said_last(refused)
 
 
 def test_a_second_daemon_on_the_same_file_is_refused_with_a_sentence(town: World) -> None:
     town.start()
     second = town.run("serve")
     assert (second.status, second.out) == (1, "")
-    assert second.err.strip() == f"panicmail: another panicmail serve uses {town.database}; stop it first"
+    assert said_last(second) == [f"another panicmail serve uses {town.database}; stop it first"]
     town.page("ana", town.panic())
 
 
@@ -356,10 +404,9 @@ def test_a_port_that_is_taken_is_a_sentence_not_a_traceback(kind: str, town: Wor
         refused = town.run("serve")
     assert refused.status == 1
     assert "Traceback" not in refused.err
-    *logged, sentence = refused.err.splitlines()
-    assert sentence.startswith("panicmail: ")
-    assert address.rpartition(":")[2] in sentence
-    assert all(json.loads(line)["level"] != "error" for line in logged)
+    hint = "ss -ltnp names who does, and so does panicmail check"
+    assert said_last(refused) == [f"cannot listen on {address}: Address already in use; {hint}"]
+    assert not [line for line in refused.err.splitlines() if json.loads(line)["level"] == "error"]
 
 
 def test_a_wrong_configuration_ends_with_2_and_every_mistake_before_anything_listens(town: World) -> None:
@@ -371,7 +418,7 @@ def test_a_wrong_configuration_ends_with_2_and_every_mistake_before_anything_lis
     town.write_config()
     refused = town.run("serve")
     assert (refused.status, refused.out) == (2, "")
-    mistakes = refused.err.splitlines()
+    mistakes = said_last(refused)
     assert len(mistakes) == 5, refused.err
     for key in ("smtp.listen", "people.ana.email", "oncall.smoc.fixed", "gitlab.tokn_file", "escalation.steps"):
         assert any(key in line and "found" in line and "expected" in line for line in mistakes), key
@@ -384,7 +431,7 @@ def test_an_authentication_this_version_does_not_have_is_refused_with_a_sentence
     town.write_config()
     refused = town.run("serve")
     assert refused.status == 2
-    (sentence,) = refused.err.splitlines()
+    (sentence,) = said_last(refused)
     assert "authentication.method" in sentence
     assert '"none": verifying senders comes with a later version' in sentence
 
@@ -451,12 +498,12 @@ def test_a_read_only_database_is_refused_at_the_start_with_a_sentence(town: Worl
     made = Database(f"sqlite:///{town.database}")
     migrate.upgrade(made)
     made.close()
-    town.database.chmod(0o444)
+    town.database.chmod(0o400)
     command = [sys.executable, "-c", WITHOUT_OVERRIDE, sys.executable, "-m", "panicmail", "serve", "-c", str(town.path)]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert refused.returncode == 1
     *logged, sentence = refused.stderr.splitlines()
-    assert sentence == "panicmail: attempt to write a readonly database"
+    assert json.loads(sentence)["reason"] == "attempt to write a readonly database"
     assert {json.loads(line)["event"] for line in logged} <= {"authentication.off"}, "nothing listened yet"
 
 

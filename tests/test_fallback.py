@@ -86,3 +86,15 @@ def test_it_never_raises(noise: bytes, mail_from: str | None) -> None:
         assert isinstance(report, Report)
         report.subject.encode()
         report.text.encode()
+
+
+@pytest.mark.parametrize("octet", [b"\0", b"\x1b", b"\x7f", b"\x01", b" "])
+def test_an_id_with_a_control_character_is_none_rather_than_another_mails(octet: bytes) -> None:
+    raw = b"From: a@example.com\r\nMessage-ID: <x" + octet + b"y@example.com>\r\nReferences: <a@b> <x"
+    report = read_bytes(raw + octet + b"y@example.com> <c@d>\r\n\r\nhello\r\n")
+    assert (report.message_id, report.references) == (None, ("<a@b>", "<c@d>"))
+
+
+def test_an_id_too_long_for_a_line_is_none() -> None:
+    raw = b"Message-ID: <" + b"x" * 1000 + b"@example.com>\r\nIn-Reply-To: <a@b>\r\n\r\nhello\r\n"
+    assert (read_bytes(raw).message_id, read_bytes(raw).references) == (None, ("<a@b>",))

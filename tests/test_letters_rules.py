@@ -6,7 +6,7 @@ import html as html_library
 import re
 from dataclasses import replace
 from email import message_from_bytes
-from email.policy import compat32
+from email.policy import SMTP, compat32, default
 from html.parser import HTMLParser
 from typing import Any
 
@@ -47,6 +47,21 @@ from tests.scenes import (
 NIGHT = Night()
 ALL = dict(every_letter(NIGHT))
 PAGES = {name: letter for name, letter in ALL.items() if ": page " in name}
+#: What somebody may put into a Message-ID for us to repeat.
+MANGLED = (
+    "<=?utf-8?q?=00=1B]0;owned=07?=@example.com>",
+    "<=?utf-8?b?AA0KQmNjOiBldmVAZXhhbXBsZS5jb20=?=@example.com>",
+    "<=?utf-8?q?=0D=0ABcc:_eve@example.com?=>",
+    "<=?iso-8859-1?q?=ED=A0=80?=@example.com>",
+    "<=?utf-8?q?=E2=80=AE?=@example.com>",
+    "<=?x-unknown?q?=FF?=@example.com>",
+    "<\x00@example.com>",
+    "<\x1b[2J@example.com>",
+    "<\x7f@example.com>",
+    "<a\u202eb@example.com>",
+    "<\udc80@example.com>",
+    f"<{'a' * 600}@example.com>",
+)
 OTHERS = {name: letter for name, letter in ALL.items() if ": page " not in name}
 
 
@@ -199,11 +214,42 @@ def test_one_incident_is_one_thread() -> None:
 def test_the_reporters_mails_answer_her_report_where_it_can_be_named() -> None:
     receipt_ = raw_fields(NIGHT.letters(NIGHT.panic(), START)["receipt"])
     assert receipt_["In-Reply-To"] == receipt_["References"] == "<report@example.com>"
-    for ugly in (None, "<a b@c>", "<a@b>\r\nBcc: x@y", "a@b", "<é@b>", f"<{'a' * 2000}@b>", "<<a@b>"):
+    for ugly in (None, "<a b@c>", "<a@b>\r\nBcc: x@y", "a@b", "<é@b>", f"<{'a' * 2000}@b>", "<<a@b>", *MANGLED):
         night = Night(report=replace(REPORT, message_id=ugly))
         fields = raw_fields(night.letters(night.panic(), START)["receipt"])
         assert "In-Reply-To" not in fields
         assert "Bcc" not in fields
+
+
+@pytest.mark.parametrize("theirs", MANGLED)
+def test_a_message_id_that_is_no_id_puts_nothing_of_it_into_any_header_of_ours(theirs: str) -> None:
+    night = Night(report=replace(REPORT, message_id=theirs))
+    opened = night.panic()
+    held = states.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
+    letters = [*night.letters(opened, START).values()]
+    letters += [night.answer(held, ANA, "yes", START + minutes(2), in_reply_to=theirs)]
+    letters += [night.news(held.incident, START)]
+    for letter in letters:
+        for policy in (default, SMTP):  # as programs read it that decode all they can
+            message = message_from_bytes(letter.message, policy=policy)
+            assert not [value for _, value in message.items() if not str(value).isprintable()]
+        assert "=?" not in "".join(raw_fields(letter).get(name, "") for name in ("In-Reply-To", "References"))
+
+
+@pytest.mark.parametrize("theirs", ["<a=?b@example.com>", "<CA+x==@mail.example.com>", "<[1]$2|3;4@example.com>"])
+def test_an_id_in_a_header_of_ours_is_theirs_octet_for_octet_or_not_there(theirs: str) -> None:
+    fields = raw_fields(Night(report=replace(REPORT, message_id=theirs)).letters(NIGHT.panic(), START)["receipt"])
+    assert fields.get("In-Reply-To") in (theirs, None)
+
+
+def test_a_person_whose_key_is_no_ascii_gets_alarms_with_an_id_that_is() -> None:
+    zoe = replace(MAX, id="zoë")
+    letter = operators({"cause": "spool_failed"}, HOUSE, zoe, ADDRESSES, START, key="row")
+    assert raw_fields(letter)["Message-ID"].isascii()
+    assert (
+        raw_fields(letter)["Message-ID"]
+        != raw_fields(operators({"cause": "spool_failed"}, HOUSE, MAX, ADDRESSES, START, key="row"))["Message-ID"]
+    )
 
 
 def test_a_long_message_id_is_not_broken() -> None:

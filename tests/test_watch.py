@@ -27,6 +27,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from panicmail import config, words
+from panicmail.channels import channel
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Incident, State
 from panicmail.mail import alarms
@@ -39,7 +40,7 @@ from panicmail.store.book import Book
 from panicmail.triage import Report
 from panicmail.watch import Alarm, Lookout, Watch, question
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened
-from tests.office import Office, mail
+from tests.office import PEOPLE, Office, mail
 from tests.program import GITLAB_TOKEN, SOON, Program, world
 from tests.provider import Provider, closed_port, until
 from tests.scenes import ADDRESSES, HOUSE, MAX, REPORT
@@ -252,6 +253,22 @@ def test_a_report_that_cannot_be_read_does_not_keep_the_alarm(desk: Office, tmp_
         (alarm,) = ask(desk)
     assert alarm.report.subject == "Ransom note on my laptop"
     assert [line["event"] for line in logs] == ["watch.report_unreadable"]
+
+
+def test_a_push_that_was_accepted_is_told_as_a_push(tmp_path: Path) -> None:
+    ana = replace(PEOPLE["ana"], push=(channel("json://127.0.0.1/ana"),))
+    office = Office(tmp_path, people={**PEOPLE, "ana": ana})
+    with contextlib.closing(office):
+        office.relay.refused["ana@example.com"] = Permanent("550 no")
+        office.panic()
+        office.now += 16 * MINUTE
+        (alarm,) = ask(office)
+        shown = Scene(house=office.orders.house(office.now), incident=alarm.incident, report=alarm.report, facts={},
+                      now=office.now, pages=alarm.pages)  # fmt: skip
+        _, lines = text_of(alarms.unreached([shown], MAX, ADDRESSES, key="k"))
+    (told,) = (line for line in lines if line.startswith("Ana") and "paged" in line)
+    assert "push accepted" in told
+    assert "mail accepted" not in told
 
 
 # -- what was paged

@@ -36,10 +36,11 @@ class Known:
     proofs: Sequence[Proof]
     newest_by_peer: Sequence[tuple[str, datetime]]
     refused_pushes: Sequence[Task] = ()  #: the last of each channel that took none since
+    begun_at: datetime | None = None  #: when the first signing key was made; None: they stand in a file
 
     @classmethod
     def of(cls, book: Book) -> Known:
-        return cls(book.proofs(), book.newest_by_peer(), book.refused_pushes())
+        return cls(book.proofs(), book.newest_by_peer(), book.refused_pushes(), book.first_key_at())
 
 
 @dataclass(frozen=True, slots=True)

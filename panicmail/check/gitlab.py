@@ -13,7 +13,7 @@ from panicmail.check import certificates, clocks
 from panicmail.check.asking import Asking
 from panicmail.check.rows import Group, Row
 from panicmail.config import Config
-from panicmail.errors import PanicmailError, Permanent, Temporary
+from panicmail.errors import Denied, PanicmailError, Permanent, Temporary
 from panicmail.gitlab.probe import DEVELOPER, PLANNER, REPORTER, Owner, Probe, ProjectFacts, TokenFacts, role
 
 #: For all questions together, in seconds; each ends by itself before.
@@ -26,6 +26,9 @@ _REFUSES = "check_gitlab"
 _TOKEN = "check_token"  # noqa: S105 - the name of an alarm
 _REACH = "see [gitlab] url, that this host may reach it, and that its certificate is one this host trusts"
 _NEW_TOKEN = "make a token with the scope api for panicmail's user, put it into [gitlab] token_file, restart panicmail"  # noqa: S105
+_NO_GITLAB = "see [gitlab] url: scheme, host, port, and the path if that GitLab lives under one (GitLab 15.2 or newer)"
+_NO_PROJECT = "see [gitlab] project, and that panicmail's user is a member of it"
+_NO_RIGHT = "see that the token has the scope api, and that its user has the role Reporter in the project at least"
 _LATER = "run panicmail check again; if it stays so, see that GitLab answers quickly"
 
 
@@ -73,15 +76,24 @@ def _each(subject: str, judge: Callable[[], list[Row]], cause: str = "") -> list
         judged = judge()
     except Permanent as exc:
         judge_as = _GITLAB.warning if subject in _MAY_BE_UNTOLD else _GITLAB.failed
-        judged = [judge_as(subject, f"{exc}", _MENDS.get(subject, _NEW_TOKEN))]
+        judged = [judge_as(subject, f"{exc}", _mend(subject, exc))]
     except PanicmailError as exc:
         judged = [_GITLAB.warning(subject, f"not known: {exc}", _LATER).passes()]
     return [row.told_as(cause or row.cause) for row in judged]
 
 
+def _mend(subject: str, exc: Permanent) -> str:
+    """By what was refused: the token is only blamed for what a token can mend."""
+    if subject == "token":
+        return _UNTOLD
+    return _NO_RIGHT if isinstance(exc, Denied) else _NO_PROJECT
+
+
 def _not_reached(url: str, exc: PanicmailError) -> Row:
-    if isinstance(exc, Permanent):
+    if isinstance(exc, Denied):
         return _GITLAB.failed("gitlab answers", f"{url} refuses the token: {exc}", _NEW_TOKEN).told_as(_REFUSES)
+    if isinstance(exc, Permanent):
+        return _GITLAB.failed("gitlab answers", f"no GitLab answers at {url}: {exc}", _NO_GITLAB).told_as(_REFUSES)
     return _GITLAB.failed("gitlab answers", f"{url}: {exc}", _REACH).told_as(_REFUSES).passes()
 
 
@@ -123,7 +135,7 @@ def judge_owner(owner: Owner) -> Row:
     told = f"{owner.username} is {role(owner.level)}"
     if owner.level < REPORTER:
         found = f"{told}: GitLab would refuse the issue, or drop type, labels and assignee"
-        return _GITLAB.failed("incidents", found, "give that user the role Reporter in the project, or Developer")
+        return _GITLAB.failed("incidents", found, "give that user the role Reporter in the project at least")
     status = "" if owner.level >= DEVELOPER else "; GitLab's own incident status stays as it is, that needs Developer"
     return _GITLAB.ok("incidents", f"{told} and may open confidential ones; none was opened{status}")
 
@@ -152,8 +164,4 @@ def _judge_people(names: Mapping[str, str], levels: Mapping[str, int | None]) ->
 
 #: What GitLab before 15.5, or a token of another sort, does not tell.
 _MAY_BE_UNTOLD = frozenset({"token"})
-_MENDS = {
-    "project": "see [gitlab] project, and that panicmail's user is a member of it",
-    "incidents": "see [gitlab] project, and that panicmail's user is a member of it",
-    "token": "see in GitLab that it has the scope api, and when it ends; older GitLabs and other tokens do not tell",
-}
+_UNTOLD = "see in GitLab that it has the scope api, and when it ends; older GitLabs and other tokens do not tell"

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 
-from panicmail import fetch
+from panicmail import assembly, fetch
 from panicmail.check.asking import Answer, Asking
 from panicmail.check.rows import Group, Row
 from panicmail.config import Config
@@ -22,18 +22,20 @@ _OURS = b" panicmail ESMTP"
 
 
 def rows(config: Config) -> list[Row]:
+    serving = assembly.is_served(config)
     asking = Asking(SECONDS)
     doors = [(Group.DOOR, f"port {at.port}", at, asking.ask(_smtp(at))) for at in config.smtp.listen]
     web = config.web.listen
     doors.append((Group.WEB, f"port {web.port}", web, asking.ask(lambda: is_panicmail_web(web))))
-    return [row for group, subject, at, answer in doors for row in _door(group, subject, at, answer)]
+    return [row for group, subject, at, answer in doors for row in _door(group, subject, at, answer, serving)]
 
 
 def _smtp(at: Listen) -> Callable[[], bool | None]:
     return lambda: is_panicmail(at)
 
 
-def _door(group: Group, subject: str, at: Listen, answer: Answer[bool | None]) -> Iterator[Row]:
+def _door(group: Group, subject: str, at: Listen, answer: Answer[bool | None], serving: bool) -> Iterator[Row]:
+    """`serving`: a `panicmail serve` has this database."""
     try:
         ours = answer.wait() if at.port else None
     except PanicmailError as exc:
@@ -42,6 +44,10 @@ def _door(group: Group, subject: str, at: Listen, answer: Answer[bool | None]) -
         return
     if ours:
         yield group.ok(subject, f"{at}: panicmail answers there")
+    elif serving and at.port:
+        found = f"{at}: panicmail serve runs, and does not answer there"
+        mend = "look at its log; if it was started with another configuration, restart it (ss -ltnp names who listens)"
+        yield group.failed(subject, found, mend)
     elif ours is False:
         mend = "stop it (ss -ltnp names it), or listen elsewhere"
         yield group.failed(subject, f"{at} is taken by another program", mend)
@@ -75,7 +81,7 @@ def is_panicmail(at: Listen) -> bool | None:
         return None
     except OSError:
         return False
-    return greeting.startswith(b"220 ") and _OURS in greeting
+    return _OURS in greeting
 
 
 def is_panicmail_web(at: Listen) -> bool | None:
@@ -94,6 +100,7 @@ def is_panicmail_web(at: Listen) -> bool | None:
 def answers_as_panicmail(url: str) -> bool:
     """Whether a panicmail tells its health there."""
     try:
-        return "alive" in json.loads(fetch.get(f"{url}/healthz", timeout=STEP_SECONDS, limit=1024))
+        told = fetch.get(f"{url}/healthz", timeout=STEP_SECONDS, limit=1024, whatever=True)
+        return "alive" in json.loads(told)  # one that is not well answers 503, and is a panicmail
     except (PanicmailError, ValueError, TypeError):
         return False

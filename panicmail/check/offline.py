@@ -9,10 +9,8 @@ What a file says twice is said once: a warning of `config` about a secret's file
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,12 +19,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from panicmail import certificate, orders
+from panicmail import certificate, orders, own_files
 from panicmail.check import certificates, people, roster
 from panicmail.check.rows import Group, Row, in_order
 from panicmail.check.web import OUTSIDE, is_public
 from panicmail.config import Config
-from panicmail.config.values import written
+from panicmail.config.sources import read_file
+from panicmail.config.values import is_loopback, written
 from panicmail.orders import Orders
 from panicmail.policy import DEFAULT
 
@@ -35,6 +34,8 @@ LITTLE_SPACE, NO_SPACE = 2**30, 200 * 2**20
 #: In a table of the file, the keys that name a file with a secret.
 _SECRET_FILES = ("token_file", "url_file", "heartbeat_url_file", "key_file", "tls_key_file")
 _OTHERS_MAY_READ = 0o004
+#: So many files that others may use are named.
+_NAMED = 5
 #: What the operators are told when every step pages the same one.
 _ONE_PERSON = "check_roles"
 
@@ -68,10 +69,12 @@ def rows(config: Config, standing: Orders, now: datetime, host: Host, failures: 
         *_smtp(config, now),
         _replies(standing, config),
         *_database(config, host),
+        _file_modes(config),
         *_gitlab(config),
         *_secret_files(config),
         _relay(config),
         *people.rows(config, standing),
+        *people.pushes(config, standing),
         *roster.rows(standing, now, failures),
         *_ladder(standing, now),
         _operators(standing),
@@ -101,8 +104,7 @@ def _tables(config: Config) -> dict[str, dict[str, Any]]:
     """The tables of the configuration's file as they are written; none without a file."""
     if config.path is None:
         return {}
-    with config.path.open("rb") as file:
-        return {name: table for name, table in tomllib.load(file).items() if isinstance(table, dict)}
+    return {name: table for name, table in read_file(config.path).items() if isinstance(table, dict)}
 
 
 def _secrets_inside(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -124,7 +126,7 @@ def _smtp(config: Config, now: datetime) -> Iterator[Row]:
     if smtp.tls_cert_file is not None and smtp.tls_key_file is not None:
         yield _certificate(smtp.tls_cert_file, now)
         yield from _names(smtp.hostname, smtp.tls_cert_file, smtp.tls_key_file)
-    elif all(_is_this_host(listen.host) for listen in smtp.listen):
+    elif all(is_loopback(listen.host) for listen in smtp.listen):
         yield Group.DOOR.ok("tls", "no STARTTLS, and none needed: only this host can connect")
     else:
         mend = "set smtp.tls_cert_file and smtp.tls_key_file"
@@ -149,13 +151,6 @@ def _names(hostname: str, file: Path, key: Path) -> Iterator[Row]:
         found = f"{file} is not for {hostname}: a sender that verifies it (MTA-STS, DANE) does not deliver"
         mend = "get a certificate with that name; or let smtp.hostname be a name in it, and the one the MX record names"
         yield Group.DOOR.warning("tls name", found, mend)
-
-
-def _is_this_host(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _replies(standing: Orders, config: Config) -> Row:
@@ -202,6 +197,18 @@ def _space(subject: str, folder: Path, host: Host) -> Row:
     return row.told_as("check_disk")
 
 
+def _file_modes(config: Config) -> Row:
+    """Whether what panicmail keeps on the disk is for its own user alone."""
+    wide = own_files.too_wide(config)
+    if not wide:
+        return Group.STORE.ok("file modes", "what panicmail keeps on this disk is for its own user alone")
+    named = [f"{path}, mode {mode:04o}" for path, mode in wide[:_NAMED]]
+    more = f"; and {len(wide) - _NAMED} more" if len(wide) > _NAMED else ""
+    found = f"others on this host may use what panicmail keeps: {'; '.join(named)}{more}"
+    mend = f"chmod go= {' '.join(str(path) for path, _ in wide[:_NAMED])}; a restart of panicmail serve closes them all"
+    return Group.STORE.warning("file modes", found, mend)
+
+
 def _me() -> str:
     return f"user {os.getuid()}"
 
@@ -212,11 +219,7 @@ def _me() -> str:
 def _gitlab(config: Config) -> Iterator[Row]:
     gitlab = config.gitlab
     told = f"{gitlab.url}, project {gitlab.project}, labels {', '.join(gitlab.labels) or 'none'}"
-    if gitlab.url.startswith("http://") and not _is_this_host(urlsplit(gitlab.url).hostname or ""):
-        found = f"{told}: the token crosses the network in the clear"
-        yield Group.GITLAB.warning("gitlab", found, "use https:// in gitlab.url")
-    else:
-        yield Group.GITLAB.ok("gitlab", told)
+    yield _unless_in_the_clear(Group.GITLAB.ok("gitlab", told), config, "gitlab.url")
     if not any(place == "gitlab.token_file" for place, _ in _secret_paths(config)):
         yield Group.GITLAB.ok("gitlab token", "given, and not in a file of its own")
 
@@ -253,7 +256,17 @@ def _relay(config: Config) -> Row:
     relay = config.relay
     login = f", as {relay.url.username}" if relay.url.username else ""
     pages = "" if relay.page_sender == relay.sender else f", pages from {relay.page_sender}"
-    return Group.RELAY.ok("relay", f"{relay.url}{login}; mail from {relay.sender}{pages}")
+    told = f"{relay.url}{login}; mail from {relay.sender}{pages}"
+    return _unless_in_the_clear(Group.RELAY.ok("relay", told), config, "relay.url")
+
+
+def _unless_in_the_clear(row: Row, config: Config, key: str) -> Row:
+    """The row of a server; with the configuration's warning that a secret goes there in the clear, if there is one."""
+    for sentence in config.warnings:
+        if sentence.startswith(f"{key}: "):
+            warning, _, mend = sentence.removeprefix(f"{key}: ").partition("; ")
+            return row.group.warning(row.subject, f"{row.found}: {warning}", mend)
+    return row
 
 
 # -- the ladder
@@ -336,6 +349,6 @@ def _remaining_warnings(config: Config) -> Iterator[Row]:
     calendars = (role.ical.path for role in config.oncall.values() if role.ical and role.ical.path)
     files = tuple(f"{path}: " for path in (*(path for _, path in _secret_paths(config)), *calendars))
     for sentence in config.warnings:
-        if not sentence.startswith(files):
+        if not sentence.startswith((*files, "gitlab.url: ", "relay.url: ")):
             found, _, mend = sentence.partition("; ")
             yield Group.FILE.warning("configuration", found, mend)

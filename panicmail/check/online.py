@@ -52,7 +52,6 @@ def _areas(config: Config, standing: Orders, now: datetime, host: Host) -> Mappi
         (Group.STORE, "spool"): lambda: list(database.spool(config, host.device)),
         (Group.GITLAB, "gitlab answers"): lambda: gitlab.rows(config, now),
         (Group.RELAY, "relay answers"): lambda: relay.rows(config, standing, now),
-        (Group.PEOPLE, "push"): lambda: people.pushes(standing),
         (Group.WEB, "web answer"): lambda: web.rows(config, now),
     }
 
@@ -82,7 +81,7 @@ def _store(answer: Answer[Tried], config: Config, standing: Orders, now: datetim
         return [Group.STORE.failed("database answers", f"{exc}", mend)]
     if tried.known is None:
         return [*tried.rows, *people.proven(standing, (), now)]
-    newest = outside.row(config, tried.known.newest_by_peer, now)
+    newest = outside.row(config, tried.known, now)
     return [*tried.rows, newest, *people.proven(standing, tried.known.proofs, now)]
 
 
@@ -99,10 +98,9 @@ def again(config: Config, standing: Orders, known: Known, now: datetime, host: H
     areas = {
         (Group.GITLAB, "gitlab answers"): asking.ask(lambda: gitlab.rows(config, now)),
         (Group.RELAY, "relay answers"): asking.ask(lambda: relay.rows(config, standing, now)),
-        (Group.PEOPLE, "push"): asking.ask(lambda: people.pushes(standing)),
         (Group.WEB, "web answer"): asking.ask(lambda: web.rows(config, now)),
     }
-    rows = [*offline.rows(config, standing, now, host, {}), outside.row(config, known.newest_by_peer, now)]
+    rows = [*offline.rows(config, standing, now, host, {}), outside.row(config, known, now)]
     for group, answer in areas.items():
         rows += _answered(group, answer)
     return [row for row in _recalled(rows, standing, known) if row.cause]

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from panicmail import channels
 from panicmail.check.rows import Group, Row, Verdict
-from panicmail.check.ways import Way, is_within, ways_to
+from panicmail.check.ways import Way, by_push, is_within, ways_to
 from panicmail.config import Config
 from panicmail.errors import Permanent
 from panicmail.orders import Orders
@@ -54,22 +55,26 @@ def _own_domains(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def pushes(standing: Orders) -> list[Row]:
-    """Whether each push URL is one that a service understands. Nothing is sent."""
+def pushes(config: Config, standing: Orders) -> list[Row]:
+    """Whether each push URL is one that a service understands. Nobody is asked, nothing is sent."""
     push = Push()
-    found = [(person, way) for person in standing.people.values() for way in ways_to(person) if not way.is_mail]
-    rows = [_push(push, person.id, way).told_as("check_push").of(person.id) for person, way in found]
-    return [replace(row, channel=way.name) for row, (_, way) in zip(rows, found, strict=True)]
+    theirs = [(person.id, way) for person in standing.people.values() for way in ways_to(person) if not way.is_mail]
+    own = [by_push(channels.channel(url.get_secret_value())) for url in config.watch.push]
+    return [
+        *(replace(_push(push, key, f"people.{key}", way).told_as("check_push").of(key), channel=way.name)
+          for key, way in theirs),
+        *(_push(push, "watch's", "watch", way) for way in own),
+    ]  # fmt: skip
 
 
-def _push(push: Push, key: str, way: Way) -> Row:
-    subject, channel = f"{key} push", way.channel
+def _push(push: Push, whose: str, table: str, way: Way) -> Row:
+    subject, channel = f"{whose} push", way.channel
     if channel is None or channel.pagerduty_key is not None:
         return _PEOPLE.ok(subject, "PagerDuty, by an integration key; nothing was sent")
     try:
         push.check(channel.url)
     except Permanent as exc:
-        mend = f"write people.{key}.push as that service wants it: Apprise's page about it has the form"
+        mend = f"write {table}.push as that service wants it: Apprise's page about it has the form"
         return _PEOPLE.failed(subject, f"{exc}", mend)
     return _PEOPLE.ok(subject, f"{channel.shown} is understood; nothing was sent")
 

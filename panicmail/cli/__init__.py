@@ -30,6 +30,7 @@ from panicmail.errors import ConfigError, Mistake, StoreFailed
 
 def main() -> None:
     """The console script. Ends the process."""
+    os.umask(0o077)  # whatever is written, by any command, is for its user alone (see `own_files`)
     try:
         crash.set_traps(os.environ)
         status = cli.main(standalone_mode=False)

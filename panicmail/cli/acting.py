@@ -92,7 +92,7 @@ def _runner() -> str:
 
 COMMANDS = (
     _act("ack", "Acknowledge REF as PERSON, who was paged for it."),
-    _act("resolve", "Close REF as PERSON; an open one is acknowledged first."),
+    _act("resolve", "Close REF as PERSON, whoever has it; an open one is only acknowledged."),
     _act("take", "Give REF to PERSON, whoever has it."),
     _act("escalate", "Take the next step of REF at once, in the name of PERSON."),
 )

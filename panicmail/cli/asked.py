@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from panicmail.errors import Mistake
+from panicmail.errors import ConfigError, Mistake, PanicmailError, StoreFailed
 
 if TYPE_CHECKING:
     from panicmail.config import Config
@@ -26,6 +28,36 @@ def load(config_file: str | None) -> Config:
     from panicmail import config
 
     return config.load(config.find(config_file))
+
+
+@contextlib.contextmanager
+def last_words() -> Iterator[None]:
+    """Why a process that logs cannot start, in its log and in the log's form; on a terminal as of any command."""
+    from panicmail import log
+
+    log.configure()  # until the configuration says how
+    try:
+        yield
+    except (ConfigError, Mistake, StoreFailed) as exc:
+        if not log.speaks_json():
+            raise
+        status = _log_refusal(exc)
+    else:
+        return
+    click.get_current_context().exit(status)
+
+
+def _log_refusal(exc: PanicmailError) -> int:
+    """Answers the exit status."""
+    import structlog
+
+    logger = structlog.get_logger()
+    if isinstance(exc, ConfigError):
+        for mistake in exc.mistakes:  # a line each, as people are told
+            logger.critical("config.refused", mistakes=[mistake], text="not started")
+        return 2
+    logger.critical("start.failed", reason=f"{exc}", text="not started")
+    return 1
 
 
 def open_ledger(config_file: str | None) -> tuple[Ledger, Orders]:

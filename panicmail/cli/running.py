@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from panicmail.cli.asked import config_option, load
+from panicmail.cli.asked import config_option, last_words, load
 
 #: Of each option that takes a port.
 _PORT: dict[str, Any] = {"default": 0, "type": click.IntRange(0, 65535), "metavar": "N"}
@@ -18,15 +18,19 @@ _PORT: dict[str, Any] = {"default": 0, "type": click.IntRange(0, 65535), "metava
 @config_option
 def serve(config_file: str | None) -> None:
     """The daemon, in the foreground. SIGTERM stops it, SIGHUP reads the configuration again."""
-    from panicmail import assembly, log
+    from panicmail import assembly, log, own_files
     from panicmail.daemon import serve as run
+    from panicmail.paging import phones
 
-    config = load(config_file)
-    log.configure(config.log.format, config.log.level)
-    database = assembly.connect(config)
-    with assembly.alone(database):  # first: the tables of a running daemon are not for us to change
-        assembly.bring_up_to_date(database)
-        status = run(config, database)
+    with last_words():
+        config = load(config_file)
+        log.configure(config.log.format, config.log.level)
+        phones.expect_usable(config)  # which also loads what pushing needs, before a page waits for it
+        own_files.narrow(config)
+        database = assembly.connect(config)
+        with assembly.alone(database):  # first: the tables of a running daemon are not for us to change
+            assembly.bring_up_to_date(database)
+            status = run(config, database)
     sys.stderr.flush()
     # Calls to GitLab or the relay may still hang in their threads; their attempts are on record, so nobody waits.
     os._exit(status)

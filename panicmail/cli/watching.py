@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from panicmail.cli.asked import config_option, load
+from panicmail.cli.asked import config_option, last_words, load
 
 if TYPE_CHECKING:
     from panicmail.watch import Lookout
@@ -37,9 +37,11 @@ def watch(config_file: str | None) -> None:
     from panicmail.clock import host_clock
     from panicmail.watch import Lookout
 
-    config = load(config_file)
-    log.configure(config.log.format, config.log.level)
-    status = _run(Lookout(config, host_clock()))
+    with last_words():
+        config = load(config_file)
+        log.configure(config.log.format, config.log.level)
+        lookout = Lookout(config, host_clock())
+    status = _run(lookout)
     sys.stderr.flush()
     # A question or a page may still hang in its thread; nobody waits for it.
     os._exit(status)

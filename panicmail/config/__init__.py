@@ -48,25 +48,38 @@ def find(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path 
         ConfigError: There is no such file; the text says where it was looked for.
     """
     for named, origin in ((explicit, "-c"), (environ.get("PANICMAIL_CONFIG"), "PANICMAIL_CONFIG")):
-        if named and not _is_there(Path(named)):
-            raise ConfigError([f"{named}: found no such file, expected the configuration ({origin} names it)"])
         if named:
+            if why := _why_not(Path(named)):
+                raise ConfigError([f"{named}: found {why}, expected the configuration ({origin} names it)"])
             return Path(named)
+    doubtful = []
     for place in PLACES:
-        if _is_there(place):
+        why = _why_not(place)
+        if not why:
             return place
+        if why != _NO_FILE:
+            doubtful.append(f"{place}: found {why}, expected the configuration")
     if has_settings(environ):
         return None
     looked = " nor ".join(map(str, PLACES))
-    raise ConfigError([f"no configuration: found neither -c FILE, $PANICMAIL_CONFIG, {looked}"])
+    raise ConfigError(doubtful or [f"no configuration: found neither -c FILE, $PANICMAIL_CONFIG, {looked}"])
 
 
-def _is_there(path: Path) -> bool:
-    """A place we may not even look at has nothing for us."""
+_NO_FILE = "no such file"
+
+
+def _why_not(path: Path) -> str:
+    """Why this cannot be read as the configuration; "" when it can. It is not opened: a pipe can be read only once."""
+    us = f"user {os.getuid()}; run this as the user it is for"
     try:
-        return path.exists()
+        if path.is_dir():
+            return "a folder"
+        path.stat()
     except PermissionError:
-        return False
+        return f"a place that is closed to {us}"
+    except (OSError, ValueError):
+        return _NO_FILE
+    return "" if os.access(path, os.R_OK) else f"a file that may not be read by {us}"
 
 
 def load(

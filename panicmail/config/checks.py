@@ -9,13 +9,15 @@ import ssl
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from panicmail import channels
 from panicmail.config.draft import Draft
-from panicmail.config.mistakes import Place, nearest
+from panicmail.config.mistakes import Place, nearest, spell
 from panicmail.config.model import Override, Shift, Step
-from panicmail.config.values import RelayUrl, written
+from panicmail.config.values import Ical, RelayUrl, is_loopback, written
 from panicmail.policy import DEFAULT
 
 
@@ -27,9 +29,7 @@ def check(draft: Draft) -> None:
 
 def warnings(draft: Draft) -> Iterator[str]:
     """What works but should be looked at."""
-    relay: RelayUrl | None = draft.get("relay", "url")
-    if relay and relay.password and relay.tls == "none" and relay.host not in ("localhost", "127.0.0.1", "::1"):
-        yield f"relay.url: the password goes to {relay.host} unencrypted; use smtp+starttls:// or smtps://"
+    yield from _in_the_clear(draft)
     for role in draft.names("oncall"):
         fallback = draft.get("oncall", role, "fallback")
         if fallback and draft.get("oncall", role, "fixed"):
@@ -39,6 +39,37 @@ def warnings(draft: Draft) -> Iterator[str]:
     heartbeat: SecretStr | None = draft.get("watch", "heartbeat_url")
     if heartbeat and "{who}" not in heartbeat.get_secret_value():
         yield "watch.heartbeat_url: daemon and watch ping the same switch, so it misses neither alone; put {who} in it"
+
+
+def _in_the_clear(draft: Draft) -> Iterator[str]:
+    """Secrets that leave this host unencrypted: whoever is on the way reads them."""
+    relay: RelayUrl | None = draft.get("relay", "url")
+    if relay and relay.password and relay.tls == "none" and not is_loopback(relay.host):
+        yield "relay.url: the password crosses the network in the clear; use smtp+starttls:// or smtps://"
+    for table, key, secret in (("gitlab", "url", "token"), ("paging", "pagerduty_url", "integration key")):
+        if _is_open(draft.get(table, key)):
+            yield f"{table}.{key}: the {secret} crosses the network in the clear; use https:// in {table}.{key}"
+    for role in draft.names("oncall"):
+        calendar: Ical | None = draft.get("oncall", role, "ical")
+        if calendar and calendar.url and _is_open(calendar.url.get_secret_value()):
+            yield f"oncall.{role}.ical: its URL, often the only key to it, crosses the network in the clear; use https://"
+    for place, url in _pushes(draft):
+        host = channels.asked_in_the_clear(url)
+        if host and not is_loopback(host):
+            more = f"use {url.partition(':')[0]}s://"
+            yield f"{place}: pages, and what is needed to send more, cross the network in the clear; {more}"
+
+
+def _pushes(draft: Draft) -> Iterator[tuple[str, str]]:
+    """Every push URL with its place."""
+    for place in (("watch", "push"), *(("people", name, "push") for name in draft.names("people"))):
+        for number, url in draft.items(*place):
+            yield spell((*place, number)), url.get_secret_value()
+
+
+def _is_open(url: str | None) -> bool:
+    """Whether a URL leads from this host without TLS."""
+    return bool(url) and str(url).startswith("http://") and not is_loopback(urlsplit(str(url)).hostname or "")
 
 
 def not_yet(draft: Draft) -> Iterator[str]:
@@ -104,8 +135,10 @@ def _override(draft: Draft, place: Place, override: Override) -> None:
 def _operators(draft: Draft) -> None:
     place = ("operators", "page")
     if "operators.page" in draft.inferred:  # made from rosters that are checked themselves
-        if draft.get(*place) == () and not draft.mistakes.touches(("oncall",)):
-            draft.mistakes.say(place, 'found nobody: a calendar does not say who; expected a list such as ["ana"]')
+        has_calendar = any(draft.gives("oncall", role, "ical") for role in draft.names("oncall"))
+        if draft.get(*place) == () and not draft.mistakes.touches(("oncall",)) and (has_calendar or not draft.mistakes):
+            why = ": a calendar does not say who" if has_calendar else ""
+            draft.mistakes.say(place, f'found nobody{why}; expected a list such as ["ana"]')
         return
     if draft.get(*place) == ():
         draft.mistakes.add(place, [], "at least one person: who hears that panicmail itself needs help")

@@ -13,6 +13,9 @@ from panicmail.config.model import NAMED_TABLES, TABLES, Config, Section
 from panicmail.config.sources import Raw
 from panicmail.config.values import is_name
 
+#: What people call what stands in each named table.
+_NAMES = {"people": "ana", "oncall": "seoc", "ladders": "low"}
+
 
 class Draft:
     """What could be read of each table; what could not is in `mistakes`."""
@@ -61,7 +64,7 @@ class Draft:
 
     def _read_named(self, table: str, model: type[Section], given: object) -> None:
         if not isinstance(given, dict):
-            self.mistakes.add((table,), given, f"tables such as [{table}.ana]")
+            self.mistakes.add((table,), given, f"tables such as [{table}.{_NAMES[table]}]")
             return
         for name, value in given.items():
             if not is_name(name):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from panicmail.config.model import INNER_TABLES, NAMED_TABLES, TABLES, Section, is_secret, keys_of
@@ -22,12 +23,8 @@ Place = tuple[str | int, ...]
 
 _LONGEST_SHOWN = 60
 
-_EXPECTED = {
-    "string_type": "text in quotes",
-    "tuple_type": 'a list such as ["…"]',
-    "dict_type": "a table",
-    "model_type": "a table",
-}
+#: What is expected by pydantic's name for a mistake; of what has an example, that is told too.
+_EXPECTED = {"string_type": "text in quotes", "tuple_type": "a list", "dict_type": "a table", "model_type": "a table"}
 
 
 class Mistakes:
@@ -79,9 +76,13 @@ class Mistakes:
             if detail["type"] == "extra_forbidden":
                 self.add_unknown_key(place, _keys_at(model, detail["loc"]))
             elif detail["type"] == "missing":
-                self.say(place, f"found nothing, expected {_description(model, detail['loc']) or 'a value'}")
+                self.say(place, f"found nothing, expected {_wanted(model, detail, self._speaks_json(place))}")
             else:
-                self.add(place, detail["input"], _expected(model, detail))
+                self.add(place, detail["input"], _expected(model, detail, self._speaks_json(place)))
+
+    def _speaks_json(self, place: Place) -> bool:
+        """Whether the value at a place came from where lists and tables are written as JSON."""
+        return self.origin(place).startswith("PANICMAIL_")
 
 
 def spell(place: Place) -> str:
@@ -127,17 +128,38 @@ def _keys_at(model: type[Section], loc: Place) -> list[str]:
     return keys_of(_model_at(model, loc))
 
 
-def _description(model: type[Section], loc: Place) -> str | None:
-    for key, field in _model_at(model, loc).model_fields.items():
-        if str(loc[-1]) == (field.alias or key):
-            return field.description
-    return None
+def _field_at(model: type[Section], loc: Place) -> FieldInfo | None:
+    """The field a place is in; of a place within a list, the list's."""
+    named = [part for part in loc if isinstance(part, str)]
+    fields = _model_at(model, tuple(named)).model_fields
+    return next((field for key, field in fields.items() if named and named[-1] == (field.alias or key)), None)
 
 
-def _expected(model: type[Section], detail: ErrorDetails) -> str:
+def _expected(model: type[Section], detail: ErrorDetails, as_json: bool) -> str:
     context: dict[str, Any] = detail.get("ctx") or {}
     if detail["type"] == "value_error":
         return str(context["error"])
     if detail["type"] == "literal_error":
         return str(context["expected"]).replace("'", '"')
-    return _description(model, detail["loc"]) or _EXPECTED.get(detail["type"], detail["msg"])
+    return _wanted(model, detail, as_json)
+
+
+def _wanted(model: type[Section], detail: ErrorDetails, as_json: bool) -> str:
+    """What belongs at a place, in the words of the field, or by its example."""
+    field, kind = _field_at(model, detail["loc"]), detail["type"]
+    is_item = isinstance(detail["loc"][-1], int)
+    if field is not None and field.description and not is_item:
+        return field.description
+    if field is None or not field.examples or kind == "string_type":
+        return _EXPECTED.get(kind, "a value")
+    example = field.examples[0][0] if is_item else field.examples[0]
+    what = ("a list" if isinstance(example, list) else "a table") + (" in JSON" if as_json else "")
+    return f"{what} such as {json.dumps(example, ensure_ascii=False) if as_json else _toml(example)}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(inner)}' for key, inner in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -4,7 +4,8 @@ Attributes are named as in the file (contract.md part 2). What a file may leave 
 has no default here; `inference` fills it in before a section is read, so nothing is None that the daemon needs.
 Secrets are `SecretStr` (or inside a `RelayUrl`); no repr shows one.
 
-A field's description says what is expected there, for a file that lacks it. A field marked `SECRET` is never printed
+A field's description says what is expected there, for a file that lacks it; a list or an inner table has an example,
+written as the file is read, for a file that has something else there. A field marked `SECRET` is never printed
 and may also be given as a file, under its name with `_file`.
 """
 
@@ -169,14 +170,16 @@ class Section(BaseModel):
 
 
 class Smtp(Section):
-    listen: tuple[ListenAt, ...] = (Listen("127.0.0.1", 2525),)
+    listen: tuple[ListenAt, ...] = Field((Listen("127.0.0.1", 2525),), examples=[["127.0.0.1:2525"]])
     hostname: Domain
     #: Lower case; they and their subaddresses are accepted.
-    addresses: tuple[Address, ...] = Field(description='a list such as ["panic@example.com"]')
+    addresses: tuple[Address, ...] = Field(examples=[["panic@example.com"]])
     max_message_size: Annotated[int, BeforeValidator(values.size)] = 50 * 2**20  #: octets
     tls_cert_file: File = None  #: absolute; both or none
     tls_key_file: SecretFile = None
-    trusted_relays: tuple[Annotated[Network, BeforeValidator(values.network)], ...] = ()
+    trusted_relays: tuple[Annotated[Network, BeforeValidator(values.network)], ...] = Field(
+        (), examples=[["192.0.2.0/24"]]
+    )
     lmtp: Annotated[bool, BeforeValidator(_no_lmtp)] = False
 
 
@@ -198,7 +201,9 @@ class GitLab(Section):
         description='a project\'s path such as "security/incidents", or its number'
     )
     token: Annotated[Secret, SECRET] = Field(description='`token_file = "gitlab.token"`, a file with an access token')
-    labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = ("security-incident",)
+    labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = Field(
+        ("security-incident",), examples=[["security-incident"]]
+    )
     uploads: Literal["all", "attachments", "none"] = "all"
     reporter_access: Switch = False
     #: What GitLab's webhook sends as its secret token; None: nothing is taken for that alone.
@@ -216,11 +221,11 @@ class Relay(Section):
 class Person(Section):
     name: Annotated[str, BeforeValidator(values.words)]
     email: Address = Field(description=values.ADDRESS)  #: lower case
-    aliases: tuple[Address, ...] = ()
+    aliases: tuple[Address, ...] = Field((), examples=[["ana.reyes@example.com"]])
     phone: Text = ""  #: "" when not known
     gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
-    push: Annotated[tuple[PushUrl, ...], SECRET] = ()
+    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana-secret"]])
 
     @property
     def zone(self) -> tzinfo:
@@ -249,10 +254,10 @@ class Shift(Section):
     from_: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(alias="from", description=values.CLOCK_TIME)
     to: Annotated[timedelta, BeforeValidator(values.clock_time_or_midnight)] = Field(description=values.CLOCK_TIME)
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
-    people: tuple[str, ...] = Field(description='a list of people such as ["ana"]')  #: keys of `people`
+    people: tuple[str, ...] = Field(examples=[["ana"]])  #: keys of `people`
     rotate: Literal["weekly", "daily", "none"] | None = None  #: None: only one person is named
     start: Annotated[date | None, BeforeValidator(_day)] = None  #: from when the first of `people` has her turn
-    season: Season | None = None  #: None: all year
+    season: Season | None = Field(None, examples=[{"from": "03-29", "to": "10-25"}])  #: None: all year
 
     @property
     def ends(self) -> timedelta:
@@ -271,26 +276,30 @@ class Override(Section):
 class Roster(Section):
     """A role. Exactly one of `fixed`, `ical` and `shifts` is given."""
 
-    fixed: tuple[str, ...] = ()  #: keys of `people`
-    fallback: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = Field((), examples=[["ana"]])  #: keys of `people`
+    fallback: tuple[str, ...] = Field((), examples=[["max"]])
     ical: Annotated[Ical | None, BeforeValidator(_ical), SECRET] = None
     #: What of an event names the person; "any": the first of the three that names somebody we know.
     ical_person: Annotated[Literal["any", "summary", "attendee", "organizer"], BeforeValidator(_naming)] = "any"
     ical_refresh: Annotated[timedelta, BeforeValidator(values.refresh)] = timedelta(minutes=15)
     ical_copy: NewFile = None  #: absolute, for the last good copy; None: beside the database
-    shifts: tuple[Shift, ...] = ()
-    overrides: tuple[Override, ...] = ()
+    shifts: tuple[Shift, ...] = Field(
+        (), examples=[[{"days": "mon-fri", "from": "08:00", "to": "20:00", "people": ["ana"]}]]
+    )
+    overrides: tuple[Override, ...] = Field(
+        (), examples=[[{"from": "2026-12-24T18:00:00Z", "to": "2026-12-25T06:00:00Z", "person": "max"}]]
+    )
 
 
 class Step(Section):
     #: From the acceptance of the mail.
     after: Annotated[timedelta, BeforeValidator(values.duration)] = Field(description=values.DURATION)
-    page: tuple[str, ...] = Field(description='a list of roles such as ["seoc"]')  #: keys of `oncall`
+    page: tuple[str, ...] = Field(examples=[["seoc"]])  #: keys of `oncall`
 
 
 class Escalation(Section):
     sla: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=15)
-    steps: tuple[Step, ...]  #: ascending, the first at 0
+    steps: tuple[Step, ...] = Field(examples=[[{"after": "0s", "page": ["seoc"]}]])  #: ascending, the first at 0
     repeat: Annotated[timedelta, BeforeValidator(values.interval)] = timedelta(minutes=5)
     remind_after: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=20)
 
@@ -308,55 +317,60 @@ class BusinessHours(Section):
 class NamedLadder(Escalation):
     """A ladder beside the default one, and which panics climb it: one hit is enough."""
 
-    steps: tuple[Step, ...] = Field(description='a list such as [{ after = "0s", page = ["seoc"] }]')
-    hours: BusinessHours | None = None  #: None: day and night
-    severity: tuple[Annotated[int, BeforeValidator(values.severity)], ...] = ()
-    subject: tuple[Text, ...] = ()  #: single words
-    addresses: tuple[Address, ...] = ()  #: of ours, subaddresses included
+    #: None: day and night
+    hours: BusinessHours | None = Field(None, examples=[{"days": "mon-fri", "from": "08:00", "to": "18:00"}])
+    severity: tuple[Annotated[int, BeforeValidator(values.severity)], ...] = Field((), examples=[[3, 4]])
+    subject: tuple[Text, ...] = Field((), examples=[["phishing"]])  #: single words
+    addresses: tuple[Address, ...] = Field((), examples=[["panic+low@example.com"]])  #: of ours, subaddresses included
     drill: Switch = False
 
 
 class Paging(Section):
     detail: Literal["full", "subject", "ref"] = "subject"
-    pagerduty_url: Annotated[str, BeforeValidator(values.web_url)] = "https://events.pagerduty.com"
+    pagerduty_url: Annotated[str, BeforeValidator(values.events_url)] = "https://events.pagerduty.com"
     #: What PagerDuty's webhook signs with; None: it is not listened to.
     pagerduty_webhook_secret: Annotated[SecretStr | None, BeforeValidator(_secret_or_none), SECRET] = None
 
 
 class Senders(Section):
-    known: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = ()  #: empty: everybody
+    #: Empty: everybody.
+    known: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = Field((), examples=[["example.com"]])
     unknown: Literal["page", "once"] = "page"
     reporters_file: File = None
 
 
 class Authentication(Section):
     method: Annotated[Literal["none"], BeforeValidator(_method)] = "none"
-    trusted_authserv_ids: tuple[Text, ...] = ()
+    trusted_authserv_ids: tuple[Text, ...] = Field((), examples=[["mx.example.com"]])
 
 
 class Receipts(Section):
     enabled: Switch = True
-    domains: tuple[Domain, ...]
+    domains: tuple[Domain, ...] = Field(examples=[["example.com"]])
     phone: Text = ""  #: a hotline; "" when there is none
-    advice: tuple[Text, ...] = (
-        "If a device is involved: leave it on, take it off the network. Use another device.",
-        "We never ask for passwords.",
+    advice: tuple[Text, ...] = Field(
+        (
+            "If a device is involved: leave it on, take it off the network. Use another device.",
+            "We never ask for passwords.",
+        ),
+        examples=[["We never ask for passwords."]],
     )
 
 
 class Operators(Section):
-    page: tuple[str, ...]  #: keys of `people`
+    page: tuple[str, ...] = Field(examples=[["max"]])  #: keys of `people`
 
 
 class Web(Section):
-    listen: ListenAt = Listen("127.0.0.1", 8025)
-    url: Annotated[str, BeforeValidator(values.web_url_or_none)] = ""  #: no trailing slash; "": no links
+    listen: Annotated[Listen, BeforeValidator(values.web_listen)] = Listen("127.0.0.1", 8025)
+    url: Annotated[str, BeforeValidator(values.links_url)] = ""  #: no trailing slash; "": no links
 
 
 class Watch(Section):
     #: {who} in it is who lives, "tick" or "watch"; None: nobody is pinged.
     heartbeat_url: Annotated[SecretStr | None, BeforeValidator(_heartbeat_url), SECRET] = None
-    push: Annotated[tuple[PushUrl, ...], SECRET] = ()  #: the watch's own way to page
+    #: The watch's own way to page.
+    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/watch-secret"]])
 
 
 class Tokens(Section):

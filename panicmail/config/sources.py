@@ -52,7 +52,7 @@ def read(path: Path | None, environ: Mapping[str, str], mistakes: Mistakes, warn
     Raises:
         ConfigError: The file cannot be read or is not TOML; nothing else can be said then.
     """
-    raw = _read_file(path) if path else {}
+    raw = read_file(path) if path else {}
     for texts, origins in (_credentials(environ, mistakes, warnings), _environment(environ, mistakes)):
         above = _Names(texts)()
         for name, origin in origins.items():
@@ -83,7 +83,12 @@ def has_settings(environ: Mapping[str, str]) -> bool:
     return any("__" in name and name.startswith(PREFIX) and not _NO_SETTING.match(name) for name in environ)
 
 
-def _read_file(path: Path) -> Raw:
+def read_file(path: Path) -> Raw:
+    """What stands in a file; a byte-order mark before it is nothing.
+
+    Raises:
+        ConfigError: It cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except tomllib.TOMLDecodeError as exc:
@@ -125,7 +130,7 @@ def _credentials(
             continue
         name = f"{flat}_file" if _names_secret(flat) else flat
         try:
-            texts[name] = str(file) if name.endswith("_file") else file.read_text().rstrip("\r\n")
+            texts[name] = str(file) if name.endswith("_file") else file.read_text("utf-8-sig").rstrip("\r\n")
             origins[name] = str(file)
         except (OSError, UnicodeDecodeError):
             mistakes.lines.append(f"{file}: found a credential that cannot be read, expected text")
@@ -199,7 +204,7 @@ def _secret_in(folder: Path, given: object, at: Place, mistakes: Mistakes, warni
         return None
     path = folder / given
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
         others_read = path.stat().st_mode & 0o004
     except (OSError, UnicodeDecodeError) as exc:
         mistakes.add(at, given, f"a readable file ({path}: {getattr(exc, 'strerror', None) or 'not text'})")

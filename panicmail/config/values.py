@@ -25,7 +25,10 @@ ADDRESS = 'an address such as "ana@example.com"'
 DURATION = 'a duration such as "90s", "15m" or "1h30m"'
 SIZE = 'a size such as "25MiB"'
 LISTEN = 'host:port such as "127.0.0.1:2525" or "[::1]:2525"'
+WEB_LISTEN = 'host:port such as "127.0.0.1:8025" or "[::1]:8025"'
 WEB_URL = 'a URL such as "https://gitlab.example.com", without user, query or fragment'
+EVENTS_URL = 'a URL such as "https://events.pagerduty.com", without user, query or fragment'
+LINKS_URL = 'a URL such as "https://panic.example.com", without user, query or fragment, or "" for none'
 RELAY_URL = (
     'a URL such as "smtp+starttls://user:password@relay.example.com:587", with smtp://, smtps:// or '
     "smtp+starttls://, and special characters of the password percent-encoded"
@@ -315,6 +318,14 @@ def reply_address(value: object) -> str:
     raise ValueError('an address such as "panic+{token}@example.com" or "{token}@panic.example.com"')
 
 
+def web_listen(value: object) -> Listen:
+    """As `listen`, where the web's own port is what comes to mind."""
+    try:
+        return listen(value)
+    except ValueError:
+        raise ValueError(WEB_LISTEN) from None
+
+
 def listen(value: object) -> Listen:
     if isinstance(value, Listen):
         return value
@@ -331,6 +342,14 @@ def listen(value: object) -> Listen:
     if not (colon and good and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(LISTEN)
     return Listen(host, int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to this host name or address never leaves this host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _is_ip(value: str, version: int) -> bool:
@@ -364,9 +383,20 @@ def web_url(value: object) -> str:
     return value.rstrip("/")
 
 
-def web_url_or_none(value: object) -> str:
-    """As `web_url`; "" says there is none."""
-    return "" if value == "" else web_url(value)
+def events_url(value: object) -> str:
+    """As `web_url`, of PagerDuty's Events API."""
+    try:
+        return web_url(value)
+    except ValueError:
+        raise ValueError(EVENTS_URL) from None
+
+
+def links_url(value: object) -> str:
+    """As `web_url`, of panicmail itself; "" says there is none."""
+    try:
+        return "" if value == "" else web_url(value)
+    except ValueError:
+        raise ValueError(LINKS_URL) from None
 
 
 def relay_url(value: object) -> RelayUrl:

@@ -22,6 +22,7 @@ process with exit status 1, for a restart that reads what is really on disk.
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import ssl
 import time
@@ -42,10 +43,10 @@ from panicmail.config import Config
 from panicmail.daemon import systemd
 from panicmail.daemon.duties import Duties
 from panicmail.daemon.in_force import InForce
-from panicmail.daemon.metronome import Metronome
+from panicmail.daemon.metronome import Metronome, speak
 from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane, PushLane
 from panicmail.emergency import Emergency, Watchman
-from panicmail.errors import Mistake, Permanent, StoreFailed
+from panicmail.errors import Mistake, StoreFailed
 from panicmail.escalation import Escalation
 from panicmail.gitlab.issues import Issues
 from panicmail.handover import Handover
@@ -153,7 +154,6 @@ class Daemon:
         if self._database.is_sqlite:
             self._ledger.write("leases.release", lambda book: book.release_leases())
         self._open_spool()
-        await asyncio.to_thread(self._look_at_phones)
         self._duties.start()
         self._node.start()
         self._readers.start()
@@ -202,7 +202,8 @@ class Daemon:
             await web.start()
         except OSError as exc:  # a port that is taken, or not for us
             self._status = 1
-            raise Mistake(exc.strerror or str(exc)) from exc
+            hint = "; ss -ltnp names who does, and so does panicmail check" if exc.errno == errno.EADDRINUSE else ""
+            raise Mistake(f"{exc.strerror or exc}{hint}") from exc
 
     def _open_spool(self) -> None:
         """A spool that cannot be written is no reason not to start: the database is what is needed."""
@@ -212,15 +213,6 @@ class Daemon:
             _log.error("spool.failed", reason=str(exc), text="a mail the database does not take will get a 451")
             facts = {"reason": str(exc)}
             self._ledger.write("tick.alarm", lambda book: book.tell_operators("spool_failed", facts))
-
-    def _look_at_phones(self) -> None:
-        """Say which channels cannot work; and load what they need now, not while the first page waits."""
-        for person in self._in_force.orders().people.values():
-            for channel in person.push:
-                try:
-                    self._phones.check(channel.url)
-                except Permanent as exc:
-                    _log.error("push.unusable", person=person.id, channel=channel.id, reason=str(exc))
 
     def _start_watchdog(self) -> None:
         parts = [
@@ -279,6 +271,7 @@ class Daemon:
     def _build_scheduler(self) -> BackgroundScheduler:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
+        speak(scheduler)
         scheduler.add_job(self._duties.tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
         scheduler.add_job(self._duties.empty, "interval", seconds=1, id="empty")
         scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")

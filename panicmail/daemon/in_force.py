@@ -20,6 +20,7 @@ from panicmail.config.model import Section
 from panicmail.errors import ConfigError
 from panicmail.hooks import Secrets, secrets_of
 from panicmail.orders import Orders
+from panicmail.paging import phones
 from panicmail.refreshing import Calendars
 
 _log = structlog.get_logger()
@@ -78,6 +79,7 @@ class InForce:
         """
         try:
             new = configuration.load(self.config.path)
+            phones.expect_usable(new)
             take(new)
         except ConfigError as exc:
             return _refused(list(exc.mistakes))

@@ -7,15 +7,38 @@ now whose next turn lies further ahead than its interval.
 
 from __future__ import annotations
 
+import logging
 import threading
 from datetime import UTC, datetime
 
 import structlog
+from apscheduler.events import (
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    JobExecutionEvent,
+    JobSubmissionEvent,
+)
 from apscheduler.schedulers.background import BackgroundScheduler
 
 _log = structlog.get_logger()
 
 _LOOK_EVERY = 1.0
+
+
+def speak(scheduler: BackgroundScheduler) -> None:
+    """Tell of turns that did not take place as events of ours, in place of the library's prose."""
+    for name in ("apscheduler.scheduler", "apscheduler.executors.default"):
+        logging.getLogger(name).addFilter(_is_other_news)
+    scheduler.add_listener(_skipped, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED)
+
+
+def _is_other_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(('Execution of job "%s" skipped', 'Run time of job "%s" was missed'))
+
+
+def _skipped(turn: JobSubmissionEvent | JobExecutionEvent) -> None:
+    why = "the one before still runs" if turn.code == EVENT_JOB_MAX_INSTANCES else "its time had passed"
+    _log.warning("scheduler.skipped", job=turn.job_id, why=why)
 
 
 class Metronome(threading.Thread):

@@ -268,7 +268,7 @@ class GitLabLane(Lane):
         self._issues.note(iid, notes.files_text(links, marker), marker, look=True)
 
     def _refused(self, task: Task, answer: str) -> None:
-        _log.error("gitlab.refused", do=task.do, incident=task.incident_id, attempt=task.attempt, answer=answer)
+        _log.error("gitlab.refused", **self._about(task), do=task.do, attempt=task.attempt, answer=answer)
 
         def work(book: Book) -> None:
             if task.do == Do.FILES:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 
-from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.errors import Permanent, StoreFailed, Temporary, Unknown
 from panicmail.incident import Incident
 from panicmail.mail import wire
 from panicmail.store.book import Book
@@ -59,7 +60,8 @@ class Lane:
         except Temporary as exc:
             self._put_off(task, str(exc), sure=not isinstance(exc, Unknown), retry_after=exc.retry_after)
         except Exception as exc:  # ours or a library's: the row stays, the others go on
-            _log.exception("dispatch.failed", lane=self.name, do=task.do, attempt=task.attempt)
+            about = self._about(task)
+            _log.exception("dispatch.failed", **about, lane=self.name, do=task.do, attempt=task.attempt, exc_info=exc)
             self._put_off(task, f"panicmail failed: {type(exc).__name__}", sure=False)
 
     def _carry_out(self, task: Task) -> None:
@@ -72,6 +74,7 @@ class Lane:
         wait = timedelta(seconds=retry_after) if retry_after is not None else self._wait(task)
         _log.warning(
             "dispatch.put_off",
+            **self._about(task),
             lane=self.name,
             do=task.do,
             attempt=task.attempt,
@@ -79,6 +82,16 @@ class Lane:
             reason=answer,
         )
         self._ledger.write("outbox.put_off", lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
+
+    def _about(self, task: Task) -> dict[str, str | None]:
+        """Which incident and whom a row is about, for the log."""
+        ref = None
+        if task.incident_id is not None:
+            incident_id = task.incident_id
+            with suppress(StoreFailed):  # a line without it is better than none
+                incident = self._ledger.read(lambda book: book.incident(incident_id))
+                ref = incident.ref if incident else None
+        return {"ref": ref, "person": task.person}
 
     def _wait(self, task: Task) -> timedelta:
         longest = LONGEST_WAIT[self.name]

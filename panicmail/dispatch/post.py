@@ -56,7 +56,7 @@ class MailLane(Lane):
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()
-        _log.error(f"{task.do}.refused", incident=task.incident_id, person=task.person, answer=answer)
+        _log.error(f"{task.do}.refused", **self._about(task), answer=answer)
         self._ledger.write(f"{self.name}.settle", lambda book: outcomes.refused(book, orders, task, answer))
 
 

@@ -106,8 +106,8 @@ class PushLane(Lane):
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()
-        _log.error("push.refused", do=task.do, incident=task.incident_id, person=task.person,
-                   channel=task.facts.get("channel"), answer=answer)  # fmt: skip
+        channel = task.facts.get("channel")
+        _log.error("push.refused", **self._about(task), do=task.do, channel=channel, answer=answer)
         self._ledger.write(f"{self.name}.settle", lambda book: outcomes.refused(book, orders, task, answer))
 
 

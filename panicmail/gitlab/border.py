@@ -29,13 +29,15 @@ import requests
 import requests.adapters
 
 from panicmail import crash
-from panicmail.errors import PanicmailError, Permanent, Spam, Temporary, Unknown
+from panicmail.errors import Denied, PanicmailError, Permanent, Spam, Temporary, Unknown
 
 #: A longer wait asked for by a 429 is shortened to this, in seconds.
 LONGEST_WAIT = 60.0
 #: python-gitlab, do it once.
 ONCE: Mapping[str, Any] = {"obey_rate_limit": False, "retry_transient_errors": False, "max_retries": 0}
 _TEXT_LIMIT = 300
+#: What is told of an answer in HTML.
+_PAGE = "a web page"
 
 
 class Border:
@@ -137,6 +139,9 @@ class Border:
             return doubt(text, retry_after=self._wire.wait_asked)
         if "spam" in said.lower() or "captcha" in said.lower():
             return Spam(text)
+        # What stands before a GitLab, or in its place, asks for a password with a page of its own.
+        if status in (401, 403) and said != _PAGE:
+            return Denied(text)
         return Permanent(text)
 
     def _clean(self, said: object) -> str:
@@ -144,7 +149,7 @@ class Border:
         if isinstance(said, Mapping):
             said = "; ".join(f"{field} {_listed(errors)}" for field, errors in said.items())
         text = str(said).replace(self._token, "(token)") if self._token else str(said)
-        line = "a web page" if text.lstrip().startswith("<") else " ".join(text.split())
+        line = _PAGE if text.lstrip().startswith("<") else " ".join(text.split())
         return "".join(c if c.isprintable() else "?" for c in line)[:_TEXT_LIMIT]
 
 

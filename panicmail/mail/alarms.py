@@ -164,7 +164,7 @@ def _letter(
             to=person.email,
             to_name=person.name,
             subject=title,
-            message_id=addresses.message_id(f"watch.{person.id}.{digest(key)}"),
+            message_id=addresses.message_id(f"watch.{digest(f'{person.id} {key}')}"),
             date=now,
             automatic="auto-generated",
             silences_robots=True,

@@ -9,7 +9,8 @@ second. Request: `{"op": "read" | "parts", "mail_from": str | null}` with the ra
 frame, `{"ready": true}`, says that everything is imported.
 
 What a mail can do here: use 1 GiB of address space, then Python runs out of memory and the fallback reader answers;
-use the CPU for `_CPU_SECONDS`, then the kernel ends the process. Whatever prints goes to stderr, never into a frame.
+use the CPU for `_CPU_SECONDS`, then the kernel ends the process. It writes no file and starts no process
+(`confinement`). Whatever prints goes to stderr, never into a frame.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ import struct
 import sys
 from typing import BinaryIO
 
+from panicmail.confinement import confine
 from panicmail.mail import reading, wire
 
 #: Two lengths: of the JSON, of the octets that follow.
 HEAD = struct.Struct(">II")
 
-_ADDRESS_SPACE = 1024 * 1024 * 1024
 _CPU_SECONDS = 30
 
 
@@ -36,8 +37,7 @@ def main() -> None:
     """Serve until stdin closes."""
     requests, answers = _take_the_pipes()
     logging.disable(logging.CRITICAL)  # the libraries would log what is in the mail
-    _limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
-    _limit(resource.RLIMIT_CORE, 0)
+    confine()
     _warm_up()
     _send(answers, json.dumps({"ready": True}))
     while head := requests.read(HEAD.size):
@@ -60,13 +60,6 @@ def _take_the_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, answers
-
-
-def _limit(what: int, amount: int) -> None:
-    _, hard = resource.getrlimit(what)
-    if hard != resource.RLIM_INFINITY:
-        amount = min(amount, hard)
-    resource.setrlimit(what, (amount, amount))
 
 
 def _grant_cpu() -> None:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from email.headerregistry import Address, BaseHeader, HeaderRegistry, UniqueUnstructuredHeader
+from email.headerregistry import Address, BaseHeader, HeaderRegistry
 from email.message import EmailMessage
 from email.policy import SMTP, EmailPolicy, Policy
 from enum import Enum, auto
@@ -154,10 +154,15 @@ def _sound(text: str) -> str:
 
 
 class _Ids(BaseHeader):
-    """A field of message ids: folded between them and nowhere else."""
+    """A field of message ids, octet for octet as given: folded between them and nowhere else, and nothing decoded."""
 
     max_count: ClassVar[Literal[1] | None] = 1
-    parse = staticmethod(UniqueUnstructuredHeader.parse)
+
+    @staticmethod
+    def parse(value: str, kwds: dict[str, Any]) -> None:
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("not a field of message ids")
+        kwds["parse_tree"], kwds["decoded"] = None, value
 
     def fold(self, *, policy: Policy[Any]) -> str:
         end = policy.linesep

@@ -16,6 +16,13 @@ from panicmail.mail.kinds import Shape, kind_of, types_seen
 from panicmail.triage import Report
 
 _LOOKED_AT, _BODY = 1024 * 1024, 4096
+#: How the defect begins that says so.
+_UNREAD = "not parsed"
+
+
+def unread(report: Report) -> str:
+    """Why a mail was read by its octets alone; "" when it was taken apart."""
+    return next((defect for defect in report.defects if defect.startswith(_UNREAD)), "")
 
 
 def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Report:
@@ -43,7 +50,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Rep
         text=text,
         kind=kind,
         why=signs,
-        defects=(f"not parsed{f': {why}' if why else ''}", *mail.defects),
+        defects=(f"{_UNREAD}{f': {why}' if why else ''}", *mail.defects),
         lossless=False,
         hops=clues.hops(mail.first(clues.HOPS)),
     )

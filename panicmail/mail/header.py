@@ -121,9 +121,12 @@ def loose_address(text: str) -> str:
 
 
 def message_ids(values: Iterable[bytes], limit: int = 50) -> tuple[str, ...]:
-    """The message ids in these fields, each once, in order; of too many the last `limit`."""
+    """The message ids in these fields, each once, in order; of too many the last `limit`.
+
+    One with control characters, or too long to stand on a line, is none: cut or mended it might be another mail's.
+    """
     seen: dict[str, None] = {}
     for value in values:
-        for found in re.findall(rb"<[^<>\s]{1,900}>", value):
+        for found in re.findall(rb"<[^<>\x00-\x20\x7f]{1,900}>", value):
             seen.setdefault(one_line(found.decode("utf-8", "replace"), 998))
     return tuple(seen)[-limit:]

@@ -34,7 +34,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "gitlab_dropped": (
         "GitLab changed the issue",
         "The issue is there, but not as it was asked for; what is missing stands below.",
-        "Set it by hand, and see that the token's user has the Reporter role in the project.",
+        "Set it by hand, and see that the token's user has the role Reporter in the project at least.",
     ),
     "gitlab_spam": (
         "GitLab took a report for spam",
@@ -277,7 +277,7 @@ def operators(
             to=person.email,
             to_name=person.name,
             subject=f"[panicmail] {what}{f' ({ref})' if ref else ''}",
-            message_id=addresses.message_id(f"operators.{person.id}.{digest(key)}"),
+            message_id=addresses.message_id(f"operators.{digest(f'{person.id} {key}')}"),
             date=now,
             automatic="auto-generated",
             silences_robots=True,

@@ -155,5 +155,10 @@ def phone(text: str) -> str:
 
 
 def message_id(text: str | None) -> str | None:
-    """`text` if it can stand in a header field as one message id; else None."""
-    return text if text and re.fullmatch(r"<[!-;=?-~]{1,500}>", text) else None
+    """`text` if it can stand in a header field as one message id; else None.
+
+    That is RFC 5322 3.6.4 as far as octets go, what mail programs write without an @ included. An encoded word has no
+    place in an id (RFC 2047 5), and whoever reads it as one finds any octets in it.
+    """
+    good = text and re.fullmatch(r"<[!-;=?-~]{1,500}>", text) and "=?" not in text
+    return text if good else None

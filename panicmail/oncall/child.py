@@ -3,7 +3,7 @@
 The text comes on stdin. The answer on stdout is one JSON object: `{"reading": …}`, or `{"mistake": "why not"}`.
 
 What a calendar can do here: use 1 GiB of address space and `CPU_SECONDS`; then the process is gone, and whoever started
-it keeps the copy it has.
+it keeps the copy it has. It writes no file and starts no process (`confinement`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 import warnings
 from datetime import datetime
 
-_ADDRESS_SPACE = 1024 * 1024 * 1024
+from panicmail.confinement import confine, limit
+
 CPU_SECONDS = 20
 
 
@@ -25,9 +26,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints is no answer
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    _limit(resource.RLIMIT_AS, _ADDRESS_SPACE)
-    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
-    _limit(resource.RLIMIT_CORE, 0)
+    confine()
+    limit(resource.RLIMIT_CPU, CPU_SECONDS)
     with answers:
         json.dump(_answer(), answers)
 
@@ -45,13 +45,6 @@ def _answer() -> dict[str, object]:
         return {"mistake": str(exc)}
     except (MemoryError, RecursionError) as exc:
         return {"mistake": f"it asks for too much ({type(exc).__name__})"}
-
-
-def _limit(what: int, amount: int) -> None:
-    _, hard = resource.getrlimit(what)
-    if hard != resource.RLIM_INFINITY:
-        amount = min(amount, hard)
-    resource.setrlimit(what, (amount, amount))
 
 
 if __name__ == "__main__":

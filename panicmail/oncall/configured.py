@@ -46,14 +46,14 @@ def feeds(config: Config) -> tuple[Feed, ...]:
             source=section.ical.source,
             naming=section.ical_person,
             every=section.ical_refresh,
-            copy_path=section.ical_copy or _folder(config) / f"{role}.json",
+            copy_path=section.ical_copy or folder(config) / f"{role}.json",
         )
         for role, section in config.oncall.items()
         if section.ical is not None
     )
 
 
-def _folder(config: Config) -> Path:
+def folder(config: Config) -> Path:
     """Where the copies of calendars are kept: beside the SQLite database, else beside the configuration."""
     url = config.database.url.get_secret_value()
     if url.startswith("sqlite:"):

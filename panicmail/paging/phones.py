@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from panicmail.channels import channel
+from panicmail.config import Config
+from panicmail.errors import ConfigError, Permanent
 from panicmail.paging.pagerduty import Event, PagerDuty
 from panicmail.paging.push import Push
+
+
+def expect_usable(config: Config) -> None:
+    """Refuse a configuration with push URLs that no service will ever understand; nobody is asked.
+
+    Raises:
+        ConfigError: With each of them, by its place.
+    """
+    push, mistakes = Push(), []
+    for place, url in push_urls(config):
+        try:
+            _check(push, url)
+        except Permanent as exc:
+            mistakes.append(f"{config.path or 'environment'}: {place}: found {exc}")
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def push_urls(config: Config) -> Iterator[tuple[str, str]]:
+    """Every push URL, with its place."""
+    tables = [("watch", config.watch.push), *((f"people.{key}", person.push) for key, person in config.people.items())]
+    for table, urls in tables:
+        yield from ((f"{table}.push[{number}]", url.get_secret_value()) for number, url in enumerate(urls))
+
+
+def _check(push: Push, url: str) -> None:
+    if channel(url).pagerduty_key is None:
+        push.check(url)
 
 
 class Phones:
@@ -21,8 +53,7 @@ class Phones:
 
     def check(self, url: str) -> None:
         """Raise `Permanent` when no service knows such a URL; nothing is sent."""
-        if channel(url).pagerduty_key is None:
-            self._push.check(url)
+        _check(self._push, url)
 
     def ring(self, url: str, line: str, about: str) -> str:
         """Say `line`; `about` makes repeats one where the service keeps incidents of its own."""

@@ -25,6 +25,7 @@ Everything goes out as what Apprise calls a failure: below that some services ma
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 import re
@@ -121,7 +122,7 @@ def _service(url: str, timeout: float) -> NotifyBase:
 
     service = Apprise.instantiate(url, asset=_asset())
     if service is None:
-        raise Permanent(f"{shown(url)}: Apprise does not understand this URL, or lacks what that service needs")
+        raise Permanent(f"{shown(url)}: {_not_understood(url)}")
     service.verify_certificate = True
     service.redirects = False
     service.retry = 0
@@ -129,6 +130,19 @@ def _service(url: str, timeout: float) -> NotifyBase:
     # A logger nobody else has: what this one call says, and to us alone.
     service.logger = logging.Logger("panicmail.push", logging.DEBUG)
     return service
+
+
+def _not_understood(url: str) -> str:
+    """Why there is no service for a URL, with the nearest scheme there is."""
+    from apprise.plugins import N_MGR
+
+    known: list[str] = N_MGR.schemas()  # type: ignore[no-untyped-call]
+    scheme = url.partition(":")[0].lower()
+    if scheme in known:
+        return "Apprise does not understand this URL of that service, or lacks what the service needs"
+    close = difflib.get_close_matches(scheme, known, 1, 0.75)
+    meant = f"; expected {close[0]}://" if close else "; Apprise's list of services has the right ones"
+    return f"there is no push service of that scheme{meant}"
 
 
 def _notify(service: NotifyBase, line: str) -> str:

@@ -12,6 +12,7 @@ Not here yet: limits by peer. The natural places are `_dialogue` (before anythin
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,13 +90,18 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             for host, port in self._listen:
-                self._servers.append(
-                    await loop.create_server(self._dialogue, host, port, backlog=_BACKLOG, reuse_address=True)
-                )
+                self._servers.append(await self._bind(loop, host, port))
         except OSError:
             self._close()
             raise
         _log.info("smtp.listening", addresses=self.addresses)
+
+    async def _bind(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> asyncio.Server:
+        try:
+            return await loop.create_server(self._dialogue, host, port, backlog=_BACKLOG, reuse_address=True)
+        except OSError as exc:  # asyncio tells of the address in words of its own
+            why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or f"{exc}"
+            raise OSError(exc.errno, f"cannot listen on {host}:{port}: {why}") from exc
 
     async def drain(self, within: float) -> None:
         """Stop accepting, let mails in flight finish for up to `within` seconds, then drop the rest.

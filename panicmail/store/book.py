@@ -44,6 +44,12 @@ class Book(Mailroom, Incidents, Proofs, Drills, Accounts, Ahead, Invariants, Mar
         query = sa.select(keys.c.kid, keys.c.secret).order_by(keys.c.made_at.desc())
         return [(row.kid, bytes(row.secret)) for row in self._connection.execute(query)]
 
+    def first_key_at(self) -> datetime | None:
+        """When the oldest key that is kept here was made."""
+        oldest = sa.func.min(keys.c.made_at, type_=keys.c.made_at.type)
+        at: datetime | None = self._connection.execute(sa.select(oldest)).scalar_one()
+        return at
+
     def add_signing_key(self, kid: str, secret: bytes) -> None:
         self._connection.execute(keys.insert().values(kid=kid, secret=secret, made_at=self.now))
 

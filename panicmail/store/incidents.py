@@ -17,6 +17,8 @@ from panicmail.store.tables import incidents, timeline
 
 #: An entry of the timeline as an internal note on the issue.
 NOTE = "note"
+#: Entries that are said in the log as warnings, under their own names.
+ALARMING = frozenset({"sla.breached", "person.unreachable"})
 #: When to look for a second issue after one whose making had an open outcome: GitLab may take its time.
 TWINS_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 
@@ -168,6 +170,9 @@ class Incidents(Outbox):
             line = {"incident_id": incident.id, "at": self.now, "event": entry.event, "actor": entry.actor,
                     "facts": dict(entry.facts)}  # fmt: skip
             line_id = self._connection.execute(timeline.insert().values(line).returning(timeline.c.id)).scalar_one()
+            if entry.event in ALARMING:
+                about = {"ref": incident.ref, "incident": incident.id, "people": sorted(incident.paged)}
+                self.alarmed.append((entry.event, {**about, **entry.facts}))
             if entry.note:
                 self._add_task(incident.id, "gitlab", NOTE, f"{incident.id}/note/{line_id}", None, {"line": line_id},
                                after=f"{incident.id}/issue")  # fmt: skip

@@ -117,6 +117,8 @@ class Ledger:
         for book in books:
             for event, facts in book.logged:
                 _log.info(event, **facts)
+            for event, facts in book.alarmed:
+                _log.warning(event, **facts)
             if book.woken:
                 self._woken(book.woken)
 

@@ -38,6 +38,8 @@ PUSHED = frozenset({Do.PAGE, Do.TELL, Do.OPERATORS})
 PUSH = "push"
 #: The receipt waits this long for the issue's link, then goes without.
 RECEIPT_WAITS = timedelta(seconds=10)
+#: Of what the operators are told about an incident, how the log names it.
+ALARMS = {"nobody_on_call": "oncall.nobody", "nobody_left": "oncall.nobody_left"}
 #: Every lane rows of the outbox stand in. What goes to phones is beside the lanes of the effects.
 ALL_LANES = tuple(sorted({*LANES.values(), PUSH}))
 
@@ -52,11 +54,18 @@ class Outbox(Statements):
             if effect.do is Do.NEWS and after is None:
                 continue  # the reporter had no receipt, so she gets no news either
             if effect.do is Do.OPERATORS:
+                self._alarm(incident, effect)
                 self.tell_operators(str(effect.facts["cause"]), effect.facts, incident_id=incident.id)
                 continue
             self._add_task(incident.id, LANES[effect.do], effect.do.value, key, effect.person, effect.facts,
                            after=after, until=until)  # fmt: skip
             self._add_pushes(incident.id, effect.do, key, effect.person, effect.facts)
+
+    def _alarm(self, incident: Incident, effect: Effect) -> None:
+        """Say in the log what the operators are told of an incident, once for each and not once an hour."""
+        cause = str(effect.facts["cause"])
+        about = {"ref": incident.ref, "incident": incident.id, "people": sorted(incident.paged)}
+        self.alarmed.append((ALARMS.get(cause, cause), {**about, **effect.facts, "operators": list(self._operators)}))
 
     def _add_pushes(
         self, incident_id: str | None, do: Do, key: str, person: str | None, facts: Mapping[str, Any]

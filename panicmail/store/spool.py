@@ -117,6 +117,10 @@ class Spool:
             if names[name].kind == _MAIL
         ]
 
+    def files(self) -> list[Path]:
+        """Every file of ours; none when the folder cannot be read."""
+        return [self.folder / name for name in self._look()]
+
     def broken(self) -> list[str]:
         """The names of the files that were put aside and wait for a person."""
         return sorted(name for name, told in self._look().items() if told.kind == _BROKEN)

@@ -39,6 +39,7 @@ class Statements:
         self.now = now
         self.woken: set[str] = set()  #: lanes that got work; "mails" when a mail was accepted
         self.logged: list[tuple[str, dict[str, Any]]] = []  #: said aloud after the commit
+        self.alarmed: list[tuple[str, dict[str, Any]]] = []  #: the same, as a warning: somebody's rule may wait for it
 
     def _allow(self, seconds: int) -> None:
         """Let the statements that follow in this transaction take so long. On SQLite nothing ends them anyway."""

@@ -12,6 +12,7 @@ from panicmail.incident import Do, Incident, State
 from panicmail.mail.scene import PageSent
 from panicmail.policy import Ladder, Who
 from panicmail.store.book import Book
+from panicmail.store.outbox import PUSH
 from panicmail.store.rows import Delivery, Task
 from panicmail.triage import Report
 
@@ -96,7 +97,11 @@ def _counts_since(incident: Incident, ladder: Ladder) -> datetime:
 
 def _page_sent(task: Task) -> PageSent:
     return PageSent(
-        person=task.person or "", channel="mail", at=task.queued_at, state=task.state.value, answer=task.answer
+        person=task.person or "",
+        channel="push" if task.lane == PUSH else "mail",
+        at=task.queued_at,
+        state=task.state.value,
+        answer=task.answer,
     )
 
 
