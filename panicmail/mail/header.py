@@ -46,8 +46,8 @@ def words(value: bytes) -> tuple[str, bool]:
 
 
 def line(value: bytes) -> tuple[str, bool]:
-    """`words`, on one line."""
-    text, sure = words(value)
+    """`words`, on one line. What cannot be in its `LINE` characters is not read."""
+    text, sure = words(value[: 16 * LINE])
     return one_line(text), sure
 
 
