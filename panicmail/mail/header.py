@@ -85,7 +85,7 @@ def _unbased(data: bytes) -> bytes:
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _SPEC = rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _BARE = re.compile(rf"({_SPEC})(?: *\(([^()\\]*)\))?")
-_NAMED = re.compile(rf"(?:\"((?:[^\"\\]|\\.)*)\"|([^\"(),:;<>@\[\\\]]*)) *< *({_SPEC}) *>")
+_NAMED = re.compile(rf"(?:\"((?:[^\"\\]|\\.)*)\"|([^\"(),:;<>@\[\\\]]*+)) *< *({_SPEC}) *>")
 _LOOSE = re.compile(r"[^\s<>()\[\],;:\"@]{1,64}@[^\s<>()\[\],;:\"@]{1,253}")
 _ANGLED = re.compile(rf"< ?({_LOOSE.pattern}) ?>")
 
