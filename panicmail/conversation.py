@@ -36,7 +36,7 @@ from panicmail.store.rows import Mail, Task
 from panicmail.triage import Kind, Report
 
 #: A stranger's words as our mails mark them, and the tags of our subjects.
-_QUOTED = re.compile(r"(?m)^\s*\| |\[PANIC [0-9A-Z]{4,8}\]")
+_QUOTED = re.compile(r"(?m)^[^\S\n]*\| |\[PANIC [0-9A-Z]{4,8}\]")
 #: The fields that say to whom a mail goes, folded lines included, and what stands between the addresses in one.
 _TO = re.compile(rb"(?im)^(?:to|cc)[ \t]*:.*(?:\r?\n[ \t].*)*")
 _BETWEEN = re.compile(r"[\s<>()\[\],;:\"]+")

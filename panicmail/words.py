@@ -101,9 +101,9 @@ _SOMEBODY_ELSE = re.compile(
 )
 _POLITE_CLAUSE = re.compile(r"^(?:thanks|thank you|thx|no problem|no worries|sorry|good morning|good evening|morning)$")
 _NO_TIME = re.compile(r"\b(?:until|till|before|for the next)\b.*$")
-_CLAUSES = re.compile(r"\s*(?:[,;:.!…]+|\s[-–—]+\s|\s+—\s*|—)\s*")
+_CLAUSES = re.compile(r" ?(?:[,;:.!…]+| [-–—]+ |—) ?")
 _HAND_OVER = re.compile(
-    r"^(?:to|page|hand (?:it |this )?(?:over )?to|assign (?:it |this )?to|give (?:it |this )?to)\s+@?((?:\S+ ?){1,2})$"
+    r"^(?:to|page|hand (?:it |this )?(?:over )?to|assign (?:it |this )?to|give (?:it |this )?to) @?(\S+(?: \S+)?)$"
 )
 _GREETING = re.compile(r"^(?:hi|hello|hey|dear|good (?:morning|evening|night)|morning)(?: [\w'-]+){0,2}$")
 _LINE_LIMIT = 200

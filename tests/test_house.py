@@ -103,6 +103,17 @@ HOMES = {
     "rich": "demo",
 }
 
+#: Who may have regular expressions: a pattern that meets a stranger's text can stop a process, so each of these is fed
+#: what would (`test_patterns`). The sandbox and the demo meet nobody's; neither does the configuration, but its own.
+PATTERNS = {
+    *(f"mail/{name}" for name in ("canonical", "charsets", "clues", "compose", "fresh", "header", "html", "kinds")),
+    *(f"mail/{name}" for name in ("quoting", "reading", "tokens", "wire")),
+    *("smtp/addresses", "smtp/data", "words", "triage", "policy", "intake", "conversation", "drills", "hooks"),
+    *("gitlab/issues", "gitlab/notes", "gitlab/text", "channels", "paging/push", "paging/relay", "web/app"),
+    *("web/pages", "check/hearing", "oncall/names", "store/spool", "store/tables", "log", "signatures", "cli/asked"),
+}
+NOBODY_IS_HEARD = ("sandbox", "demo", "config")
+
 #: Names that say nothing about what is inside.
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 
@@ -208,6 +219,15 @@ def test_the_sandbox_stands_apart_from_the_product() -> None:
         or (imported == "sandbox" and importer not in {"sandbox", "demo"})
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_regular_expressions_stand_where_they_are_fed_and_nowhere_else() -> None:
+    asked = {
+        file.relative_to(ROOT).with_suffix("").as_posix()
+        for file, _, name in imports()
+        if name in {"re", "regex", "sre_parse", "sre_compile"} and unit(file) not in NOBODY_IS_HEARD
+    }
+    assert asked == PATTERNS
 
 
 def test_the_product_does_not_know_its_tests() -> None:

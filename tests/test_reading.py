@@ -232,7 +232,7 @@ def test_what_makes_the_library_raise_is_read_all_the_same(raw: bytes) -> None:
         (b"Content-Type: message/rfc822\r\n\r\n" * 60 + b"hello", "not parsed: the parts are nested too deep"),
         (
             b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (at, at) for at in range(3000)),
-            "not parsed: RecursionError",
+            "not parsed: the parts are nested too deep",
         ),
     ],
 )

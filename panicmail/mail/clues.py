@@ -46,9 +46,13 @@ def links(text: str, targets: Iterable[str] = ()) -> tuple[str, ...]:
 
 def _trimmed(link: str) -> str:
     link = link.rstrip(".,;:!?'’*_|\\…")
-    while link and (opening := _OPENS.get(link[-1])) and link.count(link[-1]) > link.count(opening):
-        link = link[:-1].rstrip(".,;:!?'’")
-    return link
+    spare = {closing: link.count(closing) - link.count(opening) for closing, opening in _OPENS.items()}
+    end = len(link)
+    while end and (spare.get(link[end - 1], 0) > 0 or (end < len(link) and link[end - 1] in ".,;:!?'’")):
+        if link[end - 1] in spare:
+            spare[link[end - 1]] -= 1
+        end -= 1
+    return link[:end]
 
 
 def phones(text: str) -> tuple[str, ...]:

@@ -13,12 +13,15 @@ At most 64,000 characters are looked at, in lines of at most 2,000. Total.
 from __future__ import annotations
 
 import re
+from collections import deque
 
 from mailparser_reply import EmailReplyParser
 
 #: The longest text looked at and returned, in characters.
 LIMIT = 64_000
 _LONGEST_LINE = 2_000
+#: What mail-parser-reply is given: it takes cubic time in a line, quadratic in empty lines.
+_ASKED, _ASKED_LINE = 16_000, 300
 _WRAPPED_AT = 60
 
 _LANGUAGES = ["en", "de", "fr", "es", "nl", "it"]
@@ -45,7 +48,7 @@ _ON = _words(
     fre | lør | søn | man | tir | tor | ons | at | vào | pada
     """
 )
-_INTRO_END = re.compile(rf"(?:{_WROTE})\s?(?:\([^)]{{0,40}}\))?\s*[:：]?\s*(?:-{{3,}})?$", re.I)
+_INTRO_END = re.compile(rf"(?:{_WROTE})\s?(?:\([^)]{{0,40}}\))?\s*+(?:[:：]\s*+)?(?:-{{3,}})?$", re.I)
 #: "Am … schrieb Ana Reyes:": where the verb comes before the name.
 _INTRO_NAMED = re.compile(r"\b(?:schrieb|schreef|skrev|skreiv|kirjoitti|wrote|написал|написала)\b.{1,200}[:：]$", re.I)
 _INTRO_ON = re.compile(rf"^\W{{0,3}}(?:-{{3,}}\s*)?(?:{_ON})\b", re.I)
@@ -254,14 +257,43 @@ def _without_signature(lines: list[str]) -> list[str]:
 
 
 def _second_opinion(text: str) -> str:
-    """What mail-parser-reply leaves of it; all of it where it takes a whole short text for a signature."""
+    """What mail-parser-reply leaves of it; all of it where it takes a whole short text for a signature.
+
+    It is asked about the beginning, with long lines cut short; what follows stays if the end of the beginning does.
+    """
     if not text:
         return ""
+    lines = [line.strip() for line in text.split("\n")]
+    lines = [line for at, line in enumerate(lines) if line or (at and lines[at - 1])]
+    most = _fitting(lines)
+    cut = [line[:_ASKED_LINE] for line in lines[:most]]
     try:
-        replies = EmailReplyParser(languages=list(_LANGUAGES)).read(text=text).replies
+        replies = EmailReplyParser(languages=list(_LANGUAGES)).read(text="\n".join(cut)).replies
     except (re.error, RecursionError, ValueError, IndexError):
         return text
     if not replies or replies[0].headers:
         return ""  # it begins with history: the library leaves out the empty reply before it
-    left = "\n".join(line for line in replies[0].body.splitlines() if not _quoted(line)).strip()
-    return left or ("" if len(replies) > 1 else text)
+    left = [line for line in replies[0].body.split("\n") if not _quoted(line)]
+    if not any(left):
+        return "" if len(replies) > 1 else text
+    rest = lines[most:] if len(replies) == 1 and left[-1] == cut[-1] else []
+    return "\n".join([*_restored(left, lines[:most]), *rest]).strip()
+
+
+def _fitting(lines: list[str]) -> int:
+    """How many of the lines mail-parser-reply is asked about."""
+    size = 0
+    for number, line in enumerate(lines):
+        size += min(len(line), _ASKED_LINE) + 1
+        if size > _ASKED:
+            return number
+    return len(lines)
+
+
+def _restored(left: list[str], whole: list[str]) -> list[str]:
+    """The lines it left, those cut short as long as they were."""
+    long: dict[str, deque[str]] = {}
+    for line in whole:
+        if len(line) > _ASKED_LINE:
+            long.setdefault(line[:_ASKED_LINE], deque()).append(line)
+    return [long[line].popleft() if long.get(line) else line for line in left]

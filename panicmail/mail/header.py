@@ -46,8 +46,8 @@ def words(value: bytes) -> tuple[str, bool]:
 
 
 def line(value: bytes) -> tuple[str, bool]:
-    """`words`, on one line."""
-    text, sure = words(value)
+    """`words`, on one line. What cannot be in its `LINE` characters is not read."""
+    text, sure = words(value[: 16 * LINE])
     return one_line(text), sure
 
 
@@ -85,7 +85,7 @@ def _unbased(data: bytes) -> bytes:
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _SPEC = rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 _BARE = re.compile(rf"({_SPEC})(?: *\(([^()\\]*)\))?")
-_NAMED = re.compile(rf"(?:\"((?:[^\"\\]|\\.)*)\"|([^\"(),:;<>@\[\\\]]*)) *< *({_SPEC}) *>")
+_NAMED = re.compile(rf"(?:\"((?:[^\"\\]|\\.)*)\"|([^\"(),:;<>@\[\\\]]*+)) *< *({_SPEC}) *>")
 _LOOSE = re.compile(r"[^\s<>()\[\],;:\"@]{1,64}@[^\s<>()\[\],;:\"@]{1,253}")
 _ANGLED = re.compile(rf"< ?({_LOOSE.pattern}) ?>")
 

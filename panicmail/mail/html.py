@@ -5,8 +5,10 @@ images their alternative text. The targets of links are given apart from the tex
 address and leads to another cannot hide it. `own` is the same without the elements in which mail programs put the
 quoted history.
 
-The parser is quadratic in deep nesting, so it is given at most 256 Ki characters and 20,000 tags; beyond that `text`
-is made by striking out tags, and `own` from the beginning alone. Never raises.
+The parser is quadratic in deep nesting and in the attributes of one tag, so it is given at most 256 Ki characters and
+20,000 tags (of all HTML in a mail), and nothing from a tag of thousands of attributes on; beyond that `text` is made by
+striking out tags, and `own` from the beginning alone. What is nested deeper than anybody writes is not walked at all.
+Never raises.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-_MOST_CHARACTERS, _MOST_TAGS, _MOST_LINKS, _MOST_PRE = 256 * 1024, 20_000, 200, 100
+MOST_CHARACTERS, MOST_TAGS, _MOST_LINKS, _MOST_PRE = 256 * 1024, 20_000, 200, 100
+#: Elements inside each other, beyond which it is not walked.
+_DEEPEST = 1000
+#: A tag long enough to hold too many attributes, and what stands between attributes: so many are too many.
+_LONG_TAG = re.compile(r"<[a-z][^>]{12000,}+", re.I)
+_BETWEEN = re.compile(r"[\s/\"']+")
+_MOST_ATTRIBUTES = 6000
 
 _DROPPED = "script,style,head,title,template,noscript,object,embed,iframe,select,textarea,svg,math,[hidden]"
 #: Where mail programs put what they quote: Gmail, Thunderbird and Apple Mail, Yahoo, Outlook on the web and on phones,
@@ -51,10 +59,10 @@ class Plain:
     whole: bool  #: False: too large to be read with care
 
 
-def plain(source: str) -> Plain:
-    """Read one HTML body."""
+def plain(source: str, *, characters: int = MOST_CHARACTERS, tags: int = MOST_TAGS) -> Plain:
+    """Read one HTML body; the parser is given so many characters and tags of it at most."""
     source = source.replace(_NEWLINE, " ").replace(_SPACE, " ")
-    cut = _cut(source)
+    cut = _cut(source[:characters], tags)
     try:
         return _read(cut, source)
     except Exception:  # the parser's own errors; what stands between the tags is text all the same
@@ -63,6 +71,8 @@ def plain(source: str) -> Plain:
 
 def _read(cut: str, source: str) -> Plain:
     tree = LexborHTMLParser(cut)
+    if _is_too_deep(tree.root):
+        return Plain(text=_struck(source), own="", links=(), whole=False)
     links = tuple(_links(tree))
     text = _text(tree) if len(cut) == len(source) else _struck(source)
     tree = LexborHTMLParser(cut)
@@ -71,20 +81,39 @@ def _read(cut: str, source: str) -> Plain:
     return Plain(text=text, own=_text(tree), links=links, whole=len(cut) == len(source))
 
 
-def _cut(source: str) -> str:
-    cut = source[:_MOST_CHARACTERS]
-    if cut.count("<") <= _MOST_TAGS:
-        return cut
+def _cut(source: str, tags: int) -> str:
+    for tag in _LONG_TAG.finditer(source):
+        if len(_BETWEEN.findall(tag[0])) > _MOST_ATTRIBUTES:
+            source = source[: tag.start()]
+            break
+    if source.count("<") <= tags:
+        return source
     at = -1
-    for _ in range(_MOST_TAGS):
-        at = cut.find("<", at + 1)
-    return cut[:at]
+    for _ in range(tags):
+        at = source.find("<", at + 1)
+    return source[: max(at, 0)]
+
+
+def _is_too_deep(root: LexborNode | None) -> bool:
+    """Whether elements are nested beyond `_DEEPEST`: a step for each node, no recursion."""
+    node, depth = root, 0
+    while node is not None:
+        if node.child is not None:
+            node, depth = node.child, depth + 1
+            if depth > _DEEPEST:
+                return True
+            continue
+        while node is not None and node.next is None:
+            node, depth = node.parent, depth - 1
+        node = node and node.next
+    return False
 
 
 def _struck(source: str) -> str:
     """The text between tags, for what is too large to parse."""
     text = re.sub(r"(?i)</?(?:br|p|div|tr|li|h[1-6])\b[^<>]*>", "\n", source)
-    return _lines(unescape(re.sub(r"<[^<>]*>", "", text)))
+    text = re.sub(r"&#[0-9]{8,}", "\ufffd", re.sub(r"<[^<>]*>", "", text))  # no character has so many digits
+    return _lines(unescape(text))
 
 
 def _links(tree: LexborHTMLParser) -> list[str]:
@@ -122,8 +151,9 @@ def _text(tree: LexborHTMLParser) -> str:
     body = tree.body or tree.root
     if body is None:
         return ""
-    for node in tree.css("pre")[:_MOST_PRE]:  # each is walked: thousands inside each other would take minutes
-        _keep_lines(node)
+    for node in tree.css("pre")[:_MOST_PRE]:
+        if not _is_inside(node, "pre"):  # each is walked: those inside each other only once
+            _keep_lines(node)
     for node in tree.css("br"):
         node.replace_with(_NEWLINE)
     for node in tree.css("img[alt]"):
@@ -138,6 +168,13 @@ def _text(tree: LexborHTMLParser) -> str:
     for node in tree.css("p"):
         node.insert_after(_NEWLINE)
     return _lines(body.text(deep=True, separator=""))
+
+
+def _is_inside(node: LexborNode, tag: str) -> bool:
+    above = node.parent
+    while above is not None and above.tag != tag:
+        above = above.parent
+    return above is not None
 
 
 def _keep_lines(node: LexborNode) -> None:

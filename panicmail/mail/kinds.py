@@ -57,6 +57,7 @@ _FIELDS: tuple[tuple[str, str, Kind], ...] = (
     ("x-precedence", r"^\s*(?:bulk|junk|list|auto[-_]?reply)\b", Kind.AUTO_REPLY),
     ("x-mailer", r"^\s*(?:vacation|listserv|mlmmj)\b", Kind.AUTO_REPLY),
 )
+_FIELD_PATTERNS = tuple((name, re.compile(pattern, re.I), kind) for name, pattern, kind in _FIELDS)
 _LIST_FIELDS = frozenset(
     (
         *(
@@ -272,7 +273,7 @@ _FAILED = re.compile(
 )
 _MACHINE = re.compile(
     r"(?:no[-_.]?reply|do[-_.]?not[-_.]?reply|bounces?|autoresponder|auto[-_.]?reply|listserv|majordomo)(?:[-+_.=]|@|$)"
-    r"|owner-|[^@]*-(?:owner|request|bounces?)(?:\+[^@]*)?@",
+    r"|owner-|[^@]*-(?:owner|request|bounces?)[+@]",
     re.I,
 )
 
@@ -313,9 +314,9 @@ def _structure(shape: Shape) -> Iterator[Sign]:
 
 
 def _header_signs(mail: Canonical) -> Iterator[Sign]:
-    for name, pattern, kind in _FIELDS:
+    for name, pattern, kind in _FIELD_PATTERNS:
         for value in mail.all(name):
-            if re.search(pattern, value[:1000].decode("utf-8", "replace"), re.I):
+            if pattern.search(value[:1000].decode("utf-8", "replace")):
                 yield kind, f"header field {name}"
     for value in mail.all("auto-submitted"):
         # RFC 3834 5: a keyword, comments allowed around it. Anything but "no" says that nobody wrote this.

@@ -23,39 +23,27 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.feedparser import BytesFeedParser
-from email.generator import BytesGenerator
 from email.message import Message
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mailparser
 
 from panicmail.mail import clues
-from panicmail.mail.canonical import Canonical, canonical
+from panicmail.mail.canonical import HEADER_OCTETS, Canonical, canonical
 from panicmail.mail.charsets import decode
 from panicmail.mail.fallback import read_bytes, references
 from panicmail.mail.fresh import fresh
 from panicmail.mail.header import line, mailbox, message_ids, one_line, words
-from panicmail.mail.html import plain
+from panicmail.mail.html import MOST_CHARACTERS, MOST_TAGS, Plain, plain
 from panicmail.mail.kinds import Shape, deliveries, kind_of
+from panicmail.mail.tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.wire import explained
 from panicmail.triage import Attachment, Kind, Report
 
-#: Limits beyond which a mail is not parsed (reliability part 2); a normal mail has a hundredth of each.
-_PARTS, _DEPTH = 200, 30
 #: The longest text kept, in characters.
 _TEXT = 1024 * 1024
-#: Content-Type and Content-Disposition are cut here: the library reads their parameters in quadratic time.
-_PARAMETERS = 8192
-_PIECE = 64 * 1024
-
-if TYPE_CHECKING:
-    Tree = Message[str, str]
-
-
-class _TooMuch(Exception):  # noqa: N818 - not an error: a decision
-    """The mail is beyond our limits."""
+#: So deep in forwarded mails others are taken out; what is deeper is in the one around it.
+_FORWARDED = 5
 
 
 def read(raw: bytes, *, mail_from: str | None = "?") -> Report:
@@ -67,7 +55,7 @@ def read(raw: bytes, *, mail_from: str | None = "?") -> Report:
     """
     try:
         return _report(canonical(raw), mail_from)
-    except _TooMuch as reason:
+    except TooMuch as reason:
         why = str(reason)
     except Exception as error:  # the promise of this module; a parser's bug must not cost a panic
         why = type(error).__name__
@@ -79,7 +67,7 @@ def read(raw: bytes, *, mail_from: str | None = "?") -> Report:
 def parts(raw: bytes) -> list[tuple[Attachment, bytes]]:
     """The attachments with their decoded contents, as `read` lists them; none of a mail it cannot parse."""
     try:
-        return _open(canonical(raw)).attachments
+        return [(shown, bytes(data)) for shown, data in _open(canonical(raw)).attachments]
     except Exception:  # as in `read`: the raw mail itself is kept and shown, so nothing is lost
         return []
 
@@ -89,12 +77,28 @@ def explain(raw: bytes) -> dict[str, Any]:
     return explained(read(raw))
 
 
+@dataclass(slots=True)
+class _Room:
+    """What may still be read, of all parts together."""
+
+    characters: int = 4 * _TEXT  #: of text parts, HTML included
+    markup: int = MOST_CHARACTERS  #: of HTML, with care
+    tags: int = MOST_TAGS
+
+    def read(self, html: str) -> Plain:
+        page = plain(html, characters=self.markup, tags=self.tags)
+        self.markup = max(0, self.markup - len(html))
+        self.tags = max(0, self.tags - html.count("<"))
+        return page
+
+
 @dataclass(slots=True, kw_only=True)
 class _Opened:
     """A mail taken apart."""
 
-    tree: Tree
-    line_end: str
+    tree: Part
+    octets: bytes
+    room: _Room = field(default_factory=_Room)
     text: list[str] = field(default_factory=list)  #: the sender's body, part by part
     own: list[str] = field(default_factory=list)  #: the same without what HTML marks as history
     forwarded: list[str] = field(default_factory=list)  #: bodies of attached mails, below a heading
@@ -102,7 +106,7 @@ class _Opened:
     types: list[str] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
     method: str = ""
-    attachments: list[tuple[Attachment, bytes]] = field(default_factory=list)
+    attachments: list[tuple[Attachment, bytes | memoryview]] = field(default_factory=list)
     defects: dict[str, None] = field(default_factory=dict)
     lossless: bool = True
 
@@ -179,17 +183,20 @@ class _Header:
 
 
 _ASKED = frozenset({"from", "sender", "reply-to", "to", "cc", "date", "message-id"})
+#: So many octets of each; a longer one ends at a comma before.
+_ASKED_FOR = 16 * 1024
 
 
 def _ask_mail_parser(opened: _Opened) -> Any:
     """mail-parser's view of the fields we want it for, and its defects; None where it stumbles.
 
-    It is given these alone: its reading of other fields is quadratic in places, and it would decode every attachment
-    once more.
+    It is given these alone, and of each its beginning: its reading of fields is quadratic in places, and it would
+    decode every attachment once more.
     """
     bare = Message()
     for name, value in opened.tree.raw_items():
         if name.lower() in _ASKED:
+            value = value if len(value) <= _ASKED_FOR else value[:_ASKED_FOR].rpartition(",")[0]
             bare._headers.append((name, value))  # type: ignore[attr-defined]  # verbatim, as the parser stores them
     bare.set_payload("")
     try:
@@ -230,44 +237,16 @@ def _open(mail: Canonical) -> _Opened:
     """Take a mail apart.
 
     Raises:
-        _TooMuch: It is beyond our limits.
+        TooMuch: It is beyond our limits.
     """
     if mail.excessive:
-        raise _TooMuch("the header is too large")
-    tree = _tree(mail.octets)
-    opened = _Opened(tree=tree, line_end="\r\n" if b"\r\n" in mail.octets[:4096] else "\n")
-    for part in _within_limits(tree):
+        raise TooMuch("the header is too large")
+    tree = tree_of(mail.octets)
+    opened = _Opened(tree=tree, octets=mail.octets)
+    for part in tree.walk():
         _mend(part, opened)
     _Body(opened).take(tree)
     return opened
-
-
-def _tree(octets: bytes) -> Tree:
-    """Fed in pieces: whole, the library makes a copy with four octets a character."""
-    parser: BytesFeedParser[Tree] = BytesFeedParser()
-    for at in range(0, len(octets), _PIECE):
-        parser.feed(octets[at : at + _PIECE])
-    return parser.close()
-
-
-def _within_limits(tree: Tree) -> list[Tree]:
-    found: list[Tree] = []
-    waiting = [(tree, 0)]
-    while waiting:
-        part, depth = waiting.pop()
-        found.append(part)
-        if depth > _DEPTH:
-            raise _TooMuch("the parts are nested too deep")
-        if len(found) > _PARTS:
-            raise _TooMuch("too many parts")
-        waiting.extend((inner, depth + 1) for inner in _children(part))
-    return found
-
-
-def _children(part: Tree) -> list[Tree]:
-    if not part.is_multipart():
-        return []  # and not by get_payload, which would decode a text by whatever it claims
-    return [inner for inner in part.get_payload() if isinstance(inner, Message)]
 
 
 #: What the parser says of broken structure -> what we say. Others lose nothing.
@@ -285,7 +264,7 @@ _BROKEN = {
 }
 
 
-def _note_defects(part: Tree, opened: _Opened) -> None:
+def _note_defects(part: Part, opened: _Opened) -> None:
     for defect in part.defects:
         if said := _BROKEN.get(type(defect).__name__):
             opened.doubt(said)
@@ -293,17 +272,16 @@ def _note_defects(part: Tree, opened: _Opened) -> None:
             opened.defects.setdefault(type(defect).__name__)
 
 
-def _mend(part: Tree, opened: _Opened) -> None:
+def _mend(part: Part, opened: _Opened) -> None:
     """Make the fields that say how to read a part harmless and plain; the library trips over odd ones."""
     _note_defects(part, opened)
     part.defects.clear()
     for name in ("content-type", "content-disposition"):
         if len(part.get_all(name, [])) > 1:
             opened.doubt(f"several {name} fields")
-        value = _field(part, name)
-        if len(value) > _PARAMETERS:
+        if name in part.cut:
             opened.doubt(f"a {name} field too long to read")
-            value = value[:_PARAMETERS].rpartition(b";")[0] or b"application/octet-stream"
+        value = _field(part, name)
         if name in part:
             part.replace_header(name, re.sub(r"[\r\n]+", "", decode(value, None)[0]))
     encoding = part.get_all("content-transfer-encoding", [])
@@ -339,7 +317,7 @@ class _Where:
     """Where in a mail a part stands."""
 
     attached: bool = False  #: inside something attached: never the body
-    forwarded: bool = False  #: inside another message
+    forwarded: int = 0  #: inside so many other messages
 
 
 class _Body:
@@ -348,10 +326,10 @@ class _Body:
     def __init__(self, opened: _Opened) -> None:
         self._opened = opened
 
-    def take(self, tree: Tree) -> None:
+    def take(self, tree: Part) -> None:
         self._part(tree, _Where(), root=True)
 
-    def _part(self, part: Tree, where: _Where, *, root: bool = False) -> None:
+    def _part(self, part: Part, where: _Where, *, root: bool = False) -> None:
         kind = _type(part)
         if not where.forwarded:
             self._opened.types.append(kind)
@@ -362,24 +340,24 @@ class _Body:
         else:
             self._leaf(part, kind, where, root=root)
 
-    def _multipart(self, part: Tree, kind: str, where: _Where) -> None:
+    def _multipart(self, part: Part, kind: str, where: _Where) -> None:
         opened = self._opened
         if kind == "multipart/encrypted":
             opened.doubt("encrypted")
         if part.get_content_disposition() == "attachment":
             where = _Where(attached=True, forwarded=where.forwarded)
-        inner = _children(part)
+        inner = children(part)
         if kind == "multipart/alternative" and not where.attached:
             self._alternative(inner, where)
             return
         for each in inner:
             self._part(each, where)
 
-    def _alternative(self, inner: list[Tree], where: _Where) -> None:
+    def _alternative(self, inner: list[Part], where: _Where) -> None:
         """Of several forms of one text the plain ones that say something, else the last that does."""
         readings = []
         for each in inner:
-            trial = _Opened(tree=self._opened.tree, line_end=self._opened.line_end)
+            trial = _Opened(tree=self._opened.tree, octets=self._opened.octets, room=self._opened.room)
             _Body(trial)._part(each, where)
             readings.append(trial)
         saying = [trial for trial in readings if any(map(str.strip, trial.text))]
@@ -402,16 +380,15 @@ class _Body:
             opened.own += trial.own
             opened.lossless = opened.lossless and trial.lossless
 
-    def _message(self, part: Tree, kind: str, where: _Where) -> None:
+    def _message(self, part: Part, kind: str, where: _Where) -> None:
         opened = self._opened
-        inner = _children(part)
-        try:
-            data = _flat(part, inner, opened.line_end)
-        except Exception:  # writing a broken tree out again can fail in many ways; the mail itself is kept as it came
-            opened.doubt("an attached message that could not be taken out")
-            data = b""
+        if where.forwarded >= _FORWARDED:
+            opened.forwarded.append("[attached mail, inside the one above]")
+            return
+        inner = children(part)
+        data = _message(part, opened)
         if kind in ("message/delivery-status", "message/global-delivery-status"):
-            opened.reports.append(decode(data[:262_144], None)[0].replace("\r\n", "\n"))
+            opened.reports.append(decode(bytes(data[:262_144]), None)[0].replace("\r\n", "\n"))
         if kind == "message/partial":
             opened.doubt("only a piece of a message")
         subject = line(_field(inner[0], "subject"))[0] if inner else ""
@@ -419,14 +396,14 @@ class _Body:
         if kind not in ("message/rfc822", "message/global", "message/news"):
             return
         for each in inner:
-            trial = _Opened(tree=each, line_end=opened.line_end)
-            _Body(trial)._part(each, _Where(forwarded=True))
+            trial = _Opened(tree=each, octets=opened.octets, room=opened.room)
+            _Body(trial)._part(each, _Where(forwarded=where.forwarded + 1))
             opened.forwarded.append(_heading(each) + "\n\n" + "\n\n".join(filter(None, trial.text)))
             opened.forwarded += trial.forwarded
             opened.attachments += trial.attachments
             opened.targets += trial.targets
 
-    def _leaf(self, part: Tree, kind: str, where: _Where, *, root: bool) -> None:
+    def _leaf(self, part: Part, kind: str, where: _Where, *, root: bool) -> None:
         opened = self._opened
         data = self._decoded(part, opened)
         disposition = part.get_content_disposition()
@@ -448,23 +425,26 @@ class _Body:
         if kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
             self._opened.doubt("body or attachments only in winmail.dat")
 
-    def _decoded(self, part: Tree, opened: _Opened) -> bytes:
+    def _decoded(self, part: Part, opened: _Opened) -> bytes:
         data = part.get_payload(decode=True)
         _note_defects(part, opened)
         part.defects.clear()
         return data if isinstance(data, bytes) else b""
 
-    def _say(self, part: Tree, kind: str, data: bytes) -> None:
+    def _say(self, part: Part, kind: str, data: bytes) -> None:
         opened = self._opened
         charset = str(part.get_param("charset", "") or "") if not isinstance(part.get_param("charset"), tuple) else ""
         text, sure = decode(data[: 4 * _TEXT], charset)
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if len(data) > 4 * _TEXT or len(text) > opened.room.characters:
+            opened.doubt("text too long, cut")
+        text = text[: opened.room.characters].replace("\r\n", "\n").replace("\r", "\n")
+        opened.room.characters -= len(text)
         if not sure:
             opened.doubt("text that could not be decoded without loss")
         if "-----BEGIN PGP MESSAGE-----" in text:
             opened.doubt("encrypted")
         if kind == "text/html":
-            page = plain(text)
+            page = opened.room.read(text)
             opened.text.append(page.text)
             opened.own.append(page.own)
             opened.targets += page.links
@@ -473,22 +453,22 @@ class _Body:
             return
         if kind in ("text/enriched", "text/richtext"):
             text = re.sub(r"<[^<>\n]{1,60}>", "", text)
-        if len(data) > 4 * _TEXT or len(text) > _TEXT:
+        if len(text) > _TEXT:
             opened.doubt("text too long, cut")
         text = _unflowed(text, part)[:_TEXT]
         opened.text.append(text.strip("\n"))
         opened.own.append(text)
 
-    def _attach(self, part: Tree, kind: str, data: bytes, *, name: str) -> None:
+    def _attach(self, part: Part, kind: str, data: bytes | memoryview, *, name: str) -> None:
         shown = Attachment(name=name, type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         self._opened.attachments.append((shown, data))
 
 
-def _type(part: Tree) -> str:
+def _type(part: Part) -> str:
     return one_line(part.get_content_type(), 120).lower()
 
 
-def _unflowed(text: str, part: Tree) -> str:
+def _unflowed(text: str, part: Part) -> str:
     """RFC 3676: lines that end in a space go on; quoted and signature lines are left alone."""
     if str(part.get_param("format", "")).lower() != "flowed":
         return text
@@ -505,16 +485,17 @@ def _unflowed(text: str, part: Tree) -> str:
     return "\n".join("".join(pieces) for pieces in out)
 
 
-def _field(part: Tree, name: str) -> bytes:
+def _field(part: Part, name: str) -> bytes:
     """The first such field of a part, its octets untouched by the library's repairs."""
-    return next((_octets(value) for key, value in part.raw_items() if key.lower() == name.lower()), b"")
+    found = next((value for key, value in part.raw_items() if key.lower() == name.lower()), "")
+    return _octets(found)[:HEADER_OCTETS]
 
 
 def _octets(value: object) -> bytes:
     return str(value).encode("utf-8", "surrogateescape")
 
 
-def _filename(part: Tree) -> str:
+def _filename(part: Part) -> str:
     """What an attachment calls itself: RFC 2231, encoded words inside quotes, or as it stands."""
     for name, header in (("filename", "content-disposition"), ("name", "content-type")):
         value = part.get_param(name, None, header)
@@ -530,23 +511,21 @@ def _filename(part: Tree) -> str:
     return ""
 
 
-def _heading(part: Tree) -> str:
+def _heading(part: Part) -> str:
     """What an attached mail is, above what it says."""
-    said = [f"{name}: {line(_field(part, name))[0]}" for name in ("From", "Date", "Subject") if part.get(name)]
+    said = [f"{name}: {line(_field(part, name))[0]}" for name in ("From", "Date", "Subject") if name in part]
     return "\n".join(["[attached mail]", *said])
 
 
-def _flat(part: Tree, whole: list[Tree], line_end: str) -> bytes:
+def _message(part: Part, opened: _Opened) -> bytes | memoryview:
     """The octets of an attached message, as they stood in the mail."""
-    if len(whole) == 1 and not whole[0].keys() and str(part.get("content-transfer-encoding", "")) == "base64":
-        # Against RFC 2046 5.2.1, but seen: the library takes the coded lines for the text of a message.
-        whole[0]["content-transfer-encoding"] = "base64"
-        data = whole[0].get_payload(decode=True)
-        return data if isinstance(data, bytes) else b""
-    out = BytesIO()
-    for each in whole:
-        BytesGenerator(out, mangle_from_=False, maxheaderlen=0).flatten(each, linesep=line_end)
-    if not whole:
+    inner = children(part)
+    if not inner:
         data = part.get_payload(decode=True)
         return data if isinstance(data, bytes) else b""
-    return out.getvalue()
+    if len(inner) == 1 and not inner[0].keys() and str(part.get("content-transfer-encoding", "")) == "base64":
+        # Against RFC 2046 5.2.1, but seen: the library takes the coded lines for the text of a message.
+        inner[0]["content-transfer-encoding"] = "base64"
+        data = inner[0].get_payload(decode=True)
+        return data if isinstance(data, bytes) else b""
+    return message_in(part, opened.octets)

@@ -98,8 +98,8 @@ class Addresses:
         self._plain = tuple(a.lower() for a in addresses)
         self._template = template
         self._hostname = hostname
-        pattern = re.escape(template.lower()).replace(re.escape("{token}"), "([a-z0-9-]+)")
-        self._pattern = re.compile(pattern) if "{token}" in template else None
+        before, carries, after = template.lower().partition("{token}")
+        self._pattern = re.compile(f"{re.escape(before)}([a-z0-9-]+){re.escape(after)}") if carries else None
 
     @property
     def carries_token(self) -> bool:
