@@ -69,7 +69,7 @@ def test_the_card_tells_what_an_answer_means() -> None:
 
 
 def test_a_yes_that_would_not_count_says_why() -> None:
-    told = card((MAILS / "out_of_office.eml").read_bytes().replace(b"ok - I am away", b"ack\r\n\r\nI am away"))
+    told = card((MAILS / "out_of_office.eml").read_bytes().replace(b"ok - I am away", b"ack\r\n\r\n-- \r\nI am away"))
     assert "yes: acknowledges" in told
     assert "it would not count: it is an out-of-office reply" in told
 

@@ -29,6 +29,8 @@ from panicmail.mail.reading import parts, read
 from panicmail.mail.tokens import Addresses, Key, Purpose, Tokens
 from panicmail.triage import Kind, Report
 from panicmail.words import Meaning
+from panicmail.words.lexicon import Kind as Phrase
+from panicmail.words.lexicon import Sign, lexicon
 from tests.test_reading import golden
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
@@ -337,9 +339,12 @@ def test_what_she_newly_wrote_is_some_of_what_stands_there_and_nothing_else(text
     assert set(found.split()) <= set(plain.split())
 
 
+PHRASES = lexicon().phrases
+YES = [text for kind in (Phrase.ACK, Phrase.YES, Phrase.TAKE, Phrase.ASSENT) for text in PHRASES.of(kind)]
+AGAINST = [text for sign in (Sign.NEGATION, Sign.DEFER, Sign.NOBODY) for text in lexicon().signs.of(sign)]
 LETTERS = st.text(max_size=60) | st.builds(
     lambda pieces, joint: joint.join(pieces),
-    st.lists(st.sampled_from([*words.YES, *words.NO, *words.WEAK_YES, *sorted(words.DOUBT), "to bo", "?", "!", "the"])
+    st.lists(st.sampled_from([*YES, *PHRASES.of(Phrase.NO), *AGAINST, "to bo", "?", "!", "the"])
              | st.text(max_size=6), max_size=5),
     st.sampled_from([" ", ", ", ". ", " - ", "\n", "\u3000"]),
 )  # fmt: skip
@@ -362,7 +367,7 @@ HERS = {Meaning.YES, Meaning.TAKE, Meaning.YES_ALL}
 
 @settings(max_examples=int(400 * FUZZ), deadline=None)
 @given(
-    st.sampled_from([*words.YES, *words.WEAK_YES, *words.TAKE]),
+    st.sampled_from(YES),
     st.sampled_from(["no", "not", "can't", "cannot", "won't", "don't", "never", "tomorrow", "unless", "someone else"]),
     st.sampled_from(
         ["{yes}, {no}", "{no}, {yes}", "{yes} {no}", "{no} {yes}", "{yes} - {no}", "{yes}. {no} now", "{yes}?"]

@@ -108,7 +108,7 @@ HOMES = {
 PATTERNS = {
     *(f"mail/{name}" for name in ("canonical", "charsets", "clues", "compose", "fresh", "header", "html", "kinds")),
     *(f"mail/{name}" for name in ("quoting", "reading", "tokens", "wire")),
-    *("smtp/addresses", "smtp/data", "words", "triage", "policy", "intake", "conversation", "drills", "hooks"),
+    *("smtp/addresses", "smtp/data", "words/spelling", "triage", "policy", "intake", "conversation", "drills", "hooks"),
     *("gitlab/issues", "gitlab/notes", "gitlab/text", "channels", "paging/push", "paging/relay", "web/app"),
     *("web/pages", "check/hearing", "oncall/names", "store/spool", "store/tables", "log", "signatures", "cli/asked"),
 }

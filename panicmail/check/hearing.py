@@ -92,7 +92,7 @@ def hear(book: Book, orders: Orders, mail: Mail, report: Report, token: Token) -
         if report.kind is not Kind.BOUNCE or _failed_for_good(report):
             book.prove(test, person.id, way, What.FAILED, _machine(report), **facts)
         return
-    heard = _weigh(report, facts, so_far)
+    heard = _weigh(report, facts, so_far, words.names(orders.people.values(), person.id))
     book.prove(test, person.id, way, What.DELIVERED, heard.how, **facts)
     if heard.why:
         book.prove(test, person.id, way, What.FAILED, "; ".join(heard.why), **facts)
@@ -121,10 +121,10 @@ def _facts(orders: Orders, mail: Mail, report: Report, token: Token) -> dict[str
     }
 
 
-def _weigh(report: Report, facts: dict[str, Any], so_far: Sequence[Proof]) -> _Heard:
+def _weigh(report: Report, facts: dict[str, Any], so_far: Sequence[Proof], known: words.Names) -> _Heard:
     pushed = _codes(so_far)
     shown = {code for code in pushed if _says(report.reply_text, code)}
-    said = words.read(_without(report.reply_text, pushed))
+    said = words.read(_without(report.reply_text, pushed), known)
     return _Heard(
         why=tuple(_doubts(report, facts, said)),
         how=f"reply from {report.from_address or 'an unclear sender'} to her own test page (token; {UNVERIFIED})",

@@ -67,7 +67,7 @@ def explain(config_file: str | None, as_json: bool, file: str) -> None:
     if as_json:
         print_json({**wire.explained(report), "authentication": {"method": "none"}})
         return
-    for line in [*_card(report, took), *(_known(config, report) if config else [])]:
+    for line in [*_card(report, took, config), *(_known(config, report) if config else [])]:
         click.echo(line)
 
 
@@ -103,11 +103,11 @@ def _read(raw: bytes) -> tuple[Report, float]:
 # -- the card
 
 
-def _card(report: Report, took: float) -> list[str]:
+def _card(report: Report, took: float, config: Config | None) -> list[str]:
     return [
         *(f"{name:12} {text}" for name, text in _facts(report) if text),
         *_text(report),
-        *_answer(report),
+        *_answer(report, config),
         *_list("Attachments", _attachments(report)),
         *_list("Links, defanged", [_harmless(link) for link in report.links]),
         *_list("Odd about it", [*map(shown, report.defects), *_doubts(report, took)]),
@@ -155,11 +155,15 @@ def _text(report: Report) -> list[str]:
     return ["", "Newly written", *(f"  | {_harmless(line)[:300]}".rstrip() for line in lines[:_LINES]), *rest]
 
 
-def _answer(report: Report) -> list[str]:
-    """What its first line means, were it the answer of somebody paged."""
+def _answer(report: Report, config: Config | None) -> list[str]:
+    """What its first line means, were it the answer of somebody paged: of the sender, where that is one of [people]."""
     from panicmail import words
+    from panicmail.people import Person, by_address
 
-    said = words.read(report.reply_text)
+    given = config.people.items() if config else ()
+    people = {key: Person(id=key, name=p.name, email=p.email, aliases=p.aliases) for key, p in given}
+    writer = by_address(people, report.from_address)
+    said = words.read(report.reply_text, words.names(people.values(), writer.id if writer else ""))
     meaning = _MEANINGS[said.meaning.value] + (f" to {shown(said.to)}" if said.to else "")
     why = f" ({said.why})" if said.why else ""
     lines = ["", "As the answer of somebody paged", f"  {meaning}{why}"]
