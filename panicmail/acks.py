@@ -44,6 +44,7 @@ class Way:
     how: str  #: in words, shown to everybody paged
     key: str  #: names this one act, so that doing it twice is doing it once
     in_reply_to: str | None = None  #: Message-ID of the mail that is answered
+    stays: bool = False  #: it brought words that the reporter does not get, and whoever wrote them is told so
     may_undo: bool = False  #: nothing says that it was she, so what it gave or closed may be undone for a while
 
 
@@ -67,32 +68,41 @@ class Acks:
 
     # -- by mail
 
-    def by_mail(self, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
-        """A mail to the token address of `person` for `incident`, whoever wrote it."""
+    def by_mail(
+        self, mail: Mail, report: Report, incident: Incident, person: Person, *, outward: bool = False
+    ) -> None:
+        """A mail to the token address of `person` for `incident`, whoever wrote it.
+
+        `outward`: it was their address for the reporter, who does not get it.
+        """
         if report.kind is Kind.OOO:
             self._is_away(report, incident, person)
         elif report.kind is not Kind.HUMAN:
             self._keep(incident, automatic_entry(report))
         else:
-            self._heard(mail, report, incident, person, self._doubt(report, person))
+            self._heard(mail, report, incident, person, self._doubt(report, person), outward=outward)
 
     def aside(self, mail: Mail, report: Report, incident: Incident, person: Person, why: str) -> None:
         """Words of `person` that came to an address where they cannot count: kept, and she is told."""
         self._heard(mail, report, incident, person, why)
 
-    def _heard(self, mail: Mail, report: Report, incident: Incident, person: Person, doubt: str) -> None:
-        said = words.read(report.reply_text)
+    def _heard(
+        self, mail: Mail, report: Report, incident: Incident, person: Person, doubt: str, *, outward: bool = False
+    ) -> None:
+        said = understood(self._orders, report, incident, person)
         if self._is_more(report, incident, person, said):
             self._more(mail, report, incident, person)
             return
         if doubt:
             said = Said(Meaning.NOTHING, said.line, why=doubt)
+        to = "to the address for the reporter" if outward else "to her own page"
         how = (
-            f"reply from {report.from_address} to her own page (token address and From; sender authentication is off)"
+            f"reply from {report.from_address} {to} (token address and From; sender authentication is off)"
             if not doubt
             else f"mail from {report.from_address or report.from_shown or 'an unclear sender'}"
         )
-        way = Way(channel="mail", how=how, key=mail.id, in_reply_to=report.message_id)
+        answered = report.message_id
+        way = Way(channel="mail", how=how, key=mail.id, in_reply_to=answered, stays=outward or not said.bare)
         if not said.bare:
             writer = person.id if not doubt or person.writes_from(report.from_address) else report.from_address
             has_it = incident.state is State.ACKED and incident.holder == writer
@@ -184,7 +194,7 @@ class Acks:
         }[said.meaning]
         answer = handler(incident, person, said, way)
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
-        if self._wants_answer(answer, person):
+        if self._wants_answer(answer, person, way):
             facts = {**_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
             self._book.tell(answer.incident, person.id, f"answer/{way.key}", facts)
         return answer
@@ -227,9 +237,10 @@ class Acks:
         stopped_at = acked[-1] if acked else before.acked_at
         return {"before": before.holder, "stopped_at": stopped_at.isoformat() if stopped_at else None}
 
-    def _wants_answer(self, answer: Answer, person: Person) -> bool:
-        """Every command is answered; plain words are when the clock still runs or somebody else has it."""
-        if answer.said.meaning is not Meaning.NOTHING:
+    def _wants_answer(self, answer: Answer, person: Person, way: Way) -> bool:
+        """Every command is answered; plain words are when the clock still runs, somebody else has it, or whoever has
+        it may think that the reporter got them."""
+        if answer.said.meaning is not Meaning.NOTHING or way.stays:
             return True
         return answer.incident.state is not State.ACKED or answer.incident.holder != person.id
 
@@ -302,8 +313,19 @@ def _facts(answer: Answer, way: Way) -> Mapping[str, Any]:
         "by_link": way.channel == "link",  # in the facts of a push "channel" is the phone's
         "to": answer.to,
         "refs": list(answer.refs),
+        "stays": way.stays,
         "in_reply_to": way.in_reply_to,
     }
+
+
+def understood(orders: Orders, report: Report, incident: Incident, person: Person) -> Said:
+    """What a mail says if `person` wrote it. Of whoever has it a no is one only alone: more are words on the matter."""
+    known = words.names(orders.people.values(), person.id, incident.reporter_name, incident.ref)
+    said = words.read(report.reply_text, known)
+    has_it = incident.state is State.ACKED and incident.holder == person.id
+    if has_it and said.meaning is Meaning.NO and not said.alone:
+        return Said(Meaning.NOTHING, said.line, why="whoever has it gives it away by the one word alone")
+    return said
 
 
 def written(report: Report) -> str:

@@ -1,17 +1,19 @@
 """The conversation: when Slack is down, mail is the room, and it has two sides.
 
     the reporter   answers the mails she gets; that is more in the thread (`states.more`): a note, mailed to the holder
-    the holder     writes to an address of her own, which stands in the mail that says she has it; what she newly wrote
-                   is mailed to the reporter in the thread of her report, and noted on the issue
+    the holder     writes to an address of their own, which stands in the mail that says they have it, and is the
+                   Reply-To of each mail that brings them the reporter's words; what they newly wrote is mailed to the
+                   reporter in the thread of the report, and noted on the issue
 
-Whatever else the holder writes, above all to her own page, stays internal. Nobody but these two ever gets a word of it.
+Whatever else the holder writes, above all to their own page, stays internal, and they are told so. Nobody but these two
+ever gets a word of it. At the holder's address a command is one only alone: the whole answer, and not a word more.
 
 Words go out when all of this holds:
 
 * they came to the address of whoever has the incident now, so not to one that the reporter has as well, and not also
   to an address where what comes in stays internal;
-* From is her address or a listed alias, nothing looks like a machine, and the mail was read without loss;
-* they are more than a bare command, and hold no address, link or quotation of a mail of ours;
+* From is the holder's address or a listed alias, nothing looks like a machine, and the mail was read without loss;
+* they are more than a command, and hold no address, link or quotation of a mail of ours;
 * the reporter gets mail from panicmail: she had a receipt and would have one today.
 
 Only the text goes: no history, no attachment, no address of anybody; of attachments left behind she is told. Whatever
@@ -23,8 +25,8 @@ from __future__ import annotations
 
 import re
 
-from panicmail import people, states, words
-from panicmail.acks import automatic_entry, written
+from panicmail import people, states
+from panicmail.acks import Acks, automatic_entry, understood, written
 from panicmail.incident import Incident, Outcome, unchanged
 from panicmail.mail import quoting, wire
 from panicmail.mail.tokens import Purpose, looks_carried
@@ -44,18 +46,26 @@ _BLANK = re.compile(rb"\r?\n\r?\n")
 
 
 def address(book: Book, orders: Orders, incident: Incident, person: str) -> str:
-    """Where `person` writes to the reporter; "" when she does not have it, or nothing would go out."""
-    if not orders.addresses.carries_token or not states.speaks(incident, person):
-        return ""
-    if _deaf(book, orders, incident, person) is not None:
+    """Where `person` writes to the reporter; "" when `why_none` says why there is no such address."""
+    if why_none(book, orders, incident, person) is not None:
         return ""
     return orders.addresses.reply_to(orders.tokens.mint(Purpose.CONVERSATION, incident.id, person))
+
+
+def why_none(book: Book, orders: Orders, incident: Incident, person: str) -> Unsent | None:
+    """Why `person` has no address to write to the reporter: they do not have it, or nothing would go out."""
+    if not states.speaks(incident, person):
+        return Unsent.CLOSED if incident.resolved_at else Unsent.NOT_YOURS
+    return _deaf(book, orders, incident, person) or (None if orders.addresses.carries_token else Unsent.PLAIN)
 
 
 def hear(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
     """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
     if report.kind is not Kind.HUMAN or report.hops:
         book.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        return
+    if _is_command(orders, report, incident, person):
+        Acks(book, orders).by_mail(mail, report, incident, person, outward=True)
         return
     why = _unsent(book, orders, mail, report, incident, person)
     if why is not None:
@@ -66,6 +76,15 @@ def hear(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incid
     said = states.speak(incident, person.id, report.reply_text, how, mail.id, book.now, left=left,
                         in_reply_to=report.message_id)  # fmt: skip
     book.apply(incident, said)
+
+
+def _is_command(orders: Orders, report: Report, incident: Incident, person: Person) -> bool:
+    """Whether it is for panicmail: a command alone. Who does not have it says nothing to the reporter anyway, so there
+    friendly words beside it do not matter."""
+    if not person.writes_from(report.from_address) or not report.lossless:
+        return False
+    said = understood(orders, report, incident, person)
+    return said.alone or (said.bare and not states.speaks(incident, person.id))
 
 
 def astray(book: Book, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
@@ -106,8 +125,6 @@ def _unsent(
         return Unsent.LOSSY
     if not states.speaks(incident, person.id):
         return Unsent.CLOSED if incident.resolved_at else Unsent.NOT_YOURS
-    if words.read(report.reply_text).bare:
-        return Unsent.COMMAND
     if _is_internal(book, orders, mail):
         return Unsent.BOTH
     return _unfit(orders, report.reply_text, person) or _deaf(book, orders, incident, person.id)

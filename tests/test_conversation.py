@@ -92,26 +92,31 @@ def test_the_night_as_the_three_people_see_it(desk: Office) -> None:
         "| Which room are you in?",
     ]
 
-    _page, stopped, more = desk.sent("ana")
+    _page, stopped, more, kept = desk.sent("ana")
     assert lines(stopped)[2:6] == [
         f"Write to the reporter: {address}",
-        "What you reply to this mail stays internal.",
+        "What you reply to this mail is NOT sent to Rita Lopez; to send it: use that address.",
         "Issue: https://gitlab.example.com/-/issues/1",
         "Show signs of work by 02:28 or you are asked again.",
     ]
     assert more.subject == f"[{ref}] More on: Ransom note on my laptop"
-    assert more.reply_to == stopped.reply_to != address
+    assert stopped.reply_to != more.reply_to == address, "what answers her words goes to her"
     assert lines(more) == [
         "Ana: answer with one line by 02:20 UTC, or Max (SMOC) is called.",
         f"There is more on {ref}, by rita example[.]com <rita@example.com>, From address not verified.",
         "Clock stopped: you have it since 02:08 UTC.",
-        f"Write to the reporter: {address}",
-        "What you reply to this mail stays internal.",
+        "Your reply goes to Rita Lopez.",
+        "A command counts there too, as the whole reply and no word more; it is not sent on.",
         f"Without mail: {desk.orders.link(incident.id, 'ana')}",
         "Issue: https://gitlab.example.com/-/issues/1",
         "They write (quoted, untrusted):",
         "| Room 3.14. The cable is out.",
     ]
+    assert lines(kept)[:2] == [
+        "Clock stopped: you have it since 02:08 UTC. Your mail is kept as a note.",
+        f"NOT sent to Rita Lopez; to send it: write to {address}.",
+    ]
+    assert kept.reply_to == stopped.reply_to
     assert desk.sent("max") == [], "who was not paged is not in the room"
 
     said, answered, internal = [text for _iid, text, _marker in desk.gitlab.notes][-3:]
@@ -208,19 +213,20 @@ def test_what_goes_to_her_own_address_as_well_goes_to_nobody_and_she_is_told(des
     for recipients in [[outward], [internal]] if split else [[internal, outward]]:
         desk.deliver(raw, "ana@example.com", recipients)
         assert spoken(desk) == []
-    told = unsent(desk)
+    told = next(lines(sent) for sent in reversed(desk.sent("ana")) if "NOT SENT" in sent.subject)
+    assert lines(desk.sent("ana")[-1])[1 if split else 2].startswith("NOT sent to Rita Lopez; to send it: write to ")
     assert told[1] == "Why: it went to your own address as well, and what goes there stays internal."
-    assert told[2] == f"Please write to {outward}, and to nobody else."
+    assert told[2] == f"NOT sent to Rita Lopez; to send it: write to {outward}, and to nobody else."
     assert "Looks like the crew of May." in desk.gitlab.notes[-1][1]
     assert desk.incident(incident).answer_at is None
 
 
-def test_a_command_to_both_her_addresses_is_not_carried_out(desk: Office) -> None:
+def test_a_command_counts_at_either_address_of_the_holder_and_so_at_both(desk: Office) -> None:
     incident = held(desk)
     both = [desk.page("ana").reply_to, where(desk)]
     desk.deliver(mail("resolve", sender="ana@example.com"), "ana@example.com", both)
-    assert "it is a command, and no more" in unsent(desk)[1]
-    assert desk.incident(incident).state is State.ACKED
+    assert desk.incident(incident).state is State.RESOLVED
+    assert spoken(desk) == []
 
 
 def test_the_address_of_another_incident_or_person_keeps_it_internal_too(desk: Office) -> None:
@@ -423,17 +429,138 @@ def unsent(desk: Office, person: str = "ana") -> list[str]:
     return lines(told)
 
 
-@pytest.mark.parametrize("word", ["Resolve", "no", "to bo"])
-def test_a_bare_command_is_not_carried_out_there_and_she_is_told_where_it_counts(desk: Office, word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "event"),
+    [("Resolve", "incident.resolved"), ("no", "person.declined"), ("to bo", "incident.offered"),
+     ("No.", "person.declined"), ("escalate", "incident.escalated"), ("ack", "ack.repeated")],
+)  # fmt: skip
+def test_a_command_alone_counts_there_and_the_holder_is_told_that_it_was_not_sent(
+    desk: Office, word: str, event: str
+) -> None:
     incident = held(desk)
     says(desk, word)
-    told = unsent(desk)
-    assert told[1] == "Why: it is a command, and no more; there it counts for nothing."
-    assert told[2] == f"Reply it to THIS mail and it counts. For the reporter, write to {where(desk)} in a sentence."
+    assert event in desk.events(incident)
+    assert spoken(desk) == []
+    assert lines(desk.sent("ana")[-1])[1].startswith("NOT sent to Rita Lopez; to send it: ")
+
+
+#: What a holder writes to the reporter; each was, or held, a command.
+ANSWERS = [
+    "No, leave it on. Take it off the network.",
+    "No, sorry.",
+    "Nope, do not log in again",
+    "Not possible today, sorry",
+    "Not now.",
+    "Geht nicht",
+    "Can't say yet. Wait for me.",
+    "Got it. Please stay where you are, I am on my way.",
+    "On my way, be there in 10 min",
+    "Ok, thanks",
+    "Yes\nand take a picture of the screen first",
+    "Escalate it to your manager",
+    "Close the laptop now",
+    "Take it off the network",
+    "To the left of the door",
+    "Page Bo if you see smoke",
+    "Resolved: you can work again",
+    "Nein, bitte anlassen.",
+    "Non, ne touchez à rien.",
+    "No, déjalo encendido",
+    "いいえ、電源は切らないでください。",
+]
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_what_is_more_than_a_command_goes_to_the_reporter_and_nothing_is_given_away(desk: Office, text: str) -> None:
+    incident = held(desk)
+    desk.reply(desk.sent(RITA)[-1], "Should I switch it off? Can I use it?", sender=RITA)
+    asked = desk.sent("ana")[-1]
+    assert "Your reply goes to Rita Lopez." in lines(asked)
+    desk.reply(asked, text)
+    assert [f"| {line}" for line in text.splitlines()] == lines(spoken(desk)[0])[3:]
+    now = desk.incident(incident)
+    assert (now.state, now.holder) == (State.ACKED, "ana")
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_the_same_in_reply_to_her_own_page_stays_here_gives_nothing_away_and_she_is_told(
+    desk: Office, text: str
+) -> None:
+    incident = held(desk)
+    desk.reply(desk.page("ana"), text)
+    assert spoken(desk) == []
+    if text.startswith(("Resolved", "Escalate")):  # a command with its reason, at the address of commands
+        return
+    now = desk.incident(incident)
+    assert (now.state, now.holder) == (State.ACKED, "ana")
+    if text not in {"Ok, thanks", "On my way, be there in 10 min"}:  # a yes and no word more
+        assert lines(desk.sent("ana")[-1])[1] == f"NOT sent to Rita Lopez; to send it: write to {where(desk)}."
+
+
+@pytest.mark.parametrize("text", ["On it, calling them", "ack", "ok, thanks", "Got it.\nRebooting the VPN."])
+def test_while_it_is_open_a_reply_to_the_reporters_words_acknowledges_as_ever(desk: Office, text: str) -> None:
+    incident = desk.panic()
+    desk.reply(desk.sent(RITA)[0], "Is anybody there?", sender=RITA)
+    brought = desk.sent("ana")[-1]
+    assert brought.reply_to == desk.page("ana").reply_to
+    assert not any(line.startswith("Your reply goes to") for line in lines(brought))
+    desk.reply(brought, text)
+    assert desk.incident(incident).holder == "ana"
+
+
+def test_words_to_a_mail_that_came_while_it_was_open_are_not_sent_and_the_writer_is_told(desk: Office) -> None:
+    desk.panic()
+    desk.reply(desk.sent(RITA)[0], "Should I switch it off?", sender=RITA)
+    desk.reply(desk.sent("ana")[-1], "Leave it on, please")
+    assert "NOT sent to Rita Lopez; to send it: acknowledge first, then write to the address you are given." in lines(
+        desk.sent("ana")[-1]
+    )
+    desk.reply(desk.page("ana"), "ack")
+    desk.reply(desk.sent("ana")[0], "No, leave it on.")
+    assert lines(desk.sent("ana")[-1])[1] == f"NOT sent to Rita Lopez; to send it: write to {where(desk)}."
+
+
+def test_an_address_for_the_reporter_that_came_before_it_opened_again_still_acknowledges(desk: Office) -> None:
+    incident = held(desk)
+    desk.reply(desk.sent(RITA)[-1], "Is anybody there?", sender=RITA)
+    asked = desk.sent("ana")[-1]
+    desk.reply(desk.page("ana"), "escalate")
+    assert desk.incident(incident).state is State.OPEN
+    desk.reply(asked, "On it, calling them")
     assert (desk.incident(incident).state, desk.incident(incident).holder) == (State.ACKED, "ana")
-    assert desk.pages("max") == desk.pages("bo") == []
-    desk.reply(desk.sent("ana")[-1], word)
-    assert "NOT SENT" not in desk.sent("ana")[-1].subject, "the mail that tells her takes the command"
+
+
+def test_what_somebody_else_writes_in_the_thread_is_not_answered_to_the_reporter(desk: Office) -> None:
+    held(desk)
+    says(desk, "I know that malware.", sender="bo@example.com", to=desk.sent(RITA)[0].reply_to)
+    heard = desk.sent("ana")[-1]
+    assert heard.reply_to == desk.page("ana").reply_to
+    assert "What you reply to this mail is NOT sent to Rita Lopez; to send it: use that address." in lines(heard)
+
+
+@pytest.mark.parametrize(
+    ("orders", "line"),
+    [
+        ({"receipts": False}, "to send it: write to rita@example.com by your own mail."),
+        (
+            {"addresses": Addresses([PANIC], PANIC, "panic.example.com")},
+            "to send it: write to rita@example.com by your own mail.",
+        ),
+    ],
+)
+def test_where_panicmail_cannot_write_to_the_reporter_it_says_what_can(
+    tmp_path: Path, orders: dict[str, object], line: str
+) -> None:
+    office = Office(tmp_path, **orders)  # type: ignore[arg-type]
+    held(office)
+    assert f"What you reply to this mail is NOT sent to Rita Lopez; {line}" in lines(office.sent("ana")[-1])
+    office.deliver(mail("What now?", in_reply_to=office.incidents()[0].message_id or ""))
+    asked = office.sent("ana")[-1]
+    assert f"What you reply to this mail is NOT sent to Rita Lopez; {line}" in lines(asked)
+    office.reply(asked, "No, leave it on.")
+    assert lines(office.sent("ana")[-1])[1] == f"NOT sent to Rita Lopez; {line}"
+    assert office.incidents()[0].holder == "ana"
+    office.close()
 
 
 def test_a_sentence_that_begins_with_a_command_is_a_sentence(desk: Office) -> None:
@@ -462,7 +589,7 @@ def test_while_nobody_has_it_nobody_speaks(desk: Office) -> None:
     says(desk, "Please leave it on.")
     told = unsent(desk)
     assert "nobody has it now" in told[1]
-    assert told[2] == 'Reply "take" to this mail to have it.'
+    assert told[2] == 'NOT sent to Rita Lopez; to send it: reply "take" to this mail to have it first.'
     assert any(line.startswith("Clock still running") for line in told)
 
 
@@ -578,7 +705,7 @@ def test_a_reporters_mail_server_that_refuses_is_told_to_the_holder(desk: Office
     says(desk, "Please leave it on.")
     told = unsent(desk)
     assert told[1] == "Why: the mail server of the reporter refused it (550 5.1.1 no such user)."
-    assert told[2] == "Call her; the number in her mail is +49 170 0000000."
+    assert told[2] == "NOT sent to Rita Lopez; to send it: call; the number in the report is +49 170 0000000."
     assert "conversation.refused" in desk.events(incident)
 
 
@@ -596,8 +723,8 @@ def test_the_reporters_address_does_not_speak_for_the_holder(desk: Office) -> No
     held(desk)
     says(desk, "Please leave it on.", to=desk.sent(RITA)[0].reply_to)
     told = unsent(desk)
-    assert told[1].startswith("Why: it went to the address the reporter has for her answers")
-    assert told[2] == f"Please write to {where(desk)}."
+    assert told[1].startswith("Why: it went to the address the reporter has for answers")
+    assert told[2] == f"NOT sent to Rita Lopez; to send it: write to {where(desk)}."
 
 
 def test_somebody_paged_who_does_not_have_it_is_told_at_the_reporters_address(desk: Office) -> None:

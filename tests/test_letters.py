@@ -324,7 +324,7 @@ def test_resolve_on_an_open_one_says_how_to_close() -> None:
     change = states.resolve(OPEN, "ana", HOW, LADDER, START + minutes(2))
     assert lines(NIGHT.answer(change, ANA, "resolve", START + minutes(2)))[:2] == [
         "Clock stopped 03:09 CET. Ana Reyes has it, after 2 min.",
-        'It is not closed. To close it, reply "resolve" once more.',
+        'It is not over. To end it, reply "resolve" once more.',
     ]
 
 

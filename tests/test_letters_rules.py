@@ -171,7 +171,9 @@ def test_what_is_no_page_has_a_null_sender_and_asks_for_no_automatic_answer(name
     assert letter.mail_from == ""
     assert fields["X-Auto-Response-Suppress"] == "All"
     assert "[PANIC" not in subject(letter)
-    if "operators" not in name:
+    if b"Your reply goes to" in letter.message:  # it brings the reporter's words to whoever has it
+        assert fields["Reply-To"] == "panic+c1-abcdefgh23456723-0-aaaaaaaaaaaaaaaa@example.com"
+    elif "operators" not in name:
         assert fields["Auto-Submitted"] == "auto-replied"
         token = TOKENS.verify(ADDRESSES.token_in(fields["Reply-To"]) or "", HOUSE.people)
         assert token is not None

@@ -514,7 +514,9 @@ def test_words_that_did_not_reach_the_reporter_are_told_on_the_holders_phone(des
     desk.reply(desk.page("ana"), "ack")
     address = re.search(r"Write to the reporter: (\S+)", desk.sent("ana")[-1].text)
     assert address
-    desk.deliver(mail("resolve", sender="ana@example.com"), "ana@example.com", [address[1]])
+    desk.deliver(mail("> quoted", sender="ana@example.com"), "ana@example.com", [address[1]])
+    assert last_push(desk, ANA, incident) == "NOT SENT to the reporter: what you wrote. See your mail."
+    desk.reply(desk.page("ana"), "No, leave it on.")
     assert last_push(desk, ANA, incident) == "NOT SENT to the reporter: what you wrote. See your mail."
 
 

@@ -13,6 +13,7 @@ from panicmail.errors import Permanent, Temporary, Unknown
 from panicmail.incident import Incident, State
 from panicmail.mail.tokens import Addresses
 from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.people import Person
 from panicmail.words import Meaning
 from tests.office import PANIC, PEOPLE, Office, mail
 
@@ -92,6 +93,36 @@ def test_anything_less_than_a_plain_yes_of_her_own_is_a_note_and_the_clock_runs_
     assert (now.state, now.next_step_at) == (State.OPEN, incident.next_step_at)
     assert len(desk.incidents()) == 1, "and it is no new panic either"
     assert {"person.wrote", "mail.automatic"} & set(desk.events(incident))
+
+
+@pytest.mark.parametrize("text", ["ack, Mine will take it", "Mine is on it", "ack, over to Will", "ack. Will takes it"])
+def test_a_colleague_called_like_a_word_of_yes_is_known_to_whoever_reads_the_answer(desk: Office, text: str) -> None:
+    called = [Person(id=name.lower(), name=name, email=f"{name}@example.com") for name in ("Mine", "Will")]
+    desk.orders = replace(desk.orders, people={**PEOPLE, **{person.id: person for person in called}})
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), text)
+    assert desk.incident(incident).state is State.OPEN
+    answer = desk.sent("ana")[-1]
+    assert "Clock still running" in answer.subject
+    assert "NOT sent to Rita Lopez" in answer.text
+
+
+def test_words_from_the_page_itself_and_the_writers_own_name_do_not_matter(desk: Office) -> None:
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), f"Ana here, ack {incident.ref}, calling Rita\n\nAna")
+    assert desk.incident(incident).holder == "ana"
+
+
+def test_a_holder_gives_it_away_by_a_no_alone_and_by_nothing_longer(desk: Office) -> None:
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    desk.reply(desk.page("ana"), "No, it is not the VPN.")
+    assert desk.incident(incident).holder == "ana"
+    assert desk.incident(incident).state is State.ACKED
+    assert desk.pages("max") == []
+    desk.reply(desk.page("ana"), "no")
+    assert desk.incident(incident).state is State.OPEN
+    assert desk.pages("max")
 
 
 def test_who_did_not_stop_the_clock_is_told_so_at_her_own_address_with_what_to_write(desk: Office) -> None:

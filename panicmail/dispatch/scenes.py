@@ -64,5 +64,6 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
         same_reporter=[i for i in others if i.reporter_address and i.reporter_address == incident.reporter_address],
         link=orders.link(incident.id, reader) if reader else "",
         conversation=conversation.address(book, orders, incident, reader) if reader else "",
+        unheard=(conversation.why_none(book, orders, incident, reader) or "") if reader else "",
         flags=tuple(opened.facts.get("flags", ())) if opened else (),
     )

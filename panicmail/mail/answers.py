@@ -19,6 +19,7 @@ from panicmail.mail.matter import (
     calls,
     clock_now,
     issue,
+    not_sent,
     report,
     rests_on,
     since,
@@ -34,8 +35,13 @@ from panicmail.words import Meaning
 def answered(voice: Voice, scene: Scene) -> Told:
     """The answer to what `scene.facts` says she wrote and what came of it."""
     if scene.facts.get("outcome") == Outcome.CLOSED or scene.incident.state is State.RESOLVED:
-        return _closed(voice, scene)
-    return _ANSWERS.get(str(scene.facts.get("said")), _nothing)(voice, scene)
+        told = _closed(voice, scene)
+    else:
+        told = _ANSWERS.get(str(scene.facts.get("said")), _nothing)(voice, scene)
+    if not scene.facts.get("stays"):
+        return told
+    first, *others = told.lines
+    return Told(told.subject, [first, *not_sent(voice, scene), *others])
 
 
 def _yes(voice: Voice, scene: Scene) -> Told:
@@ -168,7 +174,7 @@ def _resolve(voice: Voice, scene: Scene) -> Told:
     if scene.facts.get("outcome") != Outcome.HOW_TO_CLOSE:
         return _yes(voice, scene)
     told = _clock_stopped(voice, scene) if scene.incident.holder == voice.reader else _yes(voice, scene)
-    how = ours('It is not closed. To close it, reply "resolve" once more.')
+    how = ours('It is not over. To end it, reply "resolve" once more.')
     return Told(told.subject, [told.lines[0], how, *told.lines[1:]])
 
 

@@ -14,6 +14,7 @@ from panicmail.mail import quoting
 from panicmail.mail.compose import Line, Link, button, call, ours, theirs
 from panicmail.mail.phrases import Voice, history, listed, span
 from panicmail.mail.scene import Scene
+from panicmail.states import Unsent
 from panicmail.triage import Attachment
 
 _NEIGHBOURS_SHOWN = 5
@@ -175,13 +176,56 @@ def tap(scene: Scene, before: str = "Without mail: ") -> list[Line]:
 
 
 def to_reporter(scene: Scene) -> list[Line]:
-    """Where the reader writes to the reporter, and that nothing else of hers gets there."""
-    if not scene.conversation:
+    """Where whoever has it writes to the reporter, and that a reply to this mail does not get there."""
+    if not scene.conversation and scene.unheard not in _WRITTEN_TO_OTHERWISE:
         return []
+    stays = f"What you reply to this mail is NOT sent to {reporter_called(scene)}"
+    if scene.conversation:
+        return [ours(f"Write to the reporter: {scene.conversation}"), ours(f"{stays}; to send it: use that address.")]
+    return [ours(f"{stays}; {_instead(scene)}")]
+
+
+def goes_to_reporter(scene: Scene) -> list[Line]:
+    """Of a mail whose Reply-To is the address of `to_reporter`."""
     return [
-        ours(f"Write to the reporter: {scene.conversation}"),
-        ours("What you reply to this mail stays internal."),
+        ours(f"Your reply goes to {reporter_called(scene)}."),
+        ours("A command counts there too, as the whole reply and no word more; it is not sent on."),
     ]
+
+
+def not_sent(voice: Voice, scene: Scene) -> list[Line]:
+    """That the words the reader wrote stay internal, and how the reporter gets them."""
+    incident, name = scene.incident, reporter_called(scene)
+    if scene.unheard == Unsent.YOURSELF:
+        return []
+    if scene.conversation:
+        how = f"to send it: write to {scene.conversation}"
+    elif scene.unheard == Unsent.NOT_YOURS and incident.state is State.ACKED:
+        how = f"to send it: ask {voice.full(incident.holder or 'somebody')}, or take it over first"
+    elif scene.unheard == Unsent.NOT_YOURS:
+        how = "to send it: acknowledge first, then write to the address you are given"
+    else:
+        how = _instead(scene).rstrip(".")
+    return [ours(f"NOT sent to {name}; {how}.")]
+
+
+def _instead(scene: Scene) -> str:
+    """How words get to a reporter to whom panicmail writes nothing."""
+    address = quoting.address(scene.incident.reporter_address)
+    if scene.unheard == Unsent.NO_ADDRESS or not address:
+        return "to send it: call, if the report has a number; it names no address at which somebody reads."
+    return f"to send it: write to {address} by your own mail."
+
+
+def reporter_called(scene: Scene) -> str:
+    """The reporter by name, else by address, else as the reporter."""
+    incident = scene.incident
+    name = quoting.name(incident.reporter_name or scene.report.from_name)
+    return name or quoting.address(incident.reporter_address) or "the reporter"
+
+
+#: Of whoever has it: the reporter gets no mail of theirs by panicmail.
+_WRITTEN_TO_OTHERWISE = frozenset({Unsent.PLAIN, Unsent.NO_ADDRESS, Unsent.NOT_ALLOWED})
 
 
 def anew(scene: Scene) -> Line:

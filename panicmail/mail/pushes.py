@@ -153,6 +153,8 @@ _PAGES: Mapping[Word, Callable[[Voice, Scene], tuple[str, str]]] = {
 
 
 def _answer(voice: Voice, scene: Scene) -> str:
+    if scene.facts.get("stays") and scene.incident.state is State.ACKED and scene.incident.holder == voice.reader:
+        return _unsent(voice, scene)
     if scene.incident.state is not State.OPEN:
         until = undo_by(scene, voice.reader)
         return f"{_state(voice, scene)}{f' By link. Not you? Undo by {voice.at(until)}.' if until else ''}"

@@ -54,5 +54,6 @@ class Scene:
     also_open: Sequence[Incident] = field(default_factory=tuple)  #: other open incidents of the reader
     same_reporter: Sequence[Incident] = field(default_factory=tuple)  #: other open incidents of the same reporter
     link: str = ""  #: this person's page of this incident; "" when [web] url is not set
-    conversation: str = ""  #: where the reader writes to the reporter; "" when she cannot
+    conversation: str = ""  #: where the reader writes to the reporter; "" when they cannot
+    unheard: str = ""  #: why they cannot, an `Unsent`; "" when they can, or the reader is the reporter
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people

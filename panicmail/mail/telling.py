@@ -14,6 +14,7 @@ from panicmail.mail.matter import (
     anew,
     attached_in,
     clock_now,
+    goes_to_reporter,
     issue,
     rests_on,
     stopped,
@@ -39,7 +40,8 @@ def tell(scene: Scene, person: Person, tokens: Tokens, addresses: Addresses, *, 
     if scene.incident.drill:
         tag, lines = f"{tag} DRILL", [lines[0], ours("This is a drill. Act as if it were real."), *lines[1:]]
     title = f"{tag} {told.subject}" if told.subject else subject(tag, scene)
-    return answer_to(scene, person, tokens, addresses, key=key, subject=title[:120], lines=lines)
+    outward = scene.conversation if scene.facts.get("what") == "more" and _replies_go_out(scene) else ""
+    return answer_to(scene, person, tokens, addresses, key=key, subject=title[:120], lines=lines, reply_to=outward)
 
 
 def _acked_by(voice: Voice, scene: Scene) -> Told:
@@ -176,7 +178,7 @@ def _more(voice: Voice, scene: Scene) -> Told:
             ours(f"There is more on {incident.ref}, by {sender}, {scene.house.verified_by}."),
             *([] if scene.facts.get("is_reporter") else [ours("The writer is not the reporter: take care.")]),
             ours(clock_now(voice)),
-            *to_reporter(scene),
+            *(goes_to_reporter(scene) if _replies_go_out(scene) else to_reporter(scene)),
             *tap(scene),
             issue(incident),
             *attached_in(scene),
@@ -184,6 +186,11 @@ def _more(voice: Voice, scene: Scene) -> Told:
             *map(theirs, text),
         ],
     )
+
+
+def _replies_go_out(scene: Scene) -> bool:
+    """Whether a reply to the mail that tells of more goes to the reporter, whose words it brings to whoever has it."""
+    return bool(scene.conversation) and bool(scene.facts.get("is_reporter"))
 
 
 def _answer_them(voice: Voice) -> str:

@@ -44,9 +44,20 @@ def digest(key: str) -> str:
 
 
 def answer_to(
-    scene: Scene, person: Person, tokens: Tokens, addresses: Addresses, *, key: str, subject: str, lines: Iterable[Line]
+    scene: Scene,
+    person: Person,
+    tokens: Tokens,
+    addresses: Addresses,
+    *,
+    key: str,
+    subject: str,
+    lines: Iterable[Line],
+    reply_to: str = "",
 ) -> Letter:
-    """A mail that tells one of our people something: in her thread, answering her mail where she wrote one."""
+    """A mail that tells one of our people something: in their thread, answering their mail where they wrote one.
+
+    `reply_to`: where a reply goes; "" the person's own token address.
+    """
     incident = scene.incident
     first = first_page_id(incident, person.id, tokens, addresses)
     hers = quoting.message_id(_text(scene.facts.get("in_reply_to")))
@@ -56,7 +67,7 @@ def answer_to(
             sender=scene.house.sender,
             to=person.email,
             to_name=person.name,
-            reply_to=addresses.reply_to(tokens.mint(Purpose.ANSWER, incident.id, person.id)),
+            reply_to=reply_to or addresses.reply_to(tokens.mint(Purpose.ANSWER, incident.id, person.id)),
             subject=subject,
             message_id=letter_id(incident, person.id, key, tokens, addresses),
             in_reply_to=hers or first,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from panicmail.incident import State
 from panicmail.mail import quoting
 from panicmail.mail.compose import headline, ours
-from panicmail.mail.matter import Told, attached_in, clock_now, issue, tap
+from panicmail.mail.matter import Told, attached_in, clock_now, issue, reporter_called, tap
 from panicmail.mail.phrases import Voice
 from panicmail.mail.scene import Scene
 from panicmail.states import Unsent
@@ -15,12 +15,13 @@ from panicmail.states import Unsent
 
 def unsent(voice: Voice, scene: Scene) -> Told:
     why, mend = _UNSENT.get(str(scene.facts.get("why")), _unsent_somehow)(voice, scene)
+    name = reporter_called(scene)
     return Told(
         "NOT SENT: what you wrote to the reporter",
         [
             headline(f"{voice.first(voice.reader)}: your words did not go to the reporter."),
             ours(f"Why: {why}."),
-            ours(mend),
+            ours(f"NOT sent to {name}; to send it: {mend}" if mend else "What you reply to this mail is a note."),
             ours("The text is kept as an internal note on the issue."),
             ours(clock_now(voice)),
             *(tap(scene) if scene.incident.state is State.OPEN else []),
@@ -54,18 +55,11 @@ def _detail(scene: Scene) -> str:
 def _not_yours(voice: Voice, scene: Scene) -> tuple[str, str]:
     holder = scene.incident.holder
     has = f"{voice.full(holder)} has it" if scene.incident.state is State.ACKED and holder else "nobody has it now"
-    return f"only whoever has it writes to the reporter, and {has}", 'Reply "take" to this mail to have it.'
+    return f"only whoever has it writes to the reporter, and {has}", 'reply "take" to this mail to have it first.'
 
 
 def _closed_before(voice: Voice, scene: Scene) -> tuple[str, str]:
-    return f"it was closed at {voice.zoned(scene.incident.resolved_at)}", "Call her, or write to her by your own mail."
-
-
-def _bare_command(voice: Voice, scene: Scene) -> tuple[str, str]:
-    return (
-        "it is a command, and no more; there it counts for nothing",
-        f"Reply it to THIS mail and it counts. For the reporter, {_write_to(scene)} in a sentence.",
-    )
+    return f"it was closed at {voice.zoned(scene.incident.resolved_at)}", "call, or write by your own mail."
 
 
 def _stranger(voice: Voice, scene: Scene) -> tuple[str, str]:
@@ -74,7 +68,7 @@ def _stranger(voice: Voice, scene: Scene) -> tuple[str, str]:
     wrote = _detail(scene) or "an unclear sender"
     return (
         f"it came from {wrote}, which is not listed for you",
-        f"Write from {own}. It was not you? Then somebody else knows the address it went to.",
+        f"write from {own}. It was not you? Then somebody else knows the address it went to.",
     )
 
 
@@ -82,7 +76,7 @@ def _refused(voice: Voice, scene: Scene) -> tuple[str, str]:
     answer = _detail(scene)
     why = "the mail server of the reporter refused it" + (f" ({answer})" if answer else "")
     phone = next((p for p in map(quoting.phone, scene.report.phones) if p), "")
-    return why, f"Call her; the number in her mail is {phone}." if phone else "Reach her some other way."
+    return why, f"call; the number in the report is {phone}." if phone else "find some other way."
 
 
 def _fixed(why: str, mend: str) -> Callable[[Voice, Scene], tuple[str, str]]:
@@ -90,31 +84,29 @@ def _fixed(why: str, mend: str) -> Callable[[Voice, Scene], tuple[str, str]]:
     return lambda voice, scene: (why, mend.replace("WRITE", _write_to(scene)))
 
 
-_unsent_somehow = _fixed("panicmail could not send it", "Call her, or write to her by your own mail.")
+_unsent_somehow = _fixed("panicmail could not send it", "call, or write by your own mail.")
 _UNSENT: Mapping[str, Callable[[Voice, Scene], tuple[str, str]]] = {
     Unsent.NOT_YOURS: _not_yours,
     Unsent.CLOSED: _closed_before,
-    Unsent.COMMAND: _bare_command,
-    Unsent.EMPTY: _fixed("nothing in it is newly written", "Please WRITE, in plain text above what you quote."),
-    Unsent.LOSSY: _fixed("it could not be read in full", "Please WRITE, as plain text."),
+    Unsent.EMPTY: _fixed("nothing in it is newly written", "WRITE, in plain text above what you quote."),
+    Unsent.LOSSY: _fixed("it could not be read in full", "WRITE, as plain text."),
     Unsent.STRANGER: _stranger,
     Unsent.OURS: _fixed(
-        "it holds a piece of a mail of ours, or the address of a colleague", "Please WRITE, without what you quote."
+        "it holds a piece of a mail of ours, or the address of a colleague", "WRITE, without what you quote."
     ),
-    Unsent.LONG: _fixed("it is too long; she gets 4 KB and 150 lines at most", "Please WRITE, in fewer words."),
-    Unsent.YOURSELF: _fixed("you are the reporter", "What you reply to this mail is a note on the issue."),
+    Unsent.LONG: _fixed("it is too long; the reporter gets 4 KB and 150 lines at most", "WRITE, in fewer words."),
+    Unsent.YOURSELF: _fixed("you are the reporter", ""),
     Unsent.NO_ADDRESS: _fixed(
-        "her report names no address at which somebody reads", "Call her, if the report has a number."
+        "the report names no address at which somebody reads", "call, if the report has a number."
     ),
     Unsent.NOT_ALLOWED: _fixed(
-        "panicmail may not write to her; [receipts] in the configuration says to whom it may",
-        "Call her, or write to her by your own mail.",
+        "panicmail may not write to the reporter; [receipts] in the configuration says to whom it may",
+        "call, or write by your own mail.",
     ),
+    Unsent.PLAIN: _fixed("reply addresses carry no token here", "write by your own mail."),
     Unsent.BOTH: _fixed(
-        "it went to your own address as well, and what goes there stays internal", "Please WRITE, and to nobody else."
+        "it went to your own address as well, and what goes there stays internal", "WRITE, and to nobody else."
     ),
-    Unsent.ASTRAY: _fixed(
-        "it went to the address the reporter has for her answers; others may know that one", "Please WRITE."
-    ),
+    Unsent.ASTRAY: _fixed("it went to the address the reporter has for answers; others may know that one", "WRITE."),
     Unsent.REFUSED: _refused,
 }

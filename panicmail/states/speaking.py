@@ -17,7 +17,6 @@ class Unsent(StrEnum):
 
     NOT_YOURS = "not_yours"  #: somebody else has it, or nobody
     CLOSED = "closed"
-    COMMAND = "command"  #: a word that is meant for panicmail, and nothing else
     EMPTY = "empty"  #: nothing newly written
     LOSSY = "lossy"  #: not read in full
     STRANGER = "stranger"  #: it is not certain that she wrote it
@@ -26,6 +25,7 @@ class Unsent(StrEnum):
     YOURSELF = "yourself"  #: the holder is the reporter
     NO_ADDRESS = "no_address"  #: the report names nobody who reads an answer
     NOT_ALLOWED = "not_allowed"  #: by `[receipts]`
+    PLAIN = "plain"  #: reply addresses are plain here, so none tells that it is for the reporter
     BOTH = "both"  #: it went to her own address as well, where what she writes stays internal
     ASTRAY = "astray"  #: it went to the reporter's own address for answers
     REFUSED = "refused"  #: by the reporter's mail server
@@ -35,7 +35,6 @@ class Unsent(StrEnum):
 WHY: Mapping[Unsent, str] = {
     Unsent.NOT_YOURS: "only whoever has it writes to the reporter",
     Unsent.CLOSED: "it is closed",
-    Unsent.COMMAND: "it is a bare command",
     Unsent.EMPTY: "nothing in it is newly written",
     Unsent.LOSSY: "it could not be read in full",
     Unsent.STRANGER: "it came from an address that is not the holder's",
@@ -44,6 +43,7 @@ WHY: Mapping[Unsent, str] = {
     Unsent.YOURSELF: "the holder is the reporter",
     Unsent.NO_ADDRESS: "the report names nobody who reads an answer",
     Unsent.NOT_ALLOWED: "panicmail may not write to the reporter",
+    Unsent.PLAIN: "reply addresses carry no token here",
     Unsent.BOTH: "it went to the holder's own address as well, and what goes there stays internal",
     Unsent.ASTRAY: "it went to the reporter's own address for answers",
     Unsent.REFUSED: "the reporter's mail server refused it",
