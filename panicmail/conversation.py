@@ -29,6 +29,7 @@ from panicmail import people, states
 from panicmail.acks import Acks, automatic_entry, understood, written
 from panicmail.incident import Incident, Outcome, unchanged
 from panicmail.mail import quoting, wire
+from panicmail.mail.canonical import HEADER_OCTETS, canonical
 from panicmail.mail.tokens import Purpose, looks_carried
 from panicmail.orders import UNVERIFIED, Orders
 from panicmail.people import Person
@@ -39,10 +40,8 @@ from panicmail.triage import Kind, Report
 
 #: A stranger's words as our mails mark them, and the tags of our subjects.
 _QUOTED = re.compile(r"(?m)^[^\S\n]*\| |\[PANIC [0-9A-Z]{4,8}\]")
-#: The fields that say to whom a mail goes, folded lines included, and what stands between the addresses in one.
-_TO = re.compile(rb"(?im)^(?:to|cc)[ \t]*:.*(?:\r?\n[ \t].*)*")
-_BETWEEN = re.compile(r"[\s<>()\[\],;:\"]+")
-_BLANK = re.compile(rb"\r?\n\r?\n")
+#: What stands between the addresses in a field that says to whom a mail goes.
+_BETWEEN = str.maketrans(dict.fromkeys('<>()[],;:"', " "))
 
 
 def address(book: Book, orders: Orders, incident: Incident, person: str) -> str:
@@ -133,8 +132,9 @@ def _unsent(
 def _is_internal(book: Book, orders: Orders, mail: Mail) -> bool:
     """Whether it went to somebody's own token address as well, by its envelope or, where a mail server on its way
     sent a copy to each recipient, by its header."""
-    head = _BLANK.split(book.raw(mail.id), maxsplit=1)[0]
-    shown = [piece for field in _TO.findall(head) for piece in _BETWEEN.split(field.decode("latin-1"))]
+    head = canonical(book.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
+    fields = b" ".join([*head.all("to"), *head.all("cc")]).decode("latin-1")
+    shown = [piece for piece in fields.translate(_BETWEEN).split() if "@" in piece]
     texts = filter(None, map(orders.addresses.token_in, (*mail.recipients, *shown)))
     tokens = (orders.tokens.verify(text, orders.people) for text in texts)
     return any(token is not None and token.purpose in {Purpose.ANSWER, Purpose.BOUNCE} for token in tokens)

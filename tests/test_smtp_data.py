@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panicmail.smtp import data
 from panicmail.smtp.data import Budget, Incoming, received_fields
 
 # Chance finds few CRLF-dot combinations in plain bytes, so mails are built from what matters.
@@ -42,6 +43,22 @@ def test_a_mail_arrives_octet_for_octet_however_it_is_cut_up(mail: bytes, cuts: 
     assert rest == after
     assert incoming.size == len(wire) - len(b".\r\n")
     assert incoming.raw() == (mail if mail.endswith(b"\r\n") or not mail else mail + b"\r\n")
+
+
+@settings(deadline=None)
+@given(mail=_MAILS, cuts=st.lists(st.integers(0, 200), max_size=20), block=st.integers(7, 20))
+def test_where_a_block_ends_makes_no_difference(mail: bytes, cuts: list[int], block: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "BLOCK", block)
+        test_a_mail_arrives_octet_for_octet_however_it_is_cut_up.hypothesis.inner_test(mail, cuts, b"QUIT")  # type: ignore[attr-defined]
+
+
+def test_dots_are_unstuffed_across_blocks_of_the_real_size() -> None:
+    mail = b"..\r\n.x\r\n" * 40_000
+    incoming = _incoming(limit=10**6, budget=Budget(10**6))
+    wire = _stuffed(mail)
+    assert [incoming.feed(wire[at : at + 7001]) for at in range(0, len(wire), 7001)][-1] == b""
+    assert incoming.raw() == mail
 
 
 @given(mail=_MAILS, cuts=st.lists(st.integers(0, 200), max_size=20), after=st.binary(max_size=20))

@@ -144,10 +144,13 @@ def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger
 # -- mails
 
 
-def test_a_mail_comes_back_octet_for_octet(ledger: Ledger) -> None:
-    raw = bytes(range(256)) * 50
+@pytest.mark.parametrize("size", [0, 1, 12_800, 65_535, 65_536, 65_537, 5_000_000])
+def test_a_mail_comes_back_octet_for_octet(ledger: Ledger, size: int) -> None:
+    raw = (bytes(range(256)) * (size // 256 + 1))[:size]
     mail = accept(ledger, raw)
     assert ledger.read(lambda book: book.raw(mail.id)) == raw
+    for most in (0, 1, 4096, 65_537, 10**7):
+        assert ledger.read(lambda book, most=most: book.raw(mail.id, most)) == raw[:most]  # type: ignore[misc]
     assert ledger.read(lambda book: book.mail(mail.id)) == mail
 
 

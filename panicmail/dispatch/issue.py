@@ -69,6 +69,8 @@ class KeepsIssues(Protocol):
     def describe(self, iid: int, text: str) -> None: ...
 
 
+#: A file is looked through by so many octets at a time, and as many more as a token has at most, broken over lines.
+_BLOCK, _CARRIED = 64 * 1024, 512
 #: Answers the attachments of a raw mail with their contents.
 Parts = Callable[[bytes], Sequence[tuple[Attachment, bytes]]]
 
@@ -283,7 +285,11 @@ class GitLabLane(Lane):
 
 def _holds_token(data: bytes) -> bool:
     """Whether a file holds an address or a link of ours, as an attached page does: whoever reads it could act."""
-    unbroken = data.replace(b"=\r\n", b"").replace(b"=\n", b"")  # quoted-printable breaks them over lines
+    return any(_block_holds_token(data[at : at + _BLOCK + _CARRIED]) for at in range(0, len(data), _BLOCK))
+
+
+def _block_holds_token(block: bytes) -> bool:
+    unbroken = block.replace(b"=\r\n", b"").replace(b"=\n", b"")  # quoted-printable breaks them over lines
     return looks_carried(unbroken.decode("latin-1"))
 
 

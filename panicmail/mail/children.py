@@ -283,11 +283,12 @@ class _Child:
         return self._read(said, until), self._read(size, until)
 
     def _read(self, size: int, until: float) -> bytes:
-        data = bytearray()
-        while len(data) < size:
+        blocks: list[bytes] = []  # joined at last: of bytes that needs no lock of the interpreter
+        data, left = bytearray(), size
+        while left:
             fd = self._ready(self._process.stdout, select.POLLIN, until)
             try:
-                chunk = os.read(fd, min(_CHUNK, size - len(data)))
+                chunk = os.read(fd, min(_CHUNK, left))
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -295,7 +296,11 @@ class _Child:
             if not chunk:
                 raise _Broken("died")
             data += chunk
-        return bytes(data)
+            left -= len(chunk)
+            if len(data) >= _CHUNK or not left:
+                blocks.append(bytes(data))
+                data.clear()
+        return b"".join(blocks)
 
     def _ready(self, pipe: IO[bytes] | None, what: int, until: float) -> int:
         """The descriptor, once it can be used without waiting. poll, since select fails above descriptor 1023."""

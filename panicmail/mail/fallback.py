@@ -1,6 +1,6 @@
 """The reader that cannot fail: what a mail says, from its octets alone.
 
-For mails that no parser gets through in time. It looks at the first megabyte, in linear time, with the standard
+For mails that no parser gets through in time. It looks at the first 128 KiB, in linear time, with the standard
 library only: subject, From, message ids, the signs of automata that show in the header, and the first 4 KB of the
 body as they stand. Such a report can open an incident or add a note; it is never `lossless`, so it never
 acknowledges anything.
@@ -15,7 +15,7 @@ from panicmail.mail.header import line, loose_address, mailbox, message_ids
 from panicmail.mail.kinds import Shape, kind_of, types_seen
 from panicmail.triage import Report
 
-_LOOKED_AT, _BODY = 1024 * 1024, 4096
+_LOOKED_AT, _BODY = 128 * 1024, 4096
 #: How the defect begins that says so.
 _UNREAD = "not parsed"
 

@@ -6,6 +6,9 @@ but for the stuffed dots (RFC 5321 4.5.2). Memory stays bounded whatever is sent
 sessions together would hold more than the budget, the octets are counted and dropped, and only the last four are kept
 to find the end.
 
+The whole daemon waits while octets are worked on here. So dots are unstuffed as blocks come in, and nothing ever goes
+over the whole mail but one join, which lets the other threads run. A mail costs the blocks and that one copy.
+
 Nothing here reads a socket: chunks are fed in, so all of it can be tried without one.
 
 The size limit counts stuffed dots too; a mail within a few octets of the limit may be refused for its dots.
@@ -19,6 +22,8 @@ _END = b"\r\n.\r\n"
 _STUFFED, _UNSTUFFED = b"\r\n.", b"\r\n"
 #: The end can begin in the last four octets already here.
 _OVERLAP = len(_END) - 1
+#: So many octets are gathered before their dots are unstuffed, and kept as one block from then on.
+BLOCK = 64 * 1024
 
 #: Trace fields are added on top, so a loop shows here; looking no further keeps a mail without an end of header cheap.
 _HEADER_WITHIN = 256 * 1024
@@ -76,8 +81,9 @@ class Incoming:
     def __init__(self, *, limit: int, share: Share) -> None:
         self._limit = limit
         self._share = share
-        # The CRLF that ended the DATA command also begins the first line: it makes the lone dot of an empty mail an
-        # end, and a stuffed dot on the first line one like any other.
+        self._blocks: list[bytes] = []  #: dots unstuffed
+        # Not unstuffed yet. The CRLF that ended the DATA command also begins the first line: it makes the lone dot of
+        # an empty mail an end, and a stuffed dot on the first line one like any other.
         self._held = bytearray(b"\r\n")
         self._dropping = False
         self._size = 0
@@ -110,15 +116,26 @@ class Incoming:
             self._drop()
         if self._dropping:
             del self._held[:-_OVERLAP]
+        elif len(self._held) >= BLOCK:
+            self._settle(self._sure())
         return None
 
     def raw(self) -> bytes:
         """The mail as its sender wrote it. To be asked once, at the end, of a mail that was kept."""
-        held, self._held = self._held, bytearray()
-        if _STUFFED in held:
-            held = held.replace(_STUFFED, _UNSTUFFED)
-        with memoryview(held) as view:
-            return bytes(view[2:])
+        self._settle(len(self._held))
+        blocks, self._blocks = self._blocks, []
+        blocks[0] = blocks[0][len(_UNSTUFFED) :]
+        return b"".join(blocks)  # of blocks of bytes it is done without the interpreter's lock
+
+    def _sure(self) -> int:
+        """How many of the held octets no coming one can make part of a stuffed dot or of the end."""
+        begins = self._held.find(b"\r", len(self._held) - _OVERLAP)
+        return begins if begins >= 0 else len(self._held)
+
+    def _settle(self, octets: int) -> None:
+        """Unstuff the first so many octets that are held, and keep them as a block."""
+        self._blocks.append(bytes(self._held[:octets].replace(_STUFFED, _UNSTUFFED)))
+        del self._held[:octets]
 
     def _finish(self, at: int) -> bytes:
         """Cut the held octets after the CRLF that ends the last line; the octets that follow the dot's CRLF."""
@@ -133,6 +150,7 @@ class Incoming:
         """Keep no more than what the search for the end needs."""
         self._dropping = True
         self._share.release()
+        self._blocks.clear()
         # A new, small one: a bytearray that was cut at its front still holds all its memory.
         self._held = self._held[-_OVERLAP:]
 

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 import sqlalchemy as sa
 
 from panicmail.incident import State
+from panicmail.store import octets
 from panicmail.store.rows import Mail, mail_of
 from panicmail.store.statements import UNHELD, Conflict, Statements
-from panicmail.store.tables import incidents, mails, raws
+from panicmail.store.tables import incidents, mails
 
 #: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
 LARGE, LARGE_WITHIN = 2**20, 60
@@ -36,7 +38,7 @@ class Mailroom(Statements):
         self._connection.execute(mails.insert().values(row))
         if len(raw) > LARGE:
             self._allow(LARGE_WITHIN)
-        self._connection.execute(raws.insert().values(mail_id=mail.id, raw=raw))
+        octets.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)
         self.woken.add("mails")
 
     def take_in(self, mail: Mail, raw: bytes) -> bool:
@@ -51,17 +53,22 @@ class Mailroom(Statements):
         self.add_mail(replace(mail, accepted_at=min(mail.accepted_at, self.now)), raw)
         return True
 
-    def claim_mails(self, limit: int, lease: timedelta) -> list[Mail]:
-        """Mails nobody has understood yet, oldest first, ours for `lease`."""
+    def claim_mails(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[Mail]:
+        """Mails nobody has understood yet, oldest first, ours for `lease`.
+
+        Args:
+            only_new: None that was claimed before, and none that came after it: its turn is next.
+        """
         due = (
-            sa.select(mails.c.id)
+            sa.select(mails.c.id, mails.c.attempts)
             .where(mails.c.state == "accepted", self._may_claim(mails))
             .order_by(mails.c.accepted_at, mails.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         # Not as a subquery: PostgreSQL may evaluate its LIMIT anew for each row, and then claims them all.
-        locked = self._connection.execute(due).scalars().all()
+        rows = self._connection.execute(due).all()
+        locked = [row.id for row in (takewhile(lambda row: not row.attempts, rows) if only_new else rows)]
         claim = (
             mails.update()
             .where(mails.c.id.in_(locked))
@@ -88,10 +95,10 @@ class Mailroom(Statements):
         values = {"lease_until": until, "lease_by": None, "attempts": mails.c.attempts - 1}
         self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
 
-    def raw(self, mail_id: str) -> bytes:
+    def raw(self, mail_id: str, most: int | None = None) -> bytes:
+        """The octets of a mail; with `most` no more than so many of its first."""
         self._allow(LARGE_WITHIN)
-        raw: bytes = self._connection.execute(sa.select(raws.c.raw).where(raws.c.mail_id == mail_id)).scalar_one()
-        return bytes(raw)
+        return octets.read(self._connection, mail_id, most, is_sqlite=self._is_sqlite)
 
     def mail(self, mail_id: str) -> Mail | None:
         row = self._connection.execute(sa.select(mails).where(mails.c.id == mail_id)).one_or_none()

@@ -2,6 +2,7 @@
 
     <folder>/20261122T020711.123456-<mail id>.mail       one mail: a line of JSON, then its octets
     <folder>/20261122T020711.123456-<mail id>.called     everybody was called for it from memory
+    <folder>/20261122T020711.123456-<mail id>.tried      it is being read for that, or was when the process died
 
 Promises: when `put` returns, the mail is on disk (the file, its name, and the folder's own name, fsync for each) and
 survives kill -9 and a power cut; a file is whole or it is not there. A mail keeps the id it was given before any
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -34,9 +36,11 @@ from panicmail.store.rows import Mail
 
 _log = structlog.get_logger()
 
-_MAIL, _CALLED, _UNFINISHED, _BROKEN = ".mail", ".called", ".part", ".broken"
+_MAIL, _CALLED, _TRIED, _UNFINISHED, _BROKEN = ".mail", ".called", ".tried", ".part", ".broken"
+#: The longest first line, and of the octets read at a time.
+_HEAD, _PIECE = 1024 * 1024, 64 * 1024
 _AT = "%Y%m%dT%H%M%S.%f"
-_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6})-([a-z2-7]{26})(\.mail|\.called|\.part|\.broken)")
+_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6})-([a-z2-7]{26})(\.mail|\.called|\.tried|\.part|\.broken)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Spool:
             names = self._names()
             for name, told in names.items():
                 mail = Path(name).with_suffix(_MAIL).name
-                if told.kind == _UNFINISHED or (told.kind == _CALLED and mail not in names):
+                if told.kind == _UNFINISHED or (told.kind in (_CALLED, _TRIED) and mail not in names):
                     (self.folder / name).unlink(missing_ok=True)
             _sync(self.folder)
 
@@ -133,7 +137,8 @@ class Spool:
         """
         try:
             with spooled.path.open("rb") as file:
-                head, raw = file.readline(), file.read()
+                # In pieces: nothing else in this process runs while a large one is copied.
+                head, raw = file.readline(_HEAD), b"".join(iter(partial(file.read, _PIECE), b""))
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -154,11 +159,25 @@ class Spool:
             if not spooled.path.exists():  # removed meanwhile
                 mark.unlink(missing_ok=True)
 
+    @contextmanager
+    def trying(self, spooled: Spooled) -> Iterator[bool]:
+        """Around the reading of a mail. False: the process died of it before, or of something beside it."""
+        mark = spooled.path.with_suffix(_TRIED)
+        is_first = not mark.exists()
+        with suppress(OSError):
+            mark.touch(mode=0o600)
+        try:
+            yield is_first
+        finally:
+            with suppress(OSError):
+                mark.unlink(missing_ok=True)
+
     def remove(self, spooled: Spooled) -> None:
         """Forget a mail the database has. Should this fail it is taken in again, which changes nothing."""
         with suppress(OSError):
             spooled.path.unlink(missing_ok=True)
-            spooled.path.with_suffix(_CALLED).unlink(missing_ok=True)
+            for mark in (_CALLED, _TRIED):
+                spooled.path.with_suffix(mark).unlink(missing_ok=True)
 
     def _look(self) -> dict[str, _Name]:
         """`_names`; nothing of a folder that cannot be read, and one line in the log."""

@@ -38,7 +38,9 @@ class AnyText(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return None if value is None else _UNSTORABLE.sub("\ufffd", value)
+        if value is None or (value.isascii() and "\0" not in value):  # a report may have 14 million characters
+            return value
+        return _UNSTORABLE.sub("\ufffd", value)
 
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
