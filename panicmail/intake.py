@@ -4,14 +4,18 @@ A mail that got its 250 is claimed with a lease, read by a child within two seco
 `triage`, and carried into the store in one transaction: the incident with its times and first pages, or a note, an
 answer, a delivery report. Understanding a mail twice does nothing the second time.
 
-Whatever goes wrong here the mail stays accepted and is claimed again, and the operators hear; after two tries it is
-read byte by byte, after four it is filed unread, so a mail that breaks something of ours still opens a panic.
+Whatever goes wrong here the mail stays accepted and is claimed again, and the operators hear. Each claim is counted
+before an octet is touched, so the count holds when the process dies of what it does. A mail that was claimed before is
+understood with no other beside it, so that one claimed in vain for the second time was alone then: nothing that may
+have been the end of it is done again. It is a panic, shown from its first octets; after a third time, from none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,8 +26,10 @@ import structlog
 from panicmail import conversation, drills, ids, people, states, triage, words
 from panicmail.acks import Acks, more_entry
 from panicmail.check import hearing
+from panicmail.errors import StoreFailed
 from panicmail.incident import Change, Do, Effect, Entry, Incident
 from panicmail.mail import fallback, wire
+from panicmail.mail.canonical import HEADER_OCTETS
 from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import Orders, Standing
 from panicmail.people import Person
@@ -37,10 +43,12 @@ _log = structlog.get_logger()
 
 #: A claimed mail nobody finished is free again after this long.
 LEASE = timedelta(seconds=30)
-#: From this attempt on a mail is read byte by byte, in case it breaks the reading.
-SURE_READING = 3
-#: From this attempt on it is filed as a panic unread, in case it breaks the deciding.
-SURE_DECISION = 5
+#: From this attempt on a mail is suspected of what went wrong: it was alone when it did.
+SUSPECT = 3
+#: From this attempt on its octets are not touched at all.
+UNTOUCHED = 4
+#: So many octets of a suspected mail are looked at.
+LOOKED_AT = 64 * 1024
 #: An answer that came before what it answers is looked at again after this long.
 PRECEDING = timedelta(seconds=1)
 #: And for so long where nothing is known of what it answers: that may still be in another node's spool.
@@ -51,12 +59,12 @@ RECEIPTS_AN_HOUR = 5
 _LATER = frozenset({Shape.MORE, Shape.ANSWER, Shape.ASIDE, Shape.SPEECH})
 #: Machines that answer a mail of ours: what they attach is that mail, or nothing anybody looks for.
 _SENDS_BACK = frozenset({Kind.BOUNCE, Kind.MDN, Kind.CALENDAR, Kind.OOO})
-#: Header fields that differ between two deliveries of the same mail.
-_BLANK = re.compile(rb"\r?\n\r?\n")
-_TRACE = re.compile(
-    rb"(?im)^(?:received|return-path|delivered-to|x-original-to|x-received|received-spf|authentication-results|"
-    rb"arc-[a-z-]+):.*\r?\n(?:[ \t].*\r?\n)*"
-)
+#: Header fields that differ between two deliveries of the same mail; and the beginning of the names of more.
+_TRACE = frozenset(
+    (b"received", b"return-path", b"delivered-to", b"x-original-to", b"x-received", b"received-spf",
+     b"authentication-results")
+)  # fmt: skip
+_ARC, _ARC_NAME = b"arc-", frozenset(b"abcdefghijklmnopqrstuvwxyz-")
 
 
 class Reads(Protocol):
@@ -72,6 +80,10 @@ class Intake:
         self._ledger = ledger
         self._orders = orders
         self._readers = readers
+        self._turn = threading.Lock()
+        self._in_hand: list[str] = []  #: the mails that are claimed in this process
+        self._is_alone = False  #: the one in hand was claimed before
+        self._excused: Counter[str] = Counter()  #: mail -> claims of it that the database ended
         self._unknown: dict[str, datetime] = {}  #: mail -> since when it waits for what it answers
         self._shapes: Mapping[Shape, Callable[[Book, Orders, Mail, Report, Verdict], str]] = {
             Shape.PANIC: _open,
@@ -85,17 +97,50 @@ class Intake:
         }
 
     def work(self) -> bool:
-        """Claim one mail and understand it; False when none waits."""
-        claimed = self._ledger.write("mails.claim", lambda book: book.claim_mails(1, LEASE))
-        for mail in claimed:
+        """Claim one mail and understand it; False when none waits, or none may be begun now."""
+        mail = self._begin()
+        if mail is None:
+            return False
+        try:
             self.understand(mail)
-        return bool(claimed)
+        except StoreFailed:  # no fault of the mail
+            self._excused[mail.id] += 1
+            raise
+        finally:
+            with self._turn:
+                self._in_hand.remove(mail.id)
+        self._excused.pop(mail.id, None)
+        return True
+
+    def _begin(self) -> Mail | None:
+        """The next mail, claimed; one that was claimed before only when nothing else is in hand, and then nothing else
+        is begun: should this process die now, it was alone."""
+        with self._turn:
+            if self._is_alone and self._in_hand:
+                return None
+            new = bool(self._in_hand)
+            claimed = self._ledger.write("mails.claim", lambda book: book.claim_mails(1, LEASE, only_new=new))
+            for mail in claimed:
+                self._in_hand.append(mail.id)
+                self._is_alone = mail.attempts > 1
+                return replace(mail, attempts=mail.attempts - self._excused[mail.id])
+            return None
 
     def understand(self, mail: Mail) -> None:
-        raw = self._ledger.read(lambda book: book.raw(mail.id))
-        report = self._read(mail, raw)
-        digest = digest_of(mail, raw)
+        if mail.attempts < SUSPECT:
+            raw = self._ledger.read(lambda book: book.raw(mail.id))
+            report = self._readers.read(raw, mail.mail_from)
+            digest = digest_of(mail, raw)
+        else:
+            report, digest = self._glance(mail), hashlib.sha256(mail.id.encode()).hexdigest()
         self._ledger.write("mails.understand", lambda book: self._decide(book, mail, report, digest))
+
+    def _glance(self, mail: Mail) -> Report:
+        """What can be said of a suspected mail."""
+        if mail.attempts >= UNTOUCHED:
+            return Report(subject="(a mail panicmail cannot read)", kind=Kind.HUMAN, lossless=False)
+        head = self._ledger.read(lambda book: book.raw(mail.id, LOOKED_AT))
+        return fallback.read_bytes(head, mail_from=mail.mail_from, why="it was not understood twice")
 
     def _precedes_its_incident(self, book: Book, orders: Orders, mail: Mail) -> bool:
         """Whether it answers a page about a mail that is not understood yet.
@@ -112,13 +157,6 @@ class Intake:
             return False
         return book.now - self._unknown.setdefault(mail.id, book.now) < UNKNOWN_FOR
 
-    def _read(self, mail: Mail, raw: bytes) -> Report:
-        if mail.attempts < SURE_READING:
-            return self._readers.read(raw, mail.mail_from)
-        if mail.attempts < SURE_DECISION:
-            return fallback.read_bytes(raw, mail_from=mail.mail_from)
-        return Report(subject="(a mail panicmail cannot read)", kind=Kind.HUMAN, lossless=False)
-
     def _decide(self, book: Book, mail: Mail, report: Report, digest: str) -> None:
         if not book.is_waiting(mail.id):
             return
@@ -129,10 +167,10 @@ class Intake:
         if mail.attempts > 1:
             _log.error("intake.again", mail=mail.id, attempts=mail.attempts)
             book.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
-        if mail.attempts < SURE_DECISION:
+        if mail.attempts < SUSPECT:
             verdict = triage.decide(report, _known(book, orders, mail, report, digest))
-        else:  # whatever it is about it that breaks our rules, a person must see it
-            verdict = Verdict(shape=Shape.PANIC, flags=("could not be read; the raw message is on the issue",))
+        else:
+            verdict = _by_envelope(book, orders, mail)
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         if why := fallback.unread(report):
             book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
@@ -154,6 +192,16 @@ class Intake:
         )
 
 
+def _by_envelope(book: Book, orders: Orders, mail: Mail) -> Verdict:
+    """What a suspected mail is: an answer at the address of somebody's page, else a panic. So is, at last, an answer:
+    a person must see it."""
+    addresses = (_address(book, orders, recipient) for recipient in mail.recipients)
+    own = next((a for a in addresses if a.person and not (a.speaks or a.bounce)), None)
+    if own is not None and mail.attempts < UNTOUCHED:
+        return Verdict(shape=Shape.ANSWER, incident_id=own.incident_id, person=own.person)
+    return Verdict(shape=Shape.PANIC, flags=("could not be read; the raw message is on the issue",))
+
+
 def _incident_of(book: Book, token: Token) -> Incident | None:
     """The incident a token is about: the one its mail opened, or the one its mail turned out to belong to."""
     return book.incident(token.incident_id) or book.incident(book.home_of(token.incident_id) or "")
@@ -166,14 +214,46 @@ def _tokens_to(orders: Orders, mail: Mail) -> list[Token]:
 
 
 def digest_of(mail: Mail, raw: bytes) -> str:
-    """What makes two mails the same: sender, sorted recipients, and the octets without trace headers."""
-    blank = _BLANK.search(raw)
-    head, body = (raw[: blank.start()], raw[blank.start() :]) if blank else (raw, b"")
+    """What makes two mails the same: sender, sorted recipients, and the octets without trace headers.
+
+    Of a header without end only the beginning is looked through; the rest counts as it stands. What takes time is done
+    without the interpreter's lock.
+    """
     envelope = "\0".join([mail.mail_from.lower(), *sorted(r.lower() for r in mail.recipients)])
     digest = hashlib.sha256(envelope.encode("utf-8", "surrogateescape"))
-    digest.update(_TRACE.sub(b"", head + b"\n").rstrip(b"\r\n"))
-    digest.update(body)
+    end = _header_end(raw)
+    digest.update(_without_trace(raw[:end]))
+    with memoryview(raw) as octets:
+        digest.update(octets[end:])
     return digest.hexdigest()
+
+
+def _header_end(raw: bytes) -> int:
+    """Where the empty line after the header begins, or the last line of the header we look at."""
+    begins = [at for empty in (b"\n\n", b"\n\r\n") if (at := raw.find(empty, 0, HEADER_OCTETS)) >= 0]
+    if begins:
+        at = min(begins)
+        return at - 1 if raw[at - 1 : at] == b"\r" else at
+    return len(raw) if len(raw) <= HEADER_OCTETS else raw.rfind(b"\n", 0, HEADER_OCTETS) + 1
+
+
+def _without_trace(head: bytes) -> bytes:
+    kept: list[bytes] = []
+    traces = False
+    for line in head.split(b"\n"):
+        if line[:1] not in (b" ", b"\t"):
+            traces = _is_trace(line)
+        if not traces:
+            kept.append(line)
+    return b"\n".join(kept).rstrip(b"\r\n")
+
+
+def _is_trace(line: bytes) -> bool:
+    """Whether a header field begins here that each mail server on the way adds."""
+    name, colon, _ = line.partition(b":")
+    name = name.lower()
+    is_arc = name.startswith(_ARC) and name != _ARC and _ARC_NAME.issuperset(name)
+    return bool(colon) and (name in _TRACE or is_arc)
 
 
 # -- what is known about a mail

@@ -62,8 +62,8 @@ QUIET = (("0s", "seoc"), ("10m", "smoc", "seoc"))
 class Program:
     """`panicmail serve` from `start` to its end, and what it logged."""
 
-    def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "panicmail", "serve", "-c", str(config)]
+    def __init__(self, config: Path, environ: Mapping[str, str], module: str = "panicmail") -> None:
+        command = [sys.executable, "-m", module, "serve", "-c", str(config)]
         self._process = subprocess.Popen(
             command,
             cwd=config.parent,
@@ -182,6 +182,7 @@ class World:
     programs: list[Program] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  #: lines of the mails that were sent
     environ: dict[str, str] = field(default_factory=dict)
+    module: str = "panicmail"  #: what `spawn` runs
 
     # -- the program
 
@@ -203,7 +204,7 @@ class World:
 
     def spawn(self) -> Program:
         self.write_config()
-        self.programs.append(Program(self.path, _environ(self.environ)))
+        self.programs.append(Program(self.path, _environ(self.environ), self.module))
         return self.program
 
     def start(self) -> Program:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail import ids
-from panicmail.intake import LEASE, digest_of
+from panicmail.errors import StoreFailed
+from panicmail.intake import LEASE, SUSPECT, Intake, digest_of
+from panicmail.mail.canonical import HEADER_OCTETS
 from panicmail.mail.tokens import Purpose
+from panicmail.store.ledger import Ledger
+from panicmail.store.nodes import free_claims
 from panicmail.store.rows import Mail
+from panicmail.triage import Report
 from tests.cast import T0
-from tests.office import Office, mail
+from tests.office import InProcess, Office, mail
 
 MAIL = Mail(
     id="m" * 26,
@@ -125,6 +136,194 @@ def test_any_octets_have_one(octets: bytes) -> None:
 def test_a_line_of_the_body_is_no_trace_header_where_lines_end_in_lf_alone() -> None:
     mail = raw(FIELDS).replace(b"\r\n", b"\n")
     assert digest_of(MAIL, mail) != digest_of(MAIL, mail.replace(b"two", b"six"))
+
+
+OCTETS = [b"Received:", b"received", b": x", b"\r\n", b"\n", b"\r", b" ", b"\t", b"ARC-Seal:", b"arc-:", b"arc-a1: ",
+          b"arc-x", b"Subject: a", b"\r\n\r\n", b"\n\n", b"X-Received:", b"\0"]  # fmt: skip
+NAMES = rb"received|return-path|delivered-to|x-original-to|x-received|received-spf|authentication-results|arc-[a-z-]+"
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(OCTETS), max_size=14).map(b"".join))
+def test_mails_stored_by_the_version_before_are_recognised(octets: bytes) -> None:
+    """As that one found the fields, with a pattern that could take a header of 50 MiB for itself and the process."""
+    blank = re.search(rb"\r?\n\r?\n", octets)
+    head, body = (octets[: blank.start()], octets[blank.start() :]) if blank else (octets, b"")
+    left = re.sub(rb"(?im)^(?:" + NAMES + rb"):.*\r?\n(?:[ \t].*\r?\n)*", b"", head + b"\n").rstrip(b"\r\n")
+    assert digest_of(MAIL, octets) == digest_of(MAIL, left + body if blank else left)
+    assert digest_of(MAIL, octets) != digest_of(MAIL, b"other" + octets)
+
+
+def test_of_a_header_without_end_every_octet_beyond_what_is_looked_at_counts() -> None:
+    endless = b"Subject: x\r\n" + b" \r\n" * HEADER_OCTETS
+    assert digest_of(MAIL, b"Received: by one\r\n" + endless) != digest_of(MAIL, endless + b"x")
+    assert digest_of(MAIL, endless) == digest_of(MAIL, endless)
+    assert digest_of(MAIL, b"x" * (2 * HEADER_OCTETS)) != digest_of(MAIL, b"x" * (2 * HEADER_OCTETS) + b"y")
+
+
+# -- what ended in the middle
+
+
+class Looked(InProcess):
+    """Keeps which mails were read, and does `meanwhile` before each."""
+
+    def __init__(self, meanwhile: Callable[[str], None] = lambda subject: None) -> None:
+        self.subjects: list[str] = []
+        self._meanwhile = meanwhile
+
+    def read(self, raw: bytes, mail_from: str) -> Report:
+        report = super().read(raw, mail_from)
+        self._meanwhile(report.subject)
+        self.subjects.append(report.subject)
+        return report
+
+
+def begun_and_lost(desk: Office, *mails: str) -> None:
+    """A process claimed these, and died."""
+    claimed = desk.ledger.write("test", lambda book: book.claim_mails(len(mails), LEASE))
+    assert [each.id for each in claimed] == list(mails)
+    desk.ledger.write("leases.release", lambda book: book.release_leases())
+
+
+def accepted(desk: Office, *subjects: str) -> list[str]:
+    found = []
+    for subject in subjects:
+        desk.now += timedelta(milliseconds=1)
+        found.append(desk.accept(mail("help", subject=subject)))
+    return found
+
+
+def test_the_claim_is_counted_before_an_octet_is_read(desk: Office) -> None:
+    (mail_id,) = accepted(desk, "one")
+    counted: list[int] = []
+
+    def look(_subject: str) -> None:
+        kept = desk.ledger.read(lambda book: book.mail(mail_id))
+        counted.append(kept.attempts if kept else -1)
+
+    desk.intake = Intake(desk.ledger, lambda: desk.orders, Looked(look))
+    assert desk.intake.work()
+    assert counted == [1]
+
+
+def test_what_was_in_flight_at_a_crash_is_tried_again_one_at_a_time_and_nothing_new_beside_it(desk: Office) -> None:
+    begun_and_lost(desk, *accepted(desk, "one", "two"))
+    accepted(desk, "new")
+    beside: list[bool] = []
+    readers = Looked(lambda _subject: beside.append(desk.intake.work()))
+    desk.intake = Intake(desk.ledger, lambda: desk.orders, readers)
+    assert [desk.intake.work() for _ in range(4)] == [True, True, True, False]
+    assert readers.subjects == ["one", "two", "new"]
+    assert beside == [False, False, False]
+
+
+def test_a_mail_that_was_in_flight_at_a_crash_waits_for_what_is_in_hand_and_nothing_newer_goes_before_it(
+    desk: Office,
+) -> None:
+    """Else a flood of new ones would hold it up for ever."""
+    accepted(desk, "first")
+    beside: list[bool] = []
+
+    def meanwhile(subject: str) -> None:
+        if subject == "first":  # another node's death frees one that is older than what waits here
+            desk.now -= timedelta(minutes=1)
+            lost = accepted(desk, "lost")
+            begun_and_lost(desk, *lost)
+            desk.now += timedelta(minutes=2)
+            accepted(desk, "new")
+            beside.append(desk.intake.work())
+
+    readers = Looked(meanwhile)
+    desk.intake = Intake(desk.ledger, lambda: desk.orders, readers)
+    while desk.intake.work():
+        pass
+    assert beside == [False]
+    assert readers.subjects == ["first", "lost", "new"]
+
+
+def test_new_mails_are_understood_beside_each_other(desk: Office) -> None:
+    accepted(desk, "one", "two")
+    beside: list[bool] = []
+    readers = Looked(lambda subject: beside.append(desk.intake.work()) if subject == "one" else None)
+    desk.intake = Intake(desk.ledger, lambda: desk.orders, readers)
+    assert desk.intake.work()
+    assert (beside, readers.subjects) == ([True], ["two", "one"])
+
+
+def test_a_mail_that_was_alone_at_a_second_death_is_neither_read_nor_digested_nor_decided(
+    desk: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(*_arguments: object) -> Any:
+        raise AssertionError("it was touched")
+
+    (mail_id,) = accepted(desk, "deadly")
+    for _ in range(SUSPECT - 1):
+        begun_and_lost(desk, mail_id)
+    for stage in ("panicmail.intake.digest_of", "panicmail.triage.decide"):
+        monkeypatch.setattr(stage, deadly)
+    desk.intake = Intake(desk.ledger, lambda: desk.orders, Looked(deadly))
+    desk.settle()
+    page = desk.page("ana")
+    assert "deadly" in page.subject
+    assert "could not be read" in page.text
+
+
+def test_of_two_suspected_mails_neither_is_taken_for_the_other(desk: Office) -> None:
+    mails = accepted(desk, "one", "two")
+    for _ in range(SUSPECT - 1):
+        begun_and_lost(desk, *mails)
+    desk.settle()
+    assert len(desk.incidents()) == 2
+
+
+def test_an_answer_that_is_suspected_belongs_to_its_incident_and_its_writer_is_told(desk: Office) -> None:
+    incident = desk.panic()
+    page = desk.page("ana")
+    answer = desk.accept(mail("ack", sender="ana@example.com"), "ana@example.com", [page.reply_to])
+    for _ in range(SUSPECT - 1):
+        begun_and_lost(desk, answer)
+    desk.settle()
+    assert [each.id for each in desk.incidents()] == [incident.id], "never also a panic"
+    assert desk.incident(incident).holder is None
+    assert any("Clock still running" in posted.subject for posted in desk.sent("ana"))
+
+
+def test_a_try_that_the_database_ended_makes_no_mail_suspect(desk: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    incident = desk.panic()
+    page = desk.page("ana")
+    desk.accept(mail("ack", sender="ana@example.com"), "ana@example.com", [page.reply_to])
+
+    def away(*_arguments: object) -> Any:
+        raise StoreFailed("the server is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.intake, "_decide", away)
+        for _ in range(SUSPECT + 1):
+            with pytest.raises(StoreFailed):
+                desk.intake.work()
+            desk.now += LEASE
+    desk.settle()
+    assert desk.incident(incident).holder == "ana"
+
+
+@pytest.mark.postgres
+def test_what_another_node_has_in_hand_is_no_suspect_when_this_one_dies(tmp_path: Path, postgres_url: str) -> None:
+    with closing(Office(tmp_path, url=postgres_url)) as office:
+        ids_of = accepted(office, "of the dead", "of the living")
+        for node in ("7", "8"):
+            claim(office, node)
+        with closing(office.database.session()) as session:
+            assert free_claims(session, [7]) == {"mails"}
+        (again,) = claim(office, "9")
+        assert (again.id, again.attempts) == (ids_of[0], 2)
+        kept = office.ledger.read(lambda book: book.mail(ids_of[1]))
+        assert kept is not None
+        assert kept.attempts == 1
+
+
+def claim(office: Office, node: str) -> list[Mail]:
+    with closing(Ledger(office.database, node=lambda: node)) as ledger:
+        return ledger.write("mails.claim", lambda book: book.claim_mails(1, LEASE))
 
 
 def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office) -> None:

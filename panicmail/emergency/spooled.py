@@ -122,6 +122,10 @@ class SpooledPanic:
             return self._report
 
     def _read(self) -> Report | None:
+        with self._spool.trying(self.spooled) as is_first:
+            return self._read_panic() if is_first else UNREAD
+
+    def _read_panic(self) -> Report | None:
         found = self._spool.read(self.spooled)
         if found is None:  # taken in, or put aside and told as that
             return None
