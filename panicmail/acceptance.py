@@ -74,11 +74,13 @@ class _Arrival:
     def __post_init__(self) -> None:
         self.outcome.set_running_or_notify_cancel()  # whoever waits may give up; the mail does not
 
-    def store(self, book: Book) -> None:
+    def store(self, book: Book) -> Mail:
         raw = self.raw
         if raw is None:  # a database that hung comes to it late
             raise StoreFailed("the sender has her answer")
-        book.add_mail(replace(self.mail, accepted_at=book.now), raw)
+        stored = replace(self.mail, accepted_at=book.now)
+        book.add_mail(stored, raw)
+        return stored  # for the mark of what was accepted
 
     def rescue_once(self) -> bool:
         """True for the first who asks: the database failed and its time is up may come together."""
@@ -152,11 +154,11 @@ class Acceptance:
         stored.add_done_callback(lambda done: self._database_answered(arrival, done))
         return arrival.outcome
 
-    def _submitted(self, arrival: _Arrival) -> Future[None]:
+    def _submitted(self, arrival: _Arrival) -> Future[Mail]:
         try:
             return self._ledger.submit("mails.accept", arrival.store)
         except Exception as exc:  # not even a thread to ask the database in
-            failed: Future[None] = Future()
+            failed: Future[Mail] = Future()
             failed.set_exception(exc)
             return failed
 
@@ -181,10 +183,10 @@ class Acceptance:
         for spooled in sorted(self._spool.waiting(), key=lambda spooled: spooled.mail_id in self._stuck):
             try:
                 moved += self._take_in(spooled)
-            except Exception as exc:
+            except Exception:
                 failures += 1
                 came_on()
-                self._put_behind(spooled, exc)
+                moved += self._put_behind(spooled)
             came_on()
             if time.monotonic() >= ends_at or failures == ROUND_FAILURES:
                 break
@@ -195,28 +197,34 @@ class Acceptance:
         if found is None:
             return False
         mail, raw = found
-        is_new = self._ledger.write("mails.take_in", lambda book: book.take_in(mail, raw))
+        stored = self._ledger.write("mails.take_in", lambda book: _taken_in(book, mail, raw))
         self._spool.remove(spooled)
         self._stuck.discard(mail.id)
         self._in_vain = False  # else one that is always a little slow would never be waited for again
-        _log.warning("mail.taken_in", mail=mail.id, ref=ids.ref(mail.id), was_there=not is_new)
+        _log.warning("mail.taken_in", mail=mail.id, ref=ids.ref(mail.id), was_there=stored is None)
         return True
 
-    def _put_behind(self, spooled: Spooled, exc: Exception) -> None:
-        """From now on it is tried after the others, and the operators hear of it.
+    def _put_behind(self, spooled: Spooled) -> bool:
+        """Once more, now that the database takes something else; in vain again, it is tried after the others from now
+        on, and the operators hear of it.
 
         Raises:
-            StoreFailed: The database does not take that either: it is not about this mail.
+            StoreFailed: The database takes nothing: it is not about this mail.
         """
-        facts = {"mail": spooled.mail_id, "reason": str(exc)}
+        self._ledger.write("tick.alarm", lambda book: None)
+        try:
+            return self._take_in(spooled)
+        except Exception as exc:
+            facts = {"mail": spooled.mail_id, "reason": str(exc)}
         self._ledger.write("tick.alarm", lambda book: book.tell_operators("mail_stuck", facts))
         if spooled.mail_id not in self._stuck:
             self._stuck.add(spooled.mail_id)
             _log.error("mail.stuck", ref=ids.ref(spooled.mail_id), **facts)
+        return False
 
     # -- how it goes
 
-    def _database_answered(self, arrival: _Arrival, stored: Future[None]) -> None:
+    def _database_answered(self, arrival: _Arrival, stored: Future[Mail]) -> None:
         """In the thread that committed, or failed to."""
         with self._arrived:
             self._arrivals.pop(arrival, None)
@@ -293,3 +301,8 @@ class Acceptance:
     def _say(self, event: str, arrival: _Arrival) -> None:
         mail = arrival.mail
         _log.info(event, mail=mail.id, ref=ids.ref(mail.id), peer=mail.peer, size=mail.size, tls=bool(mail.tls))
+
+
+def _taken_in(book: Book, mail: Mail, raw: bytes) -> Mail | None:
+    """The mail as it is stored; None when it was there."""
+    return replace(mail, accepted_at=min(mail.accepted_at, book.now)) if book.take_in(mail, raw) else None

@@ -10,6 +10,9 @@ only: its incidents are minutes old, and paging goes on.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,18 +24,21 @@ from panicmail.orders import Standing
 from panicmail.store.book import Book
 from panicmail.store.high_water import HighWater, Mark
 from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Mail
 
 _log = structlog.get_logger()
 
 
 class Restoring:
-    """Compares the database with the mark kept beside it. `start` once, then `remember` every minute."""
+    """Compares the database with the mark kept beside it. `start` once, then `remember` every minute; `accepted` with
+    each mail, from whatever thread."""
 
     def __init__(self, ledger: Ledger, orders: Standing, high_water: HighWater) -> None:
         self._ledger = ledger
         self._orders = orders
         self._high_water = high_water
         self._mark: Mark | None = None
+        self._marking = threading.Lock()
 
     def start(self) -> bool:
         """Hold everything back if the database is an old copy; answers whether it is one.
@@ -59,6 +65,23 @@ class Restoring:
         if before is not None and lost:
             _log.error("database.lost", **_missing(before, mark))
             self._ledger.write("copy.alarm", lambda book: book.tell_operators("database_lost", _missing(before, mark)))
+        with self._marking:
+            since = self._mark
+            if since is not None and since is not before:  # accepted while the database was asked
+                mark = _newer(mark, since)
+            self._keep(mark)
+
+    def accepted(self, mails: Sequence[Mail]) -> None:
+        """These are in the database for good, and nobody was told yet: who restores it from before them must hear."""
+        if not mails:
+            return
+        newest = max(mails, key=lambda mail: (mail.accepted_at, mail.id))
+        with self._marking:
+            mark = self._mark or Mark(at=newest.accepted_at, line_id=0, mail_id=None, accepted_at=None)
+            told = replace(mark, at=newest.accepted_at, mail_id=newest.id, accepted_at=newest.accepted_at)
+            self._keep(_newer(mark, told))
+
+    def _keep(self, mark: Mark) -> None:
         self._mark = mark
         try:
             self._high_water.write(mark)
@@ -85,6 +108,13 @@ class Restoring:
         """Another node, or a start that was cut short, has done it."""
         since = book.now - self._orders().ladder.sla
         return any(line.event == "steps.held" and line.at > since for line in book.lines_of(incident.id))
+
+
+def _newer(mark: Mark, other: Mark) -> Mark:
+    """`mark` with the mail of `other`, should that have been accepted later."""
+    if other.accepted_at is None or (mark.accepted_at is not None and other.accepted_at < mark.accepted_at):
+        return mark
+    return replace(mark, at=max(mark.at, other.at), mail_id=other.mail_id, accepted_at=other.accepted_at)
 
 
 def _missing(known: Mark, found: Mark) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from panicmail.accounting import Accounting
 from panicmail.daemon.duties import Duties
 from panicmail.emergency import Emergency
 from panicmail.errors import StoreFailed
+from panicmail.escalation import Escalation
 from panicmail.handover import Handover
 from panicmail.orders import Orders
 from panicmail.paging.heartbeat import Heartbeat
@@ -728,6 +729,52 @@ def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbin
     office.close()
 
 
+def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever had the database locked let go of it right then."""
+    refusals, real = [StoreFailed("database is locked")], Book.take_in
+
+    def locked_once(book: Book, mail: Mail, raw: bytes) -> bool:
+        if refusals:
+            raise refusals.pop()
+        return real(book, mail, raw)
+
+    monkeypatch.setattr(Book, "take_in", locked_once)
+    office, house = Office(tmp_path), House(tmp_path / "spool")
+    duties = duties_of(office, house, HighWater(tmp_path / "panicmail.mark"))
+    house.spool_one()
+    with structlog.testing.capture_logs() as logged:
+        duties.empty()
+    assert {"mail.taken_in", "mail.stuck"} & {line["event"] for line in logged} == {"mail.taken_in"}
+    office.close()
+
+
+def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_database_is_away(tmp_path: Path) -> None:
+    """Each step takes a second here; the database answers every one."""
+    office, house = Office(tmp_path), House(tmp_path / "spool")
+    duties = duties_of(office, house, HighWater(tmp_path / "panicmail.mark"))
+    duties.tick()
+    for number in range(40):
+        office.panic(subject=f"Panic {number}")
+    duties.tick()
+    looks: list[float] = []
+
+    def came_round() -> None:
+        office.now += timedelta(seconds=1)
+        duties.emergency.look()  # NoRelay says whom it calls
+        looks.append(1)
+
+    duties.vitals = SimpleNamespace(came_round=came_round, ticked=lambda: None)  # type: ignore[assignment]
+    office.now += timedelta(minutes=6)
+    with structlog.testing.capture_logs() as logged:
+        duties.tick()
+    assert len(looks) > 40
+    assert "emergency.calls" not in [line["event"] for line in logged]
+    assert {incident.round for incident in office.incidents()} == {2}, "each step was taken"
+    office.close()
+
+
 def duties_of(office: Office, house: House, mark: HighWater) -> Duties:
     """The tick over this office and this house's spool."""
 
@@ -737,15 +784,17 @@ def duties_of(office: Office, house: House, mark: HighWater) -> Duties:
     def clock() -> datetime:
         return office.now
 
+    emergency = Emergency(house.spool, orders, InProcess(), NoRelay, clock)
+    watched = office.ledger.watched_by(emergency.asking)
     return Duties(
-        ledger=office.ledger,
+        ledger=watched,
         acceptance=Acceptance(office.ledger, house.spool, clock, house, house.refused.append),
-        timekeeper=Timekeeper(office.ledger, clock, mark, wall=clock),
-        escalation=office.escalation,
+        timekeeper=Timekeeper(watched, clock, mark, wall=clock),
+        escalation=Escalation(watched, orders),
         signs=office.signs,
         accounting=Accounting(office.ledger, orders),
         restoring=Restoring(office.ledger, orders, mark),
-        emergency=Emergency(house.spool, orders, InProcess(), NoRelay, clock),
+        emergency=emergency,
         vitals=Vitals(office.ledger, lambda: True, lambda: True),
         heartbeat=Heartbeat("", "tick"),
         handover=Handover(office.ledger, orders),

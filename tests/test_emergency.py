@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -21,7 +22,7 @@ from panicmail.emergency import Emergency, Watchman, emergency
 from panicmail.emergency.calls import AGAIN
 from panicmail.emergency.emergency import AWAY_AFTER, GRACE, REFUSED_EVERY
 from panicmail.emergency.spooled import SpooledPanic
-from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.errors import Permanent, StoreFailed, Temporary, Unknown
 from panicmail.incident import Change, Incident
 from panicmail.mail.tokens import Addresses, Purpose
 from panicmail.oncall.rosters import Roster, Rosters
@@ -93,6 +94,7 @@ class Night:
         self.emergency = Emergency(
             self.spool, lambda: self.orders, InProcess(), self.relay.connect, lambda: self.now, self.callers
         )
+        self.fails()
 
     def spooled(self, raw: bytes | None = None, to: str = PANIC, mail_from: str = "rita@example.com") -> str:
         """A mail the spool took now; its id."""
@@ -110,7 +112,14 @@ class Night:
             self.emergency.look()
 
     def answered(self, *incidents: Incident) -> None:
+        """The database answers for the last time."""
         self.emergency.answered(incidents)
+        self.fails()
+
+    def fails(self, what: str = "read") -> None:
+        """A call of the tick."""
+        with contextlib.suppress(StoreFailed), self.emergency.asking(what):
+            raise StoreFailed("the server is gone")
 
     @property
     def called(self) -> list[str]:
@@ -420,6 +429,32 @@ def test_a_file_that_is_not_what_was_written_is_told_once_to_operators_and_those
         assert f"Detail: file: {name}" in " ".join(posted.text.split())
 
 
+def test_a_mail_whose_reading_ended_the_process_is_called_for_unread_and_its_neighbour_read(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        """What follows in the process does not happen, as after a kill."""
+
+    def dead(*_arguments: object, **_named: object) -> None:
+        raise OSError("the process is dead")
+
+    night.spooled()
+    with monkeypatch.context() as patched:
+
+        def deadly(_self: InProcess, raw: bytes, mail_from: str) -> Report:
+            patched.setattr(Path, "unlink", dead)
+            raise Died
+
+        patched.setattr(InProcess, "read", deadly)
+        with pytest.raises(Died):
+            night.pass_time(GRACE)
+    night.start()
+    night.spooled(mail("The other one.", subject="Lost laptop"))
+    night.pass_time(MINUTE)
+    subjects = sorted(posted.subject.partition("DATABASE AWAY: ")[2] for posted in night.relay.sent)
+    assert subjects == ["(a mail panicmail cannot read)"] * 2 + ["Lost laptop"] * 2
+
+
 # -- what was open
 
 
@@ -505,6 +540,68 @@ def test_a_process_that_was_stopped_does_not_take_its_own_absence_for_the_databa
     assert night.called == []
     night.pass_time(HALF)
     assert sorted(night.called) == ["ana", "max"], "and it is away indeed"
+
+
+# -- away, or only busy
+
+
+def test_a_tick_that_takes_long_while_the_database_answers_each_of_its_calls_calls_nobody(night: Night) -> None:
+    night.now = T0 + 16 * MINUTE
+    night.start()
+    night.emergency.answered([incident()])
+    for _ in range(400):  # steps that came due together
+        with night.emergency.asking("write"):
+            night.pass_time(HALF)
+    night.pass_time(10 * MINUTE)  # the process itself was slow, and asked nothing
+    assert night.called == []
+    night.fails()
+    night.pass_time(AWAY_AFTER)
+    assert sorted(night.called) == ["ana", "max"], "and now it is away"
+
+
+def test_one_call_that_fails_in_a_long_tick_is_no_absence(night: Night) -> None:
+    night.now = T0 + 16 * MINUTE
+    night.start()
+    night.emergency.answered([incident()])
+    night.fails("write")
+    for _ in range(40):
+        with night.emergency.asking("write"):
+            night.pass_time(HALF)
+    assert night.called == []
+
+
+def test_a_call_that_gets_no_answer_at_all_is_an_absence(night: Night) -> None:
+    night.now = T0 + 16 * MINUTE
+    night.start()
+    night.emergency.answered([incident()])
+    with night.emergency.asking("read"):
+        night.pass_time(AWAY_AFTER - HALF)
+        assert night.called == []
+        night.pass_time(HALF)
+    assert sorted(night.called) == ["ana", "max"]
+
+
+def test_a_database_that_answers_reads_and_takes_no_write_is_away(night: Night) -> None:
+    night.now = T0 + 16 * MINUTE
+    night.start()
+    night.emergency.answered([incident()])
+    for _ in range(20):
+        with night.emergency.asking("read"):
+            pass
+        night.fails("write")
+        night.pass_time(HALF)
+    assert sorted(night.called) == ["ana", "max"]
+
+
+def test_a_mistake_of_ours_in_the_middle_of_a_call_is_no_absence(night: Night) -> None:
+    night.now = T0 + 16 * MINUTE
+    night.start()
+    night.emergency.answered([incident()])
+    for _ in range(40):
+        with contextlib.suppress(ZeroDivisionError), night.emergency.asking("write"):
+            raise ZeroDivisionError
+        night.pass_time(HALF)
+    assert night.called == []
 
 
 # -- not even the spool

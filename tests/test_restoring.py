@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -17,11 +23,19 @@ from panicmail.accounting import Accounting
 from panicmail.errors import Temporary
 from panicmail.incident import Incident, Outcome, State
 from panicmail.restoring import Restoring
+from panicmail.store import migrate
+from panicmail.store.book import Book
+from panicmail.store.database import Database
 from panicmail.store.high_water import HighWater
+from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Mail
 from panicmail.store.tables import incidents, mails, outbox, raws, timeline
+from panicmail.store.writer import WriterThread
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened
-from tests.office import Office, mail
+from tests.office import Office, mail, standing_orders
+from tests.program import world
 
+T = TypeVar("T")
 HOUR = timedelta(hours=1)
 
 
@@ -115,6 +129,142 @@ def test_a_folder_that_cannot_be_written_stops_nothing(office: Kept, tmp_path: P
     with structlog.testing.capture_logs() as lines:
         restoring.remember()
     assert [line["event"] for line in lines] == ["high_water.failed"]
+
+
+# -- the mark of what was accepted
+
+
+def accepted(office: Kept, mail_id: str) -> Mail:
+    kept = office.ledger.read(lambda book: book.mail(mail_id))
+    assert kept is not None
+    return kept
+
+
+def test_a_copy_from_before_the_last_second_is_an_old_one(office: Kept) -> None:
+    """A minute may pass until the mark is looked up again."""
+    office.restoring.remember()
+    office.now += SECOND
+    newest = accepted(office, office.accept(mail("help")))
+    office.restoring.accepted([newest])
+    mark = office.high_water.read()
+    assert mark is not None
+    assert (mark.mail_id, mark.accepted_at, mark.at) == (newest.id, office.now, office.now)
+    with office.database.engine.begin() as connection:
+        connection.execute(raws.delete())
+        connection.execute(mails.delete())
+    assert Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+
+
+def test_the_mark_names_the_newest_however_late_an_older_one_is_heard_of(office: Kept) -> None:
+    """As on PostgreSQL, where several are committed at once."""
+    office.restoring.remember()
+    older, newer = (accepted(office, office.accept(mail(text))) for text in ("one", "two"))
+    newer = replace(newer, accepted_at=office.now + SECOND)
+    office.restoring.accepted([newer, older])
+    office.restoring.accepted([older])
+    office.restoring.accepted([])
+    mark = office.high_water.read()
+    assert mark is not None
+    assert mark.mail_id == newer.id
+
+
+def test_a_mail_accepted_while_the_mark_is_looked_up_stays_its_newest(
+    office: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.restoring.remember()
+    looked_up = office.ledger.read
+
+    def meanwhile(work: Callable[[Book], T]) -> T:
+        found = looked_up(work)
+        monkeypatch.undo()
+        office.now += SECOND
+        late.append(accepted(office, office.accept(mail("help"))))
+        office.restoring.accepted(late)
+        return found
+
+    late: list[Mail] = []
+    monkeypatch.setattr(office.ledger, "read", meanwhile)
+    office.restoring.remember()
+    mark = office.high_water.read()
+    assert mark is not None
+    assert [mark.mail_id] == [each.id for each in late]
+    assert not Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+
+
+def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_was_not_committed(
+    tmp_path: Path,
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}", clock=lambda: T0)
+    migrate.upgrade(database)
+    high_water, futures = HighWater(tmp_path / "mark"), list[Future[Mail]]()
+    marked: list[tuple[int, int]] = []
+
+    def committed(results: Sequence[object]) -> None:
+        restoring.accepted([result for result in results if isinstance(result, Mail)])
+        marked.append((len(results), sum(future.done() for future in futures)))
+
+    writer = WriterThread(database, lambda: None, committed)
+    ledger = Ledger(database, writer=writer)
+    restoring = Restoring(ledger, standing_orders, high_water)
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_book: Book) -> None:
+        busy.set()
+        go_on.wait(10)
+
+    ledger.submit("test", hold_up)
+    assert busy.wait(10)
+    futures += [ledger.submit("mails.accept", partial(store, number)) for number in range(3)]
+    go_on.set()
+    with pytest.raises(RuntimeError):
+        futures[2].result(10)
+    assert [future.result(10).id for future in futures[:2]] == ["mail0", "mail1"]
+    assert marked == [(1, 0), (2, 1)], "one mark for both of the batch, before either was heard of"
+    mark = high_water.read()
+    assert mark is not None
+    assert mark.mail_id == "mail1"
+    assert writer.stop(10)
+    ledger.close()
+    database.close()
+
+
+def store(number: int, book: Book) -> Mail:
+    got = Mail(id=f"mail{number}", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=1)
+    book.add_mail(got, b"x")
+    if number == 2:
+        raise RuntimeError("it cannot be stored")
+    return got
+
+
+def test_a_mark_that_cannot_be_written_costs_no_250(tmp_path: Path) -> None:
+    office = Kept(tmp_path)
+    restoring = Restoring(office.ledger, lambda: office.orders, HighWater(tmp_path / "nowhere" / "mark"))
+    newest = accepted(office, office.accept(mail("help")))
+    with structlog.testing.capture_logs() as lines:
+        restoring.accepted([newest])
+    assert [line["event"] for line in lines] == ["high_water.failed"]
+    office.close()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_daemon_whose_database_was_put_back_from_before_its_last_panic_says_so(tmp_path: Path, how: str) -> None:
+    with world(tmp_path, expects=["database.old_copy"]) as town:
+        town.start()
+        town.panic("kept")
+        town.settled()
+        with closing(sqlite3.connect(town.database)) as live, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+            live.backup(copy)
+        lost = town.panic("in the minute that is lost")
+        if how == "killed":
+            town.program.kill()
+        else:
+            assert town.stop() == 0
+        for name in ("panicmail.db", "panicmail.db-wal", "panicmail.db-shm"):
+            (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / "copy.db").rename(town.database)
+        town.start()
+        _, facts = town.program.wait_for("database.old_copy")
+        assert lost in facts["last known mail"]
 
 
 # -- holding back

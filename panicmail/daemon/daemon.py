@@ -25,7 +25,9 @@ import asyncio
 import errno
 import signal
 import ssl
+import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,7 +110,7 @@ class Daemon:
         self._status = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting = False
-        self._writer = WriterThread(database, self._broken) if database.is_sqlite else None
+        self._writer = WriterThread(database, self._broken, self._mark) if database.is_sqlite else None
         self._node = Node(database, woken=self._bell.ring)
         self._ledger = Ledger(
             database,
@@ -117,6 +119,7 @@ class Daemon:
             channels=lambda person: self._in_force.orders().channels(person),
             woken=self._bell.ring,
             node=lambda: self._node.name,
+            committed=self._mark,
         )
         self._readers = Readers(size=INTAKE_THREADS)
         self._spool = Spool(config.database.spool)
@@ -132,6 +135,8 @@ class Daemon:
         )
         self._watchman = Watchman(self._emergency)
         self._acceptance = Acceptance(self._ledger, self._spool, database.clock, self._vitals, self._emergency.refused)
+        self._high_water = HighWater(self._spool.folder.with_suffix(".mark"))
+        self._restoring = Restoring(self._ledger, self._in_force.orders, self._high_water)
         self._duties = self._build_duties()
         self._hooks = self._build_hooks()
         self._workers: list[Worker] = []
@@ -178,16 +183,16 @@ class Daemon:
         return Hooks(self._ledger, self._in_force.orders, signs, self._in_force.secrets, project, woken=woken)
 
     def _build_duties(self) -> Duties:
-        high_water = HighWater(self._spool.folder.with_suffix(".mark"))
         url = self._config.watch.heartbeat_url
+        watched = self._ledger.watched_by(self._emergency.asking)
         return Duties(
-            ledger=self._ledger,
+            ledger=watched,
             acceptance=self._acceptance,
-            timekeeper=Timekeeper(self._ledger, self._database.clock, high_water),
-            escalation=Escalation(self._ledger, self._in_force.orders),
+            timekeeper=Timekeeper(watched, self._database.clock, self._high_water),
+            escalation=Escalation(watched, self._in_force.orders),
             signs=Signs(self._ledger, self._in_force.orders, self._issues()),
             accounting=self._accounting,
-            restoring=Restoring(self._ledger, self._in_force.orders, high_water),
+            restoring=self._restoring,
             emergency=self._emergency,
             vitals=self._vitals,
             heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
@@ -344,6 +349,10 @@ class Daemon:
         )
         return self._acceptance.accept(mail, got.raw)
 
+    def _mark(self, results: Sequence[Any]) -> None:
+        """Keep how far the database has come, of what a COMMIT brought, before anybody hears of it."""
+        self._restoring.accepted([result for result in results if isinstance(result, Mail)])
+
     def _in_spool(self) -> int:
         return len(self._spool.waiting())
 
@@ -408,4 +417,8 @@ class Daemon:
         self._node.stop()
         if self._writer is not None:
             self._writer.stop(WRITER_SECONDS)
+        # In a thread of its own: a database that hangs must not hold up the end.
+        last_mark = threading.Thread(target=self._duties.remember, name="mark", daemon=True)
+        last_mark.start()
+        last_mark.join(THREADS_SECONDS)
         self._readers.stop()

@@ -99,9 +99,12 @@ class Duties:
 
     def minute(self) -> None:
         self._safely("accounts.failed", self.accounting.reconcile)
-        self._safely("copy.failed", self.restoring.remember)
+        self.remember()
         self._safely("handover.failed", self.handover.look)
         self._safely("rosters.failed", self.roster_faults.look)
+
+    def remember(self) -> None:
+        self._safely("copy.failed", self.restoring.remember)
 
     def hour(self) -> None:
         self._safely("accounts.failed", self.accounting.sweep)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -16,6 +17,7 @@ from panicmail import ids
 from panicmail.clock import Clock
 from panicmail.emergency.calls import Call, Calls, Reaches, Rings, no_phones
 from panicmail.emergency.spooled import Reads, SpooledPanic
+from panicmail.errors import StoreFailed
 from panicmail.incident import Incident, Word
 from panicmail.mail import letters, pushes
 from panicmail.mail.letters import Letter
@@ -29,7 +31,8 @@ _log = structlog.get_logger()
 
 #: A mail that has been in the spool for less is about to be taken in.
 GRACE = timedelta(seconds=2)
-#: The database is away once it has not answered for so long: a tick or two may fail for a lock.
+#: The database is away once calls of the tick have failed, or one has waited, for so long: one or two may fail for a
+#: lock. A tick that takes long is no sign of it: many steps are due.
 AWAY_AFTER = timedelta(seconds=10)
 #: That panicmail accepts nothing is said once in so long.
 REFUSED_EVERY = timedelta(hours=1)
@@ -66,14 +69,37 @@ class Emergency:
         self._hearing = threading.Lock()
         self._open: Mapping[str, Incident] = {}
         self._answered_at = self._looked_at = self._fair_since = clock()
+        self._asked_at: datetime | None = None  #: when the call under way began
+        self._unanswered: dict[str, datetime] = {}  #: kind of call -> since when such calls fail
         self._refused_at: datetime | None = None
 
     # -- what it hears
 
+    @contextmanager
+    def asking(self, what: str) -> Iterator[None]:
+        """Around each call of the tick to the database, `what` for short: it hears whether and when it is answered."""
+        asked_at = self._clock()
+        with self._hearing:
+            self._asked_at = asked_at
+        failed = False
+        try:
+            yield
+        except StoreFailed:
+            failed = True
+            raise
+        finally:
+            with self._hearing:
+                self._asked_at = None
+                if failed:
+                    self._unanswered.setdefault(what, asked_at)
+                else:
+                    self._unanswered.pop(what, None)
+
     def answered(self, open_incidents: Iterable[Incident]) -> None:
-        """The database answered a tick, and these are open."""
+        """The database answered a whole tick, and these are open."""
         with self._hearing:
             self._answered_at = self._clock()
+            self._unanswered.clear()
             self._open = {incident.id: incident for incident in open_incidents}
         self._calls.forget("step/")
 
@@ -103,7 +129,9 @@ class Emergency:
         self._calls.make_due()
 
     def _is_away(self) -> bool:
-        return self._clock() - max(self._answered_at, self._fair_since) >= AWAY_AFTER
+        with self._hearing:
+            asked = [*self._unanswered.values(), *([self._asked_at] if self._asked_at else [])]
+        return any(self._clock() - max(asked_at, self._fair_since) >= AWAY_AFTER for asked_at in asked)
 
     def _look_into_spool(self, now: datetime) -> None:
         waiting = {spooled.path.name: spooled for spooled in self._spool.waiting()}

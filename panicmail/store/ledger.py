@@ -13,12 +13,14 @@ done twice, whichever it was:
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -37,6 +39,9 @@ T = TypeVar("T")
 #: So often a work is run when another node was faster, and for so many seconds: somebody waits for it.
 TRIES, TRIES_SECONDS = 8, 5.0
 
+#: A context for one call to the database, "read" or "write".
+Asking = Callable[[str], AbstractContextManager[None]]
+
 
 class Ledger:
     """Transactions over one database.
@@ -48,6 +53,7 @@ class Ledger:
         channels: Answers the ids of a person's push channels.
         woken: Called after a commit with the lanes that got work.
         node: Answers which node claims; None where one daemon has the database to itself.
+        committed: As of `WriterThread`, where there is none.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Ledger:
         channels: Callable[[str], Sequence[str]] = lambda person: (),
         woken: Callable[[set[str]], None] = lambda lanes: None,
         node: Callable[[], str | None] = lambda: None,
+        committed: Callable[[Sequence[Any]], None] = lambda results: None,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -66,7 +73,15 @@ class Ledger:
         self._channels = channels
         self._woken = woken
         self._node = node
+        self._told = committed
+        self._asking: Asking = lambda _what: nullcontext()
         self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
+
+    def watched_by(self, asking: Asking) -> Ledger:
+        """This ledger, which puts each `write` and `read` into a context of `asking`: who calls is told how it went."""
+        watched = copy.copy(self)
+        watched._asking = asking
+        return watched
 
     def write(self, name: str, work: Callable[[Book], T]) -> T:
         """Run `work` in one transaction. What it wrote is durable when this returns.
@@ -77,9 +92,10 @@ class Ledger:
         Raises:
             StoreFailed: The database did not take it; nothing of it happened.
         """
-        if self._writer is not None:
-            return self.submit(name, work).result()
-        return self._write_here(name, work)
+        with self._asking("write"):
+            if self._writer is not None:
+                return self.submit(name, work).result()
+            return self._write_here(name, work)
 
     def submit(self, name: str, work: Callable[[Book], T]) -> Future[T]:
         """As `write`, without waiting: the future resolves after the commit."""
@@ -109,6 +125,7 @@ class Ledger:
                 if not left or time.monotonic() > give_up_at or not _is_worth_another_try(exc):
                     raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
                 continue
+            self._told([result])
             self._committed([book])
             return result
         raise AssertionError("unreachable")
@@ -124,7 +141,7 @@ class Ledger:
 
     def read(self, work: Callable[[Book], T]) -> T:
         """Run `work`, which only reads, on one consistent picture."""
-        with self._database.reading() as connection:
+        with self._asking("read"), self._database.reading() as connection:
             return work(self._book(connection))
 
     def _book(self, connection: sa.Connection) -> Book:

@@ -15,7 +15,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +47,18 @@ class WriterThread:
 
     Args:
         broken: Called once, from the writer thread, when the database can no longer be trusted. Must not block.
+        committed: Called after each COMMIT with the results of the batch, before anybody hears one.
     """
 
-    def __init__(self, database: Database, broken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        broken: Callable[[], None],
+        committed: Callable[[Sequence[Any]], None] = lambda results: None,
+    ) -> None:
         self._database = database
         self._broken = broken
+        self._committed = committed
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._dead = False
         self._looked_at = time.monotonic()
@@ -138,6 +145,10 @@ class WriterThread:
         except Exception as exc:  # whatever it was, nobody in the batch may believe it was stored
             self._fail(done, batch, exc, committing=committing)
             return
+        try:
+            self._committed([result for _, result in done])
+        except Exception:  # what is on disk is on disk, and somebody waits to hear it
+            _log.exception("store.committed_failed")
         for job, result in done:
             job.future.set_result(result)
 
