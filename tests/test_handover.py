@@ -78,7 +78,7 @@ def test_at_the_end_of_her_shift_the_holder_is_told_who_came_on_and_not_before(d
     assert lines(mine)[:3] == [
         "Ana: your shift as SEOC ended at 02:30 UTC, and this is still yours.",
         "Bo Low is on call now, and asked to take it. Until somebody does, it stays yours.",
-        'Hand over: reply "to bo" once you have told all there is to know.',
+        'Hand over: reply "to bo" once you have told all there is.',
     ]
     assert (desk.incident(incident).state, desk.incident(incident).holder) == (State.ACKED, "ana")
 
@@ -89,7 +89,7 @@ def test_the_incoming_one_is_asked_with_everything_she_needs_and_takes_it_by_a_r
     look(desk)
     (asked,) = desk.sent("bo")
     assert asked.subject == f"[{incident.ref}] FROM THE LAST SHIFT: Ransom note on my laptop"
-    assert lines(asked)[0] == 'Bo: Ana Reyes has this, off shift since 02:30 UTC. Reply "take" and it is yours.'
+    assert lines(asked)[0] == 'Bo: Ana Reyes has this, off shift since 02:30 UTC. Reply "take" to make it yours.'
     assert lines(asked)[1] == "Until then Ana has it, since 02:08 UTC."
     assert "Call Ana: +49 151 0" in lines(asked)
     assert "| My files are .locked, Slack is gone." in lines(asked)
@@ -252,7 +252,7 @@ def test_who_comes_on_later_in_the_ladder_hears_that_it_is_hers_now(tmp_path: Pa
     assert look(desk) == 1
     assert desk.incident(incident).step == 1
     assert desk.page("bo").subject == f"[PANIC {incident.ref}] YOURS NOW: Ransom note on my laptop"
-    assert lines(desk.page("bo"))[0] == 'Bo: you came on call at 02:14. Reply "ack".'
+    assert lines(desk.page("bo"))[0] == 'Bo: you came on call at 02:14. Reply "ack" so the calling stops.'
     desk.close()
 
 

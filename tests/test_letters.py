@@ -49,7 +49,7 @@ def test_a_page_says_who_must_do_what_by_when_and_carries_the_report() -> None:
     assert subject(letter) == "[PANIC 7KQ2N] Ransom note on my laptop"
     assert lines(letter) == [
         'Ana: reply "ack" by 03:22 CET, or Max (SMOC) is called.',
-        'Cannot take it? Reply "no": Max is called at once.',
+        'Cannot take it? Reply "no" and Max is called at once.',
         "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
         "Her phone, from the mail: +49 170 0000000",
         "Without mail: https://panic.example.com/i/token",
@@ -66,10 +66,10 @@ def test_the_breach_page_says_who_was_silent_since_when() -> None:
     letter = night.page(BREACHED, MAX, START + minutes(15))
     assert subject(letter) == "[PANIC 7KQ2N] YOURS NOW: Ransom note on my laptop"
     assert lines(letter)[:9] == [
-        'Max: Ana (SEOC) gave no answer in 15 min. Reply "ack".',
+        'Max: Ana (SEOC) gave no answer in 15 min. Reply "ack" so the calling stops.',
         "Answer by 03:27 CET, or you are called again, until somebody answers.",
         "Since 03:07 CET nobody has it.",
-        'Your ack makes it yours. Someone else: reply "page bo".',
+        'Your ack makes it yours. Reply "page bo" for someone else.',
         "The deadline passed at 03:22 CET; nobody had answered.",
         "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
         "Her phone, from the mail: +49 170 0000000",
@@ -101,19 +101,19 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
     [
         (
             states.decline(OPEN, "ana", HOW, "can't", LADDER, on_call, START + minutes(3)),
-            'Max: Ana asks for you ("can\'t"). Reply "ack".',
+            'Max: Ana asks for you ("can\'t"). Reply "ack" so the calling stops.',
         ),
         (
             states.escalate(OPEN, "ana", HOW, LADDER, on_call, START + minutes(3)),
-            'Max: Ana asks for you ("escalate"). Reply "ack".',
+            'Max: Ana asks for you ("escalate"). Reply "ack" so the calling stops.',
         ),
         (
             states.unreachable(OPEN, "ana", "out of office until Monday", LADDER, on_call, START + minutes(3)),
-            'Max: Ana is out of office. Reply "ack".',
+            'Max: Ana is out of office. Reply "ack" so the calling stops.',
         ),
         (
             states.unreachable(OPEN, "ana", "every way failed (bounce, push refused)", LADDER, on_call, START),
-            'Max: every way to Ana failed (bounce, push refused). Reply "ack".',
+            'Max: every way to Ana failed (bounce, push refused). Reply "ack" so the calling stops.',
         ),
     ],
 )
@@ -127,13 +127,14 @@ def test_called_early_she_is_told_why_and_of_no_breach(change: Change, first: st
 def test_where_nobody_was_on_call_nobody_is_called_silent() -> None:
     night = Night(house=replace(HOUSE, who=nobody))
     change = night.panic()
-    assert lines(night.page(change, MAX, START))[0] == 'Max: nobody is on call as SEOC. Reply "ack".'
+    first = lines(night.page(change, MAX, START))[0]
+    assert first == 'Max: nobody is on call as SEOC. Reply "ack" so the calling stops.'
 
 
 def test_after_an_outage_it_says_how_late_it_is_and_blames_nobody() -> None:
     letters = NIGHT.letters(NIGHT.panic(START + minutes(22)), START + minutes(22))
     text = lines(letters["page max"])
-    assert text[0] == 'Max: nobody has this yet. Reply "ack".'
+    assert text[0] == 'Max: nobody has this yet. Reply "ack" so the calling stops.'
     assert "panicmail was down: this is 22 min late." in text
     assert "Called at the same time: Ana (SEOC)." in text
 
@@ -151,8 +152,8 @@ def test_an_offer_says_who_has_it_until_then() -> None:
     held = NIGHT.page(states.hand_over(HELD, "ana", "bo", HOW, START + minutes(19)), BO, START + minutes(19))
     assert subject(held) == "[PANIC 7KQ2N] HANDED TO YOU: Ransom note on my laptop"
     assert lines(held)[:2] == [
-        'Bo: Ana hands this to you. Reply "ack" and it is yours.',
-        'Until then Ana has it. Cannot take it? Reply "no", and that stays so.',
+        'Bo: Ana hands this to you. Reply "ack" so that it is yours.',
+        'Until then Ana has it. Cannot take it? Reply "no" and that stays so.',
     ]
     unheld = NIGHT.page(states.hand_over(OPEN, "ana", "bo", HOW, START + minutes(5)), BO, START + minutes(5))
     assert lines(unheld)[1] == "Until then nobody has it, and Max (SMOC) is called at 11:22 JST."
@@ -171,7 +172,7 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
     letter = NIGHT.page(called, MAX, START + minutes(48))
     assert subject(letter) == "[PANIC 7KQ2N] ANA SILENT: Ransom note on my laptop"
     assert lines(letter)[:2] == [
-        'Max: call Ana now, or reply "take" and it is yours.',
+        'Max: call Ana now, or reply "take" so that it is yours.',
         "Why: Ana took this at 03:24 CET; no sign of work seen since.",
     ]
 
@@ -206,7 +207,7 @@ def test_neighbours_flags_and_what_it_continues_are_shown() -> None:
     text = lines(night.page(night.panic(linked_to="K7WZ"), ANA, START))
     assert "Same reporter as M4TD, open since 03:05." in text
     assert "Also open for you: M4TD, open since 03:05." in text
-    assert 'To have M4TD as well, reply "ack all".' in text
+    assert 'Reply "ack all" to have M4TD as well.' in text
     assert "Odd about the mail: has no text" in text
     assert "It continues K7WZ, which was closed." in text
 
@@ -240,7 +241,8 @@ def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
     )
     later = START + timedelta(seconds=20)
     breached = states.pass_time(night.panic().incident, ladder, on_call, later)
-    assert lines(night.page(breached, MAX, later))[0] == 'Max: Ana (SEOC) gave no answer in 20 s. Reply "ack".'
+    first = lines(night.page(breached, MAX, later))[0]
+    assert first == 'Max: Ana (SEOC) gave no answer in 20 s. Reply "ack" so the calling stops.'
 
 
 def test_two_of_one_first_name_are_told_apart() -> None:
@@ -264,7 +266,7 @@ def test_the_clock_stopped_and_what_comes_next() -> None:
         "Issue: follows, GitLab has not answered yet",
         "Show signs of work by 03:29 or you are asked again.",
         "Still open and also yours: M4TD, open since 03:05.",
-        'Hand over: "to bo". More help: "escalate". End: "resolve".',
+        'Reply "to bo" to hand it over, "escalate" for more help, "resolve" at its end.',
     ]
 
 
@@ -275,7 +277,7 @@ def test_the_others_are_told_who_has_it_and_what_that_rests_on() -> None:
     assert lines(letters["tell max"])[:3] == [
         "Ana Reyes has it since 03:24 CET. You need do nothing.",
         "Rests on: token of this mail and From address ana@example.com",
-        'Was this wrong? Reply "take".',
+        'Was this wrong? Reply "take" so that it is yours.',
     ]
 
 
@@ -314,7 +316,7 @@ def test_a_no_says_who_is_called_instead_or_that_nobody_is_left() -> None:
 def test_a_hand_over_keeps_the_clock_as_it_was() -> None:
     offered = states.hand_over(OPEN, "ana", "bo", HOW, START + minutes(5))
     assert lines(NIGHT.answer(offered, ANA, "hand_over", START + minutes(5), to="bo"))[:3] == [
-        "Bo Li is called and has it as soon as Bo says yes.",
+        "Bo Li is called and has it as soon as Bo agrees.",
         "Until then nothing changes. Clock still running: Max (SMOC) is called at 03:22 CET.",
         "Call Bo: +49 160 0000000",
     ]
@@ -324,7 +326,7 @@ def test_resolve_on_an_open_one_says_how_to_close() -> None:
     change = states.resolve(OPEN, "ana", HOW, LADDER, START + minutes(2))
     assert lines(NIGHT.answer(change, ANA, "resolve", START + minutes(2)))[:2] == [
         "Clock stopped 03:09 CET. Ana Reyes has it, after 2 min.",
-        'It is not over. To end it, reply "resolve" once more.',
+        'It is not over. Reply "resolve" once more to end it.',
     ]
 
 

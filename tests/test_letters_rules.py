@@ -415,7 +415,7 @@ def test_a_page_goes_out_whatever_fails_in_writing_it(change: dict[str, Any]) ->
     scene: Scene = replace(NIGHT.scene(incident, {"word": "page", "round": 1}, START), **change)
     letter = page(scene, ANA, TOKENS, ADDRESSES)
     assert subject(letter) == "[PANIC 7KQ2N] Emergency reported, reply needed"
-    assert lines(letter)[0] == 'Ana: somebody reports an emergency. Reply "ack"; until then the calling goes on.'
+    assert lines(letter)[0] == 'Ana: somebody reports an emergency. Reply "ack" so the calling stops.'
     assert "Without mail: https://panic.example.com/i/token" in lines(letter)
     assert raw_fields(letter)["Message-ID"] == raw_fields(NIGHT.page(NIGHT.panic(), ANA, START))["Message-ID"]
     assert all(token for token in tokens_of(letter).values())

@@ -432,7 +432,7 @@ def test_a_stranger_who_undoes_an_acknowledgement_does_it_before_her_eyes(desk: 
 def test_of_people_who_were_called_by_link_it_is_said_that_they_stay_called(desk: Office, word: str) -> None:
     incident = desk.panic()
     text = press(desk, incident, "ana", word).text
-    assert 'Was it not you? Who was called stays called; reply "ack", and it is yours.' in text
+    assert 'Was it not you? Who was called stays called; reply "ack" so that it is yours.' in text
     assert f"Rests on: {HOW}" in text
     assert "Undo" not in text
 
@@ -443,7 +443,7 @@ def test_a_mail_that_comes_too_late_for_the_undo_names_another_way_out(desk: Off
     desk.now += 2 * MINUTE + SECOND
     desk.settle()
     text = desk.sent("ana")[-1].text
-    assert 'Was it not you? Reply "no", and others are called.' in text
+    assert 'Was it not you? Reply "no" and others are called.' in text
     assert "Undo" not in text
 
 

@@ -47,7 +47,7 @@ def unreached(scenes: Sequence[Scene], person: Person, addresses: Addresses, *, 
 def _one(voice: Voice, scene: Scene) -> list[Line]:
     ref = scene.incident.ref
     return [
-        headline(f"{voice.first(voice.reader)}: nobody has {ref}. Take it now, or find somebody who does."),
+        headline(f"{voice.first(voice.reader)}: nobody has {ref}. See now that somebody takes it, you or another."),
         ours(f"Why: the deadline passed at {voice.zoned(scene.incident.sla_at)}, and no page to {_managers(scene)}."),
         _who_says_so(),
         *([ours("This is a drill. Act as if it were real.")] if scene.incident.drill else []),

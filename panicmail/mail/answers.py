@@ -114,7 +114,7 @@ def _somebody_has_it(voice: Voice, scene: Scene) -> Told:
         [
             headline(f"Clock stopped: {name} has it since {voice.zoned(incident.acked_at)}. You need do nothing."),
             *rests_on(scene, incident.acked_how),
-            ours('Was this wrong? Reply "take" and it is yours.'),
+            ours('Was this wrong? Reply "take" so that it is yours.'),
             *calls(voice),
             issue(incident),
             *_also_open(voice, scene),
@@ -167,14 +167,14 @@ def _called_on(voice: Voice, scene: Scene, recorded: str) -> Told:
 
 def _name_somebody(voice: Voice) -> list[Line]:
     other = voice.somebody_else()
-    return [ours(f'To call somebody else, reply "page {other.id}".')] if other else []
+    return [ours(f'Reply "page {other.id}" to call somebody else.')] if other else []
 
 
 def _resolve(voice: Voice, scene: Scene) -> Told:
     if scene.facts.get("outcome") != Outcome.HOW_TO_CLOSE:
         return _yes(voice, scene)
     told = _clock_stopped(voice, scene) if scene.incident.holder == voice.reader else _yes(voice, scene)
-    how = ours('It is not over. To end it, reply "resolve" once more.')
+    how = ours('It is not over. Reply "resolve" once more to end it.')
     return Told(told.subject, [told.lines[0], how, *told.lines[1:]])
 
 
@@ -187,7 +187,7 @@ def _hand_over(voice: Voice, scene: Scene) -> Told:
     return Told(
         f"{name} is called",
         [
-            headline(f"{name} is called and has it as soon as {voice.first(to)} says yes."),
+            headline(f"{name} is called and has it as soon as {voice.first(to)} agrees."),
             ours(f"Until then nothing changes. {clock_now(voice)}"),
             *([call(f"Call {voice.first(to)}: ", mobile.phone)] if mobile and mobile.phone else []),
             issue(scene.incident),
@@ -209,7 +209,7 @@ def _nothing(voice: Voice, scene: Scene) -> Told:
             headline(f"Clock stopped: {has}. Your mail is kept as a note."),
             *([ours(why)] if why and not mine else []),
             issue(incident),
-            _menu(voice) if mine else ours('To have it yourself, reply "take".'),
+            _menu(voice) if mine else ours('Reply "take" for it to be yours.'),
         ],
     )
 
@@ -294,8 +294,8 @@ def _also_open(voice: Voice, scene: Scene) -> list[Line]:
 
 def _menu(voice: Voice) -> Line:
     other = voice.somebody_else()
-    hand = f'Hand over: "to {other.id}". ' if other else ""
-    return ours(f'{hand}More help: "escalate". End: "resolve".')
+    hand = f'"to {other.id}" to hand it over, ' if other else ""
+    return ours(f'Reply {hand}"escalate" for more help, "resolve" at its end.')
 
 
 _ANSWERS: Mapping[str, Callable[[Voice, Scene], Told]] = {

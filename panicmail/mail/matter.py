@@ -140,7 +140,7 @@ def also_yours(voice: Voice, scene: Scene) -> list[Line]:
     refs = listed([i.ref for i in others[:_NEIGHBOURS_SHOWN]])
     return [
         ours(f"Also open for you: {since(voice, others)}."),
-        ours(f'To have {refs} as well, reply "ack all".'),
+        ours(f'Reply "ack all" to have {refs} as well.'),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from panicmail.incident import State, Word
 from panicmail.mail import quoting
 from panicmail.mail.compose import Line, headline, ours, theirs
-from panicmail.mail.phrases import Voice, are, listed, role_name, span
+from panicmail.mail.phrases import Voice, are, capital, listed, role_name, span
 from panicmail.mail.scene import Scene
 
 Opening = Callable[[Voice, Scene], list[Line]]
@@ -46,15 +46,14 @@ def first_page(voice: Voice, scene: Scene) -> list[Line]:
             headline(f'{voice.first(voice.reader)}: have a look; reply "ack" if it needs anybody.'),
             ours("You are paged once and nobody else is called: it does not look like a colleague's report."),
         ]
-    return [headline(_ask(voice)), *_why_line(voice, scene), _cannot(voice)]
+    return [headline(f"{voice.first(voice.reader)}: {voice.ask()}."), *_why_line(voice, scene), _cannot(voice)]
 
 
 def still_open(voice: Voice, scene: Scene) -> list[Line]:
     me = voice.first(voice.reader)
     coming = voice.next()
     if coming is None or not coming.people:
-        ask = headline(f'{me}: nobody has this. Reply "ack"{voice.or_else()}.')
-        return [ask, *_why_line(voice, scene), _cannot(voice)]
+        return [headline(f"{me}: nobody has this. {capital(voice.ask())}."), *_why_line(voice, scene), _cannot(voice)]
     return [
         headline(f"{me}: nobody has this. {voice.what_follows()}"),
         ours(f'Reply "ack", or "no" to call {voice.firsts(coming.people)} now.'),
@@ -64,7 +63,7 @@ def still_open(voice: Voice, scene: Scene) -> list[Line]:
 
 def yours_now(voice: Voice, scene: Scene) -> list[Line]:
     return [
-        headline(f'{voice.first(voice.reader)}: {why_you(voice, scene.facts)}. Reply "ack".'),
+        headline(f'{voice.first(voice.reader)}: {why_you(voice, scene.facts)}. Reply "ack" so the calling stops.'),
         ours(f"Answer{voice.or_else()}."),
         ours(_nobody_since(voice)),
         _your_ack(voice),
@@ -72,19 +71,17 @@ def yours_now(voice: Voice, scene: Scene) -> list[Line]:
 
 
 def open_again(voice: Voice, scene: Scene) -> list[Line]:
-    lines = [headline(_ask(voice)), ours("Why: it was closed, and there is more in its thread. You had it last.")]
+    first = headline(f"{voice.first(voice.reader)}: {voice.ask()}.")
+    lines = [first, ours("Why: it was over, and there is more in its thread. You had it last.")]
     new = quoting.report_lines(str(scene.facts.get("text", "")), 1024)
     return [*lines, ours("What came now (quoted, untrusted):"), *map(theirs, new)] if new else lines
-
-
-def _ask(voice: Voice) -> str:
-    return f'{voice.first(voice.reader)}: reply "ack"{voice.or_else()}.'
 
 
 def _cannot(voice: Voice) -> Line:
     coming = voice.next()
     if coming and coming.people:
-        return ours(f'Cannot take it? Reply "no": {voice.firsts(coming.people)} {are(coming.people)} called at once.')
+        called = f"{voice.firsts(coming.people)} {are(coming.people)} called at once."
+        return ours(f'Cannot take it? Reply "no" and {called}')
     other = voice.somebody_else()
     if other is None:
         return ours("Cannot take it? Telephone somebody: nobody else is left to call.")
@@ -93,7 +90,7 @@ def _cannot(voice: Voice) -> Line:
 
 def _your_ack(voice: Voice) -> Line:
     other = voice.somebody_else()
-    return ours("Your ack makes it yours." + (f' Someone else: reply "page {other.id}".' if other else ""))
+    return ours("Your ack makes it yours." + (f' Reply "page {other.id}" for someone else.' if other else ""))
 
 
 def _nobody_since(voice: Voice) -> str:
@@ -202,11 +199,11 @@ def handed(voice: Voice, scene: Scene) -> list[Line]:
     cause = scene.facts.get("cause")
     giver = str(cause["handed_by"]) if isinstance(cause, Mapping) and cause.get("handed_by") else ""
     gives = f"{voice.first(giver) or 'somebody'} hands this to you"
-    line = headline(f'{voice.first(voice.reader)}: {gives}. Reply "ack" and it is yours.')
+    line = headline(f'{voice.first(voice.reader)}: {gives}. Reply "ack" so that it is yours.')
     holder = scene.incident.holder
     if scene.incident.state is State.ACKED and holder:
         name = "you have it" if holder == voice.reader else f"{voice.first(holder)} has it"
-        return [line, ours(f'Until then {name}. Cannot take it? Reply "no", and that stays so.')]
+        return [line, ours(f'Until then {name}. Cannot take it? Reply "no" and that stays so.')]
     coming = voice.next()
     until = "Until then nobody has it."
     if coming and coming.people:
@@ -224,7 +221,7 @@ def silent_holder(voice: Voice, scene: Scene) -> list[Line]:
             ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; {missing}."),
         ]
     return [
-        headline(f'{me}: call {voice.first(holder)} now, or reply "take" and it is yours.'),
+        headline(f'{me}: call {voice.first(holder)} now, or reply "take" so that it is yours.'),
         ours(f"Why: {voice.first(holder)} took this at {voice.zoned(scene.incident.acked_at)}; {missing}."),
     ]
 
@@ -236,7 +233,7 @@ def database_away(voice: Voice, scene: Scene) -> list[Line]:
     others = voice.others_paged()
     told = f"{voice.team(others)} {are(others)} told the same; call each other" if others else "nobody else is called"
     return [
-        headline(f"{voice.first(voice.reader)}: act on this now. {_capital(told)}."),
+        headline(f"{voice.first(voice.reader)}: act on this now. {capital(told)}."),
         ours(f"Why: panicmail's database has been away since {_since(voice, scene)}, so nothing escalates."),
         ours("Your reply is kept, and counts once the database is back. Until then panicmail answers nobody."),
     ]
@@ -255,10 +252,6 @@ def state_unknown(voice: Voice, scene: Scene) -> list[Line]:
 
 def _since(voice: Voice, scene: Scene) -> str:
     return voice.zoned(voice.said_at({"at": scene.facts.get("since")}))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 OPENINGS: Mapping[Word, Opening] = {

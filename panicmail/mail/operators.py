@@ -24,7 +24,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "nobody_left": (
         "nobody is left to call",
         "The ladder has no step left that names anybody new; its last step is repeated until somebody answers.",
-        "Telephone somebody who can take it.",
+        "Telephone somebody who can help.",
     ),
     "gitlab_refused": (
         "GitLab refused the issue",

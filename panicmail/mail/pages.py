@@ -99,7 +99,7 @@ def _plain(scene: Scene, person: Person, tokens: Tokens, addresses: Addresses, c
     """A page of fixed words, written octet by octet: whatever broke the full one is not asked again."""
     ref = scene.incident.ref
     text = [
-        f'{_ascii(person.first_name)}: somebody reports an emergency. Reply "ack"; until then the calling goes on.',
+        f'{_ascii(person.first_name)}: somebody reports an emergency. Reply "ack" so the calling stops.',
         f"panicmail could not write the whole page ({type(cause).__name__}); the report is kept.",
         *([f"Without mail: {_ascii(scene.link)}"] if scene.link else []),
         *([f"Issue: {_ascii(scene.incident.issue_url)}"] if scene.incident.issue_url else []),

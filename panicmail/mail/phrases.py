@@ -180,8 +180,18 @@ class Voice:
             return NextCall(incident.next_step_at, {})
         return NextCall(*found)
 
+    def ask(self) -> str:
+        """What to reply by when, and what happens else; without its full stop.
+
+        No command of ours ends a sentence: a program that wraps it would put it on a line alone, as if it were meant.
+        """
+        coming = self.next()
+        if coming is None or coming.at <= self.now:
+            return f'reply now: "ack" stops the calling{self.or_else().removeprefix(" now")}'
+        return f'reply "ack"{self.or_else()}'
+
     def or_else(self) -> str:
-        """What follows `reply "ack"`: by when, and what happens else. Without its full stop."""
+        """What follows an "answer": by when, and what happens else. Without its full stop."""
         coming = self.next()
         if coming is None:
             return ". Nobody else is called"
@@ -206,6 +216,11 @@ class Voice:
         coming = self.next()
         at = f" at {self.zoned(coming.at)}" if coming and coming.at > self.now else ""
         return f"The last call is repeated{at}, until somebody answers."
+
+
+def capital(text: str) -> str:
+    """`text` as a sentence begins."""
+    return text[:1].upper() + text[1:]
 
 
 def are(people: Iterable[str]) -> str:

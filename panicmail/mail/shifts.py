@@ -30,10 +30,10 @@ def shift_ended(voice: Voice, scene: Scene) -> Told:
 def _hand_on(voice: Voice, scene: Scene) -> list[Line]:
     came = _arrivals(voice, scene)
     if not came:
-        return [ours(_came_on(voice, scene, "")), ours('Offer it to somebody with "to" and a name, or "escalate".')]
+        return [ours(_came_on(voice, scene, "")), ours('Reply "to" and a name to offer it, or "escalate" for help.')]
     return [
         ours(f"{_came_on(voice, scene, 'asked to take it')} Until somebody does, it stays yours."),
-        ours(f'Hand over: reply "to {came[0]}" once you have told all there is to know.'),
+        ours(f'Hand over: reply "to {came[0]}" once you have told all there is.'),
     ]
 
 
@@ -59,7 +59,7 @@ def shift_began(voice: Voice, scene: Scene) -> Told:
     return Told(
         subject("", scene, "FROM THE LAST SHIFT:").strip(),
         [
-            headline(f'{me}: {voice.full(holder)} has this, off shift since {ended}. Reply "take" and it is yours.'),
+            headline(f'{me}: {voice.full(holder)} has this, off shift since {ended}. Reply "take" to make it yours.'),
             ours(f"Until then {voice.first(holder)} has it, since {voice.zoned(incident.acked_at)}."),
             *about(voice, scene),
             *calls(voice),

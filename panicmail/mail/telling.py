@@ -22,7 +22,7 @@ from panicmail.mail.matter import (
     to_reporter,
     writer,
 )
-from panicmail.mail.phrases import Voice, are
+from panicmail.mail.phrases import Voice, are, capital
 from panicmail.mail.scene import Scene
 from panicmail.mail.shifts import shift_began, shift_ended
 from panicmail.mail.threads import answer_to, subject
@@ -54,7 +54,7 @@ def _acked_by(voice: Voice, scene: Scene) -> Told:
         [
             headline(f"{first} You need do nothing."),
             *rests_on(scene),
-            ours('Was this wrong? Reply "take".'),
+            ours('Was this wrong? Reply "take" so that it is yours.'),
             issue(scene.incident),
         ],
     )
@@ -87,9 +87,9 @@ def _not_you(voice: Voice, scene: Scene) -> list[Line]:
     if scene.facts.get("outcome") not in {Outcome.DONE, Outcome.HOW_TO_CLOSE, Outcome.NOBODY_LEFT}:
         return []  # nothing was done
     if incident.state is State.OPEN and scene.facts.get("said") in {Meaning.NO, Meaning.ESCALATE}:
-        return [*rests_on(scene), ours('Was it not you? Who was called stays called; reply "ack", and it is yours.')]
+        return [*rests_on(scene), ours('Was it not you? Who was called stays called; reply "ack" so that it is yours.')]
     if incident.state is State.ACKED and incident.holder == voice.reader:
-        return [ours('Was it not you? Reply "no", and others are called.')]
+        return [ours('Was it not you? Reply "no" and others are called.')]
     return []
 
 
@@ -132,7 +132,7 @@ def _opened_again(voice: Voice, scene: Scene) -> Told:
     return Told(
         "Clock running again: you do not have it any more",
         [
-            headline(f'{voice.first(voice.reader)}: at work on it? Reply "take", and it is yours again.'),
+            headline(f'{voice.first(voice.reader)}: at work on it? Reply "take" so that it is yours again.'),
             ours(f"Why: {by} asked for more people at {voice.zoned(voice.said_at(scene.facts))}; nobody has it now."),
             ours(voice.what_follows()),
             *tap(scene),
@@ -158,7 +158,7 @@ def _issue_closed(voice: Voice, scene: Scene) -> Told:
     return Told(
         "Clock still running: the issue was closed",
         [
-            headline(f'{voice.first(voice.reader)}: reply "ack"{voice.or_else()}.'),
+            headline(f"{voice.first(voice.reader)}: {voice.ask()}."),
             ours("Why: somebody who was not called closed the issue in GitLab. That does not stop the clock."),
             *tap(scene),
             issue(scene.incident),
@@ -205,7 +205,7 @@ def _answer_them(voice: Voice) -> str:
 
 
 def _still_ask(voice: Voice) -> str:
-    return f'nobody has this. Reply "ack"{voice.or_else()}.'
+    return f"nobody has this. {capital(voice.ask())}."
 
 
 def _anything(voice: Voice, scene: Scene) -> Told:
@@ -220,7 +220,7 @@ def _offer_failed(voice: Voice, scene: Scene) -> Told:
         [
             headline(f"It is still yours: {name} does not take it."),
             ours(f"Why: {quoting.one_line(why, 120)}."),
-            ours('Offer it to somebody else with "to" and a name, or reply "escalate".'),
+            ours('Reply "to" and a name to offer it to somebody else, or "escalate" for more help.'),
             issue(scene.incident),
         ],
     )

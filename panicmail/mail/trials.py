@@ -43,7 +43,7 @@ def test_page(
         with_code: A push with a code goes out too.
     """
     returned = addresses.reply_to(tokens.mint(Purpose.TEST, test, person.id, RETURNED))
-    code = 'Your phone shows a code of four signs: write it in the line below your "ack".'
+    code = 'Your phone shows a code of four signs: write it below the "ack" of your reply.'
     return sealed(
         Envelope(
             sender=sender,
