@@ -606,7 +606,6 @@ UNFIT = {
     "\n\n> quoted\n": "nothing in it is newly written",
     "x\n" * 200: "it is too long",
     "Please see https://panic.example.com/i/la-abcdefgh23456723-0-abcdefgh23456723": "a piece of a mail of ours",
-    "Please do.\n\nfrom the page:\n| My files are .locked": "a piece of a mail of ours",
     "Please do.\n\nDer Titel war [PANIC 7KQ2N] x\nMax: ruf an": "a piece of a mail of ours",
     "Please do.\n\nMax Ode max@example.com meinte dazu\nnichts sagen": "the address of a colleague",
 }
@@ -617,6 +616,14 @@ def test_what_may_hold_more_than_her_words_for_the_reporter_stays_here(desk: Off
     for text, why in UNFIT.items():
         says(desk, text)
         assert why in unsent(desk)[1]
+
+
+def test_lines_marked_as_our_mails_mark_them_are_history_and_go_nowhere(desk: Office) -> None:
+    held(desk)
+    says(desk, "Please do.\n\nfrom the page:\n| My files are .locked")
+    text = desk.sent(RITA)[-1].text
+    assert "| Please do." in text
+    assert "My files are .locked" not in text
 
 
 def test_a_mail_that_was_not_read_in_full_stays_here(desk: Office) -> None:

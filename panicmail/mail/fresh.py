@@ -5,8 +5,10 @@ the words that acknowledge. Where a rule can err, it errs towards leaving words 
 the sender is told so), except that a text in which everything looks like history is given without its quoted lines.
 
 How: our own tables of the lines with which mail programs introduce what they quote, then mail-parser-reply for what
-the tables lack, then every line marked `>` is dropped. An introduction that is followed by marked lines takes only
-itself and them away, so answers written below or between are kept; one followed by unmarked text takes all the rest.
+the tables lack, then every line marked `>` or `|` is dropped, and with it the rest of its sentence where a program
+wrapped it and forgot the mark. An introduction that is followed by marked lines takes only itself and them away, so
+answers written below or between are kept; one followed by unmarked text takes all the rest. What HTML shows apart by
+its structure alone (`ASIDE`) is history unless it stands between newly written words.
 At most 64,000 characters are looked at, in lines of at most 2,000. Total.
 """
 
@@ -23,6 +25,10 @@ _LONGEST_LINE = 2_000
 #: What mail-parser-reply is given: it takes cubic time in a line, quadratic in empty lines.
 _ASKED, _ASKED_LINE = 16_000, 300
 _WRAPPED_AT = 60
+#: Hardly a program wraps lines to less than this.
+_NARROW = 40
+#: Begins a line that `html` found in an element that shows it apart: history, or something of the writer's own.
+ASIDE = "\x02"
 
 _LANGUAGES = ["en", "de", "fr", "es", "nl", "it"]
 
@@ -134,7 +140,7 @@ def fresh(text: str) -> str:
     """The part of a reply its sender newly wrote; "" when nothing is."""
     lines = _lines(text)
     lines = _without_history(lines)
-    lines = _without_signature(_without_banner(lines))
+    lines = _without_asides(_without_signature(_without_banner(lines)))
     return _second_opinion("\n".join(lines).strip())[:LIMIT].strip()
 
 
@@ -145,30 +151,67 @@ def _lines(text: str) -> list[str]:
 
 def _quoted(line: str) -> bool:
     mark = line.lstrip()
-    return mark.startswith((">", "＞")) and mark not in (">:", "> :")  # the end of a broken "<address>:"
+    if mark.startswith("|"):  # as our own mails mark what strangers wrote; a row of a table ends in one as well
+        return mark[1:2] in ("", " ", "|", ">") and not mark[1:].endswith("|")
+    return mark.startswith((">", "＞", ASIDE)) and mark not in (">:", "> :")  # the end of a broken "<address>:"
 
 
 def _without_history(lines: list[str]) -> list[str]:
     kept: list[str] = []
-    at = 0
+    at, width = 0, _narrowest(lines)
+    above = ""  # the line of history directly above, "" when there is none
+    introduced = False
     while at < len(lines):
         line = lines[at]
-        if _quoted(line) or _wrapped(lines, at):
-            at += 1
+        if line.startswith(ASIDE):
+            kept += [] if introduced else [line]
+            above, at = "", at + 1
+        elif _quoted(line) or _goes_on(above, line, width) or _wrapped(lines, at):
+            above, at = line, at + 1
         elif span := _introduction(lines, at):
             if not _marked_after(lines, at + span):
                 break
-            at += span
+            above, introduced, at = "", True, at + span
         elif _block_begins(lines, at):
             break
         else:
             kept.append(line)
-            at += 1
+            introduced = introduced and not line.strip()
+            above, at = "", at + 1
     return kept
 
 
+#: What ends a sentence, and what may close behind it.
+_SENTENCE_ENDS = re.compile(r"[.!?…。！？][\"'”’»)\]*_]{0,4}$")
+
+
+def _goes_on(above: str, line: str, width: int) -> bool:
+    """Whether `line` is the rest of the quoted one above it, whose sentence is not at its end.
+
+    A program wraps a line only before a word that has no room in it. So below one that had room the writer begins,
+    however it ends: few quoted lines end in a full stop, and many answers stand right below one.
+    """
+    if not above or not line.strip() or _SENTENCE_ENDS.search(above):
+        return False
+    first = line.split(maxsplit=1)[0]
+    if width < _NARROW and (first.istitle() or first.startswith("I'")):
+        return False  # short lines that nobody wrapped, and a sentence of its own
+    return len(above) + 1 + len(first) > width
+
+
+def _narrowest(lines: list[str]) -> int:
+    """The least width, in characters, to which all that is quoted can have been wrapped.
+
+    Addresses do not count: some programs break no line that holds one.
+    """
+    return max((len(line) for line in lines if _quoted(line) and not _UNBREAKABLE.search(line)), default=0)
+
+
+_UNBREAKABLE = re.compile(r"://|@|\S{30}")
+
+
 def _wrapped(lines: list[str], at: int) -> bool:
-    """Whether this is the rest of a long quoted line, broken by a program that forgot to mark it."""
+    """Whether this is the next sentence of a long quoted line, broken by a program that forgot to mark it."""
     return (
         0 < at < len(lines) - 1
         and bool(lines[at].strip())
@@ -176,6 +219,15 @@ def _wrapped(lines: list[str], at: int) -> bool:
         and _quoted(lines[at - 1])
         and _quoted(lines[at + 1])
     )
+
+
+def _without_asides(lines: list[str]) -> list[str]:
+    """Without what HTML shows apart: all of it where it comes first or last, else what is cited between new words."""
+    new = [at for at, line in enumerate(lines) if line.strip() and not line.startswith(ASIDE)]
+    if not new or any(line.startswith(ASIDE) for line in lines[: new[0]]):
+        kept = [line for line in lines if not line.startswith(ASIDE)]
+        return [line for at, line in enumerate(kept) if line or (at and kept[at - 1])]
+    return [line.removeprefix(ASIDE) for line in lines[: new[-1] + 1]]
 
 
 def _introduction(lines: list[str], at: int) -> int:
@@ -252,7 +304,7 @@ def _without_signature(lines: list[str]) -> list[str]:
                 break
             continue
         kept.append(line)
-        said = said or bool(line.strip())
+        said = said or bool(line.strip() and not line.startswith(ASIDE))
     return kept
 
 

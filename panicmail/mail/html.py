@@ -3,7 +3,8 @@
 What is hidden is dropped (scripts, styles, elements styled away), block elements become lines, list items get a dash,
 images their alternative text. The targets of links are given apart from the text, so that a text that shows one
 address and leads to another cannot hide it. `own` is the same without the elements in which mail programs put the
-quoted history.
+quoted history, and without what is struck out. Where structure alone sets something apart (a `blockquote`, a line at
+its left) its lines begin with `fresh.ASIDE`: the writer may be citing, and `fresh` sees whether anything new follows.
 
 The parser is quadratic in deep nesting and in the attributes of one tag, so it is given at most 256 Ki characters and
 20,000 tags (of all HTML in a mail), and nothing from a tag of thousands of attributes on; beyond that `text` is made by
@@ -19,6 +20,8 @@ from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from panicmail.mail.fresh import ASIDE
+
 MOST_CHARACTERS, MOST_TAGS, _MOST_LINKS, _MOST_PRE = 256 * 1024, 20_000, 200, 100
 #: Elements inside each other, beyond which it is not walked.
 _DEEPEST = 1000
@@ -29,13 +32,28 @@ _MOST_ATTRIBUTES = 6000
 
 _DROPPED = "script,style,head,title,template,noscript,object,embed,iframe,select,textarea,svg,math,[hidden]"
 #: Where mail programs put what they quote: Gmail, Thunderbird and Apple Mail, Yahoo, Outlook on the web and on phones,
-#: Proton, Zoho, FastMail, GMX and web.de. `_AFTER` begins it: everything that follows is history as well.
+#: Proton, Zoho, FastMail, GMX and web.de, Spark. `_AFTER` begins it: everything that follows is history as well
+#: (Outlook, Zimbra).
 _HISTORY = (
     ".gmail_quote,.gmail_extra,blockquote[type=cite],.yahoo_quoted,.moz-cite-prefix,.protonmail_quote,.zmail_extra,"
-    ".zmail_extra_hr,.tutanota_quote,#qt,.qt,.gmail_attr,#isReplyContent,.ms-outlook-mobile-reference-message"
+    ".zmail_extra_hr,.tutanota_quote,#qt,.qt,.gmail_attr,#isReplyContent,.ms-outlook-mobile-reference-message,"
+    "[name=messageReplySection],[name=quote],[data-marker=__QUOTED_TEXT__]"
 )
-_AFTER = "#divRplyFwdMsg,#OutlookMessageHeader,#appendonsend,#mail-editor-reference-message-container"
-_SIGNATURE = ".gmail_signature,.moz-signature,#Signature,#ms-outlook-mobile-signature,.protonmail_signature_block"
+_AFTER = (
+    "#divRplyFwdMsg,#OutlookMessageHeader,#appendonsend,#mail-editor-reference-message-container,#stopSpelling,"
+    "#zwchr,[data-marker=__DIVIDER__],[data-marker=__HEADERS__]"
+)
+_SIGNATURE = (
+    ".gmail_signature,.moz-signature,#Signature,#ms-outlook-mobile-signature,.protonmail_signature_block,"
+    "[name=messageSignatureSection],[data-marker=__SIG_POST__],[data-marker=__SIG_PRE__]"
+)
+#: Set apart, by their kind or their name: of programs not named above, or of the writer.
+_APART = "blockquote,[class*=quot i],[id*=quot i],[name*=quot i],[data-marker*=quot i]"
+_LINE_AT_ITS_LEFT = re.compile(r"border-(?:left|inline-start)(?:-width|-style)?\s*:\s*(?!\s|0|none|hidden)", re.I)
+_STRUCK_OUT = "s,strike,del"
+_STRUCK_BY_STYLE = re.compile(r"text-decoration(?:-line)?\s*:[^;]{0,40}line-through", re.I)
+#: Outlook for Windows: its header block stands below a line of its own.
+_LINE_ABOVE = re.compile(r"border\s*:\s*none\s*;\s*border-top\s*:\s*solid", re.I)
 _BLOCKS = (
     "address,article,aside,blockquote,center,dd,div,dl,dt,fieldset,figure,footer,form,h1,h2,h3,h4,h5,h6,header,hr,li,"
     "main,nav,ol,p,pre,section,table,tr,ul,caption"
@@ -45,8 +63,10 @@ _STYLED_AWAY = re.compile(
     r"|font-size\s*:\s*0(?:px|pt|em|%)?\s*(?:;|!|\Z)|max-height\s*:\s*0(?:px)?\s*(?:;|!|\Z)",
     re.I,
 )
-#: Stand-ins for what white-space collapsing must not touch; stripped from the source beforehand.
-_NEWLINE, _SPACE = "\x1e", "\x1f"
+#: Stand-ins for what white-space collapsing must not touch, and the ends of what is set apart; stripped from the
+#: source beforehand.
+_NEWLINE, _SPACE, _BEGINS, _ENDS = "\x1e", "\x1f", "\x02", "\x03"
+_STAND_INS = re.compile(r"[\x02\x03\x1e\x1f]|&#(?:0*(?:2|3|30|31)|[xX]0*(?:2|3|1[eEfF]))(?![0-9a-fA-F]);?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +81,7 @@ class Plain:
 
 def plain(source: str, *, characters: int = MOST_CHARACTERS, tags: int = MOST_TAGS) -> Plain:
     """Read one HTML body; the parser is given so many characters and tags of it at most."""
-    source = source.replace(_NEWLINE, " ").replace(_SPACE, " ")
+    source = _STAND_INS.sub(" ", source)
     cut = _cut(source[:characters], tags)
     try:
         return _read(cut, source)
@@ -76,9 +96,11 @@ def _read(cut: str, source: str) -> Plain:
     links = tuple(_links(tree))
     text = _text(tree) if len(cut) == len(source) else _struck(source)
     tree = LexborHTMLParser(cut)
-    _drop(tree, _HISTORY + "," + _SIGNATURE)
-    _drop_what_follows(tree)
-    return Plain(text=text, own=_text(tree), links=links, whole=len(cut) == len(source))
+    _drop(tree, f"{_HISTORY},{_SIGNATURE},{_STRUCK_OUT}")
+    _drop_what_follows(tree, tree.css_first(_AFTER))
+    _drop_what_follows(tree, _header_block(tree))
+    _set_apart(tree)
+    return Plain(text=text, own=_marked(_text(tree)), links=links, whole=len(cut) == len(source))
 
 
 def _cut(source: str, tags: int) -> str:
@@ -130,16 +152,48 @@ def _drop(tree: LexborHTMLParser, selector: str) -> None:
         node.decompose()
 
 
-def _drop_what_follows(tree: LexborHTMLParser) -> None:
+def _drop_what_follows(tree: LexborHTMLParser, mark: LexborNode | None) -> None:
     """Outlook marks where the history begins and puts it beside the mark, not inside."""
-    start = tree.css_first(_AFTER)
-    while start is not None and start.tag not in ("body", "html"):
-        while (following := start.next) is not None:
+    at = mark
+    while at is not None and at.tag not in ("body", "html"):
+        while (following := at.next) is not None:
             following.remove()
-        above = start.parent
-        if start.css_matches(_AFTER):
-            start.remove()
-        start = above
+        at = at.parent
+    if mark is not None:
+        mark.decompose()
+
+
+def _header_block(tree: LexborHTMLParser) -> LexborNode | None:
+    """Outlook's "From: …" above what it quotes, in whatever language: a line above it, and names of fields in bold."""
+    for node in tree.css("div[style]"):
+        if not _LINE_ABOVE.search((node.attributes.get("style") or "")[:2000]):
+            continue
+        name = node.css_first("b,strong")
+        if name is not None and name.text().strip().endswith((":", "：")):
+            return node
+    return None
+
+
+def _set_apart(tree: LexborHTMLParser) -> None:
+    """Put marks around what structure alone sets apart, and drop what a style strikes out."""
+    for node in tree.css("[style]"):
+        if _STRUCK_BY_STYLE.search((node.attributes.get("style") or "")[:2000]):
+            node.decompose()
+    lined = [n for n in tree.css("div[style]") if _LINE_AT_ITS_LEFT.search((n.attributes.get("style") or "")[:2000])]
+    for node in [*tree.css(_APART), *lined]:
+        node.insert_before(f"{_NEWLINE}{_BEGINS}{_NEWLINE}")
+        node.insert_after(f"{_NEWLINE}{_ENDS}{_NEWLINE}")
+
+
+def _marked(text: str) -> str:
+    """The lines between the marks, as `fresh` takes them."""
+    lines, depth = [], 0
+    for line in text.split("\n"):
+        if line.strip() in (_BEGINS, _ENDS):
+            depth += 1 if line.strip() == _BEGINS else -1
+        else:
+            lines.append(ASIDE + line if depth > 0 and line else line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 
 def _text(tree: LexborHTMLParser) -> str:

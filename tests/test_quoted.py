@@ -1,0 +1,423 @@
+"""Our own mails, quoted back in every way programs do, are nobody's answer.
+
+Every template of ours is held here: whatever has a line of its own in the code that composes mails and is missing from
+the letters below fails `test_every_line_of_ours_is_among_the_letters`.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import panicmail.mail
+from panicmail import states, words
+from panicmail.incident import Incident, Outcome, Word, unchanged
+from panicmail.mail import alarms, answers, compose, operators, reporter, telling, trials
+from panicmail.mail.compose import Letter
+from panicmail.mail.fresh import fresh
+from panicmail.mail.html import plain
+from panicmail.mail.pages import page
+from panicmail.mail.scene import PageSent
+from panicmail.triage import Report
+from panicmail.words import Meaning
+from tests.scenes import (
+    ADDRESSES,
+    ANA,
+    BO,
+    HOUSE,
+    HOW,
+    LADDER,
+    MAX,
+    START,
+    TOKENS,
+    Night,
+    every_letter,
+    minutes,
+    nobody,
+    on_call,
+    page_of,
+    part,
+)
+
+WIDTHS = range(20, 101)
+MARKS = ("> ", "| ", "")
+STRIDE = 27
+QUESTION = "Which host is it?"
+
+
+# -- every letter ----------------------------------------------------------------------------------
+
+
+def incidents(night: Night) -> Iterator[Incident]:
+    """An incident in every state it can be written about in."""
+    first = night.panic(START).incident
+    held = states.acknowledge(first, "ana", HOW, LADDER, START + minutes(2)).incident
+    closed = states.resolve(held, "ana", HOW, LADDER, START + minutes(60)).incident
+    again = states.escalate(held, "ana", HOW, LADDER, on_call, START + minutes(30)).incident
+    yield from (first, held, closed, again, replace(closed, resolved_by="ana", once=True, holder=None))
+    yield replace(held, answer_at=START + minutes(30))
+    yield replace(first, next_step_at=START - minutes(1), linked_to="M4TD")
+    yield replace(first, next_step_at=None, once=True)
+    yield replace(first, step=1, next_step_at=START + minutes(40))
+    yield replace(first, paged={}, step=-1, next_step_at=START + minutes(300))
+    yield replace(first, drill=True)
+    yield replace(held, drill=True, issue_url="https://gitlab.example.com/security/-/issues/41")
+
+
+@cache
+def letters() -> tuple[tuple[str, str], ...]:
+    """Every mail panicmail can write, as text and as HTML, each text once. Not sealed, which takes most of the time."""
+    found: dict[str, str] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "_fill", lambda message, text, html: found.setdefault(text, html))
+        _write_all()
+    for letter in (_plainest(), *(letter for _, letter in every_letter(Night()))):
+        found.setdefault(part(letter, "plain"), part(letter, "html") if b"text/html" in letter.message else "")
+    return tuple(found.items())
+
+
+def _plainest() -> Letter:
+    """The page of last resort: of a scene that breaks the full one."""
+    night = Night()
+    scene = night.scene(night.panic().incident, {"word": "page", "round": 1}, START)
+    return page(replace(scene, house=replace(HOUSE, who=broken)), ANA, TOKENS, ADDRESSES)
+
+
+def broken(role: str) -> tuple[str, ...]:
+    raise LookupError(role)
+
+
+def _write_all() -> None:
+    other = replace(Night().panic(START).incident, ref="M4TD")
+    sent = (
+        PageSent(person="ana", channel="mail", at=START, state="accepted"),
+        PageSent(person="max", channel="mail", at=START, state="failed"),
+    )
+    full = Night(
+        pages=sent,
+        flags=("has no text",),
+        also_open=(other,),
+        same_reporter=(other,),
+        conversation="panic+c1-abcdefgh23456723-0-aaaaaaaaaaaaaaaa@example.com",
+    )
+    bare = Night(
+        report=Report(from_shown="Rita, at the desk"),
+        link="",
+        house=replace(HOUSE, hotline="", who=nobody, has_gap=lambda role: True, reporter_access=True),
+    )
+    alone = Night(house=replace(HOUSE, people={"ana": ANA}))
+    list(every_letter(full))
+    for night in (full, bare, alone):
+        _pages(night)
+        _told(night)
+        _news(night)
+    _caused(Night())
+    _answered(full)
+    _apart()
+
+
+CAUSES: tuple[dict[str, str], ...] = (
+    {},
+    {"declined_by": "ana", "words": "can't"},
+    {"escalated_by": "max"},
+    {"on_call_since": START.isoformat()},
+    {"unreachable": "ana", "why": "every way failed (550 no)"},
+    {"unreachable": "ana", "why": "out of office"},
+    {"unreachable": "ana", "why": "declined"},
+    {"handed_by": "ana"},
+)
+
+
+def _pages(night: Night) -> list[Letter]:
+    now, found = START + minutes(3), list(incidents(night))
+    return [page_of(night, word, each, who, now) for word in Word for each in found for who in (ANA, MAX)]
+
+
+def _caused(night: Night) -> list[Letter]:
+    now, (first, held, *_) = START + minutes(3), incidents(night)
+    about: list[dict[str, Any]] = [{"cause": cause} for cause in CAUSES]
+    about += [{"why": "no answer"}, {"late_seconds": 1320}, {"text": "More."}, {"since": now.isoformat()}]
+    return [
+        page_of(night, word, incident, BO, now, **facts)
+        for word in Word
+        for incident in (replace(first, drill=True), held)
+        for facts in about
+    ]
+
+
+def _told(night: Night) -> list[Letter]:
+    now = START + minutes(18)
+    facts: dict[str, Any] = {"by": "ana", "to": "bo", "holder": "ana", "people": ["bo"], "role": "seoc"}
+    facts |= {"at": now.isoformat()}
+    facts |= {"from_name": "Rita", "from_address": "rita@example.com", "text": "More.", "how": HOW}
+    facts |= {"undo_by": (now + minutes(1)).isoformat(), "detail": "550 no"}
+    others: tuple[dict[str, Any], ...] = (
+        {},
+        {"people": []},
+        {"undid": "take", "before": "ana"},
+        {"undid": "resolve", "is_reporter": True, "text": ""},
+    )
+    found = [
+        night.tells(incident, person, now, **{**facts, "what": what, **more})
+        for what in (*telling._TELLERS, "anything else")
+        for incident in incidents(night)
+        for person in (ANA, MAX)
+        for more in (others if night.conversation else others[:1])
+    ]
+    found += [
+        night.tells(incident, ANA, now, **{**facts, "what": what, "why": str(why)})
+        for what in ("unsent", "offer_failed")
+        for incident in incidents(night)
+        for why in (*states.Unsent, "something else")
+    ]
+    return found
+
+
+def _answered(night: Night) -> list[Letter]:
+    now = START + minutes(18)
+    return [
+        night.answer(unchanged(incident, outcome), person, said, now, to=to, refs=["M4TD"], **more)
+        for said in answers._ANSWERS
+        for outcome in Outcome
+        for incident in list(incidents(night))[:6]
+        for person, to in ((ANA, "bo"), (MAX, ""))
+        for more in ({"why": "it asked a question"}, {"by_link": True, "channel": "link"})
+    ]
+
+
+def _news(night: Night) -> list[Letter]:
+    at = {"at": START.isoformat(), "holder": "max", "by": "ana", "text": "Pull the plug."}
+    found = []
+    for incident in incidents(night):
+        scene = night.scene(incident, {}, START + minutes(4))
+        found.append(reporter.receipt(scene, TOKENS, ADDRESSES, key="row"))
+        found += [night.news(incident, START, what=what, **at) for what in (*reporter._NEWS, "anything else")]
+    return found
+
+
+def _apart() -> list[Letter]:
+    """What has no incident, or speaks apart from the daemon, or was written when writing failed."""
+    night = Night()
+    scene = night.scene(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
+    found = [
+        operators.operators({"cause": cause, "ref": "7KQ2N", "error": "403"}, HOUSE, MAX, ADDRESSES, START, key="row")
+        for cause in (*operators.CAUSES, "anything else")
+    ]
+    found += [
+        trials.test_page("abcdefgh23456723", ANA, "page@example.com", TOKENS, ADDRESSES, START, with_code=code)
+        for code in (False, True)
+    ]
+    about = ({"how": HOW, "seen": ["ntfy"]}, {"why": ["it was empty"], "missing": ["ntfy"]})
+    found += [
+        trials.proven({"test": "abcdefgh23456723", **facts}, HOUSE, ANA, TOKENS, ADDRESSES, START, key="row")
+        for facts in about
+    ]
+    paged = replace(scene, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
+    found += [alarms.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
+    nobody_paged = night.scene(replace(scene.incident, paged={}, drill=True), {}, START)
+    found.append(alarms.unreached([nobody_paged], MAX, ADDRESSES, key="row"))
+    found.append(alarms.blind(START, "timeout", "page@example.com", MAX, ADDRESSES, START, key="row"))
+    return found
+
+
+SPEAKS = {"ours", "headline", "button", "call"}
+
+
+def sites() -> dict[tuple[str, int], str]:
+    """Every place in the code where a line of ours is made: file and line -> the code."""
+    found = {}
+    for path in Path(panicmail.mail.__file__).parent.glob("*.py"):
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or path.name == "compose.py":
+                continue
+            if node.func.id in SPEAKS:
+                found[path.name, node.lineno] = ast.get_source_segment(source, node) or ""
+    return found
+
+
+def test_every_line_of_ours_is_among_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[str, int]] = set()
+    harmless = compose.harmless
+
+    def noting(text: str) -> str:
+        frame = sys._getframe(1)
+        while frame.f_back is not None and Path(frame.f_code.co_filename).name == "compose.py":
+            frame = frame.f_back
+        seen.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+        return harmless(text)
+
+    monkeypatch.setattr(compose, "harmless", noting)
+    letters.cache_clear()
+    letters()
+    missing = {where: code for where, code in sites().items() if where not in seen}
+    assert not missing
+
+
+# -- quoted and wrapped ----------------------------------------------------------------------------
+
+
+def quoted(text: str, mark: str, width: int) -> str:
+    """As a program quotes it that wraps each marked line and forgets the mark on what it wrapped."""
+    wrapped = [textwrap.wrap(f"{mark}{line}", width) or [mark.rstrip()] for line in text.splitlines()]
+    return "\n".join(piece for each in wrapped for piece in each)
+
+
+def said(reply: str) -> Meaning:
+    return words.read(fresh(reply)).meaning
+
+
+@cache
+def texts() -> tuple[str, ...]:
+    """Each mail as its text and as its HTML reads, which differ in their empty lines alone."""
+    return tuple(dict.fromkeys(text for form, html in letters() for text in (form, plain(html).text) if text))
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_every_mail_of_ours_quoted_at_every_width_is_no_answer(mark: str) -> None:
+    """Each width over all of the mails, some of the widths of each: reading one takes a millisecond."""
+    mails = texts() if mark else {text.partition("\n")[0]: text for text in texts()}.values()  # its first line is read
+    wrong = [
+        (width, text)
+        for number, text in enumerate(mails)
+        for width in WIDTHS[number % STRIDE :: STRIDE]
+        if said(quoted(text, mark, width)) is not Meaning.NOTHING
+    ]
+    assert not wrong
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.data(), st.sampled_from(MARKS), st.sampled_from(WIDTHS), st.sampled_from(["", "\n\n", f"{QUESTION}\n\n"]))
+def test_whatever_stands_above_a_quoted_mail_of_ours_is_all_that_counts(
+    data: st.DataObject, mark: str, width: int, above: str
+) -> None:
+    text = data.draw(st.sampled_from(texts()))
+    assert said(above + quoted(text, mark, width)) is Meaning.NOTHING
+
+
+ACTS = {Meaning.YES, Meaning.TAKE, Meaning.YES_ALL, Meaning.NO, Meaning.ESCALATE, Meaning.RESOLVE}
+
+
+def test_no_wrap_brings_a_command_of_ours_to_a_line_of_its_own() -> None:
+    ours = {line for text, _ in letters() for line in text.splitlines() if not line.startswith("|")}
+    wraps = (piece for line in ours for width in WIDTHS for piece in textwrap.wrap(f"> {line}", width)[1:])
+    assert not {piece for piece in wraps if piece.startswith('"') and words.read(piece).meaning in ACTS}
+
+
+# -- what is continued, and what is not --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", range(47, 54))
+def test_the_rest_of_a_quoted_sentence_that_lost_its_mark_is_no_answer(width: int) -> None:
+    first = 'Max: Ana (SEOC) gave no answer in 15 min. Reply "ack".'
+    below = "Answer by 03:27 CET, or you are called again.\nSince 03:07 CET nobody has it."
+    text = quoted(f"{first}\n{below}", "> ", width)
+    assert '\n"ack".' in text or 'Reply "ack".' in text
+    assert said(f"On Sun, 22 Nov 2026 at 03:22 Panic <panic@example.com> wrote:\n{text}") is Meaning.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("reply", "own"),
+    [
+        ("> Since 03:07 CET nobody has it, so nobody works on it.\n> Call Max\nack", "ack"),
+        ("> Issue: follows, GitLab has not answered, yet\nack", ""),
+        ("> Report:\n> | My files are .locked since this morning, and\nSlack is gone.\n\nack", "ack"),
+        ("> Today my files are locked, all of\nthem, and the whole of the second floor has the\nsame\n\nack", "ack"),
+        ("> Who takes this?\nI do.\n> And when?\nNow.", "I do.\nNow."),
+        ("| Who takes this?\nI do.", "I do."),
+        ("ack\n| a | table |\n| - | - |", "ack\n| a | table |\n| - | - |"),
+        ("ack\n|\n| quoted", "ack"),
+    ],
+)
+def test_a_line_below_a_quoted_one_is_its_rest_where_it_can_have_been_wrapped(reply: str, own: str) -> None:
+    assert fresh(reply) == own
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.text("abcdefgh ", min_size=1, max_size=200).filter(str.strip), min_size=1, max_size=6),
+    st.integers(40, 100),
+    st.sampled_from(["> ", "| ", ">> "]),
+)
+def test_of_any_text_that_is_quoted_and_wrapped_nothing_is_new(paragraphs: list[str], width: int, mark: str) -> None:
+    assert fresh(f"{QUESTION}\n\n{quoted(chr(10).join(paragraphs), mark, width)}") == QUESTION
+
+
+# -- what HTML shows by its structure ----------------------------------------------------------------
+
+PAGE = '<p>Max: nobody has this yet.</p><p>ack</p><p>Reply "ack" so the calling stops.</p>'
+QUOTING = {
+    "bare blockquote": f"<blockquote>{PAGE}</blockquote>",
+    "a line at its left": f'<div style="border-left:2px solid #ccc; padding-left: 1ex">{PAGE}</div>',
+    "a line at its left, in parts": f'<div style="BORDER-LEFT-STYLE: solid; margin:0">{PAGE}</div>',
+    "struck": f"<s>{PAGE}</s>",
+    "strike": "<strike>ack</strike>",
+    "deleted": "<p><del>ack</del></p>",
+    "struck by style": '<p style="color:red;text-decoration: line-through">ack</p>',
+    "Gmail": f'<div class="gmail_quote gmail_quote_container"><div class="gmail_attr">On … wrote:</div>{PAGE}</div>',
+    "Apple": f'<div><blockquote type="cite">{PAGE}</blockquote></div>',
+    "Thunderbird": f'<div class="moz-cite-prefix">Panic:</div><blockquote cite="mid:x" type="cite">{PAGE}</blockquote>',
+    "Yahoo": f'<div id="ydp1yahoo_quoted_77" class="ydp1yahoo_quoted"><div>Panic:</div>{PAGE}</div>',
+    "Proton": f'<div class="protonmail_quote">Panic:<br><blockquote>{PAGE}</blockquote></div>',
+    "Spark": f'<div name="messageReplySection">Panic, 03:22:<blockquote>{PAGE}</blockquote></div>',
+    "Zimbra": f'<hr id="zwchr" data-marker="__DIVIDER__"><div data-marker="__HEADERS__"><b>Von: </b>P</div>'
+    f'<div data-marker="__QUOTED_TEXT__">{PAGE}</div>',
+    "old Zimbra": f'<hr id="zwchr"><div style="color:#000">{PAGE}</div>',
+    "GMX": f'<div name="quote" style="margin:10px 5px 5px 10px">{PAGE}</div>',
+    "Mail.ru": f'<blockquote style="border-left:1px solid #0857A6;margin:10px">{PAGE}</blockquote>',
+    "Outlook on the web": f'<div id="appendonsend"></div><hr><div id="divRplyFwdMsg">P</div><div>{PAGE}</div>',
+    "Outlook for Windows": '<div><div style="border:none;border-top:solid #E1E1E1 1.0pt;padding:3.0pt 0cm 0cm 0cm">'
+    f"<p><b>Lähettäjä:</b> Panic<br><b>Aihe:</b> x</p></div></div>{PAGE}",
+    "Outlook for Windows, lined": '<div style="border:none;border-left:solid blue 1.5pt;padding:0cm 0cm 0cm 4.0pt">'
+    f"{PAGE}</div>",
+    "one nobody has named": f'<section class="x-reply-QuotedHistory">{PAGE}</section>',
+    "in each other": f"<blockquote><blockquote>{PAGE}</blockquote><p>ack</p></blockquote>",
+}
+
+
+def own_of(html: str) -> str:
+    return fresh(plain(f"<html><body>{html}</body></html>").own)
+
+
+@pytest.mark.parametrize("name", QUOTING)
+def test_what_html_quotes_by_its_structure_is_no_answer(name: str) -> None:
+    assert own_of(QUOTING[name]) == ""
+    assert own_of(f"<div>{QUESTION}</div><br>{QUOTING[name]}") == QUESTION
+    assert own_of(f"<div>{QUESTION}</div>{QUOTING[name]}<div>-- <br>Max Kern</div>") == QUESTION
+    assert own_of(f'<div dir="ltr">On it</div>{QUOTING[name]}') == "On it"
+
+
+def test_what_stands_apart_between_new_words_is_cited_by_their_writer() -> None:
+    html = "<p>They write:</p><blockquote>pay 3 coins</blockquote><p>What do we answer?</p>"
+    assert own_of(html) == "They write:\n\npay 3 coins\n\nWhat do we answer?"
+
+
+def test_an_answer_below_what_html_quotes_is_found_and_the_quotation_is_not_it() -> None:
+    assert own_of("<blockquote>ack</blockquote><p>Which host?</p>") == "Which host?"
+    between = "<blockquote>Who takes it?</blockquote><p>me</p><blockquote>When?</blockquote><p>now</p>"
+    assert own_of(between) == "me\n\nnow"
+    intro = "<p>On Sun, 22 Nov 2026 at 03:22 Panic &lt;panic@example.com&gt; wrote:</p>"
+    assert own_of(f"<p>hm</p>{intro}<blockquote>ack</blockquote><p>not now</p>").split() == ["hm", "not", "now"]
+
+
+@pytest.mark.parametrize("sign", ["\x02", "\x03", "&#2;", "&#x3;", "&#03", "&#X02;"])
+def test_nobody_can_end_a_quotation_by_the_signs_it_is_marked_with(sign: str) -> None:
+    assert own_of(f"<p>{QUESTION}</p><blockquote><p>x</p><p>{sign}</p><p>ack</p></blockquote>") == QUESTION
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data(), st.sampled_from(sorted(QUOTING)), st.sampled_from(["", f"<p>{QUESTION}</p>"]))
+def test_every_mail_of_ours_quoted_in_html_is_no_answer(data: st.DataObject, name: str, above: str) -> None:
+    _, html = data.draw(st.sampled_from([pair for pair in letters() if pair[1]]))
+    reply = above + QUOTING[name].replace(PAGE, html)
+    assert words.read(own_of(reply)).meaning is Meaning.NOTHING
