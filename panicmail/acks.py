@@ -21,9 +21,9 @@ from typing import Any
 from panicmail import people, states, words
 from panicmail.incident import Change, Do, Entry, Incident, Outcome, State, Word, unchanged
 from panicmail.mail import wire
-from panicmail.mail.tokens import looks_carried
 from panicmail.orders import Orders
 from panicmail.people import Person
+from panicmail.redaction import redacted
 from panicmail.store.book import Book
 from panicmail.store.rows import Delivery, Mail
 from panicmail.triage import Kind, Report
@@ -334,10 +334,7 @@ def written(report: Report) -> str:
 
 
 def _noted(text: str) -> str:
-    """Without the lines that hold an address or a link of ours, as a quoted page does: whoever reads the issue could
-    act by them."""
-    lines = text[:NOTE_LIMIT].split("\n")
-    return "\n".join("(an address or a link of panicmail's)" if looks_carried(line) else line for line in lines)
+    return redacted(text[: 2 * NOTE_LIMIT])[:NOTE_LIMIT]
 
 
 def more_entry(report: Report, incident: Incident) -> Entry:

@@ -30,9 +30,10 @@ from panicmail.acks import Acks, automatic_entry, understood, written
 from panicmail.incident import Incident, Outcome, unchanged
 from panicmail.mail import quoting, wire
 from panicmail.mail.canonical import HEADER_OCTETS, canonical
-from panicmail.mail.tokens import Purpose, looks_carried
+from panicmail.mail.tokens import Purpose
 from panicmail.orders import UNVERIFIED, Orders
 from panicmail.people import Person
+from panicmail.redaction import looks_carried
 from panicmail.states import Unsent
 from panicmail.store.book import Book
 from panicmail.store.rows import Mail, Task

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import structlog
 
-from panicmail import conversation, drills, ids, people, states, triage, words
+from panicmail import conversation, drills, ids, links, people, states, triage, words
 from panicmail.acks import Acks, more_entry
 from panicmail.check import hearing
 from panicmail.errors import StoreFailed
@@ -171,6 +171,7 @@ class Intake:
             verdict = triage.decide(report, _known(book, orders, mail, report, digest))
         else:
             verdict = _by_envelope(book, orders, mail)
+        links.revoke_carried(book, orders, mail, report)
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         if why := fallback.unread(report):
             book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)

@@ -4,6 +4,10 @@ The bearer of the link acts, nobody else is asked for; so it is recorded, and to
 not authenticated", and whose link it is has the answer by mail and push as well: it may have been a stranger. What she
 acknowledged, took or closed she may undo for two minutes (`states.undo`).
 
+A link that stands in a mail its owner did not write was handed on: others can read it. It is revoked for acting and
+still shows the incident, and its owner has a new one by mail. So a link's token has a number, its round: the one that
+acts is one more than the last that was revoked, as the timeline says.
+
 A link is good for this page and nothing else: its token is no address, and no other token opens the page. It is good
 as long as the incident is not over: until a week after it was resolved. One that is opened again in that week keeps
 its links; more that comes later is a new incident, with links of its own.
@@ -11,21 +15,22 @@ its links; more that comes later is a new incident, with links of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from panicmail import states
 from panicmail.acks import Acks, Answer, Way
 from panicmail.errors import PanicmailError
-from panicmail.incident import Incident, Outcome, State
+from panicmail.incident import Entry, Incident, Outcome, State
 from panicmail.mail import wire
-from panicmail.mail.tokens import Purpose
+from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.people import Person
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Line
-from panicmail.triage import Report
+from panicmail.store.rows import Line, Mail
+from panicmail.triage import Kind, Report
 from panicmail.words import Meaning, Said
 
 #: The buttons, and what each says.
@@ -46,8 +51,14 @@ HELD = ("resolve", "escalate", "no")
 #: Takes back what was done by link; beside the buttons, as no word of a mail says it.
 UNDO = "undo"
 HOW = "by link, not authenticated"
+#: The line of the timeline that says a link acts no more.
+REVOKED = "link.revoked"
 #: How long a link outlives its incident.
 EXPIRES_AFTER = timedelta(days=7)
+
+
+class LinkRevoked(PanicmailError):  # noqa: N818
+    """A link of ours that stood in a mail its owner did not write: it shows, and does not act."""
 
 
 class LinkExpired(PanicmailError):  # noqa: N818
@@ -67,6 +78,7 @@ class View:
     flags: tuple[str, ...]
     acts: tuple[str, ...]
     undo_until: datetime | None  #: she may undo what she did until then; None: there is nothing to undo
+    revoked: bool  #: the link shows and does not act
     verified: str = UNVERIFIED
 
 
@@ -92,6 +104,7 @@ class Links:
         Raises:
             KeyError: There is no such button.
             LinkExpired: It was one.
+            LinkRevoked: It is one that only shows.
         """
         said = None if button == UNDO else Said(BUTTONS[button], button)
         orders = self._orders()
@@ -100,11 +113,55 @@ class Links:
             view = _view(book, orders, token)
             if view is None:
                 return None
+            if view.revoked:
+                raise LinkRevoked(view.incident.ref)
             key = f"{view.person.id}/{view.incident.version}/{button}"
             way = Way(channel="link", how=HOW, key=key, may_undo=True)
             return _press(book, orders, view, said, way).outcome
 
         return self._ledger.write("link.act", work)
+
+
+def live_round(lines: Iterable[Line], person: str) -> int:
+    """The round of the link of `person` that acts, by the timeline of the incident."""
+    revoked = [line.facts["round"] for line in lines if line.event == REVOKED and line.facts["person"] == person]
+    return max(revoked, default=-1) + 1
+
+
+def revoke_carried(book: Book, orders: Orders, mail: Mail, report: Report) -> None:
+    """Revoke every link in a mail whose owner did not write it, and send its owner a new one."""
+    for text in report.carried:
+        token = orders.tokens.verify(text, orders.people) if text.startswith(Purpose.LINK.value) else None
+        if token is None or not token.person or _is_its_owners(orders, mail, report, token):
+            continue
+        incident = book.incident(token.incident_id)
+        if incident is None or _is_expired(incident, book.now):
+            continue
+        if token.round == live_round(book.lines_of(incident.id), token.person):
+            _revoke(book, incident, token, mail, report)
+
+
+def _is_its_owners(orders: Orders, mail: Mail, report: Report, token: Token) -> bool:
+    """Whether the owner of a link wrote the mail, or a machine sent their page back to where it came from."""
+    if orders.people[token.person].writes_from(report.from_address):
+        return True
+    if report.kind is Kind.HUMAN:
+        return False
+    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
+    theirs = (orders.tokens.verify(text, [token.person]) for text in texts)
+    return any(each and each.person and each.incident_id == token.incident_id for each in theirs)
+
+
+def _revoke(book: Book, incident: Incident, token: Token, mail: Mail, report: Report) -> None:
+    writer = report.from_address or report.from_shown or "somebody"
+    facts = {"person": token.person, "round": token.round, "mail": mail.id}
+    book.add_entry(incident, Entry(event=REVOKED, actor=writer, facts=facts))
+    told = {"what": "link_revoked", "from_address": report.from_address, "from_name": report.from_name}
+    book.tell(incident, token.person, f"link_revoked/{token.round}", told)
+
+
+def _is_expired(incident: Incident, now: datetime) -> bool:
+    return incident.resolved_at is not None and now - incident.resolved_at >= EXPIRES_AFTER
 
 
 def _press(book: Book, orders: Orders, view: View, said: Said | None, way: Way) -> Answer:
@@ -122,9 +179,10 @@ def _view(book: Book, orders: Orders, text: str) -> View | None:
     incident = book.incident(token.incident_id)
     if incident is None:
         return None
-    if incident.resolved_at is not None and book.now - incident.resolved_at >= EXPIRES_AFTER:
+    if _is_expired(incident, book.now):
         raise LinkExpired(incident.ref)
     lines = tuple(book.lines_of(incident.id))
+    revoked = token.round < live_round(lines, token.person)
     opened = next((line for line in lines if line.event == "incident.opened"), None)
     mail = book.mail(incident.mail_id)
     return View(
@@ -135,8 +193,9 @@ def _view(book: Book, orders: Orders, text: str) -> View | None:
         orders=orders,
         next_call=states.next_call(incident, orders.ladder_of(incident), orders.who_at(book.now), token.person),
         flags=tuple(opened.facts.get("flags", ())) if opened else (),
-        acts=_acts(incident, token.person),
-        undo_until=states.undo_until(incident, token.person, lines, book.now),
+        acts=() if revoked else _acts(incident, token.person),
+        undo_until=None if revoked else states.undo_until(incident, token.person, lines, book.now),
+        revoked=revoked,
     )
 
 

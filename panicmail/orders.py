@@ -88,11 +88,12 @@ class Orders:
             verified_by=UNVERIFIED,
         )
 
-    def link(self, incident_id: str, person: str) -> str:
-        """The address of `person`'s page of an incident; "" when there is no `[web] url`."""
+    def link(self, incident_id: str, person: str, round_: int = 0) -> str:
+        """The address of `person`'s page of an incident; "" when there is no `[web] url`. `round_`: of the link
+        (`links.live_round`)."""
         if not self.web_url:
             return ""
-        return f"{self.web_url}/i/{self.tokens.mint(Purpose.LINK, incident_id, person)}"
+        return f"{self.web_url}/i/{self.tokens.mint(Purpose.LINK, incident_id, person, round_)}"
 
     def is_known_sender(self, address: str) -> bool:
         """Whether `[senders] known` lists the address or its domain; everybody is known when it is empty."""

@@ -65,6 +65,7 @@ class Report:
     lossless: bool = True  #: False: something of the text may be missing or wrong; such a mail never acknowledges
     links: tuple[str, ...] = ()
     phones: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()  #: what in it has the form of a token of ours (`redaction.carried`), files included
 
     @property
     def reporter_name(self) -> str:
@@ -193,6 +194,10 @@ def _is_plainly_a_machines(report: Report) -> bool:
     return report.kind in _ONCE and any(not sign.startswith("the subject") for sign in report.why)
 
 
+#: How the tokens begin by which somebody could act: an answer's, a bounce's, a link's (`mail.tokens.Purpose`).
+_ACTING = ("a", "b", "l")
+
+
 def _flags(report: Report, known: Known) -> list[str]:
     flags = []
     if report.kind is not Kind.HUMAN:
@@ -205,6 +210,8 @@ def _flags(report: Report, known: Known) -> list[str]:
         flags.append("could not be read in full; the raw message is on the issue")
     if not report.text.strip():
         flags.append("has no text")
+    if any(each.startswith(_ACTING) for each in report.carried):
+        flags.append("holds an address or a link of panicmail's; it is cut out, and the raw mail is not uploaded")
     if any(a.unproved for a in known.addresses):
         flags.append("came to an address with a token that does not verify")
     if not known.known_sender:

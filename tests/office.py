@@ -24,6 +24,7 @@ from panicmail.dispatch import GitLabLane, MailLane, PushLane
 from panicmail.escalation import Escalation
 from panicmail.gitlab.draft import Draft
 from panicmail.gitlab.issues import Activity, OpenedIssue, UploadedFile
+from panicmail.gitlab.text import file_name
 from panicmail.incident import Incident
 from panicmail.intake import Intake
 from panicmail.links import Links
@@ -213,7 +214,7 @@ class FakeGitLab:
         if self.upload_failures:
             raise self.upload_failures.pop(0)
         self.uploads.append((name, data))
-        return UploadedFile(url=f"/uploads/{len(self.uploads)}/{name}", name=name)
+        return UploadedFile(url=f"/uploads/{len(self.uploads)}/{file_name(name)}", name=name)
 
     def description(self, iid: int) -> str:
         return self.issues[iid - 1].description

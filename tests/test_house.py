@@ -33,6 +33,7 @@ PURE = {
     "jumps",
     "people",
     "policy",
+    "redaction",
     "signatures",
     "states",
     "triage",

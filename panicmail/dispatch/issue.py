@@ -14,8 +14,9 @@ from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.incident import Do, Incident, State
-from panicmail.mail.tokens import looks_carried
+from panicmail.mail.tokens import Purpose
 from panicmail.orders import UNVERIFIED, Orders, Standing
+from panicmail.redaction import looks_carried
 from panicmail.store.book import Book
 from panicmail.store.incidents import NOTE
 from panicmail.store.ledger import Ledger
@@ -70,7 +71,7 @@ class KeepsIssues(Protocol):
 
 
 #: A file is looked through by so many octets at a time, and as many more as a token has at most, broken over lines.
-_BLOCK, _CARRIED = 64 * 1024, 512
+_BLOCK, _CARRIED = 64 * 1024, 2048
 #: Answers the attachments of a raw mail with their contents.
 Parts = Callable[[bytes], Sequence[tuple[Attachment, bytes]]]
 
@@ -247,12 +248,14 @@ class GitLabLane(Lane):
         self._settle(task, Delivery.ACCEPTED, f"{len(links)} files")
 
     def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
-        uploads = self._orders().uploads
+        orders = self._orders()
         files: list[tuple[str, bytes]] = []
-        if uploads == "all":
+        acts = _lets_act(orders, report)
+        if orders.uploads == "all" and not acts:
             files.append((f"{incident.ref}.eml", raw))
-        if uploads in {"all", "attachments"} and report.attachments:
-            files += [(attachment.name or "attachment", data) for attachment, data in self._parts(raw)]
+        if orders.uploads in {"all", "attachments"} and report.attachments:
+            parts = [part for part in self._parts(raw) if not (acts and _may_hold(*part))]
+            files += [(attachment.name or "attachment", data) for attachment, data in parts]
         return [self._upload(name, data) for name, data in files]
 
     def _upload(self, name: str, data: bytes) -> drafts.FileLink:
@@ -283,13 +286,25 @@ class GitLabLane(Lane):
         self._ledger.write("gitlab.settle", work)
 
 
+def _lets_act(orders: Orders, report: Report) -> bool:
+    """Whether a mail holds an address or a link of ours by which whoever reads it could act for one of our people."""
+    tokens = (orders.tokens.verify(text, orders.people) for text in report.carried)
+    acting = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION, Purpose.LINK}
+    return any(token is not None and token.person and token.purpose in acting for token in tokens)
+
+
+def _may_hold(attachment: Attachment, data: bytes) -> bool:
+    """Of a mail that lets somebody act: whether this file may be where. An attached mail may hide it in a coding."""
+    return attachment.type.startswith("message/") or _holds_token(data)
+
+
 def _holds_token(data: bytes) -> bool:
     """Whether a file holds an address or a link of ours, as an attached page does: whoever reads it could act."""
     return any(_block_holds_token(data[at : at + _BLOCK + _CARRIED]) for at in range(0, len(data), _BLOCK))
 
 
 def _block_holds_token(block: bytes) -> bool:
-    unbroken = block.replace(b"=\r\n", b"").replace(b"=\n", b"")  # quoted-printable breaks them over lines
+    unbroken = block.replace(b"=\r\n", b"").replace(b"=\n", b"").replace(b"\0", b"")  # quoted-printable, UTF-16
     return looks_carried(unbroken.decode("latin-1"))
 
 

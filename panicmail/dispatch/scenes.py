@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panicmail import conversation
+from panicmail import conversation, links
 from panicmail.dispatch.lane import report_of
 from panicmail.incident import Do, Incident, State, Word
 from panicmail.mail.scene import PageSent, Scene
@@ -42,7 +42,8 @@ def is_wanted(book: Book, incident: Incident, task: Task) -> bool:
 def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scene:
     reader = task.person or ""
     others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
-    opened = next((line for line in book.lines_of(incident.id) if line.event == "incident.opened"), None)
+    lines = book.lines_of(incident.id)
+    opened = next((line for line in lines if line.event == "incident.opened"), None)
     return Scene(
         house=orders.house(book.now, incident),
         incident=incident,
@@ -62,7 +63,7 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
         ],
         also_open=[i for i in others if reader in i.paged],
         same_reporter=[i for i in others if i.reporter_address and i.reporter_address == incident.reporter_address],
-        link=orders.link(incident.id, reader) if reader else "",
+        link=orders.link(incident.id, reader, links.live_round(lines, reader)) if reader else "",
         conversation=conversation.address(book, orders, incident, reader) if reader else "",
         unheard=(conversation.why_none(book, orders, incident, reader) or "") if reader else "",
         flags=tuple(opened.facts.get("flags", ())) if opened else (),

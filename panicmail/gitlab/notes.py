@@ -304,6 +304,10 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     ),
     "mail.resent": lambda line: f"The same mail came again from {line.actor}.",
     "mail.automatic": _automatic,
+    "link.revoked": lambda line: (
+        f"The link of {line.name(line.facts.get('person'))} acts no more: it stood in a mail of {line.actor}. "
+        "Its owner has a new one."
+    ),
     "page.refused": _refused,
     "tell.refused": _refused,
 }

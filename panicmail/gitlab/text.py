@@ -1,7 +1,8 @@
 """What a sender wrote, made inert for GitLab.
 
 The promise: nothing that went through here acts. No quick action runs, nobody is mentioned, nothing is referenced,
-labelled, linked, loaded or rendered; the words stay readable and can be searched for.
+labelled, linked, loaded or rendered; the words stay readable and can be searched for. Tokens of ours, by which whoever
+reads the issue could act at panicmail, are cut out (`redaction`).
 
 How: a longer text goes into a fenced code block (`block`), a short one into a code span (`inline`), a title gets the
 signs that mean something to GitLab replaced by their full-width twins (`title`), a file name is spelt anew
@@ -18,6 +19,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+
+from panicmail.redaction import redacted
 
 #: GitLab's longest title, in characters.
 MAX_TITLE = 255
@@ -47,6 +50,7 @@ _LIVE_IN_TITLE = re.compile(
 
 def block(text: str, limit: int) -> str:
     """A code block that holds `text`, and a sentence after it when only the first `limit` characters fit."""
+    text = redacted(text)
     inert = _LIVE_LINE.sub(" ", _broken_runs(_cleaned(_LINE_ENDS.sub("\n", text[:limit]))))
     shown = inert[:limit]
     more = len(inert) - len(shown) + len(text) - len(text[:limit])
@@ -60,7 +64,7 @@ def inline(text: str, limit: int = 200) -> str:
 
     Keep a blank or a letter on both sides of it: a backtick or a dollar sign next to it would join it.
     """
-    line = _broken_runs(_one_line(text)).replace("|", "\N{BROKEN BAR}")
+    line = _broken_runs(_one_line(redacted(text))).replace("|", "\N{BROKEN BAR}")
     shown = _shortened(line, limit) or "(empty)"
     ticks = "`" * (_longest_run(shown) + 1)
     blank = " " if shown.startswith("`") or shown.endswith("`") else ""
@@ -69,13 +73,13 @@ def inline(text: str, limit: int = 200) -> str:
 
 def title(subject: str) -> str:
     """The title of the issue: `[panic] ` and the subject, on one line, at most 255 characters."""
-    shown = _shortened(_one_line(subject), MAX_TITLE - len(PREFIX)) or "(no subject)"
+    shown = _shortened(_one_line(redacted(subject)), MAX_TITLE - len(PREFIX)) or "(no subject)"
     return PREFIX + _LIVE_IN_TITLE.sub(_full_width, shown)
 
 
 def file_name(name: str) -> str:
     """A name to upload under: ASCII letters, digits, `._-`; its ending is kept, at most 100 characters."""
-    last = re.split(r"[/\\]", name)[-1]
+    last = re.split(r"[/\\]", redacted(name))[-1]
     plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")
     stem, dot, ending = safe.rpartition(".")

@@ -13,6 +13,7 @@ from panicmail.mail.canonical import Canonical, canonical
 from panicmail.mail.charsets import decode
 from panicmail.mail.header import line, loose_address, mailbox, message_ids
 from panicmail.mail.kinds import Shape, kind_of, types_seen
+from panicmail.redaction import carried
 from panicmail.triage import Report
 
 _LOOKED_AT, _BODY = 128 * 1024, 4096
@@ -39,8 +40,9 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Rep
     senders = mail.all("from")
     name, address = (mailbox(senders[0]) if len(senders) == 1 else None) or ("", "")
     shown = line(mail.first("from"))[0]
+    subject = line(mail.first("subject"))[0]
     return Report(
-        subject=line(mail.first("subject"))[0],
+        subject=subject,
         from_address=address,
         from_name=name,
         from_shown=shown,
@@ -53,6 +55,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Rep
         defects=(f"{_UNREAD}{f': {why}' if why else ''}", *mail.defects),
         lossless=False,
         hops=clues.hops(mail.first(clues.HOPS)),
+        carried=tuple(carried(f"{subject}\n{text}"))[:40],
     )
 
 

@@ -241,6 +241,10 @@ def _shift_began(voice: Voice, scene: Scene) -> str:
     return f"FROM THE LAST SHIFT: {voice.full(incident.holder or '')} has it. Take it, see your mail."
 
 
+def _link_revoked(voice: Voice, scene: Scene) -> str:
+    return "YOUR LINK IS REPLACED: others have read it. The new one is in your mail."
+
+
 _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "answer": _answer,
     "more": _more,
@@ -248,6 +252,7 @@ _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "offer_failed": _offer_failed,
     "opened_again": _opened_again,
     "undone": _undone,
+    "link_revoked": _link_revoked,
     "unsent": _unsent,
     "sent_without": _sent_without,
     "shift_ended": _shift_ended,

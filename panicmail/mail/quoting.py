@@ -1,8 +1,9 @@
 """What strangers wrote, made harmless to show: in quoted lines, in a subject, as a name, as a telephone number.
 
 Promises: one line stays one line; nothing invisible, no control or direction character, no lone surrogate; nothing
-that a mail program would turn into a link; no line that is not marked `| `, however long it was; cut to a length and
-the cut is said. Everything is total and linear in its input, and trusts no reader to have cleaned before.
+that a mail program would turn into a link; no token of ours (`redaction`); no line that is not marked `| `, however
+long it was; cut to a length and the cut is said. Everything is total and linear in its input, and trusts no reader to
+have cleaned before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import textwrap
 import unicodedata
 
+from panicmail.redaction import redacted
 from panicmail.triage import Attachment
 
 #: What every line of a stranger's begins with.
@@ -43,7 +45,8 @@ _HOST = re.compile(
 def one_line(text: str, limit: int) -> str:
     """`text` as one line of at most `limit` characters that shows everything it holds."""
     # Four times the limit is enough to fill it and bounds the work on a hostile megabyte.
-    shown = "".join(_visible(c) for c in unicodedata.normalize("NFC", text[: 4 * limit + 100]))
+    text = redacted(text[: 8 * limit + 1000])[: 4 * limit + 100]
+    shown = "".join(_visible(c) for c in unicodedata.normalize("NFC", text))
     shown = " ".join(shown.split())
     return shown if len(shown) <= limit else f"{shown[: limit - 1].rstrip()}…"
 
@@ -86,6 +89,7 @@ def marked(text: str) -> str:
 def report_lines(text: str, octets: int = REPORT_OCTETS) -> list[str]:
     """A stranger's text as marked lines, at most `octets` of it."""
     # The limit in characters comes first, so that splitting and encoding never see a hostile megabyte.
+    text = redacted(text[: 4 * octets]) + text[4 * octets :]  # before it is split: a token may go over lines
     kept = text[:octets].encode("utf-8", "replace")[:octets].decode("utf-8", "ignore")
     lines: list[str] = []
     for line in kept.strip().splitlines():

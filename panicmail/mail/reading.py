@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
+from html import unescape
 from typing import Any
 
 import mailparser
@@ -38,12 +39,17 @@ from panicmail.mail.html import MOST_CHARACTERS, MOST_TAGS, Plain, plain
 from panicmail.mail.kinds import Shape, deliveries, kind_of
 from panicmail.mail.tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.wire import explained
+from panicmail.redaction import carried
 from panicmail.triage import Attachment, Kind, Report
 
 #: The longest text kept, in characters.
 _TEXT = 1024 * 1024
 #: So deep in forwarded mails others are taken out; what is deeper is in the one around it.
 _FORWARDED = 5
+#: So much of a mail is looked through for tokens of ours, of a file, in characters; and so many of them are told.
+_LOOKED_AT, _OF_A_FILE, _CARRIED = 1024 * 1024, 256 * 1024, 40
+#: Fields that name mails, not addresses: every reply has ids of ours there.
+_IDS = frozenset({"message-id", "in-reply-to", "references", "received"})
 
 
 def read(raw: bytes, *, mail_from: str | None = "?") -> Report:
@@ -84,12 +90,20 @@ class _Room:
     characters: int = 4 * _TEXT  #: of text parts, HTML included
     markup: int = MOST_CHARACTERS  #: of HTML, with care
     tags: int = MOST_TAGS
+    looked: int = _LOOKED_AT  #: for tokens of ours
+    carried: dict[str, None] = field(default_factory=dict)  #: those found
 
     def read(self, html: str) -> Plain:
         page = plain(html, characters=self.markup, tags=self.tags)
         self.markup = max(0, self.markup - len(html))
         self.tags = max(0, self.tags - html.count("<"))
         return page
+
+    def look(self, text: str) -> None:
+        """Look for tokens of ours."""
+        text = text[: self.looked]
+        self.looked -= len(text)
+        self.carried.update(dict.fromkeys(carried(text)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,6 +133,7 @@ class _Opened:
 def _report(mail: Canonical, mail_from: str | None) -> Report:
     opened = _open(mail)
     header = _Header.of(mail, opened)
+    opened.room.look(header.subject)
     text = "\n\n".join(filter(None, opened.text)).strip()
     shape = Shape(
         types=tuple(opened.types),
@@ -149,6 +164,7 @@ def _report(mail: Canonical, mail_from: str | None) -> Report:
         hops=clues.hops(mail.first(clues.HOPS)),
         links=clues.links(everything[:_TEXT], opened.targets),
         phones=clues.phones(everything[:_TEXT]),
+        carried=tuple(opened.room.carried)[:_CARRIED],
     )
 
 
@@ -243,6 +259,7 @@ def _open(mail: Canonical) -> _Opened:
         raise TooMuch("the header is too large")
     tree = tree_of(mail.octets)
     opened = _Opened(tree=tree, octets=mail.octets)
+    opened.room.look("\n".join(str(value) for name, value in tree.raw_items() if name.lower() not in _IDS))
     for part in tree.walk():
         _mend(part, opened)
     _Body(opened).take(tree)
@@ -439,6 +456,7 @@ class _Body:
             opened.doubt("text too long, cut")
         text = text[: opened.room.characters].replace("\r\n", "\n").replace("\r", "\n")
         opened.room.characters -= len(text)
+        opened.room.look(unescape(text) if kind == "text/html" else text)
         if not sure:
             opened.doubt("text that could not be decoded without loss")
         if "-----BEGIN PGP MESSAGE-----" in text:
@@ -460,6 +478,8 @@ class _Body:
         opened.own.append(text)
 
     def _attach(self, part: Part, kind: str, data: bytes | memoryview, *, name: str) -> None:
+        beginning = bytes(data[:_OF_A_FILE]).replace(b"\0", b"").decode("latin-1")  # of UTF-16 as well
+        self._opened.room.look(f"{name}\n{beginning}")
         shown = Attachment(name=name, type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         self._opened.attachments.append((shown, data))
 

@@ -226,6 +226,21 @@ def _offer_failed(voice: Voice, scene: Scene) -> Told:
     )
 
 
+def _link_revoked(voice: Voice, scene: Scene) -> Told:
+    """To the owner of a link that stood in somebody else's mail."""
+    who = writer(scene.facts.get("from_name"), scene.facts.get("from_address"))
+    return Told(
+        "Your link is replaced",
+        [
+            headline(f"{voice.first(voice.reader)}: use the link below; the one you had acts no more."),
+            ours(f"Why: it stood in a mail by {who}, so others have read it. It still shows {scene.incident.ref}."),
+            *tap(scene, "Your new link: "),
+            ours(clock_now(voice)),
+            issue(scene.incident),
+        ],
+    )
+
+
 _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "acked_by": _acked_by,
     "undone": _undone,
@@ -236,6 +251,7 @@ _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "offer_failed": _offer_failed,
     "shift_ended": shift_ended,
     "shift_began": shift_began,
+    "link_revoked": _link_revoked,
     "unsent": unsent,
     "sent_without": sent_without,
     "answer": _answer,

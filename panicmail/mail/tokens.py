@@ -51,11 +51,6 @@ class Key:
 _FORM = re.compile(r"([abclmt])([a-z0-9])-([a-z2-7]{8,26})-(0|[1-9][0-9]{0,5})-([a-z2-7]{16})")
 
 
-def looks_carried(text: str) -> bool:
-    """Whether anything in `text` has the form of a token: an address, a link or a Message-ID of ours."""
-    return _FORM.search(text.lower()) is not None
-
-
 class Tokens:
     """Mints and verifies. `keys` newest first; the first one signs."""
 

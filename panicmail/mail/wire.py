@@ -21,7 +21,7 @@ TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXTS = ("subject", "from_address", "from_name", "from_shown")
 _OPTIONAL = ("reply_to", "message_id")
-_TUPLES = ("references", "why", "defects", "links", "phones")
+_TUPLES = ("references", "why", "defects", "links", "phones", "carried")
 
 
 def to_json(report: Report) -> str:
@@ -73,6 +73,7 @@ def from_json(text: str | bytes) -> Report:
         hops=found.size("hops"),
         links=found.texts("links"),
         phones=found.texts("phones"),
+        carried=found.texts("carried") if "carried" in found else (),  # not in what older versions stored
     )
 
 
@@ -157,6 +158,9 @@ class _Fields:
         if not isinstance(document, dict):
             raise ValueError("not an object")
         self._document = document
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._document
 
     def _get(self, name: str) -> Any:
         if name not in self._document:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from panicmail.incident import Outcome
-from panicmail.links import LinkExpired
+from panicmail.links import LinkExpired, LinkRevoked
 from panicmail.web import metrics
 from panicmail.web.acts import WORDS, code
 from panicmail.web.bodies import body_of
@@ -86,10 +86,13 @@ def create_app(
     async def expired(_: Request, __: Exception) -> Response:
         return HTMLResponse(pages.expired, 410)
 
+    async def revoked(_: Request, __: Exception) -> Response:
+        return HTMLResponse(pages.revoked, 403)
+
     app = Starlette(
         routes=[*_for_people(backend, people, pages), *_for_machines(backend, machines), *routes(hooks, told)],
         middleware=[Middleware(_Guard, pages=pages)],
-        exception_handlers={404: not_found, LinkExpired: expired},
+        exception_handlers={404: not_found, LinkExpired: expired, LinkRevoked: revoked},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would answer with an address made of the Host header

@@ -44,6 +44,7 @@ class LinkPage:
     happened: tuple[tuple[datetime, str], ...] = ()  #: the timeline, newest last
     acts: tuple[str, ...] = ()  #: the words that make sense now, out of `acts.ACTS`
     undo_until: datetime | None = None  #: she may undo what she did until then; None: there is nothing to undo
+    revoked: bool = False  #: the link shows and does not act
 
     def time(self, at: datetime) -> str:
         """The instant in her zone: "03:22 CET", with the date when it is not the day the mail came."""
@@ -76,6 +77,8 @@ def headline(page: LinkPage) -> str:
 
 def second_line(page: LinkPage) -> str:
     """What follows from the first line for her who reads it."""
+    if page.revoked:
+        return "This link only shows: others have read it. The one that acts is in the newest mail to its owner."
     if page.state is State.OPEN:
         return "Nobody has it yet."
     if page.state is State.RESOLVED:

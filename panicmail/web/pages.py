@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from panicmail.incident import State
+from panicmail.redaction import redacted
 from panicmail.web.acts import ACTS, UNDO, WORDS, recorded
 from panicmail.web.link import LinkPage, headline, second_line
 
@@ -52,6 +53,12 @@ class Pages:
             "What it is about was closed more than a week ago.",
             "Something still wrong? Write a new mail to the panic address: that starts anew, and somebody is called.",
         )
+        self.revoked = self._notice(
+            "This link only shows. Nothing was done.",
+            "It stood in a mail that its owner did not write, so others have read it.",
+            "Is it yours? Open the link in the newest mail to you, or reply “ack” to the mail that paged you.",
+            look_again=True,
+        )
         self.unknown_word = self._notice(
             "Nothing was recorded.",
             "That is not a word this page takes.",
@@ -80,7 +87,7 @@ class Pages:
             acts=[act for act in ACTS if act.word in page.acts],
             undo=UNDO,
             subject=_cut(page.subject, SHOWN_OF_SUBJECT),
-            report=page.report[:SHOWN_CHARACTERS],
+            report=redacted(page.report[: 2 * SHOWN_CHARACTERS])[:SHOWN_CHARACTERS],
             is_cut=len(page.report) > SHOWN_CHARACTERS,
             phones=[(name, number, _dialled(number)) for name, number in page.phones],
             issue_url=_web_address(page.issue_url),
@@ -101,8 +108,8 @@ def _policy(style: str) -> str:
 
 
 def _harmless(value: object) -> object:
-    """For everything a template prints: what would turn or hide text is shown as �."""
-    return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value
+    """For everything a template prints: what would turn or hide text is shown as �, and no token of ours is shown."""
+    return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", redacted(value)) if type(value) is str else value
 
 
 def _cut(text: str, length: int) -> str:
