@@ -211,7 +211,7 @@ def _flags(report: Report, known: Known) -> list[str]:
     if not report.text.strip():
         flags.append("has no text")
     if any(each.startswith(_ACTING) for each in report.carried):
-        flags.append("holds an address or a link of panicmail's; it is cut out, and the raw mail is not uploaded")
+        flags.append("holds an address or a link of a panicmail: cut out; where it acts, the raw mail is not uploaded")
     if any(a.unproved for a in known.addresses):
         flags.append("came to an address with a token that does not verify")
     if not known.known_sender:

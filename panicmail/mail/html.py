@@ -17,12 +17,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import unescape
+from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from panicmail.mail.fresh import ASIDE
 
-MOST_CHARACTERS, MOST_TAGS, _MOST_LINKS, _MOST_PRE = 256 * 1024, 20_000, 200, 100
+MOST_CHARACTERS, MOST_TAGS, _MOST_LINKS, _MOST_PRE, _MOST_HEADERS = 256 * 1024, 20_000, 200, 100, 20
 #: Elements inside each other, beyond which it is not walked.
 _DEEPEST = 1000
 #: A tag long enough to hold too many attributes, and what stands between attributes: so many are too many.
@@ -165,9 +166,8 @@ def _drop_what_follows(tree: LexborHTMLParser, mark: LexborNode | None) -> None:
 
 def _header_block(tree: LexborHTMLParser) -> LexborNode | None:
     """Outlook's "From: …" above what it quotes, in whatever language: a line above it, and names of fields in bold."""
-    for node in tree.css("div[style]"):
-        if not _LINE_ABOVE.search((node.attributes.get("style") or "")[:2000]):
-            continue
+    lined = (n for n in tree.css("div[style]") if _LINE_ABOVE.search((n.attributes.get("style") or "")[:2000]))
+    for node in islice(lined, _MOST_HEADERS):  # the text of each is taken: of many inside each other that is quadratic
         name = node.css_first("b,strong")
         if name is not None and name.text().strip().endswith((":", "：")):
             return node
