@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 
 from panicmail import states
 from panicmail.acks import Acks, Answer, Way
+from panicmail.dispatch.lane import flags_of, report_of
 from panicmail.errors import PanicmailError
 from panicmail.incident import Incident, Outcome, State
-from panicmail.mail import wire
 from panicmail.mail.tokens import Purpose
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.people import Person
@@ -125,16 +125,14 @@ def _view(book: Book, orders: Orders, text: str) -> View | None:
     if incident.resolved_at is not None and book.now - incident.resolved_at >= EXPIRES_AFTER:
         raise LinkExpired(incident.ref)
     lines = tuple(book.lines_of(incident.id))
-    opened = next((line for line in lines if line.event == "incident.opened"), None)
-    mail = book.mail(incident.mail_id)
     return View(
         incident=incident,
         person=orders.people[token.person],
-        report=wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject),
+        report=report_of(book, incident),
         lines=lines,
         orders=orders,
         next_call=states.next_call(incident, orders.ladder_of(incident), orders.who_at(book.now), token.person),
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        flags=flags_of(lines),
         acts=_acts(incident, token.person),
         undo_until=states.undo_until(incident, token.person, lines, book.now),
     )

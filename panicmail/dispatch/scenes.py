@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panicmail import conversation
-from panicmail.dispatch.lane import report_of
+from panicmail.dispatch.lane import flags_of, report_of
 from panicmail.incident import Do, Incident, State, Word
 from panicmail.mail.scene import PageSent, Scene
 from panicmail.orders import Orders
@@ -42,7 +42,6 @@ def is_wanted(book: Book, incident: Incident, task: Task) -> bool:
 def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scene:
     reader = task.person or ""
     others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
-    opened = next((line for line in book.lines_of(incident.id) if line.event == "incident.opened"), None)
     return Scene(
         house=orders.house(book.now, incident),
         incident=incident,
@@ -65,5 +64,5 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
         link=orders.link(incident.id, reader) if reader else "",
         conversation=conversation.address(book, orders, incident, reader) if reader else "",
         unheard=(conversation.why_none(book, orders, incident, reader) or "") if reader else "",
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        flags=flags_of(book.lines_of(incident.id)),
     )
