@@ -33,6 +33,11 @@ from panicmail.words import Meaning, Said
 NOTE_LIMIT = 20_000
 #: Pages that lose their reason when somebody has it, and have it again when nobody does.
 _ASKS_WHO_TAKES_IT = frozenset({Word.PAGE, Word.STILL_OPEN, Word.YOURS_NOW, Word.REOPENED})
+#: What somebody paged can do, as the timeline has it.
+_ACTS = frozenset(
+    {"incident.acked", "incident.taken", "incident.resolved", "incident.offered", "incident.escalated"}
+    | {"person.declined", "ack.undone", "take.undone", "resolve.undone"}
+)
 _MAY_HAVE_REACHED = frozenset({Delivery.QUEUED, Delivery.TRYING, Delivery.ACCEPTED})
 
 
@@ -80,7 +85,8 @@ class Acks:
         elif report.kind is not Kind.HUMAN:
             self._keep(incident, automatic_entry(report))
         else:
-            self._heard(mail, report, incident, person, self._doubt(report, person), outward=outward)
+            doubt = self._doubt(report, person) or self._late(mail, incident, person)
+            self._heard(mail, report, incident, person, doubt, outward=outward)
 
     def aside(self, mail: Mail, report: Report, incident: Incident, person: Person, why: str) -> None:
         """Words of `person` that came to an address where they cannot count: kept, and she is told."""
@@ -145,6 +151,14 @@ class Acks:
         if not report.lossless:
             return "it could not be read in full"
         return ""
+
+    def _late(self, mail: Mail, incident: Incident, person: Person) -> str:
+        """Why a mail that had to be read again comes too late to act: what was done after it was written counts."""
+        if not mail.readings:
+            return ""
+        lines = self._book.lines_of(incident.id)
+        acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
+        return "it took long to read, and you have answered again since" if acted else ""
 
     def _is_away(self, report: Report, incident: Incident, person: Person) -> None:
         if report.from_address and not person.writes_from(report.from_address):

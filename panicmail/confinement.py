@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import resource
 
-_ADDRESS_SPACE = 1024 * 1024 * 1024
+ADDRESS_SPACE = 1024 * 1024 * 1024
 #: Numbers of descriptors that may be opened lie below this.
 DESCRIPTORS = 32
 _LIMITS = {
-    resource.RLIMIT_AS: _ADDRESS_SPACE,
+    resource.RLIMIT_AS: ADDRESS_SPACE,
     resource.RLIMIT_NOFILE: DESCRIPTORS,
     # Pipes are no files: answers go out all the same. Python ignores SIGXFSZ, so a write fails and kills nothing.
     resource.RLIMIT_FSIZE: 0,

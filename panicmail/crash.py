@@ -25,6 +25,7 @@ TRANSACTIONS = (
     "mails.accept",
     "mails.claim",
     "mails.understand",
+    "mails.amend",
     "mails.take_in",
     "page.claim",
     "page.settle",

@@ -85,6 +85,7 @@ class Do(StrEnum):
     NEWS = "news"  #: tell the reporter something
     ISSUE = "issue"  #: open the GitLab issue
     FILES = "files"  #: put the raw message and the attachments on the issue
+    AMEND = "amend"  #: have the issue say what a later, full reading of the report brought
     MIRROR = "mirror"  #: show the incident's status in GitLab's own incident fields
     TWINS = "twins"  #: look whether a lost answer made the issue twice
     OPERATORS = "operators"  #: tell the operators that panicmail needs help

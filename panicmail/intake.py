@@ -57,6 +57,14 @@ UNKNOWN_FOR = timedelta(seconds=30)
 RECEIPTS_AN_HOUR = 5
 #: What is no panic and belongs to an incident all the same: files that came with it go where that one's went.
 _LATER = frozenset({Shape.MORE, Shape.ANSWER, Shape.ASIDE, Shape.SPEECH})
+#: What somebody meant for us or for the reporter, and what came back from a person's mail server: none is decided by
+#: half a reading.
+_READ_IN_FULL = frozenset({Shape.ANSWER, Shape.ASIDE, Shape.SPEECH, Shape.UNDELIVERED, Shape.PROOF})
+#: How long to wait before each further reading of a mail that could not be read for a reason of ours, and how many
+#: seconds that reading may take.
+_AGAIN = tuple((timedelta(seconds=wait), seconds) for wait, seconds in ((0, 10), (2, 30), (10, 30), (30, 30), (60, 30)))
+#: As many further readings as no mail has.
+NEVER = len(_AGAIN) + 1
 #: Machines that answer a mail of ours: what they attach is that mail, or nothing anybody looks for.
 _SENDS_BACK = frozenset({Kind.BOUNCE, Kind.MDN, Kind.CALENDAR, Kind.OOO})
 #: Header fields that differ between two deliveries of the same mail; and the beginning of the names of more.
@@ -65,6 +73,24 @@ _TRACE = frozenset(
      b"authentication-results")
 )  # fmt: skip
 _ARC, _ARC_NAME = b"arc-", frozenset(b"abcdefghijklmnopqrstuvwxyz-")
+
+
+def reading_seconds(readings: int) -> float:
+    """How long the `readings`th further reading of a mail may take; the last one's time for any after it."""
+    return float(_AGAIN[min(readings, len(_AGAIN)) - 1][1])
+
+
+def again_after(readings: int, why: str) -> timedelta | None:
+    """How long after the last one a mail is read again; None when it is certain that it cannot be read.
+
+    Args:
+        readings: How many further readings there were.
+        why: Why the last one came to nothing: `Report.cut_short`.
+    """
+    took_all_its_time = why == "deadline" and readings and reading_seconds(readings) == reading_seconds(len(_AGAIN))
+    if took_all_its_time or readings >= len(_AGAIN):
+        return None
+    return _AGAIN[readings][0]
 
 
 class Reads(Protocol):
@@ -129,10 +155,15 @@ class Intake:
     def understand(self, mail: Mail) -> None:
         if mail.attempts < SUSPECT:
             raw = self._ledger.read(lambda book: book.raw(mail.id))
-            report = self._readers.read(raw, mail.mail_from)
-            digest = digest_of(mail, raw)
+            self.file(mail, raw, self._readers.read(raw, mail.mail_from))
         else:
-            report, digest = self._glance(mail), hashlib.sha256(mail.id.encode()).hexdigest()
+            self._file(mail, self._glance(mail), hashlib.sha256(mail.id.encode()).hexdigest())
+
+    def file(self, mail: Mail, raw: bytes, report: Report) -> None:
+        """Decide what a mail is that was read, and do what it asks."""
+        self._file(mail, report, digest_of(mail, raw))
+
+    def _file(self, mail: Mail, report: Report, digest: str) -> None:
         self._ledger.write("mails.understand", lambda book: self._decide(book, mail, report, digest))
 
     def _glance(self, mail: Mail) -> Report:
@@ -168,9 +199,13 @@ class Intake:
             _log.error("intake.again", mail=mail.id, attempts=mail.attempts)
             book.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
         if mail.attempts < SUSPECT:
-            verdict = triage.decide(report, _known(book, orders, mail, report, digest))
+            verdict = triage.decide(report, known(book, orders, mail, report, digest))
         else:
             verdict = _by_envelope(book, orders, mail)
+        wait = again_after(mail.readings, report.cut_short) if report.cut_short else None
+        if wait is not None and verdict.shape in _READ_IN_FULL:
+            book.read_again(mail, book.now + wait)
+            return
         links.revoke_carried(book, orders, mail, report)
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         if why := fallback.unread(report):
@@ -185,6 +220,8 @@ class Intake:
             message_id=report.message_id,
             report=wire.to_json(report),
         )
+        if wait is not None and verdict.shape is not Shape.SAME:
+            book.read_again(mail, book.now + wait)
         book.logged.append(
             (
                 "mail.understood",
@@ -260,7 +297,7 @@ def _is_trace(line: bytes) -> bool:
 # -- what is known about a mail
 
 
-def _known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) -> Known:
+def known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) -> Known:
     addresses = _addresses(book, orders, mail, report)
     conversation = next((a.incident_id for a in addresses if a.incident_id and not a.person), None)
     thread = conversation or _thread(book, orders, report)
@@ -386,7 +423,7 @@ def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         ladder,
         orders.who_at(book.now),
         book.now,
-        receipt=_may_have_receipt(book, orders, mail, report),
+        receipt=may_have_receipt(book, orders, mail, report),
         entry_facts=facts,
     )
     if verdict.looping:
@@ -395,7 +432,7 @@ def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
     return book.add_incident(change).id
 
 
-def _may_have_receipt(book: Book, orders: Orders, mail: Mail, report: Report) -> bool:
+def may_have_receipt(book: Book, orders: Orders, mail: Mail, report: Report) -> bool:
     """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
     if not mail.mail_from or report.kind is not Kind.HUMAN or not orders.may_have_receipt(report.from_address):
         return False

@@ -21,9 +21,9 @@ from datetime import datetime, timedelta
 
 from panicmail import states
 from panicmail.acks import Acks, Answer, Way
+from panicmail.dispatch.lane import flags_of, report_of
 from panicmail.errors import PanicmailError
 from panicmail.incident import Entry, Incident, Outcome, State
-from panicmail.mail import wire
 from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.people import Person
@@ -183,16 +183,14 @@ def _view(book: Book, orders: Orders, text: str) -> View | None:
         raise LinkExpired(incident.ref)
     lines = tuple(book.lines_of(incident.id))
     revoked = token.round < live_round(lines, token.person)
-    opened = next((line for line in lines if line.event == "incident.opened"), None)
-    mail = book.mail(incident.mail_id)
     return View(
         incident=incident,
         person=orders.people[token.person],
-        report=wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject),
+        report=report_of(book, incident),
         lines=lines,
         orders=orders,
         next_call=states.next_call(incident, orders.ladder_of(incident), orders.who_at(book.now), token.person),
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        flags=flags_of(lines),
         acts=() if revoked else _acts(incident, token.person),
         undo_until=None if revoked else states.undo_until(incident, token.person, lines, book.now),
         revoked=revoked,

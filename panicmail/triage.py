@@ -63,6 +63,7 @@ class Report:
     defects: tuple[str, ...] = ()  #: what was odd about the mail, for people
     hops: int = 0  #: how many panicmails it has come through (header X-Panicmail); 0: none
     lossless: bool = True  #: False: something of the text may be missing or wrong; such a mail never acknowledges
+    cut_short: str = ""  #: read from its octets alone, for a reason of ours in a word: to be read again; "" otherwise
     links: tuple[str, ...] = ()
     phones: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()  #: what in it has the form of a token of ours (`redaction.carried`), files included
@@ -206,7 +207,9 @@ def _flags(report: Report, known: Known) -> list[str]:
         flags.append("was sent by another panicmail")
     if not report.from_address:
         flags.append("From does not name one plain address")
-    if not report.lossless:
+    if report.cut_short:
+        flags.append("could not be read in full so far; the raw message is on the issue, and the rest follows")
+    elif not report.lossless:
         flags.append("could not be read in full; the raw message is on the issue")
     if not report.text.strip():
         flags.append("has no text")

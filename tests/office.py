@@ -35,6 +35,7 @@ from panicmail.orders import Orders
 from panicmail.paging.pagerduty import Event
 from panicmail.people import Person
 from panicmail.policy import DEFAULT
+from panicmail.rereading import Rereading
 from panicmail.signs import Signs
 from panicmail.store import migrate
 from panicmail.store.book import Book
@@ -219,6 +220,10 @@ class FakeGitLab:
     def description(self, iid: int) -> str:
         return self.issues[iid - 1].description
 
+    def retitle(self, iid: int, before: str, after: str) -> None:
+        if self.issues[iid - 1].title == before:
+            self.issues[iid - 1] = replace(self.issues[iid - 1], title=after)
+
     def describe(self, iid: int, text: str) -> None:
         self.issues[iid - 1] = replace(self.issues[iid - 1], description=text)
 
@@ -227,6 +232,9 @@ class InProcess:
     """Reads mails in this process, as the children would."""
 
     def read(self, raw: bytes, mail_from: str) -> Report:
+        return reading.read(raw, mail_from=mail_from)
+
+    def read_slowly(self, raw: bytes, mail_from: str | None, seconds: float) -> Report:
         return reading.read(raw, mail_from=mail_from)
 
     def parts(self, raw: bytes) -> Sequence[tuple[Attachment, bytes]]:
@@ -247,8 +255,9 @@ class Office:
             self.database, operators=lambda: self.orders.operators, channels=lambda p: self.orders.channels(p)
         )
         self.relay, self.gitlab, self.phones = FakeRelay(), FakeGitLab(), FakePhones()
-        readers = InProcess()
+        self.readers = readers = InProcess()
         self.intake = Intake(self.ledger, lambda: self.orders, readers)
+        self.rereading = Rereading(self.ledger, lambda: self.orders, readers, self.intake)
         self.escalation = Escalation(self.ledger, lambda: self.orders)
         self.signs = Signs(self.ledger, lambda: self.orders, self.gitlab)
         self.links = Links(self.ledger, lambda: self.orders)
@@ -351,6 +360,7 @@ class Office:
         busy = True
         while busy:
             busy = self.intake.work()
+            busy = self.rereading.answers() or self.rereading.amendments() or busy
             for lane in self.lanes:
                 busy = lane.work() or busy
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import trustme
 
 from panicmail import certificate
 from panicmail import config as configuration
-from panicmail.check import Host, Row, Verdict, offline
+from panicmail.check import Host, Row, Verdict, memory, offline
 
 NOW = datetime(2026, 11, 22, 3, 7, tzinfo=UTC)
-ROOMY = Host(free=lambda _: 10 * 2**30, may_write=lambda _: True)
+ROOMY = Host(free=lambda _: 10 * 2**30, may_write=lambda _: True, memory=lambda: None)
 
 SMALLEST = """
 [smtp]
@@ -65,6 +66,48 @@ def rows(folder: Path) -> Callable[..., dict[str, Row]]:
 
 
 Rows = Callable[..., dict[str, Row]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"), [(3 * 2**30, Verdict.WARNING), (7 * 2**30, Verdict.OK), (512 * 2**30, Verdict.OK)]
+)
+def test_memory_for_fewer_readers_than_there_may_be_is_a_warning_with_the_limit_that_does(
+    rows: Rows, limit: int, verdict: Verdict
+) -> None:
+    row = rows(host=replace(ROOMY, memory=lambda: limit))["memory"]
+    assert row.verdict is verdict
+    assert ("MemoryMax=7G" in row.mend) is (verdict is Verdict.WARNING)
+
+
+def test_without_a_limit_nothing_is_said_of_memory(rows: Rows) -> None:
+    assert "memory" not in rows()
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "limit"),
+    [
+        ({"system.slice/panicmail.service/memory.max": "3000\n"}, "0::/user.slice\n", 3000),
+        ({"system.slice/panicmail.service/memory.max": "max", "system.slice/memory.max": "50"}, "0::/\n", 50),
+        ({"a/b/memory.max": "max\n", "a/memory.max": "70\n", "memory.max": "90\n"}, "0::/a/b\n", 70),
+        ({"memory.max": "90\n"}, "0::/\n", 90),
+        ({"memory/a/memory.limit_in_bytes": "60\n"}, "5:cpu:/\n4:memory,x:/a\n0::/\n", 60),
+        ({"memory/a/memory.limit_in_bytes": "9223372036854771712\n"}, "4:memory:/a\n", None),
+        ({"a/memory.max": "12 monkeys"}, "0::/a\n", None),
+        ({}, "nonsense\n", None),
+    ],
+)
+def test_the_limit_of_memory_is_the_units_or_of_whatever_this_runs_in(
+    tmp_path: Path, files: dict[str, str], own: str, limit: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    assert memory.limit(tmp_path / "groups", tmp_path / "own") == limit
+
+
+def test_where_there_are_no_control_groups_there_is_no_limit(tmp_path: Path) -> None:
+    assert memory.limit(tmp_path / "none", tmp_path / "nobody") is None
 
 
 def panicmail(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

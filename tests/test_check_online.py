@@ -128,7 +128,7 @@ page = ["max"]
 def test_a_thoroughly_broken_set_up_says_so_in_every_row_with_its_mend(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    full = Host(free=lambda _: 100 * 2**20)
+    full = Host(free=lambda _: 100 * 2**20, memory=lambda: None)
     with stranger(b"220 other ESMTP\r\n") as taken, stranger(b"") as web_taken:
         config = break_everything(site, taken, web_taken)
         rows = online.everything(config, NOW, full)

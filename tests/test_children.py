@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from panicmail.errors import Temporary
-from panicmail.mail import wire
+from panicmail.mail import reading, wire
 from panicmail.mail.child import HEAD
-from panicmail.mail.children import Readers
+from panicmail.mail.children import MOST, Readers
 from panicmail.mail.reading import parts, read
 from panicmail.triage import Report
 
@@ -38,7 +39,7 @@ _SLOW = (
 
 @pytest.fixture(scope="module")
 def readers() -> Iterator[Readers]:
-    ours = Readers(size=2, deadline=5)
+    ours = Readers(size=2, deadline=60)
     ours.start()
     yield ours
     ours.stop()
@@ -88,7 +89,7 @@ def test_a_mail_of_megabytes_goes_there_and_back(readers: Readers) -> None:
         b"Content-Type: application/x-odd\r\nContent-Disposition: attachment; filename=a\r\n\r\n"
         + b"0123456789abcde\n" * 300_000
     )
-    (found,) = readers.parts(raw)
+    (found,) = readers.parts(raw, deadline=60)
     assert found[0].size == len(found[1]) > 4_000_000
 
 
@@ -112,8 +113,8 @@ def test_a_child_late_for_its_mail_is_killed_and_replaced_and_the_mail_still_rea
             assert time.monotonic() - before < 1.5
             assert report.subject == "slow"
             assert report.defects[0] == "not parsed: deadline"
-            wait_for(lambda: "reader.replaced" in [entry["event"] for entry in logs])
-        assert ours.read(_MAIL) == read(_MAIL)
+            wait_for(lambda: "reader.started" in [entry["event"] for entry in logs])
+        assert ours.read_slowly(_MAIL, "?", 20) == read(_MAIL)
         killed = next(entry for entry in logs if entry["event"] == "reader.killed")
         assert killed["why"] == "deadline"
         assert "evil.example" not in json.dumps(logs)
@@ -156,7 +157,7 @@ def test_a_child_that_dies_or_lies_costs_a_byte_level_reading_and_itself(tmp_pat
     try:
         with capture_logs() as logs:
             report = ours.read(_MAIL)
-            wait_for(lambda: "reader.replaced" in [entry["event"] for entry in logs])
+            wait_for(lambda: "reader.started" in [entry["event"] for entry in logs])
         assert (report.subject, report.from_address) == ("help", "ana@example.com")
         assert report.defects == (f"not parsed: {why}",)
         assert not report.lossless
@@ -167,7 +168,7 @@ def test_a_child_that_dies_or_lies_costs_a_byte_level_reading_and_itself(tmp_pat
 
 
 def test_a_child_found_dead_is_replaced_before_a_mail_is_lost_to_it() -> None:
-    ours = Readers(size=1, deadline=10)
+    ours = Readers(size=1, deadline=80)
     ours.start()
     try:
         (child,) = ours._alive
@@ -204,6 +205,120 @@ def test_uploads_never_take_the_last_child(tmp_path: Path) -> None:
             thread.join()
     finally:
         ours.stop()
+
+
+def test_a_mail_that_reads_slowly_holds_up_no_other(tmp_path: Path) -> None:
+    with slow_readers(tmp_path) as (ours, slow):
+        slow(2)
+        wait_for(lambda: len(ours._alive) == 4 and len(ours._slow) == 2)
+        for _ in range(3):
+            assert ours.read(_MAIL) == read(_MAIL)
+        assert len(ours._slow) == 2, "the slow ones are still at it"
+
+
+def test_when_all_there_may_be_are_slow_a_mail_gets_its_byte_level_reading_without_a_wait(tmp_path: Path) -> None:
+    with slow_readers(tmp_path) as (ours, slow):
+        all_slow(ours, slow)
+        found = [ours.read(_MAIL) for _ in range(5)]
+        assert {(each.subject, each.cut_short) for each in found} == {("help", "no reader was free")}
+        assert len(ours._slow) == len(ours._alive) == MOST, "and nobody was ended or begun for it"
+
+
+def test_there_are_as_many_as_before_once_the_slow_ones_are_through(tmp_path: Path) -> None:
+    with slow_readers(tmp_path) as (ours, slow):
+        slow(2)
+        wait_for(lambda: len(ours._alive) == 4 and len(ours._slow) == 2)
+        (tmp_path / "go").touch()
+        wait_for(lambda: len(ours._alive) == 2 and not ours._slow)
+        assert ours.read(_MAIL) == read(_MAIL)
+
+
+def test_a_further_reading_waits_for_a_reader_when_all_are_slow(tmp_path: Path) -> None:
+    with slow_readers(tmp_path) as (ours, slow):
+        all_slow(ours, slow)
+        found: list[Report] = []
+        waiting = threading.Thread(target=lambda: found.append(ours.read_slowly(_MAIL, "?", 60)))
+        waiting.start()
+        wait_for(lambda: bool(ours._queue))
+        (tmp_path / "go").touch()
+        waiting.join(20)
+        assert found == [read(_MAIL)]
+
+
+def all_slow(ours: Readers, slow: Callable[[int], None]) -> None:
+    """Each reader there may be has a slow mail."""
+    for _ in range(MOST // 2):
+        wait_for(lambda: len(ours._free) == 2)
+        slow(2)
+        wait_for(lambda: not ours._free and not ours._busy)
+    assert len(ours._slow) == MOST
+
+
+@contextlib.contextmanager
+def slow_readers(tmp_path: Path) -> Iterator[tuple[Readers, Callable[[int], None]]]:
+    """Readers that keep a mail that begins with "slow" until the file `go` is there, and what gives them so many."""
+    answer = repr(wire.to_json(read(_MAIL)).encode())
+    waits = f"while raw[:4] == b'slow' and not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)"
+    ours = Readers(size=2, deadline=60, command=stand_in(tmp_path, f"{waits}\n    send({answer})"))
+    ours.start()
+    threads: list[threading.Thread] = []
+
+    def slow(count: int) -> None:
+        threads.extend(threading.Thread(target=ours.read, args=(b"slow",)) for _ in range(count))
+        for thread in threads[-count:]:
+            thread.start()
+
+    try:
+        yield ours, slow
+    finally:
+        ours.stop()
+        for thread in threads:
+            thread.join(20)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyError("x")])
+def test_a_reader_out_of_memory_asks_for_another_reading_and_one_that_fails_always_does_not(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> Report:
+        raise error
+
+    monkeypatch.setattr(reading, "_report", fails)
+    assert read(_MAIL).cut_short == ("MemoryError" if isinstance(error, MemoryError) else "")
+
+
+def test_a_report_of_a_version_before_is_read_as_ever() -> None:
+    document = json.loads(wire.to_json(read(_MAIL)))
+    del document["cut_short"]
+    assert wire.from_json(json.dumps(document)) == read(_MAIL)
+
+
+def test_a_child_yields_its_time_and_is_the_first_to_go_when_memory_runs_out() -> None:
+    before = _autogroup()
+    ours = Readers(size=1, deadline=20)
+    ours.start()
+    try:
+        (child,) = ours._alive
+        proc = Path(f"/proc/{child.pid}")
+        assert (proc / "oom_score_adj").read_text().strip() == "1000"
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+        assert _autogroup() == before, "and of nobody else's"
+    finally:
+        ours.stop()
+
+
+def test_a_child_in_the_session_of_its_parent_leaves_the_time_of_that_alone() -> None:
+    before = _autogroup()
+    child = _our_child()
+    child.communicate(timeout=20)
+    assert _autogroup() == before
+
+
+def _autogroup() -> str:
+    """How the kernel shares its time with our session; "" where it does not look at sessions."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/self/autogroup").read_text()
+    return ""
 
 
 def _fails(ours: Readers) -> None:

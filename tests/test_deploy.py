@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from panicmail import __version__, config
+from panicmail.check import memory
 from panicmail.cli import cli
 from panicmail.config import Config
 from panicmail.config.model import NAMED_TABLES, TABLES, Smtp
@@ -203,6 +204,14 @@ def test_the_unit_gives_panicmail_the_time_it_may_need() -> None:
     assert seconds(unit["WatchdogSec"]) > 15  # vitals.TICK_WITHIN: /healthz is the first to say so
     assert seconds(unit["RestartSec"]) <= 5
     assert (unit["Restart"], unit["StartLimitIntervalSec"], unit["Type"]) == ("always", "0", "notify")
+
+
+def test_the_unit_has_memory_for_as_many_readers_as_there_may_be_and_goes_on_without_one() -> None:
+    unit = {key: values[-1] for key, values in settings(UNIT).items()}
+    limit = int(unit["MemoryMax"].removesuffix("G")) * 2**30
+    (row,) = memory.rows(50 * 2**20, limit)  # the default of smtp.max_message_size
+    assert row.is_ok, row.found
+    assert unit["OOMPolicy"] == "continue"
 
 
 def test_the_unit_and_the_guide_agree_on_the_user_and_her_folders() -> None:

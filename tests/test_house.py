@@ -43,6 +43,7 @@ GROUND = {"config", "log", "fetch", "patience"}
 ROOMS = {"mail", "store", "oncall", "gitlab", "paging", "sandbox"}
 USE_CASES = {
     "accounting",
+    "rereading",
     "restoring",
     "timekeeping",
     "intake",

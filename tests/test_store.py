@@ -130,6 +130,19 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_hol
     assert ledger.read(lambda book: book.incident(incident.id)) == incident
 
 
+def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(
+    database: Database, ledger: Ledger
+) -> None:
+    mail = accept(ledger)
+    migrate.downgrade(database, "0005")
+    migrate.upgrade(database)
+    migrate.check(database)
+    waits = ledger.write("test", lambda book: book.claim_reading(timedelta(minutes=1), understood=True))
+    assert waits is None
+    claimed = ledger.write("test", lambda book: book.claim_mails(5, timedelta(minutes=1)))
+    assert [(each.id, each.readings, each.again_at) for each in claimed] == [(mail.id, 0, None)]
+
+
 def test_a_naive_instant_is_refused_before_it_is_stored() -> None:
     with pytest.raises(ValueError, match="without a zone"):
         Instant().process_bind_param(datetime(2026, 11, 22), None)  # noqa: DTZ001

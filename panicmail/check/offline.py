@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from panicmail import certificate, orders, own_files
-from panicmail.check import certificates, people, roster
+from panicmail.check import certificates, memory, people, roster
 from panicmail.check.rows import Group, Row, in_order
 from panicmail.check.web import OUTSIDE, is_public
 from panicmail.config import Config
@@ -42,10 +42,11 @@ _ONE_PERSON = "check_roles"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What this host answers about its disks."""
+    """What this host answers about its disks and its memory."""
 
     free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free  #: octets
     may_write: Callable[[Path], bool] = lambda path: os.access(path, os.W_OK)
+    memory: Callable[[], int | None] = memory.limit  #: octets the service may use; None: no limit
     device: Callable[[Path], int] = lambda path: path.stat().st_dev  #: the number of the file system it is on
 
 
@@ -70,6 +71,7 @@ def rows(config: Config, standing: Orders, now: datetime, host: Host, failures: 
         _replies(standing, config),
         *_database(config, host),
         _file_modes(config),
+        *memory.rows(config.smtp.max_message_size, host.memory()),
         *_gitlab(config),
         *_secret_files(config),
         _relay(config),

@@ -4,7 +4,9 @@ It owns signals, sockets and threads, and is the only place that knows APSchedul
 
     main thread      the event loop: smtp/ and web/
     writer           all writes to SQLite
-    intake           two threads that understand accepted mails
+    intake           threads that understand accepted mails: more than there are readers, so that slow mails cannot
+                     hold all of them
+    again            two threads that read again what could not be read at first: one for answers, one for all else
     page, mail       threads that send; pages have two of their own
     gitlab           threads that keep the issues
     hooks            looks at issues GitLab's webhooks speak of
@@ -55,13 +57,16 @@ from panicmail.handover import Handover
 from panicmail.hooks import LANE, Hooks
 from panicmail.intake import Intake
 from panicmail.links import Links
-from panicmail.mail.children import Readers
+from panicmail.mail.children import MOST, Readers
 from panicmail.paging.heartbeat import Heartbeat
 from panicmail.paging.pagerduty import PagerDuty
 from panicmail.paging.phones import Phones
 from panicmail.paging.push import Push
 from panicmail.paging.relay import Relay
 from panicmail.refreshing import RosterFaults
+from panicmail.rereading import LANE as AGAIN
+from panicmail.rereading import WITHIN as AGAIN_WITHIN
+from panicmail.rereading import Rereading
 from panicmail.restoring import Restoring
 from panicmail.signs import Signs
 from panicmail.smtp.envelope import Accepted
@@ -86,7 +91,8 @@ _log = structlog.get_logger()
 
 #: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
 THREADS = {"page": 2, "push": 2, "mail": 1, "gitlab": 4}
-INTAKE_THREADS = 2
+#: A thread is held by a slow mail only while a reader is.
+INTAKE_THREADS = MOST + 2
 #: How long understanding one mail may take, in seconds: its reading, and two transactions, which are slow when it is
 #: large.
 INTAKE_WITHIN = 150.0
@@ -121,7 +127,7 @@ class Daemon:
             node=lambda: self._node.name,
             committed=self._mark,
         )
-        self._readers = Readers(size=INTAKE_THREADS)
+        self._readers = Readers()
         self._spool = Spool(config.database.spool)
         self._accounting = Accounting(self._ledger, self._in_force.orders)
         self._vitals = Vitals(
@@ -291,6 +297,11 @@ class Daemon:
         intake = Intake(self._ledger, self._in_force.orders, self._readers)
         self._workers = [
             Worker(f"intake-{n}", "mails", self._bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
+        ]
+        rereading = Rereading(self._ledger, self._in_force.orders, self._readers, intake)
+        self._workers += [
+            Worker("again-answers", AGAIN, self._bell, rereading.answers, AGAIN_WITHIN),
+            Worker("again-reports", AGAIN, self._bell, rereading.amendments, AGAIN_WITHIN),
         ]
         for name, count in THREADS.items():
             # Files go up one after another, each in its own time; what hangs elsewhere shows sooner.

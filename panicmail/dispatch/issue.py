@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from panicmail.dispatch.lane import Lane, report_of
+from panicmail.dispatch.lane import Lane, flags_of, report_of
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
@@ -20,7 +20,7 @@ from panicmail.redaction import looks_carried
 from panicmail.store.book import Book
 from panicmail.store.incidents import NOTE
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Delivery, Task
+from panicmail.store.rows import OVER, Delivery, Task
 from panicmail.triage import Attachment, Report
 
 _log = structlog.get_logger()
@@ -68,6 +68,7 @@ class KeepsIssues(Protocol):
     def upload(self, name: str, data: bytes) -> Uploaded: ...
     def description(self, iid: int) -> str: ...
     def describe(self, iid: int, text: str) -> None: ...
+    def retitle(self, iid: int, before: str, after: str) -> None: ...
 
 
 #: A file is looked through by so many octets at a time, and as many more as a token has at most, broken over lines.
@@ -96,12 +97,13 @@ class GitLabLane(Lane):
             self._settle(task, Delivery.PARKED, "the incident has no issue")
         else:
             known = {NOTE: self._note, Do.FILES: self._files, Do.MIRROR: self._mirror, Do.TWINS: self._twins}
+            known[Do.AMEND] = self._amend
             known[task.do](task, incident, incident.issue_iid)
 
     def _open(self, task: Task, incident: Incident) -> None:
         """Find or open the issue. After an attempt of unknown outcome it is looked for before it is made again."""
         orders = self._orders()
-        draft = self._ledger.read(lambda book: _draft(book, orders, incident))
+        draft = self._ledger.read(lambda book: draft_of(book, orders, incident))
         marker = drafts.marker(incident.id)
         if task.unsure_at is not None:
             found = self._issues.find(marker, incident.accepted_at)
@@ -197,6 +199,35 @@ class GitLabLane(Lane):
         else:
             self._settle(task, Delivery.ACCEPTED, status)
 
+    def _amend(self, task: Task, incident: Incident, iid: int) -> None:
+        """A full reading of the report that came after the first: the issue says what it would say had it come first.
+
+        Where somebody has edited the description, their words stay, and the report follows as a note.
+        """
+        orders = self._orders()
+        after, lines = self._ledger.read(lambda book: (draft_of(book, orders, incident), book.lines_of(incident.id)))
+        before = str(task.facts["title"]), str(task.facts["description"])
+        if not self._ledger.read(lambda book: book.is_mine(task)):
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+            return
+        self._issues.retitle(iid, before[0], after.title)
+        description = self._issues.description(iid)
+        amended = drafts.amended(description, before[1], after.description)
+        if amended == description and task.attempt == 1:
+            self._settle(task, Delivery.ACCEPTED, "it was opened with all of it")
+            return
+        if amended is not None:
+            self._issues.describe(iid, amended)
+        line = next(line for line in reversed(lines) if line.event == "report.amended")
+        report = None if amended is not None else self._ledger.read(lambda book: report_of(book, incident))
+        text = notes.amended_text(line, incident, report)
+        try:
+            self._issues.note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
+        except Spam as exc:  # the description, or the raw message beside it, has the words
+            self._settle(task, Delivery.VOID, str(exc))
+        else:
+            self._settle(task, Delivery.ACCEPTED, "amended")
+
     def _with_early_files(self, task: Task, incident: Incident, draft: drafts.Draft) -> drafts.Draft:
         """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""
         raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), report_of(book, incident)))
@@ -229,8 +260,11 @@ class GitLabLane(Lane):
             self._settle(task, Delivery.VOID, "files are not uploaded any more")
             return
         mail, raw = self._ledger.read(lambda book: (book.mail(mail_id), book.raw(mail_id)))
+        there = self._files_there(incident, iid) if mail_id == incident.mail_id else ""
         links, withheld = [], []
         for attachment, data in self._parts(raw):
+            if attachment.sha256 in there:
+                continue
             name = attachment.name or "attachment"
             if _holds_token(data):
                 withheld.append(name)
@@ -246,6 +280,13 @@ class GitLabLane(Lane):
             return
         self._issues.note(iid, text, marker, look=task.attempt > 1)
         self._settle(task, Delivery.ACCEPTED, f"{len(links)} files")
+
+    def _files_there(self, incident: Incident, iid: int) -> str:
+        """The part of the description that links the files of the report, once those known at first are there."""
+        first = self._ledger.read(lambda book: book.task(f"{incident.id}/files"))
+        if first is not None and first.state not in OVER:
+            raise Temporary("the files known at first are still on their way")
+        return drafts.files_part(self._issues.description(iid))
 
     def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
         orders = self._orders()
@@ -308,10 +349,10 @@ def _block_holds_token(block: bytes) -> bool:
     return looks_carried(unbroken.decode("latin-1"))
 
 
-def _draft(book: Book, orders: Orders, incident: Incident) -> drafts.Draft:
+def draft_of(book: Book, orders: Orders, incident: Incident) -> drafts.Draft:
+    """The issue as it would be opened now."""
     mail = book.mail(incident.mail_id)
     first = min(incident.paged.items(), key=lambda item: item[1].round, default=None)
-    opened = next((line for line in book.lines_of(incident.id) if line.event == "incident.opened"), None)
     return drafts.draft(
         incident,
         report_of(book, incident),
@@ -326,5 +367,5 @@ def _draft(book: Book, orders: Orders, incident: Incident) -> drafts.Draft:
         ack_by=incident.sla_at,
         labels=orders.labels,
         verified=UNVERIFIED,
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        flags=flags_of(book.lines_of(incident.id)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from panicmail.incident import Incident
 from panicmail.mail import wire
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Delivery, Task
+from panicmail.store.rows import Delivery, Line, Task
 from panicmail.triage import Report
 
 _log = structlog.get_logger()
@@ -108,3 +109,9 @@ def report_of(book: Book, incident: Incident) -> Report:
     """The panic as it was read."""
     mail = book.mail(incident.mail_id)
     return wire.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject)
+
+
+def flags_of(lines: Iterable[Line]) -> tuple[str, ...]:
+    """What is odd about the panic, by its latest reading."""
+    read = [line for line in lines if line.event in {"incident.opened", "report.amended"}]
+    return tuple(read[-1].facts.get("flags", ())) if read else ()

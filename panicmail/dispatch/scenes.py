@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panicmail import conversation, links
-from panicmail.dispatch.lane import report_of
+from panicmail.dispatch.lane import flags_of, report_of
 from panicmail.incident import Do, Incident, State, Word
 from panicmail.mail.scene import PageSent, Scene
 from panicmail.orders import Orders
@@ -43,7 +43,6 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
     reader = task.person or ""
     others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
     lines = book.lines_of(incident.id)
-    opened = next((line for line in lines if line.event == "incident.opened"), None)
     return Scene(
         house=orders.house(book.now, incident),
         incident=incident,
@@ -66,5 +65,5 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
         link=orders.link(incident.id, reader, links.live_round(lines, reader)) if reader else "",
         conversation=conversation.address(book, orders, incident, reader) if reader else "",
         unheard=(conversation.why_none(book, orders, incident, reader) or "") if reader else "",
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        flags=flags_of(lines),
     )

@@ -114,6 +114,12 @@ def has_files(description: str) -> bool:
     return any(line == _FILES for _number, line in outside(description))
 
 
+def files_part(description: str) -> str:
+    """The part with the links of uploaded files; "" while there is none."""
+    numbers = [number for number, line in outside(description) if line == _FILES]
+    return "\n".join(description.split("\n")[numbers[-1] :]) if numbers else ""
+
+
 def with_files(description: str, links: Sequence[tuple[str, str, str]]) -> str | None:
     """The description with links (name, url, SHA-256) in the place kept for them.
 
@@ -127,6 +133,17 @@ def with_files(description: str, links: Sequence[tuple[str, str, str]]) -> str |
             lines[number] = files(links)
             return "\n".join(lines)
     return None
+
+
+def amended(description: str, before: str, after: str) -> str | None:
+    """The description with what was drafted `after` in the place of what was `before`; its files stay.
+
+    None when somebody has edited it meanwhile, or it is not ours.
+    """
+    old, new = (drafted.rpartition(_NO_FILES)[0] for drafted in (before, after))
+    if description.startswith(new):
+        return description
+    return new + description[len(old) :] if description.startswith(old) else None
 
 
 def files(links: Sequence[tuple[str, str, str]]) -> str:

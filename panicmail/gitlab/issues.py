@@ -183,6 +183,17 @@ class Issues:
         with self._border.acting():
             _number(issues.update(iid, {"description": text}, **ONCE))
 
+    def retitle(self, iid: int, before: str, after: str) -> None:
+        """Give the issue its new title; one that somebody gave it meanwhile stays."""
+        self._border.begin(self._deadline)
+        with self._border.reading():
+            issues = self._in_project().issues
+            title = str(issues.get(iid, **ONCE).attributes["title"])
+        if title.split() != before.split() or before == after:
+            return
+        with self._border.acting():
+            _number(issues.update(iid, {"title": after}, **ONCE))
+
     def twins(self, marker: str, since: datetime) -> list[OpenedIssue]:
         """Every open issue with the marker made at most an hour before `since`, or later; the oldest first."""
         self._border.begin(self._deadline)

@@ -17,7 +17,7 @@ from panicmail.gitlab import draft
 from panicmail.gitlab.text import block, inline
 from panicmail.incident import Incident
 from panicmail.people import Person
-from panicmail.triage import Attachment
+from panicmail.triage import Attachment, Report
 
 #: Of a sender's text, in characters. GitLab takes 1,000,000 for the whole note.
 TEXT_LIMIT = 100_000
@@ -80,6 +80,18 @@ def later_files_text(
         names = ", ".join(inline(name) for name in withheld)
         parts.append(f"Not uploaded, because they hold an address or a link of panicmail's: {names}.")
     return "\n\n".join([*parts, f"`{own_marker}`"])
+
+
+def amended_text(line: TimelineLine, incident: Incident, report: Report | None) -> str:
+    """That the report was read again. `report`: what it says, where the description does not; None where it does."""
+    said = note_text(line, incident, {})
+    if report is None:
+        return said
+    sentence, _, own_marker = said.rpartition("\n\n")
+    parts = [sentence, "The description was edited, so it is here.", block(report.text, TEXT_LIMIT)]
+    if report.attachments:
+        parts.append(draft.attachment_table(report.attachments))
+    return "\n\n".join([*parts, own_marker])
 
 
 class _Teller:
@@ -216,6 +228,37 @@ def _more(line: _Teller) -> str:
     return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
 
 
+def _amended(line: _Teller) -> str:
+    if line.facts.get("unreadable"):
+        return "The report cannot be read in full, however long it takes. The raw message has all of it."
+    changed = ", ".join(map(str, line.facts.get("changed") or ())) or "nothing that shows"
+    return f"The report was read in full, after a part of it at first. Changed: {changed}.{_turned_out(line)}"
+
+
+def _turned_out(line: _Teller) -> str:
+    """What it is, where that is no plain panic. Nobody is un-paged for it."""
+    is_a = _ARE.get(str(line.facts.get("shape")), "")
+    kind = str(line.facts.get("kind") or "human")
+    if kind != "human":
+        why = "; ".join(map(str, line.facts.get("why") or ()))
+        is_a += f" It looks automatic ({kind}{f': {inline(why)}' if why else ''})."
+    return f"{is_a} Who was paged stays paged." if is_a else ""
+
+
+#: What a mail that opened an incident would have been, had it been read in full at once.
+_ARE = {
+    "more": " It belongs to the thread of another incident.",
+    "answer": " It is an answer to a page of another incident.",
+    "aside": " It is a mail of somebody paged about another incident.",
+}
+
+
+def _more_amended(line: _Teller) -> str:
+    address, name = line.facts.get("from_address"), line.facts.get("from_name")
+    who = inline(f"{name} <{address}>" if name and address else str(address or name or "somebody"))
+    return f"A mail from {who}, which could be read only in part before, in full:{line.text()}"
+
+
 def _attached(line: _Teller) -> str:
     attachments = [Attachment(**each) for each in line.facts.get("attachments") or ()]
     table = draft.attachment_table(attachments)
@@ -296,6 +339,11 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "incident.reopened": _reopened,
     "thread.more": _more,
     "mail.attached": _attached,
+    "report.amended": _amended,
+    "more.amended": _more_amended,
+    "incident.has_policy": lambda line: (
+        "Read in full, it does not look like a machine's mail: people are called for it until somebody answers."
+    ),
     "person.wrote": _wrote,
     "conversation.said": _said,
     "conversation.unsent": _unsaid,

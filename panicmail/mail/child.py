@@ -8,6 +8,9 @@ second. Request: `{"op": "read" | "parts", "mail_from": str | null}` with the ra
 (`wire`), no octets. Answer to `parts`: `{"attachments": [...]}` with their contents one after the other. The first
 frame, `{"ready": true}`, says that everything is imported.
 
+A child yields to everybody else: its priority is lower than the daemon's, and when memory runs out it is the first
+to go. Both can be asked for without any right.
+
 What a mail can do here: use 1 GiB of address space, then Python runs out of memory and the fallback reader answers;
 use the CPU for `_CPU_SECONDS`, then the kernel ends the process. It writes no file and starts no process
 (`confinement`). Whatever prints goes to stderr, never into a frame.
@@ -22,6 +25,8 @@ import os
 import resource
 import struct
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from panicmail.confinement import confine
@@ -31,12 +36,17 @@ from panicmail.mail import reading, wire
 HEAD = struct.Struct(">II")
 
 _CPU_SECONDS = 30
+#: Enough for the daemon to go first, little enough for a reader not to starve on a busy host.
+_NICE = 5
+#: How readily the kernel takes our memory: before anybody else's.
+_OOM = 1000
 
 
 def main() -> None:
     """Serve until stdin closes."""
     requests, answers = _take_the_pipes()
     logging.disable(logging.CRITICAL)  # the libraries would log what is in the mail
+    _yield_to_others()
     confine()
     _warm_up()
     _send(answers, json.dumps({"ready": True}))
@@ -60,6 +70,16 @@ def _take_the_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, answers
+
+
+def _yield_to_others() -> None:
+    os.nice(_NICE)
+    told = {"oom_score_adj": _OOM}
+    if os.getsid(0) == os.getpid():  # Linux may share its time among sessions: then only a whole one can yield
+        told["autogroup"] = _NICE
+    for file, value in told.items():
+        with suppress(OSError):  # a kernel without it
+            Path("/proc/self", file).write_text(str(value))
 
 
 def _grant_cpu() -> None:

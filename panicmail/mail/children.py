@@ -1,31 +1,35 @@
 """The children that read mails, and what happens when one does not answer.
 
 `Readers` keeps a few processes of `child`, gives each one mail at a time, and holds a deadline that includes the wait
-for a free one. A child that is late, dies, or answers something else than a report is killed and a fresh one started
-in the background; the mail gets the byte-level reading instead, at once. So a mail costs at most its deadline,
-whatever is in it, and one bad mail costs the others nothing but a share of the children for a moment.
+for a free one. A child that is late, dies, or answers something else than a report is killed; the mail gets the
+byte-level reading instead, at once, and its report says so (`Report.cut_short`): it is to be read again.
+
+A mail that reads slowly holds up no other. Who has been busy for `SLOW` counts no more, and a fresh child is started
+in its place, up to `MOST` in all; meanwhile a mail waits for a free child only as long as one of those that count may
+be about to finish. When all are slow it gets its byte-level reading at once. Children yield priority to the daemon and
+are the first to go when memory runs out (`child`), so that six of them busy with hostile mails cost little else.
 
 Why not an executor of the standard library: it forks or spawns through the parent's `__main__`, hands pickles to and
 fro, and when one of its processes dies it fails every other pending call. Here a child is started by `subprocess`,
 with an empty environment but for the import path, without other descriptors, in a session of its own (so that a
 Ctrl-C in a terminal does not reach it). It ends by itself when its stdin closes.
 
-What can go wrong and who notices: children that cannot start at all. Then every mail gets the byte-level reading
-after at most the deadline, `reader.failed` is logged at each attempt, and attempts are spaced out up to 30 s.
+What can go wrong and who notices: children that cannot start at all. Then every mail gets the byte-level reading,
+`reader.failed` is logged at each attempt, and attempts are spaced out up to 30 s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import queue
 import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -40,6 +44,12 @@ from panicmail.triage import Attachment, Report
 
 _log = structlog.get_logger()
 
+#: Children that are ready or busy for a moment only, and those there are at most, slow ones included.
+READY, MOST = 2, 6
+#: From so many seconds on a busy child counts no more.
+SLOW = 0.3
+#: A mail waits for a free child so much of its deadline at most.
+_WAITS = 0.15
 _STARTS_WITHIN = 20.0  #: seconds for a child to be ready; a loaded host takes its time
 _LONGEST_REST = 30.0
 _MOST_JSON, _MOST_OCTETS = 32 * 1024 * 1024, 512 * 1024 * 1024
@@ -55,63 +65,79 @@ class _Broken(Exception):  # noqa: N818 - a state of the child, handled here
 class Readers:
     """A few reading children. Every method may be called from any thread."""
 
-    def __init__(self, size: int = 2, deadline: float = 2.0, command: Sequence[str] | None = None) -> None:
+    def __init__(self, size: int = READY, deadline: float = 2.0, command: Sequence[str] | None = None) -> None:
         """
         Args:
-            size: How many children, at least 1.
+            size: How many children that are not slow, from 1 to `MOST`.
             deadline: Seconds `read` may take, the wait for a free child included.
             command: What to start instead of our own child; it must speak the frames of `child`.
         """
-        self._size = max(1, size)
+        self._size = min(max(1, size), MOST)
         self._deadline = deadline
         self._command = list(command or (sys.executable, "-s", "-P", "-m", "panicmail.mail.child"))
-        self._free: queue.Queue[_Child] = queue.Queue()
         self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._alive: set[_Child] = set()
+        self._changed = threading.Condition()  # for all that follows
+        self._alive: set[_Child] = set()  #: those that were ready once, until they are reaped
+        self._free: deque[_Child] = deque()
+        self._busy: set[_Child] = set()  #: for less than `SLOW`
+        self._slow: set[_Child] = set()  #: busy for longer
+        self._leaving: set[_Child] = set()
         self._starting: set[threading.Thread] = set()
+        self._greeted: set[_Child] = set()  #: those that are being started
+        self._queue: deque[object] = deque()  #: who waits for a free one, the first first
         self._complete_at = time.monotonic()
         # Uploads are long and can wait; a page cannot. They never take the last child.
         self._for_parts = threading.BoundedSemaphore(max(1, self._size - 1))
 
     def start(self) -> None:
         """Start the children and wait until they are ready, for 20 s at most; late ones join when they are."""
-        for _ in range(self._size):
-            self._hire(None)
+        self._fill()
         until = time.monotonic() + _STARTS_WITHIN
         for thread in self._hiring():
             thread.join(max(0.0, until - time.monotonic()))
 
     def stop(self) -> None:
         """End every child. Calls under way get their fallback."""
-        self._stopping.set()
-        with self._lock:
-            alive = list(self._alive)
+        with self._changed:
+            self._stopping.set()
+            alive = [*self._alive, *self._greeted]
+            free = [self._free.popleft() for _ in range(len(self._free))]
+            self._changed.notify_all()
         for child in alive:
             child.kill()
         for thread in self._hiring():
             thread.join(5)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._bury(self._free.get_nowait())
+        for child in free:
+            self._bury(child)
 
     def complete_at(self) -> float:
-        """When each place was last filled, by a child or by a thread that starts one; in monotonic seconds."""
-        with self._lock:
-            filled = len(self._alive) + sum(thread.is_alive() for thread in self._starting)
-        if filled >= self._size or self._stopping.is_set():
-            self._complete_at = time.monotonic()
-        return self._complete_at
+        """When there were last as many children as there should be, in monotonic seconds. A thread that starts one
+        counts as one."""
+        with self._changed:
+            if self._stopping.is_set() or not self._wants_one():
+                self._complete_at = time.monotonic()
+            return self._complete_at
 
     def read(self, raw: bytes, mail_from: str | None = "?") -> Report:
         """Read one mail, in a child if one answers in time, else from its octets. Never raises."""
         crash.point("reader")
-        until = time.monotonic() + self._deadline
+        now = time.monotonic()
         try:
-            said, _ = self._ask({"op": "read", "mail_from": mail_from}, raw, until, wire.from_json)
+            child = self._take(now + _WAITS * self._deadline, hopes=False)
+            return self._read(child, raw, mail_from, now + self._deadline)
         except _Broken as reason:
-            return read_bytes(raw, mail_from=mail_from, why=str(reason))
-        return said
+            return read_bytes(raw, mail_from=mail_from, why=str(reason), cut_short=True)
+
+    def read_slowly(self, raw: bytes, mail_from: str | None, seconds: float) -> Report:
+        """As `read`, for a mail whose page is out: it waits up to `seconds` for a child, which then has as long."""
+        try:
+            child = self._take(time.monotonic() + seconds, hopes=True)
+            return self._read(child, raw, mail_from, time.monotonic() + seconds)
+        except _Broken as reason:
+            return read_bytes(raw, mail_from=mail_from, why=str(reason), cut_short=True)
+
+    def _read(self, child: _Child, raw: bytes, mail_from: str | None, until: float) -> Report:
+        return self._ask(child, {"op": "read", "mail_from": mail_from}, raw, until, wire.from_json)[0]
 
     def parts(self, raw: bytes, deadline: float = 20.0) -> list[tuple[Attachment, bytes]]:
         """The attachments of a mail with their contents; none of one that cannot be parsed.
@@ -123,7 +149,9 @@ class Readers:
         if not self._for_parts.acquire(timeout=deadline):
             raise Temporary("no reader was free for the attachments")
         try:
-            found, contents = self._ask({"op": "parts", "mail_from": None}, raw, until, wire.attachments_from_json)
+            child = self._take(until, hopes=True)
+            request = {"op": "parts", "mail_from": None}
+            found, contents = self._ask(child, request, raw, until, wire.attachments_from_json)
             return _divided(found, contents)
         except _Broken as reason:
             raise Temporary(f"the attachments could not be read: {reason}") from reason
@@ -131,89 +159,171 @@ class Readers:
             self._for_parts.release()
 
     def _ask(
-        self, request: dict[str, object], raw: bytes, until: float, understand: Callable[[bytes], Answer]
+        self,
+        child: _Child,
+        request: Mapping[str, object],
+        raw: bytes,
+        until: float,
+        understand: Callable[[bytes], Answer],
     ) -> tuple[Answer, bytes]:
-        """Give a mail to a free child.
+        """Give a mail to the child taken.
 
         Raises:
-            _Broken: None was free in time, or the one asked is now dead.
+            _Broken: It is dead now.
         """
-        child = self._take(until)
+        slow_at = time.monotonic() + SLOW
         try:
-            document, octets = child.ask(json.dumps(request).encode(), raw, until)
+            child.give(json.dumps(dict(request)).encode(), raw, until)
+            if not child.answers_by(min(slow_at, until)):
+                self._count_no_more(child)
+            document, octets = child.receive(until)
             answer = understand(document)
         except _Broken as reason:
-            self._replace(child, str(reason), len(raw))
+            self._dismiss(child, str(reason), len(raw))
             raise
         except Exception as error:  # a child that hostile octets run in may say anything, and must not be lost
-            self._replace(child, "garbage", len(raw))
+            self._dismiss(child, "garbage", len(raw))
             raise _Broken("garbage") from error
-        self._free.put(child)
+        self._give_back(child)
         return answer, octets
 
-    def _take(self, until: float) -> _Child:
-        while not self._stopping.is_set():
+    # -- who is free
+
+    def _take(self, give_up_at: float, *, hopes: bool) -> _Child:
+        """A free child; who came first is first.
+
+        Args:
+            hopes: Wait even while none but slow ones are there.
+
+        Raises:
+            _Broken: None was free in time.
+        """
+        me = object()
+        with self._changed:
+            self._queue.append(me)
             try:
-                child = self._free.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                raise _Broken("no reader was free") from None
-            if child.is_alive():
-                return child
-            self._replace(child, "died", 0)
-        raise _Broken("stopping")
+                while not self._stopping.is_set():
+                    left = give_up_at - time.monotonic()
+                    if self._free and self._queue[0] is me:
+                        child = self._free.popleft()
+                        if child.is_alive():
+                            self._busy.add(child)
+                            return child
+                        self._dismiss(child, "died", 0)
+                    elif left <= 0 or not (hopes or self._free or self._busy or not self._slow):
+                        raise _Broken("no reader was free")
+                    else:
+                        self._changed.wait(left)
+                raise _Broken("stopping")
+            finally:
+                self._queue.remove(me)
+                self._changed.notify_all()
 
-    def _replace(self, child: _Child, why: str, size: int) -> None:
-        child.kill()
-        _log.warning("reader.killed", pid=child.pid, why=why, octets=size)
-        self._hire(child)
+    def _give_back(self, child: _Child) -> None:
+        with self._changed:
+            is_spare = child in self._slow and self._counted() >= self._size
+            self._busy.discard(child)
+            if not is_spare:
+                self._slow.discard(child)
+                self._free.append(child)
+                self._changed.notify_all()
+        if is_spare:
+            self._dismiss(child, "spare", 0)
 
-    def _hire(self, dead: _Child | None) -> None:
-        """Start a child in the background, in the place of `dead`: the mail that comes next must not wait for it."""
-        thread = threading.Thread(target=self._hire_one, args=(dead,), name="reader-start", daemon=True)
-        with self._lock:
-            self._starting.add(thread)
-        thread.start()
+    def _count_no_more(self, child: _Child) -> None:
+        """It reads slowly: the next mail gets another one."""
+        with self._changed:
+            self._busy.discard(child)
+            self._slow.add(child)
+            self._changed.notify_all()
+        self._fill()
 
-    def _hire_one(self, dead: _Child | None) -> None:
-        rest = 0.5
-        if dead is not None:
-            self._bury(dead)
-        while not self._stopping.is_set():
-            try:
-                child = self._started()
-            except (_Broken, OSError, ValueError) as error:
-                _log.error("reader.failed", why=str(error)[:200])
-                self._stopping.wait(rest)
-                rest = min(2 * rest, _LONGEST_REST)
-                continue
-            _log.info("reader.replaced" if dead is not None else "reader.started", pid=child.pid)
-            self._free.put(child)
-            break
-        with self._lock:
-            self._starting.discard(threading.current_thread())
+    def _counted(self) -> int:
+        return len(self._alive) - len(self._slow) - len(self._leaving) + len(self._starting)
+
+    def _wants_one(self) -> bool:
+        return self._counted() < self._size and len(self._alive) + len(self._starting) < MOST
+
+    # -- who is there
+
+    def _fill(self) -> None:
+        """Start children in the background until there are as many as there should be."""
+        with self._changed:
+            while self._wants_one() and not self._stopping.is_set():
+                thread = _begun(self._hire_one, "reader-start")
+                if thread is None:
+                    return
+                self._starting.add(thread)  # which cannot have ended: it needs the lock we hold
+
+    def _hire_one(self) -> None:
+        child, rest = None, 0.5
+        try:
+            while child is None and not self._stopping.is_set():
+                try:
+                    child = self._started()
+                except (_Broken, OSError, ValueError) as error:
+                    _log.error("reader.failed", why=str(error)[:200])
+                    self._stopping.wait(rest)
+                    rest = min(2 * rest, _LONGEST_REST)
+        finally:
+            with self._changed:
+                self._starting.discard(threading.current_thread())
+                if child is not None:
+                    self._alive.add(child)
+                    self._greeted.discard(child)
+                    self._free.append(child)
+                self._changed.notify_all()
 
     def _started(self) -> _Child:
         child = _Child(self._command)
-        with self._lock:
-            self._alive.add(child)
+        with self._changed:
+            self._greeted.add(child)
         try:
-            if not self._stopping.is_set():  # `stop` may have looked before we were listed
-                child.greet(time.monotonic() + _STARTS_WITHIN)
-                return child
-            raise _Broken("stopping")
+            if self._stopping.is_set():  # `stop` may have looked before we were listed
+                raise _Broken("stopping")
+            child.greet(time.monotonic() + _STARTS_WITHIN)
         except (_Broken, ValueError):
             child.kill()
             self._bury(child)
             raise
+        _log.info("reader.started", pid=child.pid)
+        return child
+
+    def _dismiss(self, child: _Child, why: str, size: int) -> None:
+        """Have done with a child, and have another one in its place; whoever asks does not wait for either."""
+        child.kill()
+        say = _log.info if why == "spare" else _log.warning
+        say("reader.killed", pid=child.pid, why=why, octets=size)
+        with self._changed:
+            for children in (self._busy, self._slow):
+                children.discard(child)
+            self._leaving.add(child)
+            self._changed.notify_all()
+        if _begun(lambda: self._bury(child), "reader-end") is None:
+            self._bury(child)
+        self._fill()
 
     def _bury(self, dead: _Child) -> None:
-        with self._lock:
-            self._alive.discard(dead)
         dead.reap()
+        with self._changed:
+            for children in (self._alive, self._leaving, self._greeted):
+                children.discard(dead)
+        self._fill()
 
     def _hiring(self) -> list[threading.Thread]:
-        with self._lock:
+        with self._changed:
             return list(self._starting)
+
+
+def _begun(work: Callable[[], None], name: str) -> threading.Thread | None:
+    """A thread that does `work`; None when the host has none to give."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        _log.error("reader.failed", why=str(error))
+        return None
+    return thread
 
 
 class _Child:
@@ -244,22 +354,32 @@ class _Child:
 
     def greet(self, until: float) -> None:
         """Wait for the frame that says it is ready."""
-        document, _ = self._receive(until)
+        document, _ = self.receive(until)
         if wire.loaded(document) != {"ready": True}:
             raise ValueError("not a reader")
 
-    def ask(self, request: bytes, raw: bytes, until: float) -> tuple[bytes, bytes]:
-        """One request and its answer. The child reads all before it writes, so neither can block the other."""
+    def give(self, request: bytes, raw: bytes, until: float) -> None:
+        """Hand over one request. The child reads all before it writes, so neither can block the other."""
         self._send(HEAD.pack(len(request), len(raw)) + request, until)
         self._send(raw, until)
-        return self._receive(until)
+
+    def answers_by(self, instant: float) -> bool:
+        """Whether it begins its answer, or ends, by then."""
+        return self._is_ready(self._process.stdout, select.POLLIN, instant)
+
+    def receive(self, until: float) -> tuple[bytes, bytes]:
+        """Its answer: the document and the octets."""
+        said, size = HEAD.unpack(self._read(HEAD.size, until))
+        if said > _MOST_JSON or size > _MOST_OCTETS:
+            raise ValueError("a frame out of all proportion")
+        return self._read(said, until), self._read(size, until)
 
     def kill(self) -> None:
         self._process.kill()
 
     def reap(self) -> None:
         """Take leave of a killed process."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -275,12 +395,6 @@ class _Child:
                 continue
             except OSError as error:
                 raise _Broken("died") from error
-
-    def _receive(self, until: float) -> tuple[bytes, bytes]:
-        said, size = HEAD.unpack(self._read(HEAD.size, until))
-        if said > _MOST_JSON or size > _MOST_OCTETS:
-            raise ValueError("a frame out of all proportion")
-        return self._read(said, until), self._read(size, until)
 
     def _read(self, size: int, until: float) -> bytes:
         blocks: list[bytes] = []  # joined at last: of bytes that needs no lock of the interpreter
@@ -303,14 +417,17 @@ class _Child:
         return b"".join(blocks)
 
     def _ready(self, pipe: IO[bytes] | None, what: int, until: float) -> int:
-        """The descriptor, once it can be used without waiting. poll, since select fails above descriptor 1023."""
-        fd = _fd(pipe)
-        waiting = select.poll()
-        waiting.register(fd, what)
-        left = until - time.monotonic()
-        if left <= 0 or not waiting.poll(left * 1000):
+        """The descriptor, once it can be used without waiting."""
+        if not self._is_ready(pipe, what, until):
             raise _Broken("deadline")
-        return fd
+        return _fd(pipe)
+
+    def _is_ready(self, pipe: IO[bytes] | None, what: int, until: float) -> bool:
+        """poll, since select fails above descriptor 1023."""
+        waiting = select.poll()
+        waiting.register(_fd(pipe), what)
+        left = until - time.monotonic()
+        return left > 0 and bool(waiting.poll(left * 1000))
 
 
 def _fd(pipe: IO[bytes] | None) -> int:

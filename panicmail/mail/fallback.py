@@ -26,12 +26,13 @@ def unread(report: Report) -> str:
     return next((defect for defect in report.defects if defect.startswith(_UNREAD)), "")
 
 
-def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Report:
+def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_short: bool = False) -> Report:
     """Read what can be read without parsing. Never raises.
 
     Args:
         mail_from: As for `reading.read`.
         why: What stood in the way of the real reader, for people; "" leaves it out.
+        cut_short: That was no fault of the mail's: it is to be read again.
     """
     mail = canonical(raw[:_LOOKED_AT])
     text = decode(_beginning(mail), None)[0].replace("\r\n", "\n").strip()
@@ -54,6 +55,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "") -> Rep
         why=signs,
         defects=(f"{_UNREAD}{f': {why}' if why else ''}", *mail.defects),
         lossless=False,
+        cut_short=why if cut_short else "",
         hops=clues.hops(mail.first(clues.HOPS)),
         carried=tuple(carried(f"{subject}\n{text}"))[:40],
     )

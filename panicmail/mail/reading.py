@@ -62,12 +62,12 @@ def read(raw: bytes, *, mail_from: str | None = "?") -> Report:
     try:
         return _report(canonical(raw), mail_from)
     except TooMuch as reason:
-        why = str(reason)
+        why, ours = str(reason), False
     except Exception as error:  # the promise of this module; a parser's bug must not cost a panic
-        why = type(error).__name__
+        why, ours = type(error).__name__, isinstance(error, MemoryError)
     # Out here the exception is gone; with the library's cycles goes the memory, should that have been what failed.
     gc.collect()
-    return read_bytes(raw, mail_from=mail_from, why=why)
+    return read_bytes(raw, mail_from=mail_from, why=why, cut_short=ours)
 
 
 def parts(raw: bytes) -> list[tuple[Attachment, bytes]]:

@@ -177,6 +177,7 @@ def _more(voice: Voice, scene: Scene) -> Told:
             headline(f"{voice.first(voice.reader)}: {ask}"),
             ours(f"There is more on {incident.ref}, by {sender}, {scene.house.verified_by}."),
             *([] if scene.facts.get("is_reporter") else [ours("The writer is not the reporter: take care.")]),
+            *([ours("You had a part of this message before: this is all of it.")] if scene.facts.get("reread") else []),
             ours(clock_now(voice)),
             *(goes_to_reporter(scene) if _replies_go_out(scene) else to_reporter(scene)),
             *tap(scene),

@@ -35,6 +35,7 @@ def to_json(report: Report) -> str:
         "date": report.date.isoformat() if report.date else None,
         "kind": report.kind.value,
         "lossless": report.lossless,
+        "cut_short": _text(report.cut_short, LINE),
         "hops": report.hops,
         "attachments": attachments_to_json(report.attachments),
         "deliveries": [
@@ -70,6 +71,7 @@ def from_json(text: str | bytes) -> Report:
         deliveries=tuple(_delivery(each) for each in found.entries("deliveries")),
         defects=found.texts("defects"),
         lossless=found.flag("lossless"),
+        cut_short=found.text("cut_short", LINE) if found.has("cut_short") else "",
         hops=found.size("hops"),
         links=found.texts("links"),
         phones=found.texts("phones"),
@@ -166,6 +168,10 @@ class _Fields:
         if name not in self._document:
             raise ValueError(f"{name} is missing")
         return self._document[name]
+
+    def has(self, name: str) -> bool:
+        """False of a field that was not written yet when the document was."""
+        return name in self._document
 
     def text(self, name: str, limit: int) -> str:
         value = self._get(name)

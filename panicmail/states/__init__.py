@@ -13,6 +13,7 @@ Promises, held by property tests:
   nobody is: silence is never the answer.
 """
 
+from panicmail.states.amending import amend, amend_more, give_policy
 from panicmail.states.answering import (
     acknowledge,
     decline,
@@ -38,8 +39,11 @@ __all__ = [
     "ShiftChange",
     "Unsent",
     "acknowledge",
+    "amend",
+    "amend_more",
     "decline",
     "escalate",
+    "give_policy",
     "hand_over",
     "hold_back",
     "is_due",

@@ -46,9 +46,13 @@ class Accounts(Statements):
     # -- mails
 
     def unread_mails(self, before: datetime) -> list[Odd]:
-        """Mails accepted before `before` that nothing has understood: not claimed, or claimed again and again."""
+        """Mails accepted before `before` that nothing has understood: not claimed, or claimed again and again.
+
+        One that waits to be read again is among them when nobody did so since `before`.
+        """
         c = mails.c
-        query = sa.select(c.id, c.accepted_at).where(c.state == "accepted", c.accepted_at < before)
+        overdue = sa.or_(c.again_at.is_(None), c.again_at < before)
+        query = sa.select(c.id, c.accepted_at).where(c.state == "accepted", c.accepted_at < before, overdue)
         rows = self._connection.execute(query.order_by(c.accepted_at).limit(LIMIT))
         return [Odd(since_at=row.accepted_at, mail_id=row.id, ref=ids.ref(row.id)) for row in rows]
 
@@ -73,7 +77,7 @@ class Accounts(Statements):
     def mend_unfiled(self, mail_id: str) -> None:
         """Have the mail understood anew."""
         taken = mails.update().where(mails.c.id == mail_id, mails.c.state == "understood")
-        self._connection.execute(taken.values(state="accepted", attempts=0, **UNHELD))
+        self._connection.execute(taken.values(state="accepted", attempts=0, again_at=None, **UNHELD))
         self.woken.add("mails")
 
     def misfiled_incidents(self) -> list[Odd]:

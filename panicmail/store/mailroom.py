@@ -54,14 +54,14 @@ class Mailroom(Statements):
         return True
 
     def claim_mails(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[Mail]:
-        """Mails nobody has understood yet, oldest first, ours for `lease`.
+        """Mails nobody has understood yet, oldest first, ours for `lease`. Not those that wait to be read again.
 
         Args:
             only_new: None that was claimed before, and none that came after it: its turn is next.
         """
         due = (
             sa.select(mails.c.id, mails.c.attempts)
-            .where(mails.c.state == "accepted", self._may_claim(mails))
+            .where(mails.c.state == "accepted", mails.c.again_at.is_(None), self._may_claim(mails))
             .order_by(mails.c.accepted_at, mails.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -77,6 +77,52 @@ class Mailroom(Statements):
         )
         claimed = [mail_of(row) for row in self._connection.execute(claim)]
         return sorted(claimed, key=lambda mail: (mail.accepted_at, mail.id))
+
+    def read_again(self, mail: Mail, at: datetime) -> None:
+        """It was read from its octets alone, for a reason of ours: from `at` on it is to be read once more.
+
+        One that is not understood yet waits for that. Belongs in the transaction that writes down what was read.
+        """
+        ended = 1 if mail.readings else 0  # else it was claimed to be understood, and that is counted as ever
+        values = {"again_at": at, "attempts": mails.c.attempts - ended, **UNHELD}
+        self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
+        self.woken.add("again")
+
+    def claim_reading(self, lease: timedelta, *, understood: bool) -> Mail | None:
+        """A mail whose time has come to be read again, ours for `lease`; the reading is counted before it begins, and
+        so is the attempt, until it ends. None while one is to be understood that was in hand when a process ended.
+
+        Args:
+            understood: One that was filed as far as it could be read; else one that waits for being read.
+        """
+        c = mails.c
+        state = "understood" if understood else "accepted"
+        in_doubt = sa.exists().where(c.state == "accepted", c.again_at.is_(None), c.attempts > 1)
+        if self._connection.execute(sa.select(in_doubt)).scalar_one():
+            return None
+        due = (
+            sa.select(c.id)
+            .where(c.again_at <= self.now, c.state == state, self._may_claim(mails))
+            .order_by(c.again_at, c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        found = self._connection.execute(due).scalar_one_or_none()
+        if found is None:
+            return None
+        counted = {"readings": c.readings + 1, "attempts": c.attempts + 1}
+        claim = mails.update().where(c.id == found).values(**self._leased(lease), **counted)
+        return mail_of(self._connection.execute(claim.returning(*c)).one())
+
+    def reread(self, mail_id: str, report: str | None, message_id: str | None = None) -> bool:
+        """It is not to be read again; False when another has ended that already.
+
+        Args:
+            report: What the last reading made of it; None: no more than the first.
+        """
+        values = {"report": report, "message_id": message_id} if report is not None else {}
+        waits = mails.update().where(mails.c.id == mail_id, mails.c.again_at.is_not(None))
+        return self._connection.execute(waits.values(again_at=None, **UNHELD, **values)).rowcount == 1
 
     def is_coming(self, incident_id: str) -> bool:
         """Whether a mail nobody has understood yet may open this incident."""
@@ -135,6 +181,7 @@ class Mailroom(Statements):
             .where(mails.c.id == mail_id, mails.c.state == "accepted")
             .values(
                 state="understood",
+                again_at=None,
                 **UNHELD,
                 shape=shape,
                 incident_id=incident_id,

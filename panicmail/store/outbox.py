@@ -30,6 +30,7 @@ LANES = {
     Do.PROVEN: "mail",
     Do.ISSUE: "gitlab",
     Do.FILES: "gitlab",
+    Do.AMEND: "gitlab",
     Do.MIRROR: "gitlab",
     Do.TWINS: "gitlab",
 }
@@ -79,7 +80,7 @@ class Outbox(Statements):
 
     def _predecessor(self, incident: Incident, do: Do) -> tuple[str | None, datetime | None]:
         """Which row must be over first, and how long to wait for it (None: as long as it takes)."""
-        if do in {Do.FILES, Do.MIRROR}:
+        if do in {Do.FILES, Do.AMEND, Do.MIRROR}:
             return f"{incident.id}/issue", None
         if do is Do.RECEIPT:
             return f"{incident.id}/issue", self.now + RECEIPT_WAITS

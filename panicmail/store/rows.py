@@ -45,6 +45,8 @@ class Mail:
     incident_id: str | None = None
     message_id: str | None = None
     report: str | None = None  #: as `mail.wire` writes it
+    again_at: datetime | None = None  #: when it is to be read again; None: it is not
+    readings: int = 0  #: how many more readings were begun after the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

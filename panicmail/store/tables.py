@@ -57,6 +57,8 @@ metadata = sa.MetaData(
 
 #: Of the indexes that find what nodes hold: a handful of rows, however many there are.
 _HELD = sa.text("lease_by IS NOT NULL")
+#: Of the index that finds mails to be read again.
+_AGAIN = sa.text("again_at IS NOT NULL")
 
 #: Every mail that got a 250, and what became of it.
 mails = sa.Table(
@@ -79,7 +81,10 @@ mails = sa.Table(
     sa.Column("incident_id", sa.String(16)),
     sa.Column("message_id", AnyText),
     sa.Column("report", AnyText),  # as `mail.wire` writes it
+    sa.Column("again_at", Instant),  # when it is to be read again; NULL: it is not
+    sa.Column("readings", sa.Integer, nullable=False, server_default="0"),  # begun, beside the first
     sa.Index(None, "state", "accepted_at"),
+    sa.Index("ix_mails_again_at", "again_at", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
     sa.Index(None, "digest"),
     sa.Index(None, "message_id"),
     sa.Index(None, "incident_id"),

@@ -6,9 +6,13 @@ in which nothing crashes, and every 250 of all lives is looked for.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
+import os
+import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -17,7 +21,15 @@ from pathlib import Path
 import pytest
 
 from panicmail import crash
-from tests.faults.acts import IS_LONG, accounted_for, it_happened_earlier, one_copy_a_life, start_again
+from tests.faults.acts import (
+    IS_LONG,
+    accounted_for,
+    frozen,
+    it_happened_earlier,
+    one_copy_a_life,
+    readers_of,
+    start_again,
+)
 from tests.office import mail
 from tests.program import SOON, Program, World, world
 from tests.provider import Provider
@@ -55,6 +67,7 @@ ROUTING_KEY = "R0UTINGKEYOFTHETESTS"
 #: Points other tests end at, and those none does.
 ELSEWHERE = {
     **dict.fromkeys(both("tick.move"), "test_crashes.py"),
+    **dict.fromkeys(both("mails.amend"), "below"),
     **dict.fromkeys((*both("mails.take_in"), "spool.writing", "spool.written"), "test_database_faults.py"),
     **dict.fromkeys(crash.ROUNDS, "for hanging: test_watchdog_faults.py"),
     **dict.fromkeys(both("copy.alarm"), "said only when PostgreSQL fails over under a running daemon"),
@@ -260,6 +273,28 @@ def test_an_acknowledgement_in_pagerduty_cut_short_is_taken_whole_and_once_when_
     followed = [(asked.json["event_action"], asked.json["dedup_key"]) for asked in phone.asked]
     assert followed == [("trigger", alert), ("acknowledge", alert)]
     assert len(town.pages("ana", ref)) == 1, "her mail page is what it was"
+
+
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+@pytest.mark.parametrize("point", both("mails.amend"))
+def test_a_late_reading_cut_short_is_made_again_and_amends_once(town: World, point: str) -> None:
+    text = "Every file on the share ends in .locked."
+    head, _, _ = mail("", subject="Ransom note").partition(b"\r\n\r\n")
+    raw = head + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(text.encode())
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    town.start()
+    del town.environ["PANICMAIL_CRASH_AT"]
+    readers = readers_of(town.program)
+    with frozen(*readers):  # the first reading comes to nothing, the next has a fresh reader
+        for pid in readers:
+            threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+        ref = town.send(raw).ref
+        assert town.program.ended(30) == crash.KILLED
+    town.start()
+    accounted_for(town, [ref])
+    town.until(lambda: text in town.issue(ref)["description"], SOON, "the issue was not amended")
+    events = town.rows("SELECT event FROM timeline WHERE event IN ('incident.opened', 'report.amended')")
+    assert events == [("incident.opened",), ("report.amended",)]
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
