@@ -127,7 +127,12 @@ def from_config(
         people=people,
         ladders=_ladders(config),
         rosters=configured.rosters(config, people, copies),
-        addresses=Addresses(config.smtp.addresses, config.replies.address, _id_domain(config)),
+        addresses=Addresses(
+            config.smtp.addresses,
+            config.replies.address,
+            _id_domain(config),
+            also=[address for ladder in config.ladders.values() for address in ladder.addresses],
+        ),
         tokens=Tokens([Key(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
         known_senders=tuple(s.lower() for s in config.senders.known),
