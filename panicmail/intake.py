@@ -24,10 +24,10 @@ from typing import Protocol
 import structlog
 
 from panicmail import conversation, drills, ids, links, people, states, triage, words
-from panicmail.acks import Acks, more_entry
+from panicmail.acks import Acks, automatic_entry, more_entry
 from panicmail.check import hearing
 from panicmail.errors import StoreFailed
-from panicmail.incident import Change, Do, Effect, Entry, Incident
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, unchanged
 from panicmail.mail import fallback, wire
 from panicmail.mail.canonical import HEADER_OCTETS
 from panicmail.mail.tokens import Purpose, Token
@@ -37,7 +37,7 @@ from panicmail.policy import SAME_MAIL_WITHIN
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Mail
-from panicmail.triage import Address, Kind, Known, Report, Shape, Verdict
+from panicmail.triage import Address, Author, Kind, Known, Report, Shape, Verdict
 
 _log = structlog.get_logger()
 
@@ -57,8 +57,10 @@ UNKNOWN_FOR = timedelta(seconds=30)
 RECEIPTS_AN_HOUR = 5
 #: What is no panic and belongs to an incident all the same: files that came with it go where that one's went.
 _LATER = frozenset({Shape.MORE, Shape.ANSWER, Shape.ASIDE, Shape.SPEECH})
-#: Machines that answer a mail of ours: what they attach is that mail, or nothing anybody looks for.
-_SENDS_BACK = frozenset({Kind.BOUNCE, Kind.MDN, Kind.CALENDAR, Kind.OOO})
+#: An automatic answer is a note on the incident about which its writer had a mail of ours in the last …
+MAILED_WITHIN = timedelta(days=1)
+#: … else one of each mailbox is paged, and those that follow within this time are notes on its incident.
+ANSWER_PAGED_EVERY = timedelta(hours=1)
 #: Header fields that differ between two deliveries of the same mail; and the beginning of the names of more.
 _TRACE = frozenset(
     (b"received", b"return-path", b"delivered-to", b"x-original-to", b"x-received", b"received-spf",
@@ -175,7 +177,7 @@ class Intake:
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         if why := fallback.unread(report):
             book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
-        if verdict.shape in _LATER and report.kind not in _SENDS_BACK:
+        if verdict.shape in _LATER and not _sends_back(report):
             _attach(book, orders, mail, report, incident_id)
         book.understood(
             mail.id,
@@ -272,8 +274,11 @@ def _known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) 
         thread_over=incident is not None and states.is_over(incident, book.now),
         answers_page=_answered_page(book, orders, report),
         answers_test=hearing.test_of(book, orders, mail, report) is not None,
-        aside_to=_aside_to(book, orders, report, thread),
+        bare_about=_bare_about(book, orders, report, thread),
+        answered=_answered(book, orders, report) if report.author is Author.ANSWER and thread is None else None,
         known_sender=orders.is_known_sender(report.from_address),
+        listed_sender=orders.is_listed_sender(report.from_address),
+        list_is_ours=orders.is_own_list(report.lists),
         once_unknown=orders.once_unknown,
     )
 
@@ -326,32 +331,46 @@ def _message_token(orders: Orders, message_id: str) -> Token | None:
 
 
 def _thread(book: Book, orders: Orders, report: Report) -> str | None:
-    """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of."""
-    for reference in reversed(report.references):
+    """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of.
+
+    A mail that names itself ties nothing: another may bear the same Message-ID.
+    """
+    references = [reference for reference in report.references if reference != report.message_id]
+    for reference in reversed(references):
         token = _message_token(orders, reference)
         if token and (incident := _incident_of(book, token)):
             return incident.id
-    return book.incident_of_messages(report.references)
+    return book.incident_of_messages(references)
 
 
-def _aside_to(book: Book, orders: Orders, report: Report, thread: str | None) -> str | None:
-    """The open incident a bare command, or an automatic mail, of somebody paged is about.
+def _bare_about(book: Book, orders: Orders, report: Report, thread: str | None) -> str | None:
+    """The open incident a bare command of somebody paged is about: the one of its thread, else the latest of theirs.
 
-    The one of its thread, else the latest its writer was paged for. A subject of its own makes it a report.
+    A subject of its own makes it a report, and so does an automaton's word.
     """
     person = people.by_address(orders.people, report.from_address)
-    if person is None:
+    if person is None or report.author is not Author.PERSON:
         return None
-    if report.kind is Kind.HUMAN and not (words.read(report.reply_text).bare and _is_about_something(report)):
+    if not (words.read(report.reply_text).bare and _names_no_matter(report)):
         return None
     paged = [incident.id for incident in book.open_incidents_of(person.id)]
-    return thread if thread in paged else next(reversed(paged), None)
+    if thread is not None:
+        return thread if thread in paged else None
+    return next(reversed(paged), None)
 
 
-def _is_about_something(report: Report) -> bool:
+def _names_no_matter(report: Report) -> bool:
     """Whether the subject says no more than that this is a reply."""
     subject = report.subject.strip()
     return not subject or _REPLY.match(subject) is not None or words.read(subject).bare
+
+
+def _answered(book: Book, orders: Orders, report: Report) -> str | None:
+    """The incident an automatic answer without a tie is a note on: about which we mailed its writer, else the one
+    that paged an earlier one of the same mailbox. None: it is paged."""
+    writer = people.by_address(orders.people, report.from_address)
+    mailed = book.last_mailed(report.from_address, writer.id if writer else None, book.now - MAILED_WITHIN)
+    return mailed or book.last_once(report.from_address, book.now - ANSWER_PAGED_EVERY)
 
 
 _REPLY = re.compile(r"(?i)(?:re|aw|sv|antw|rif|r|tr|wg|fwd?)\s*:")
@@ -397,7 +416,7 @@ def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
 
 def _may_have_receipt(book: Book, orders: Orders, mail: Mail, report: Report) -> bool:
     """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
-    if not mail.mail_from or report.kind is not Kind.HUMAN or not orders.may_have_receipt(report.from_address):
+    if not mail.mail_from or not orders.may_answer(report) or not orders.may_have_receipt(report.from_address):
         return False
     return book.incidents_since(report.from_address, book.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
 
@@ -410,6 +429,9 @@ def _join(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
 
 def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     incident = _incident(book, verdict)
+    if _is_automatic(mail, report):
+        book.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        return incident.id
     person = people.by_address(orders.people, report.from_address)
     if person is not None and (person.id in incident.paged or person.id == incident.holder):
         _more_of_ours(book, orders, mail, report, incident, person)
@@ -423,30 +445,42 @@ def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         orders.who_at(book.now),
         book.now,
         mail_id=mail.id,
-        human=report.kind is Kind.HUMAN,
+        human=True,
         thanks=words.is_thanks(report.reply_text or report.text),
     )
     return book.apply(incident, change).id
+
+
+def _sends_back(report: Report) -> bool:
+    """Whether what is attached is a mail of ours that an automaton answers, or nothing anybody looks for."""
+    is_away = report.author is Author.ANSWER and report.kind is Kind.OOO
+    return is_away or report.author in (Author.BOUNCE, Author.RECEIPT)
+
+
+def _is_automatic(mail: Mail, report: Report) -> bool:
+    return triage.is_surely_automatic(report, null_sender=not mail.mail_from)
 
 
 def _more_of_ours(
     book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person
 ) -> None:
     """More in the thread by somebody paged, or the holder: it counts for nothing here, and goes to nobody else."""
-    if report.kind is not Kind.HUMAN:
-        Acks(book, orders).by_mail(mail, report, incident, person)
-    elif states.speaks(incident, person.id) and _is_for_reporter(book, orders, mail, report, incident):
+    is_for_reporter = _is_for_reporter(book, orders, mail, report, incident)
+    if is_for_reporter and states.speaks(incident, person.id):
         conversation.astray(book, mail, report, incident, person)
-    else:
-        why = "it went to the reporter's address, and was not sent on to her"
-        Acks(book, orders).aside(mail, report, incident, person, why)
+        return
+    why = "it went to the reporter's address, and was not sent on to her" if is_for_reporter else _NOT_YOUR_PAGE
+    Acks(book, orders).aside(mail, report, incident, person, why)
+
+
+_NOT_YOUR_PAGE = "it went to an address that is not the one of your page"
 
 
 def _is_for_reporter(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident) -> bool:
     """Whether somebody else than the reporter wrote to the reporter's own address for answers."""
     ours = (_address(book, orders, recipient) for recipient in mail.recipients)
     hers = any(a.incident_id == incident.id and not a.person for a in ours)
-    return hers and report.kind is Kind.HUMAN and report.from_address != incident.reporter_address
+    return hers and report.from_address != incident.reporter_address
 
 
 def _speech(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
@@ -467,12 +501,9 @@ def _answer(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Ver
 def _aside(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     incident = _incident(book, verdict)
     person = people.by_address(orders.people, report.from_address)
-    if person is not None and report.kind is not Kind.HUMAN:
-        Acks(book, orders).by_mail(mail, report, incident, person)
-        return incident.id
     if person is None:  # written by a stranger to the envelope sender of a page
         return _more(book, orders, mail, report, verdict)
-    Acks(book, orders).aside(mail, report, incident, person, "it went to an address that is not the one of your page")
+    Acks(book, orders).aside(mail, report, incident, person, _NOT_YOUR_PAGE)
     return incident.id
 
 

@@ -120,6 +120,11 @@ class Addresses:
             return True
         return bool(self._pattern and (hit := self._pattern.fullmatch(recipient)) and _FORM.fullmatch(hit[1]))
 
+    def is_list(self, name: str) -> bool:
+        """Whether a list of this name, its address or its List-Id (RFC 2919), is one of the addresses for reports."""
+        name = name.lower()
+        return name in self._plain or any(name == address.replace("@", ".") for address in self._plain)
+
     def token_in(self, recipient: str) -> str | None:
         """The token text a recipient address carries, unverified; None when it is a plain address."""
         recipient = recipient.lower()
