@@ -354,11 +354,11 @@ def _author(mail: Canonical, shape: Shape, signs: Sequence[Author], found: set[K
 
 
 def _is_label(subject: str, beginning: str) -> bool:
-    """Whether `subject` is `beginning` alone or has more behind a sign, not as the words of one sentence."""
+    """Whether `subject` is `beginning` alone or has more behind a colon or such, not as the words of one sentence."""
     if not subject.startswith(beginning):
         return False
     rest = re.sub(r"^\w+", "", subject[len(beginning) :]).strip()
-    return not rest or not (rest[0].isalnum() or beginning[-1].isspace())
+    return not rest or rest[0] in ":\uff1a-\u2013\u2014()[]|/"
 
 
 def _lists(mail: Canonical) -> Iterator[str]:
