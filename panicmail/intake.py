@@ -19,24 +19,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from panicmail import conversation, drills, ids, links, people, states, triage, words
-from panicmail.acks import Acks, automatic_entry, more_entry
+from panicmail.acks import Acks, automatic_entry, more_entry, written
 from panicmail.check import hearing
 from panicmail.errors import StoreFailed
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, unchanged
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
 from panicmail.mail import fallback, wire
 from panicmail.mail.canonical import HEADER_OCTETS
 from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import Orders, Standing
 from panicmail.people import Person
-from panicmail.policy import SAME_MAIL_WITHIN
+from panicmail.policy import ANSWER_WITHIN, OTHER_WAY_WITHIN, SAME_MAIL_WITHIN
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import Delivery, Mail
 from panicmail.triage import Address, Author, Kind, Known, Report, Shape, Verdict
 
 _log = structlog.get_logger()
@@ -177,7 +177,7 @@ class Intake:
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         if why := fallback.unread(report):
             book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
-        if verdict.shape in _LATER and not _sends_back(report):
+        if (verdict.shape in _LATER and not _sends_back(report)) or _brings_files(book, report, verdict):
             _attach(book, orders, mail, report, incident_id)
         book.understood(
             mail.id,
@@ -264,12 +264,15 @@ def _is_trace(line: bytes) -> bool:
 
 def _known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) -> Known:
     addresses = _addresses(book, orders, mail, report)
+    other, came_as = _by_another_way(book, mail, report)
     conversation = next((a.incident_id for a in addresses if a.incident_id and not a.person), None)
     thread = conversation or _thread(book, orders, report)
     incident = book.incident(thread) if thread else None
     return Known(
         addresses=addresses,
         same_as=book.same_mail(mail, digest, SAME_MAIL_WITHIN),
+        same_by_another_way=other,
+        came_as=came_as,
         thread=incident.id if incident else None,
         thread_over=incident is not None and states.is_over(incident, book.now),
         answers_page=_answered_page(book, orders, report),
@@ -281,6 +284,22 @@ def _known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) 
         list_is_ours=orders.is_own_list(report.lists),
         once_unknown=orders.once_unknown,
     )
+
+
+def _by_another_way(book: Book, mail: Mail, report: Report) -> tuple[str | None, str]:
+    """The unresolved incident that this very mail already belongs to, by another way; and else the REF of one that was
+    paged once for it, which is no reason to page this one once."""
+    ref = ""
+    for other in book.mails_named(mail, report.message_id, OTHER_WAY_WITHIN) if report.message_id else ():
+        incident = book.incident(other.incident_id or "")
+        if incident is None or not other.report:
+            continue
+        if not triage.is_same_by_another_way(report, wire.from_json(other.report)):
+            continue
+        if incident.state is not State.RESOLVED:
+            return incident.id, ""
+        ref = incident.ref if incident.once and incident.holder is None else ref
+    return None, ref
 
 
 def _addresses(book: Book, orders: Orders, mail: Mail, report: Report) -> tuple[Address, ...]:
@@ -422,9 +441,48 @@ def _may_have_receipt(book: Book, orders: Orders, mail: Mail, report: Report) ->
 
 
 def _join(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
-    incident = _incident(book, verdict)
-    book.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={"mail": mail.id}))
+    """The same mail again. By another way it is told to those whose page is out, and stands on what is sent later; the
+    same octets are told to whoever has it since, and else are a server's retry."""
+    incident, first = _incident(book, verdict), _first_report(book, verdict)
+    told = _told_again(book, incident, report, first, another_way=verdict.another_way)
+    facts: dict[str, Any] = {"mail": mail.id}
+    if verdict.another_way:
+        facts["way"] = "a mailing list" if report.lists else "another way"
+        facts["text"] = "" if first is None or report.text == first.text else written(report)
+    for person in told:
+        about = {"what": "came_again", "way": facts.get("way", ""), "at": book.now.isoformat()}
+        book.tell(incident, person, f"again/{mail.id}", about)
+    book.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={**facts, "told": told}))
     return incident.id
+
+
+def _first_report(book: Book, verdict: Verdict) -> Report | None:
+    """How the mail that opened the incident was read; None when an older version kept no reading."""
+    first = book.mail(_incident(book, verdict).mail_id)
+    return wire.from_json(first.report) if first and first.report else None
+
+
+def _told_again(
+    book: Book, incident: Incident, report: Report, first: Report | None, *, another_way: bool
+) -> list[str]:
+    """Who is told that the report came again: nobody whose page says so, and nobody twice within `ANSWER_WITHIN`."""
+    if first is None or not _is_again(report, first, another_way=another_way):
+        return []  # more in the thread, sent once more
+    lately = [line for line in book.lines_of(incident.id) if line.at > book.now - ANSWER_WITHIN]
+    if any(line.event == "mail.resent" and line.facts.get("told") for line in lately):
+        return []
+    if incident.state is State.ACKED:
+        return [incident.holder] if incident.holder else []
+    if not another_way:
+        return []
+    pages = [task for task in book.tasks_of(incident.id) if task.do == Do.PAGE and task.person]
+    return list(dict.fromkeys(page.person for page in pages if page.person and page.state is not Delivery.QUEUED))
+
+
+def _is_again(report: Report, first: Report, *, another_way: bool) -> bool:
+    if another_way:
+        return triage.is_same_by_another_way(report, first)
+    return (report.message_id, report.text) == (first.message_id, first.text)
 
 
 def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
@@ -449,6 +507,15 @@ def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         thanks=words.is_thanks(report.reply_text or report.text),
     )
     return book.apply(incident, change).id
+
+
+def _brings_files(book: Book, report: Report, verdict: Verdict) -> bool:
+    """Whether the same mail by another way holds files that the first one lost on its way."""
+    if not verdict.another_way:
+        return False
+    first = _first_report(book, verdict)
+    had = {each.sha256 for each in first.attachments} if first else set()
+    return any(each.sha256 not in had for each in report.attachments)
 
 
 def _sends_back(report: Report) -> bool:

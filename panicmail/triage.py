@@ -131,6 +131,8 @@ class Known:
 
     addresses: tuple[Address, ...] = ()
     same_as: str | None = None  #: the unresolved incident that the same mail already made, within 48 h
+    same_by_another_way: str | None = None  #: the same, where only header fields and a list's footer differ
+    came_as: str = ""  #: the REF of the incident that the same mail made by another way, and that was paged once
     thread: str | None = None  #: the incident one of the mail's references belongs to
     thread_over: bool = False  #: that incident was resolved more than a day ago
     answers_page: Address | None = None  #: where addresses carry no token: the page of ours it answers
@@ -152,6 +154,7 @@ class Verdict:
     person: str = ""  #: of ANSWER, SPEECH and UNDELIVERED: whose token it came to
     linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
     once: bool = False  #: of PANIC: filed and paged once, without ladder and receipt
+    another_way: bool = False  #: of SAME: it came by another way than the first one, so its octets differ
     looping: bool = False  #: of PANIC: it goes round between panicmails; filed, the operators told, nobody paged
     flags: tuple[str, ...] = ()  #: oddities worth a line on page and issue
 
@@ -192,6 +195,24 @@ def may_be_answered(report: Report, *, list_is_ours: bool, listed_sender: bool) 
     return not report.lists or list_is_ours or listed_sender
 
 
+#: So much text may a list or a filter add to a mail: a footer, a warning.
+_ADDED = 2000
+
+
+def is_same_by_another_way(report: Report, first: Report) -> bool:
+    """Whether two mails are one that came by two ways: the same Message-ID, From, Date and text.
+
+    A list adds a footer, a filter a warning; so one text may stand within the other.
+    """
+    if not (report.message_id and report.date and report.from_shown):
+        return False
+    same = (report.message_id, report.date, report.from_address or report.from_shown)
+    if same != (first.message_id, first.date, first.from_address or first.from_shown):
+        return False
+    short, long = sorted((" ".join(each.text.split()) for each in (report, first)), key=len)
+    return short == long or (bool(short) and short in long and len(long) - len(short) <= _ADDED)
+
+
 def decide(report: Report, known: Known) -> Verdict:
     """Decide what a mail is. Total: when nothing else fits it is a panic, so doubt ends in a page.
 
@@ -207,6 +228,8 @@ def decide(report: Report, known: Known) -> Verdict:
         return Verdict(shape=_at_token(report, address), incident_id=address.incident_id, person=address.person)
     if known.answers_test:
         return Verdict(shape=Shape.PROOF)
+    if known.same_by_another_way is not None:
+        return Verdict(shape=Shape.SAME, incident_id=known.same_by_another_way, another_way=True)
     tied = not known.thread_over or report.author in _ANSWERING
     if proved and tied:
         return Verdict(shape=Shape.MORE, incident_id=proved[0].incident_id)
@@ -265,6 +288,8 @@ def _flags(report: Report, known: Known) -> list[str]:
         flags.append("holds an address or a link of a panicmail: cut out; where it acts, the raw mail is not uploaded")
     if any(a.unproved for a in known.addresses):
         flags.append("came to an address with a token that does not verify")
+    if known.came_as:
+        flags.append(f"came another way too, as {known.came_as}, which was paged once")
     if not known.known_sender:
         flags.append("sender is not in [senders] known")
     return flags

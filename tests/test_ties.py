@@ -317,3 +317,122 @@ def test_a_structured_bounce_of_nothing_of_ours_is_paged_once(desk: Office) -> N
     assert desk.incidents()[0].once
     page = desk.ledger.read(lambda book: book.tasks_of(desk.incidents()[0].id))
     assert any(task.state is Delivery.ACCEPTED for task in page)
+
+
+# -- the same mail again
+
+DATED = "Date: Mon, 30 Nov 2026 03:00:00 +0000"
+FOOTER = "\n\n_____\nstaff mailing list\nhttps://lists.example.net/staff"
+
+
+def twice(
+    desk: Office, *, text: str = "A ransom note, ZORILLA.", date: str = DATED, extra: str = "", **header: str
+) -> tuple[int, int]:
+    """A report, and ten seconds later another mail of the same Message-ID. How many incidents, and pages to Ana."""
+    about = {"subject": "Ransom note", "message_id": "<two@mail.example.com>"}
+    desk.deliver(mail("A ransom note, ZORILLA.", extra=DATED, **about))
+    desk.now += timedelta(seconds=10)
+    desk.deliver(mail(text, **{**about, "extra": f"{date}\n{extra}", **header}), "staff-bounces@lists.example.net")
+    return len(desk.incidents()), len(desk.pages("ana"))
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "extra"),
+    [
+        (f"A ransom note, ZORILLA.{FOOTER}", "[staff] Ransom note", FOREIGN),
+        ("A ransom note, ZORILLA.", "Ransom note", "X-Spamd-Queue-Id: BBB"),
+        ("CAUTION: from outside.\n\nA ransom note,\nZORILLA.", "[EXT] Ransom note", "X-Scanned: yes"),
+        ("A ransom note, ZORILLA.", "Ransom note", GROUP),
+    ],
+)
+def test_the_same_mail_by_another_way_joins_the_first_and_those_paged_are_told(
+    desk: Office, text: str, subject: str, extra: str
+) -> None:
+    assert twice(desk, text=text, subject=subject, extra=extra) == (1, 1)
+    (incident,) = desk.incidents()
+    assert desk.events(incident)[-1] == "mail.resent"
+    told = desk.sent("ana")[-1]
+    assert "came again" in told.subject
+    assert "nobody has this" in told.text
+    assert len(desk.sent(RITA)) == 1, "one receipt"
+    desk.wait(minutes=5)
+    assert "came again by" in desk.page("ana").text
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("Another matter: my badge was cloned.", {}),
+        ("A ransom note, ZORILLA.", {"sender": "Bo <bo@example.com>"}),
+        ("A ransom note, ZORILLA.", {"date": "Date: Mon, 30 Nov 2026 03:00:01 +0000"}),
+        ("A ransom note, ZORILLA.", {"date": ""}),
+        ("A ransom note, ZORILLA. " + "And now the server. " * 200, {}),
+        ("", {}),
+    ],
+)
+def test_a_message_id_that_was_used_before_swallows_no_panic(
+    desk: Office, text: str, header: dict[str, str]
+) -> None:
+    assert twice(desk, text=text, **header) == (2, 2)
+
+
+def test_a_mail_that_a_foreign_list_brought_first_is_a_full_panic_when_it_comes_itself(desk: Office) -> None:
+    about = {"subject": "Ransom note", "message_id": "<two@mail.example.com>"}
+    desk.deliver(mail(f"A ransom note.{FOOTER}", extra=f"{DATED}\n{FOREIGN}", **about))
+    once = desk.incidents()[0]
+    mail_id = desk.deliver(mail("A ransom note.", extra=DATED, **about))
+    assert once.once
+    assert f"as {once.ref}, which was paged once" in " ".join(desk.page("ana").text.split())
+    assert is_full_panic(desk, mail_id)
+
+
+def test_the_same_mail_by_another_way_after_a_quarter_of_an_hour_is_a_panic(desk: Office) -> None:
+    about = {"subject": "Ransom note", "message_id": "<two@mail.example.com>"}
+    desk.deliver(mail("A ransom note.", extra=DATED, **about))
+    desk.now += timedelta(minutes=16)
+    desk.deliver(mail("A ransom note.", extra=f"{DATED}\nX-Scanned: yes", **about))
+    assert len(desk.incidents()) == 2
+
+
+def test_an_answer_that_comes_to_the_panic_address_too_still_acknowledges(desk: Office) -> None:
+    incident = desk.panic()
+    about = {"sender": ANA, "subject": "Re: x", "message_id": "<a@mail.example.com>", "extra": DATED}
+    desk.deliver(mail("ack", **about), ANA, [PANIC])
+    desk.deliver(mail("ack", **about), ANA, [desk.page("ana").reply_to])
+    assert desk.incident(incident).holder == "ana"
+
+
+def test_files_that_only_the_second_copy_has_go_to_the_issue(desk: Office) -> None:
+    more = f"{DATED}\nMessage-ID: <two@mail.example.com>"
+    desk.deliver(mail("QUOKKA", subject="x", message_id="<two@mail.example.com>", extra=DATED))
+    desk.deliver(with_part("QUOKKA", INVITATION, subject="x", sender="Rita Lopez <rita@example.com>", more=more))
+    assert len(desk.incidents()) == 1
+    assert "i.ics" in [name for name, _ in desk.gitlab.uploads]
+
+
+def test_the_same_octets_again_are_told_to_whoever_has_it_and_not_each_time(desk: Office) -> None:
+    probe = b"From: probe@example.com\r\nTo: panic@example.com\r\nSubject: honeypot\r\n\r\ntouched\r\n"
+    desk.deliver(probe, "probe@example.com")
+    told = len(desk.sent("ana"))
+    desk.deliver(probe, "probe@example.com")
+    assert len(desk.sent("ana")) == told, "a server's second try while everybody is paged anyway"
+    desk.reply(desk.page("ana"), "ack")
+    told = len(desk.sent("ana"))
+    for _ in range(5):
+        desk.deliver(probe, "probe@example.com")
+        desk.now += timedelta(minutes=1)
+    assert len(desk.sent("ana")) == told + 1
+    assert "came again" in desk.sent("ana")[-1].text
+    desk.now += timedelta(minutes=6)
+    desk.deliver(probe, "probe@example.com")
+    assert len(desk.sent("ana")) == told + 2
+    assert len(desk.incidents()) == 1
+
+
+def test_more_of_a_holders_own_words_sent_once_more_is_told_to_nobody(desk: Office) -> None:
+    held(desk)
+    raw = mail("QUOKKA", subject="Re: x", extra=IN_THREAD)
+    desk.deliver(raw)
+    told = len(desk.sent("ana"))
+    desk.deliver(raw)
+    assert len(desk.sent("ana")) == told

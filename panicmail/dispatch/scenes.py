@@ -44,6 +44,7 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
     others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
     lines = book.lines_of(incident.id)
     opened = next((line for line in lines if line.event == "incident.opened"), None)
+    ways = dict.fromkeys(line.facts["way"] for line in lines if line.event == "mail.resent" and line.facts.get("way"))
     return Scene(
         house=orders.house(book.now, incident),
         incident=incident,
@@ -66,5 +67,5 @@ def scene_of(book: Book, orders: Orders, incident: Incident, task: Task) -> Scen
         link=orders.link(incident.id, reader, links.live_round(lines, reader)) if reader else "",
         conversation=conversation.address(book, orders, incident, reader) if reader else "",
         unheard=(conversation.why_none(book, orders, incident, reader) or "") if reader else "",
-        flags=tuple(opened.facts.get("flags", ())) if opened else (),
+        flags=(*(opened.facts.get("flags", ()) if opened else ()), *(f"came again by {way}" for way in ways)),
     )
