@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -195,8 +195,9 @@ def may_be_answered(report: Report, *, list_is_ours: bool, listed_sender: bool) 
     return not report.lists or list_is_ours or listed_sender
 
 
-#: So much text may a list or a filter add to a mail: a footer, a warning.
-_ADDED = 2000
+#: So much text may a list or a filter add to a mail: a footer, a warning. And so far apart may the dates of two copies
+#: be: a program that writes one mail to two recipients dates each copy.
+_ADDED, _DATED_APART = 2000, timedelta(minutes=1)
 
 
 def is_same_by_another_way(report: Report, first: Report) -> bool:
@@ -204,10 +205,12 @@ def is_same_by_another_way(report: Report, first: Report) -> bool:
 
     A list adds a footer, a filter a warning; so one text may stand within the other.
     """
-    if not (report.message_id and report.date and report.from_shown):
+    if not (report.message_id and report.date and first.date and report.from_shown):
         return False
-    same = (report.message_id, report.date, report.from_address or report.from_shown)
-    if same != (first.message_id, first.date, first.from_address or first.from_shown):
+    same = (report.message_id, report.from_address or report.from_shown)
+    if same != (first.message_id, first.from_address or first.from_shown):
+        return False
+    if abs(report.date - first.date) > _DATED_APART:
         return False
     short, long = sorted((" ".join(each.text.split()) for each in (report, first)), key=len)
     return short == long or (bool(short) and short in long and len(long) - len(short) <= _ADDED)

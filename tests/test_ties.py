@@ -332,7 +332,7 @@ def twice(
     about = {"subject": "Ransom note", "message_id": "<two@mail.example.com>"}
     desk.deliver(mail("A ransom note, ZORILLA.", extra=DATED, **about))
     desk.now += timedelta(seconds=10)
-    desk.deliver(mail(text, **{**about, "extra": f"{date}\n{extra}", **header}), "staff-bounces@lists.example.net")
+    desk.deliver(mail(text, **{**about, "extra": f"{date}\n{extra}".strip(), **header}), "staff-bounces@lists.example.net")
     return len(desk.incidents()), len(desk.pages("ana"))
 
 
@@ -343,12 +343,14 @@ def twice(
         ("A ransom note, ZORILLA.", "Ransom note", "X-Spamd-Queue-Id: BBB"),
         ("CAUTION: from outside.\n\nA ransom note,\nZORILLA.", "[EXT] Ransom note", "X-Scanned: yes"),
         ("A ransom note, ZORILLA.", "Ransom note", GROUP),
+        ("A ransom note, ZORILLA.", "Ransom note", "Date: Mon, 30 Nov 2026 03:00:03 +0000"),
     ],
 )
 def test_the_same_mail_by_another_way_joins_the_first_and_those_paged_are_told(
     desk: Office, text: str, subject: str, extra: str
 ) -> None:
-    assert twice(desk, text=text, subject=subject, extra=extra) == (1, 1)
+    date = {"date": ""} if extra.startswith("Date") else {}
+    assert twice(desk, text=text, subject=subject, extra=extra, **date) == (1, 1)
     (incident,) = desk.incidents()
     assert desk.events(incident)[-1] == "mail.resent"
     told = desk.sent("ana")[-1]
@@ -364,7 +366,7 @@ def test_the_same_mail_by_another_way_joins_the_first_and_those_paged_are_told(
     [
         ("Another matter: my badge was cloned.", {}),
         ("A ransom note, ZORILLA.", {"sender": "Bo <bo@example.com>"}),
-        ("A ransom note, ZORILLA.", {"date": "Date: Mon, 30 Nov 2026 03:00:01 +0000"}),
+        ("A ransom note, ZORILLA.", {"date": "Date: Mon, 30 Nov 2026 03:01:01 +0000"}),
         ("A ransom note, ZORILLA.", {"date": ""}),
         ("A ransom note, ZORILLA. " + "And now the server. " * 200, {}),
         ("", {}),
