@@ -386,6 +386,6 @@ def test_noise_on_the_wire_is_a_value_error_and_nothing_else(noise: bytes) -> No
 
 
 def test_a_reading_stored_by_a_version_that_knew_no_author_is_still_read() -> None:
-    old = {name: value for name, value in json.loads(wire.to_json(Report(subject="x"))).items()}
+    old = json.loads(wire.to_json(Report(subject="x")))
     del old["author"], old["lists"]
     assert wire.from_json(json.dumps(old)) == Report(subject="x")
