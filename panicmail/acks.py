@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from panicmail import people, states, words
@@ -26,9 +27,18 @@ from panicmail.people import Person
 from panicmail.redaction import redacted
 from panicmail.store.book import Book
 from panicmail.store.rows import Delivery, Mail
-from panicmail.triage import Kind, Report
+from panicmail.triage import Kind, Report, is_surely_automatic
 from panicmail.words import Meaning, Said
 
+#: What may be a machine's is answered so often an hour: one that shows no sure sign must not keep us in conversation.
+ANSWERS_AN_HOUR = 5
+#: Why a mail of this kind does not count, though a person may have written it.
+_LOOKS = {
+    Kind.LIST: "it came by a mailing list or group, and such a mail never acknowledges",
+    Kind.CALENDAR: "it holds an invitation, and such a mail never acknowledges",
+    Kind.BOUNCE: "it looks like a returned mail",
+    Kind.OOO: "it looks like an out-of-office reply",
+}
 #: So much of what somebody wrote goes into a note; the raw mail keeps all of it.
 NOTE_LIMIT = 20_000
 #: Pages that lose their reason when somebody has it, and have it again when nobody does.
@@ -78,11 +88,17 @@ class Acks:
     ) -> None:
         """A mail to the token address of `person` for `incident`, whoever wrote it.
 
+        Absence is believed here alone: nobody else has this address. Where it is not sure that an automaton wrote, the
+        words are kept and answered as anybody's that do not count.
+
         `outward`: it was their address for the reporter, who does not get it.
         """
-        if report.kind is Kind.OOO:
-            self._is_away(report, incident, person)
-        elif report.kind is not Kind.HUMAN:
+        is_sure = is_surely_automatic(report, null_sender=not mail.mail_from)
+        if report.kind is Kind.OOO and self._may_be_hers(report, person):
+            was_away = person.id in incident.away
+            incident = self._is_away(incident, person)
+            is_sure = is_sure or was_away  # told once: a program that shows no sign answers what it is told, too
+        if is_sure or (report.kind is not Kind.HUMAN and self._is_chatty(incident)):
             self._keep(incident, automatic_entry(report))
         else:
             doubt = self._doubt(report, person) or self._late(mail, incident, person)
@@ -136,7 +152,7 @@ class Acks:
             orders.who_at(now),
             now,
             mail_id=mail.id,
-            human=report.kind is Kind.HUMAN,
+            human=True,
             thanks=words.is_thanks(report.reply_text),
             writer=writer,
         )
@@ -150,6 +166,8 @@ class Acks:
             return f"it came from {report.from_address}, which is not listed for you"
         if not report.lossless:
             return "it could not be read in full"
+        if report.kind is not Kind.HUMAN:
+            return _LOOKS.get(report.kind, "it looks like an automatic mail")
         return ""
 
     def _late(self, mail: Mail, incident: Incident, person: Person) -> str:
@@ -160,14 +178,20 @@ class Acks:
         acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
         return "it took long to read, and you have answered again since" if acted else ""
 
-    def _is_away(self, report: Report, incident: Incident, person: Person) -> None:
-        if report.from_address and not person.writes_from(report.from_address):
-            self._keep(incident, automatic_entry(report))
-            return
+    def _may_be_hers(self, report: Report, person: Person) -> bool:
+        return not report.from_address or person.writes_from(report.from_address)
+
+    def _is_away(self, incident: Incident, person: Person) -> Incident:
         orders, now = self._orders, self._book.now
         why = "out of office"
         change = states.unreachable(incident, person.id, why, orders.ladder_of(incident), orders.who_at(now), now)
-        self._book.apply(incident, change)
+        return self._book.apply(incident, change)
+
+    def _is_chatty(self, incident: Incident) -> bool:
+        """Whether so much was written lately that what looks like a machine is one, and is answered no more."""
+        since = self._book.now - timedelta(hours=1)
+        lately = [line for line in self._book.lines_of(incident.id) if line.at > since]
+        return sum(line.event == "person.wrote" for line in lately) >= ANSWERS_AN_HOUR
 
     def undelivered(self, report: Report, incident: Incident, person: Person) -> None:
         """A delivery report of a page to `person`: failed for good makes her unreachable, delayed is a note."""

@@ -37,7 +37,7 @@ from panicmail.redaction import looks_carried
 from panicmail.states import Unsent
 from panicmail.store.book import Book
 from panicmail.store.rows import Mail, Task
-from panicmail.triage import Kind, Report
+from panicmail.triage import Kind, Report, is_surely_automatic
 
 #: A stranger's words as our mails mark them, and the tags of our subjects.
 _QUOTED = re.compile(r"(?m)^[^\S\n]*\| |\[PANIC [0-9A-Z]{4,8}\]")
@@ -61,7 +61,7 @@ def why_none(book: Book, orders: Orders, incident: Incident, person: str) -> Uns
 
 def hear(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person) -> None:
     """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
-    if report.kind is not Kind.HUMAN or report.hops:
+    if is_surely_automatic(report, null_sender=not mail.mail_from) or report.hops:
         book.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
         return
     if _is_command(orders, report, incident, person):
@@ -123,6 +123,8 @@ def _unsent(
         return Unsent.STRANGER
     if not report.lossless:
         return Unsent.LOSSY
+    if report.kind is not Kind.HUMAN:
+        return Unsent.MACHINE
     if not states.speaks(incident, person.id):
         return Unsent.CLOSED if incident.resolved_at else Unsent.NOT_YOURS
     if _is_internal(book, orders, mail):
@@ -158,16 +160,16 @@ def _deaf(book: Book, orders: Orders, incident: Incident, person: str) -> Unsent
     reporter = people.by_address(orders.people, to)
     if reporter is not None and reporter.id == person:
         return Unsent.YOURSELF
-    if not to or orders.addresses.is_ours(to) or not _reads(book, incident):
+    if not to or orders.addresses.is_ours(to) or not _reads(book, orders, incident):
         return Unsent.NO_ADDRESS
     if not orders.may_have_receipt(to) or book.task(f"{incident.id}/receipt") is None:
         return Unsent.NOT_ALLOWED
     return None
 
 
-def _reads(book: Book, incident: Incident) -> bool:
+def _reads(book: Book, orders: Orders, incident: Incident) -> bool:
     """Whether a person wrote the report, who can be answered."""
     mail = book.mail(incident.mail_id)
     if mail is None or not mail.mail_from or not mail.report:
         return False
-    return wire.from_json(mail.report).kind is Kind.HUMAN
+    return orders.may_answer(wire.from_json(mail.report))

@@ -19,25 +19,25 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from panicmail import conversation, drills, ids, links, people, states, triage, words
-from panicmail.acks import Acks, more_entry
+from panicmail.acks import Acks, automatic_entry, more_entry, written
 from panicmail.check import hearing
 from panicmail.errors import StoreFailed
-from panicmail.incident import Change, Do, Effect, Entry, Incident
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
 from panicmail.mail import fallback, wire
 from panicmail.mail.canonical import HEADER_OCTETS
 from panicmail.mail.tokens import Purpose, Token
 from panicmail.orders import Orders, Standing
 from panicmail.people import Person
-from panicmail.policy import SAME_MAIL_WITHIN
+from panicmail.policy import ANSWER_WITHIN, OTHER_WAY_WITHIN, SAME_MAIL_WITHIN
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
-from panicmail.triage import Address, Kind, Known, Report, Shape, Verdict
+from panicmail.store.rows import Delivery, Mail
+from panicmail.triage import Address, Author, Kind, Known, Report, Shape, Verdict
 
 _log = structlog.get_logger()
 
@@ -65,8 +65,10 @@ _READ_IN_FULL = frozenset({Shape.ANSWER, Shape.ASIDE, Shape.SPEECH, Shape.UNDELI
 _AGAIN = tuple((timedelta(seconds=wait), seconds) for wait, seconds in ((0, 10), (2, 30), (10, 30), (30, 30), (60, 30)))
 #: As many further readings as no mail has.
 NEVER = len(_AGAIN) + 1
-#: Machines that answer a mail of ours: what they attach is that mail, or nothing anybody looks for.
-_SENDS_BACK = frozenset({Kind.BOUNCE, Kind.MDN, Kind.CALENDAR, Kind.OOO})
+#: An automatic answer is a note on the incident about which its writer had a mail of ours in the last …
+MAILED_WITHIN = timedelta(days=1)
+#: … else one of each mailbox is paged, and those that follow within this time are notes on its incident.
+ANSWER_PAGED_EVERY = timedelta(hours=1)
 #: Header fields that differ between two deliveries of the same mail; and the beginning of the names of more.
 _TRACE = frozenset(
     (b"received", b"return-path", b"delivered-to", b"x-original-to", b"x-received", b"received-spf",
@@ -210,7 +212,7 @@ class Intake:
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
         if why := fallback.unread(report):
             book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
-        if verdict.shape in _LATER and report.kind not in _SENDS_BACK:
+        if (verdict.shape in _LATER and not _sends_back(report)) or _brings_files(book, report, verdict):
             _attach(book, orders, mail, report, incident_id)
         book.understood(
             mail.id,
@@ -299,20 +301,42 @@ def _is_trace(line: bytes) -> bool:
 
 def known(book: Book, orders: Orders, mail: Mail, report: Report, digest: str) -> Known:
     addresses = _addresses(book, orders, mail, report)
+    other, came_as = _by_another_way(book, mail, report)
     conversation = next((a.incident_id for a in addresses if a.incident_id and not a.person), None)
     thread = conversation or _thread(book, orders, report)
     incident = book.incident(thread) if thread else None
     return Known(
         addresses=addresses,
         same_as=book.same_mail(mail, digest, SAME_MAIL_WITHIN),
+        same_by_another_way=other,
+        came_as=came_as,
         thread=incident.id if incident else None,
         thread_over=incident is not None and states.is_over(incident, book.now),
         answers_page=_answered_page(book, orders, report),
         answers_test=hearing.test_of(book, orders, mail, report) is not None,
-        aside_to=_aside_to(book, orders, report, thread),
+        bare_about=_bare_about(book, orders, report, thread),
+        answered=_answered(book, orders, report) if report.author is Author.ANSWER and thread is None else None,
         known_sender=orders.is_known_sender(report.from_address),
+        listed_sender=orders.is_listed_sender(report.from_address),
+        list_is_ours=orders.is_own_list(report.lists),
         once_unknown=orders.once_unknown,
     )
+
+
+def _by_another_way(book: Book, mail: Mail, report: Report) -> tuple[str | None, str]:
+    """The unresolved incident that this very mail already belongs to, by another way; and else the REF of one that was
+    paged once for it, which is no reason to page this one once."""
+    ref = ""
+    for other in book.mails_named(mail, report.message_id, OTHER_WAY_WITHIN) if report.message_id else ():
+        incident = book.incident(other.incident_id or "")
+        if incident is None or not other.report:
+            continue
+        if not triage.is_same_by_another_way(report, wire.from_json(other.report)):
+            continue
+        if incident.state is not State.RESOLVED:
+            return incident.id, ""
+        ref = incident.ref if incident.once and incident.holder is None else ref
+    return None, ref
 
 
 def _addresses(book: Book, orders: Orders, mail: Mail, report: Report) -> tuple[Address, ...]:
@@ -363,32 +387,46 @@ def _message_token(orders: Orders, message_id: str) -> Token | None:
 
 
 def _thread(book: Book, orders: Orders, report: Report) -> str | None:
-    """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of."""
-    for reference in reversed(report.references):
+    """The incident the mail's references belong to: by our own Message-IDs, else by those of mails it was made of.
+
+    A mail that names itself ties nothing: another may bear the same Message-ID.
+    """
+    references = [reference for reference in report.references if reference != report.message_id]
+    for reference in reversed(references):
         token = _message_token(orders, reference)
         if token and (incident := _incident_of(book, token)):
             return incident.id
-    return book.incident_of_messages(report.references)
+    return book.incident_of_messages(references)
 
 
-def _aside_to(book: Book, orders: Orders, report: Report, thread: str | None) -> str | None:
-    """The open incident a bare command, or an automatic mail, of somebody paged is about.
+def _bare_about(book: Book, orders: Orders, report: Report, thread: str | None) -> str | None:
+    """The open incident a bare command of somebody paged is about: the one of its thread, else the latest of theirs.
 
-    The one of its thread, else the latest its writer was paged for. A subject of its own makes it a report.
+    A subject of its own makes it a report, and so does an automaton's word.
     """
     person = people.by_address(orders.people, report.from_address)
-    if person is None:
+    if person is None or report.author is not Author.PERSON:
         return None
-    if report.kind is Kind.HUMAN and not (words.read(report.reply_text).bare and _is_about_something(report)):
+    if not (words.read(report.reply_text).bare and _names_no_matter(report)):
         return None
     paged = [incident.id for incident in book.open_incidents_of(person.id)]
-    return thread if thread in paged else next(reversed(paged), None)
+    if thread is not None:
+        return thread if thread in paged else None
+    return next(reversed(paged), None)
 
 
-def _is_about_something(report: Report) -> bool:
+def _names_no_matter(report: Report) -> bool:
     """Whether the subject says no more than that this is a reply."""
     subject = report.subject.strip()
     return not subject or _REPLY.match(subject) is not None or words.read(subject).bare
+
+
+def _answered(book: Book, orders: Orders, report: Report) -> str | None:
+    """The incident an automatic answer without a tie is a note on: about which we mailed its writer, else the one
+    that paged an earlier one of the same mailbox. None: it is paged."""
+    writer = people.by_address(orders.people, report.from_address)
+    mailed = book.last_mailed(report.from_address, writer.id if writer else None, book.now - MAILED_WITHIN)
+    return mailed or book.last_once(report.from_address, book.now - ANSWER_PAGED_EVERY)
 
 
 _REPLY = re.compile(r"(?i)(?:re|aw|sv|antw|rif|r|tr|wg|fwd?)\s*:")
@@ -434,19 +472,61 @@ def _open(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
 
 def may_have_receipt(book: Book, orders: Orders, mail: Mail, report: Report) -> bool:
     """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
-    if not mail.mail_from or report.kind is not Kind.HUMAN or not orders.may_have_receipt(report.from_address):
+    if not mail.mail_from or not orders.may_answer(report) or not orders.may_have_receipt(report.from_address):
         return False
     return book.incidents_since(report.from_address, book.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
 
 
 def _join(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
-    incident = _incident(book, verdict)
-    book.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={"mail": mail.id}))
+    """The same mail again. By another way it is told to those whose page is out, and stands on what is sent later; the
+    same octets are told to whoever has it since, and else are a server's retry."""
+    incident, first = _incident(book, verdict), _first_report(book, verdict)
+    told = _told_again(book, incident, report, first, another_way=verdict.another_way)
+    facts: dict[str, Any] = {"mail": mail.id}
+    if verdict.another_way:
+        facts["way"] = "a mailing list" if report.lists else "another way"
+        facts["text"] = "" if first is None or report.text == first.text else written(report)
+    for person in told:
+        about = {"what": "came_again", "way": facts.get("way", ""), "at": book.now.isoformat()}
+        book.tell(incident, person, f"again/{mail.id}", about)
+    book.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={**facts, "told": told}))
     return incident.id
+
+
+def _first_report(book: Book, verdict: Verdict) -> Report | None:
+    """How the mail that opened the incident was read; None when an older version kept no reading."""
+    first = book.mail(_incident(book, verdict).mail_id)
+    return wire.from_json(first.report) if first and first.report else None
+
+
+def _told_again(
+    book: Book, incident: Incident, report: Report, first: Report | None, *, another_way: bool
+) -> list[str]:
+    """Who is told that the report came again: nobody whose page says so, and nobody twice within `ANSWER_WITHIN`."""
+    if first is None or not _is_again(report, first, another_way=another_way):
+        return []  # more in the thread, sent once more
+    lately = [line for line in book.lines_of(incident.id) if line.at > book.now - ANSWER_WITHIN]
+    if any(line.event == "mail.resent" and line.facts.get("told") for line in lately):
+        return []
+    if incident.state is State.ACKED:
+        return [incident.holder] if incident.holder else []
+    if not another_way:
+        return []
+    pages = [task for task in book.tasks_of(incident.id) if task.do == Do.PAGE and task.person]
+    return list(dict.fromkeys(page.person for page in pages if page.person and page.state is not Delivery.QUEUED))
+
+
+def _is_again(report: Report, first: Report, *, another_way: bool) -> bool:
+    if another_way:
+        return triage.is_same_by_another_way(report, first)
+    return (report.message_id, report.text) == (first.message_id, first.text)
 
 
 def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     incident = _incident(book, verdict)
+    if _is_automatic(mail, report):
+        book.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        return incident.id
     person = people.by_address(orders.people, report.from_address)
     if person is not None and (person.id in incident.paged or person.id == incident.holder):
         _more_of_ours(book, orders, mail, report, incident, person)
@@ -460,30 +540,51 @@ def _more(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
         orders.who_at(book.now),
         book.now,
         mail_id=mail.id,
-        human=report.kind is Kind.HUMAN,
+        human=True,
         thanks=words.is_thanks(report.reply_text or report.text),
     )
     return book.apply(incident, change).id
+
+
+def _brings_files(book: Book, report: Report, verdict: Verdict) -> bool:
+    """Whether the same mail by another way holds files that the first one lost on its way."""
+    if not verdict.another_way:
+        return False
+    first = _first_report(book, verdict)
+    had = {each.sha256 for each in first.attachments} if first else set()
+    return any(each.sha256 not in had for each in report.attachments)
+
+
+def _sends_back(report: Report) -> bool:
+    """Whether what is attached is a mail of ours that an automaton answers, or nothing anybody looks for."""
+    is_away = report.author is Author.ANSWER and report.kind is Kind.OOO
+    return is_away or report.author in (Author.BOUNCE, Author.RECEIPT)
+
+
+def _is_automatic(mail: Mail, report: Report) -> bool:
+    return triage.is_surely_automatic(report, null_sender=not mail.mail_from)
 
 
 def _more_of_ours(
     book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident, person: Person
 ) -> None:
     """More in the thread by somebody paged, or the holder: it counts for nothing here, and goes to nobody else."""
-    if report.kind is not Kind.HUMAN:
-        Acks(book, orders).by_mail(mail, report, incident, person)
-    elif states.speaks(incident, person.id) and _is_for_reporter(book, orders, mail, report, incident):
+    is_for_reporter = _is_for_reporter(book, orders, mail, report, incident)
+    if is_for_reporter and states.speaks(incident, person.id):
         conversation.astray(book, mail, report, incident, person)
-    else:
-        why = "it went to the reporter's address, and was not sent on to her"
-        Acks(book, orders).aside(mail, report, incident, person, why)
+        return
+    why = "it went to the reporter's address, and was not sent on to her" if is_for_reporter else _NOT_YOUR_PAGE
+    Acks(book, orders).aside(mail, report, incident, person, why)
+
+
+_NOT_YOUR_PAGE = "it went to an address that is not the one of your page"
 
 
 def _is_for_reporter(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident) -> bool:
     """Whether somebody else than the reporter wrote to the reporter's own address for answers."""
     ours = (_address(book, orders, recipient) for recipient in mail.recipients)
     hers = any(a.incident_id == incident.id and not a.person for a in ours)
-    return hers and report.kind is Kind.HUMAN and report.from_address != incident.reporter_address
+    return hers and report.from_address != incident.reporter_address
 
 
 def _speech(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
@@ -504,12 +605,9 @@ def _answer(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Ver
 def _aside(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     incident = _incident(book, verdict)
     person = people.by_address(orders.people, report.from_address)
-    if person is not None and report.kind is not Kind.HUMAN:
-        Acks(book, orders).by_mail(mail, report, incident, person)
-        return incident.id
     if person is None:  # written by a stranger to the envelope sender of a page
         return _more(book, orders, mail, report, verdict)
-    Acks(book, orders).aside(mail, report, incident, person, "it went to an address that is not the one of your page")
+    Acks(book, orders).aside(mail, report, incident, person, _NOT_YOUR_PAGE)
     return incident.id
 
 

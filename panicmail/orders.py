@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from panicmail import triage
 from panicmail.channels import channel
 from panicmail.config import Config
 from panicmail.config.model import Escalation, NamedLadder
@@ -19,6 +20,7 @@ from panicmail.oncall.copies import Copy
 from panicmail.oncall.rosters import Rosters
 from panicmail.people import Person
 from panicmail.policy import DEFAULT, Choice, Ladder, Step, Who
+from panicmail.triage import Report
 
 #: What an acknowledgement by mail rests on while `authentication.method` is "none". Shown wherever it counts.
 UNVERIFIED = "From address not verified"
@@ -102,6 +104,19 @@ class Orders:
         domain = address.rpartition("@")[2]
         return bool(address) and (address in self.known_senders or domain in self.known_senders)
 
+    def is_listed_sender(self, address: str) -> bool:
+        """Whether `[senders] known` names the address or its domain; nobody is named when it is empty."""
+        return bool(self.known_senders) and self.is_known_sender(address)
+
+    def is_own_list(self, names: Iterable[str]) -> bool:
+        """Whether one of the lists a mail came through is one of our addresses, by its address or its List-Id."""
+        return any(map(self.addresses.is_list, names))
+
+    def may_answer(self, report: Report) -> bool:
+        """Whether the sender of this mail reads an answer: a person, and not by way of a foreign list."""
+        own, listed = self.is_own_list(report.lists), self.is_listed_sender(report.from_address)
+        return triage.may_be_answered(report, list_is_ours=own, listed_sender=listed)
+
     def may_have_receipt(self, address: str) -> bool:
         """Whether a receipt may go to `address`: switched on, in a receipt domain, and not one of our own."""
         if not self.receipts or not address or self.addresses.is_ours(address):
@@ -127,7 +142,12 @@ def from_config(
         people=people,
         ladders=_ladders(config),
         rosters=configured.rosters(config, people, copies),
-        addresses=Addresses(config.smtp.addresses, config.replies.address, _id_domain(config)),
+        addresses=Addresses(
+            config.smtp.addresses,
+            config.replies.address,
+            _id_domain(config),
+            also=[address for ladder in config.ladders.values() for address in ladder.addresses],
+        ),
         tokens=Tokens([Key(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
         known_senders=tuple(s.lower() for s in config.senders.known),

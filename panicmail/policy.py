@@ -25,6 +25,8 @@ REOPEN_WITHIN = timedelta(hours=24)
 REOPEN_GRACE = timedelta(minutes=5)
 #: The same mail again within this time joins the first one.
 SAME_MAIL_WITHIN = timedelta(hours=48)
+#: The same mail by another way, a list or a filter, joins the first one within this time.
+OTHER_WAY_WITHIN = timedelta(minutes=15)
 #: A page no channel accepted for this long makes its person unreachable (a quarter of the SLA if shorter).
 UNDELIVERED_AFTER = timedelta(seconds=60)
 #: Why somebody is unreachable whom no page has reached yet; it ends when one does.

@@ -32,7 +32,7 @@ from panicmail.orders import Orders, Standing
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Mail
-from panicmail.triage import Kind, Report, Shape
+from panicmail.triage import Report, Shape
 
 _log = structlog.get_logger()
 
@@ -140,7 +140,7 @@ class _Amended:
 
 def _amend_report(book: Book, orders: Orders, mail: Mail, report: Report, amended: _Amended) -> None:
     incident = amended.incident
-    verdict = triage.decide(report, replace(known(book, orders, mail, report, ""), same_as=None))
+    verdict = triage.decide(report, replace(known(book, orders, mail, report, ""), same_as=None, same_by_another_way=None))
     facts = {**amended.facts, "shape": verdict.shape.value, "flags": list(verdict.flags)}
     change = Change(incident=incident)
     if verdict.shape is Shape.PANIC and not verdict.once:
@@ -165,6 +165,7 @@ def _amend_more(book: Book, orders: Orders, mail: Mail, report: Report, incident
     writer = people.by_address(orders.people, report.from_address)
     ours = writer is not None and (writer.id in incident.paged or writer.id == incident.holder)
     entry = replace(more_entry(report, incident), event="more.amended")
-    is_news = report.kind is Kind.HUMAN and not ours and incident.state is not State.RESOLVED
+    is_automatic = triage.is_surely_automatic(report, null_sender=not mail.mail_from)
+    is_news = not is_automatic and not ours and incident.state is not State.RESOLVED
     listeners = [incident.holder] if incident.state is State.ACKED and incident.holder else incident.paged
     book.apply(incident, states.amend_more(incident, entry, mail_id=mail.id, to=listeners if is_news else ()))

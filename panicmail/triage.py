@@ -1,13 +1,28 @@
 """What a mail means: a report of something new, more about something known, or one of our people's answers.
 
-Pure: it sees a `Report` (what a reader made of the raw bytes) and what the store knows, and decides.
+Pure: it sees a `Report` (what a reader made of the raw bytes) and what the store knows, and decides by two things:
+what ties the mail to an incident, and who wrote it. A sender, a subject, a mail's own Message-ID tie nothing.
+
+    tie                         a person, a machine,   an automatic          a bounce            a read receipt
+                                an automatic report    answer
+    somebody's token            her answer             her answer            her page came back  her answer
+    somebody's bounce address   a note; a report:      her answer            her page came back  her answer
+                                her answer
+    the reporter's token,       more in the thread     a note                a note              a note
+    a reference
+    the same, long closed       a panic, linked to it  a note                a note              a note
+    none                        a panic                a note where we       a panic, paged      a panic, paged
+                                                       mailed its writer,    once                once
+                                                       else paged once
+
+A panic is paged once as well when it came through a foreign list, or from an unknown sender where the operator says so.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -21,6 +36,17 @@ class Kind(StrEnum):
     LIST = "list"  #: a copy sent by a mailing list
     MDN = "mdn"  #: a read receipt
     CALENDAR = "calendar"  #: an answer to an invitation
+
+
+class Author(StrEnum):
+    """Who wrote a mail, as far as it is sure. It decides who is called; `Kind` only what may acknowledge."""
+
+    PERSON = "person"  #: nothing that a person's mail does not show as well
+    MACHINE = "machine"  #: a machine sent it, and whether it wrote it is not said: a null sender, a no-reply address
+    REPORT = "report"  #: an automaton tells of something: an alert, a cron mail
+    ANSWER = "answer"  #: an automaton answers a mail (RFC 3834): an absence, a ticket desk, a challenge
+    BOUNCE = "bounce"  #: a delivery report, by its outermost structure or a mailer daemon's From
+    RECEIPT = "receipt"  #: a read receipt, by its outermost structure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +83,9 @@ class Report:
     text: str = ""  #: the readable body, whole (HTML made plain)
     reply_text: str = ""  #: only what the sender newly wrote: no quoted history, no signature
     kind: Kind = Kind.HUMAN
-    why: tuple[str, ...] = ()  #: the signs that led to `kind`, for people
+    author: Author = Author.PERSON
+    why: tuple[str, ...] = ()  #: the signs that led to `kind` and `author`, for people
+    lists: tuple[str, ...] = ()  #: ids and addresses of the lists and groups it came through, lower case
     attachments: tuple[Attachment, ...] = ()
     deliveries: tuple[Delivery, ...] = ()  #: of a bounce
     defects: tuple[str, ...] = ()  #: what was odd about the mail, for people
@@ -81,7 +109,7 @@ class Shape(StrEnum):
     SAME = "same"  #: the same mail again: it joins the first one
     MORE = "more"  #: more in the thread of an incident
     ANSWER = "answer"  #: to the token address of somebody paged, whoever wrote it
-    ASIDE = "aside"  #: a bare command or an automatic mail of somebody paged, to the reporter's address: a note
+    ASIDE = "aside"  #: a person's words to an address where they cannot count: a note, and whoever wrote them is told
     SPEECH = "speech"  #: to the address the holder was given to write to the reporter, whoever wrote it
     UNDELIVERED = "undelivered"  #: the delivery report of one of our pages
     PROOF = "proof"  #: whatever came back on a test page: it belongs to no incident
@@ -104,12 +132,17 @@ class Known:
 
     addresses: tuple[Address, ...] = ()
     same_as: str | None = None  #: the unresolved incident that the same mail already made, within 48 h
+    same_by_another_way: str | None = None  #: the same, where only header fields and a list's footer differ
+    came_as: str = ""  #: the REF of the incident that the same mail made by another way, and that was paged once
     thread: str | None = None  #: the incident one of the mail's references belongs to
     thread_over: bool = False  #: that incident was resolved more than a day ago
     answers_page: Address | None = None  #: where addresses carry no token: the page of ours it answers
     answers_test: bool = False  #: it came back on a test page of `panicmail check`
-    aside_to: str | None = None  #: a bare command or automatic mail of somebody paged: the open incident it is about
+    bare_about: str | None = None  #: a bare command of somebody paged: the open incident it is about
+    answered: str | None = None  #: an automatic answer without a tie: the incident it is a note on
     known_sender: bool = True  #: the sender is one of `[senders] known`, or everybody is
+    listed_sender: bool = False  #: the sender is one of `[senders] known`, which lists somebody
+    list_is_ours: bool = False  #: a list or group it came through is one of our own addresses
     once_unknown: bool = False  #: `[senders] unknown = "once"`
 
 
@@ -122,14 +155,15 @@ class Verdict:
     person: str = ""  #: of ANSWER, SPEECH and UNDELIVERED: whose token it came to
     linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
     once: bool = False  #: of PANIC: filed and paged once, without ladder and receipt
+    another_way: bool = False  #: of SAME: it came by another way than the first one, so its octets differ
     looping: bool = False  #: of PANIC: it goes round between panicmails; filed, the operators told, nobody paged
     flags: tuple[str, ...] = ()  #: oddities worth a line on page and issue
 
 
 #: A mail that came through so many panicmails goes round between them: it is filed, and nobody is paged.
 LOOP_HOPS = 2
-#: Machine mail that is plainly nobody's report when it is not about a page of ours.
-_ONCE = frozenset({Kind.BOUNCE, Kind.LIST, Kind.MDN})
+#: Automata that answer a mail. What they write is nobody's report.
+_ANSWERING = frozenset({Author.ANSWER, Author.BOUNCE, Author.RECEIPT})
 
 
 #: "sev 3" and "severity: 3" anywhere. A bare "S3" only where it can be nothing else: there are buckets of that name.
@@ -145,6 +179,44 @@ def severity_in(subject: str) -> int | None:
     return min((int(found[found.lastindex or 0]) for found in _SEVERITY.finditer(subject)), default=None)
 
 
+def is_surely_automatic(report: Report, *, null_sender: bool) -> bool:
+    """Whether no person wrote this: by RFC 3834's fields and their kin, or by the null sender and the structure.
+
+    Such a mail in a thread is a note and nothing else; whatever else a person may have written reaches somebody.
+    """
+    if report.author in (Author.BOUNCE, Author.RECEIPT):
+        return null_sender
+    return report.author in (Author.ANSWER, Author.REPORT)
+
+
+def may_be_answered(report: Report, *, list_is_ours: bool, listed_sender: bool) -> bool:
+    """Whether a person reads what is written to its sender: a machine does not, and a list would spread it."""
+    if report.author is not Author.PERSON or report.hops or report.from_address in report.lists:
+        return False
+    return not report.lists or list_is_ours or listed_sender
+
+
+#: So much text may a list or a filter add to a mail: a footer, a warning. And so far apart may the dates of two copies
+#: be: a program that writes one mail to two recipients dates each copy.
+_ADDED, _DATED_APART = 2000, timedelta(minutes=1)
+
+
+def is_same_by_another_way(report: Report, first: Report) -> bool:
+    """Whether two mails are one that came by two ways: the same Message-ID, From, Date and text.
+
+    A list adds a footer, a filter a warning; so one text may stand within the other.
+    """
+    if not (report.message_id and report.date and first.date and report.from_shown):
+        return False
+    same = (report.message_id, report.from_address or report.from_shown)
+    if same != (first.message_id, first.from_address or first.from_shown):
+        return False
+    if abs(report.date - first.date) > _DATED_APART:
+        return False
+    short, long = sorted((" ".join(each.text.split()) for each in (report, first)), key=len)
+    return short == long or (bool(short) and short in long and len(long) - len(short) <= _ADDED)
+
+
 def decide(report: Report, known: Known) -> Verdict:
     """Decide what a mail is. Total: when nothing else fits it is a panic, so doubt ends in a page.
 
@@ -156,24 +228,33 @@ def decide(report: Report, known: Known) -> Verdict:
     proved = [a for a in known.addresses if a.incident_id is not None]
     if known.answers_page is not None:
         proved.append(known.answers_page)
-    if speech := next((a for a in proved if a.speaks), None):
-        return Verdict(shape=Shape.SPEECH, incident_id=speech.incident_id, person=speech.person)
-    answer = next((a for a in proved if a.person), None)
-    if answer is not None:
-        bounced = report.kind is Kind.BOUNCE
-        shape = Shape.UNDELIVERED if bounced else Shape.ANSWER
-        if answer.bounce and report.kind is Kind.HUMAN:
-            shape = Shape.ASIDE
-        return Verdict(shape=shape, incident_id=answer.incident_id, person=answer.person)
+    if address := next((a for a in proved if a.speaks), None) or next((a for a in proved if a.person), None):
+        return Verdict(shape=_at_token(report, address), incident_id=address.incident_id, person=address.person)
     if known.answers_test:
         return Verdict(shape=Shape.PROOF)
-    if proved and not known.thread_over:
+    if known.same_by_another_way is not None:
+        return Verdict(shape=Shape.SAME, incident_id=known.same_by_another_way, another_way=True)
+    tied = not known.thread_over or report.author in _ANSWERING
+    if proved and tied:
         return Verdict(shape=Shape.MORE, incident_id=proved[0].incident_id)
-    if known.aside_to is not None:
-        return Verdict(shape=Shape.ASIDE, incident_id=known.aside_to)
-    if known.thread is not None and not known.thread_over:
+    if known.bare_about is not None:
+        return Verdict(shape=Shape.ASIDE, incident_id=known.bare_about)
+    if known.thread is not None and tied:
         return Verdict(shape=Shape.MORE, incident_id=known.thread)
+    if report.author is Author.ANSWER and known.answered is not None:
+        return Verdict(shape=Shape.MORE, incident_id=known.answered)
     return _panic(report, known)
+
+
+def _at_token(report: Report, address: Address) -> Shape:
+    """What a mail is to the token address of a person of ours."""
+    if address.speaks:
+        return Shape.SPEECH
+    if report.author is Author.BOUNCE or (address.bounce and report.kind is Kind.BOUNCE):
+        return Shape.UNDELIVERED
+    if address.bounce and report.author is Author.PERSON and report.kind is not Kind.OOO:
+        return Shape.ASIDE
+    return Shape.ANSWER
 
 
 def _panic(report: Report, known: Known) -> Verdict:
@@ -182,17 +263,13 @@ def _panic(report: Report, known: Known) -> Verdict:
         shape=Shape.PANIC,
         linked_to=known.thread if known.thread_over else None,
         looping=report.hops >= LOOP_HOPS,
-        once=report.hops >= LOOP_HOPS
-        or unknown
-        or _is_plainly_a_machines(report)
-        or (known.thread_over and report.kind is not Kind.HUMAN),
+        once=report.hops >= LOOP_HOPS or unknown or report.author in _ANSWERING or _is_foreign_list(report, known),
         flags=tuple(_flags(report, known)),
     )
 
 
-def _is_plainly_a_machines(report: Report) -> bool:
-    """Bounces, lists and read receipts by their structure; a subject alone may be somebody's report of an outage."""
-    return report.kind in _ONCE and any(not sign.startswith("the subject") for sign in report.why)
+def _is_foreign_list(report: Report, known: Known) -> bool:
+    return bool(report.lists) and not (known.list_is_ours or known.listed_sender)
 
 
 #: How the tokens begin by which somebody could act: an answer's, a bounce's, a link's (`mail.tokens.Purpose`).
@@ -201,7 +278,7 @@ _ACTING = ("a", "b", "l")
 
 def _flags(report: Report, known: Known) -> list[str]:
     flags = []
-    if report.kind is not Kind.HUMAN:
+    if report.author is not Author.PERSON or _is_foreign_list(report, known):
         flags.append(f"looks automatic ({report.kind.value}: {', '.join(report.why[:3])})")
     if report.hops:
         flags.append("was sent by another panicmail")
@@ -217,6 +294,8 @@ def _flags(report: Report, known: Known) -> list[str]:
         flags.append("holds an address or a link of a panicmail: cut out; where it acts, the raw mail is not uploaded")
     if any(a.unproved for a in known.addresses):
         flags.append("came to an address with a token that does not verify")
+    if known.came_as:
+        flags.append(f"came another way too, as {known.came_as}, which was paged once")
     if not known.known_sender:
         flags.append("sender is not in [senders] known")
     return flags

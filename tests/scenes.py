@@ -305,6 +305,11 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
             about = {"what": "unsent", "why": str(why), "detail": "550 no such user"}
             yield f"unsent {why}, {stage}", heard.tells(incident, ANA, START + minutes(70), **about)
 
+    for stage, incident in (("open", breached.incident), ("acked", held)):
+        for way in ("", "a mailing list", "another way", "ack\n"):
+            came = {"what": "came_again", "way": way, "at": (START + minutes(20)).isoformat()}
+            yield f"came again {way!r} {stage}", night.tells(incident, ANA, START + minutes(20), **came)
+
     for what in ("acked", "breached", "resolved", "reopened", "issue", "something else"):
         at = (START + minutes(20)).isoformat()
         yield f"news {what}", night.news(held, START + minutes(20), what=what, at=at)

@@ -640,10 +640,19 @@ def test_a_mail_that_was_not_read_in_full_stays_here(desk: Office) -> None:
 def test_a_machine_never_speaks_to_the_reporter_and_nobody_answers_it(desk: Office) -> None:
     incident = held(desk)
     before = len(desk.relay.sent)
-    for extra in ("Auto-Submitted: auto-replied", "X-Panicmail: 1", "List-Id: <x.y>"):
+    for extra in ("Auto-Submitted: auto-replied", "X-Panicmail: 1"):
         says(desk, "I am away until Monday.", extra=extra)
     assert len(desk.relay.sent) == before
-    assert desk.events(incident)[-3:] == ["mail.automatic"] * 3
+    assert desk.events(incident)[-2:] == ["mail.automatic"] * 2
+
+
+def test_words_for_the_reporter_that_look_like_a_machines_stay_here_and_the_holder_is_told(desk: Office) -> None:
+    incident = held(desk)
+    for extra in ("List-Id: <x.y>", "Precedence: bulk"):
+        says(desk, "Pull the plug.", extra=extra)
+        assert "it looks like an automatic mail" in unsent(desk)[1]
+    assert desk.events(incident)[-2:] == ["conversation.unsent"] * 2
+    assert not any("Pull the plug" in posted.text for posted in desk.sent(RITA))
 
 
 def test_who_knows_her_address_and_is_not_her_is_kept_out_and_she_hears(desk: Office) -> None:

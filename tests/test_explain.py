@@ -68,6 +68,15 @@ def test_the_card_tells_what_an_answer_means() -> None:
     assert "yes: acknowledges" in told
 
 
+@pytest.mark.parametrize(
+    ("keyword", "said"), [("auto-generated", "an automatic report"), ("auto-replied", "an automatic reply")]
+)
+def test_an_alert_is_told_from_an_automatic_reply_and_both_are_of_one_kind(keyword: str, said: str) -> None:
+    raw = f"From: a@example.com\r\nAuto-Submitted: {keyword}\r\n\r\ndisk full\r\n".encode()
+    assert said in card(raw)
+    assert json.loads(explain("--json", "-", stdin=raw).stdout)["kind"] == "auto_reply"
+
+
 def test_a_yes_that_would_not_count_says_why() -> None:
     told = card((MAILS / "out_of_office.eml").read_bytes().replace(b"ok - I am away", b"ack\r\n\r\n-- \r\nI am away"))
     assert "yes: acknowledges" in told

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from panicmail.mail.fallback import read_bytes
 from panicmail.mail.reading import read
-from panicmail.triage import Delivery, Kind
+from panicmail.triage import Author, Delivery, Kind
 
 from .test_reading import golden, mail
 
@@ -145,5 +146,88 @@ def test_the_null_envelope_sender_is_a_sign_and_an_unknown_one_is_not(mail_from:
     assert read(mail("From: ana@example.com", body="ack"), mail_from=mail_from).kind is kind
 
 
-def test_a_null_sender_that_tells_of_a_failure_is_a_bounce() -> None:
-    assert read(mail("From: ana@example.com", "Subject: Undeliverable: x"), mail_from="").kind is Kind.BOUNCE
+def test_a_null_sender_that_tells_of_a_failure_never_acknowledges_and_is_no_sure_bounce() -> None:
+    report = read(mail("From: ana@example.com", "Subject: Undeliverable: x"), mail_from="")
+    assert (report.kind, report.author) == (Kind.BOUNCE, Author.MACHINE)
+    parcel = read(mail("From: ana@example.com", body="a fake parcel delivery notice"), mail_from="")
+    assert (parcel.kind, parcel.author) == (Kind.AUTO_REPLY, Author.MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("lines", "mail_from", "author"),
+    [
+        (["Auto-Submitted: auto-replied"], "x@y", Author.ANSWER),
+        (["Auto-Submitted: (a comment) Auto-Replied; owner=x"], "x@y", Author.ANSWER),
+        (["Auto-Submitted: auto-generated"], "x@y", Author.REPORT),
+        (['Auto-Submitted: auto-notified; owner-email="x@y"'], "x@y", Author.REPORT),
+        (["Auto-Submitted: auto-generated", "Subject: Automatic reply: x"], "x@y", Author.ANSWER),
+        (["Auto-Submitted: auto-generated", "Subject: [Ticket received] x"], "x@y", Author.ANSWER),
+        (["Auto-Submitted: auto-generated", "Subject: Vacation tracker is down"], "x@y", Author.REPORT),
+        (["Auto-Submitted:"], "x@y", Author.MACHINE),
+        (["X-Autorespond: x"], "x@y", Author.ANSWER),
+        (["X-Precedence: auto_reply"], "x@y", Author.ANSWER),
+        (["X-FC-MachineGenerated: true"], "x@y", Author.REPORT),
+        (["Precedence: bulk"], "x@y", Author.MACHINE),
+        (["Precedence: bulk", "List-Id: <x.y>"], "x@y", Author.PERSON),
+        (["Precedence: junk", "Subject: Abwesenheitsnotiz: x"], "x@y", Author.ANSWER),
+        (["Subject: Please confirm your message"], "", Author.ANSWER),
+        (["Subject: Automatic reply: x"], "x@y", Author.PERSON),
+        (["Subject: Undelivered Mail Returned to Sender"], "x@y", Author.PERSON),
+        ([], "", Author.MACHINE),
+        ([], "x@y", Author.PERSON),
+        (["Content-Type: text/calendar; method=REPLY"], "x@y", Author.PERSON),
+        (["Content-Type: message/disposition-notification"], "x@y", Author.RECEIPT),
+        (["Content-Type: multipart/report; report-type=disposition-notification; boundary=b"], "x@y", Author.RECEIPT),
+        (["Content-Type: multipart/report;\r\n Report-Type=delivery-status; boundary=b"], "x@y", Author.BOUNCE),
+        (["Content-Type: multipart/report; boundary=b", "Auto-Submitted: auto-replied"], "", Author.ANSWER),
+        (["Content-Type: message/delivery-status"], "x@y", Author.BOUNCE),
+    ],
+)
+def test_who_wrote_it_is_told_by_fields_and_by_the_outermost_structure(
+    lines: list[str], mail_from: str, author: Author
+) -> None:
+    raw = mail("From: ana@example.com", *lines, body="please look")
+    assert read(raw, mail_from=mail_from).author is author
+    assert read_bytes(raw, mail_from=mail_from).author is author, "and the byte reader agrees"
+
+
+@pytest.mark.parametrize(
+    ("sender", "mail_from", "author"),
+    [
+        ("MAILER-DAEMON@mx.example.net", "x@y", Author.BOUNCE),
+        ("Mail Delivery System <Mail.Delivery.System@mx.example.net>", "x@y", Author.BOUNCE),
+        ("postmaster@mx.example.net", "", Author.BOUNCE),
+        ("postmaster@mx.example.net", "x@y", Author.MACHINE),
+        ("no-reply@forms.example.net", "x@y", Author.MACHINE),
+        ("Rita <rita@example.com>", "", Author.MACHINE),
+    ],
+)
+def test_a_mailer_daemons_from_makes_a_bounce(sender: str, mail_from: str, author: Author) -> None:
+    assert read(mail(f"From: {sender}", body="550 5.1.1 no such user"), mail_from=mail_from).author is author
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("List-Id: <panic.example.com>", ("panic.example.com",)),
+        ('List-ID: "All, of us" <All.Lists.example.net>', ("all.lists.example.net",)),
+        ("List-Post: <mailto:Panic@example.com>", ("panic@example.com",)),
+        ("List-Post: <mailto:panic@example.com?subject=x>", ("panic@example.com",)),
+        ("X-BeenThere: panic@example.com", ("panic@example.com",)),
+        ("Mailing-list: list panic@example.com; contact panic+owners@example.net", ("panic@example.com",)),
+        ("List-Owner: <mailto:panic@example.com>", ("a list without a name",)),
+        ("List-Unsubscribe: <mailto:panic@example.com>", ("a list without a name",)),
+        ("Precedence: list", ("a list without a name",)),
+        ("Precedence: bulk", ()),
+    ],
+)
+def test_a_list_is_named_by_its_id_or_the_address_one_writes_to(line: str, names: tuple[str, ...]) -> None:
+    assert read(mail("From: rita@example.com", line)).lists == names
+
+
+def test_a_report_and_an_answer_are_told_apart_for_whoever_explains_the_mail() -> None:
+    report, answer = (
+        read(mail("From: a@example.com", f"Auto-Submitted: {word}")) for word in ("auto-generated", "auto-replied")
+    )
+    assert (report.kind, report.why[0]) == (Kind.AUTO_REPLY, "an automatic report, no answer")
+    assert (answer.kind, answer.why[0]) == (Kind.AUTO_REPLY, "an automatic answer")

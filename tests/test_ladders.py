@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
@@ -16,7 +17,7 @@ from panicmail.errors import ConfigError
 from panicmail.hours import Hours
 from panicmail.policy import DEFAULT, Choice, Ladder, Step
 from tests.cast import LADDER, MINUTE
-from tests.office import Office
+from tests.office import Office, mail
 
 HOURS = Hours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
 LOW = Ladder(
@@ -169,6 +170,27 @@ addresses = ["panic+low@example.com"]
     low = standing.ladder_for(None, "", ["Panic+Low@example.com"], drill=False)
     assert (low.name, low.sla, low.hours) == ("low", timedelta(hours=6), HOURS)
     assert standing.ladder_for(None, "", ["panic@example.com"], drill=False) is standing.ladder
+
+
+def test_a_mail_to_an_address_that_chooses_a_policy_is_not_called_one_with_a_wrong_token(tmp_path: Path) -> None:
+    steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
+    text = f'[ladders.fast]\n{steps}\naddresses = ["panic+fast@example.com", "Urgent@example.com"]\n'
+    standing = orders.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
+    with contextlib.closing(Office(tmp_path, addresses=standing.addresses, ladders=standing.ladders)) as office:
+        for address in ("panic+fast@example.com", "PANIC+Fast@example.com", "urgent@example.com"):
+            assert standing.addresses.is_ours(address), "RCPT is accepted"
+            office.deliver(mail("My files are .locked.", subject=address), to=[address])
+            assert "token" not in office.page("ana").text
+            assert office.incidents()[0].ladder == "fast"
+        office.deliver(mail("My files are .locked."), to=["panic+a1b2@example.com"])
+        assert "came to an address with a token that does not verify" in office.page("ana").text
+
+
+def test_nobody_is_paged_at_an_address_that_chooses_a_policy(tmp_path: Path) -> None:
+    steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
+    text = f'[ladders.fast]\n{steps}\naddresses = ["ana@example.com"]\n'
+    with pytest.raises(ConfigError, match="mail to this one comes back to panicmail"):
+        loaded(tmp_path, text)
 
 
 @pytest.mark.parametrize(

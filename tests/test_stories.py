@@ -348,11 +348,14 @@ def test_an_answering_machine_of_somebody_paged_opens_no_second_incident(desk: O
     assert len(desk.sent("ana")) == 1, "and it is answered by nobody"
 
 
-def test_an_out_of_office_sent_to_the_panic_address_counts_as_away(desk: Office) -> None:
-    desk.panic()
+def test_an_out_of_office_that_came_to_the_panic_address_is_a_note_and_takes_no_step(desk: Office) -> None:
+    """Anybody can write one in her name; absence is believed at an address that only her page names."""
+    incident = desk.panic()
     extra = "Auto-Submitted: auto-replied"
     desk.deliver(mail("I am away.", sender="ana@example.com", subject="Out of office", extra=extra), "ana@example.com")
-    assert "out of office" in desk.page("max").text
+    assert desk.pages("max") == []
+    assert (desk.incident(incident).away, len(desk.incidents())) == ({}, 1)
+    assert desk.events(incident)[-1] == "mail.automatic"
 
 
 def test_one_address_gets_a_few_receipts_an_hour_and_every_panic_of_it_is_paged(desk: Office) -> None:
@@ -369,12 +372,14 @@ def test_a_command_below_a_subject_of_its_own_is_a_report(desk: Office) -> None:
     assert len(desk.incidents()) == 2
 
 
-def test_an_automatic_mail_in_a_thread_long_closed_gets_no_ladder(desk: Office) -> None:
+def test_an_automatic_answer_in_a_thread_long_closed_is_a_note_there_and_pages_nobody(desk: Office) -> None:
     close(desk)
     desk.now += timedelta(hours=30)
-    receipt = desk.sent("rita@example.com")[0]
+    receipt, pages = desk.sent("rita@example.com")[0], len(desk.pages("ana"))
     desk.reply(receipt, "I am away.", sender="rita@example.com", extra="Auto-Submitted: auto-replied")
-    assert desk.incidents()[0].once
+    (incident,) = desk.incidents()
+    assert (incident.state, desk.events(incident)[-1]) == (State.RESOLVED, "mail.automatic")
+    assert len(desk.pages("ana")) == pages
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.triage import Address, Kind, Known, Report, Shape, Verdict, decide
+from panicmail.triage import (
+    Address,
+    Author,
+    Kind,
+    Known,
+    Report,
+    Shape,
+    Verdict,
+    decide,
+    is_surely_automatic,
+    may_be_answered,
+)
 
 HELP = Report(subject="Ransom note", from_address="rita@example.com", text="help", reply_text="help")
 ANA = Address(incident_id="i-ana", person="ana")
 ANAS_BOUNCE = Address(incident_id="i-ana", person="ana", bounce=True)
 REPORTER = Address(incident_id="i-rita")
 WRONG = Address(unproved=True)
-ONCE = {Kind.BOUNCE, Kind.LIST, Kind.MDN}
+ANSWERING = {Author.ANSWER, Author.BOUNCE, Author.RECEIPT}
 
 ADDRESSES = st.one_of(
     st.sampled_from([Address(), WRONG]),
@@ -34,8 +45,11 @@ KNOWNS = st.builds(
     thread=INCIDENTS,
     thread_over=st.booleans(),
     answers_page=st.one_of(st.none(), st.just(ANA)),
-    aside_to=INCIDENTS,
+    bare_about=INCIDENTS,
+    answered=INCIDENTS,
     known_sender=st.booleans(),
+    listed_sender=st.booleans(),
+    list_is_ours=st.booleans(),
     once_unknown=st.booleans(),
 )
 REPORTS = st.builds(
@@ -43,13 +57,15 @@ REPORTS = st.builds(
     from_address=st.sampled_from(["", "rita@example.com", "ana@example.com"]),
     text=st.sampled_from(["", " \n", "help"]),
     kind=st.sampled_from(Kind),
+    author=st.sampled_from(Author),
+    lists=st.sampled_from([(), ("staff.lists.example.com",)]),
     why=st.lists(st.text(max_size=5), max_size=5).map(tuple),
     lossless=st.booleans(),
 )
 
 
-def kind_of(kind: Kind) -> Report:
-    return replace(HELP, kind=kind, why=("a sign of it",))
+def by(author: Author, kind: Kind = Kind.AUTO_REPLY) -> Report:
+    return replace(HELP, author=author, kind=kind, why=("a sign of it",))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +82,8 @@ def kind_of(kind: Kind) -> Report:
             Known(addresses=(REPORTER,), thread="i-rita", thread_over=True),
             Verdict(shape=Shape.PANIC, linked_to="i-rita"),
         ),
-        (HELP, Known(aside_to="i"), Verdict(shape=Shape.ASIDE, incident_id="i")),
-        (HELP, Known(aside_to="i", thread="j"), Verdict(shape=Shape.ASIDE, incident_id="i")),
+        (HELP, Known(bare_about="i"), Verdict(shape=Shape.ASIDE, incident_id="i")),
+        (HELP, Known(bare_about="i", thread="j"), Verdict(shape=Shape.ASIDE, incident_id="i")),
         (HELP, Known(addresses=(ANA,)), Verdict(shape=Shape.ANSWER, incident_id="i-ana", person="ana")),
         (HELP, Known(answers_page=ANA), Verdict(shape=Shape.ANSWER, incident_id="i-ana", person="ana")),
         (HELP, Known(addresses=(REPORTER, ANA)), Verdict(shape=Shape.ANSWER, incident_id="i-ana", person="ana")),
@@ -78,23 +94,80 @@ def test_each_thing_known_of_a_mail_gives_it_its_shape(report: Report, known: Kn
     assert decide(report, known) == verdict
 
 
-@pytest.mark.parametrize("address", [ANA, ANAS_BOUNCE])
-def test_a_delivery_report_to_a_persons_token_says_that_she_was_not_reached(address: Address) -> None:
-    verdict = decide(kind_of(Kind.BOUNCE), Known(addresses=(address,)))
-    assert (verdict.shape, verdict.person) == (Shape.UNDELIVERED, "ana")
+P, M, R, A, B, C = (Author.PERSON, Author.MACHINE, Author.REPORT, Author.ANSWER, Author.BOUNCE, Author.RECEIPT)
+THREAD, CLOSED = Known(thread="i"), Known(thread="i", thread_over=True)
+TABLE = [
+    (Known(addresses=(ANA,)), {**dict.fromkeys(Author, "answer"), B: "undelivered"}),
+    (Known(addresses=(ANAS_BOUNCE,)), {**dict.fromkeys(Author, "answer"), P: "aside", B: "undelivered"}),
+    (Known(addresses=(REPORTER,), thread="i-rita"), dict.fromkeys(Author, "more")),
+    (THREAD, dict.fromkeys(Author, "more")),
+    (CLOSED, {P: "panic", M: "panic", R: "panic", A: "more", B: "more", C: "more"}),
+    (Known(), {P: "panic", M: "panic", R: "panic", A: "once", B: "once", C: "once"}),
+    (Known(answered="i"), {P: "panic", M: "panic", R: "panic", A: "more", B: "once", C: "once"}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("address", [ANA, ANAS_BOUNCE])
-@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.HUMAN, Kind.BOUNCE}))
-def test_any_other_machine_at_a_persons_token_is_heard_as_hers(kind: Kind, address: Address) -> None:
-    """An out-of-office goes to the envelope sender or to Reply-To; both must reach the one who reads it."""
-    assert decide(kind_of(kind), Known(addresses=(address,))).shape is Shape.ANSWER
+@pytest.mark.parametrize("author", Author)
+@pytest.mark.parametrize(("known", "row"), TABLE)
+def test_what_ties_a_mail_and_who_wrote_it_decide_what_it_is(
+    known: Known, row: dict[Author, str], author: Author
+) -> None:
+    verdict = decide(by(author), known)
+    assert ("once" if verdict.once else verdict.shape.value) == row[author]
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.BOUNCE}))
+def test_an_absence_at_the_envelope_sender_of_a_page_is_heard_as_that_persons(kind: Kind) -> None:
+    """Programs without a sign in the header answer there; a person's words there are a note that is answered."""
+    shape = decide(replace(HELP, kind=kind), Known(addresses=(ANAS_BOUNCE,))).shape
+    assert shape is (Shape.ANSWER if kind is Kind.OOO else Shape.ASIDE)
+
+
+def test_a_mail_like_a_bounce_is_one_at_the_envelope_sender_of_a_page_and_nowhere_else() -> None:
+    like = replace(HELP, kind=Kind.BOUNCE)
+    shapes = [decide(like, Known(addresses=(address,))).shape for address in (ANA, ANAS_BOUNCE)]
+    assert shapes == [Shape.ANSWER, Shape.UNDELIVERED]
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_machine_mail_that_is_nobodys_report_is_paged_once_and_all_other_with_a_ladder(kind: Kind) -> None:
-    verdict = decide(kind_of(kind), Known())
-    assert (verdict.shape, verdict.once) == (Shape.PANIC, kind in ONCE)
+def test_no_kind_alone_makes_a_panic_less_of_one(kind: Kind) -> None:
+    assert not decide(replace(HELP, kind=kind, why=("the subject begins with “vacation”",)), Known()).once
+
+
+@pytest.mark.parametrize(
+    ("known", "once"),
+    [(Known(), True), (Known(list_is_ours=True), False), (Known(listed_sender=True), False)],
+)
+def test_a_copy_of_a_foreign_list_is_paged_once_unless_the_list_is_ours_or_the_sender_is_known(
+    known: Known, once: bool
+) -> None:
+    report = replace(HELP, kind=Kind.LIST, lists=("staff.lists.example.com",))
+    assert decide(report, known).once is once
+    answer = replace(report, author=Author.ANSWER)
+    assert decide(answer, known).once, "an automatic answer stays one"
+
+
+@pytest.mark.parametrize(
+    ("author", "null_sender", "sure"),
+    [
+        *((author, True, author not in (P, M)) for author in Author),
+        *((author, False, author in (R, A)) for author in Author),
+    ],
+)
+def test_only_fields_or_the_null_sender_with_the_structure_make_it_sure(
+    author: Author, null_sender: bool, sure: bool
+) -> None:
+    assert is_surely_automatic(by(author), null_sender=null_sender) is sure
+
+
+@pytest.mark.parametrize("author", Author)
+@pytest.mark.parametrize("lists", [(), ("staff.lists.example.com",), ("rita@example.com",)])
+@pytest.mark.parametrize("welcome", [True, False])
+def test_only_a_person_is_answered_and_never_a_list(author: Author, lists: tuple[str, ...], welcome: bool) -> None:
+    report = replace(by(author), lists=lists)
+    answered = may_be_answered(report, list_is_ours=welcome, listed_sender=False)
+    assert answered == (author is P and (not lists or (welcome and lists != ("rita@example.com",))))
+    assert answered == may_be_answered(report, list_is_ours=False, listed_sender=welcome)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +183,8 @@ def test_an_unknown_sender_is_paged_once_only_where_the_operator_says_so(
 @pytest.mark.parametrize(
     ("report", "known", "flag"),
     [
-        (replace(HELP, kind=Kind.LIST, why=("a", "b", "c", "d")), Known(), "looks automatic (list: a, b, c)"),
+        (replace(by(M), why=("a", "b", "c", "d")), Known(), "looks automatic (auto_reply: a, b, c)"),
+        (replace(HELP, kind=Kind.LIST, lists=("x",), why=("a",)), Known(), "looks automatic (list: a)"),
         (replace(HELP, from_address=""), Known(), "From does not name one plain address"),
         (replace(HELP, lossless=False), Known(), "could not be read in full; the raw message is on the issue"),
         (replace(HELP, text=" \n\t"), Known(), "has no text"),
@@ -142,11 +216,14 @@ def test_a_mail_with_a_persons_valid_token_is_never_also_a_panic(report: Report,
 
 @settings(deadline=None)
 @given(REPORTS, st.lists(st.sampled_from([Address(), WRONG]), max_size=3), st.booleans(), st.booleans())
-def test_where_nothing_is_proved_the_mail_is_a_panic_whatever_it_looks_like(
+def test_without_a_tie_the_mail_is_a_panic_whatever_it_looks_like(
     report: Report, addresses: list[Address], known_sender: bool, once_unknown: bool
 ) -> None:
     known = Known(addresses=tuple(addresses), known_sender=known_sender, once_unknown=once_unknown)
-    assert decide(report, known).shape is Shape.PANIC
+    verdict = decide(report, known)
+    assert verdict.shape is Shape.PANIC
+    plain = report.author not in ANSWERING and not report.lists and (known_sender or not once_unknown)
+    assert verdict.once is not plain
 
 
 @settings(deadline=None)

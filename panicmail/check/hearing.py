@@ -22,7 +22,7 @@ from panicmail.orders import UNVERIFIED, Orders
 from panicmail.store.book import Book
 from panicmail.store.proofs import Proof, What
 from panicmail.store.rows import Mail
-from panicmail.triage import Kind, Report
+from panicmail.triage import Author, Kind, Report
 from panicmail.words import Meaning, Said
 
 #: So long a mail that came to another address is taken for an answer to the test page it refers to.
@@ -67,7 +67,7 @@ def _verified(orders: Orders, text: str) -> Token | None:
 
 
 def _is_no_report(report: Report, codes: Iterable[str]) -> bool:
-    if report.kind is not Kind.HUMAN:
+    if report.author not in (Author.PERSON, Author.MACHINE):
         return True
     return words.read(_without(report.reply_text, codes)).meaning is not Meaning.NOTHING
 

@@ -117,7 +117,7 @@ def _card(report: Report, took: float, config: Config | None) -> list[str]:
 def _facts(report: Report) -> list[tuple[str, str]]:
     identity = report.from_address or "nobody in particular: From is missing, several, or no plain address"
     return [
-        ("What it is", _KINDS[report.kind.value]),
+        ("What it is", _what(report)),
         *(("Why" if not number else "", shown(sign)) for number, sign in enumerate(report.why)),
         ("From", shown(f"{report.from_name} <{identity}>" if report.from_name else identity)),
         ("From says", shown(report.from_shown) if not report.from_address else ""),
@@ -129,6 +129,12 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Phones", shown(", ".join(report.phones))),
         ("Delivery", ", ".join(_delivery(d.action, d.recipient, d.status) for d in report.deliveries[:5])),
     ]
+
+
+def _what(report: Report) -> str:
+    """Its kind; an automatic report, which opens a panic like a person's mail, is told from an answer."""
+    is_report = (report.kind.value, report.author.value) == ("auto_reply", "report")
+    return "an automatic report, such as an alert" if is_report else _KINDS[report.kind.value]
 
 
 def _known(config: Config, report: Report) -> list[str]:

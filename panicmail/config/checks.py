@@ -249,6 +249,7 @@ def _written_addresses(draft: Draft) -> Iterator[tuple[Place, str]]:
 
 def _reaches_us(draft: Draft, address: str) -> bool:
     ours = [panic for _, panic in draft.items("smtp", "addresses")]
+    ours += [panic for name in draft.names("ladders") for _, panic in draft.items("ladders", name, "addresses")]
     reply: str = draft.get("replies", "address") or ""
     return _base(address) in ours or (reply.startswith("{token}@") and address.endswith(reply.removeprefix("{token}")))
 

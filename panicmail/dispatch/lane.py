@@ -112,6 +112,12 @@ def report_of(book: Book, incident: Incident) -> Report:
 
 
 def flags_of(lines: Iterable[Line]) -> tuple[str, ...]:
-    """What is odd about the panic, by its latest reading."""
-    read = [line for line in lines if line.event in {"incident.opened", "report.amended"}]
-    return tuple(read[-1].facts.get("flags", ())) if read else ()
+    """What is odd about the panic, by its latest reading; and by which ways it came again."""
+    flags: tuple[str, ...] = ()
+    ways: dict[str, None] = {}
+    for line in lines:
+        if line.event in {"incident.opened", "report.amended"}:
+            flags = tuple(line.facts.get("flags", ()))
+        elif line.event == "mail.resent" and line.facts.get("way"):
+            ways[line.facts["way"]] = None
+    return (*flags, *(f"came again by {way}" for way in ways))

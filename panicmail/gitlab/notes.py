@@ -280,6 +280,12 @@ def _wrote(line: _Teller) -> str:
     return f"{line.actor} wrote{line.quoted('why', '; this did not acknowledge, because ')}.{line.how}{line.text()}"
 
 
+def _resent(line: _Teller) -> str:
+    told = f" {', '.join(map(line.name, line.facts['told']))} heard of it." if line.facts.get("told") else ""
+    text = f" It says:{line.text()}" if line.facts.get("text") else ""
+    return f"The same mail came again from {line.actor}{line.quoted('way', ', by ')}.{told}{text}"
+
+
 def _automatic(line: _Teller) -> str:
     return (
         f"An automatic mail ({inline(str(line.facts.get('kind') or 'unknown'))}) came from {line.actor}:{line.text()}"
@@ -350,7 +356,7 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "conversation.refused": lambda line: (
         f"The reporter's mail server refused what {line.actor} wrote to her{line.quoted('answer', ': ')}."
     ),
-    "mail.resent": lambda line: f"The same mail came again from {line.actor}.",
+    "mail.resent": _resent,
     "mail.automatic": _automatic,
     "link.revoked": lambda line: (
         f"The link of {line.name(line.facts.get('person'))} acts no more: it stood in a mail of {line.actor}. "

@@ -12,7 +12,7 @@ from panicmail.mail import clues
 from panicmail.mail.canonical import Canonical, canonical
 from panicmail.mail.charsets import decode
 from panicmail.mail.header import line, loose_address, mailbox, message_ids
-from panicmail.mail.kinds import Shape, kind_of, types_seen
+from panicmail.mail.kinds import Shape, origin_of, types_seen
 from panicmail.redaction import carried
 from panicmail.triage import Report
 
@@ -37,7 +37,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
     mail = canonical(raw[:_LOOKED_AT])
     text = decode(_beginning(mail), None)[0].replace("\r\n", "\n").strip()
     shape = Shape(types=types_seen(mail.octets[: 16 * _BODY].split(b"\n")), text=text)
-    kind, signs = kind_of(mail, shape, mail_from)
+    origin = origin_of(mail, shape, mail_from)
     senders = mail.all("from")
     name, address = (mailbox(senders[0]) if len(senders) == 1 else None) or ("", "")
     shown = line(mail.first("from"))[0]
@@ -51,8 +51,10 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
         message_id=next(iter(message_ids(mail.all("message-id"))), None),
         references=references(mail),
         text=text,
-        kind=kind,
-        why=signs,
+        kind=origin.kind,
+        author=origin.author,
+        why=origin.why,
+        lists=origin.lists,
         defects=(f"{_UNREAD}{f': {why}' if why else ''}", *mail.defects),
         lossless=False,
         cut_short=why if cut_short else "",

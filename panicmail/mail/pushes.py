@@ -194,6 +194,12 @@ def _more(voice: Voice, scene: Scene) -> str:
     return f"MORE from {who}: see your mail"
 
 
+def _came_again(voice: Voice, scene: Scene) -> str:
+    if scene.incident.state is State.OPEN:
+        return f"CAME AGAIN, the same mail; nobody has it. {_ack_by(voice)}."
+    return "CAME AGAIN, the same mail: see your mail."
+
+
 def _issue_closed(voice: Voice, scene: Scene) -> str:
     return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
 
@@ -248,6 +254,7 @@ def _link_revoked(voice: Voice, scene: Scene) -> str:
 _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "answer": _answer,
     "more": _more,
+    "came_again": _came_again,
     "issue_closed": _issue_closed,
     "offer_failed": _offer_failed,
     "opened_again": _opened_again,

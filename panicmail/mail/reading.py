@@ -36,7 +36,7 @@ from panicmail.mail.fallback import read_bytes, references
 from panicmail.mail.fresh import fresh
 from panicmail.mail.header import line, mailbox, message_ids, one_line, words
 from panicmail.mail.html import MOST_CHARACTERS, MOST_TAGS, Plain, plain
-from panicmail.mail.kinds import Shape, deliveries, kind_of
+from panicmail.mail.kinds import Shape, deliveries, origin_of
 from panicmail.mail.tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.wire import explained
 from panicmail.redaction import carried
@@ -142,7 +142,7 @@ def _report(mail: Canonical, mail_from: str | None) -> Report:
         text=text,
         reports=tuple(opened.reports),
     )
-    kind, why = kind_of(mail, shape, mail_from)
+    origin = origin_of(mail, shape, mail_from)
     everything = "\n\n".join(filter(None, [text or "\n\n".join(opened.reports).strip(), *opened.forwarded]))
     return Report(
         subject=header.subject,
@@ -155,10 +155,12 @@ def _report(mail: Canonical, mail_from: str | None) -> Report:
         references=references(mail),
         text=everything[:_TEXT],
         reply_text=fresh("\n\n".join(filter(None, opened.own))),
-        kind=kind,
-        why=why,
+        kind=origin.kind,
+        author=origin.author,
+        why=origin.why,
+        lists=origin.lists,
         attachments=tuple(attachment for attachment, _ in opened.attachments),
-        deliveries=deliveries(mail, shape) if kind is Kind.BOUNCE else (),
+        deliveries=deliveries(mail, shape) if origin.kind is Kind.BOUNCE else (),
         defects=(*mail.defects, *opened.defects)[:200],
         lossless=opened.lossless and not mail.doubtful,
         hops=clues.hops(mail.first(clues.HOPS)),

@@ -194,6 +194,25 @@ def _replies_go_out(scene: Scene) -> bool:
     return bool(scene.conversation) and bool(scene.facts.get("is_reporter"))
 
 
+def _came_again(voice: Voice, scene: Scene) -> Told:
+    """The same mail once more: a server's second try, another way, or a probe that fires again."""
+    incident = scene.incident
+    ask = _still_ask(voice) if incident.state is State.OPEN else "see whether it is the same matter."
+    way = f" by {scene.facts['way']}" if scene.facts.get("way") in {"a mailing list", "another way"} else ""
+    at = voice.zoned(voice.said_at(scene.facts))
+    return Told(
+        "The same mail came again",
+        [
+            headline(f"{voice.first(voice.reader)}: {ask}"),
+            ours(f"Why: the mail that opened {incident.ref} came again{way} at {at}."),
+            ours("It is kept with the first one; it opened no second incident."),
+            ours(clock_now(voice)),
+            *tap(scene),
+            issue(incident),
+        ],
+    )
+
+
 def _answer_them(voice: Voice) -> str:
     incident = voice.incident
     if incident.holder != voice.reader:
@@ -249,6 +268,7 @@ _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
     "more": _more,
+    "came_again": _came_again,
     "offer_failed": _offer_failed,
     "shift_ended": shift_ended,
     "shift_began": shift_began,

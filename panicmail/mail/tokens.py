@@ -87,10 +87,11 @@ class Addresses:
     """The addresses that are ours, and the tokens they carry.
 
     `template` is `[replies] address`: with `{token}` in it, or plain, and then the Message-ID carries the token.
+    `also` are those that choose a policy: reports go there too, whatever stands behind their "+".
     """
 
-    def __init__(self, addresses: Sequence[str], template: str, hostname: str) -> None:
-        self._plain = tuple(a.lower() for a in addresses)
+    def __init__(self, addresses: Sequence[str], template: str, hostname: str, also: Iterable[str] = ()) -> None:
+        self._plain = tuple(a.lower() for a in (*addresses, *also))
         self._template = template
         self._hostname = hostname
         before, carries, after = template.lower().partition("{token}")
@@ -115,9 +116,14 @@ class Addresses:
     def is_ours(self, recipient: str) -> bool:
         """Whether mail to `recipient` is accepted: a configured address, a subaddress of one, or a token address."""
         recipient = recipient.lower()
-        if self._base(recipient) in self._plain:
+        if recipient in self._plain or self._base(recipient) in self._plain:
             return True
         return bool(self._pattern and (hit := self._pattern.fullmatch(recipient)) and _FORM.fullmatch(hit[1]))
+
+    def is_list(self, name: str) -> bool:
+        """Whether a list of this name, its address or its List-Id (RFC 2919), is one of the addresses for reports."""
+        name = name.lower()
+        return name in self._plain or any(name == address.replace("@", ".") for address in self._plain)
 
     def token_in(self, recipient: str) -> str | None:
         """The token text a recipient address carries, unverified; None when it is a plain address."""

@@ -90,6 +90,9 @@ _UNSENT: Mapping[str, Callable[[Voice, Scene], tuple[str, str]]] = {
     Unsent.CLOSED: _closed_before,
     Unsent.EMPTY: _fixed("nothing in it is newly written", "WRITE, in plain text above what you quote."),
     Unsent.LOSSY: _fixed("it could not be read in full", "WRITE, as plain text."),
+    Unsent.MACHINE: _fixed(
+        "it looks like an automatic mail: a list, an invitation or its subject", "WRITE, by a plain mail of your own."
+    ),
     Unsent.STRANGER: _stranger,
     Unsent.OURS: _fixed(
         "it holds a piece of a mail of ours, or the address of a colleague", "WRITE, without what you quote."

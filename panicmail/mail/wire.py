@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from panicmail.mail.header import loose_address
-from panicmail.triage import Attachment, Delivery, Kind, Report, severity_in
+from panicmail.triage import Attachment, Author, Delivery, Kind, Report, severity_in
 
 #: Caps, in characters and in entries.
 TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
@@ -21,7 +21,7 @@ TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXTS = ("subject", "from_address", "from_name", "from_shown")
 _OPTIONAL = ("reply_to", "message_id")
-_TUPLES = ("references", "why", "defects", "links", "phones", "carried")
+_TUPLES = ("references", "why", "lists", "defects", "links", "phones", "carried")
 
 
 def to_json(report: Report) -> str:
@@ -34,6 +34,7 @@ def to_json(report: Report) -> str:
         "reply_text": _text(report.reply_text, REPLY_TEXT),
         "date": report.date.isoformat() if report.date else None,
         "kind": report.kind.value,
+        "author": report.author.value,
         "lossless": report.lossless,
         "cut_short": _text(report.cut_short, LINE),
         "hops": report.hops,
@@ -47,7 +48,7 @@ def to_json(report: Report) -> str:
 
 
 def from_json(text: str | bytes) -> Report:
-    """The report `to_json` wrote.
+    """The report `to_json` wrote, in this version or one before.
 
     Raises:
         ValueError: It is not such a document, or something in it is not of the expected type.
@@ -66,7 +67,9 @@ def from_json(text: str | bytes) -> Report:
         text=found.text("text", TEXT),
         reply_text=found.text("reply_text", REPLY_TEXT),
         kind=Kind(found.text("kind", LINE)),
+        author=Author(found.text("author", LINE)) if "author" in found else Author.PERSON,  # as for `carried`
         why=found.texts("why"),
+        lists=found.texts("lists") if "lists" in found else (),
         attachments=tuple(_attachment(each) for each in found.entries("attachments")),
         deliveries=tuple(_delivery(each) for each in found.entries("deliveries")),
         defects=found.texts("defects"),

@@ -29,6 +29,10 @@ _log = structlog.get_logger()
 #: Connections the kernel holds for us while the loop is busy.
 _BACKLOG = 512
 
+#: RFC 5321 6.3 wants at least 100: gateways, hybrid mail servers and lists each add some. Our own loops are found by
+#: our own field, `X-Panicmail`.
+MAX_HOPS = 100
+
 
 class Listener:
     """SMTP on one or more addresses.
@@ -57,7 +61,7 @@ class Listener:
         idle_timeout: float = 300.0,
         accept_timeout: float = 30.0,
         max_recipients: int = 100,
-        max_hops: int = 30,
+        max_hops: int = MAX_HOPS,
     ) -> None:
         self._listen = tuple(listen)
         self._terms = Terms(

@@ -19,6 +19,7 @@ class Unsent(StrEnum):
     CLOSED = "closed"
     EMPTY = "empty"  #: nothing newly written
     LOSSY = "lossy"  #: not read in full
+    MACHINE = "machine"  #: it bears a sign of a machine, such as a list's
     STRANGER = "stranger"  #: it is not certain that she wrote it
     OURS = "ours"  #: it holds a piece of a mail of ours
     LONG = "long"
@@ -37,6 +38,7 @@ WHY: Mapping[Unsent, str] = {
     Unsent.CLOSED: "it is closed",
     Unsent.EMPTY: "nothing in it is newly written",
     Unsent.LOSSY: "it could not be read in full",
+    Unsent.MACHINE: "it looks like an automatic mail",
     Unsent.STRANGER: "it came from an address that is not the holder's",
     Unsent.OURS: "it holds a piece of a mail of panicmail's, or a colleague's address",
     Unsent.LONG: "it is too long",

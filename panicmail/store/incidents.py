@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from panicmail import ids
 from panicmail.channels import PAGERDUTY
 from panicmail.incident import Change, Do, Effect, Entry, Incident, State
-from panicmail.store.outbox import PUSH, Outbox
+from panicmail.store.outbox import LANES, PUSH, Outbox
 from panicmail.store.rows import Delivery, Line, incident_of, line_of, row_of
 from panicmail.store.statements import Conflict
-from panicmail.store.tables import incidents, timeline
+from panicmail.store.tables import incidents, outbox, timeline
 
 #: An entry of the timeline as an internal note on the issue.
 NOTE = "note"
@@ -74,6 +74,30 @@ class Incidents(Outbox):
         c = incidents.c
         query = sa.select(sa.func.count()).where(c.reporter_address == reporter, c.accepted_at >= since)
         return int(self._connection.execute(query).scalar_one())
+
+    def last_once(self, reporter: str, since: datetime) -> str | None:
+        """The latest incident of this address that was paged once, if it came since."""
+        c = incidents.c
+        hers = sa.and_(c.reporter_address == reporter, c.once.is_(True), c.accepted_at > since)
+        query = sa.select(c.id).where(hers).order_by(c.accepted_at.desc(), c.id).limit(1)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def last_mailed(self, address: str, person: str | None, since: datetime) -> str | None:
+        """The incident about which the relay last took a mail to `address`, a reporter's, or to `person`, since."""
+        c = outbox.c
+        is_news = c.do.in_([Do.RECEIPT.value, Do.NEWS.value])
+        to_reporter = sa.and_(is_news, incidents.c.reporter_address == address) if address else sa.false()
+        to_person = c.person == person if person else sa.false()
+        # `due_at` is what the index knows; what was taken since was hardly due a day before.
+        taken = sa.and_(c.state == Delivery.ACCEPTED.value, c.due_at > since - timedelta(days=1), c.done_at > since)
+        query = (
+            sa.select(c.incident_id)
+            .join(incidents, incidents.c.id == c.incident_id)
+            .where(c.lane.in_([LANES[Do.PAGE], LANES[Do.NEWS]]), taken, sa.or_(to_reporter, to_person))
+            .order_by(c.done_at.desc(), c.id.desc())
+            .limit(1)
+        )
+        return self._connection.execute(query).scalar_one_or_none()
 
     def free_ref(self, mail_id: str) -> str:
         """The shortest REF of this mail that no other incident has."""

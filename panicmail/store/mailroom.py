@@ -198,9 +198,7 @@ class Mailroom(Statements):
 
         Locks the digest until the end of the transaction, so that two copies understood at once meet.
         """
-        if not self._is_sqlite:
-            lock = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], signed=True)
-            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+        self._lock(digest)
         query = (
             sa.select(mails.c.incident_id)
             .join(incidents, incidents.c.id == mails.c.incident_id)
@@ -214,6 +212,31 @@ class Mailroom(Statements):
             .limit(1)
         )
         return self._connection.execute(query).scalar_one_or_none()
+
+    def mails_named(self, mail: Mail, message_id: str, within: timedelta) -> list[Mail]:
+        """Other mails of this Message-ID that belong to an incident and came in the last `within`, the latest first.
+
+        Locks the Message-ID until the end of the transaction, so that two copies understood at once meet.
+        """
+        self._lock(message_id)
+        query = (
+            sa.select(mails)
+            .where(
+                mails.c.message_id == message_id,
+                mails.c.id != mail.id,
+                mails.c.incident_id.is_not(None),
+                mails.c.accepted_at > mail.accepted_at - within,
+            )
+            .order_by(mails.c.accepted_at.desc(), mails.c.id)
+            .limit(10)
+        )
+        return [mail_of(row) for row in self._connection.execute(query)]
+
+    def _lock(self, name: str) -> None:
+        """Nobody else who locks this name goes on before the end of the transaction. SQLite has one writer anyway."""
+        if not self._is_sqlite:
+            lock = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8], signed=True)
+            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
 
     def incident_of_messages(self, message_ids: Iterable[str]) -> str | None:
         """The latest incident that one of these Message-IDs was accepted for."""
