@@ -140,7 +140,8 @@ class _Amended:
 
 def _amend_report(book: Book, orders: Orders, mail: Mail, report: Report, amended: _Amended) -> None:
     incident = amended.incident
-    verdict = triage.decide(report, replace(known(book, orders, mail, report, ""), same_as=None, same_by_another_way=None))
+    alone = replace(known(book, orders, mail, report, ""), same_as=None, same_by_another_way=None)
+    verdict = triage.decide(report, alone)
     facts = {**amended.facts, "shape": verdict.shape.value, "flags": list(verdict.flags)}
     change = Change(incident=incident)
     if verdict.shape is Shape.PANIC and not verdict.once:
