@@ -200,8 +200,8 @@ def _answer_them(voice: Voice) -> str:
         return f"{voice.full(incident.holder or 'somebody')} has it, and has this message as well."
     if incident.answer_at is None:
         return "see what has come; you have it."
-    managers = voice.managers()
-    called = f", or {voice.team(managers)} {are(managers)} called" if managers else ""
+    others = voice.called_for_silent()
+    called = f", or {voice.team(others)} {are(others)} called" if others else ""
     return f"answer with one line by {voice.zoned(incident.answer_at)}{called}."
 
 

@@ -127,6 +127,7 @@ def _happened(view: View, line: Line) -> tuple[datetime, str] | None:
         "person.unreachable": lambda: f"{_name(view, facts['person'])} cannot be reached: {facts['why']}.",
         "incident.escalated": lambda: f"{actor} asked for more people.",
         "holder.reminded": lambda: f"{_name(view, facts['person'])} was asked for a sign of work.",
+        "holder.silent": lambda: f"Called: {_names(view, facts['people']) or 'nobody else'}, because {facts['why']}.",
         "link.revoked": lambda: f"The link of {_name(view, facts['person'])} acts no more: {actor} had it in a mail.",
         "manager.called": lambda: f"Called: {_names(view, facts['people'])}, because {facts['why']}.",
         "thread.more": lambda: f"{line.actor} wrote more.",
