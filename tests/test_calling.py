@@ -1,4 +1,4 @@
-"""The calling never ends with nobody, nor with the one who is silent."""
+"""The calling never ends with nobody, nor with the one who is silent; and what is told late beats nothing newer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from panicmail.acks import Acks, Way
 from panicmail.channels import channel
 from panicmail.errors import Temporary
+from panicmail.gitlab.issues import Act, Activity
 from panicmail.hooks import Hooks, Secrets
 from panicmail.incident import Incident, State
 from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.words import Meaning
+from panicmail.store.book import Book
+from panicmail.words import Meaning, Said
 from tests.office import PEOPLE, Office, Posted
 
 SECOND = timedelta(seconds=1)
@@ -211,6 +214,9 @@ def test_a_yes_of_whoever_was_called_for_the_silent_one_stops_the_calls_for_a_wh
     assert o.pages("bo"), "and then it is asked for work anew"
 
 
+# -- late acts
+
+
 def in_pagerduty(o: Office, incident: Incident, name: str, what: str, at: datetime, number: int = 1) -> bool:
     """Somebody did something there; we hear of it now. Whether it stands as an act."""
     secret = b"s" * 32
@@ -224,6 +230,130 @@ def in_pagerduty(o: Office, incident: Incident, name: str, what: str, at: dateti
     hooks.pagerduty({"x-pagerduty-signature": signature}, body)
     o.settle()
     return "hook.heard" in o.events(incident)
+
+
+def test_an_acknowledgement_in_pagerduty_older_than_her_no_does_not_stop_the_clock(desk: Office) -> None:
+    incident = desk.panic()
+    acked_there = desk.now + SECOND
+    desk.wait(seconds=20)
+    desk.reply(desk.page("ana"), "no")
+    desk.wait(seconds=5)
+    assert not in_pagerduty(desk, incident, "Ana Reyes", "acknowledged", acked_there)
+    assert desk.incident(incident).state is State.OPEN
+    assert any("ana said no since" in text for _, text, _ in desk.gitlab.notes)
+
+
+def test_an_acknowledgement_in_pagerduty_newer_than_her_no_counts(desk: Office) -> None:
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), "no")
+    desk.wait(seconds=5)
+    assert in_pagerduty(desk, incident, "Ana Reyes", "acknowledged", desk.now)
+    assert desk.incident(incident).holder == "ana"
+
+
+def test_the_clocks_tolerance_lets_no_acknowledgement_beat_what_opened_it_again(desk: Office) -> None:
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    desk.wait(seconds=30)
+    acked_there = desk.now
+    desk.wait(seconds=10)
+    desk.reply(desk.page("ana"), "escalate")
+    desk.wait(seconds=5)
+    assert not in_pagerduty(desk, incident, "Ana Reyes", "acknowledged", acked_there)
+    assert desk.incident(incident).state is State.OPEN
+
+
+def test_a_pagerduty_clock_a_little_behind_does_not_lose_the_first_acknowledgement(desk: Office) -> None:
+    incident = desk.panic()
+    assert in_pagerduty(desk, incident, "Ana Reyes", "acknowledged", desk.now - 40 * SECOND)
+    assert desk.incident(incident).holder == "ana"
+
+
+def test_resolved_in_pagerduty_before_somebody_else_took_it_does_not_close_it(desk: Office) -> None:
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    resolved_there = desk.now + SECOND
+    desk.wait(seconds=30)
+    desk.act(incident, "max", Meaning.TAKE)
+    desk.wait(seconds=5)
+    assert not in_pagerduty(desk, incident, "Ana Reyes", "resolved", resolved_there)
+    assert (desk.incident(incident).state, desk.incident(incident).holder) == (State.ACKED, "max")
+
+
+def test_acts_in_pagerduty_told_late_stand_in_the_order_they_were_done(desk: Office) -> None:
+    incident = desk.panic()
+    acked_there, escalated_there = desk.now + SECOND, desk.now + 60 * SECOND
+    desk.wait(minutes=3)
+    assert in_pagerduty(desk, incident, "Ana Reyes", "acknowledged", acked_there, 1)
+    in_pagerduty(desk, incident, "Ana Reyes", "escalated", escalated_there, 2)
+    assert desk.incident(incident).state is State.OPEN, "the escalation came after the acknowledgement"
+
+
+def test_a_comment_seen_late_does_not_beat_an_escalation_made_since(desk: Office) -> None:
+    incident = desk.panic()
+    desk.wait(seconds=10)
+    commented_at = desk.now
+    desk.wait(seconds=10)
+    desk.reply(desk.page("ana"), "escalate")
+    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", commented_at, "commented"),))
+    desk.wait(seconds=61)
+    desk.signs.poll()
+    assert desk.incident(incident).state is State.OPEN
+    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", desk.now, "commented"),))
+    desk.wait(seconds=61)
+    desk.signs.poll()
+    assert desk.incident(incident).holder == "ana", "a newer one counts"
+
+
+def test_an_issue_closed_before_it_was_taken_ends_nothing_and_the_holder_hears(desk: Office) -> None:
+    incident = desk.panic()
+    closed_at = desk.now + SECOND
+    desk.wait(seconds=10)
+    desk.reply(desk.page("ana"), "ack")
+    desk.gitlab.happened[1] = Activity(closed_at, "mallory", ())
+    for _ in range(2):
+        desk.wait(seconds=61)
+        desk.signs.poll()
+        desk.settle()
+    assert desk.incident(incident).state is State.ACKED
+    told = [posted for posted in desk.sent("ana") if "closed before it was taken" in posted.subject]
+    assert len(told) == 1
+    assert not [posted for posted in desk.sent("rita@example.com") if "was closed" in posted.text]
+
+
+def test_work_from_before_a_message_came_does_not_answer_it(desk: Office) -> None:
+    desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    desk.wait(seconds=10)
+    worked_at = desk.now
+    desk.wait(seconds=10)
+    desk.reply(desk.sent("rita@example.com")[0], "it spread", sender="rita@example.com")
+    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", worked_at, "commented"),))
+    desk.wait(seconds=61)
+    desk.signs.poll()
+    desk.wait(minutes=10)
+    assert desk.pages("max")
+
+
+def test_a_mail_understood_late_does_not_beat_what_she_pressed_since(desk: Office) -> None:
+    """A yes waits, unread, while its writer says no by a command."""
+    incident = desk.panic()
+    accepted_at = desk.now
+    desk.wait(seconds=30)
+    desk.act(incident, "ana", Meaning.NO)
+    way = Way(channel="mail", how="a reply", key="late", acted_at=accepted_at + SECOND)
+
+    def work(book: Book) -> None:
+        now = book.incident(incident.id)
+        assert now is not None
+        Acks(book, desk.orders).act(now, desk.orders.people["ana"], Said(Meaning.YES, "ack"), way)
+
+    desk.ledger.write("test", work)
+    desk.settle()
+    assert desk.incident(incident).state is State.OPEN
+    answer = desk.sent("ana")[-1].text
+    assert "did not stop the clock" in answer
+    assert "from before you said no" in answer
 
 
 def test_everybodys_push_and_mail_say_that_an_operator_is_called(tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def _more(voice: Voice, scene: Scene) -> str:
 
 
 def _issue_closed(voice: Voice, scene: Scene) -> str:
+    if scene.incident.state is State.ACKED:
+        return "NOT CLOSED here: the issue was closed before it was taken. See your mail."
     return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
 
 

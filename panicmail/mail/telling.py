@@ -155,6 +155,17 @@ def _resolved_by(voice: Voice, scene: Scene) -> Told:
 
 
 def _issue_closed(voice: Voice, scene: Scene) -> Told:
+    if scene.incident.state is State.ACKED:
+        return Told(
+            "The issue was closed before it was taken",
+            [
+                headline(f'{voice.first(voice.reader)}: is it over? Reply "resolve". It is not closed here.'),
+                ours("Why: the issue in GitLab was closed before somebody took this; so that does not end it."),
+                ours(clock_now(voice)),
+                *tap(scene),
+                issue(scene.incident),
+            ],
+        )
     return Told(
         "Clock still running: the issue was closed",
         [

@@ -29,6 +29,7 @@ from panicmail.states.answering import (
 from panicmail.states.climbing import NextCall, called_on_no, next_call, take_due_step
 from panicmail.states.closing import is_over, issue_closed, more, resolve
 from panicmail.states.holding import hold_back
+from panicmail.states.ordering import ACTS, dated, overtaken_by
 from panicmail.states.passing import is_due, new, open_panic, pass_time
 from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
 from panicmail.states.silence import called_for_silent
@@ -36,6 +37,7 @@ from panicmail.states.speaking import WHY, Unsent, leave_unsaid, refused, speak,
 from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, undoable
 
 __all__ = [
+    "ACTS",
     "UNDO_WITHIN",
     "WHY",
     "NextCall",
@@ -46,6 +48,7 @@ __all__ = [
     "amend_more",
     "called_for_silent",
     "called_on_no",
+    "dated",
     "decline",
     "escalate",
     "give_policy",
@@ -60,6 +63,7 @@ __all__ = [
     "new",
     "next_call",
     "open_panic",
+    "overtaken_by",
     "pass_time",
     "reached",
     "refused",

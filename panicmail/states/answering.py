@@ -90,10 +90,16 @@ def _sign(incident: Incident, person: str, now: datetime, outcome: Outcome, *ent
     return replace(sign_of_work(incident, person, now), entries=entries, outcome=outcome)
 
 
-def sign_of_work(incident: Incident, person: str, now: datetime) -> Change:
-    """The holder wrote, or worked in GitLab: nothing is due from them any more. Anybody else changes nothing."""
+def sign_of_work(incident: Incident, person: str, now: datetime, worked_at: datetime | None = None) -> Change:
+    """The holder wrote, or worked in GitLab: nothing is due from them any more. Anybody else changes nothing.
+
+    `worked_at`: when, if not now. A message that came since still waits for its answer.
+    """
     if incident.state is State.ACKED and incident.holder == person:
-        incident = replace(incident, remind_at=None, reminded=False, answer_at=None, worked_at=now)
+        at = worked_at or now
+        is_newer = incident.answer_at is not None and incident.answer_at - ANSWER_WITHIN > at
+        answer_at = incident.answer_at if is_newer else None
+        incident = replace(incident, remind_at=None, reminded=False, answer_at=answer_at, worked_at=at)
     return unchanged(incident, Outcome.NOTED)
 
 
