@@ -158,9 +158,10 @@ class Hooks:
         if doubt:
             return self._refuse("gitlab", doubt)
         name = headers.get("webhook-id", "") if told == BY_SIGNATURE else ""
-        iid = _issue_in(_document(body), self._project, self._orders().people)
-        if iid is None or self._is_repeat(name) or not self._is_ours(iid):
+        found = _issue_in(_document(body), self._orders().people)
+        if found is None or self._is_repeat(name) or not self._is_ours(*found):
             return Answer.IGNORED
+        iid, _ = found
         with self._lock:
             if len(self._waiting) < MOST:
                 self._waiting.setdefault(iid, told)
@@ -189,12 +190,13 @@ class Hooks:
                 del self._seen[old]
             return name in self._seen
 
-    def _is_ours(self, iid: int) -> bool:
+    def _is_ours(self, iid: int, projects: frozenset[str]) -> bool:
+        home = self._project.casefold()
         try:
             watched = self._ledger.read(lambda book: book.watched_incidents())
         except StoreFailed:  # GitLab gives up on a hook that fails often; `look` asks again
-            return True
-        return any(incident.issue_iid == iid for incident in watched)
+            return home in projects
+        return any(i.issue_iid == iid and (i.issue_project or home) in projects for i in watched)
 
     # -- PagerDuty
 
@@ -229,8 +231,9 @@ class Hooks:
 # -- what a hook says of GitLab
 
 
-def _issue_in(document: Mapping[str, Any], project: str, known: Mapping[str, Person]) -> int | None:
-    """The number of the issue to look at; None when nothing that could count happened to an issue of ours.
+def _issue_in(document: Mapping[str, Any], known: Mapping[str, Person]) -> tuple[int, frozenset[str]] | None:
+    """The number of the issue to look at, and its project by path and by number; None when nothing that could count
+    happened.
 
     By whom and what is asked only to spare GitLab questions: each note of our own makes a hook. Somebody of ours, or
     a change of state by anybody; whom and what it counts for is weighed by what GitLab answers.
@@ -244,11 +247,10 @@ def _issue_in(document: Mapping[str, Any], project: str, known: Mapping[str, Per
     if username not in usernames and _text(attributes, "action") not in {"close", "reopen"}:
         return None
     named = _table(document, "project")
-    if project.casefold() not in {_text(named, "path_with_namespace").casefold(), str(named.get("id"))}:
-        return None
+    projects = frozenset({_text(named, "path_with_namespace").casefold(), str(named.get("id"))})
     issue = (_table(document, "issue") or _table(document, "work_item")) if is_note else attributes
     iid = issue.get("iid")
-    return iid if isinstance(iid, int) and not isinstance(iid, bool) and iid > 0 else None
+    return (iid, projects) if isinstance(iid, int) and not isinstance(iid, bool) and iid > 0 else None
 
 
 # -- what a hook says of PagerDuty

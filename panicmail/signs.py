@@ -7,7 +7,8 @@ she writes afterwards.
 
 For an open incident such a sign is an acknowledgement, for its holder it ends the reminders. A closed issue
 acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
-when a stranger closed an open one.
+when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
+where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`).
 
 Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
 but the signs.
@@ -27,6 +28,7 @@ from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Incident, State
 from panicmail.orders import Standing
 from panicmail.people import Person
+from panicmail.states.relocating import Elsewhere
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Line
@@ -56,12 +58,15 @@ class Activity(Protocol):
     def closed_by(self) -> str | None: ...
     @property
     def acts(self) -> Sequence[Act]: ...
+    @property
+    def elsewhere(self) -> Elsewhere | None: ...
 
 
 class TellsActivity(Protocol):
     """GitLab, as far as the poll needs it."""
 
     def activity(self, iid: int, since: datetime) -> Activity: ...
+    def in_project(self, project: str) -> TellsActivity: ...
 
 
 class Signs:
@@ -101,7 +106,9 @@ class Signs:
             return
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
         try:
-            activity = self._issues.activity(incident.issue_iid, since)
+            project = incident.issue_project
+            issues = self._issues if project is None else self._issues.in_project(project)
+            activity = issues.activity(incident.issue_iid, since)
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
             return
@@ -112,7 +119,10 @@ class Signs:
         if incident is None:
             return
         people, lines = _by_username(self._orders().people), book.lines_of(incident.id)
-        if self._closed(book, incident, activity, people):
+        if activity.elsewhere is not None:
+            self._went(book, incident, activity, activity.elsewhere, people)
+            incident = book.incident_locked(incident_id) or incident
+        elif self._closed(book, incident, activity, people):
             return
         counted = [
             (person, act)
@@ -121,6 +131,18 @@ class Signs:
         ]
         if counted:  # who was first has it; of a holder the latest counts
             self._sign(book, incident, *counted[-1 if incident.state is State.ACKED else 0], told)
+
+    def _went(
+        self, book: Book, incident: Incident, activity: Activity, elsewhere: Elsewhere, people: Mapping[str, Person]
+    ) -> None:
+        """The issue is closed because it went elsewhere: told once, and followed if it can be."""
+        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
+        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+            return
+        closer = people.get((activity.closed_by or "").casefold())
+        by = closer.id if closer else activity.closed_by or "somebody in GitLab"
+        _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
+        book.apply(incident, states.issue_went(incident, elsewhere, by, closed_at))
 
     def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
         """Whether the issue was closed since the incident last became open, and that was news."""

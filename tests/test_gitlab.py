@@ -239,6 +239,8 @@ def test_a_senders_line_about_files_is_not_the_place_for_them() -> None:
         (noted("people.paged", "panicmail", people={"max": "panicmail operator"}, step=1, round=1,
                cause={"last_resort": "nobody_on_call", "roles": ["seoc", "smoc"]}),
          "Nobody is on call as SEOC, SMOC, so the operators are called."),
+        (noted("issue.went", "max", how="moved", place="security/other#7", followed=True, confidential=False),
+         "The issue was moved, `security/other#7`, by Max Okafor. That does not end the incident"),
         (noted("incident.offered", to="max", how="link"), "Ana Reyes offers it to Max Okafor."),
         (noted("incident.resolved", by="ana", how="closed the issue in GitLab"), "Closed by Ana Reyes."),
         (noted("issue.closed_by_other", "somebody in GitLab"),

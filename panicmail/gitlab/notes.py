@@ -241,6 +241,14 @@ def _more(line: _Teller) -> str:
     return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
 
 
+def _went(line: _Teller) -> str:
+    hows = {"duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
+    went = hows.get(str(line.facts.get("how")), "moved") + line.quoted("place", ", ")
+    notes = "panicmail goes on here" if line.facts.get("followed") else "panicmail's notes stay on the old issue"
+    open_to_all = "" if line.facts.get("confidential", True) else " It was not confidential here; panicmail sets that."
+    return f"The issue was {went}, by {line.actor}. That does not end the incident; {notes}.{open_to_all}"
+
+
 def _amended(line: _Teller) -> str:
     if line.facts.get("unreadable"):
         return "The report cannot be read in full, however long it takes. The raw message has all of it."
@@ -350,6 +358,7 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "incident.offered": lambda line: f"{line.actor} offers it to {line.name(line.facts.get('to'))}.{line.how}",
     "incident.resolved": _resolved,
     "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
+    "issue.went": _went,
     "incident.reopened": _reopened,
     "thread.more": _more,
     "mail.attached": _attached,

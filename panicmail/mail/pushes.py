@@ -200,6 +200,11 @@ def _issue_closed(voice: Voice, scene: Scene) -> str:
     return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
 
 
+def _issue_went(voice: Voice, scene: Scene) -> str:
+    where = "not confidential there. " if not scene.facts.get("confidential", True) else ""
+    return f"ISSUE WENT ELSEWHERE, {where}{_state(voice, scene)} See your mail."
+
+
 def _offer_failed(voice: Voice, scene: Scene) -> str:
     return f"STILL YOURS: {voice.full(str(scene.facts.get('to', '')))} does not take it."
 
@@ -251,6 +256,7 @@ _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "answer": _answer,
     "more": _more,
     "issue_closed": _issue_closed,
+    "issue_went": _issue_went,
     "offer_failed": _offer_failed,
     "opened_again": _opened_again,
     "undone": _undone,

@@ -177,6 +177,40 @@ def _issue_closed(voice: Voice, scene: Scene) -> Told:
     )
 
 
+#: How an issue went elsewhere, before the place.
+_WENT = {"moved": "moved", "duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
+
+
+def _issue_went(voice: Voice, scene: Scene) -> Told:
+    """It is closed, and nothing is over by that."""
+    facts, incident = scene.facts, scene.incident
+    place, by = quoting.one_line(str(facts.get("place") or ""), 200), voice.full(str(facts.get("by") or "somebody"))
+    how = _WENT.get(str(facts.get("how")), "closed")
+    ask = f"{_capital(_still_ask(voice))}" if incident.state is State.OPEN else clock_now(voice)
+    notes = "panicmail's notes and this link follow it." if facts.get("followed") else (
+        "panicmail cannot follow it there: its notes stay on the old issue."
+    )
+    exposed = [] if facts.get("confidential", True) else [
+        ours("It was NOT confidential there; panicmail is switching that on. See who read it.")
+    ]
+    return Told(
+        f"The issue was {how}",
+        [
+            headline(f"{voice.first(voice.reader)}: {incident.ref} is not over: its issue was {how} by {by}."),
+            ours(f"Where: {place}" if place else "Where: GitLab does not say."),
+            ours(notes),
+            *exposed,
+            ours(ask),
+            *tap(scene),
+            issue(incident),
+        ],
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _more(voice: Voice, scene: Scene) -> Told:
     incident = scene.incident
     ask = _answer_them(voice) if incident.state is State.ACKED else _still_ask(voice)
@@ -259,6 +293,7 @@ _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "opened_again": _opened_again,
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
+    "issue_went": _issue_went,
     "more": _more,
     "offer_failed": _offer_failed,
     "shift_ended": shift_ended,

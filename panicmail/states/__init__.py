@@ -31,6 +31,7 @@ from panicmail.states.closing import is_over, issue_closed, more, resolve
 from panicmail.states.holding import hold_back
 from panicmail.states.ordering import ACTS, dated, overtaken_by
 from panicmail.states.passing import is_due, new, open_panic, pass_time
+from panicmail.states.relocating import issue_went
 from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
 from panicmail.states.silence import called_for_silent
 from panicmail.states.speaking import WHY, Unsent, leave_unsaid, refused, speak, speaks
@@ -58,6 +59,7 @@ __all__ = [
     "is_over",
     "is_undone",
     "issue_closed",
+    "issue_went",
     "leave_unsaid",
     "more",
     "new",

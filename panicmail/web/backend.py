@@ -134,6 +134,7 @@ def _happened(view: View, line: Line) -> tuple[datetime, str] | None:
         "incident.reopened": lambda: "Open again: there was more in its thread.",
         "incident.resolved": lambda: f"{actor} closed it.",
         "issue.opened": lambda: "The GitLab issue was opened.",
+        "issue.went": lambda: f"The GitLab issue went elsewhere: {facts['how']} {facts['place']}".rstrip() + ".",
         "shift.changed": lambda: f"On call now: {_names(view, facts['people']) or 'nobody'}.",
         "conversation.said": lambda: f"{actor} wrote to the reporter.",
         "conversation.unsent": lambda: f"{actor} wrote to the reporter, and it was not sent: {facts['why']}.",
