@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from panicmail import people, states, words
@@ -58,6 +58,7 @@ class Way:
     channel: str  #: "mail", "link", "gitlab", "pagerduty" or "command"
     how: str  #: in words, shown to everybody paged
     key: str  #: names this one act, so that doing it twice is doing it once
+    acted_at: datetime | None = None  #: when it was done, by the clock of the way; None: now
     in_reply_to: str | None = None  #: Message-ID of the mail that is answered
     stays: bool = False  #: it brought words that the reporter does not get, and whoever wrote them is told so
     may_undo: bool = False  #: nothing says that it was she, so what it gave or closed may be undone for a while
@@ -123,8 +124,8 @@ class Acks:
             if not doubt
             else f"mail from {report.from_address or report.from_shown or 'an unclear sender'}"
         )
-        answered = report.message_id
-        way = Way(channel="mail", how=how, key=mail.id, in_reply_to=answered, stays=outward or not said.bare)
+        way = Way(channel="mail", how=how, key=mail.id, acted_at=mail.accepted_at, in_reply_to=report.message_id,
+                  stays=outward or not said.bare)  # fmt: skip
         if not said.bare:
             writer = person.id if not doubt or person.writes_from(report.from_address) else report.from_address
             has_it = incident.state is State.ACKED and incident.holder == writer
@@ -218,8 +219,11 @@ class Acks:
     def act(self, incident: Incident, person: Person, said: Said, way: Way, *, trusted: bool = True) -> Answer:
         """Do what `person` said about `incident`, and answer her.
 
-        `trusted` False: the words are kept but nothing they say is done, not even as a sign of work.
+        `trusted` False: the words are kept but nothing they say is done, not even as a sign of work. Nor is what is
+        told too late: something newer stands against it.
         """
+        if why := self._overtaken(incident, person, said, way):
+            said = Said(Meaning.NOTHING, said.line, why=why)
         handler = {
             Meaning.YES: self._yes,
             Meaning.TAKE: self._take,
@@ -237,6 +241,20 @@ class Acks:
             self._book.tell(answer.incident, person.id, f"answer/{way.key}", facts)
         return answer
 
+    def _overtaken(self, incident: Incident, person: Person, said: Said, way: Way) -> str:
+        """Why what `person` said is too late, in words; "" when it counts."""
+        if way.acted_at is None or said.meaning is Meaning.NOTHING:
+            return ""
+        is_yes = said.meaning in {Meaning.YES, Meaning.YES_ALL}
+        line = states.overtaken_by(self._book.lines_of(incident.id), person.id, way.acted_at, is_yes=is_yes)
+        if line is None:
+            return ""
+        if line.actor == person.id:
+            return f"it is from before you {states.ACTS.get(line.event, 'wrote again')}, and that counts"
+        found = self._orders.people.get(line.actor or "")
+        who = found.name if found else line.actor or "somebody"
+        return f"it is from before {who} {states.ACTS.get(line.event, 'wrote again')}"
+
     def _keep_undoable(self, before: Incident, after: Incident) -> str | None:
         """Until when what was just done can be undone; None when it cannot."""
         kept = states.undoable(before, after)
@@ -252,7 +270,7 @@ class Acks:
         """
         lines = self._book.lines_of(incident.id)
         change = states.undo(incident, person.id, way.how, lines, self._missed(incident, person), self._book.now)
-        answer = self._apply(incident, change, Said(Meaning.NOTHING, "undo"))
+        answer = self._apply(incident, change, Said(Meaning.NOTHING, "undo"), way)
         if answer.outcome is Outcome.DONE:
             facts = {"what": "undone", "by": person.id, **change.entries[0].facts}
             self._book.tell(answer.incident, person.id, f"undone/{way.key}", facts)
@@ -282,20 +300,24 @@ class Acks:
             return True
         return answer.incident.state is not State.ACKED or answer.incident.holder != person.id
 
-    def _apply(self, incident: Incident, change: Change, said: Said) -> Answer:
-        return Answer(incident=self._book.apply(incident, change), outcome=change.outcome, said=said)
+    def _apply(self, incident: Incident, change: Change, said: Said, way: Way) -> Answer:
+        kept = self._book.apply(incident, states.dated(change, way.acted_at))
+        return Answer(incident=kept, outcome=change.outcome, said=said)
 
     def _yes(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         change = states.acknowledge(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
-        return self._apply(incident, change, said)
+        return self._apply(incident, change, said, way)
 
     def _take(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
-        return self._apply(
-            incident, states.take(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now), said
-        )
+        change = states.take(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
+        return self._apply(incident, change, said, way)
 
     def _yes_all(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
-        others = [i for i in self._book.open_incidents_of(person.id) if i.id != incident.id]
+        others = [
+            other
+            for other in self._book.open_incidents_of(person.id)
+            if other.id != incident.id and not self._overtaken(other, person, said, way)
+        ]
         answer = self._yes(incident, person, said, way)
         for other in others:
             self._yes(other, person, said, way)
@@ -305,16 +327,16 @@ class Acks:
         orders, now = self._orders, self._book.now
         ladder, who = orders.ladder_of(incident), orders.who_at(now)
         change = states.decline(incident, person.id, way.how, said.line, ladder, who, now)
-        return self._apply(incident, change, said)
+        return self._apply(incident, change, said, way)
 
     def _escalate(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         orders, now = self._orders, self._book.now
         change = states.escalate(incident, person.id, way.how, orders.ladder_of(incident), orders.who_at(now), now)
-        return self._apply(incident, change, said)
+        return self._apply(incident, change, said, way)
 
     def _resolve(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         change = states.resolve(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
-        return self._apply(incident, change, said)
+        return self._apply(incident, change, said, way)
 
     def _hand_over(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         to = people.by_word(self._orders.people, said.to)
@@ -329,11 +351,11 @@ class Acks:
                 way,
             )
         change = states.hand_over(incident, person.id, to.id, way.how, self._book.now)
-        return replace(self._apply(incident, change, said), to=to.id)
+        return replace(self._apply(incident, change, said, way), to=to.id)
 
     def _nothing(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         """No command: her words are a note, and a sign of work when she has it."""
-        return self._apply(incident, states.sign_of_work(incident, person.id, self._book.now), said)
+        return self._apply(incident, states.sign_of_work(incident, person.id, self._book.now), said, way)
 
     def _untrusted(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         return Answer(incident=incident, outcome=Outcome.NOTED, said=said)

@@ -28,7 +28,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -36,7 +36,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from panicmail import people, signatures
+from panicmail import people, signatures, states
 from panicmail.acks import Acks, Way
 from panicmail.clock import Clock, wall_clock
 from panicmail.config import Config
@@ -46,6 +46,7 @@ from panicmail.orders import Orders, Standing
 from panicmail.people import Person
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Line
 from panicmail.words import Meaning, Said
 
 _log = structlog.get_logger()
@@ -157,9 +158,10 @@ class Hooks:
         if doubt:
             return self._refuse("gitlab", doubt)
         name = headers.get("webhook-id", "") if told == BY_SIGNATURE else ""
-        iid = _issue_in(_document(body), self._project, self._orders().people)
-        if iid is None or self._is_repeat(name) or not self._is_ours(iid):
+        found = _issue_in(_document(body), self._orders().people)
+        if found is None or self._is_repeat(name) or not self._is_ours(*found):
             return Answer.IGNORED
+        iid, _ = found
         with self._lock:
             if len(self._waiting) < MOST:
                 self._waiting.setdefault(iid, told)
@@ -188,12 +190,13 @@ class Hooks:
                 del self._seen[old]
             return name in self._seen
 
-    def _is_ours(self, iid: int) -> bool:
+    def _is_ours(self, iid: int, projects: frozenset[str]) -> bool:
+        home = self._project.casefold()
         try:
             watched = self._ledger.read(lambda book: book.watched_incidents())
         except StoreFailed:  # GitLab gives up on a hook that fails often; `look` asks again
-            return True
-        return any(incident.issue_iid == iid for incident in watched)
+            return home in projects
+        return any(i.issue_iid == iid and (i.issue_project or home) in projects for i in watched)
 
     # -- PagerDuty
 
@@ -228,8 +231,9 @@ class Hooks:
 # -- what a hook says of GitLab
 
 
-def _issue_in(document: Mapping[str, Any], project: str, known: Mapping[str, Person]) -> int | None:
-    """The number of the issue to look at; None when nothing that could count happened to an issue of ours.
+def _issue_in(document: Mapping[str, Any], known: Mapping[str, Person]) -> tuple[int, frozenset[str]] | None:
+    """The number of the issue to look at, and its project by path and by number; None when nothing that could count
+    happened.
 
     By whom and what is asked only to spare GitLab questions: each note of our own makes a hook. Somebody of ours, or
     a change of state by anybody; whom and what it counts for is weighed by what GitLab answers.
@@ -243,11 +247,10 @@ def _issue_in(document: Mapping[str, Any], project: str, known: Mapping[str, Per
     if username not in usernames and _text(attributes, "action") not in {"close", "reopen"}:
         return None
     named = _table(document, "project")
-    if project.casefold() not in {_text(named, "path_with_namespace").casefold(), str(named.get("id"))}:
-        return None
+    projects = frozenset({_text(named, "path_with_namespace").casefold(), str(named.get("id"))})
     issue = (_table(document, "issue") or _table(document, "work_item")) if is_note else attributes
     iid = issue.get("iid")
-    return iid if isinstance(iid, int) and not isinstance(iid, bool) and iid > 0 else None
+    return (iid, projects) if isinstance(iid, int) and not isinstance(iid, bool) and iid > 0 else None
 
 
 # -- what a hook says of PagerDuty
@@ -292,13 +295,13 @@ def _act(book: Book, orders: Orders, event: _Event) -> Answer:
     if incident is None or any(line.facts.get("delivery") == event.id for line in book.lines_of(incident.id)):
         return Answer.IGNORED
     person, how = _doer(event, orders.people)
-    why = _doubt(event, incident, person)
+    why = _doubt(event, incident, person, book.lines_of(incident.id))
     actor = person.id if person else event.name or event.address or "somebody"
     facts = {"delivery": event.id, "said": event.type, "how": how, "why": why}
     heard = "hook.noted" if why else "hook.heard"
     book.add_entry(incident, Entry(event=heard, actor=actor, facts=facts, note=bool(why)))
     if person is not None and not why:
-        way = Way(channel="pagerduty", how=how, key=f"pagerduty/{event.id}")
+        way = Way(channel="pagerduty", how=how, key=f"pagerduty/{event.id}", acted_at=event.at)
         Acks(book, orders).act(incident, person, SAYS[event.type], way)
     return Answer.TAKEN
 
@@ -317,7 +320,7 @@ def _is_called(person: Person, name: str) -> bool:
     return bool(wanted) and (person.name.casefold().split() == wanted or person.writes_from(name.strip()))
 
 
-def _doubt(event: _Event, incident: Incident, person: Person | None) -> str:
+def _doubt(event: _Event, incident: Incident, person: Person | None, lines: Sequence[Line]) -> str:
     """Why nothing is done; "" when it counts."""
     if event.type not in SAYS or event.is_merge:
         return "it asks for nothing here"
@@ -326,9 +329,19 @@ def _doubt(event: _Event, incident: Incident, person: Person | None) -> str:
     has_it = incident.state is State.ACKED and incident.holder == person.id
     if person.id not in incident.paged and not has_it:
         return f"{person.first_name} was not paged for it"
-    if event.at is None or event.at + CLOCKS_APART < incident.opened_at:
+    if event.at is None or event.at < _counts_from(incident):
         return "it was done before this was last opened"
-    return ""
+    is_yes = SAYS[event.type].meaning is Meaning.YES
+    later = states.overtaken_by(lines, person.id, event.at, is_yes=is_yes)
+    return f"{later.actor or 'somebody'} {states.ACTS.get(later.event, 'wrote again')} since" if later else ""
+
+
+def _counts_from(incident: Incident) -> datetime:
+    """PagerDuty's clock may be behind ours when a panic comes. What was done before it was opened again is older than
+    the act that opened it, however the clocks stand."""
+    if incident.opened_at > incident.accepted_at:
+        return incident.opened_at
+    return incident.opened_at - CLOCKS_APART
 
 
 # -- verifying

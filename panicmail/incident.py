@@ -72,6 +72,7 @@ class Incident:
     reporter_address: str = ""  #: "" when From named nobody clearly
     reporter_name: str = ""
     message_id: str | None = None  #: of the report
+    issue_project: str | None = None  #: by number, once the issue was moved to another one; None: the configured one
     issue_iid: int | None = None
     issue_url: str | None = None
 
@@ -88,6 +89,7 @@ class Do(StrEnum):
     AMEND = "amend"  #: have the issue say what a later, full reading of the report brought
     MIRROR = "mirror"  #: show the incident's status in GitLab's own incident fields
     TWINS = "twins"  #: look whether a lost answer made the issue twice
+    CONFIDE = "confide"  #: make the issue confidential again
     OPERATORS = "operators"  #: tell the operators that panicmail needs help
     PROVEN = "proven"  #: answer somebody's reply to a test page
 

@@ -19,7 +19,7 @@ from panicmail.oncall import configured
 from panicmail.oncall.copies import Copy
 from panicmail.oncall.rosters import Rosters
 from panicmail.people import Person
-from panicmail.policy import DEFAULT, Choice, Ladder, Step, Who
+from panicmail.policy import DEFAULT, OPERATOR, Choice, Ladder, Step, Who
 from panicmail.triage import Report
 
 #: What an acknowledgement by mail rests on while `authentication.method` is "none". Shown wherever it counts.
@@ -52,8 +52,8 @@ class Orders:
     uploads: str
 
     def who_at(self, at: datetime) -> Who:
-        """Who is on call in a role at `at`."""
-        return lambda role: self.rosters.who(role, at)
+        """Who is on call in a role at `at`; the operators always are."""
+        return lambda role: self.operators if role == OPERATOR else self.rosters.who(role, at)
 
     @property
     def ladder(self) -> Ladder:

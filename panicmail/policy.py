@@ -16,6 +16,8 @@ from panicmail.hours import Hours
 DEFAULT = "default"
 #: Answers who is on call in a role at the instant the question is about; () when nobody is.
 Who = Callable[[str], tuple[str, ...]]
+#: The role of those whom `[operators] page` names: they are called for a panic when nobody else can be.
+OPERATOR = "panicmail operator"
 
 #: A follow-up or a reminder the holder leaves unanswered for this long goes to the manager.
 ANSWER_WITHIN = timedelta(minutes=10)

@@ -7,7 +7,8 @@ she writes afterwards.
 
 For an open incident such a sign is an acknowledgement, for its holder it ends the reminders. A closed issue
 acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
-when a stranger closed an open one.
+when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
+where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`).
 
 Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
 but the signs.
@@ -27,8 +28,10 @@ from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Incident, State
 from panicmail.orders import Standing
 from panicmail.people import Person
+from panicmail.states.relocating import Elsewhere
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
+from panicmail.store.rows import Line
 from panicmail.words import Meaning, Said
 
 _log = structlog.get_logger()
@@ -55,12 +58,15 @@ class Activity(Protocol):
     def closed_by(self) -> str | None: ...
     @property
     def acts(self) -> Sequence[Act]: ...
+    @property
+    def elsewhere(self) -> Elsewhere | None: ...
 
 
 class TellsActivity(Protocol):
     """GitLab, as far as the poll needs it."""
 
     def activity(self, iid: int, since: datetime) -> Activity: ...
+    def in_project(self, project: str) -> TellsActivity: ...
 
 
 class Signs:
@@ -100,7 +106,9 @@ class Signs:
             return
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
         try:
-            activity = self._issues.activity(incident.issue_iid, since)
+            project = incident.issue_project
+            issues = self._issues if project is None else self._issues.in_project(project)
+            activity = issues.activity(incident.issue_iid, since)
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
             return
@@ -110,35 +118,55 @@ class Signs:
         incident = book.incident_locked(incident_id)  # two nodes may be looking at the same issue
         if incident is None:
             return
-        people = _by_username(self._orders().people)
-        if self._closed(book, incident, activity, people):
+        people, lines = _by_username(self._orders().people), book.lines_of(incident.id)
+        if activity.elsewhere is not None:
+            self._went(book, incident, activity, activity.elsewhere, people)
+            incident = book.incident_locked(incident_id) or incident
+        elif self._closed(book, incident, activity, people):
             return
-        for act in activity.acts:
-            person = people.get(act.username.casefold())
-            if person is not None and _counts(incident, person, act):
-                self._sign(book, incident, person, act, told)
-                return
+        counted = [
+            (person, act)
+            for act in activity.acts
+            if (person := people.get(act.username.casefold())) and _counts(incident, person, act, lines)
+        ]
+        if counted:  # who was first has it; of a holder the latest counts
+            self._sign(book, incident, *counted[-1 if incident.state is State.ACKED else 0], told)
+
+    def _went(
+        self, book: Book, incident: Incident, activity: Activity, elsewhere: Elsewhere, people: Mapping[str, Person]
+    ) -> None:
+        """The issue is closed because it went elsewhere: told once, and followed if it can be."""
+        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
+        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+            return
+        closer = people.get((activity.closed_by or "").casefold())
+        by = closer.id if closer else activity.closed_by or "somebody in GitLab"
+        _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
+        book.apply(incident, states.issue_went(incident, elsewhere, by, closed_at))
 
     def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
         """Whether the issue was closed since the incident last became open, and that was news."""
         if activity.closed_at is None or activity.closed_at <= incident.opened_at:
             return False
-        closed_at = activity.closed_at.isoformat()
-        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+        closed_at, lines = activity.closed_at.isoformat(), book.lines_of(incident.id)
+        if any(line.facts.get("closed_at") == closed_at for line in lines):
             return False  # it acknowledged, or those paged know that a stranger closed it
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
+        is_yes = incident.state is State.OPEN
+        is_late = states.overtaken_by(lines, by or "", activity.closed_at, is_yes=is_yes) is not None
         orders = self._orders()
         ladder = orders.ladder_of(incident)
-        book.apply(incident, states.issue_closed(incident, by, ladder, book.now, closed_at=closed_at))
+        change = states.issue_closed(incident, by, ladder, book.now, closed_at=closed_at, is_late=is_late)
+        book.apply(incident, states.dated(change, activity.closed_at))
         return True
 
     def _sign(self, book: Book, incident: Incident, person: Person, act: Act, told: str) -> None:
         if incident.state is State.ACKED:
-            book.apply(incident, states.sign_of_work(incident, person.id, max(act.at, book.now)))
+            book.apply(incident, states.sign_of_work(incident, person.id, book.now, act.at))
             return
         how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
-        way = Way(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}")
+        way = Way(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
         Acks(book, self._orders()).act(incident, person, Said(Meaning.YES, act.what), way)
 
 
@@ -148,14 +176,15 @@ def is_near(incident: Incident, now: datetime) -> bool:
     return any(at is not None and at - now <= NEAR for at in due)
 
 
-def _counts(incident: Incident, person: Person, act: Act) -> bool:
+def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[Line]) -> bool:
     paged = incident.paged.get(person.id)
     if incident.state is State.ACKED:
         known = max(filter(None, (incident.acked_at, incident.worked_at)), default=None)
         return incident.holder == person.id and known is not None and act.at > known
     if incident.state is not State.OPEN or paged is None or person.id in incident.away:
         return False
-    return act.at > paged.at and act.at > incident.opened_at
+    is_old = act.at <= paged.at or act.at <= incident.opened_at
+    return not is_old and states.overtaken_by(lines, person.id, act.at, is_yes=True) is None
 
 
 def _by_username(people: Mapping[str, Person]) -> dict[str, Person]:

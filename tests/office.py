@@ -166,6 +166,8 @@ class FakeGitLab:
     mirrored: list[tuple[int, str, str]] = field(default_factory=list)
     happened: dict[int, Activity] = field(default_factory=dict)
     closed: list[int] = field(default_factory=list)
+    confided: list[int] = field(default_factory=list)
+    others: dict[str, FakeGitLab] = field(default_factory=dict)  #: other projects, by number
     creates: int = 0
     looks: int = 0
     asked: int = 0
@@ -206,6 +208,12 @@ class FakeGitLab:
         if self.activity_failures:
             raise self.activity_failures.pop(0)
         return self.happened.get(iid, Activity(None, None, ()))
+
+    def in_project(self, project: str) -> FakeGitLab:
+        return self.others.setdefault(project, FakeGitLab())
+
+    def confide(self, iid: int) -> None:
+        self.confided.append(iid)
 
     def note(self, iid: int, text: str, marker: str, *, look: bool) -> None:
         if not (look and any(kept == marker for _, _, kept in self.notes)):

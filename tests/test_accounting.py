@@ -290,7 +290,13 @@ def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladde
 
 
 def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited) -> None:
+    """Where the operators are nobody either; else they are called, and it is no gap."""
     desk.orders = replace(desk.orders, rosters=Rosters({"seoc": Roster(()), "smoc": Roster(())}))
+    desk.panic()
+    desk.wait(minutes=2)
+    assert desk.kinds() == []
+    desk.reply(desk.page("max"), "ack")
+    desk.orders = replace(desk.orders, operators=())
     incident = desk.panic()
     for _ in range(3):
         desk.wait(minutes=1)

@@ -23,7 +23,7 @@ import structlog
 
 from panicmail import config, crash, signatures
 from panicmail.errors import ConfigError, StoreFailed, Temporary
-from panicmail.gitlab.issues import Act, Activity
+from panicmail.gitlab.issues import Act, Activity, Elsewhere
 from panicmail.hooks import BY_PAGERDUTY, BY_SIGNATURE, BY_TOKEN, Answer, Hooks, Secrets, secrets_of
 from panicmail.incident import Incident, State
 from panicmail.store.ledger import Ledger
@@ -269,6 +269,18 @@ def test_what_is_not_about_an_issue_of_ours_is_ignored(house: House, said: Docum
     house.later()
     assert house.gitlab(said) is Answer.IGNORED
     assert not house.hooks.work()
+
+
+def test_an_issue_that_was_moved_is_looked_at_when_its_new_project_says_so(house: House) -> None:
+    incident = house.later()
+    there = Elsewhere(how="moved", place="security/other#7", project="43", iid=7, url="https://g.example.com/o/-/issues/7")
+    house.desk.gitlab.happened[1] = Activity(house.desk.now, "mallory", (), there)
+    assert house.gitlab(work_item(username="mallory")) is Answer.TAKEN
+    house.work()
+    assert house.desk.incident(incident).issue_project == "43"
+    moved = {"project": {"id": 43, "path_with_namespace": "security/other"}}
+    assert house.gitlab({**note(iid=7), **moved}, name="there") is Answer.TAKEN
+    assert house.gitlab(note(iid=7), name="another issue of the old project") is Answer.IGNORED
 
 
 def test_a_project_by_number_is_known_by_its_number(desk: Office) -> None:

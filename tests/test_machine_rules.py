@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from panicmail import ids, states
 from panicmail.handover import LOOK_BACK
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
-from panicmail.policy import REOPEN_WITHIN, UNDELIVERED, Ladder, Step, Who
+from panicmail.policy import OPERATOR, REOPEN_WITHIN, UNDELIVERED, Ladder, Step, Who
 from panicmail.states import ShiftChange, Unsent
 from tests.cast import LADDER, MINUTE, SECOND, T0, news, pages, told
 
@@ -46,10 +46,10 @@ ROLES = ("seoc", "smoc", "engineers")
 PEOPLE = st.sampled_from(CAST)
 
 Rosters = dict[str, tuple[str, ...]]
-#: A role may be empty, and a person may be in several.
+#: A role may be empty, and a person may be in several, and be an operator too.
 ROSTERS: st.SearchStrategy[Rosters] = st.fixed_dictionaries(
     {role: st.lists(PEOPLE, min_size=1, max_size=3, unique=True).map(tuple) | st.sampled_from([("ana",), ("max",), ()])
-     for role in ROLES}
+     for role in (*ROLES, OPERATOR)}
 )  # fmt: skip
 SPANS = st.integers(1, 40) | st.integers(41, 7200)
 
@@ -144,13 +144,18 @@ def a_page_is_always_in_the_timeline(m: Moved) -> None:
 
 
 def somebody_reachable_is_paged_before_anybody_who_is_away(m: Moved) -> None:
-    """Of a step that names a person who is not away, nobody who is away is paged.
+    """Of a step that names a person who is not away, nobody who is away is paged; nor of the operators.
+
+    Whoever asked for others, or had it last, is nobody in this.
 
     An undo takes no step: it makes good for the pages the acknowledgement has dropped.
     """
     for entry in m.entry("people.paged") if m.event != "undo" else []:
-        called, away = set(entry.facts["people"]), set(m.after.away)
-        assert not (called & away) or called <= away
+        away, people = set(m.after.away), entry.facts["people"]
+        operators = {person for person, role in people.items() if role == OPERATOR}
+        for called in (operators, set(people) - operators):
+            others = called - {m.by, m.before.holder}
+            assert not (others & away) or others <= away
 
 
 def a_change_of_state_leaves_a_line(m: Moved) -> None:
@@ -187,9 +192,11 @@ def one_word_takes_one_step_at_most_and_only_upwards(m: Moved) -> None:
         return
     assert len({page.facts["round"] for page in m.pages}) == 1
     if m.before.state is State.OPEN and m.after.step <= m.before.step:
-        # Whoever came on call after the step was taken is paged in it.
-        assert m.event == "unreachable"
-        assert not {page.person for page in m.pages} & m.before.paged.keys()
+        # Whoever came on call after the step was taken is paged in it; above the last step there are the operators.
+        fresh = {p for p in CAST if p not in m.before.paged or m.before.paged[p].last_at < m.before.opened_at}
+        called = {page.person for page in m.pages}
+        assert called <= fresh
+        assert m.event == "unreachable" or called <= set(m.who(OPERATOR))
 
 
 def more_in_the_thread_touches_no_time_of_an_open_incident(m: Moved) -> None:
@@ -264,13 +271,23 @@ def a_due_step_calls_everybody_it_names_and_the_next_one_keeps_its_time(m: Moved
     overdue = [n for n, step in enumerate(steps) if n > i.step and i.ladder_at + step.after <= m.now]
     overdue = overdue or [min(max(i.step, 0), m.ladder.last)]
     named = set().union(*(named_in(m, n) for n in overdue))
-    called = {page.person for page in m.pages}
-    above = (named_in(m, n) for n in range(overdue[-1] + 1, len(steps)))
-    reachable, later = named - set(i.away), next(filter(None, (people - set(i.away) for people in above)), set())
-    assert called == (reachable or later or named)
+    called, away = {page.person for page in m.pages}, set(i.away)
+    above = [named_in(m, n) - away for n in range(overdue[-1] + 1, len(steps))]
+    reachable, later = named - away, next(filter(None, above), set())
+    is_left = bool(reachable - {i.holder}) or any(people - {i.holder} for people in above)
+    asked = {p: page.facts["role"] for page in m.pages if (p := page.person)}
+    others = OPERATOR in asked.values()
+    if is_left or (later and not reachable):
+        assert called == (reachable or later or named)
+    else:  # nobody is left to answer it, besides the last who had it
+        policy = set().union(*(named_in(m, n) for n in range(len(steps)))) - away
+        assert called >= (policy or named) | (set(m.who(OPERATOR)) - away - {i.holder})
+        assert called <= everybody(m)
+        assert called - {i.holder} or everybody(m) <= {i.holder}
     assert (m.after.step > overdue[-1]) == (not reachable and bool(later))
     last = m.after.step >= m.ladder.last
-    assert m.after.next_step_at == (m.now + m.ladder.repeat if last else i.ladder_at + steps[m.after.step + 1].after)
+    own_time = m.now + m.ladder.repeat if last else i.ladder_at + steps[m.after.step + 1].after
+    assert m.after.next_step_at == (min(own_time, m.now + m.ladder.repeat) if others else own_time)
     skipped = [number for entry in m.entry("steps.skipped") for number in entry.facts["steps"]]
     assert not reachable or [n + 1 for n in overdue[:-1]] == skipped
 
@@ -289,11 +306,39 @@ def who_names_nobody_is_told_to_the_operators(m: Moved) -> None:
         assert entry.facts["people"] or alarms
 
 
-def the_managers_turn_pages_somebody_unless_the_role_names_nobody(m: Moved) -> None:
-    calls = m.entry("manager.called")  # two at once: a message was not answered, and no sign of work
-    rows = [page.person for page in m.pages if page.facts["word"] == Word.SILENT_HOLDER]
-    assert sorted(map(str, rows)) == sorted(person for call in calls for person in call.facts["people"])
-    assert rows or not calls or not m.ladder.people(m.ladder.managers, m.who)
+def everybody(m: Moved) -> set[str]:
+    """Whom the policy names, and the operators."""
+    return set(m.who(OPERATOR)).union(*(named_in(m, n) for n in range(len(m.ladder.steps))))
+
+
+def the_silence_of_a_holder_calls_somebody_else_and_says_whom(m: Moved) -> None:
+    """One call, though a message was not answered and there was no sign of work, both. The holder alone is asked only
+    when there is nobody else at all, and then the operators hear."""
+    calls = m.entry("holder.silent")
+    called = sorted(page.person or "" for page in m.pages if page.facts["word"] == Word.SILENT_HOLDER)
+    assert called == sorted(person for call in calls for person in call.facts["people"])
+    assert len(calls) <= 1
+    if calls:
+        others, holder = everybody(m) - {m.before.holder}, m.before.holder
+        assert holder not in called
+        asked = [page.person for page in m.pages if page.facts["word"] == Word.STILL_YOURS]
+        assert asked == ([holder] if calls[0].facts["again"] else [])
+        assert asked or called
+        assert bool(called) == bool(others)
+        assert (m.after.reminded, m.after.remind_at) == (True, m.now + m.ladder.repeat), "and so it goes on"
+        assert not set(called) & set(m.before.away) or not others - set(m.before.away)
+        assert others or [e.facts["cause"] for e in m.change.effects if e.do is Do.OPERATORS] == ["nobody_left"]
+
+
+def operators_are_paged_with_the_panic_only_when_nobody_else_is_left(m: Moved) -> None:
+    """As operators: they may be on call besides."""
+    resort = [entry for entry in m.entry("people.paged") if "last_resort" in entry.facts.get("cause", ())]
+    if resort and not m.before.once:  # which has but its first step
+        asked = {m.before.holder, m.by}
+        named = named_in(m, min(m.after.step, m.ladder.last))
+        assert named - asked <= set(m.after.away)
+        assert everybody(m) - set(m.who(OPERATOR)) - set(m.after.away) <= resort[0].facts["people"].keys()
+        assert OPERATOR in resort[0].facts["people"].values()
 
 
 def the_breach_is_recorded_when_open_at_the_sla_and_by_time_alone(m: Moved) -> None:
@@ -332,7 +377,8 @@ EVERY_CHANGE: tuple[Callable[[Moved], None], ...] = (
     a_due_step_calls_everybody_it_names_and_the_next_one_keeps_its_time,
     a_due_last_step_pages_somebody_unless_it_names_nobody_at_all,
     who_names_nobody_is_told_to_the_operators,
-    the_managers_turn_pages_somebody_unless_the_role_names_nobody,
+    the_silence_of_a_holder_calls_somebody_else_and_says_whom,
+    operators_are_paged_with_the_panic_only_when_nobody_else_is_left,
     the_breach_is_recorded_when_open_at_the_sla_and_by_time_alone,
     what_is_told_and_noted_can_be_stored,
 )
@@ -649,7 +695,9 @@ class Rules(RuleBasedStateMachine):
             else:
                 self._say("unreachable", person, partial(_away, d, person))
         steps, people = max(0, d.ladder.last - before.step), len(set(CAST) - before.paged.keys())
-        assert d.incident.round - before.round <= steps + people, "each step above and each new person once at most"
+        operators = len(d.who(OPERATOR))
+        most = steps + people + operators
+        assert d.incident.round - before.round <= most, "each step above, new person and operator once at most"
 
     @rule(writer=st.sampled_from(["", *CAST]), human=st.booleans(), thanks=st.booleans(), once=st.booleans())
     def more_in_the_thread(self, writer: str, human: bool, thanks: bool, once: bool) -> None:
@@ -751,6 +799,24 @@ class Rules(RuleBasedStateMachine):
         assert all(at <= self.desk.now for at in past if at)
 
     @invariant()
+    def somebody_besides_a_silent_holder_is_called_next_whoever_is_away(self) -> None:
+        """If nobody acts. Only where the policy and the operators are but one person, is there nobody else."""
+        d, i = self.desk, self.desk.incident
+        held = i.state is State.ACKED and (i.remind_at, i.answer_at) != (None, None)
+        if i.state is not State.OPEN and not held:
+            return
+        called: set[str] = set()
+        soon = len(d.ladder.steps) + 3  # steps, or reminders, and the repeat
+        for _ in range(soon):
+            at = min(at for at in (i.next_step_at, i.remind_at, i.answer_at) if at)
+            change = states.pass_time(i, d.ladder, d.who, max(at, d.now))
+            called |= {page.person or "" for page in pages(change)}
+            i = change.incident
+        roles = {role for step in d.ladder.steps for role in step.page} | {OPERATOR}
+        others = {person for role in roles for person in d.who(role)} - {i.holder}
+        assert called - {i.holder} or not others
+
+    @invariant()
     def what_a_page_promises_is_kept(self) -> None:
         """Ack by this time, or these people are called, it says: if nobody acts, they are, by then."""
         d, i = self.desk, self.desk.incident
@@ -797,7 +863,8 @@ def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repea
                 d.happen("unreachable", person, _away(d, person, d.incident))
         d.now += every * SECOND
         d.tick()
-    assert d.incident.round <= len(ladder.steps) + (d.now - T0) // ladder.repeat
+    operators = len(rosters[OPERATOR])  # each of whom is called early once
+    assert d.incident.round <= len(ladder.steps) + operators + (d.now - T0) // ladder.repeat
     assert d.incident.state is State.OPEN
 
 

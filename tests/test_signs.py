@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import Act, Activity, Issues
+from panicmail.gitlab.issues import Act, Activity, Elsewhere, Issues
 from panicmail.incident import Incident, State
 from panicmail.sandbox.gitlab import SandboxGitLab
 from tests.office import Office
@@ -263,4 +264,164 @@ def test_twins_are_found_oldest_first_and_closed_with_a_word() -> None:
         assert [issue["state"] for issue in gitlab.issues] == ["opened", "closed", "opened"]
         assert any("same panic as issue" in note["body"] for note in gitlab.notes_of(second.iid))
         assert other.iid == 3
+        issues.close()
+
+
+# -- closed because it went elsewhere
+
+
+def moved(to: str = "43") -> Elsewhere:
+    return Elsewhere(how="moved", place="security/other#7", project=to, iid=7, url="https://gitlab.example.com/o/-/issues/7")
+
+
+GONE = [
+    moved(),
+    Elsewhere(how="moved", place="security/hidden#3"),
+    Elsewhere(how="moved"),
+    Elsewhere(how="duplicate", place="#12"),
+    Elsewhere(how="promoted", place="&4"),
+]
+
+
+@pytest.mark.parametrize("elsewhere", GONE, ids=lambda one: f"{one.how} {one.place}")
+@pytest.mark.parametrize("is_held", [False, True])
+def test_an_issue_that_went_elsewhere_ends_nothing_and_whom_it_concerns_hears_where_once(
+    desk: Office, elsewhere: Elsewhere, is_held: bool
+) -> None:
+    incident = later(desk)
+    if is_held:
+        desk.reply(desk.page("ana"), "ack")
+    went(desk, elsewhere)
+    poll(desk)
+    now = desk.incident(incident)
+    assert now.state is (State.ACKED if is_held else State.OPEN)
+    assert (now.next_step_at is None) == is_held, "the clock runs on"
+    told = [posted for posted in desk.sent("ana") if "the issue was" in posted.subject.lower()]
+    assert len(told) == 1
+    assert (elsewhere.place or "GitLab does not say") in told[0].text
+    assert f"{incident.ref} is not over" in told[0].text
+    assert not [posted for posted in desk.sent("rita@example.com") if "closed" in posted.text]
+    heard = [posted for posted in desk.sent("max") if "moved out of sight" in posted.subject]
+    assert bool(heard) == (elsewhere.how == "moved" and elsewhere.project is None)
+
+
+def test_a_moved_issue_is_followed_by_notes_files_links_and_signs_of_work(desk: Office) -> None:
+    incident = later(desk)
+    went(desk, moved())
+    there = desk.gitlab.in_project("43")
+    assert any("was moved" in text for _, text, _ in there.notes), "told where it is now"
+    here = len(desk.gitlab.notes)
+    desk.reply(desk.sent("rita@example.com")[0], "and the server too", sender="rita@example.com")
+    assert any("and the server too" in text for iid, text, _ in there.notes if iid == 7)
+    assert len(desk.gitlab.notes) == here
+    assert "https://gitlab.example.com/o/-/issues/7" in desk.sent("ana")[-1].text
+    there.happened[7] = Activity(None, None, (Act("ana", desk.now, "commented"),))
+    poll(desk)
+    assert desk.incident(incident).holder == "ana"
+    there.happened[7] = Activity(desk.now, "ana", ())
+    poll(desk)
+    assert desk.incident(incident).state is State.RESOLVED, "there it can be closed"
+
+
+def test_a_moved_issue_that_is_not_confidential_there_is_made_so_and_the_holder_hears(desk: Office) -> None:
+    later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    went(desk, replace(moved(), is_confidential=False))
+    assert desk.gitlab.in_project("43").confided == [7]
+    assert "NOT confidential" in desk.sent("ana")[-1].text
+
+
+def test_whoever_was_paged_and_moves_the_issue_is_at_work(desk: Office) -> None:
+    incident = later(desk)
+    act = Act("ana", desk.now, "worked")
+    desk.gitlab.happened[1] = Activity(desk.now, "ana", (act,), moved())
+    poll(desk)
+    now = desk.incident(incident)
+    assert (now.state, now.holder, now.issue_iid) == (State.ACKED, "ana", 7)
+
+
+def test_an_issue_moved_while_it_was_closed_here_is_followed_when_it_is_opened_again(desk: Office) -> None:
+    incident = later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    desk.reply(desk.page("ana"), "resolve")
+    moved_at = desk.now
+    desk.wait(seconds=30)
+    desk.reply(desk.sent("rita@example.com")[0], "it is back!", sender="rita@example.com")
+    desk.gitlab.happened[1] = Activity(moved_at, "bo", (), moved())
+    poll(desk)
+    assert desk.incident(incident).issue_project == "43"
+
+
+def went(desk: Office, elsewhere: Elsewhere) -> None:
+    desk.gitlab.happened[1] = Activity(desk.now, "mallory", (), elsewhere)
+    poll(desk)
+
+
+def test_gitlab_says_where_an_issue_was_moved_and_it_can_be_worked_on_there() -> None:
+    with SandboxGitLab() as gitlab:
+        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        iid = issues.create(Draft(title="t", description="d", labels=(), assignee_username=None)).iid
+        since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
+        gitlab.comment(iid, "ana", "moved to nowhere/at-all#1")  # a comment proves nothing
+        there = gitlab.move(iid, "bo", "security/elsewhere")
+        seen = issues.activity(iid, since)
+        assert seen.closed_by == "bo"
+        assert seen.elsewhere == Elsewhere(
+            how="moved", place="security/elsewhere#1", project=str(there["project_id"]), iid=1, url=there["web_url"]
+        )
+        other = issues.in_project(str(there["project_id"]))
+        other.note(1, "we go on here", "marker", look=True)
+        other.upload("a.txt", b"x")
+        other.confide(1)
+        assert issues.activity(iid, since).elsewhere is not None
+        assert other.activity(1, since).closed_at is None
+        issues.close()
+
+
+@pytest.mark.parametrize(
+    "said", ["moved to security/elsewhere#1", "moved to elsewhere#1", "moved to {url}/security/elsewhere/-/issues/1"]
+)
+def test_whatever_way_gitlab_names_the_new_place_it_is_found(said: str) -> None:
+    with SandboxGitLab() as gitlab:
+        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        iid = issues.create(Draft(title="t", description="d", labels=(), assignee_username=None)).iid
+        since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
+        gitlab.move(iid, "bo", "security/elsewhere")
+        note = next(one for one in gitlab.instance.issue(iid).notes if one.body.startswith("moved to"))
+        note.body = said.format(url=gitlab.url)
+        elsewhere = issues.activity(iid, since).elsewhere
+        assert elsewhere is not None
+        assert (elsewhere.place, elsewhere.iid) == ("security/elsewhere#1", 1)
+        note.body = "moved to security/incidents#1"  # not the one GitLab says it went to
+        elsewhere = issues.activity(iid, since).elsewhere
+        assert elsewhere is not None
+        assert elsewhere.project is None
+        issues.close()
+
+
+@pytest.mark.parametrize("how", ["hidden", "duplicate", "promoted", "closed"])
+def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
+    with SandboxGitLab() as gitlab:
+        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        draft = Draft(title="t", description="d", labels=(), assignee_username=None)
+        iid, twin = issues.create(draft).iid, issues.create(draft).iid
+        since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
+        if how == "hidden":
+            gitlab.move(iid, "bo", "board/secret", is_seen=False)
+        elif how == "duplicate":
+            gitlab.duplicate(iid, "bo", twin)
+        elif how == "promoted":
+            gitlab.promote(iid, "bo", 9)
+        else:
+            gitlab.close(iid, "bo")
+        places = {
+            "hidden": ("moved", "board/secret#1"),
+            "duplicate": ("duplicate", "#2"),
+            "promoted": ("promoted", "&9"),
+        }
+        seen = issues.activity(iid, since).elsewhere
+        assert (seen and (seen.how, seen.place)) == places.get(how)
+        assert seen is None or seen.project is None
+        gitlab.reopen(iid, "bo")
+        assert issues.activity(iid, since).elsewhere is None
         issues.close()

@@ -130,6 +130,19 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_hol
     assert ledger.read(lambda book: book.incident(incident.id)) == incident
 
 
+def test_an_incident_from_before_issues_could_be_moved_is_in_the_configured_project(
+    database: Database, ledger: Ledger
+) -> None:
+    incident = panic(ledger)
+    ledger.write("test", lambda book: book.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
+    migrate.downgrade(database, "0007")
+    migrate.upgrade(database)
+    migrate.check(database)
+    kept = ledger.read(lambda book: book.incident(incident.id))
+    assert kept is not None
+    assert (kept.issue_iid, kept.issue_project) == (41, None)
+
+
 def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(
     database: Database, ledger: Ledger
 ) -> None:

@@ -307,7 +307,7 @@ def _escalates(standing: Orders, now: datetime) -> Row:
 
 def _operators(standing: Orders) -> Row:
     names = ", ".join(standing.people[person].name for person in standing.operators)
-    return Group.LADDER.ok("operators", f"{names}: told when panicmail itself needs help")
+    return Group.LADDER.ok("operators", f"{names}: told when panicmail needs help, paged when nobody else can be")
 
 
 # -- senders and the web

@@ -69,6 +69,8 @@ class KeepsIssues(Protocol):
     def description(self, iid: int) -> str: ...
     def describe(self, iid: int, text: str) -> None: ...
     def retitle(self, iid: int, before: str, after: str) -> None: ...
+    def confide(self, iid: int) -> None: ...
+    def in_project(self, project: str) -> KeepsIssues: ...
 
 
 #: A file is looked through by so many octets at a time, and as many more as a token has at most, broken over lines.
@@ -96,9 +98,18 @@ class GitLabLane(Lane):
             # Its row is over but the incident has no issue: only an issue row that was parked by hand does that.
             self._settle(task, Delivery.PARKED, "the incident has no issue")
         else:
-            known = {NOTE: self._note, Do.FILES: self._files, Do.MIRROR: self._mirror, Do.TWINS: self._twins}
-            known[Do.AMEND] = self._amend
+            known = {NOTE: self._note, Do.FILES: self._files, Do.MIRROR: self._mirror, Do.TWINS: self._twins,
+                     Do.AMEND: self._amend, Do.CONFIDE: self._confide}  # fmt: skip
             known[task.do](task, incident, incident.issue_iid)
+
+    def _issues_of(self, incident: Incident) -> KeepsIssues:
+        """Where its issue is: it may have been moved to another project."""
+        project = incident.issue_project
+        return self._issues if project is None else self._issues.in_project(project)
+
+    def _confide(self, task: Task, incident: Incident, iid: int) -> None:
+        self._issues_of(incident).confide(iid)
+        self._settle(task, Delivery.ACCEPTED, "confidential again")
 
     def _open(self, task: Task, incident: Incident) -> None:
         """Find or open the issue. After an attempt of unknown outcome it is looked for before it is made again."""
@@ -160,11 +171,14 @@ class GitLabLane(Lane):
         if not self._ledger.read(lambda book: book.is_mine(task)):
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
-        self._issues.note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
+        self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         self._settle(task, Delivery.ACCEPTED, "noted")
 
     def _twins(self, task: Task, incident: Incident, _iid: int) -> None:
         """Of two issues with one marker the older stays; the younger is closed and says why."""
+        if incident.issue_project is not None:
+            self._settle(task, Delivery.VOID, "the issue was moved to another project")
+            return
         twins = self._issues.twins(drafts.marker(incident.id), incident.accepted_at)
         if len(twins) < 2:
             self._settle(task, Delivery.ACCEPTED, "one issue")
@@ -189,7 +203,7 @@ class GitLabLane(Lane):
         note = f"{words}: {holder.name}" if holder else words
         at = datetime.fromisoformat(task.facts["at"])
         try:
-            self._issues.mirror(iid, status, note, at)
+            self._issues_of(incident).mirror(iid, status, note, at)
         except Permanent as exc:
             self._settle(task, Delivery.VOID, str(exc))
         except Temporary as exc:
@@ -210,19 +224,19 @@ class GitLabLane(Lane):
         if not self._ledger.read(lambda book: book.is_mine(task)):
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
-        self._issues.retitle(iid, before[0], after.title)
-        description = self._issues.description(iid)
+        self._issues_of(incident).retitle(iid, before[0], after.title)
+        description = self._issues_of(incident).description(iid)
         amended = drafts.amended(description, before[1], after.description)
         if amended == description and task.attempt == 1:
             self._settle(task, Delivery.ACCEPTED, "it was opened with all of it")
             return
         if amended is not None:
-            self._issues.describe(iid, amended)
+            self._issues_of(incident).describe(iid, amended)
         line = next(line for line in reversed(lines) if line.event == "report.amended")
         report = None if amended is not None else self._ledger.read(lambda book: report_of(book, incident))
         text = notes.amended_text(line, incident, report)
         try:
-            self._issues.note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
+            self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         except Spam as exc:  # the description, or the raw message beside it, has the words
             self._settle(task, Delivery.VOID, str(exc))
         else:
@@ -245,7 +259,7 @@ class GitLabLane(Lane):
         if task.facts.get("mail"):
             self._later_files(task, incident, iid, str(task.facts["mail"]))
             return
-        if drafts.has_files(self._issues.description(iid)):
+        if drafts.has_files(self._issues_of(incident).description(iid)):
             self._settle(task, Delivery.ACCEPTED, "they came with the issue")
             return
         raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), report_of(book, incident)))
@@ -269,7 +283,7 @@ class GitLabLane(Lane):
             if _holds_token(data):
                 withheld.append(name)
             else:
-                links.append(self._upload(name, data))
+                links.append(self._upload(incident, name, data))
         if not links and not withheld:
             self._settle(task, Delivery.ACCEPTED, "no files")
             return
@@ -278,7 +292,7 @@ class GitLabLane(Lane):
         if not self._ledger.read(lambda book: book.is_mine(task)):  # uploads take their time
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
-        self._issues.note(iid, text, marker, look=task.attempt > 1)
+        self._issues_of(incident).note(iid, text, marker, look=task.attempt > 1)
         self._settle(task, Delivery.ACCEPTED, f"{len(links)} files")
 
     def _files_there(self, incident: Incident, iid: int) -> str:
@@ -286,7 +300,7 @@ class GitLabLane(Lane):
         first = self._ledger.read(lambda book: book.task(f"{incident.id}/files"))
         if first is not None and first.state not in OVER:
             raise Temporary("the files known at first are still on their way")
-        return drafts.files_part(self._issues.description(iid))
+        return drafts.files_part(self._issues_of(incident).description(iid))
 
     def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
         orders = self._orders()
@@ -297,21 +311,22 @@ class GitLabLane(Lane):
         if orders.uploads in {"all", "attachments"} and report.attachments:
             parts = [part for part in self._parts(raw) if not (acts and _may_hold(*part))]
             files += [(attachment.name or "attachment", data) for attachment, data in parts]
-        return [self._upload(name, data) for name, data in files]
+        return [self._upload(incident, name, data) for name, data in files]
 
-    def _upload(self, name: str, data: bytes) -> drafts.FileLink:
-        uploaded = self._issues.upload(name, data)
+    def _upload(self, incident: Incident, name: str, data: bytes) -> drafts.FileLink:
+        uploaded = self._issues_of(incident).upload(name, data)
         return drafts.FileLink.of(uploaded.name, uploaded.url, data)
 
     def _link(self, iid: int, links: Sequence[drafts.FileLink], incident: Incident) -> None:
         # Read again right before it is written: somebody may have edited it while the files went up.
-        description = drafts.with_files(self._issues.description(iid), links)
+        issues = self._issues_of(incident)
+        description = drafts.with_files(issues.description(iid), links)
         if description is not None:
-            self._issues.describe(iid, description)
+            issues.describe(iid, description)
             return
         # Somebody edited the place away: her words stay, the links come as a note.
         marker = notes.marker(incident.id, 0)
-        self._issues.note(iid, notes.files_text(links, marker), marker, look=True)
+        issues.note(iid, notes.files_text(links, marker), marker, look=True)
 
     def _refused(self, task: Task, answer: str) -> None:
         _log.error("gitlab.refused", **self._about(task), do=task.do, attempt=task.attempt, answer=answer)

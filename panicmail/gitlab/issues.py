@@ -7,12 +7,13 @@ more than before.
 
 from __future__ import annotations
 
+import copy
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from panicmail.errors import PanicmailError, Permanent
 from panicmail.gitlab.border import ONCE, Border
@@ -22,6 +23,13 @@ from panicmail.gitlab.text import carries, file_name
 #: How far GitLab's clock may be behind ours.
 CLOCK_SKEW = timedelta(hours=1)
 _UPLOAD_PER_SECOND = 1024 * 1024
+#: What GitLab's system notes say of an issue that went elsewhere, and where.
+_MOVED = re.compile(r"moved to (\S+)")
+_DUPLICATE = re.compile(r"marked this (?:issue|incident|item) as a duplicate of (\S+)")
+_PROMOTED = re.compile(r"promoted to epic (\S+)")
+_LONGEST_NOTE = 1000
+#: A system note and the closing it goes with are that near.
+_SAME_ACT = timedelta(minutes=1)
 _MIRROR = """
 mutation mirror($status: IssueSetEscalationStatusInput!, $event: TimelineEventCreateInput!) {
   issueSetEscalationStatus(input: $status) { errors }
@@ -56,6 +64,19 @@ class Act:
     what: str  #: "commented", "worked" (assigned and the like) or "labelled"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """That an issue is closed because it went somewhere else, not because it is over."""
+
+    how: str  #: "moved", "duplicate" or "promoted"
+    place: str = ""  #: such as "group/project#12"; "" when GitLab does not say
+    #: Of a moved one that this token sees there: project by number, iid, address, and whether it is confidential.
+    project: str | None = None
+    iid: int | None = None
+    url: str = ""
+    is_confidential: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Activity:
     """What happened on an issue: whether it is closed, and what people did, oldest first."""
@@ -63,6 +84,7 @@ class Activity:
     closed_at: datetime | None
     closed_by: str | None
     acts: tuple[Act, ...]
+    elsewhere: Elsewhere | None = None
 
 
 class Issues:
@@ -108,6 +130,12 @@ class Issues:
 
     def close(self) -> None:
         self._border.close()
+
+    def in_project(self, project: str) -> Issues:
+        """The issues of another project of the same GitLab, by path or number; over the same connection."""
+        other = copy.copy(self)
+        other._project_name, other._project = project, None
+        return other
 
     # -- what can be asked
 
@@ -217,13 +245,67 @@ class Issues:
         with self._border.reading():
             own = self._own_username()
             issue = self._in_project().issues.get(iid, **ONCE)
-            acts = [*_notes(issue, since), *_label_changes(issue, since)]
+            notes = list(_notes(issue, since))
+            acts = [*map(_act, notes), *_label_changes(issue, since)]
+            is_closed = issue.attributes["state"] == "closed"
+            elsewhere = self._elsewhere(issue.attributes, notes) if is_closed else None
         closer = issue.attributes.get("closed_by") or {}
         return Activity(
-            closed_at=_instant(issue.attributes.get("closed_at")) if issue.attributes["state"] == "closed" else None,
+            closed_at=_instant(issue.attributes.get("closed_at")) if is_closed else None,
             closed_by=str(closer.get("username")) if closer.get("username") else None,
-            acts=tuple(sorted((act for act in acts if act.username != own), key=lambda act: act.at)),
+            acts=tuple(sorted((act for act in acts if act.username not in {own, ""}), key=lambda act: act.at)),
+            elsewhere=elsewhere,
         )
+
+    def confide(self, iid: int) -> None:
+        """Make the issue confidential."""
+        self._border.begin(self._deadline)
+        with self._border.acting():
+            _number(self._in_project().issues.update(iid, {"confidential": True}, **ONCE))
+
+    def _elsewhere(self, issue: Mapping[str, Any], notes: Sequence[_Said]) -> Elsewhere | None:
+        """Whether it is closed because it went elsewhere. GitLab forgets these facts when it is opened again."""
+        moved_to = issue.get("moved_to_id")
+        if moved_to is not None:
+            place = _named(_MOVED, notes)
+            return self._followed(place, int(moved_to)) or Elsewhere(how="moved", place=place)
+        twin = (issue.get("_links") or {}).get("closed_as_duplicate_of") or issue.get("duplicated_to_id")
+        if twin is not None:
+            return Elsewhere(how="duplicate", place=_named(_DUPLICATE, notes) or str(twin))
+        closed_at = _instant(issue.get("closed_at"))
+        lately = [note for note in notes if closed_at and abs(note.at - closed_at) <= _SAME_ACT]
+        promoted = _named(_PROMOTED, lately)
+        return Elsewhere(how="promoted", place=promoted) if promoted else None
+
+    def _path_and_iid(self, place: str) -> tuple[str, str]:
+        """Of a reference ("group/project#12") or an address of this GitLab; the iid is no number when it is neither."""
+        base = f"{self._border.gitlab.url}/"
+        if place.startswith(base):
+            path, _, issue = place.removeprefix(base).partition("/-/")
+            return path, issue.rpartition("/")[2]
+        path, _, iid = place.rpartition("#")
+        return path, iid
+
+    def _followed(self, place: str, number: int) -> Elsewhere | None:
+        """The issue at `place`, if this token sees it and it is the one of that number."""
+        path, iid = self._path_and_iid(place)
+        if not path or not iid.isdecimal():
+            return None
+        if "/" not in path:  # GitLab names a project of the same group by its last part
+            own = self._border.gitlab.projects.get(self._in_project().get_id(), **ONCE).attributes
+            path = f"{str(own['path_with_namespace']).rpartition('/')[0]}/{path}"
+        try:
+            with self._border.reading():
+                project = self._border.gitlab.projects.get(path, **ONCE)
+                issue = project.issues.get(int(iid), **ONCE).attributes
+        except Permanent:
+            return None
+        if issue.get("id") != number:
+            return None
+        return Elsewhere(
+            how="moved", place=f"{path}#{iid}", project=str(project.get_id()), iid=_number(issue),
+            url=str(issue.get("web_url") or ""), is_confidential=issue.get("confidential") is True,
+        )  # fmt: skip
 
     def mirror(self, iid: int, status: str, note: str, at: datetime) -> None:
         """Set the incident's status and write its timeline, by GraphQL: there is no REST for either.
@@ -349,15 +431,33 @@ def _changed(issue: Mapping[str, Any], draft: Draft) -> Iterator[str]:
         yield "text"
 
 
-def _notes(issue: Any, since: datetime) -> Iterator[Act]:
+class _Said(NamedTuple):
+    """A comment or a system note."""
+
+    username: str  #: "" when nobody is named
+    at: datetime
+    is_system: bool
+    body: str
+
+
+def _act(note: _Said) -> Act:
+    return Act(note.username, note.at, "worked" if note.is_system else "commented")
+
+
+def _named(pattern: re.Pattern[str], notes: Iterable[_Said]) -> str:
+    """What the newest system note that says so names; "" when none does. A comment proves nothing."""
+    hits = (pattern.match(note.body[:_LONGEST_NOTE]) for note in notes if note.is_system)
+    return next((hit[1] for hit in hits if hit), "")
+
+
+def _notes(issue: Any, since: datetime) -> Iterator[_Said]:
     """Comments and system notes, newest first, until they are older than `since`."""
     for note in issue.notes.list(iterator=True, sort="desc", order_by="created_at", per_page=50, **ONCE):
         at = _instant(note.attributes.get("created_at"))
         if at is None or at < since:
             return
-        author = (note.attributes.get("author") or {}).get("username")
-        if author:
-            yield Act(str(author), at, "worked" if note.attributes.get("system") else "commented")
+        author, body = (note.attributes.get("author") or {}).get("username"), note.attributes.get("body")
+        yield _Said(str(author or ""), at, bool(note.attributes.get("system")), str(body or ""))
 
 
 def _label_changes(issue: Any, since: datetime) -> Iterator[Act]:

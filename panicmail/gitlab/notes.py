@@ -151,6 +151,18 @@ def _paged(line: _Teller) -> str:
 
 
 def _cause(line: _Teller) -> str:
+    return _because(line) + _last_resort(line.facts.get("cause") or {})
+
+
+def _last_resort(cause: Mapping[str, Any]) -> str:
+    if not (why := cause.get("last_resort")):
+        return ""
+    roles = ", ".join(_plain(str(role).upper()) for role in cause.get("roles", ()))
+    nobody = f"is on call as {roles}" if why == "nobody_on_call" else "else on call is left"
+    return f" Nobody {nobody}, so the operators are called."
+
+
+def _because(line: _Teller) -> str:
     cause = line.facts.get("cause") or {}
     if who := cause.get("declined_by"):
         words = f": {inline(str(cause['words']))}" if cause.get("words") else ""
@@ -205,10 +217,11 @@ def _reminded(line: _Teller) -> str:
     return f"No sign of work since the acknowledgement: {line.name(line.facts.get('person'))} was asked again."
 
 
-def _manager(line: _Teller) -> str:
-    people = line.everybody()
-    called = f"Paged {people}" if people else "A manager should be paged now, and nobody is on call"
-    return f"{called}: the holder is silent{line.quoted('why', ', ')}."
+def _silent(line: _Teller) -> str:
+    holder, people = line.facts.get("holder"), line.everybody()
+    silent = f"{line.name(holder) if holder else 'The holder'} is silent{line.quoted('why', ', ')}."
+    asked = " They were asked again." if line.facts.get("again") else ""
+    return f"{silent}{asked} {f'Paged {people}.' if people else 'Nobody else can be called; the operators were told.'}"
 
 
 def _resolved(line: _Teller) -> str:
@@ -226,6 +239,14 @@ def _more(line: _Teller) -> str:
     if line.facts.get("is_reporter"):
         return f"More from the reporter, {who}:{line.text()}"
     return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
+
+
+def _went(line: _Teller) -> str:
+    hows = {"duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
+    went = hows.get(str(line.facts.get("how")), "moved") + line.quoted("place", ", ")
+    notes = "panicmail goes on here" if line.facts.get("followed") else "panicmail's notes stay on the old issue"
+    open_to_all = "" if line.facts.get("confidential", True) else " It was not confidential here; panicmail sets that."
+    return f"The issue was {went}, by {line.actor}. That does not end the incident; {notes}.{open_to_all}"
 
 
 def _amended(line: _Teller) -> str:
@@ -338,10 +359,12 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     ),
     "steps.held": lambda line: f"Nothing is due before {line.facts.get('until')}:{line.quoted('why', ' ')}.",
     "holder.reminded": _reminded,
-    "manager.called": _manager,
+    "holder.silent": _silent,
+    "manager.called": _silent,  # as it was called before
     "incident.offered": lambda line: f"{line.actor} offers it to {line.name(line.facts.get('to'))}.{line.how}",
     "incident.resolved": _resolved,
     "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
+    "issue.went": _went,
     "incident.reopened": _reopened,
     "thread.more": _more,
     "mail.attached": _attached,

@@ -14,6 +14,7 @@ from panicmail.mail import quoting
 from panicmail.mail.compose import Line, Link, button, call, ours, theirs
 from panicmail.mail.phrases import Voice, history, listed, span
 from panicmail.mail.scene import Scene
+from panicmail.policy import OPERATOR
 from panicmail.states import Unsent
 from panicmail.triage import Attachment
 
@@ -65,7 +66,7 @@ def since(voice: Voice, incidents: Iterable[Incident]) -> str:
 
 
 def circumstances(voice: Voice, scene: Scene) -> list[Line]:
-    """What changes how a page is to be taken: it is late, it is a drill."""
+    """What changes how a page is to be taken: it is late, it is a drill, its reader is an operator."""
     said = []
     late = scene.facts.get("late_seconds")
     if isinstance(late, int):
@@ -74,6 +75,9 @@ def circumstances(voice: Voice, scene: Scene) -> list[Line]:
         said.append("This is a drill. Act as if it were real.")
     if scene.incident.breached_at is not None and scene.incident.state is State.OPEN:
         said.append(f"The deadline passed at {voice.zoned(scene.incident.sla_at)}; nobody had answered.")
+    paged = scene.incident.paged.get(voice.reader)
+    if paged is not None and paged.role == OPERATOR:
+        said.append("You are called as an operator of panicmail; panicmail oncall shows who is on call.")
     return [ours(each) for each in said]
 
 

@@ -54,9 +54,11 @@ def still_open(voice: Voice, scene: Scene) -> list[Line]:
     coming = voice.next()
     if coming is None or not coming.people:
         return [headline(f"{me}: nobody has this. {capital(voice.ask())}."), *_why_line(voice, scene), _cannot(voice)]
+    others = voice.called_on_no()
+    no = f', or "no" to call {voice.firsts(others)} now' if others else ""
     return [
         headline(f"{me}: nobody has this. {voice.what_follows()}"),
-        ours(f'Reply "ack", or "no" to call {voice.firsts(coming.people)} now.'),
+        ours(f'Reply "ack"{no or " so the calling stops"}.'),
         *_why_line(voice, scene),
     ]
 
@@ -78,10 +80,9 @@ def open_again(voice: Voice, scene: Scene) -> list[Line]:
 
 
 def _cannot(voice: Voice) -> Line:
-    coming = voice.next()
-    if coming and coming.people:
-        called = f"{voice.firsts(coming.people)} {are(coming.people)} called at once."
-        return ours(f'Cannot take it? Reply "no" and {called}')
+    others = voice.called_on_no()
+    if others:
+        return ours(f'Cannot take it? Reply "no" and {voice.firsts(others)} {are(others)} called at once.')
     other = voice.somebody_else()
     if other is None:
         return ours("Cannot take it? Telephone somebody: nobody else is left to call.")
@@ -135,6 +136,10 @@ def _cause(voice: Voice, facts: Mapping[str, Any]) -> str:
         return f"you came on call at {voice.at(voice.said_at({'at': since}))}"
     if away := cause.get("unreachable"):
         return _away(voice, str(away), str(cause.get("why", "")))
+    if why := cause.get("last_resort"):
+        roles = listed(role_name(str(role)) for role in cause.get("roles", ()))
+        left = f"is on call as {roles}" if why == "nobody_on_call" else "else on call is left"
+        return f"nobody {left}, so the operators are called"
     return ""
 
 
@@ -186,13 +191,19 @@ def _gap(voice: Voice) -> str:
 
 
 def still_yours(voice: Voice, scene: Scene) -> list[Line]:
-    managers = voice.managers()
+    others = voice.called_for_silent()
     by = f" by {voice.zoned(scene.incident.remind_at)}" if scene.incident.remind_at else ""
-    called = f"{voice.team(managers)} {are(managers)} called" if managers else "you are asked again"
+    called = f"{voice.team(others)} {are(others)} called" if others else "you are asked again"
     return [
         headline(f"{voice.first(voice.reader)}: reply with one line of status{by}, or {called}."),
-        ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; no sign of work seen since."),
+        ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; {_missing(scene)}."),
     ]
+
+
+def _missing(scene: Scene) -> str:
+    """What is missing of a silent holder."""
+    is_unanswered = "answer" in str(scene.facts.get("why", ""))
+    return "a message in the thread is not answered" if is_unanswered else "no sign of work seen since"
 
 
 def handed(voice: Voice, scene: Scene) -> list[Line]:
@@ -213,8 +224,7 @@ def handed(voice: Voice, scene: Scene) -> list[Line]:
 
 def silent_holder(voice: Voice, scene: Scene) -> list[Line]:
     me, holder = voice.first(voice.reader), scene.incident.holder or ""
-    answers = "answer" in str(scene.facts.get("why", ""))
-    missing = "a message in the thread is not answered" if answers else "no sign of work seen since"
+    missing = _missing(scene)
     if holder == voice.reader:
         return [
             headline(f"{me}: reply with one line of status."),

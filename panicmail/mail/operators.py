@@ -36,6 +36,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "The issue is there, but not as it was asked for; what is missing stands below.",
         "Set it by hand, and see that the token's user has the role Reporter in the project at least.",
     ),
+    "gitlab_moved": (
+        "an issue was moved out of sight",
+        "Somebody moved the issue of an incident to a project panicmail cannot see. Its notes stay on the old issue.",
+        "Give the token's user the Reporter role there, or move the issue back. Calling and replies are not concerned.",
+    ),
     "gitlab_spam": (
         "GitLab took a report for spam",
         "The issue was opened with neutral words; the report is in the page and in the file on the issue.",

@@ -16,7 +16,7 @@ from panicmail.incident import Incident
 from panicmail.mail import quoting
 from panicmail.mail.scene import House, PageSent, Scene
 from panicmail.people import Person, by_address
-from panicmail.states import next_call
+from panicmail.states import called_for_silent, called_on_no, next_call
 
 #: A ladder shorter than this is told in seconds: the demo's, and a test's.
 _SECONDS_BELOW = timedelta(minutes=2)
@@ -162,11 +162,13 @@ class Voice:
         fresh = [p for p in others if p.id not in self.incident.paged]
         return next(iter(fresh or others), None)
 
-    def managers(self) -> dict[str, str]:
-        """Who is called when the holder is silent, besides herself: person -> role."""
-        ladder = self.house.ladder
-        named = ladder.people(ladder.managers, self.house.who)
-        return {p: r for p, r in named.items() if p != self.incident.holder}
+    def called_for_silent(self) -> Mapping[str, str]:
+        """Who is called next when the holder stays silent: person -> role; {} when there is nobody else."""
+        return called_for_silent(self.incident, self.house.ladder, self.house.who)
+
+    def called_on_no(self) -> Mapping[str, str]:
+        """Who is called at once when the reader says no: person -> role; {} when nobody is left."""
+        return called_on_no(self.incident, self.house.ladder, self.house.who, self.reader)
 
     # -- what comes next --
 

@@ -201,7 +201,14 @@ def _came_again(voice: Voice, scene: Scene) -> str:
 
 
 def _issue_closed(voice: Voice, scene: Scene) -> str:
+    if scene.incident.state is State.ACKED:
+        return "NOT CLOSED here: the issue was closed before it was taken. See your mail."
     return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
+
+
+def _issue_went(voice: Voice, scene: Scene) -> str:
+    where = "not confidential there. " if not scene.facts.get("confidential", True) else ""
+    return f"ISSUE WENT ELSEWHERE, {where}{_state(voice, scene)} See your mail."
 
 
 def _offer_failed(voice: Voice, scene: Scene) -> str:
@@ -256,6 +263,7 @@ _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "more": _more,
     "came_again": _came_again,
     "issue_closed": _issue_closed,
+    "issue_went": _issue_went,
     "offer_failed": _offer_failed,
     "opened_again": _opened_again,
     "undone": _undone,

@@ -16,6 +16,7 @@ from panicmail.mail.phrases import Voice
 from panicmail.mail.scene import Scene
 from panicmail.mail.threads import subject, word_to_reporter
 from panicmail.mail.tokens import Addresses, Tokens
+from panicmail.policy import OPERATOR
 
 
 def receipt(scene: Scene, tokens: Tokens, addresses: Addresses, *, key: str) -> Letter:
@@ -63,8 +64,9 @@ def _what_happens(voice: Voice) -> list[str]:
             f"It is taken for something that can wait: the security engineer on call is called at {at}.",
             f"It cannot wait? Write anew to {voice.house.panic}, with another subject: somebody is called at once.",
         ]
-    called = "The security engineer on call is being called now." if incident.paged else "We are calling people now."
-    later = incident.step < ladder.last
+    on_call = [paged for paged in incident.paged.values() if paged.role != OPERATOR]
+    called = "The security engineer on call is being called now." if on_call else "We are calling people now."
+    later = incident.step < ladder.last and ladder.people(ladder.managers, voice.house.who)
     manager_at = ladder.step_at(incident.ladder_at, ladder.last)
     if later and manager_at > voice.now:
         return [called, f"If nobody answers by {voice.at(manager_at)}, the security manager is called."]

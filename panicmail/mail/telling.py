@@ -155,6 +155,17 @@ def _resolved_by(voice: Voice, scene: Scene) -> Told:
 
 
 def _issue_closed(voice: Voice, scene: Scene) -> Told:
+    if scene.incident.state is State.ACKED:
+        return Told(
+            "The issue was closed before it was taken",
+            [
+                headline(f'{voice.first(voice.reader)}: is it over? Reply "resolve". It is not closed here.'),
+                ours("Why: the issue in GitLab was closed before somebody took this; so that does not end it."),
+                ours(clock_now(voice)),
+                *tap(scene),
+                issue(scene.incident),
+            ],
+        )
     return Told(
         "Clock still running: the issue was closed",
         [
@@ -164,6 +175,40 @@ def _issue_closed(voice: Voice, scene: Scene) -> Told:
             issue(scene.incident),
         ],
     )
+
+
+#: How an issue went elsewhere, before the place.
+_WENT = {"moved": "moved", "duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
+
+
+def _issue_went(voice: Voice, scene: Scene) -> Told:
+    """It is closed, and nothing is over by that."""
+    facts, incident = scene.facts, scene.incident
+    place, by = quoting.one_line(str(facts.get("place") or ""), 200), voice.full(str(facts.get("by") or "somebody"))
+    how = _WENT.get(str(facts.get("how")), "closed")
+    ask = f"{_capital(_still_ask(voice))}" if incident.state is State.OPEN else clock_now(voice)
+    notes = "panicmail's notes and this link follow it." if facts.get("followed") else (
+        "panicmail cannot follow it there: its notes stay on the old issue."
+    )
+    exposed = [] if facts.get("confidential", True) else [
+        ours("It was NOT confidential there; panicmail is switching that on. See who read it.")
+    ]
+    return Told(
+        f"The issue was {how}",
+        [
+            headline(f"{voice.first(voice.reader)}: {incident.ref} is not over: its issue was {how} by {by}."),
+            ours(f"Where: {place}" if place else "Where: GitLab does not say."),
+            ours(notes),
+            *exposed,
+            ours(ask),
+            *tap(scene),
+            issue(incident),
+        ],
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _more(voice: Voice, scene: Scene) -> Told:
@@ -219,8 +264,8 @@ def _answer_them(voice: Voice) -> str:
         return f"{voice.full(incident.holder or 'somebody')} has it, and has this message as well."
     if incident.answer_at is None:
         return "see what has come; you have it."
-    managers = voice.managers()
-    called = f", or {voice.team(managers)} {are(managers)} called" if managers else ""
+    others = voice.called_for_silent()
+    called = f", or {voice.team(others)} {are(others)} called" if others else ""
     return f"answer with one line by {voice.zoned(incident.answer_at)}{called}."
 
 
@@ -267,6 +312,7 @@ _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "opened_again": _opened_again,
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
+    "issue_went": _issue_went,
     "more": _more,
     "came_again": _came_again,
     "offer_failed": _offer_failed,

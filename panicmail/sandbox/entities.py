@@ -143,10 +143,10 @@ def issue(instance: Instance, one: Issue) -> Json:
             "notes": f"{api}/issues/{one.iid}/notes",
             "award_emoji": f"{api}/issues/{one.iid}/award_emoji",
             "project": api,
-            "closed_as_duplicate_of": None,
+            "closed_as_duplicate_of": one.duplicate_of and f"{api}/issues/{one.duplicate_of}",
         },
         "subscribed": True,
-        "moved_to_id": None,
+        "moved_to_id": one.moved_to_id,
         "service_desk_reply_to": None,
     }
 

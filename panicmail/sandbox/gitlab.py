@@ -25,6 +25,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import unquote
 
 from panicmail.clock import Clock
 from panicmail.sandbox import entities
@@ -98,6 +99,7 @@ class SandboxGitLab:
             event_notes=event_notes,
             extractors=extractors,
         )
+        self.others: dict[str, Instance] = {}  #: projects issues were moved to, by path
         self.project = project
         self.project_id = self.instance.project_id
         self._requests: list[Request] = []
@@ -189,6 +191,36 @@ class SandboxGitLab:
 
     def reopen(self, iid: int, username: str) -> None:
         self._edit(iid, username, state_event="reopen")
+
+    def move(self, iid: int, username: str, project: str, *, is_seen: bool = True) -> dict[str, Any]:
+        """`username` moves an issue to another project; answers the issue there, as the API shows it.
+
+        Args:
+            is_seen: Whether panicmail's token may see that project.
+        """
+        main = self.instance
+        other = self.others.get(project) or Instance(
+            self.url, project, list(main.users.values()), main.now, project_id=main.project_id + len(self.others) + 1,
+            ids=main.ids
+        )  # fmt: skip
+        if is_seen:
+            self.others[project] = other
+        return entities.issue(other, main.move_issue(main.user(username), iid, other))
+
+    def duplicate(self, iid: int, username: str, of: int) -> None:
+        """`username` closes an issue as a duplicate of another one."""
+        self.instance.mark_duplicate(self.instance.user(username), iid, of)
+
+    def promote(self, iid: int, username: str, epic: int = 7) -> None:
+        """`username` makes an epic of an issue."""
+        self.instance.promote_issue(self.instance.user(username), iid, epic)
+
+    def instance_of(self, path: str) -> Instance:
+        """The project a path of the API names; the first one when it names none."""
+        named = re.match(rf"{PREFIX}/projects/([^/?]+)", path)
+        project = unquote(named[1]) if named else ""
+        others = self.others.values()
+        return next((one for one in others if project in (one.project, str(one.project_id))), self.instance)
 
     def assign(self, iid: int, username: str, assignee: str) -> None:
         """`username` makes `assignee` the one who is assigned, instead of whoever was."""
@@ -315,7 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             return refused.answer
         if call.path.startswith(PREFIX + "/"):
-            return answer_api(self.sandbox.instance, call, self._given_token(), self.sandbox.token)
+            return answer_api(self.sandbox.instance_of(call.path), call, self._given_token(), self.sandbox.token)
         return answer_page(self.sandbox.instance, call)
 
     def _given_token(self) -> str | None:

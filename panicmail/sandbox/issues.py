@@ -7,7 +7,8 @@ a resource event instead), older ones did; `event_notes` says which one this is.
 
 Quick actions in descriptions and notes run, with the rights of whoever writes them; `interpreter` says which.
 
-Limits: one project only, nothing is deleted but a note of nothing but quick actions.
+Limits: one project each, nothing is deleted but a note of nothing but quick actions. An issue may be moved to another
+project's `Instance`.
 """
 
 from __future__ import annotations
@@ -137,6 +138,8 @@ class Issue:
     state: str = "opened"  #: or "closed"
     closed_at: datetime | None = None
     closed_by: User | None = None
+    moved_to_id: int | None = None  #: closed because it went to another project: the id of the issue there
+    duplicate_of: int | None = None  #: closed as a duplicate: the iid of the other one
     notes: list[Note] = field(default_factory=list)  #: oldest first
     events: list[ResourceEvent] = field(default_factory=list)  #: oldest first
 
@@ -161,6 +164,7 @@ class Instance:
         users: Everybody with an account; the first owns the token.
         event_notes: Labels and states leave a system note too, as in older GitLabs.
         extractors: Of quick actions; the first acts, all are remembered.
+        ids: Where the numbers of things come from; shared by the projects of one GitLab.
     """
 
     def __init__(
@@ -172,11 +176,13 @@ class Instance:
         *,
         event_notes: bool = True,
         extractors: Sequence[Extractor] = EXTRACTORS,
+        project_id: int = 42,
+        ids: Iterator[int] | None = None,
     ) -> None:
         self.url = url
         self.project = project
         # Numbers of different things never meet, so that taking one for another is a 404 and not a success.
-        self.project_id = 42
+        self.project_id = project_id
         self.users = {user.username: _whole(user, number) for number, user in enumerate(users, start=11)}
         self.owner = next(iter(self.users.values()))
         self.created_at = clock()
@@ -190,7 +196,7 @@ class Instance:
         self.changes = 0  #: rises with every change; waiters watch it
         self._clock = clock
         self._event_notes = event_notes
-        self._ids = count(101)
+        self.ids = count(101) if ids is None else ids
 
     @contextmanager
     def changing(self) -> Iterator[datetime]:
@@ -233,7 +239,7 @@ class Instance:
         with self.changing():
             if name in self.labels:
                 raise Taken(name)
-            self.labels[name] = Label(id=next(self._ids), name=name, color=color, description=description)
+            self.labels[name] = Label(id=next(self.ids), name=name, color=color, description=description)
             return self.labels[name]
 
     def open_issue(self, actor: User, wanted: Mapping[str, Any]) -> Issue:
@@ -241,7 +247,7 @@ class Instance:
         _check(wanted)
         with self.changing() as now:
             issue = Issue(
-                id=next(self._ids),
+                id=next(self.ids),
                 iid=len(self.issues) + 1,
                 title=wanted["title"],
                 author=actor,
@@ -272,6 +278,37 @@ class Instance:
             self._apply(actor, issue, wanted, now)
             return issue
 
+    def move_issue(self, actor: User, iid: int, to: Instance) -> Issue:
+        """Move an issue to another project: a copy is made there, with people's notes, and this one is closed."""
+        with self.changing() as now:
+            issue = self.issue(iid)
+            with to.changing():
+                copy = replace(issue, id=next(to.ids), iid=len(to.issues) + 1, events=[],
+                               notes=[note for note in issue.notes if not note.system])  # fmt: skip
+                to.issues[copy.iid] = copy
+                for name in copy.labels:
+                    to.labels.setdefault(name, self.labels[name])
+                to._note(actor, copy, f"moved from {self.project}#{issue.iid}", now, system=True)
+            self._note(actor, issue, f"moved to {to.project}#{copy.iid}", now, system=True)
+            self._set_state_event(actor, issue, "close", now)
+            issue.moved_to_id = copy.id
+            return copy
+
+    def mark_duplicate(self, actor: User, iid: int, of: int) -> None:
+        """Close an issue as a duplicate of another one of the project."""
+        with self.changing() as now:
+            issue = self.issue(iid)
+            self._note(actor, issue, f"marked this issue as a duplicate of #{self.issue(of).iid}", now, system=True)
+            self._set_state_event(actor, issue, "close", now)
+            issue.duplicate_of = of
+
+    def promote_issue(self, actor: User, iid: int, epic: int) -> None:
+        """Make an epic of an issue: that one is elsewhere, and the issue is closed."""
+        with self.changing() as now:
+            issue = self.issue(iid)
+            self._note(actor, issue, f"promoted to epic &{epic}", now, system=True)
+            self._set_state_event(actor, issue, "close", now)
+
     def add_note(self, actor: User, iid: int, body: str, *, internal: bool = False) -> Written:
         if len(body) > MAX_NOTE:
             raise Invalid({"note": [f"is too long (maximum is {MAX_NOTE} characters)"]})
@@ -297,7 +334,7 @@ class Instance:
         """Keep a file under a secret path; its name loses what GitLab takes out of names."""
         clean = re.sub(r"[^\w.\-+]", "_", name.replace("\\", "/").rsplit("/", 1)[-1]) or "file"
         with self.changing():
-            upload = Upload(id=next(self._ids), secret=secrets.token_hex(16), name=clean, data=data, by=actor)
+            upload = Upload(id=next(self.ids), secret=secrets.token_hex(16), name=clean, data=data, by=actor)
             self.uploads.append(upload)
             return upload
 
@@ -400,19 +437,20 @@ class Instance:
             return
         issue.state = state
         issue.closed_at, issue.closed_by = (now, actor) if state == "closed" else (None, None)
+        issue.moved_to_id = issue.duplicate_of = None
         said = "closed" if state == "closed" else "reopened"
         self._event(actor, issue, now, state=said)
         if self._event_notes:
             self._note(actor, issue, said, now, system=True)
 
     def _event(self, actor: User, issue: Issue, now: datetime, **what: Any) -> None:
-        issue.events.append(ResourceEvent(id=next(self._ids), user=actor, created_at=now, **what))
+        issue.events.append(ResourceEvent(id=next(self.ids), user=actor, created_at=now, **what))
 
     def _note(
         self, actor: User, issue: Issue, body: str, now: datetime, *, system: bool = False, internal: bool = False
     ) -> Note:
         note = Note(
-            id=next(self._ids),
+            id=next(self.ids),
             body=body,
             author=actor,
             created_at=now,

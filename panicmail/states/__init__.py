@@ -10,7 +10,9 @@ Promises, held by property tests:
 * a step that was taken has one page for each of its people in its round, no more;
 * an event that comes twice changes nothing the second time;
 * a person who said no, or is away, is passed over as long as anybody else is left, and paged all the same when
-  nobody is: silence is never the answer.
+  nobody is: silence is never the answer;
+* the calling never ends with nobody: where the escalation policy names nobody who can be reached, or only the one who
+  has it and is silent, the operators are called, with the panic itself.
 """
 
 from panicmail.states.amending import amend, amend_more, give_policy
@@ -24,15 +26,19 @@ from panicmail.states.answering import (
     take,
     unreachable,
 )
-from panicmail.states.climbing import NextCall, next_call, take_due_step
+from panicmail.states.climbing import NextCall, called_on_no, next_call, take_due_step
 from panicmail.states.closing import is_over, issue_closed, more, resolve
 from panicmail.states.holding import hold_back
+from panicmail.states.ordering import ACTS, dated, overtaken_by
 from panicmail.states.passing import is_due, new, open_panic, pass_time
+from panicmail.states.relocating import issue_went
 from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
+from panicmail.states.silence import called_for_silent
 from panicmail.states.speaking import WHY, Unsent, leave_unsaid, refused, speak, speaks
 from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, undoable
 
 __all__ = [
+    "ACTS",
     "UNDO_WITHIN",
     "WHY",
     "NextCall",
@@ -41,6 +47,9 @@ __all__ = [
     "acknowledge",
     "amend",
     "amend_more",
+    "called_for_silent",
+    "called_on_no",
+    "dated",
     "decline",
     "escalate",
     "give_policy",
@@ -50,11 +59,13 @@ __all__ = [
     "is_over",
     "is_undone",
     "issue_closed",
+    "issue_went",
     "leave_unsaid",
     "more",
     "new",
     "next_call",
     "open_panic",
+    "overtaken_by",
     "pass_time",
     "reached",
     "refused",

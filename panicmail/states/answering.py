@@ -11,6 +11,7 @@ from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Sta
 from panicmail.policy import ANSWER_WITHIN, UNDELIVERED, Ladder, Who
 from panicmail.states.climbing import early_step, next_step_now, take_due_step
 from panicmail.states.paging import page_all, paged_entry, reachable, role_of
+from panicmail.states.silence import answer_for_silent
 
 
 def acknowledge(incident: Incident, person: str, how: str, ladder: Ladder, now: datetime) -> Change:
@@ -23,6 +24,7 @@ def acknowledge(incident: Incident, person: str, how: str, ladder: Ladder, now: 
     if incident.state is State.ACKED:
         if incident.handed_to == person and incident.holder != person:
             return give(incident, person, how, ladder, now)
+        incident = answer_for_silent(incident, person, ladder, now)
         return _sign(incident, person, now, Outcome.ALREADY, heard("ack.repeated", person, how))
     return give(incident, person, how, ladder, now)
 
@@ -88,10 +90,16 @@ def _sign(incident: Incident, person: str, now: datetime, outcome: Outcome, *ent
     return replace(sign_of_work(incident, person, now), entries=entries, outcome=outcome)
 
 
-def sign_of_work(incident: Incident, person: str, now: datetime) -> Change:
-    """The holder wrote, or worked in GitLab: nothing is due from her any more. Anybody else changes nothing."""
+def sign_of_work(incident: Incident, person: str, now: datetime, worked_at: datetime | None = None) -> Change:
+    """The holder wrote, or worked in GitLab: nothing is due from them any more. Anybody else changes nothing.
+
+    `worked_at`: when, if not now. A message that came since still waits for its answer.
+    """
     if incident.state is State.ACKED and incident.holder == person:
-        incident = replace(incident, remind_at=None, reminded=False, answer_at=None, worked_at=now)
+        at = worked_at or now
+        is_newer = incident.answer_at is not None and incident.answer_at - ANSWER_WITHIN > at
+        answer_at = incident.answer_at if is_newer else None
+        incident = replace(incident, remind_at=None, reminded=False, answer_at=answer_at, worked_at=at)
     return unchanged(incident, Outcome.NOTED)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -45,26 +44,35 @@ def _resolve(incident: Incident, by: str, how: str, now: datetime) -> Change:
     return Change(incident=incident, effects=(news, *told), entries=(entry,), void_pages=True)
 
 
-def issue_closed(incident: Incident, by: str | None, ladder: Ladder, now: datetime, *, closed_at: str = "") -> Change:
+def issue_closed(
+    incident: Incident, by: str | None, ladder: Ladder, now: datetime, *, closed_at: str = "", is_late: bool = False
+) -> Change:
     """The issue was closed in GitLab: by one of the people paged (`by`), or by anybody else (None).
 
-    `closed_at` is GitLab's own word for when; it names this closing, so that it is told once.
+    Args:
+        closed_at: GitLab's own word for when; it names this closing, so that it is told once.
+        is_late: Somebody did something since that stands against it: it acknowledges and closes nothing, and is told.
     """
     how = "closed the issue in GitLab"
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.ALREADY)
-    if incident.state is State.ACKED:
+    if incident.state is State.ACKED and not is_late:
         return _resolve(incident, by or "somebody in GitLab", how, now)
-    if by is not None and by in incident.paged:
+    if incident.state is State.OPEN and by is not None and by in incident.paged and not is_late:
         given = give(incident, by, how, ladder, now)
         closed = Entry(event="issue.closed", actor=by, facts={"closed_at": closed_at}, note=False)
         return replace(given, entries=(*given.entries, closed))
     key = f"tell/{incident.version}/issue_closed/{closed_at}"
     told = tuple(
-        Effect(do=Do.TELL, key=f"{key}/{p}", person=p, facts={"what": "issue_closed"}) for p in incident.paged
+        Effect(do=Do.TELL, key=f"{key}/{p}", person=p, facts={"what": "issue_closed"}) for p in concerned(incident)
     )
     entry = Entry(event="issue.closed_by_other", actor=by or "somebody in GitLab", facts={"closed_at": closed_at})
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
+
+
+def concerned(incident: Incident) -> list[str]:
+    """Whom news of an incident concerns: who has it, else everybody paged."""
+    return [incident.holder] if incident.state is State.ACKED and incident.holder else list(incident.paged)
 
 
 def more(
@@ -94,12 +102,9 @@ def more(
         return unchanged(incident, Outcome.NOTED, entry)
     if incident.state is State.ACKED:
         incident = replace(incident, answer_at=incident.answer_at or now + ANSWER_WITHIN)
-        listeners: Iterable[str] = [incident.holder] if incident.holder else incident.paged
-    else:
-        listeners = incident.paged
     told = tuple(
         Effect(do=Do.TELL, key=f"tell/more/{mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
-        for p in listeners
+        for p in concerned(incident)
         if p != writer
     )
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)

@@ -1,4 +1,4 @@
-"""A panic arrives, and time passes: the breach, the due step, the reminder, the manager's turn."""
+"""A panic arrives, and time passes: the breach, the due step, the reminder, the turn of others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Sta
 from panicmail.policy import ANSWER_WITHIN, Ladder, Who
 from panicmail.states.climbing import take_due_step
 from panicmail.states.paging import page_all, role_of
+from panicmail.states.silence import call_for_silent
 
 
 def open_panic(
@@ -113,18 +114,15 @@ def _breach(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Chan
 
 
 def _ask_holder(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
-    change = unchanged(incident, Outcome.DONE)
-    if incident.answer_at is not None and incident.answer_at <= now:
-        change = change.then(
-            _call_manager(replace(incident, answer_at=None), ladder, who, now, "a message was not answered")
-        )
-    incident = change.incident
-    if incident.remind_at is None or incident.remind_at > now:
-        return change
-    if incident.reminded:
-        again = replace(incident, reminded=False, remind_at=ladder.later(now, ladder.remind_after))
-        return change.then(_call_manager(again, ladder, who, now, "no sign of work"))
-    return change.then(_remind(incident, now))
+    """The holder is asked for a sign of work; after more silence somebody else is called."""
+    is_unanswered = incident.answer_at is not None and incident.answer_at <= now
+    is_asked = incident.remind_at is not None and incident.remind_at <= now
+    is_silent = is_asked and incident.reminded
+    if is_unanswered or is_silent:
+        missing = {"a message was not answered": is_unanswered, "no sign of work": is_silent}
+        why = " and ".join(words for words, holds in missing.items() if holds)
+        return call_for_silent(incident, ladder, who, now, why)
+    return _remind(incident, now) if is_asked else unchanged(incident, Outcome.DONE)
 
 
 def _remind(incident: Incident, now: datetime) -> Change:
@@ -132,12 +130,4 @@ def _remind(incident: Incident, now: datetime) -> Change:
     incident = replace(incident, reminded=True, remind_at=now + ANSWER_WITHIN)
     incident, pages = page_all(incident, {holder: role_of(incident, holder)}, now, Word.STILL_YOURS)
     entry = Entry(event="holder.reminded", actor="panicmail", facts={"person": holder})
-    return Change(incident=incident, effects=pages, entries=(entry,))
-
-
-def _call_manager(incident: Incident, ladder: Ladder, who: Who, now: datetime, why: str) -> Change:
-    named = ladder.people(ladder.managers, who)
-    people = {p: r for p, r in named.items() if p != incident.holder} or named
-    incident, pages = page_all(incident, people, now, Word.SILENT_HOLDER, why=why)
-    entry = Entry(event="manager.called", actor="panicmail", facts={"people": dict(people), "why": why})
     return Change(incident=incident, effects=pages, entries=(entry,))

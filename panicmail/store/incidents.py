@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from panicmail import ids
 from panicmail.channels import PAGERDUTY
 from panicmail.incident import Change, Do, Effect, Entry, Incident, State
-from panicmail.store.outbox import LANES, PUSH, Outbox
+from panicmail.store.outbox import ALARMS, LANES, PUSH, Outbox
 from panicmail.store.rows import Delivery, Line, incident_of, line_of, row_of
 from panicmail.store.statements import Conflict
 from panicmail.store.tables import incidents, outbox, timeline
@@ -194,9 +194,9 @@ class Incidents(Outbox):
             line = {"incident_id": incident.id, "at": self.now, "event": entry.event, "actor": entry.actor,
                     "facts": dict(entry.facts)}  # fmt: skip
             line_id = self._connection.execute(timeline.insert().values(line).returning(timeline.c.id)).scalar_one()
-            if entry.event in ALARMING:
+            if event := _alarm(entry):
                 about = {"ref": incident.ref, "incident": incident.id, "people": sorted(incident.paged)}
-                self.alarmed.append((entry.event, {**about, **entry.facts}))
+                self.alarmed.append((event, {**about, **entry.facts, "operators": list(self._operators)}))
             if entry.note:
                 self._add_task(incident.id, "gitlab", NOTE, f"{incident.id}/note/{line_id}", None, {"line": line_id},
                                after=f"{incident.id}/issue")  # fmt: skip
@@ -207,3 +207,11 @@ class Incidents(Outbox):
 
     def line(self, line_id: int) -> Line:
         return line_of(self._connection.execute(sa.select(timeline).where(timeline.c.id == line_id)).one())
+
+
+def _alarm(entry: Entry) -> str:
+    """What the log calls an entry that an alert may wait for; "" for any other."""
+    if entry.event in ALARMING:
+        return entry.event
+    cause = entry.facts.get("cause") or {}
+    return ALARMS.get(str(cause.get("last_resort")), "") if entry.event == "people.paged" else ""

@@ -33,6 +33,7 @@ LANES = {
     Do.AMEND: "gitlab",
     Do.MIRROR: "gitlab",
     Do.TWINS: "gitlab",
+    Do.CONFIDE: "gitlab",
 }
 #: What goes to people's phones too, and the thread that carries it there.
 PUSHED = frozenset({Do.PAGE, Do.TELL, Do.OPERATORS})

@@ -138,6 +138,7 @@ incidents = sa.Table(
     sa.Column("reporter_address", AnyText, nullable=False),
     sa.Column("reporter_name", AnyText, nullable=False),
     sa.Column("message_id", AnyText),
+    sa.Column("issue_project", AnyText),  # by number, once it was moved; NULL: the configured one
     sa.Column("issue_iid", sa.Integer),
     sa.Column("issue_url", AnyText),
     sa.CheckConstraint("(state = 'open') = (next_step_at IS NOT NULL)", name="open_has_a_next_step"),

@@ -266,8 +266,10 @@ def nobody_is_called_from_memory_without_need(record: Record) -> Iterator[str]:
 def paged_by(line: Line) -> Sequence[str]:
     """Whom a line of the timeline pages."""
     match line.event:
-        case "people.paged" | "manager.called":
+        case "people.paged":
             return list(line.facts["people"])
+        case "holder.silent":
+            return [*line.facts["people"], *([line.facts["holder"]] if line.facts["again"] else [])]
         case "holder.reminded":
             return [line.facts["person"]]
         case "incident.offered":
