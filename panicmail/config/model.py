@@ -225,7 +225,7 @@ class Person(Section):
     phone: Text = ""  #: "" when not known
     gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
-    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana-secret"]])
+    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana"]])
 
     @property
     def zone(self) -> tzinfo:
@@ -370,7 +370,7 @@ class Watch(Section):
     #: {who} in it is who lives, "tick" or "watch"; None: nobody is pinged.
     heartbeat_url: Annotated[SecretStr | None, BeforeValidator(_heartbeat_url), SECRET] = None
     #: The watch's own way to page.
-    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/watch-secret"]])
+    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/watch"]])
 
 
 class Tokens(Section):
