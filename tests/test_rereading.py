@@ -197,6 +197,82 @@ def test_that_it_is_to_be_read_again_survives_a_restart(desk: Office, balky: Bal
     assert TEXT in desk.gitlab.issues[0].description
 
 
+def test_a_mail_whose_further_readings_ended_the_process_twice_is_let_alone_and_stays_paged(
+    desk: Office, balky: Balky
+) -> None:
+    balky.fails.append("deadline")
+    mail_id = understand(desk, in_base64(subject="Ransom note"))
+    carry_out(desk)
+    for _ in range(2):
+        die_while_reading(desk, understood=True)
+    desk.settle()
+    assert balky.seconds == [], "no third time"
+    assert row(desk, mail_id).again_at is None
+    assert "the raw message is on the issue" in desk.gitlab.issues[0].description
+    (incident,) = desk.incidents()
+    assert incident.state is State.OPEN
+
+
+def test_an_answer_whose_readings_ended_the_process_twice_is_let_alone_and_its_writer_told(
+    desk: Office, balky: Balky
+) -> None:
+    incident = desk.panic()
+    balky.fails.append("deadline")
+    understand(desk, mail("ack", sender="ana@example.com"), "ana@example.com", desk.page("ana").reply_to)
+    for _ in range(2):
+        die_while_reading(desk, understood=False)
+    desk.settle()
+    assert balky.seconds == []
+    assert desk.incident(incident).state is State.OPEN
+    assert "Clock still running" in last_answer(desk, "ana").subject
+
+
+def test_one_death_while_a_mail_was_read_again_does_not_keep_it_from_being_read(desk: Office, balky: Balky) -> None:
+    incident = desk.panic()
+    balky.fails.append("deadline")
+    understand(desk, mail("ack", sender="ana@example.com"), "ana@example.com", desk.page("ana").reply_to)
+    die_while_reading(desk, understood=False)
+    desk.settle()
+    assert desk.incident(incident).holder == "ana"
+
+
+def die_while_reading(desk: Office, *, understood: bool) -> None:
+    """A process ends with a further reading under way, and another one starts."""
+    claimed = desk.ledger.write("mails.claim", lambda b: b.claim_reading(timedelta(minutes=3), understood=understood))
+    assert claimed is not None
+    desk.ledger.write("leases.release", lambda book: book.release_leases())
+
+
+def test_nothing_is_read_again_while_a_mail_is_tried_alone_that_was_in_hand_when_the_process_ended(
+    desk: Office, balky: Balky
+) -> None:
+    balky.fails.append("deadline")
+    understand(desk, in_base64(subject="Ransom note"))
+    desk.accept(mail("My files are .locked."))
+    desk.ledger.write("mails.claim", lambda book: book.claim_mails(1, timedelta(seconds=30)))
+    desk.ledger.write("leases.release", lambda book: book.release_leases())  # it died, and starts again
+    assert not desk.rereading.amendments()
+    while desk.intake.work():
+        pass
+    assert desk.rereading.amendments()
+
+
+def test_it_is_the_same_on_either_database(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = Balky()
+    for part in (office.intake, office.rereading):
+        monkeypatch.setattr(part, "_readers", readers)
+    readers.fails.append("deadline")
+    understand(office, in_base64(subject="Ransom note"))
+    carry_out(office)
+    incident = office.incidents()[0]
+    readers.fails.append("died")
+    understand(office, mail("ack", sender="ana@example.com"), "ana@example.com", office.page("ana").reply_to)
+    assert office.incident(incident).state is State.OPEN
+    office.settle()
+    assert office.incident(incident).holder == "ana"
+    assert TEXT in office.gitlab.issues[0].description
+
+
 def test_a_resolved_incident_keeps_what_was_read_later_and_nobody_hears_of_it(desk: Office, balky: Balky) -> None:
     balky.fails.append("deadline")
     understand(desk, in_base64(subject="Ransom note"))
