@@ -24,18 +24,18 @@ _ENCODED = r"%(?:25){0,3}2d|=2d|&#0{0,4}45;|&#x0{0,4}2d;|&(?:hyphen|dash);|\\-|[
 _PLAIN, _REWRITTEN = f"(?:{_ENCODED}|-)", "-2d"
 
 
-def _form(hyphen: str) -> re.Pattern[str]:
+def _form(hyphen: str) -> str:
+    """The pattern of a token whose hyphens are written so."""
     base, digit = "[a-z2-7]", "[0-9]"
     dash = f"{_GAP}{hyphen}{_GAP}"
-    return re.compile(
+    return (
         rf"([abclmt]){_GAP}([a-z0-9]){dash}({base}(?:{_GAP}{base}){{7,25}}){dash}"
-        rf"({digit}(?:{_GAP}{digit}){{0,5}}){dash}({base}(?:{_GAP}{base}){{15}})",
-        re.IGNORECASE,
+        rf"({digit}(?:{_GAP}{digit}){{0,5}}){dash}({base}(?:{_GAP}{base}){{15}})"
     )
 
 
-_FORMS = (_form(_PLAIN), _form(_REWRITTEN))
-_ANY = _form(f"(?:{_REWRITTEN}|{_PLAIN})")
+_FORMS = tuple(re.compile(each, re.I) for each in (_form(_PLAIN), _form(_REWRITTEN)))
+_ANY = re.compile(_form(f"(?:{_REWRITTEN}|{_PLAIN})"), re.I)
 _NO_SIGN = re.compile(r"[^a-z0-9]")
 #: A text is searched in pieces of so many characters, each with what the longest token beyond its end may take.
 _PIECE, _LONGEST = 16 * 1024, 2048

@@ -113,6 +113,7 @@ PATTERNS = {
     *("smtp/addresses", "smtp/data", "words/spelling", "triage", "policy", "intake", "conversation", "drills", "hooks"),
     *("gitlab/issues", "gitlab/notes", "gitlab/text", "channels", "paging/push", "paging/relay", "web/app"),
     *("web/pages", "check/hearing", "oncall/names", "store/spool", "store/tables", "log", "signatures", "cli/asked"),
+    "redaction",
 }
 NOBODY_IS_HEARD = ("sandbox", "demo", "config")
 
