@@ -149,10 +149,8 @@ def test_report_counts_what_was_answered_in_time(kept: Records) -> None:
 
 def test_who_only_looks_does_not_wait_for_who_writes(kept: Records) -> None:
     with contextlib.closing(sqlite3.connect(kept.town.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        began = time.monotonic()
+        other.execute("BEGIN IMMEDIATE")  # held all the while: whoever waits for it, waits in vain and fails
         assert len(kept.run("incidents", "--json").json) == 3
-        assert time.monotonic() - began < 4
         other.execute("ROLLBACK")
 
 
