@@ -68,6 +68,8 @@ class Rereading:
         return self._work(understood=True)
 
     def _work(self, *, understood: bool) -> bool:
+        if not self._ledger.read(lambda book: book.is_to_be_read(understood=understood)):
+            return False
         mail = self._ledger.write("mails.claim", lambda book: book.claim_reading(LEASE, understood=understood))
         if mail is None:
             return False

@@ -340,6 +340,19 @@ def test_stopping_ends_every_child_and_calls_under_way_get_their_answer(tmp_path
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
+def test_a_child_that_is_being_started_at_a_stop_is_no_failure(tmp_path: Path) -> None:
+    script = tmp_path / "never_ready.py"
+    script.write_text("import time\ntime.sleep(60)\n")
+    ours = Readers(size=1, command=[sys.executable, "-I", str(script)])
+    with capture_logs() as logs:
+        starting = threading.Thread(target=ours.start)
+        starting.start()
+        wait_for(lambda: bool(ours._greeted))
+        ours.stop()
+        starting.join(20)
+    assert logs == []
+
+
 def _our_child() -> subprocess.Popen[bytes]:
     path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     command = [sys.executable, "-s", "-P", "-m", "panicmail.mail.child"]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections import deque
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail import rereading, states
+from panicmail import ids, rereading, states
+from panicmail.daemon.daemon import INTAKE_THREADS
 from panicmail.incident import Entry, State
 from panicmail.intake import again_after, reading_seconds
 from panicmail.mail import reading
+from panicmail.mail.children import MOST
 from panicmail.mail.fallback import read_bytes
 from panicmail.store.rows import Mail
 from panicmail.triage import Report, severity_in
 from tests.cast import opened
 from tests.office import InProcess, Office, Posted, mail
+from tests.test_children import slow_readers, wait_for
 from tests.test_conversation import with_file
 
 #: Why a reading comes to nothing though the mail is as good as any.
@@ -355,6 +360,32 @@ def test_a_mail_that_cannot_be_read_however_long_it_takes_says_so_in_the_end(des
     assert "the raw message is on the issue" in desk.gitlab.issues[0].description
     assert "so far" not in desk.gitlab.issues[0].description
     assert [text for _, text, _ in desk.gitlab.notes if "cannot be read in full" in text]
+
+
+def test_thirty_mails_that_read_slowly_keep_no_other_from_being_paged(
+    desk: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are at it still when the honest one behind them is paged, however long that takes here."""
+    slow = b"slow: x\r\nFrom: a@evil.example\r\nSubject: hello\r\n\r\nhello\r\n"
+    with slow_readers(tmp_path) as (readers, _):
+        monkeypatch.setattr(desk.intake, "_readers", readers)
+        for _number in range(30):
+            desk.accept(slow.replace(b"hello", ids.new_mail_id().encode()), "a@evil.example")
+        honest = desk.accept(mail("My files are .locked.", subject="Ransom note"))
+        threads = [threading.Thread(target=work_off, args=(desk,)) for _number in range(INTAKE_THREADS)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: row(desk, honest).shape == "panic", within=50)
+        assert 0 < len(readers._slow) <= MOST, "the slow ones go on"
+        (tmp_path / "go").touch()
+        for thread in threads:
+            thread.join(30)
+    assert len(desk.incidents()) == 31
+
+
+def work_off(desk: Office) -> None:
+    while desk.intake.work():
+        pass
 
 
 # -- what is more in a thread

@@ -262,7 +262,8 @@ class Readers:
                 try:
                     child = self._started()
                 except (_Broken, OSError, ValueError) as error:
-                    _log.error("reader.failed", why=str(error)[:200])
+                    if not self._stopping.is_set():  # else `stop` ended it
+                        _log.error("reader.failed", why=str(error)[:200])
                     self._stopping.wait(rest)
                     rest = min(2 * rest, _LONGEST_REST)
         finally:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from panicmail.incident import State
 from panicmail.store import octets
 from panicmail.store.rows import Mail, mail_of
-from panicmail.store.statements import UNHELD, Conflict, Statements
+from panicmail.store.statements import UNHELD, Conflict, Statements, free
 from panicmail.store.tables import incidents, mails
 
 #: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
@@ -88,6 +88,12 @@ class Mailroom(Statements):
         self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
         self.woken.add("again")
 
+    def is_to_be_read(self, *, understood: bool) -> bool:
+        """Whether there may be something for `claim_reading`: no write is begun for nothing."""
+        c = mails.c
+        due = sa.exists().where(c.again_at <= self.now, c.state == ("understood" if understood else "accepted"))
+        return bool(self._connection.execute(sa.select(due)).scalar_one())
+
     def claim_reading(self, lease: timedelta, *, understood: bool) -> Mail | None:
         """A mail whose time has come to be read again, ours for `lease`; the reading is counted before it begins, and
         so is the attempt, until it ends. None while one is to be understood that was in hand when a process ended.
@@ -97,8 +103,11 @@ class Mailroom(Statements):
         """
         c = mails.c
         state = "understood" if understood else "accepted"
-        in_doubt = sa.exists().where(c.state == "accepted", c.again_at.is_(None), c.attempts > 1)
-        if self._connection.execute(sa.select(in_doubt)).scalar_one():
+        left_behind = sa.and_(c.attempts == 1, free(c.lease_until, self.now))
+        tried_alone = sa.exists().where(
+            c.state == "accepted", c.again_at.is_(None), sa.or_(c.attempts > 1, left_behind)
+        )
+        if self._connection.execute(sa.select(tried_alone)).scalar_one():
             return None
         due = (
             sa.select(c.id)

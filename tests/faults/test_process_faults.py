@@ -121,6 +121,7 @@ def idle_readers(town: World) -> int:
 
 @pytest.mark.row(35, "a reader crashes, hangs, has no memory", "killed; read by bytes, paged, the raw mail attached")
 def test_a_mail_no_reader_reads_is_paged_within_seconds_and_its_octets_are_on_the_issue(town: World) -> None:
+    town.expected.add("reader.failed")  # one that is killed while it starts
     town.start()
     for fault in (starve, hang, die):
         eventually(lambda: idle_readers(town) == 2, "who was killed has no successor")
