@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from panicmail import people, states, triage
+from panicmail import links, people, states, triage
 from panicmail.acks import more_entry
 from panicmail.dispatch.issue import draft_of
 from panicmail.gitlab.draft import Draft
@@ -108,6 +108,7 @@ def _amend(book: Book, orders: Orders, mail: Mail, report: Report) -> None:
     after = replace(before, cut_short="") if report.cut_short else report
     if not book.reread(mail.id, wire.to_json(after), after.message_id) or incident is None:
         return  # another one has done it
+    links.revoke_carried(book, orders, mail, after)
     facts = {"unreadable": True} if report.cut_short else _told(before, after)
     if draft is not None:
         _amend_report(book, orders, mail, after, _Amended(incident, draft, facts))

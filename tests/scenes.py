@@ -111,6 +111,7 @@ class Night:
     pages: Sequence[PageSent] = ()
     flags: tuple[str, ...] = ()
     conversation: str = ""
+    unheard: str = ""
     also_open: Sequence[Incident] = ()
     same_reporter: Sequence[Incident] = ()
 
@@ -142,6 +143,7 @@ class Night:
             link=self.link,
             flags=self.flags,
             conversation=self.conversation,
+            unheard=self.unheard,
         )
 
     def letters(self, change: Change, now: datetime) -> dict[str, Letter]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from panicmail.dispatch import GitLabLane
 from panicmail.gitlab.text import file_name
 from panicmail.incident import Incident, State
 from panicmail.links import LinkRevoked
@@ -290,3 +292,14 @@ def test_of_a_mail_that_carries_a_token_the_other_files_are_uploaded(desk: Offic
     raw = attached("message/rfc822", page.raw, "page.eml").replace(b"--b--", picture + b"--b--")
     desk.deliver(raw, CARL, [PANIC])
     assert [name for name, _ in desk.gitlab.uploads][1:] == ["a.png"]
+
+
+def test_a_mail_that_was_not_read_whole_and_lets_somebody_act_is_not_uploaded(desk: Office) -> None:
+    incident = desk.panic()
+    raw = mail("x" * 6000 + f"\n{link_in(desk.page('ana'))}", sender=CARL)
+    lane = desk.lanes[-1]
+    assert isinstance(lane, GitLabLane)
+    for cut_short, uploaded in (("it took too long", 0), ("", 1)):
+        report = replace(read_bytes(raw), cut_short=cut_short)
+        assert report.carried == ()
+        assert len(lane._upload_all(incident, raw, report)) == uploaded

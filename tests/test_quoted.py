@@ -125,6 +125,8 @@ def _write_all() -> None:
         _news(night)
     _caused(Night())
     _answered(full)
+    for why in states.Unsent:
+        _unheard(replace(Night(), unheard=why))
     _apart()
 
 
@@ -157,6 +159,14 @@ def _caused(night: Night) -> list[Letter]:
     ]
 
 
+class Whatever(dict[str, Any]):
+    """Facts in which everything that is asked for is so."""
+
+    def get(self, name: str, default: object = None) -> Any:
+        others = {"people": ["bo"], "refs": ["M4TD"], "undo_by": "", "attachments": ()}
+        return super().get(name) or others.get(name, "so")
+
+
 def _told(night: Night) -> list[Letter]:
     now = START + minutes(18)
     facts: dict[str, Any] = {"by": "ana", "to": "bo", "holder": "ana", "people": ["bo"], "role": "seoc"}
@@ -168,6 +178,7 @@ def _told(night: Night) -> list[Letter]:
         {"people": []},
         {"undid": "take", "before": "ana"},
         {"undid": "resolve", "is_reporter": True, "text": ""},
+        {"confidential": False},
     )
     found = [
         night.tells(incident, person, now, **{**facts, "what": what, **more})
@@ -175,6 +186,11 @@ def _told(night: Night) -> list[Letter]:
         for incident in incidents(night)
         for person in (ANA, MAX)
         for more in (others if night.conversation else others[:1])
+    ]
+    found += [
+        telling.tell(night.scene(incident, Whatever(what=what, said=said), now), ANA, TOKENS, ADDRESSES, key="row")
+        for incident in incidents(night)
+        for what, said in [*((what, "") for what in telling._TELLERS), *(("answer", said) for said in answers._ANSWERS)]
     ]
     found += [
         night.tells(incident, ANA, now, **{**facts, "what": what, "why": str(why)})
@@ -191,10 +207,17 @@ def _answered(night: Night) -> list[Letter]:
         night.answer(unchanged(incident, outcome), person, said, now, to=to, refs=["M4TD"], **more)
         for said in answers._ANSWERS
         for outcome in Outcome
-        for incident in list(incidents(night))[:4]
+        for incident in list(incidents(night))[:5]
         for person, to in ((ANA, "bo"), (MAX, ""))
         for more in ({"why": "it asked a question"}, {"by_link": True, "channel": "link"})
     ]
+
+
+def _unheard(night: Night) -> None:
+    """Answers to whoever cannot write to the reporter."""
+    for incident in list(incidents(night))[:3]:
+        for said in ("yes", "nothing"):
+            night.answer(unchanged(incident, Outcome.NOTED), ANA, said, START, why="it asked a question")
 
 
 def _news(night: Night) -> list[Letter]:

@@ -532,3 +532,13 @@ def test_only_a_reading_that_had_all_the_time_there_is_makes_it_certain_at_once(
     assert again_after(1, "deadline") is not None
     assert again_after(2, "deadline") is None
     assert again_after(2, "no reader was free") is not None
+
+
+def test_a_link_that_only_the_later_reading_finds_is_revoked_by_it(desk: Office, balky: Balky) -> None:
+    incident = desk.panic()
+    link = desk.page("ana").text.partition("/i/")[2].split()[0]
+    balky.fails.append("no reader was free")
+    desk.deliver(in_base64(f"https://panic.example.com/i/{link}", sender="carl@corp.example"), "carl@corp.example")
+    while desk.rereading.amendments():
+        desk.settle()
+    assert [line.facts["person"] for line in desk.lines(incident) if line.event == "link.revoked"] == ["ana"]

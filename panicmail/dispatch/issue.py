@@ -16,7 +16,7 @@ from panicmail.gitlab import notes
 from panicmail.incident import Do, Incident, State
 from panicmail.mail.tokens import Purpose
 from panicmail.orders import UNVERIFIED, Orders, Standing
-from panicmail.redaction import looks_carried
+from panicmail.redaction import carried, looks_carried
 from panicmail.store.book import Book
 from panicmail.store.incidents import NOTE
 from panicmail.store.ledger import Ledger
@@ -75,6 +75,8 @@ class KeepsIssues(Protocol):
 
 #: A file is looked through by so many octets at a time, and as many more as a token has at most, broken over lines.
 _BLOCK, _CARRIED = 64 * 1024, 2048
+#: So many of what may be tokens of ours are verified, of one mail.
+_MOST = 200
 #: Answers the attachments of a raw mail with their contents.
 Parts = Callable[[bytes], Sequence[tuple[Attachment, bytes]]]
 
@@ -305,7 +307,7 @@ class GitLabLane(Lane):
     def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
         orders = self._orders()
         files: list[tuple[str, bytes]] = []
-        acts = _lets_act(orders, report)
+        acts = _lets_act(orders, [*report.carried, *(_carried_in(raw) if report.cut_short else ())])
         if orders.uploads == "all" and not acts:
             files.append((f"{incident.ref}.eml", raw))
         if orders.uploads in {"all", "attachments"} and report.attachments:
@@ -342,9 +344,9 @@ class GitLabLane(Lane):
         self._ledger.write("gitlab.settle", work)
 
 
-def _lets_act(orders: Orders, report: Report) -> bool:
-    """Whether a mail holds an address or a link of ours by which whoever reads it could act for one of our people."""
-    tokens = (orders.tokens.verify(text, orders.people) for text in report.carried)
+def _lets_act(orders: Orders, carried_: Sequence[str]) -> bool:
+    """Whether one of these is of an address or a link of ours by which whoever reads it could act for our people."""
+    tokens = (orders.tokens.verify(text, orders.people) for text in carried_)
     acting = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION, Purpose.LINK}
     return any(token is not None and token.person and token.purpose in acting for token in tokens)
 
@@ -357,6 +359,12 @@ def _may_hold(attachment: Attachment, data: bytes) -> bool:
 def _holds_token(data: bytes) -> bool:
     """Whether a file holds an address or a link of ours, as an attached page does: whoever reads it could act."""
     return any(_block_holds_token(data[at : at + _BLOCK + _CARRIED]) for at in range(0, len(data), _BLOCK))
+
+
+def _carried_in(raw: bytes) -> list[str]:
+    """What in a mail that was not read whole has the form of a token of ours."""
+    blocks = (raw[at : at + _BLOCK + _CARRIED] for at in range(0, len(raw), _BLOCK))
+    return [found for block in blocks for found in carried(block.decode("latin-1"))][:_MOST]
 
 
 def _block_holds_token(block: bytes) -> bool:
