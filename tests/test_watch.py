@@ -364,7 +364,7 @@ def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_
     subject, lines = text_of(letter)
     assert subject == "[PANIC 7KQ2] NOBODY REACHED: Ransom note on my laptop"
     assert lines == [
-        "Max: nobody has 7KQ2. Take it now, or find somebody who does.",
+        "Max: nobody has 7KQ2. See now that somebody takes it, you or another.",
         "Why: the deadline passed at 03:22 CET, and no page to the SMOC is confirmed.",
         "panicmail watch says so, which runs apart. panicmail itself may stand still: see that it runs.",
         "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
