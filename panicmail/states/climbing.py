@@ -157,7 +157,12 @@ def _at_the_end(
 
 
 def _fresh_operators(incident: Incident, ladder: Ladder, who: Who, besides: str) -> dict[str, str]:
-    """The operators who can be reached and were not called since it is open: each is called early once."""
+    """The operators who can be reached and were not called since it is open: each is called early once.
+
+    None of them while somebody else whom the step names can still answer.
+    """
+    if reachable(_named(ladder, who, [min(max(incident.step, 0), ladder.last)]), {besides, *incident.away}):
+        return {}
     operators = reachable(ladder.people((OPERATOR,), who), {besides, *incident.away})
     paged = incident.paged
     return {p: role for p, role in operators.items() if p not in paged or paged[p].last_at < incident.opened_at}
