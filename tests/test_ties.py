@@ -162,14 +162,14 @@ def test_an_automatic_answer_is_paged_once_per_mailbox_and_hour_and_those_that_f
     assert {posted.recipient for posted in desk.relay.sent} == {ANA}, "none has a receipt"
 
 
-def test_an_automatic_answer_of_whom_we_mailed_within_a_day_is_a_note_on_that_incident(desk: Office) -> None:
-    incident = desk.panic()
-    desk.now += timedelta(hours=23)
-    desk.deliver(answer(RITA), "")
-    assert (len(desk.incidents()), desk.events(incident)[-1]) == (1, "mail.automatic")
-    desk.now += timedelta(hours=2)
-    desk.deliver(answer(RITA, 1), "")
-    assert len(desk.incidents()) == 2, "we have not mailed that address for longer than a day"
+def test_an_automatic_answer_of_whom_we_mailed_within_a_day_is_a_note_on_that_incident(office: Office) -> None:
+    incident = office.panic()
+    office.now += timedelta(hours=23)
+    office.deliver(answer(RITA), "")
+    assert (len(office.incidents()), office.events(incident)[-1]) == (1, "mail.automatic")
+    office.now += timedelta(hours=2)
+    office.deliver(answer(RITA, 1), "")
+    assert len(office.incidents()) == 2, "we have not mailed that address for longer than a day"
 
 
 def test_forged_absences_to_the_panic_address_move_nothing(desk: Office) -> None:
@@ -387,20 +387,20 @@ def test_a_mail_that_a_foreign_list_brought_first_is_a_full_panic_when_it_comes_
     assert is_full_panic(desk, mail_id)
 
 
-def test_the_same_mail_by_another_way_after_a_quarter_of_an_hour_is_a_panic(desk: Office) -> None:
+def test_the_same_mail_by_another_way_after_a_quarter_of_an_hour_is_a_panic(office: Office) -> None:
     about = {"subject": "Ransom note", "message_id": "<two@mail.example.com>"}
-    desk.deliver(mail("A ransom note.", extra=DATED, **about))
-    desk.now += timedelta(minutes=16)
-    desk.deliver(mail("A ransom note.", extra=f"{DATED}\nX-Scanned: yes", **about))
-    assert len(desk.incidents()) == 2
+    office.deliver(mail("A ransom note.", extra=DATED, **about))
+    office.now += timedelta(minutes=16)
+    office.deliver(mail("A ransom note.", extra=f"{DATED}\nX-Scanned: yes", **about))
+    assert len(office.incidents()) == 2
 
 
-def test_an_answer_that_comes_to_the_panic_address_too_still_acknowledges(desk: Office) -> None:
-    incident = desk.panic()
+def test_an_answer_that_comes_to_the_panic_address_too_still_acknowledges(office: Office) -> None:
+    incident = office.panic()
     about = {"sender": ANA, "subject": "Re: x", "message_id": "<a@mail.example.com>", "extra": DATED}
-    desk.deliver(mail("ack", **about), ANA, [PANIC])
-    desk.deliver(mail("ack", **about), ANA, [desk.page("ana").reply_to])
-    assert desk.incident(incident).holder == "ana"
+    office.deliver(mail("ack", **about), ANA, [PANIC])
+    office.deliver(mail("ack", **about), ANA, [office.page("ana").reply_to])
+    assert office.incident(incident).holder == "ana"
 
 
 def test_files_that_only_the_second_copy_has_go_to_the_issue(desk: Office) -> None:

@@ -263,7 +263,7 @@ _ANSWERS_BEGIN = (
     *("out of office autoreply", "[auto-reply]", "autorespond", "ticket received", "[ticket received"),
     *("request received", "[request received", "thank you for contacting", "please confirm your message"),
 )
-_REPLY = re.compile(r"(?:re|aw|sv|vs|antw|rif|r|odp|tr|wg|回复|答复)\s*(?:\[\d+\])?\s*[:：]")
+_REPLY = re.compile(r"(?:re|aw|sv|vs|antw|rif|r|odp|tr|wg|回复|答复)\s{0,3}(?:\[\d{1,4}\]\s{0,3})?[:：]")
 
 #: How the text of a bounce begins where no header says so: qmail, Exim, sendmail, Postfix, Exchange, and others.
 _TEXTS = (
@@ -366,12 +366,11 @@ def _lists(mail: Canonical) -> Iterator[str]:
         for value in mail.all(name):
             text = value[:1000].decode("utf-8", "replace").lower().partition(";")[0]
             yield from _LIST_ADDRESS.findall(text)
-            if name == "list-id" and (named := _LIST_ID.search(text)):
-                yield named[1]
+            if name == "list-id" and (named := text.strip().rstrip(">").rpartition("<")[2].split()):
+                yield named[-1]
 
 
 _LIST_ADDRESS = re.compile(r"[^\s<>:;,\"()]{1,64}@[^\s<>:;,\"()?]{1,255}")
-_LIST_ID = re.compile(r"([^\s<>@]{1,255})>?\s*$")
 
 
 def _signs(mail: Canonical, shape: Shape, mail_from: str | None) -> Iterator[Sign]:
