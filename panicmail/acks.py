@@ -95,7 +95,7 @@ class Acks:
         `outward`: it was their address for the reporter, who does not get it.
         """
         is_sure = is_surely_automatic(report, null_sender=not mail.mail_from)
-        if report.kind is Kind.OOO and self._may_be_hers(report, person):
+        if report.kind is Kind.OOO and self._may_be_theirs(report, person):
             was_away = person.id in incident.away
             incident = self._is_away(incident, person)
             is_sure = is_sure or was_away  # told once: a program that shows no sign answers what it is told, too
@@ -118,7 +118,7 @@ class Acks:
             return
         if doubt:
             said = Said(Meaning.NOTHING, said.line, why=doubt)
-        to = "to the address for the reporter" if outward else "to her own page"
+        to = "to the address for the reporter" if outward else "to their own page"
         how = (
             f"reply from {report.from_address} {to} (token address and From; sender authentication is off)"
             if not doubt
@@ -179,7 +179,7 @@ class Acks:
         acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
         return "it took long to read, and you have answered again since" if acted else ""
 
-    def _may_be_hers(self, report: Report, person: Person) -> bool:
+    def _may_be_theirs(self, report: Report, person: Person) -> bool:
         return not report.from_address or person.writes_from(report.from_address)
 
     def _is_away(self, incident: Incident, person: Person) -> Incident:

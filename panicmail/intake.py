@@ -573,7 +573,7 @@ def _more_of_ours(
     if is_for_reporter and states.speaks(incident, person.id):
         conversation.astray(book, mail, report, incident, person)
         return
-    why = "it went to the reporter's address, and was not sent on to her" if is_for_reporter else _NOT_YOUR_PAGE
+    why = "it went to the reporter's address, and was not sent on" if is_for_reporter else _NOT_YOUR_PAGE
     Acks(book, orders).aside(mail, report, incident, person, why)
 
 
@@ -583,8 +583,8 @@ _NOT_YOUR_PAGE = "it went to an address that is not the one of your page"
 def _is_for_reporter(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incident) -> bool:
     """Whether somebody else than the reporter wrote to the reporter's own address for answers."""
     ours = (_address(book, orders, recipient) for recipient in mail.recipients)
-    hers = any(a.incident_id == incident.id and not a.person for a in ours)
-    return hers and report.from_address != incident.reporter_address
+    to_theirs = any(a.incident_id == incident.id and not a.person for a in ours)
+    return to_theirs and report.from_address != incident.reporter_address
 
 
 def _speech(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:

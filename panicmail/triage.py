@@ -5,9 +5,9 @@ what ties the mail to an incident, and who wrote it. A sender, a subject, a mail
 
     tie                         a person, a machine,   an automatic          a bounce            a read receipt
                                 an automatic report    answer
-    somebody's token            her answer             her answer            her page came back  her answer
-    somebody's bounce address   a note; a report:      her answer            her page came back  her answer
-                                her answer
+    somebody's token            their answer           their answer          their page bounced  their answer
+    somebody's bounce address   a note; a report:      their answer          their page bounced  their answer
+                                their answer
     the reporter's token,       more in the thread     a note                a note              a note
     a reference
     the same, long closed       a panic, linked to it  a note                a note              a note

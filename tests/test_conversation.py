@@ -752,7 +752,7 @@ def test_somebody_paged_who_does_not_have_it_is_told_at_the_reporters_address(de
     assert spoken(desk) == []
     told = desk.sent("max")[-1]
     assert "Ana Reyes has it" in told.text
-    assert "Why: it went to the reporter's address, and was not sent on to her." in lines(told)
+    assert "Why: it went to the reporter's address, and was not sent on." in lines(told)
     assert desk.events(incident)[-1] == "person.wrote"
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from panicmail.incident import Change
+from panicmail.states.undoing import Line
 
 #: What somebody did: event -> in words that follow a name.
 ACTS: Mapping[str, str] = {
@@ -32,17 +33,11 @@ _ASKED_ANEW = frozenset({"incident.escalated", "incident.reopened"})
 _GIVEN = frozenset({"incident.acked", "incident.taken"})
 
 
-class DatedLine(Protocol):
-    """A line of the timeline."""
+class DatedLine(Line, Protocol):
+    """A line of the timeline, with when it was written."""
 
     @property
     def at(self) -> datetime: ...
-    @property
-    def event(self) -> str: ...
-    @property
-    def actor(self) -> str | None: ...
-    @property
-    def facts(self) -> Mapping[str, Any]: ...
 
 
 def own_time(line: DatedLine) -> datetime:

@@ -78,8 +78,8 @@ class Incidents(Outbox):
     def last_once(self, reporter: str, since: datetime) -> str | None:
         """The latest incident of this address that was paged once, if it came since."""
         c = incidents.c
-        hers = sa.and_(c.reporter_address == reporter, c.once.is_(True), c.accepted_at > since)
-        query = sa.select(c.id).where(hers).order_by(c.accepted_at.desc(), c.id).limit(1)
+        paged_once = sa.and_(c.reporter_address == reporter, c.once.is_(True), c.accepted_at > since)
+        query = sa.select(c.id).where(paged_once).order_by(c.accepted_at.desc(), c.id).limit(1)
         return self._connection.execute(query).scalar_one_or_none()
 
     def last_mailed(self, address: str, person: str | None, since: datetime) -> str | None:
