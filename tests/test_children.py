@@ -224,12 +224,14 @@ def test_when_all_there_may_be_are_slow_a_mail_gets_its_byte_level_reading_witho
         assert len(ours._slow) == len(ours._alive) == MOST, "and nobody was ended or begun for it"
 
 
-def test_there_are_as_many_as_before_once_the_slow_ones_are_through(tmp_path: Path) -> None:
+def test_there_are_as_many_as_before_when_the_slow_ones_are_through(tmp_path: Path) -> None:
     with slow_readers(tmp_path) as (ours, slow):
-        slow(2)
-        wait_for(lambda: len(ours._alive) == 4 and len(ours._slow) == 2)
+        all_slow(ours, slow)
         (tmp_path / "go").touch()
-        wait_for(lambda: len(ours._alive) == 2 and not ours._slow)
+        wait_for(lambda: not ours._slow)
+        for _ in range(MOST):
+            assert ours.read_slowly(_MAIL, "?", 20) == read(_MAIL)
+        wait_for(lambda: len(ours._alive) == 2)
         assert ours.read(_MAIL) == read(_MAIL)
 
 

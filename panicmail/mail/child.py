@@ -37,7 +37,7 @@ HEAD = struct.Struct(">II")
 
 _CPU_SECONDS = 30
 #: Enough for the daemon to go first, little enough for a reader not to starve on a busy host.
-_NICE = 5
+_NICE = 10
 #: How readily the kernel takes our memory: before anybody else's.
 _OOM = 1000
 
@@ -46,9 +46,10 @@ def main() -> None:
     """Serve until stdin closes."""
     requests, answers = _take_the_pipes()
     logging.disable(logging.CRITICAL)  # the libraries would log what is in the mail
-    _yield_to_others()
+    _tell_kernel("oom_score_adj", _OOM)
     confine()
     _warm_up()
+    _yield_to_others()  # once it is ready: on a busy host it would never be
     _send(answers, json.dumps({"ready": True}))
     while head := requests.read(HEAD.size):
         asked, size = HEAD.unpack(head)
@@ -74,12 +75,14 @@ def _take_the_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def _yield_to_others() -> None:
     os.nice(_NICE)
-    told = {"oom_score_adj": _OOM}
     if os.getsid(0) == os.getpid():  # Linux may share its time among sessions: then only a whole one can yield
-        told["autogroup"] = _NICE
-    for file, value in told.items():
-        with suppress(OSError):  # a kernel without it
-            Path("/proc/self", file).write_text(str(value))
+        _tell_kernel("autogroup", _NICE)
+
+
+def _tell_kernel(file: str, value: int) -> None:
+    """About this process."""
+    with suppress(OSError):  # a kernel without it
+        Path("/proc/self", file).write_text(str(value))
 
 
 def _grant_cpu() -> None:

@@ -5,9 +5,10 @@ for a free one. A child that is late, dies, or answers something else than a rep
 byte-level reading instead, at once, and its report says so (`Report.cut_short`): it is to be read again.
 
 A mail that reads slowly holds up no other. Who has been busy for `SLOW` counts no more, and a fresh child is started
-in its place, up to `MOST` in all; meanwhile a mail waits for a free child only as long as one of those that count may
-be about to finish. When all are slow it gets its byte-level reading at once. Children yield priority to the daemon and
-are the first to go when memory runs out (`child`), so that six of them busy with hostile mails cost little else.
+in its place, up to `MOST` in all. A mail that finds none free waits a moment while all are quick, as in a flood of
+honest mails; once one is slow it gets its byte-level reading at once, and so does whatever is behind it. Children yield
+priority to the daemon and are the first to go when memory runs out (`child`), so that six of them busy with hostile
+mails cost little else.
 
 Why not an executor of the standard library: it forks or spawns through the parent's `__main__`, hands pickles to and
 fro, and when one of its processes dies it fails every other pending call. Here a child is started by `subprocess`,
@@ -193,7 +194,7 @@ class Readers:
         """A free child; who came first is first.
 
         Args:
-            hopes: Wait even while none but slow ones are there.
+            hopes: Wait even while somebody reads slowly and none is free.
 
         Raises:
             _Broken: None was free in time.
@@ -210,7 +211,7 @@ class Readers:
                             self._busy.add(child)
                             return child
                         self._dismiss(child, "died", 0)
-                    elif left <= 0 or not (hopes or self._free or self._busy or not self._slow):
+                    elif left <= 0 or (self._slow and not self._free and not hopes):
                         raise _Broken("no reader was free")
                     else:
                         self._changed.wait(left)
@@ -220,15 +221,16 @@ class Readers:
                 self._changed.notify_all()
 
     def _give_back(self, child: _Child) -> None:
+        """It is free again. One too many stays while any is slow: it would soon be started again."""
         with self._changed:
-            is_spare = child in self._slow and self._counted() >= self._size
-            self._busy.discard(child)
-            if not is_spare:
-                self._slow.discard(child)
+            for children in (self._busy, self._slow):
+                children.discard(child)
+            is_spare = not self._slow and self._counted() > self._size
+            if not (is_spare or self._stopping.is_set()):
                 self._free.append(child)
                 self._changed.notify_all()
-        if is_spare:
-            self._dismiss(child, "spare", 0)
+                return
+        self._dismiss(child, "spare", 0)
 
     def _count_no_more(self, child: _Child) -> None:
         """It reads slowly: the next mail gets another one."""
@@ -272,8 +274,8 @@ class Readers:
                 if child is not None:
                     self._alive.add(child)
                     self._greeted.discard(child)
-                    self._free.append(child)
-                self._changed.notify_all()
+            if child is not None:
+                self._give_back(child)
 
     def _started(self) -> _Child:
         child = _Child(self._command)
