@@ -193,10 +193,10 @@ class Hooks:
     def _is_ours(self, iid: int, projects: frozenset[str]) -> bool:
         home = self._project.casefold()
         try:
-            watched = self._ledger.read(lambda book: book.watched_incidents())
+            found = self._ledger.read(lambda book: book.incidents_of_issue(iid))
         except StoreFailed:  # GitLab gives up on a hook that fails often; `look` asks again
             return home in projects
-        return any(i.issue_iid == iid and (i.issue_project or home) in projects for i in watched)
+        return any((i.issue_project or home) in projects for i in found)
 
     # -- PagerDuty
 

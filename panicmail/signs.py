@@ -10,6 +10,9 @@ acknowledges when somebody paged closed it, resolves an acknowledged incident wh
 when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
 where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`).
 
+The issue of a resolved incident is looked at for a day and an hour more, then by a webhook alone: one that was closed
+and is opened again there opens the incident again, if somebody paged did it within a day, or GitLab does not say who.
+
 Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
 but the signs.
 """
@@ -28,6 +31,7 @@ from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Incident, State
 from panicmail.orders import Standing
 from panicmail.people import Person
+from panicmail.policy import REOPEN_WITHIN
 from panicmail.states.relocating import Elsewhere
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
@@ -40,6 +44,8 @@ _log = structlog.get_logger()
 NEAR = timedelta(seconds=60)
 #: Any other one this often.
 FAR_EVERY = timedelta(seconds=60)
+#: The issues of incidents resolved so lately are looked at too: a day counts, and an hour in which GitLab was away.
+LATELY = REOPEN_WITHIN + timedelta(hours=1)
 
 
 class Act(Protocol):
@@ -62,10 +68,18 @@ class Activity(Protocol):
     def elsewhere(self) -> Elsewhere | None: ...
 
 
+class Reopening(Protocol):
+    @property
+    def at(self) -> datetime | None: ...
+    @property
+    def by(self) -> str | None: ...
+
+
 class TellsActivity(Protocol):
     """GitLab, as far as the poll needs it."""
 
     def activity(self, iid: int, since: datetime) -> Activity: ...
+    def reopening(self, iid: int, since: datetime) -> Reopening | None: ...
     def in_project(self, project: str) -> TellsActivity: ...
 
 
@@ -80,7 +94,9 @@ class Signs:
 
     def poll(self) -> None:
         """Ask GitLab about every incident whose turn it is."""
-        now, watched = self._ledger.read(lambda book: (book.now, book.watched_incidents()))
+        now, watched = self._ledger.read(
+            lambda book: (book.now, [*book.watched_incidents(), *book.resolved_incidents(book.now - LATELY)])
+        )
         self._asked_at = {i.id: at for i in watched if (at := self._asked_at.get(i.id))}
         for incident in watched:
             if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
@@ -88,7 +104,7 @@ class Signs:
                 self._ask(incident)
 
     def look(self, issue_iid: int, told: str) -> None:
-        """Ask GitLab about one issue now, whatever its turn; nothing when no unresolved incident has it.
+        """Ask GitLab about one issue now, whatever its turn; nothing when no incident has it.
 
         Args:
             told: Who said that something happened there, and how that was verified; it stands beside what counts.
@@ -96,23 +112,59 @@ class Signs:
         Raises:
             StoreFailed: The database does not answer. The poll comes to it.
         """
-        watched = self._ledger.read(lambda book: book.watched_incidents())
-        for incident in watched:
-            if incident.issue_iid == issue_iid:
-                self._ask(incident, told)
+        for incident in self._ledger.read(lambda book: book.incidents_of_issue(issue_iid)):
+            self._ask(incident, told)
 
     def _ask(self, incident: Incident, told: str = "") -> None:
         if incident.issue_iid is None:
             return
-        since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
+        project = incident.issue_project
         try:
-            project = incident.issue_project
             issues = self._issues if project is None else self._issues.in_project(project)
-            activity = issues.activity(incident.issue_iid, since)
+            if incident.state is State.RESOLVED:
+                self._ask_closed(incident, incident.issue_iid, issues)
+            else:
+                self._ask_unresolved(incident, incident.issue_iid, issues, told)
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
-            return
+
+    def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told: str) -> None:
+        since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
+        activity = issues.activity(iid, since)
         self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity, told))
+
+    def _ask_closed(self, incident: Incident, iid: int, issues: TellsActivity) -> None:
+        resolved = self._ledger.read(lambda book: _resolved_by(book, incident))
+        reopening = issues.reopening(iid, states.own_time(resolved)) if resolved else None
+        if reopening is not None:
+            self._ledger.write("signs.weigh", lambda book: self._reopened(book, incident.id, reopening))
+
+    def _reopened(self, book: Book, incident_id: str, reopening: Reopening) -> None:
+        """The issue of a resolved incident is open: opened again by somebody, told once."""
+        incident = book.incident_locked(incident_id)
+        resolved = _resolved_by(book, incident) if incident else None
+        if incident is None or resolved is None or incident.state is not State.RESOLVED:
+            return
+        known = [x for x in book.lines_of(incident.id) if x.id > resolved.id and x.event == states.ISSUE_REOPENED]
+        if reopening.at is None:
+            # By default an issue stays open when its incident ends: only one that was closed is open again.
+            if known or resolved.facts.get("how") != states.CLOSED_IN_GITLAB:
+                return
+        elif any(line.facts.get("reopened_at") == reopening.at.isoformat() for line in known):
+            return
+        opener, orders = _by_username(self._orders().people).get((reopening.by or "").casefold()), self._orders()
+        counts = reopening.by is None or (opener is not None and opener.id in {*incident.paged, incident.holder})
+        change = states.issue_reopened(
+            incident,
+            opener.id if opener else reopening.by or "somebody in GitLab",
+            orders.ladder_of(incident),
+            orders.who_at(book.now),
+            book.now,
+            reopened_at=reopening.at or book.now,
+            counts=counts,
+        )
+        _log.info("issue.reopened", ref=incident.ref, counts=counts)
+        book.apply(incident, change)
 
     def _weigh(self, book: Book, incident_id: str, activity: Activity, told: str) -> None:
         incident = book.incident_locked(incident_id)  # two nodes may be looking at the same issue
@@ -185,6 +237,12 @@ def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[Line])
         return False
     is_old = act.at <= paged.at or act.at <= incident.opened_at
     return not is_old and states.overtaken_by(lines, person.id, act.at, is_yes=True) is None
+
+
+def _resolved_by(book: Book, incident: Incident) -> Line | None:
+    """The line of what ended a resolved incident; None of one that was paged once."""
+    ended = [line for line in book.lines_of(incident.id) if line.event == "incident.resolved"]
+    return ended[-1] if ended else None
 
 
 def _by_username(people: Mapping[str, Person]) -> dict[str, Person]:

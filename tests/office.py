@@ -23,7 +23,7 @@ from panicmail.acks import Acks, Way
 from panicmail.dispatch import GitLabLane, MailLane, PushLane
 from panicmail.escalation import Escalation
 from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import Activity, OpenedIssue, UploadedFile
+from panicmail.gitlab.issues import Activity, OpenedIssue, Reopening, UploadedFile
 from panicmail.gitlab.text import file_name
 from panicmail.incident import Incident
 from panicmail.intake import Intake
@@ -165,6 +165,7 @@ class FakeGitLab:
     activity_failures: list[Exception] = field(default_factory=list)
     mirrored: list[tuple[int, str, str]] = field(default_factory=list)
     happened: dict[int, Activity] = field(default_factory=dict)
+    reopened: dict[int, Reopening] = field(default_factory=dict)
     closed: list[int] = field(default_factory=list)
     confided: list[int] = field(default_factory=list)
     others: dict[str, FakeGitLab] = field(default_factory=dict)  #: other projects, by number
@@ -208,6 +209,13 @@ class FakeGitLab:
         if self.activity_failures:
             raise self.activity_failures.pop(0)
         return self.happened.get(iid, Activity(None, None, ()))
+
+    def reopening(self, iid: int, since: datetime) -> Reopening | None:
+        self.asked += 1
+        if self.activity_failures:
+            raise self.activity_failures.pop(0)
+        found = self.reopened.get(iid)
+        return None if found is None or (found.at is not None and found.at <= since) else found
 
     def in_project(self, project: str) -> FakeGitLab:
         return self.others.setdefault(project, FakeGitLab())

@@ -585,6 +585,17 @@ class Rules(RuleBasedStateMachine):
             return  # what `signs` knows already
         self._say("issue closed", person, lambda i: states.issue_closed(i, person, d.ladder, d.now, closed_at=at))
 
+    @rule(person=PEOPLE, counts=st.booleans(), hours=st.sampled_from([0, 23, 24, 25]))
+    def the_issue_is_opened_again(self, person: str, counts: bool, hours: int) -> None:
+        d, before = self.desk, self.desk.incident
+        at = (before.resolved_at or d.now) + timedelta(hours=hours)
+        reopen = partial(states.issue_reopened, by=person, ladder=d.ladder, who=d.who, now=d.now)
+        moved = self._say("issue opened again", person, lambda i: reopen(i, reopened_at=at, counts=counts))
+        is_open = before.state is State.RESOLVED and counts and hours <= 24
+        assert (moved.after.state is State.OPEN) == (before.state is State.OPEN or is_open)
+        if not is_open:
+            assert moved.after == before
+
     # -- by link
 
     @rule(word=st.sampled_from(["yes", "take", "resolve"]), person=PEOPLE)

@@ -145,6 +145,9 @@ DECIDE: dict[str, Callable[[str], Decide]] = {
     "resolve": lambda p: lambda i, now: states.resolve(i, p, HOW, LADDER, now),
     "work": lambda p: lambda i, now: states.sign_of_work(i, p, now),
     "closed": lambda p: lambda i, now: states.issue_closed(i, p, LADDER, now, closed_at=now.isoformat()),
+    "reopened": lambda p: (
+        lambda i, now: states.issue_reopened(i, p, LADDER, who, now, reopened_at=now, counts=p != "cy")
+    ),
     "offer": lambda p: lambda i, now: states.hand_over(i, p, "cy", HOW, now),
     "away": lambda p: lambda i, now: states.unreachable(i, p, "out of office", LADDER, who, now),
     "note": lambda p: lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent", actor=p)),

@@ -10,8 +10,9 @@ import pytest
 
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import Act, Activity, Elsewhere, Issues
+from panicmail.gitlab.issues import Act, Activity, Elsewhere, Issues, Reopening
 from panicmail.incident import Incident, State
+from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.sandbox.gitlab import SandboxGitLab
 from tests.office import Office
 
@@ -145,6 +146,141 @@ def test_an_issue_closed_before_it_was_opened_again_does_not_close_it_again(desk
     assert desk.incident(incident).state is State.ACKED
 
 
+# -- opened again in GitLab
+
+
+def over(desk: Office, *, in_gitlab: bool = True) -> Incident:
+    """An incident Ana had and closed, half a minute ago."""
+    incident = later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    if in_gitlab:
+        closed(desk, "ana")
+    else:
+        desk.reply(desk.page("ana"), "resolve")
+    desk.gitlab.happened.clear()
+    desk.wait(seconds=30)
+    assert desk.incident(incident).state is State.RESOLVED
+    return incident
+
+
+def reopened(desk: Office, username: str | None, *, at: datetime | None = None, dated: bool = True) -> None:
+    desk.gitlab.reopened[1] = Reopening((at or desk.now) if dated else None, username)
+    poll(desk)
+
+
+@pytest.mark.parametrize("in_gitlab", [True, False])
+def test_an_issue_opened_again_by_somebody_paged_opens_the_incident_its_last_holder_first(
+    desk: Office, in_gitlab: bool
+) -> None:
+    desk.orders = replace(desk.orders, rosters=Rosters({"seoc": Roster(("ana", "bo")), "smoc": Roster(("max",))}))
+    incident = over(desk, in_gitlab=in_gitlab)
+    before = len(desk.pages("bo"))
+    reopened(desk, "Ana")
+    now = desk.incident(incident)
+    assert (now.state, now.holder) == (State.OPEN, "ana")
+    page = desk.page("ana")
+    assert "OPEN AGAIN" in page.subject
+    assert "Why: it was over, and you opened its issue again in GitLab. You had it last." in page.text
+    assert len(desk.pages("bo")) == before
+    desk.wait(minutes=5)
+    assert len(desk.pages("bo")) == before + 1, "after five minutes the SEOC"
+    assert "open again as urgent" in desk.sent("rita@example.com")[-1].text
+    assert any("Ana Reyes opened this issue again" in text for _, text, _ in desk.gitlab.notes)
+
+
+@pytest.mark.parametrize("opener", ["max", "mallory"])
+def test_an_issue_opened_again_by_somebody_not_paged_is_told_to_the_last_holder_once(desk: Office, opener: str) -> None:
+    incident = over(desk)
+    pages, before = len(desk.pages("ana")), len(desk.sent("ana"))
+    reopened(desk, opener)
+    poll(desk)
+    assert desk.incident(incident).state is State.RESOLVED
+    (told,) = desk.sent("ana")[before:]
+    assert "The issue was opened again, nobody is called" in told.subject
+    assert "A new mail to panic@example.com starts anew" in told.text
+    assert len(desk.pages("ana")) == pages
+    reopened(desk, opener, at=desk.now)
+    assert len(desk.sent("ana")) == before + 2, "another opening is told as well"
+
+
+def test_later_than_a_day_an_issue_opened_again_is_told_and_nobody_is_paged(desk: Office) -> None:
+    incident = over(desk)
+    pages = len(desk.pages("ana"))
+    desk.now += timedelta(hours=25)
+    desk.gitlab.reopened[1] = Reopening(desk.now, "ana")
+    for _ in range(2):
+        desk.signs.look(1, "by webhook")
+        desk.settle()
+    assert desk.incident(incident).state is State.RESOLVED
+    assert len(desk.pages("ana")) == pages
+    assert [posted.subject for posted in desk.sent("ana")].count(desk.sent("ana")[-1].subject) == 1
+    assert "opened again, nobody is called" in desk.sent("ana")[-1].subject
+
+
+def test_an_opening_that_gitlab_was_too_late_to_tell_counts_by_when_it_was_done(desk: Office) -> None:
+    incident = over(desk)
+    opened_at = desk.now + timedelta(hours=23, minutes=50)
+    desk.now = opened_at + timedelta(minutes=20)
+    reopened(desk, "ana", at=opened_at)
+    assert desk.incident(incident).state is State.OPEN
+
+
+def test_an_open_issue_opens_what_closing_it_had_ended_even_if_gitlab_does_not_say_who_opened_it(desk: Office) -> None:
+    incident = over(desk)
+    reopened(desk, None, dated=False)
+    assert desk.incident(incident).state is State.OPEN
+    assert "somebody in GitLab opened its issue again" in desk.page("ana").text
+
+
+def test_an_issue_that_stayed_open_when_its_incident_ended_opens_nothing(desk: Office) -> None:
+    incident = over(desk, in_gitlab=False)
+    before = len(desk.relay.sent)
+    reopened(desk, None, dated=False)
+    reopened(desk, "ana", at=desk.now - timedelta(hours=1))
+    assert desk.incident(incident).state is State.RESOLVED
+    assert len(desk.relay.sent) == before
+
+
+def test_closed_again_after_it_was_opened_again_it_is_over_again(desk: Office) -> None:
+    incident = over(desk)
+    reopened(desk, "ana")
+    desk.reply(desk.page("ana"), "ack")
+    desk.gitlab.reopened.clear()
+    closed(desk, "ana")
+    assert desk.incident(incident).state is State.RESOLVED
+    poll(desk)
+    assert desk.incident(incident).state is State.RESOLVED
+
+
+def test_the_issue_of_what_was_closed_more_than_a_day_ago_costs_gitlab_no_question(desk: Office) -> None:
+    over(desk)
+    desk.now += timedelta(hours=26)
+    asked = desk.gitlab.asked
+    poll(desk)
+    assert desk.gitlab.asked == asked
+
+
+@pytest.mark.parametrize("keeps_events", [True, False])
+def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
+    with SandboxGitLab() as gitlab:
+        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        iid = issues.create(Draft(title="t", description="d", labels=(), assignee_username=None)).iid
+        since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
+        assert issues.reopening(iid, since) == Reopening(None, None), "it is open, and was never closed"
+        gitlab.comment(iid, "bo", "reopened")  # a comment proves nothing
+        gitlab.close(iid, "bo")
+        assert issues.reopening(iid, since) is None
+        gitlab.reopen(iid, "ana")
+        if not keeps_events:
+            gitlab.instance.issue(iid).events.clear()
+        found = issues.reopening(iid, since)
+        assert found is not None
+        assert found.at is not None
+        assert found.by == "ana"
+        assert issues.reopening(iid, found.at) is None
+        issues.close()
+
+
 # -- how often
 
 
@@ -271,7 +407,9 @@ def test_twins_are_found_oldest_first_and_closed_with_a_word() -> None:
 
 
 def moved(to: str = "43") -> Elsewhere:
-    return Elsewhere(how="moved", place="security/other#7", project=to, iid=7, url="https://gitlab.example.com/o/-/issues/7")
+    return Elsewhere(
+        how="moved", place="security/other#7", project=to, iid=7, url="https://gitlab.example.com/o/-/issues/7"
+    )
 
 
 GONE = [

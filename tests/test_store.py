@@ -143,6 +143,18 @@ def test_an_incident_from_before_issues_could_be_moved_is_in_the_configured_proj
     assert (kept.issue_iid, kept.issue_project) == (41, None)
 
 
+def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_the_version_before(
+    database: Database, ledger: Ledger
+) -> None:
+    incident = panic(ledger)
+    ledger.write("test", lambda book: book.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
+    migrate.downgrade(database, "0009")
+    migrate.upgrade(database)
+    migrate.check(database)
+    found = ledger.read(lambda book: (book.incidents_of_issue(41), book.resolved_incidents(book.now)))
+    assert ([each.id for each in found[0]], found[1]) == ([incident.id], [])
+
+
 def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(
     database: Database, ledger: Ledger
 ) -> None:

@@ -87,6 +87,14 @@ class Activity:
     elsewhere: Elsewhere | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """That an issue is open which was closed before."""
+
+    at: datetime | None  #: None: GitLab does not say that it was opened again, only that it is open
+    by: str | None  #: username; None: GitLab does not say
+
+
 class Issues:
     """The issues of one project.
 
@@ -256,6 +264,22 @@ class Issues:
             acts=tuple(sorted((act for act in acts if act.username not in {own, ""}), key=lambda act: act.at)),
             elsewhere=elsewhere,
         )
+
+    def reopening(self, iid: int, since: datetime) -> Reopening | None:
+        """Who opened the issue again after `since`; None when it is closed, or is open since before that.
+
+        Today's GitLab keeps it as an event, older ones as a system note.
+        """
+        self._border.begin(self._deadline)
+        with self._border.reading():
+            issue = self._in_project().issues.get(iid, **ONCE)
+            if issue.attributes["state"] == "closed":
+                return None
+            found = list(_state_changes(issue)) or [n for n in _notes(issue, since) if n.is_system and _is_state(n)]
+        if not found:
+            return Reopening(None, None)
+        last = max(found, key=lambda change: change.at)
+        return Reopening(last.at, last.username or None) if last.at > since and last.body == "reopened" else None
 
     def confide(self, iid: int) -> None:
         """Make the issue confidential."""
@@ -467,6 +491,19 @@ def _label_changes(issue: Any, since: datetime) -> Iterator[Act]:
         user = (event.attributes.get("user") or {}).get("username")
         if user and at is not None and at >= since:
             yield Act(str(user), at, "labelled")
+
+
+def _state_changes(issue: Any) -> Iterator[_Said]:
+    """GitLab keeps closing and opening again apart from the notes."""
+    for event in issue.resourcestateevents.list(iterator=True, per_page=50, **ONCE):
+        at = _instant(event.attributes.get("created_at"))
+        user = (event.attributes.get("user") or {}).get("username")
+        if at is not None:
+            yield _Said(str(user or ""), at, True, str(event.attributes.get("state") or ""))
+
+
+def _is_state(note: _Said) -> bool:
+    return note.body in {"closed", "reopened"}
 
 
 def _instant(text: object) -> datetime | None:

@@ -229,8 +229,9 @@ def _resolved(line: _Teller) -> str:
 
 
 def _reopened(line: _Teller) -> str:
-    last = line.facts.get("last_holder")
-    return f"Opened again: there is more.{f' Last holder: {line.name(last)}.' if last else ''}"
+    last, by = line.facts.get("last_holder"), (line.facts.get("cause") or {}).get("issue_reopened_by")
+    why = f"{line.name(by)} opened this issue again" if by else "there is more"
+    return f"Opened again: {why}.{f' Last holder: {line.name(last)}.' if last else ''}"
 
 
 def _more(line: _Teller) -> str:
@@ -365,6 +366,9 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "incident.resolved": _resolved,
     "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
     "issue.went": _went,
+    "issue.reopened": lambda line: (
+        f"This issue was opened again by {line.actor}. The incident stays closed; who had it last was told."
+    ),
     "incident.reopened": _reopened,
     "thread.more": _more,
     "mail.attached": _attached,

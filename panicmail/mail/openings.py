@@ -74,7 +74,11 @@ def yours_now(voice: Voice, scene: Scene) -> list[Line]:
 
 def open_again(voice: Voice, scene: Scene) -> list[Line]:
     first = headline(f"{voice.first(voice.reader)}: {voice.ask()}.")
-    lines = [first, ours("Why: it was over, and there is more in its thread. You had it last.")]
+    cause = scene.facts.get("cause")
+    opener = str(cause.get("issue_reopened_by") or "") if isinstance(cause, Mapping) else ""
+    by = "you" if opener == voice.reader else voice.full(opener)
+    what = f"{by} opened its issue again in GitLab" if opener else "there is more in its thread"
+    lines = [first, ours(f"Why: it was over, and {what}. You had it last.")]
     new = quoting.report_lines(str(scene.facts.get("text", "")), 1024)
     return [*lines, ours("What came now (quoted, untrusted):"), *map(theirs, new)] if new else lines
 
@@ -132,6 +136,8 @@ def _cause(voice: Voice, facts: Mapping[str, Any]) -> str:
         return f"{voice.first(str(by))} asks for you" + (f' ("{said}")' if said else "")
     if by := cause.get("escalated_by"):
         return f'{voice.first(str(by))} asks for you ("escalate")'
+    if by := cause.get("issue_reopened_by"):
+        return f"{voice.full(str(by))} opened its issue again in GitLab"
     if since := cause.get("on_call_since"):
         return f"you came on call at {voice.at(voice.said_at({'at': since}))}"
     if away := cause.get("unreachable"):

@@ -206,6 +206,12 @@ def _issue_closed(voice: Voice, scene: Scene) -> str:
     return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
 
 
+def _issue_reopened(voice: Voice, scene: Scene) -> str:
+    if scene.incident.state is not State.RESOLVED:
+        return "ISSUE OPENED AGAIN in GitLab. See your mail."
+    return "ISSUE OPENED AGAIN in GitLab; it is closed here, nobody is called. See your mail."
+
+
 def _issue_went(voice: Voice, scene: Scene) -> str:
     where = "not confidential there. " if not scene.facts.get("confidential", True) else ""
     return f"ISSUE WENT ELSEWHERE, {where}{_state(voice, scene)} See your mail."
@@ -263,6 +269,7 @@ _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "more": _more,
     "came_again": _came_again,
     "issue_closed": _issue_closed,
+    "issue_reopened": _issue_reopened,
     "issue_went": _issue_went,
     "offer_failed": _offer_failed,
     "opened_again": _opened_again,

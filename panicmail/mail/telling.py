@@ -177,6 +177,25 @@ def _issue_closed(voice: Voice, scene: Scene) -> Told:
     )
 
 
+def _issue_reopened(voice: Voice, scene: Scene) -> Told:
+    """It is open in GitLab and closed here, and nobody is called for it."""
+    incident, by = scene.incident, voice.full(str(scene.facts.get("by") or "somebody in GitLab"))
+    when = voice.zoned(voice.said_at({"at": scene.facts.get("reopened_at")}))
+    is_closed = incident.state is State.RESOLVED
+    ask = f"is {incident.ref} over? Its issue is open again." if is_closed else clock_now(voice)
+    return Told(
+        "The issue was opened again, nobody is called" if is_closed else "The issue was opened again",
+        [
+            headline(f"{voice.first(voice.reader)}: {ask}"),
+            ours(f"Why: {by} opened it in GitLab at {when}. That opens nothing here."),
+            ours(clock_now(voice)) if is_closed else ours("Nothing changed by that."),
+            *([anew(scene)] if is_closed else []),
+            *tap(scene),
+            issue(incident),
+        ],
+    )
+
+
 #: How an issue went elsewhere, before the place.
 _WENT = {"moved": "moved", "duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
 
@@ -312,6 +331,7 @@ _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "opened_again": _opened_again,
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
+    "issue_reopened": _issue_reopened,
     "issue_went": _issue_went,
     "more": _more,
     "came_again": _came_again,

@@ -27,9 +27,17 @@ from panicmail.states.answering import (
     unreachable,
 )
 from panicmail.states.climbing import NextCall, called_on_no, next_call, take_due_step
-from panicmail.states.closing import is_over, issue_closed, more, resolve
+from panicmail.states.closing import (
+    CLOSED_IN_GITLAB,
+    ISSUE_REOPENED,
+    is_over,
+    issue_closed,
+    issue_reopened,
+    more,
+    resolve,
+)
 from panicmail.states.holding import hold_back
-from panicmail.states.ordering import ACTS, dated, overtaken_by
+from panicmail.states.ordering import ACTS, dated, overtaken_by, own_time
 from panicmail.states.passing import is_due, new, open_panic, pass_time
 from panicmail.states.relocating import issue_went
 from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
@@ -39,6 +47,8 @@ from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, u
 
 __all__ = [
     "ACTS",
+    "CLOSED_IN_GITLAB",
+    "ISSUE_REOPENED",
     "UNDO_WITHIN",
     "WHY",
     "NextCall",
@@ -59,6 +69,7 @@ __all__ = [
     "is_over",
     "is_undone",
     "issue_closed",
+    "issue_reopened",
     "issue_went",
     "leave_unsaid",
     "more",
@@ -66,6 +77,7 @@ __all__ = [
     "next_call",
     "open_panic",
     "overtaken_by",
+    "own_time",
     "pass_time",
     "reached",
     "refused",

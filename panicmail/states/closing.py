@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
 from panicmail.policy import ANSWER_WITHIN, REOPEN_WITHIN, Ladder, Who
 from panicmail.states.answering import give, heard, others_paged, unclaimed
 from panicmail.states.climbing import take_due_step
 from panicmail.states.paging import page_all, paged_entry, role_of
+
+#: How an incident ended whose issue was closed, in words.
+CLOSED_IN_GITLAB = "closed the issue in GitLab"
+#: The line of the timeline that keeps that the issue of a closed incident was opened again.
+ISSUE_REOPENED = "issue.reopened"
 
 
 def resolve(incident: Incident, by: str, how: str, ladder: Ladder, now: datetime) -> Change:
@@ -53,7 +60,7 @@ def issue_closed(
         closed_at: GitLab's own word for when; it names this closing, so that it is told once.
         is_late: Somebody did something since that stands against it: it acknowledges and closes nothing, and is told.
     """
-    how = "closed the issue in GitLab"
+    how = CLOSED_IN_GITLAB
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.ALREADY)
     if incident.state is State.ACKED and not is_late:
@@ -110,6 +117,34 @@ def more(
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
 
 
+def issue_reopened(
+    incident: Incident, by: str, ladder: Ladder, who: Who, now: datetime, *, reopened_at: datetime, counts: bool
+) -> Change:
+    """The issue of a resolved incident was opened again in GitLab.
+
+    By somebody who was paged and within a day it is open again, as when there is more in its thread; else its last
+    holder, or everybody paged where nobody had it, is told that the two disagree.
+
+    Args:
+        by: A person of ours, a username, or "somebody in GitLab".
+        reopened_at: When, by GitLab's word; it names this opening, so that it is told once.
+        counts: It was somebody who was paged for it, or nobody can say who.
+    """
+    if incident.state is not State.RESOLVED:
+        return unchanged(incident, Outcome.ALREADY)
+    facts = {"by": by, "reopened_at": reopened_at.isoformat()}
+    if counts and not is_over(incident, reopened_at):
+        entry = Entry(event=ISSUE_REOPENED, actor=by, facts=facts, note=False)
+        return _reopen(incident, entry, ladder, who, now, cause={"issue_reopened_by": by})
+    key = f"tell/{incident.version}/issue_reopened/{reopened_at.isoformat()}"
+    told = tuple(
+        Effect(do=Do.TELL, key=f"{key}/{p}", person=p, facts={"what": "issue_reopened", **facts})
+        for p in ([incident.holder] if incident.holder else incident.paged)
+    )
+    entry = Entry(event=ISSUE_REOPENED, actor=by, facts=facts)
+    return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
+
+
 def is_over(incident: Incident, now: datetime) -> bool:
     """Resolved so long ago that more in its thread is a new incident."""
     return (
@@ -119,8 +154,20 @@ def is_over(incident: Incident, now: datetime) -> bool:
     )
 
 
-def _reopen(incident: Incident, entry: Entry, ladder: Ladder, who: Who, now: datetime) -> Change:
-    """Open again as urgent: its last holder is paged now, the ladder starts a grace later, with a new SLA."""
+def _reopen(
+    incident: Incident,
+    entry: Entry,
+    ladder: Ladder,
+    who: Who,
+    now: datetime,
+    *,
+    cause: Mapping[str, Any] | None = None,
+) -> Change:
+    """Open again as urgent: its last holder is paged now, the ladder starts a grace later, with a new SLA.
+
+    `cause`: why, if not by a mail in its thread; as JSON.
+    """
+    about = {"cause": dict(cause)} if cause else {}
     incident = replace(
         incident,
         state=State.OPEN,
@@ -135,13 +182,13 @@ def _reopen(incident: Incident, entry: Entry, ladder: Ladder, who: Who, now: dat
         resolved_by="",
         next_step_at=now + ladder.reopen_grace,
     )
-    again = Entry(event="incident.reopened", actor=entry.actor, facts={"last_holder": incident.holder})
+    again = Entry(event="incident.reopened", actor=entry.actor, facts={"last_holder": incident.holder, **about})
     news = Effect(
         do=Do.NEWS, key=f"news/{incident.version}/reopened", facts={"what": "reopened", "at": now.isoformat()}
     )
     change = Change(incident=incident, effects=(news,), entries=(entry, again))
     if incident.holder is None:
-        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
+        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now, cause=cause))
     people = {incident.holder: role_of(incident, incident.holder)}
-    incident, pages = page_all(incident, people, now, Word.REOPENED, text=entry.facts.get("text", ""))
+    incident, pages = page_all(incident, people, now, Word.REOPENED, text=entry.facts.get("text", ""), **about)
     return change.then(Change(incident=incident, effects=pages, entries=(paged_entry(incident, people, -1),)))

@@ -19,6 +19,8 @@ from panicmail.store.tables import incidents, outbox, timeline
 NOTE = "note"
 #: Entries that are said in the log as warnings, under their own names.
 ALARMING = frozenset({"sla.breached", "person.unreachable"})
+#: What a column of numbers holds at most, in SQLite and PostgreSQL alike.
+LARGEST_NUMBER = 2**31 - 1
 #: When to look for a second issue after one whose making had an open outcome: GitLab may take its time.
 TWINS_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 
@@ -182,6 +184,20 @@ class Incidents(Outbox):
         """Unresolved incidents that have an issue, the most urgent first."""
         c = incidents.c
         query = sa.select(incidents).where(c.state != State.RESOLVED.value, c.issue_iid.is_not(None)).order_by(c.sla_at)
+        return [incident_of(row) for row in self._connection.execute(query)]
+
+    def resolved_incidents(self, since: datetime) -> list[Incident]:
+        """Incidents resolved after `since` that have an issue."""
+        c = incidents.c
+        lately = sa.and_(c.state == State.RESOLVED.value, c.resolved_at > since)
+        query = sa.select(incidents).where(lately, c.issue_iid.is_not(None)).order_by(c.resolved_at)
+        return [incident_of(row) for row in self._connection.execute(query)]
+
+    def incidents_of_issue(self, iid: int) -> list[Incident]:
+        """Every incident whose issue has this number, in whatever project and state."""
+        if iid > LARGEST_NUMBER:  # a stranger's word: no column holds it
+            return []
+        query = sa.select(incidents).where(incidents.c.issue_iid == iid)
         return [incident_of(row) for row in self._connection.execute(query)]
 
     # -- timeline

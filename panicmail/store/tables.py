@@ -144,6 +144,8 @@ incidents = sa.Table(
     sa.CheckConstraint("(state = 'open') = (next_step_at IS NOT NULL)", name="open_has_a_next_step"),
     sa.Index(None, "state", "next_step_at"),
     sa.Index(None, "accepted_at"),
+    sa.Index(None, "resolved_at"),
+    sa.Index(None, "issue_iid"),
 )
 
 #: What happened, in order, never changed.
