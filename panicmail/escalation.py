@@ -29,6 +29,7 @@ class Escalation:
     def __init__(self, ledger: Ledger, orders: Standing) -> None:
         self._ledger = ledger
         self._orders = orders
+        self._people: frozenset[str] | None = None  #: none of them has left while they had something
 
     def tick(self, came_on: Callable[[], None] = lambda: None) -> int:
         """Take what is due now; answers how many incidents moved.
@@ -38,14 +39,31 @@ class Escalation:
         Raises:
             StoreFailed: The database could not be asked at all.
         """
+        moved = self._release(came_on)
         due, silent = self._ledger.read(self._look)
-        moved = 0
         for incident in due:
-            moved += self._move(incident, came_on)
+            moved += self._move(incident, self._pass_time, came_on)
             came_on()
         for task in silent:
             self._give_up_on(task)
             came_on()
+        return moved
+
+    def _release(self, came_on: Callable[[], None]) -> int:
+        """What somebody had who is no longer in the configuration is nobody's. Asked at the start and after a reload.
+
+        Answers how many incidents moved. While there is one left, it is asked again.
+        """
+        people = frozenset(self._orders().people)
+        if people == self._people:
+            return 0
+        held = self._ledger.read(lambda book: book.held_by_others(people))
+        moved = 0
+        for incident in held:
+            _log.warning("holder.gone", ref=incident.ref, person=incident.holder)
+            moved += self._move(incident, self._holder_gone, came_on)
+            came_on()
+        self._people = people if not held else None
         return moved
 
     def _look(self, book: Book) -> tuple[list[Incident], list[Task]]:
@@ -53,9 +71,11 @@ class Escalation:
         undelivered = book.undelivered_pages(min(ladder.undelivered_after for ladder in orders.ladders.values()))
         return book.due_incidents(), [task for task in undelivered if _is_silent(book, orders, task)]
 
-    def _move(self, incident: Incident, came_on: Callable[[], None]) -> bool:
+    def _move(
+        self, incident: Incident, change: Callable[[Incident, datetime], Change], came_on: Callable[[], None]
+    ) -> bool:
         try:
-            return self._ledger.change("tick.move", incident.id, self._pass_time) is not None
+            return self._ledger.change("tick.move", incident.id, change) is not None
         except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
             came_on()  # a locked database lets each write wait
@@ -71,6 +91,10 @@ class Escalation:
         if not states.is_due(incident, now):  # another node took it meanwhile
             return unchanged(incident, Outcome.ALREADY)
         return states.pass_time(incident, orders.ladder_of(incident), orders.who_at(now), now)
+
+    def _holder_gone(self, incident: Incident, now: datetime) -> Change:
+        orders = self._orders()
+        return states.holder_gone(incident, orders.people, orders.ladder_of(incident), orders.who_at(now), now)
 
     def _give_up_on(self, task: Task) -> None:
         """Nobody took her page: she is unreachable, once per incident."""

@@ -596,6 +596,14 @@ class Rules(RuleBasedStateMachine):
         if not is_open:
             assert moved.after == before
 
+    @rule(left=PEOPLE)
+    def somebody_leaves_the_configuration(self, left: str) -> None:
+        d, before, known = self.desk, self.desk.incident, set(CAST) - {left}
+        moved = self._say("left", None, lambda i: states.holder_gone(i, known, d.ladder, d.who, d.now))
+        is_theirs = before.state is State.ACKED and before.holder == left
+        assert (moved.after != before) == is_theirs
+        assert not is_theirs or moved.after.state is State.OPEN
+
     # -- by link
 
     @rule(word=st.sampled_from(["yes", "take", "resolve"]), person=PEOPLE)

@@ -169,6 +169,8 @@ def _because(line: _Teller) -> str:
         return f" {line.name(who)} declined{words}."
     if who := cause.get("escalated_by"):
         return f" {line.name(who)} asked for the next step."
+    if who := cause.get("holder_gone"):
+        return f" {line.name(who)} had it and is no longer in the configuration."
     if cause.get("on_call_since"):
         return " The shift changed."
     if who := cause.get("unreachable"):

@@ -136,6 +136,8 @@ def _cause(voice: Voice, facts: Mapping[str, Any]) -> str:
         return f"{voice.first(str(by))} asks for you" + (f' ("{said}")' if said else "")
     if by := cause.get("escalated_by"):
         return f'{voice.first(str(by))} asks for you ("escalate")'
+    if gone := cause.get("holder_gone"):
+        return f"{voice.full(str(gone))} had it and is no longer in panicmail's configuration"
     if by := cause.get("issue_reopened_by"):
         return f"{voice.full(str(by))} opened its issue again in GitLab"
     if since := cause.get("on_call_since"):

@@ -26,7 +26,7 @@ from panicmail.states.answering import (
     take,
     unreachable,
 )
-from panicmail.states.climbing import NextCall, called_on_no, next_call, take_due_step
+from panicmail.states.climbing import NextCall, called_on_no, holder_gone, next_call, take_due_step
 from panicmail.states.closing import (
     CLOSED_IN_GITLAB,
     ISSUE_REOPENED,
@@ -65,6 +65,7 @@ __all__ = [
     "give_policy",
     "hand_over",
     "hold_back",
+    "holder_gone",
     "is_due",
     "is_over",
     "is_undone",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
 from panicmail.policy import OPERATOR, Ladder, Who
-from panicmail.states.paging import lateness, nobody_alarm, page_all, paged_entry, reachable
+from panicmail.states.paging import lateness, nobody_alarm, page_all, paged_entry, reachable, role_of
 
 
 def take_due_step(
@@ -209,6 +209,24 @@ def _open_again(incident: Incident, now: datetime) -> Change:
     )
     entry = Entry(event="incident.opened_again", actor="panicmail", facts={"last_holder": incident.holder}, note=False)
     return Change(incident=incident, entries=(entry,))
+
+
+def holder_gone(incident: Incident, known: Container[str], ladder: Ladder, who: Who, now: datetime) -> Change:
+    """Whoever has it is no longer in the configuration, so nobody does: open again, and those on call are called now.
+
+    They are called as of the first step that pages the role of whoever had it; the steps above follow as ever.
+
+    Args:
+        known: The people there are.
+    """
+    holder = incident.holder
+    if incident.state is not State.ACKED or holder is None or holder in known:
+        return unchanged(incident, Outcome.ALREADY)
+    role = role_of(incident, holder)
+    index = next((number for number, step in enumerate(ladder.steps) if role in step.page), 0)
+    again = _open_again(incident, now)
+    start = replace(again.incident, step=index - 1, ladder_at=ladder.start_for(index, now))
+    return again.then(take_due_step(start, ladder, who, now, cause={"holder_gone": holder}))
 
 
 #: When somebody is called, and who: person -> role.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -66,6 +66,12 @@ class Incidents(Outbox):
         asked = sa.and_(c.state == State.ACKED.value, sa.or_(c.remind_at <= self.now, c.answer_at <= self.now))
         query = sa.select(incidents).where(sa.or_(step, breach, asked)).order_by(c.sla_at)
         return [incident_of(row) for row in self._connection.execute(query)]
+
+    def held_by_others(self, people: Collection[str]) -> list[Incident]:
+        """Acknowledged incidents whose holder is none of `people`."""
+        c = incidents.c
+        gone = sa.and_(c.state == State.ACKED.value, c.holder.not_in(people))
+        return [incident_of(row) for row in self._connection.execute(sa.select(incidents).where(gone))]
 
     def open_incidents_of(self, person: str) -> list[Incident]:
         """Open incidents that `person` was paged for, oldest first."""
