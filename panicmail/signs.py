@@ -13,6 +13,8 @@ where it was moved. What is seen late is weighed by when it was done (`states.ov
 The issue of a resolved incident is looked at for a day and an hour more, then by a webhook alone: one that was closed
 and is opened again there opens the incident again, if somebody paged did it within a day, or GitLab does not say who.
 
+While an incident is not over, its issue stays confidential: that is put back once (`states.issue_altered`).
+
 Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
 but the signs.
 """
@@ -20,6 +22,7 @@ but the signs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -28,14 +31,14 @@ import structlog
 from panicmail import states
 from panicmail.acks import Acks, Way
 from panicmail.errors import Permanent, Temporary
-from panicmail.incident import Incident, State
+from panicmail.incident import Do, Incident, State
 from panicmail.orders import Standing
 from panicmail.people import Person
 from panicmail.policy import REOPEN_WITHIN
 from panicmail.states.relocating import Elsewhere
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Line
+from panicmail.store.rows import Delivery, Line
 from panicmail.words import Meaning, Said
 
 _log = structlog.get_logger()
@@ -57,6 +60,13 @@ class Act(Protocol):
     def what(self) -> str: ...
 
 
+class Exposure(Protocol):
+    @property
+    def at(self) -> datetime | None: ...
+    @property
+    def by(self) -> str | None: ...
+
+
 class Activity(Protocol):
     @property
     def closed_at(self) -> datetime | None: ...
@@ -66,6 +76,10 @@ class Activity(Protocol):
     def acts(self) -> Sequence[Act]: ...
     @property
     def elsewhere(self) -> Elsewhere | None: ...
+    @property
+    def exposure(self) -> Exposure | None: ...
+    @property
+    def lacking(self) -> tuple[str, ...]: ...
 
 
 class Reopening(Protocol):
@@ -130,8 +144,26 @@ class Signs:
 
     def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told: str) -> None:
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
+        asked_at = self._ledger.now()
         activity = issues.activity(iid, since)
         self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity, told))
+        self._ledger.write("signs.weigh", lambda book: self._altered(book, incident, activity, asked_at))
+
+    def _altered(self, book: Book, asked: Incident, activity: Activity, asked_at: datetime) -> None:
+        """Confidentiality, type and labels. Of an issue that is followed since, the new one is looked at next time."""
+        incident = book.incident_locked(asked.id)
+        if incident is None or (incident.issue_project, incident.issue_iid) != (asked.issue_project, asked.issue_iid):
+            return
+        exposure, seen = activity.exposure, states.Seen(is_exposed=False, lacking=activity.lacking)
+        if exposure is not None:
+            known = _by_username(self._orders().people).get((exposure.by or "").casefold())
+            by = known.id if known else exposure.by or seen.by
+            exposed_at = exposure.at.isoformat() if exposure.at else ""
+            seen = replace(seen, is_exposed=True, by=by, exposed_at=exposed_at)
+        change = states.issue_altered(incident, seen, _put_back(book, incident, asked_at), book.lines_of(incident.id))
+        if change.entries:
+            _log.warning("issue.altered", ref=incident.ref, **change.entries[0].facts)
+            book.apply(incident, change)
 
     def _ask_closed(self, incident: Incident, iid: int, issues: TellsActivity) -> None:
         resolved = self._ledger.read(lambda book: _resolved_by(book, incident))
@@ -237,6 +269,16 @@ def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[Line])
         return False
     is_old = act.at <= paged.at or act.at <= incident.opened_at
     return not is_old and states.overtaken_by(lines, person.id, act.at, is_yes=True) is None
+
+
+def _put_back(book: Book, incident: Incident, asked_at: datetime) -> states.PutBack:
+    """Whether confidentiality was put back before GitLab was asked."""
+    tries = [t for t in book.tasks_of(incident.id) if t.do == Do.CONFIDE and t.state is not Delivery.VOID]
+    if not tries:
+        return states.PutBack.NEVER
+    done = [t.done_at for t in tries if t.state is Delivery.ACCEPTED and t.done_at]
+    is_done = len(done) == len(tries) and max(done) < asked_at
+    return states.PutBack.DONE if is_done else states.PutBack.UNDER_WAY
 
 
 def _resolved_by(book: Book, incident: Incident) -> Line | None:

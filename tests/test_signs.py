@@ -10,7 +10,7 @@ import pytest
 
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import Act, Activity, Elsewhere, Issues, Reopening
+from panicmail.gitlab.issues import Act, Activity, Elsewhere, Exposure, Issues, Reopening
 from panicmail.incident import Incident, State
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.sandbox.gitlab import SandboxGitLab
@@ -245,6 +245,7 @@ def test_closed_again_after_it_was_opened_again_it_is_over_again(desk: Office) -
     incident = over(desk)
     reopened(desk, "ana")
     desk.reply(desk.page("ana"), "ack")
+    desk.wait(seconds=5)
     desk.gitlab.reopened.clear()
     closed(desk, "ana")
     assert desk.incident(incident).state is State.RESOLVED
@@ -278,6 +279,140 @@ def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
         assert found.at is not None
         assert found.by == "ana"
         assert issues.reopening(iid, found.at) is None
+        issues.close()
+
+
+# -- no longer confidential, typed or labelled
+
+
+def exposed(desk: Office, username: str | None = "bo", *, dated: bool = True, lacking: tuple[str, ...] = ()) -> None:
+    """Issue 1 is not confidential, and the poll saw it."""
+    seen = Exposure(desk.now if dated else None, username)
+    desk.gitlab.happened[1] = Activity(None, None, (), exposure=seen, lacking=lacking)
+    poll(desk)
+
+
+def confidential(desk: Office, *lacking: str) -> None:
+    desk.gitlab.happened[1] = Activity(None, None, (), lacking=lacking)
+    poll(desk)
+
+
+def heard_of(desk: Office, who: str, words: str) -> int:
+    return len([posted for posted in desk.sent(who) if words in posted.subject])
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_confidentiality_is_put_back_once_and_whom_it_concerns_and_the_operators_hear(
+    desk: Office, is_held: bool
+) -> None:
+    incident = later(desk)
+    if is_held:
+        desk.reply(desk.page("ana"), "ack")
+    exposed(desk)
+    assert desk.gitlab.confided == [1]
+    told = desk.sent("ana")[-1]
+    assert "The issue was not confidential" in told.subject
+    assert "Bo Low switched its confidential flag off" in told.text
+    assert heard_of(desk, "max", "a report was open to others") == 1
+    assert desk.incident(incident).state is (State.ACKED if is_held else State.OPEN)
+    confidential(desk)
+    assert desk.gitlab.confided == [1]
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_confidentiality_taken_off_a_second_time_stands_and_is_told_once(desk: Office, dated: bool) -> None:
+    later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    exposed(desk, dated=dated)
+    confidential(desk)
+    exposed(desk, "mallory", dated=dated)
+    poll(desk)
+    poll(desk)
+    assert desk.gitlab.confided == [1]
+    assert heard_of(desk, "ana", "The issue was not confidential") == 2
+    assert "mallory switched its confidential flag off" in desk.sent("ana")[-1].text
+    assert "it stays off" in desk.sent("ana")[-1].text
+
+
+def test_while_gitlab_has_not_put_it_back_it_is_not_taken_for_a_second_time(desk: Office) -> None:
+    later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    confide, away = desk.gitlab.confide, [Temporary("down")] * 3
+
+    def fails(iid: int) -> None:
+        if away:
+            raise away.pop()
+        confide(iid)
+
+    desk.gitlab.confide = fails  # type: ignore[method-assign]
+    exposed(desk)
+    exposed(desk)
+    desk.wait(minutes=10)
+    assert desk.gitlab.confided == [1]
+    assert heard_of(desk, "ana", "The issue was not confidential") == 1
+
+
+def test_after_the_end_nothing_is_put_back(desk: Office) -> None:
+    incident = later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    confide, away = desk.gitlab.confide, [Temporary("down")]
+
+    def fails(iid: int) -> None:
+        if away:
+            raise away.pop()
+        confide(iid)
+
+    desk.gitlab.confide = fails  # type: ignore[method-assign]
+    exposed(desk)
+    desk.reply(desk.page("ana"), "resolve")
+    before = heard_of(desk, "ana", "The issue was not confidential")
+    exposed(desk)
+    desk.wait(minutes=10)
+    assert desk.gitlab.confided == []
+    assert heard_of(desk, "ana", "The issue was not confidential") == before
+    assert desk.incident(incident).state is State.RESOLVED
+
+
+def test_a_type_or_a_label_taken_off_is_told_once_and_again_when_it_happens_again(desk: Office) -> None:
+    later(desk)
+    desk.reply(desk.page("ana"), "ack")
+    for _ in range(2):
+        confidential(desk, "type (it is issue)", "label security-incident")
+    assert heard_of(desk, "ana", "The issue was changed") == 1
+    assert "type (it is issue) and label security-incident" in desk.sent("ana")[-1].text
+    confidential(desk)
+    assert heard_of(desk, "ana", "The issue was changed") == 1
+    confidential(desk, "label security-incident")
+    assert heard_of(desk, "ana", "The issue was changed") == 2
+    assert heard_of(desk, "max", "open to others") == 0
+    assert desk.gitlab.confided == []
+
+
+def test_what_gitlab_never_gave_the_issue_is_not_told_as_taken_off(desk: Office) -> None:
+    opened = desk.gitlab._opened
+    desk.gitlab._opened = lambda iid: replace(opened(iid), dropped=("label x",))  # type: ignore[method-assign]
+    later(desk)
+    confidential(desk, "label x")
+    assert heard_of(desk, "ana", "The issue was changed") == 0
+
+
+def test_gitlab_says_that_an_issue_is_not_confidential_by_whom_and_what_it_lacks() -> None:
+    with SandboxGitLab() as gitlab:
+        issues = Issues(gitlab.url, gitlab.project, gitlab.token, ["security-incident"])
+        draft = Draft(title="t", description="d", labels=("security-incident",), assignee_username=None)
+        iid = issues.create(draft).iid
+        since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
+        gitlab.comment(iid, "bo", "made the issue visible to everyone")  # a comment proves nothing
+        seen = issues.activity(iid, since)
+        assert (seen.exposure, seen.lacking) == (None, ())
+        ana = gitlab.instance.user("ana")
+        gitlab.instance.edit_issue(ana, iid, {"confidential": False, "issue_type": "issue", "labels": []})
+        seen = issues.activity(iid, since)
+        assert seen.exposure is not None
+        assert (seen.exposure.by, seen.exposure.at is not None) == ("ana", True)
+        assert seen.lacking == ("type (it is issue)", "label security-incident")
+        issues.confide(iid)
+        assert issues.activity(iid, since).exposure is None
         issues.close()
 
 

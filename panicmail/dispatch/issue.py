@@ -13,10 +13,11 @@ from panicmail.dispatch.lane import Lane, flags_of, report_of
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
-from panicmail.incident import Do, Incident, State
+from panicmail.incident import Do, Entry, Incident, State
 from panicmail.mail.tokens import Purpose
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.redaction import carried, looks_carried
+from panicmail.states import ISSUE_ALTERED
 from panicmail.store.book import Book
 from panicmail.store.incidents import NOTE
 from panicmail.store.ledger import Ledger
@@ -110,6 +111,9 @@ class GitLabLane(Lane):
         return self._issues if project is None else self._issues.in_project(project)
 
     def _confide(self, task: Task, incident: Incident, iid: int) -> None:
+        if incident.state is State.RESOLVED:
+            self._settle(task, Delivery.VOID, "it is over")
+            return
         self._issues_of(incident).confide(iid)
         self._settle(task, Delivery.ACCEPTED, "confidential again")
 
@@ -158,6 +162,8 @@ class GitLabLane(Lane):
             if book.settle(task, Delivery.ACCEPTED, opened.url):
                 book.issue_opened(incident, opened.iid, opened.url, twin_possible=task.unsure_at is not None)
             if opened.dropped:
+                lacking = [each for each in opened.dropped if each.startswith(("type ", "label "))]
+                book.add_entry(incident, Entry(event=ISSUE_ALTERED, facts={"lacking": lacking}, note=False))
                 book.tell_operators(
                     "gitlab_dropped",
                     {"ref": incident.ref, "dropped": ", ".join(opened.dropped)},

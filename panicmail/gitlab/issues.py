@@ -27,6 +27,7 @@ _UPLOAD_PER_SECOND = 1024 * 1024
 _MOVED = re.compile(r"moved to (\S+)")
 _DUPLICATE = re.compile(r"marked this (?:issue|incident|item) as a duplicate of (\S+)")
 _PROMOTED = re.compile(r"promoted to epic (\S+)")
+_EXPOSED = re.compile(r"made the [\w ]{1,40} visible to everyone")
 _LONGEST_NOTE = 1000
 #: A system note and the closing it goes with are that near.
 _SAME_ACT = timedelta(minutes=1)
@@ -78,6 +79,14 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """That an issue is not confidential."""
+
+    at: datetime | None = None  #: when it was made so; None: GitLab does not say
+    by: str | None = None  #: username; None: GitLab does not say
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
     """What happened on an issue: whether it is closed, and what people did, oldest first."""
 
@@ -85,6 +94,8 @@ class Activity:
     closed_by: str | None
     acts: tuple[Act, ...]
     elsewhere: Elsewhere | None = None
+    exposure: Exposure | None = None  #: None: it is confidential
+    lacking: tuple[str, ...] = ()  #: what else it should have and has not: "type (it is x)", "label x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +151,12 @@ class Issues:
         self._border.close()
 
     def in_project(self, project: str) -> Issues:
-        """The issues of another project of the same GitLab, by path or number; over the same connection."""
+        """The issues of another project of the same GitLab, by path or number; over the same connection.
+
+        Which labels they have there is that project's business.
+        """
         other = copy.copy(self)
+        other._labels = ()
         other._project_name, other._project = project, None
         return other
 
@@ -263,6 +278,8 @@ class Issues:
             closed_by=str(closer.get("username")) if closer.get("username") else None,
             acts=tuple(sorted((act for act in acts if act.username not in {own, ""}), key=lambda act: act.at)),
             elsewhere=elsewhere,
+            exposure=_exposure(issue.attributes, notes),
+            lacking=tuple(x for x in _missing(issue.attributes, self._labels) if x.startswith(("type ", "label "))),
         )
 
     def reopening(self, iid: int, since: datetime) -> Reopening | None:
@@ -441,6 +458,14 @@ def _missing(issue: Mapping[str, Any], labels: Sequence[str]) -> Iterator[str]:
     yield from (f"label {label}" for label in labels if label.casefold() not in kept)
     if issue.get("state") == "closed":
         yield "state (it is closed)"
+
+
+def _exposure(issue: Mapping[str, Any], notes: Iterable[_Said]) -> Exposure | None:
+    """That GitLab says outright that it is not confidential, and the newest system note that says who made it so."""
+    if issue.get("confidential") is not False:
+        return None
+    made = next((n for n in notes if n.is_system and _EXPOSED.match(n.body[:_LONGEST_NOTE])), None)
+    return Exposure(made.at, made.username or None) if made else Exposure()
 
 
 def _changed(issue: Mapping[str, Any], draft: Draft) -> Iterator[str]:

@@ -252,6 +252,16 @@ def _went(line: _Teller) -> str:
     return f"The issue was {went}, by {line.actor}. That does not end the incident; {notes}.{open_to_all}"
 
 
+def _altered(line: _Teller) -> str:
+    facts, said = line.facts, []
+    if facts.get("exposed"):
+        off = f"{line.name(facts.get('by'))} switched the confidential flag of this issue off"
+        said.append(f"{off} again; it stays off." if facts.get("stands") else f"{off}; panicmail switches it on again.")
+    if facts.get("taken_off"):
+        said.append(f"Taken off: {', '.join(inline(str(each)) for each in facts['taken_off'])}.")
+    return " ".join(said)
+
+
 def _amended(line: _Teller) -> str:
     if line.facts.get("unreadable"):
         return "The report cannot be read in full, however long it takes. The raw message has all of it."
@@ -367,6 +377,7 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "incident.offered": lambda line: f"{line.actor} offers it to {line.name(line.facts.get('to'))}.{line.how}",
     "incident.resolved": _resolved,
     "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
+    "issue.altered": _altered,
     "issue.went": _went,
     "issue.reopened": lambda line: (
         f"This issue was opened again by {line.actor}. The incident stays closed; who had it last was told."

@@ -41,6 +41,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "Somebody moved the issue of an incident to a project panicmail cannot see. Its notes stay on the old issue.",
         "Give the token's user the Reporter role there, or move the issue back. Calling and replies are not concerned.",
     ),
+    "issue_exposed": (
+        "a report was open to others",
+        "Somebody switched the confidential flag of an incident's issue off. panicmail switches it on again once.",
+        "See who read it. If it was not meant, switch it on in GitLab, and look at who may change issues there.",
+    ),
     "gitlab_spam": (
         "GitLab took a report for spam",
         "The issue was opened with neutral words; the report is in the page and in the file on the issue.",

@@ -212,6 +212,13 @@ def _issue_reopened(voice: Voice, scene: Scene) -> str:
     return "ISSUE OPENED AGAIN in GitLab; it is closed here, nobody is called. See your mail."
 
 
+def _issue_altered(voice: Voice, scene: Scene) -> str:
+    if not scene.facts.get("exposed"):
+        return "ISSUE CHANGED: type or label taken off. See your mail."
+    stays = "and stays so" if scene.facts.get("stands") else "switched on again"
+    return f"ISSUE NOT CONFIDENTIAL, {stays}: see who read it. See your mail."
+
+
 def _issue_went(voice: Voice, scene: Scene) -> str:
     where = "not confidential there. " if not scene.facts.get("confidential", True) else ""
     return f"ISSUE WENT ELSEWHERE, {where}{_state(voice, scene)} See your mail."
@@ -270,6 +277,7 @@ _TOLD: Mapping[str, Callable[[Voice, Scene], str]] = {
     "came_again": _came_again,
     "issue_closed": _issue_closed,
     "issue_reopened": _issue_reopened,
+    "issue_altered": _issue_altered,
     "issue_went": _issue_went,
     "offer_failed": _offer_failed,
     "opened_again": _opened_again,

@@ -22,7 +22,7 @@ from panicmail.mail.matter import (
     to_reporter,
     writer,
 )
-from panicmail.mail.phrases import Voice, are, capital
+from panicmail.mail.phrases import Voice, are, capital, listed
 from panicmail.mail.scene import Scene
 from panicmail.mail.shifts import shift_began, shift_ended
 from panicmail.mail.threads import answer_to, subject
@@ -175,6 +175,34 @@ def _issue_closed(voice: Voice, scene: Scene) -> Told:
             issue(scene.incident),
         ],
     )
+
+
+def _issue_altered(voice: Voice, scene: Scene) -> Told:
+    """What every issue of ours has was taken off this one."""
+    facts, incident = scene.facts, scene.incident
+    is_exposed, taken_off = bool(facts.get("exposed")), [str(each) for each in facts.get("taken_off") or ()]
+    ask = "the report was open to others; see who read it." if is_exposed else "see that this was meant."
+    off = quoting.one_line(listed(taken_off), 200)
+    return Told(
+        "The issue was not confidential" if is_exposed else "The issue was changed",
+        [
+            headline(f"{voice.first(voice.reader)}: {ask}"),
+            *(map(ours, _exposed(voice, facts)) if is_exposed else []),
+            *([ours(f"Taken off the issue in GitLab: {off}. panicmail does not set it again.")] if off else []),
+            ours(f"{_capital(_still_ask(voice))}" if incident.state is State.OPEN else clock_now(voice)),
+            *tap(scene),
+            issue(incident),
+        ],
+    )
+
+
+def _exposed(voice: Voice, facts: Mapping[str, object]) -> list[str]:
+    by, at = voice.full(str(facts.get("by") or "somebody in GitLab")), str(facts.get("exposed_at") or "")
+    when = f" at {voice.zoned(voice.said_at({'at': at}))}" if at else ""
+    if not facts.get("stands"):
+        return [f"Why: {by} switched its confidential flag off{when}. panicmail switches it on again, this once."]
+    return [f"Why: {by} switched its confidential flag off{when}, for the second time, so it stays off.",
+            "Not meant? Switch it on in GitLab."]  # fmt: skip
 
 
 def _issue_reopened(voice: Voice, scene: Scene) -> Told:
@@ -331,6 +359,7 @@ _TELLERS: Mapping[str, Callable[[Voice, Scene], Told]] = {
     "opened_again": _opened_again,
     "resolved_by": _resolved_by,
     "issue_closed": _issue_closed,
+    "issue_altered": _issue_altered,
     "issue_reopened": _issue_reopened,
     "issue_went": _issue_went,
     "more": _more,

@@ -15,6 +15,7 @@ Promises, held by property tests:
   has it and is silent, the operators are called, with the panic itself.
 """
 
+from panicmail.states.altering import ISSUE_ALTERED, PutBack, Seen, issue_altered
 from panicmail.states.amending import amend, amend_more, give_policy
 from panicmail.states.answering import (
     acknowledge,
@@ -48,10 +49,13 @@ from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, u
 __all__ = [
     "ACTS",
     "CLOSED_IN_GITLAB",
+    "ISSUE_ALTERED",
     "ISSUE_REOPENED",
     "UNDO_WITHIN",
     "WHY",
     "NextCall",
+    "PutBack",
+    "Seen",
     "ShiftChange",
     "Unsent",
     "acknowledge",
@@ -69,6 +73,7 @@ __all__ = [
     "is_due",
     "is_over",
     "is_undone",
+    "issue_altered",
     "issue_closed",
     "issue_reopened",
     "issue_went",
