@@ -2,9 +2,13 @@
 
 PanicmailError
 ├── Temporary        try again later; what we do not recognise is this too
-│   └── Unknown      it may have happened: look before doing it again
+│   ├── Unknown      it may have happened: look before doing it again
+│   └── LockedOut    our login or the other side's certificate (Barred)
 ├── Permanent        trying again cannot help: park it and tell somebody
-│   └── Denied       for who we are: another token, password or role can help
+│   ├── Denied       for who we are: another token, password or role can help (Barred)
+│   │   └── Forbidden    it knows us, and lets us not do this
+│   └── Gone         what all of it is kept in is not there: the project (Barred)
+├── Barred           beside one of the above: not about this one thing, nothing gets through until somebody mends it
 ├── ConfigError      the configuration is wrong; every mistake is in it
 ├── Mistake          a person asked for something that is not there; the text names what is
 └── StoreFailed      the database did not take a write, or nobody heard that it did
@@ -17,6 +21,10 @@ from collections.abc import Sequence
 
 class PanicmailError(Exception):
     """Anything panicmail raises on purpose."""
+
+
+class Barred(PanicmailError):  # noqa: N818
+    """The other side lets nothing of ours through, whatever it is, until somebody mends what is set up wrong."""
 
 
 class Temporary(PanicmailError):  # noqa: N818 - said aloud as an adjective: a temporary failure
@@ -34,12 +42,24 @@ class Unknown(Temporary):
     """No answer came, or half of one: the other side may have done it. Look before repeating it."""
 
 
+class LockedOut(Temporary, Barred):
+    """The other side refuses us before it hears what we want, or we cannot trust it: login, TLS."""
+
+
 class Permanent(PanicmailError):  # noqa: N818
     """The other side said no for good; repeating it cannot help."""
 
 
-class Denied(Permanent):
+class Denied(Permanent, Barred):
     """The other side does not know us, or lets us not do it: 401, 403."""
+
+
+class Forbidden(Denied):
+    """The other side knows us and lets us not do this one thing, or nothing: 403."""
+
+
+class Gone(Permanent, Barred):
+    """What everything of ours is kept in is not there, or hidden from us: a project."""
 
 
 class Spam(Permanent):

@@ -16,13 +16,14 @@ URL: the rest may be a secret.
 from __future__ import annotations
 
 import http.cookiejar
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from panicmail.errors import PanicmailError, Permanent, Temporary, Unknown
+from panicmail.errors import Denied, LockedOut, PanicmailError, Permanent, Temporary, Unknown
 from panicmail.patience import Patience
 
 if TYPE_CHECKING:
@@ -108,10 +109,20 @@ def _ask(
             return response.status_code, _read(response, limit, ends_at)
     except httpx2.InvalidURL:
         raise Permanent(f"{host}: this URL cannot be used") from None
-    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as exc:
+    except httpx2.ConnectError as exc:
+        kind = LockedOut if _is_untrusted(exc) else Temporary
+        raise kind(f"{host} cannot be reached: {_words(exc)}") from exc
+    except (httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as exc:
         raise Temporary(f"{host} cannot be reached: {_words(exc)}") from exc
     except httpx2.HTTPError as exc:
         raise Unknown(f"{host} gave no answer: {_words(exc)}") from exc
+
+
+def _is_untrusted(exc: BaseException | None) -> bool:
+    """Whether a certificate does not fit, somewhere below."""
+    while exc is not None and not isinstance(exc, ssl.SSLCertVerificationError):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None
 
 
 def _words(exc: Exception) -> str:
@@ -143,7 +154,7 @@ def _refusal(host: str, response: httpx2.Response) -> PanicmailError:
     if status in _PASSING or status >= 500:
         seconds = response.headers.get("Retry-After", "")
         return Temporary(said, retry_after=float(seconds) if seconds.isdecimal() else None)
-    return Permanent(said)
+    return Denied(said) if status in (401, 403) else Permanent(said)
 
 
 def _read(response: httpx2.Response, limit: int, ends_at: float) -> bytes:

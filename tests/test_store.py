@@ -122,7 +122,7 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_hol
 ) -> None:
     incident = panic(ledger)
     migrate.downgrade(database, "0001")
-    with pytest.raises(StoreFailed, match="lease_by"):
+    with pytest.raises(StoreFailed, match="barred"):
         claim(ledger)
     migrate.upgrade(database)
     migrate.check(database)
@@ -153,6 +153,16 @@ def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_
     migrate.check(database)
     found = ledger.read(lambda book: (book.incidents_of_issue(41), book.resolved_incidents(book.now)))
     assert ([each.id for each in found[0]], found[1]) == ([incident.id], [])
+
+
+def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(
+    database: Database, ledger: Ledger
+) -> None:
+    panic(ledger)
+    migrate.downgrade(database, "0011")
+    migrate.upgrade(database)
+    migrate.check(database)
+    assert claim(ledger) == ["page/1/ana"]
 
 
 def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(

@@ -580,9 +580,10 @@ def test_an_issue_gitlab_refuses_is_told_to_the_operators_and_paging_goes_on(des
 
 
 def test_files_that_cannot_be_uploaded_never_hold_up_the_issue(desk: Office) -> None:
-    desk.gitlab.upload_failures = [Permanent("413 too large")] * 2
+    desk.gitlab.upload_failures = [Permanent("413 too large")] * 99
     desk.panic()
     assert len(desk.gitlab.issues) == 1
+    desk.wait(minutes=75)
     parked = [t for t in desk.ledger.read(lambda b: b.tasks_of(desk.incidents()[0].id)) if t.do == "files"]
     assert [task.state.value for task in parked] == ["parked"]
 

@@ -7,7 +7,7 @@ inside the one that needs it, so that `--help` is there at once.
     running      serve, demo
     looking      incidents, show, mail, oncall, report
     rota         what oncall answers
-    acting       ack, resolve, take, escalate
+    acting       ack, resolve, take, escalate, retry
     checking     check
     drilling     drill
     explaining   explain

@@ -90,9 +90,32 @@ def _runner() -> str:
         return f"uid {os.getuid()}"
 
 
+@click.command("retry")
+@config_option
+@json_option
+@click.argument("ref", required=False)
+def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
+    """Try now what waits: what was refused, given up, or stands behind a relay, GitLab or phone that was barred.
+
+    Of REF alone, or of everything. The running daemon does it; pages that lost their reason are not sent.
+    """
+    ledger, _ = open_ledger(config_file)
+
+    def work(book: Book) -> int:
+        return book.retry(find_incident(book, ref).id if ref else None)
+
+    count = ledger.write("command.act", work)
+    if as_json:
+        print_json({"ref": ref, "tried_again": count})
+    else:
+        about = f" of {ref}" if ref else ""
+        click.echo(f"{count} waiting{about}, tried again now." if count else f"Nothing{about} waits to be tried again.")
+
+
 COMMANDS = (
     _act("ack", "Acknowledge REF as PERSON, who was paged for it."),
     _act("resolve", "Close REF as PERSON, whoever has it; an open one is only acknowledged."),
     _act("take", "Give REF to PERSON, whoever has it."),
     _act("escalate", "Take the next step of REF at once, in the name of PERSON."),
+    retry,
 )

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from panicmail.dispatch.lane import Lane, flags_of, report_of
-from panicmail.errors import Permanent, Spam, Temporary, Unknown
+from panicmail.errors import Barred, Forbidden, Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.incident import Do, Entry, Incident, State
@@ -39,6 +39,8 @@ MIRROR_TRIES = 5
 EARLY_FILES = 2 * 1024 * 1024
 #: What GitLab refused for good is tried again this often: the operators may have mended it.
 REFUSED_WAIT = timedelta(minutes=10)
+#: A file that is refused for so long is given up: it may be too large, and is all sent each time.
+GIVEN_UP_AFTER = timedelta(hours=1)
 
 
 class Opened(Protocol):
@@ -139,11 +141,18 @@ class GitLabLane(Lane):
         try:
             opened = self._create(draft, incident)
         except Unknown as exc:
-            lost = self._issues.find(marker, incident.accepted_at)
+            lost = self._find_after(exc, marker, incident)
             if lost is None:
                 raise Unknown(str(exc), retry_after=UNSURE_FOR.total_seconds()) from exc
             opened = lost
         self._opened(task, incident, opened)
+
+    def _find_after(self, unknown: Unknown, marker: str, incident: Incident) -> Opened | None:
+        """Look after a create of unknown outcome; if nobody lets us look, the outcome is as open as before."""
+        try:
+            return self._issues.find(marker, incident.accepted_at)
+        except Barred as exc:
+            raise Unknown(f"{unknown}; could not look: {exc}") from exc
 
     def _create(self, draft: drafts.Draft, incident: Incident) -> Opened:
         try:
@@ -212,11 +221,11 @@ class GitLabLane(Lane):
         at = datetime.fromisoformat(task.facts["at"])
         try:
             self._issues_of(incident).mirror(iid, status, note, at)
-        except Permanent as exc:
-            self._settle(task, Delivery.VOID, str(exc))
-        except Temporary as exc:
-            if task.attempt < MIRROR_TRIES:
+        except (Temporary, Barred) as exc:
+            if task.attempt < MIRROR_TRIES and not isinstance(exc, Forbidden):
                 raise
+            self._settle(task, Delivery.VOID, str(exc))
+        except Permanent as exc:
             self._settle(task, Delivery.VOID, str(exc))
         else:
             self._settle(task, Delivery.ACCEPTED, status)
@@ -336,11 +345,20 @@ class GitLabLane(Lane):
         marker = notes.marker(incident.id, 0)
         issues.note(iid, notes.files_text(links, marker), marker, look=True)
 
+    def _barred(self, task: Task, why: Barred) -> None:
+        """One issue that may not be touched, or lies in another project, says nothing about the others."""
+        incident = self._ledger.read(lambda book: book.incident(task.incident_id or ""))
+        is_moved = incident is not None and incident.issue_project is not None
+        if is_moved or (isinstance(why, Forbidden) and task.do != Do.ISSUE):
+            self._refused(task, str(why))
+        else:
+            super()._barred(task, why)
+
     def _refused(self, task: Task, answer: str) -> None:
         _log.error("gitlab.refused", **self._about(task), do=task.do, attempt=task.attempt, answer=answer)
 
         def work(book: Book) -> None:
-            if task.do == Do.FILES:
+            if task.do == Do.FILES and book.now - task.queued_at >= GIVEN_UP_AFTER:
                 book.settle(task, Delivery.PARKED, answer)
                 book.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
             else:

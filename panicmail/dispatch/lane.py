@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import structlog
 
-from panicmail.errors import Permanent, StoreFailed, Temporary, Unknown
+from panicmail.errors import Barred, Permanent, StoreFailed, Temporary, Unknown
 from panicmail.incident import Incident
 from panicmail.mail import wire
+from panicmail.store.barred import adapter_of
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.rows import Delivery, Line, Task
@@ -56,6 +57,8 @@ class Lane:
     def _try(self, task: Task) -> None:
         try:
             self._carry_out(task)
+        except Barred as exc:
+            self._barred(task, exc)
         except Permanent as exc:
             self._refused(task, str(exc))
         except Temporary as exc:
@@ -70,6 +73,22 @@ class Lane:
 
     def _refused(self, task: Task, answer: str) -> None:
         raise NotImplementedError
+
+    def _barred(self, task: Task, why: Barred) -> None:
+        """Nothing gets through there, whatever it is: the row waits until something does, and the others behind it."""
+        about, answer, adapter = self._about(task), str(why), adapter_of(task)
+        _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
+
+        def work(book: Book) -> None:
+            if book.park(task, answer):
+                cause = f"{adapter.partition('/')[0]}_barred"
+                book.tell_operators(cause, {**self._barred_facts(task), "answer": answer}, incident_id=task.incident_id)
+
+        self._ledger.write("outbox.put_off", work)
+
+    def _barred_facts(self, task: Task) -> dict[str, str]:
+        """What else the operators are told of it."""
+        return {}
 
     def _put_off(self, task: Task, answer: str, *, sure: bool, retry_after: float | None = None) -> None:
         wait = timedelta(seconds=retry_after) if retry_after is not None else self._wait(task)

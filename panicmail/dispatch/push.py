@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from panicmail import crash, states
-from panicmail.channels import Channel
+from panicmail.channels import Channel, in_words
 from panicmail.dispatch import outcomes
 from panicmail.dispatch.lane import Lane
 from panicmail.dispatch.scenes import is_wanted, scene_of
@@ -103,6 +103,11 @@ class PushLane(Lane):
         if said.renews:
             self._alerts.send(key, replace(event, action="resolve"))
         return self._alerts.send(key, event)
+
+    def _barred_facts(self, task: Task) -> dict[str, str]:
+        person = self._orders().people.get(task.person or "")
+        channel = in_words(str(task.facts.get("channel")), person.push if person else ())
+        return {"person": task.person or "", "channel": channel}
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()

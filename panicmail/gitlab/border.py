@@ -4,6 +4,8 @@
     Unknown     it may have happened: no answer or half of one, 5xx, a redirect, an answer that is not GitLab's
     Permanent   GitLab understood and said no: 400, 401, 403, 404, 409, 413, 422; `Spam` when it took it for spam
 
+Those of them that are `Barred` are about everything we could ask: the token (401), the project (404), the certificate.
+
 How: python-gitlab with its retries off (they repeat POST, and sleep for as long as a 429 asks), over a session of
 ours that ignores the environment (proxies, .netrc), follows no redirect with a body or to another host (the token
 would go along), trusts the system's certificates besides its own, and keeps one deadline for all that follows
@@ -29,7 +31,18 @@ import requests
 import requests.adapters
 
 from panicmail import crash
-from panicmail.errors import Denied, PanicmailError, Permanent, Spam, Temporary, Unknown
+from panicmail.errors import (
+    Barred,
+    Denied,
+    Forbidden,
+    Gone,
+    LockedOut,
+    PanicmailError,
+    Permanent,
+    Spam,
+    Temporary,
+    Unknown,
+)
 
 #: A longer wait asked for by a 429 is shortened to this, in seconds.
 LONGEST_WAIT = 60.0
@@ -103,6 +116,8 @@ class Border:
         try:
             with self.reading():
                 yield
+        except Barred:
+            raise
         except Temporary as exc:
             raise Unknown(f"could not look: {exc}", retry_after=exc.retry_after) from exc
 
@@ -120,6 +135,8 @@ class Border:
             return self._answered(exc.response_code, self._clean(exc.error_message), doubt)
         kind = type(exc).__name__
         if isinstance(exc, requests.RequestException):
+            if _is_untrusted(exc):
+                return LockedOut(f"GitLab cannot be reached: its certificate does not fit ({kind})")
             if _was_never_sent(exc):
                 return Temporary(f"GitLab cannot be reached ({kind})")
             if isinstance(exc, requests.Timeout):
@@ -141,7 +158,9 @@ class Border:
             return Spam(text)
         # What stands before a GitLab, or in its place, asks for a password with a page of its own.
         if status in (401, 403) and said != _PAGE:
-            return Denied(text)
+            return Denied(text) if status == 401 else Forbidden(text)
+        if status == 404 and "project not found" in said.lower():
+            return Gone(text)
         return Permanent(text)
 
     def _clean(self, said: object) -> str:
@@ -193,11 +212,17 @@ def _was_never_sent(exc: requests.RequestException) -> bool:
     it is asked by its explicit causes, since an implicit one may belong to somebody else's failure."""
     if isinstance(exc, requests.ConnectTimeout):
         return True
+    return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(exc))
+
+
+def _is_untrusted(exc: requests.RequestException) -> bool:
+    """Whether there is a connection, and not with whom it should be: nothing was sent."""
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(exc))
+
+
+def _causes(exc: requests.RequestException) -> tuple[object, ...]:
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
-    causes = (getattr(reason, "__cause__", None), *getattr(reason, "args", ()))
-    return any(
-        isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError) for cause in causes
-    )
+    return (getattr(reason, "__cause__", None), *getattr(reason, "args", ()))
 
 
 # -- the wire

@@ -2,7 +2,7 @@
 
 Promises: nothing is sent twice from here, nothing sleeps, and every failure is one of `border`'s three. A passing
 failure of `find`, and of the look of `note`, is always Unknown: who was looking because an outcome is open knows no
-more than before.
+more than before. One that is `Barred` is left as it is, and its doubt is the caller's.
 """
 
 from __future__ import annotations

@@ -31,6 +31,21 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "The incident has no issue, or an incomplete one; paging goes on without it.",
         "See that the token, the project and the rights of its user are right; it is tried again every ten minutes.",
     ),
+    "gitlab_barred": (
+        "GitLab lets panicmail do nothing",
+        "Its token, its certificate or the project is not in order. Issues and notes wait; paging goes on.",
+        "Mend what the answer below names. It is tried once a minute; panicmail retry tries it at once.",
+    ),
+    "relay_barred": (
+        "the relay takes no mail of panicmail",
+        "It refuses our login, or TLS with it fails. Pages by mail reach nobody and wait; the ladder goes on.",
+        "Mend what the answer below names, and telephone whoever is on call. It is tried once a minute.",
+    ),
+    "push_barred": (
+        "a push service refuses panicmail",
+        "It does not know the credentials in this person's push, or TLS with it fails; pushes to that channel wait.",
+        "See that the URL in her push is right. It is tried once a minute; panicmail check --page tries it at once.",
+    ),
     "gitlab_dropped": (
         "GitLab changed the issue",
         "The issue is there, but not as it was asked for; what is missing stands below.",
@@ -104,7 +119,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "parked": (
         "something could not be done",
         "An effect failed for good and is parked; it is kept, and not tried again by itself.",
-        "Look at the cause in the log, mend it, and do by hand what is missing.",
+        "Look at the cause in the log, mend it, and try it again: panicmail retry.",
     ),
     "gap_unread": (
         "an accepted mail is not understood",

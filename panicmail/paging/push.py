@@ -7,6 +7,8 @@ known:
     Unknown     it may have been: no answer in time, or the connection went after the line was sent
     Permanent   the URL is not understood, or the provider refused for good (3xx, any other 4xx)
 
+`Barred` with a refusal of who we are (401, 403) and a certificate that does not fit: no line gets through.
+
 The line is text and nothing else: no escape, emoji code, markup or mention in it is acted on. A URL cannot switch off
 the verification of certificates, send again by itself, or count a failure as done (`?verify=no`, `?retry=`,
 `?optional=yes`). Nothing is read from or written to disk for Apprise's sake, and no redirect is followed: behind one
@@ -33,7 +35,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from panicmail.channels import inert, shown
-from panicmail.errors import PanicmailError, Permanent, Temporary, Unknown
+from panicmail.errors import Denied, LockedOut, PanicmailError, Permanent, Temporary, Unknown
 from panicmail.patience import Patience
 
 if TYPE_CHECKING:
@@ -168,7 +170,8 @@ def _failure(name: str, said: list[str]) -> PanicmailError:
         return Temporary(f"{name} did not take it, and not for a reason we know")
     never_sent = [match[1] for message in lost if (match := _NEVER_SENT.search(message))]
     if len(never_sent) == len(lost):
-        return Temporary(f"{name}: {_NEVER_SENT_WORDS[never_sent[0]]}")
+        kind = LockedOut if set(never_sent) == {"SSL"} else Temporary
+        return kind(f"{name}: {_NEVER_SENT_WORDS[never_sent[0]]}")
     why = "did not answer in time" if "timed out" in lost[-1] else "hung up without an answer"
     return Unknown(f"{name} {why}")
 
@@ -176,4 +179,7 @@ def _failure(name: str, said: list[str]) -> PanicmailError:
 def _refusal(name: str, codes: list[int]) -> PanicmailError:
     """One URL may name several recipients, and so have several answers: it has failed for good if all of them have."""
     passing = [code for code in codes if code >= 500 or code in _PASSING]
-    return Temporary(f"{name} answered {passing[0]}") if passing else Permanent(f"{name} answered {codes[0]}")
+    if passing:
+        return Temporary(f"{name} answered {passing[0]}")
+    kind = Denied if set(codes) <= {401, 403} else Permanent
+    return kind(f"{name} answered {codes[0]}")

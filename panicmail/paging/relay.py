@@ -7,8 +7,9 @@ Promises: when `send` returns, the relay has taken the message on. When it raise
     Permanent   the relay refused this message or this address for good (5xx at MAIL, RCPT, DATA or after the dot)
 
 A relay that refuses *us* (greeting, EHLO, STARTTLS, the password, 530 "log in first") is Temporary whatever its code
-says: mail that waits must not be given up because of a wrong password. Without STARTTLS, where it is asked for,
-nothing is said in the clear.
+says: mail that waits must not be given up because of a wrong password. It is `LockedOut` when its code is a 5xx or its
+certificate does not fit, so that only a mend helps. Without STARTTLS, where it is asked for, nothing is said in the
+clear.
 
 How: smtplib in the calling thread, one instance per thread, one connection kept for the next message if that comes
 within 30 s. A kept connection that turns out to be dead before the final dot is replaced once, at once.
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from panicmail.errors import PanicmailError, Permanent, Temporary, Unknown
+from panicmail.errors import LockedOut, PanicmailError, Permanent, Temporary, Unknown
 
 #: A connection unused for longer is not tried again: relays hang up after a while, and middleboxes forget.
 KEPT_SECONDS = 30.0
@@ -177,19 +178,21 @@ class Relay:
         try:
             yield
         except smtplib.SMTPAuthenticationError as exc:
-            raise Temporary(f"the relay refuses our login: {self._said(exc)}") from exc
+            raise _of_us(exc.smtp_code)(f"the relay refuses our login: {self._said(exc)}") from exc
         except smtplib.SMTPResponseException as exc:
-            raise Temporary(f"the relay refuses us: {self._said(exc)}") from exc
+            raise _of_us(exc.smtp_code)(f"the relay refuses us: {self._said(exc)}") from exc
         except smtplib.SMTPServerDisconnected as exc:
             raise Temporary(f"the relay hung up: {_clean(str(exc))}") from exc
         except smtplib.SMTPException as exc:
-            raise Temporary(f"the relay does not offer what we need: {_clean(str(exc))}") from exc
+            raise LockedOut(f"the relay does not offer what we need: {_clean(str(exc))}") from exc
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError) as exc:
+            raise Temporary(f"the relay hung up: {_clean(str(exc))}") from exc
         except ssl.SSLError as exc:
-            raise Temporary(f"no TLS with the relay: {_clean(str(exc))}") from exc
+            raise LockedOut(f"no TLS with the relay: {_clean(str(exc))}") from exc
         except OSError as exc:
             raise Temporary(f"the relay cannot be reached: {_clean(str(exc))}") from exc
         except UnicodeEncodeError:
-            raise Temporary("the relay's user name and password must be ASCII") from None  # the cause quotes them
+            raise LockedOut("the relay's user name and password must be ASCII") from None  # the cause quotes them
 
     def _said(self, exc: smtplib.SMTPResponseException) -> str:
         said = _reply(exc.smtp_code, exc.smtp_error)
@@ -393,7 +396,12 @@ def _judged(code: int, said: bytes, wanted: range) -> str:
     # RFC 4954 6, 530: authentication is required. That is about us, not about the message.
     if 500 <= code < 600 and code != 530:
         raise Permanent(text)
-    raise Temporary(text)
+    raise _of_us(code)(text)
+
+
+def _of_us(code: int) -> type[Temporary]:
+    """What a reply about us, and not about a message, comes to."""
+    return LockedOut if 500 <= code < 600 else Temporary
 
 
 def _reply(code: int, said: bytes | str) -> str:

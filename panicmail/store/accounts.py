@@ -15,9 +15,10 @@ import sqlalchemy as sa
 
 from panicmail import ids
 from panicmail.incident import Do, State
+from panicmail.store.barred import Barred
 from panicmail.store.outbox import ALL_LANES
 from panicmail.store.rows import OVER, Delivery
-from panicmail.store.statements import UNHELD, Statements, free
+from panicmail.store.statements import UNHELD, free
 from panicmail.store.tables import incidents, mails, outbox, timeline
 
 #: So many rows of a kind are looked at at once.
@@ -40,7 +41,7 @@ class Odd:
     count: int = 1  #: how many rows this is about
 
 
-class Accounts(Statements):
+class Accounts(Barred):
     """Statements that find what is missing."""
 
     # -- mails
@@ -195,6 +196,7 @@ class Accounts(Statements):
             c.due_at < before,
             free(c.lease_until, self.now),
             sa.or_(c.after_id.is_(None), is_over, c.after_until < before),
+            ~self._is_held(lane),
         )
         count, since_at = self._connection.execute(query).one()
         return [Odd(since_at=since_at, lane=lane, count=count)] if count else []

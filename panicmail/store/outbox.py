@@ -16,8 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.channels import PAGERDUTY
 from panicmail.incident import Do, Effect, Incident, State
+from panicmail.store.barred import Barred
 from panicmail.store.rows import OVER, Delivery, Task, task_of
-from panicmail.store.statements import UNHELD, Statements, free
+from panicmail.store.statements import UNHELD, free
 from panicmail.store.tables import incidents, outbox
 
 #: Which thread carries out which kind of effect.
@@ -46,7 +47,7 @@ ALARMS = {"nobody_on_call": "oncall.nobody", "nobody_left": "oncall.nobody_left"
 ALL_LANES = tuple(sorted({*LANES.values(), PUSH}))
 
 
-class Outbox(Statements):
+class Outbox(Barred):
     """Statements about the rows of the outbox."""
 
     def _add_effects(self, incident: Incident, effects: Iterable[Effect]) -> None:
@@ -145,6 +146,7 @@ class Outbox(Statements):
     def claim(self, lane: str, limit: int, lease: timedelta) -> list[Task]:
         """Rows of `lane` that can be carried out now, ours for `lease`; their attempt is counted before it is made."""
         c = outbox.c
+        barred = self._begin_probes(lane)
         before = outbox.alias("before")
         over = sa.exists().where(before.c.id == c.after_id, before.c.state.in_([s.value for s in OVER]))
         ready = sa.and_(
@@ -153,9 +155,10 @@ class Outbox(Statements):
             c.due_at <= self.now,
             self._may_claim(outbox),
             sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
+            ~self._is_held(lane),
         )
         due = sa.select(outbox).where(ready).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
-        tasks = [task_of(row) for row in self._connection.execute(due)]
+        tasks = self._one_probe([task_of(row) for row in self._connection.execute(due).all()], barred)
         if tasks:
             claim = outbox.update().where(c.id.in_([task.id for task in tasks]))
             self._connection.execute(
@@ -172,7 +175,8 @@ class Outbox(Statements):
         """Whether another page of the same round to the same person was accepted, or is still on its way."""
         c = outbox.c
         same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == task.do, c.id != task.id)
-        alive = c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value, Delivery.ACCEPTED.value])
+        on_its_way = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), c.barred.is_(None))
+        alive = sa.or_(on_its_way, c.state == Delivery.ACCEPTED.value)
         rows = self._connection.execute(sa.select(outbox).where(same, alive))
         return any(row.facts.get("round") == task.facts.get("round") for row in rows)
 
@@ -180,11 +184,16 @@ class Outbox(Statements):
         """Of each person's channels that refused a push and took none since, the last one they refused."""
         c = outbox.c
         latest = sa.func.row_number().over(
-            partition_by=[c.person, c.facts["channel"].as_string()], order_by=[c.done_at.desc(), c.id.desc()]
+            partition_by=[c.person, c.facts["channel"].as_string()],
+            order_by=[sa.func.coalesce(c.done_at, c.due_at).desc(), c.id.desc()],
         )
-        heard = sa.and_(c.lane == PUSH, c.state.in_([Delivery.ACCEPTED.value, Delivery.FAILED.value]))
+        is_barred = sa.and_(c.barred.is_not(None), c.state == Delivery.TRYING.value)
+        heard = sa.and_(
+            c.lane == PUSH, sa.or_(c.state.in_([Delivery.ACCEPTED.value, Delivery.FAILED.value]), is_barred)
+        )
         last = sa.select(outbox, latest.label("latest")).where(heard).subquery()
-        query = sa.select(last).where(last.c.latest == 1, last.c.state == Delivery.FAILED.value).order_by(last.c.id)
+        refused = last.c.state != Delivery.ACCEPTED.value
+        query = sa.select(last).where(last.c.latest == 1, refused).order_by(last.c.id)
         return [task_of(row) for row in self._connection.execute(query)]
 
     def bounced(self, incident_id: str, person: str, answer: str) -> Task | None:
@@ -207,7 +216,12 @@ class Outbox(Statements):
 
     def settle(self, task: Task, state: Delivery, answer: str) -> bool:
         """Write what came of this attempt; False when another attempt has taken over and this one no longer counts."""
-        return self._close(task, state=state.value, done_at=self.now, answer=answer, **UNHELD)
+        closed = self._close(task, state=state.value, done_at=self.now, answer=answer, **UNHELD)
+        if closed and state in {Delivery.ACCEPTED, Delivery.FAILED}:  # it was listened to, whatever it was told
+            self._free(task)
+        elif closed:
+            self._probe_with_another(task)
+        return closed
 
     def put_off(self, task: Task, until: datetime, answer: str, *, sure: bool) -> bool:
         """This attempt failed: try again at `until`. False as for `settle`.
@@ -215,7 +229,7 @@ class Outbox(Statements):
         `sure`: this attempt had no effect, so what is unsure stays what it was before it. Otherwise the next attempt
         is told that this one may have had its effect.
         """
-        values: dict[str, Any] = {"due_at": until, "answer": answer, **UNHELD}
+        values: dict[str, Any] = {"due_at": until, "answer": answer, "barred": None, **UNHELD}
         if sure:
             values["unsure_at"] = task.unsure_at
         return self._close(task, **values)

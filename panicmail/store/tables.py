@@ -57,6 +57,7 @@ metadata = sa.MetaData(
 
 #: Of the indexes that find what nodes hold: a handful of rows, however many there are.
 _HELD = sa.text("lease_by IS NOT NULL")
+_BARRED = sa.text("barred IS NOT NULL")
 #: Of the index that finds mails to be read again.
 _AGAIN = sa.text("again_at IS NOT NULL")
 
@@ -183,10 +184,12 @@ outbox = sa.Table(
     sa.Column("unsure_at", Instant),
     sa.Column("done_at", Instant),
     sa.Column("answer", AnyText, nullable=False),
+    sa.Column("barred", AnyText),  # the adapter its last attempt found to let nothing through
     sa.Index(None, "lane", "state", "due_at"),
     sa.Index(None, "incident_id"),
     sa.Index(None, "after_id"),
     sa.Index("ix_outbox_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),
+    sa.Index("ix_outbox_barred", "barred", sqlite_where=_BARRED, postgresql_where=_BARRED),
 )
 
 #: The keys tokens are signed with, shared by all nodes; newest first by `made_at`.
