@@ -96,7 +96,7 @@ def test_a_create_without_an_answer_stays_in_doubt_though_the_token_expires_befo
         raise Denied("GitLab answered 401: Token is expired")
 
     made.lost = [Unknown("the connection broke")]
-    made.find = denied  # type: ignore[method-assign, assignment]
+    made.find = denied  # type: ignore[method-assign]
     desk.panic()
     desk.wait(minutes=20)
     made.find = find  # type: ignore[method-assign]
