@@ -194,16 +194,22 @@ class Acks:
         lately = [line for line in self._book.lines_of(incident.id) if line.at > since]
         return sum(line.event == "person.wrote" for line in lately) >= ANSWERS_AN_HOUR
 
-    def undelivered(self, report: Report, incident: Incident, person: Person) -> None:
-        """A delivery report of a page to `person`: failed for good makes her unreachable, delayed is a note."""
+    def undelivered(self, report: Report, incident: Incident, person: Person, round_: int = 0) -> None:
+        """A delivery report of a page to `person`: failed for good makes her unreachable, delayed is a note.
+
+        Who has the page another way, or has taken a later one, can be reached.
+
+        Args:
+            round_: Of the page, as its token says; 0 where it does not say, and then it is the latest one taken.
+        """
         if report.deliveries and all(d.action not in {"failed", ""} for d in report.deliveries):
             self._keep(incident, automatic_entry(report))
             return
         status = next((d.status for d in report.deliveries if d.status), "")
         why = f"her page bounced ({status})" if status else "her page bounced"
         orders, now = self._orders, self._book.now
-        page = self._book.bounced(incident.id, person.id, why)
-        if page is not None and self._book.has_another_way(page):  # her phone has it
+        page = self._book.bounced(incident.id, person.id, why, round_)
+        if page is not None and (self._book.has_another_way(page) or self._book.took_a_later_page(page)):
             facts = {"person": person.id, "answer": why, "channel": "mail"}
             self._keep(incident, Entry(event="page.refused", actor="panicmail", facts=facts))
             self._book.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)

@@ -49,6 +49,8 @@ SUSPECT = 3
 UNTOUCHED = 4
 #: So many octets of a suspected mail are looked at.
 LOOKED_AT = 64 * 1024
+#: So many tokens in the text of a delivery report are looked at.
+LOOKED_FOR = 20
 #: An answer that came before what it answers is looked at again after this long.
 PRECEDING = timedelta(seconds=1)
 #: And for so long where nothing is known of what it answers: that may still be in another node's spool.
@@ -613,8 +615,20 @@ def _aside(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verd
 
 def _undelivered(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> str:
     incident = _incident(book, verdict)
-    Acks(book, orders).undelivered(report, incident, _person(orders, verdict))
+    round_ = _bounced_round(book, orders, mail, report, verdict)
+    Acks(book, orders).undelivered(report, incident, _person(orders, verdict), round_)
     return incident.id
+
+
+def _bounced_round(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> int:
+    """The round of the page a delivery report is about, by the envelope sender it came back to; else the newest whose
+    Message-ID it gives. 0 where it says neither."""
+    back = [token for token in _tokens_to(orders, mail) if token.purpose is Purpose.BOUNCE]
+    texts = filter(None, (*map(orders.addresses.token_of, report.references), *report.carried[:LOOKED_FOR]))
+    given = [token for text in texts if (token := orders.tokens.verify(text, orders.people))]
+    pages = back or [token for token in given if token.purpose in {Purpose.BOUNCE, Purpose.MESSAGE}]
+    homes = [(token, _incident_of(book, token)) for token in pages if token.person == verdict.person]
+    return max((token.round for token, home in homes if home and home.id == verdict.incident_id), default=0)
 
 
 def _attach(book: Book, orders: Orders, mail: Mail, report: Report, incident_id: str) -> None:

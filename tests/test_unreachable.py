@@ -5,7 +5,9 @@ from __future__ import annotations
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident import Do, Incident, State
 from panicmail.policy import UNDELIVERED
+from panicmail.store.rows import Delivery
 from tests.office import Office, Posted, mail
+from tests.test_stories import bounce
 
 DOWN = Temporary("the relay cannot be reached: Connection refused")
 SHOWN = 2000  #: more sends than any test makes
@@ -101,3 +103,74 @@ def test_a_reply_of_somebody_taken_for_unreachable_acknowledges_all_the_same(des
     out_of_office(desk, first)
     desk.reply(first, "ack")
     assert desk.incident(incident).holder == "ana"
+
+
+# -- a page that bounces late
+
+
+def delivery_of(desk: Office, incident: Incident, person: str) -> dict[int, Delivery]:
+    """round -> what became of her page by mail."""
+    tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+    mails = [task for task in tasks if task.do == Do.PAGE and task.person == person and task.lane == "page"]
+    return {task.facts["round"]: task.state for task in mails}
+
+
+def returned(page: Posted) -> bytes:
+    """The delivery report of a page, with the header of what is returned (RFC 3462)."""
+    header = page.raw.split(b"\n\n", 1)[0].split(b"\r\n\r\n", 1)[0].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    part = b"--b\r\nContent-Type: text/rfc822-headers\r\n\r\n" + header + b"\r\n\r\n--b--\r\n"
+    return bounce("failed").replace(b"--b--\r\n", part)
+
+
+def test_a_late_bounce_of_her_first_page_marks_that_page_and_she_goes_on_being_called(desk: Office) -> None:
+    incident = desk.panic()
+    first = desk.page("ana")
+    desk.wait(minutes=60)
+    before = len(desk.pages("ana"))
+    desk.deliver(bounce("failed"), "", [first.mail_from])
+    marked = delivery_of(desk, incident, "ana")
+    assert [round_ for round_, state in marked.items() if state is Delivery.FAILED] == [1]
+    assert desk.incident(incident).away == {}
+    desk.wait(minutes=10)
+    assert len(desk.pages("ana")) > before
+    assert any("a page was refused" in told.subject for told in desk.sent("max"))
+
+
+def test_a_late_bounce_that_came_twice_marks_one_page(desk: Office) -> None:
+    incident = desk.panic()
+    first = desk.page("ana")
+    desk.wait(minutes=60)
+    for n in range(2):
+        desk.deliver(bounce("failed").replace(b"sorry", b"sorry %d" % n), "", [first.mail_from])
+    assert list(delivery_of(desk, incident, "ana").values()).count(Delivery.FAILED) == 1
+    assert desk.incident(incident).away == {}
+
+
+def test_the_bounce_of_her_latest_page_makes_her_unreachable_whatever_came_before(desk: Office) -> None:
+    incident = desk.panic()
+    desk.wait(minutes=60)
+    desk.deliver(bounce("failed"), "", [desk.page("ana").mail_from])
+    assert "5.1.1" in desk.incident(incident).away["ana"]
+
+
+def test_a_late_bounce_to_the_address_for_answers_is_of_the_page_it_returns(desk: Office) -> None:
+    incident = desk.panic()
+    first = desk.page("ana")
+    desk.wait(minutes=60)
+    desk.deliver(returned(first), "", [first.reply_to])
+    assert desk.incident(incident).away == {}
+    desk.deliver(returned(desk.page("ana")), "", [first.reply_to])
+    assert "5.1.1" in desk.incident(incident).away["ana"]
+
+
+def test_a_late_bounce_of_a_page_takes_no_offer_back_that_a_later_page_made(desk: Office) -> None:
+    incident = desk.panic()
+    desk.wait(minutes=16)
+    early = desk.page("max")
+    desk.reply(desk.page("ana"), "ack")
+    desk.reply(desk.page("ana"), "pass to Max")
+    assert desk.incident(incident).handed_to == "max"
+    desk.deliver(bounce("failed"), "", [early.mail_from])
+    assert desk.incident(incident).handed_to == "max"
+    desk.deliver(bounce("failed"), "", [desk.page("max").mail_from])
+    assert desk.incident(incident).handed_to is None

@@ -196,17 +196,28 @@ class Outbox(Barred):
         query = sa.select(last).where(last.c.latest == 1, refused).order_by(last.c.id)
         return [task_of(row) for row in self._connection.execute(query)]
 
-    def bounced(self, incident_id: str, person: str, answer: str) -> Task | None:
-        """Her latest page by mail came back: it counts as failed. None when there is none to fail."""
+    def took_a_later_page(self, task: Task) -> bool:
+        """Whether a page of a later round to the same person was accepted, by whatever channel."""
+        c = outbox.c
+        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == Do.PAGE.value)
+        rows = self._connection.execute(sa.select(outbox).where(same, c.state == Delivery.ACCEPTED.value))
+        return any(row.facts.get("round", 0) > task.facts.get("round", 0) for row in rows)
+
+    def bounced(self, incident_id: str, person: str, answer: str, round_: int = 0) -> Task | None:
+        """Her page by mail came back: it counts as failed. None when there is no such page.
+
+        Args:
+            round_: Of the page; 0: the latest that was accepted.
+        """
         c = outbox.c
         hers = sa.and_(c.incident_id == incident_id, c.person == person, c.do == Do.PAGE.value, c.lane == "page")
-        taken = sa.and_(hers, c.state == Delivery.ACCEPTED.value)
-        row = self._connection.execute(sa.select(outbox).where(taken).order_by(c.id.desc()).limit(1)).one_or_none()
-        if row is None:
-            return None
-        failed = outbox.update().where(c.id == row.id).values(state=Delivery.FAILED.value, answer=answer)
-        self._connection.execute(failed)
-        return task_of(row)
+        rows = [task_of(row) for row in self._connection.execute(sa.select(outbox).where(hers).order_by(c.id.desc()))]
+        meant = [r for r in rows if (r.facts.get("round") == round_ if round_ else r.state is Delivery.ACCEPTED)]
+        page = next(iter(meant), None)
+        if page is not None and page.state is Delivery.ACCEPTED:
+            failed = outbox.update().where(c.id == page.id).values(state=Delivery.FAILED.value, answer=answer)
+            self._connection.execute(failed)
+        return page
 
     def is_mine(self, task: Task) -> bool:
         """Whether this attempt still counts and its lease still runs. Ask right before acting: whoever claimed it may
