@@ -370,3 +370,23 @@ def test_a_bare_cr_in_the_body_is_settled_and_the_reply_still_counts() -> None:
 def test_a_header_that_had_to_be_settled_is_never_read_without_doubt(header: bytes) -> None:
     report = read(header + b"From: ana@example.com\r\nSubject: Re: page\r\n\r\nack\r\n")
     assert not report.lossless
+
+
+def outlooks(*parts: str) -> bytes:
+    """A mail of these types, and winmail.dat behind them."""
+    body = "".join(f"--b\r\nContent-Type: {part}\r\n\r\nack\r\n" for part in parts)
+    winmail = "--b\r\nContent-Type: application/ms-tnef; name=winmail.dat\r\n\r\nx\r\n--b--\r\n"
+    return mail("From: a@b.example", "Content-Type: multipart/mixed; boundary=b", body=body + winmail)
+
+
+def test_a_plain_text_beside_winmail_dat_is_the_whole_mail() -> None:
+    report = read(outlooks("text/plain"))
+    assert report.lossless
+    assert report.reply_text == "ack"
+    assert "attachments, if any, only in winmail.dat" in report.defects
+    assert [attachment.name for attachment in report.attachments] == ["winmail.dat"]
+
+
+@pytest.mark.parametrize("parts", [(), ("text/calendar",), ("image/png",)])
+def test_a_mail_whose_text_is_in_winmail_dat_alone_is_not_lossless(parts: tuple[str, ...]) -> None:
+    assert not read(outlooks(*parts)).lossless

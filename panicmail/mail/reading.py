@@ -442,6 +442,13 @@ class _Body:
         if kind in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
             self._opened.doubt("encrypted or wrapped by S/MIME")
         if kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
+            self._tnef()
+
+    def _tnef(self) -> None:
+        """Outlook's own form of the mail. Beside a plain text it repeats that one, with its fonts and its files."""
+        if any(text.strip() for text in self._opened.text) and "text/plain" in self._opened.types:
+            self._opened.defects.setdefault("attachments, if any, only in winmail.dat")
+        else:
             self._opened.doubt("body or attachments only in winmail.dat")
 
     def _decoded(self, part: Part, opened: _Opened) -> bytes:
