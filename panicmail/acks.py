@@ -105,6 +105,16 @@ class Acks:
             doubt = self._doubt(report, person) or self._late(mail, incident, person)
             self._heard(mail, report, incident, person, doubt, outward=outward)
 
+    def told_no_avail(self, mail: Mail, report: Report, incident: Incident, person: Person, why: str) -> None:
+        """Tell `person`, whose words are kept already, that they counted for nothing, and what would.
+
+        Args:
+            why: In words that follow "Why: ".
+        """
+        way = Way(channel="mail", how="", key=mail.id, in_reply_to=report.message_id)
+        answer = Answer(incident=incident, outcome=Outcome.NOTED, said=Said(Meaning.NOTHING, why=why))
+        self._book.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
+
     def aside(self, mail: Mail, report: Report, incident: Incident, person: Person, why: str) -> None:
         """Words of `person` that came to an address where they cannot count: kept, and she is told."""
         self._heard(mail, report, incident, person, why)
@@ -116,7 +126,7 @@ class Acks:
         if self._is_more(report, incident, person, said):
             self._more(mail, report, incident, person)
             return
-        if doubt:
+        if doubt := doubt or _unpaged(incident, person, said):
             said = Said(Meaning.NOTHING, said.line, why=doubt)
         to = "to the address for the reporter" if outward else "to their own page"
         how = (
@@ -392,6 +402,16 @@ def understood(orders: Orders, report: Report, incident: Incident, person: Perso
     if has_it and said.meaning is Meaning.NO and not said.alone:
         return Said(Meaning.NOTHING, said.line, why="whoever has it gives it away by the one word alone")
     return said
+
+
+def _unpaged(incident: Incident, person: Person, said: Said) -> str:
+    """Why what `person` said cannot acknowledge, though it is theirs; "" when it can. As for the command."""
+    acknowledges = said.meaning in {Meaning.YES, Meaning.YES_ALL} or (
+        said.meaning is Meaning.RESOLVE and incident.state is State.OPEN
+    )
+    if not acknowledges or person.id in {*incident.paged, incident.holder, incident.handed_to}:
+        return ""
+    return "you were not paged for it"
 
 
 def written(report: Report) -> str:

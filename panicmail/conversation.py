@@ -135,12 +135,16 @@ def _unsent(
 def _is_internal(book: Book, orders: Orders, mail: Mail) -> bool:
     """Whether it went to somebody's own token address as well, by its envelope or, where a mail server on its way
     sent a copy to each recipient, by its header."""
-    head = canonical(book.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
-    fields = b" ".join([*head.all("to"), *head.all("cc")]).decode("latin-1")
-    shown = [piece for piece in fields.translate(_BETWEEN).split() if "@" in piece]
-    texts = filter(None, map(orders.addresses.token_in, (*mail.recipients, *shown)))
+    texts = filter(None, map(orders.addresses.token_in, (*mail.recipients, *shown_recipients(book, mail))))
     tokens = (orders.tokens.verify(text, orders.people) for text in texts)
     return any(token is not None and token.purpose in {Purpose.ANSWER, Purpose.BOUNCE} for token in tokens)
+
+
+def shown_recipients(book: Book, mail: Mail) -> list[str]:
+    """The addresses in To and Cc, as they stand there."""
+    head = canonical(book.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
+    fields = b" ".join([*head.all("to"), *head.all("cc")]).decode("latin-1")
+    return [piece for piece in fields.translate(_BETWEEN).split() if "@" in piece]
 
 
 def _unfit(orders: Orders, text: str, person: Person) -> Unsent | None:

@@ -59,6 +59,10 @@ UNKNOWN_FOR = timedelta(seconds=30)
 RECEIPTS_AN_HOUR = 5
 #: What is no panic and belongs to an incident all the same: files that came with it go where that one's went.
 _LATER = frozenset({Shape.MORE, Shape.ANSWER, Shape.ASIDE, Shape.SPEECH})
+#: The tokens of the addresses that people write to.
+_TO_US = frozenset({Purpose.ANSWER, Purpose.CONVERSATION})
+#: What may be somebody's who may not act there.
+_OVERHEARD = frozenset({Shape.MORE, Shape.ANSWER, Shape.SPEECH})
 #: What somebody meant for us or for the reporter, and what came back from a person's mail server: none is decided by
 #: half a reading.
 _READ_IN_FULL = frozenset({Shape.ANSWER, Shape.ASIDE, Shape.SPEECH, Shape.UNDELIVERED, Shape.PROOF})
@@ -212,6 +216,7 @@ class Intake:
             return
         links.revoke_carried(book, orders, mail, report)
         incident_id = self._shapes[verdict.shape](book, orders, mail, report, verdict)
+        _tell_no_avail(book, orders, mail, report, verdict)
         if why := fallback.unread(report):
             book.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
         if (verdict.shape in _LATER and not _sends_back(report)) or _brings_files(book, report, verdict):
@@ -345,7 +350,28 @@ def _addresses(book: Book, orders: Orders, mail: Mail, report: Report) -> tuple[
     """The recipients as their tokens read; the writer's own token first, should there be several."""
     writer = people.by_address(orders.people, report.from_address)
     addresses = [_address(book, orders, recipient) for recipient in mail.recipients]
+    if not any(map(orders.addresses.token_in, mail.recipients)):
+        addresses += _addresses_shown(book, orders, mail, report)
     return tuple(sorted(addresses, key=lambda a: writer is None or a.person != writer.id))
+
+
+def _addresses_shown(book: Book, orders: Orders, mail: Mail, report: Report) -> list[Address]:
+    """Where a mail server on its way dropped the token of the recipient: the addresses in To and Cc whose token is of
+    whoever wrote the mail. Anybody else's says nothing there: it may stand in a field that was copied."""
+    writer = people.by_address(orders.people, report.from_address)
+    if not orders.addresses.carries_token or not (writer or report.references):
+        return []
+    found = []
+    for recipient in conversation.shown_recipients(book, mail):
+        text = orders.addresses.token_in(recipient)
+        token = orders.tokens.verify(text, orders.people) if text else None
+        incident = _incident_of(book, token) if token and token.purpose in _TO_US else None
+        if token is None or incident is None:
+            continue
+        is_reporter = bool(report.from_address) and report.from_address == incident.reporter_address
+        if (writer is not None and token.person == writer.id) or (not token.person and is_reporter):
+            found.append(_proved(token, incident))
+    return found
 
 
 def _address(book: Book, orders: Orders, recipient: str) -> Address:
@@ -376,10 +402,15 @@ def _answered_page(book: Book, orders: Orders, report: Report) -> Address | None
     """Where reply addresses carry no token, the newest reference that is a page of ours speaks for it."""
     if orders.addresses.carries_token:
         return None
-    tokens = (_message_token(orders, reference) for reference in reversed(report.references))
-    page = next((token for token in tokens if token and token.person), None)
+    page = _page_in(orders, report)
     incident = _incident_of(book, page) if page else None
     return _proved(page, incident) if page and incident else None
+
+
+def _page_in(orders: Orders, report: Report) -> Token | None:
+    """The newest reference that is a mail of ours to somebody."""
+    tokens = (_message_token(orders, reference) for reference in reversed(report.references))
+    return next((token for token in tokens if token and token.person), None)
 
 
 def _message_token(orders: Orders, message_id: str) -> Token | None:
@@ -483,13 +514,16 @@ def _join(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdi
     """The same mail again. By another way it is told to those whose page is out, and stands on what is sent later; the
     same octets are told to whoever has it since, and else are a server's retry."""
     incident, first = _incident(book, verdict), _first_report(book, verdict)
-    told = _told_again(book, incident, report, first, another_way=verdict.another_way)
+    is_first = first is not None and _is_again(report, first, another_way=verdict.another_way)
+    told = _told_again(book, incident, another_way=verdict.another_way) if is_first else []
+    if first is not None and not is_first and not verdict.another_way:
+        told = _told_of_more_again(book, incident, mail, report)
     facts: dict[str, Any] = {"mail": mail.id}
     if verdict.another_way:
         facts["way"] = "a mailing list" if report.lists else "another way"
         facts["text"] = "" if first is None or report.text == first.text else written(report)
     for person in told:
-        about = {"what": "came_again", "way": facts.get("way", ""), "at": book.now.isoformat()}
+        about = {"what": "came_again", "way": facts.get("way", ""), "at": book.now.isoformat(), "more": not is_first}
         book.tell(incident, person, f"again/{mail.id}", about)
     book.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={**facts, "told": told}))
     return incident.id
@@ -501,14 +535,32 @@ def _first_report(book: Book, verdict: Verdict) -> Report | None:
     return wire.from_json(first.report) if first and first.report else None
 
 
-def _told_again(
-    book: Book, incident: Incident, report: Report, first: Report | None, *, another_way: bool
-) -> list[str]:
+def _told_of_more_again(book: Book, incident: Incident, mail: Mail, report: Report) -> list[str]:
+    """Who is told that more in the thread came again by the same octets: who has it, else those paged. Nobody of what
+    came a moment ago to people who know it: that is a server's retry."""
+    copies = [m for m in book.mails_of(incident.id) if m.shape == Shape.MORE and _is_read_as(m, report)]
+    is_held = incident.state is State.ACKED
+    if not copies or _was_told_again(book, incident):
+        return []
+    last_at = copies[-1].accepted_at
+    is_known = not (is_held and incident.acked_at and last_at < incident.acked_at)
+    if is_known and last_at > book.now - ANSWER_WITHIN:
+        return []
+    return list(filter(None, [incident.holder])) if is_held else list(incident.paged)
+
+
+def _is_read_as(mail: Mail, report: Report) -> bool:
+    """Whether a mail of the store was read as one that has the octets of this one is."""
+    if not mail.report:
+        return False
+    kept = wire.from_json(mail.report)
+    return (kept.message_id, kept.from_shown, kept.subject, kept.text) == (
+        report.message_id, report.from_shown, report.subject, report.text)  # fmt: skip
+
+
+def _told_again(book: Book, incident: Incident, *, another_way: bool) -> list[str]:
     """Who is told that the report came again: nobody whose page says so, and nobody twice within `ANSWER_WITHIN`."""
-    if first is None or not _is_again(report, first, another_way=another_way):
-        return []  # more in the thread, sent once more
-    lately = [line for line in book.lines_of(incident.id) if line.at > book.now - ANSWER_WITHIN]
-    if any(line.event == "mail.resent" and line.facts.get("told") for line in lately):
+    if _was_told_again(book, incident):
         return []
     if incident.state is State.ACKED:
         return [incident.holder] if incident.holder else []
@@ -516,6 +568,11 @@ def _told_again(
         return []
     pages = [task for task in book.tasks_of(incident.id) if task.do == Do.PAGE and task.person]
     return list(dict.fromkeys(page.person for page in pages if page.person and page.state is not Delivery.QUEUED))
+
+
+def _was_told_again(book: Book, incident: Incident) -> bool:
+    lately = [line for line in book.lines_of(incident.id) if line.at > book.now - ANSWER_WITHIN]
+    return any(line.event == "mail.resent" and line.facts.get("told") for line in lately)
 
 
 def _is_again(report: Report, first: Report, *, another_way: bool) -> bool:
@@ -629,6 +686,41 @@ def _bounced_round(book: Book, orders: Orders, mail: Mail, report: Report, verdi
     pages = back or [token for token in given if token.purpose in {Purpose.BOUNCE, Purpose.MESSAGE}]
     homes = [(token, _incident_of(book, token)) for token in pages if token.person == verdict.person]
     return max((token.round for token, home in homes if home and home.id == verdict.incident_id), default=0)
+
+
+def _tell_no_avail(book: Book, orders: Orders, mail: Mail, report: Report, verdict: Verdict) -> None:
+    """Tell somebody of ours who wrote where nothing they say counts for them, and whom no shape has answered; or, of an
+    address that is nobody's, whoever's page it answers. Always at the configured address."""
+    if verdict.shape not in _OVERHEARD or report.author is not Author.PERSON or report.kind is Kind.OOO:
+        return
+    incident, writer = _incident(book, verdict), people.by_address(orders.people, report.from_address)
+    is_command = words.read(report.reply_text).meaning is not words.Meaning.NOTHING
+    if verdict.person:
+        owner = orders.people[verdict.person]
+        is_news = is_command or report.from_address != incident.reporter_address
+        if writer is not None and writer.id != owner.id and is_news:
+            why = f"it went to the address of {owner.name}'s page, which counts for {owner.first_name} alone"
+            Acks(book, orders).told_no_avail(mail, report, incident, writer, why)
+    elif is_command:
+        _tell_astray(book, orders, mail, report, (incident, writer))
+
+
+def _tell_astray(
+    book: Book, orders: Orders, mail: Mail, report: Report, about: tuple[Incident, Person | None]
+) -> None:
+    """Tell of a command in the thread, at no page's address: whoever wrote it, else whoever's page it answers."""
+    incident, writer = about
+    if writer is not None:
+        is_answered = writer.id in {*incident.paged, incident.holder} or _is_for_reporter(
+            book, orders, mail, report, incident
+        )
+        if not is_answered:
+            Acks(book, orders).told_no_avail(mail, report, incident, writer, _NOT_YOUR_PAGE)
+        return
+    page = _page_in(orders, report)
+    if page is not None and page.person in incident.paged and report.from_address != incident.reporter_address:
+        why = f"it came from {report.from_address or 'an unclear sender'}, which is not listed for you"
+        Acks(book, orders).told_no_avail(mail, report, incident, orders.people[page.person], why)
 
 
 def _attach(book: Book, orders: Orders, mail: Mail, report: Report, incident_id: str) -> None:

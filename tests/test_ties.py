@@ -430,6 +430,39 @@ def test_the_same_octets_again_are_told_to_whoever_has_it_and_not_each_time(desk
     assert len(desk.incidents()) == 1
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_follow_up_that_comes_again_by_the_same_octets_is_told_and_a_servers_retry_is_not(
+    desk: Office, is_held: bool
+) -> None:
+    incident = desk.panic(message_id="<quokka@mail.example.com>")
+    raw = b"From: rita@example.com\r\nSubject: Re: x\r\nIn-Reply-To: <quokka@mail.example.com>\r\n\r\nit spreads\r\n"
+    if is_held:
+        desk.reply(desk.page("ana"), "ack")
+    desk.deliver(raw)
+    told = len(desk.sent("ana"))
+    desk.now += timedelta(minutes=1)
+    desk.deliver(raw)
+    assert len(desk.sent("ana")) == told, "a server's second try"
+    for _ in range(6):
+        desk.now += timedelta(minutes=4)
+        desk.deliver(raw)
+    assert len(desk.sent("ana")) == told + 2, "every ten minutes at most"
+    assert f"a mail with more on {incident.ref} came again" in desk.sent("ana")[-1].text
+    assert len(desk.incidents()) == 1
+
+
+def test_a_follow_up_from_before_the_ack_that_comes_again_is_told_to_whoever_has_it(desk: Office) -> None:
+    desk.panic(message_id="<quokka@mail.example.com>")
+    raw = b"From: rita@example.com\r\nSubject: Re: x\r\nIn-Reply-To: <quokka@mail.example.com>\r\n\r\nit spreads\r\n"
+    desk.deliver(raw)
+    desk.now += timedelta(minutes=1)
+    desk.reply(desk.page("ana"), "ack")
+    told = len(desk.sent("ana"))
+    desk.now += timedelta(minutes=1)
+    desk.deliver(raw)
+    assert len(desk.sent("ana")) == told + 1
+
+
 def test_more_of_a_holders_own_words_sent_once_more_is_told_to_nobody(desk: Office) -> None:
     held(desk)
     raw = mail("QUOKKA", subject="Re: x", extra=IN_THREAD)

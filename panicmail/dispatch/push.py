@@ -163,7 +163,7 @@ def _last_heard(book: Book, incident: Incident, channel: Channel) -> Task | None
 
 def _told(book: Book, orders: Orders, task: Task, channel: Channel, incident: Incident) -> Said | None:
     scene, person = scene_of(book, orders, incident, task), orders.people[task.person or ""]
-    may_act = incident.state is State.OPEN or undo_by(scene, person.id) is not None
+    may_act = (incident.state is State.OPEN and person.id in incident.paged) or undo_by(scene, person.id) is not None
     link = scene.link if channel.is_private and may_act else ""
     return Said(pushes.told(scene, person, orders.detail), link)
 

@@ -225,13 +225,14 @@ def _running(voice: Voice, scene: Scene, why: str) -> Told:
         if (coming and coming.people)
         else voice.repeated()
     )
+    word = "ack" if voice.reader in scene.incident.paged else "take"
     return Told(
-        'Clock still running: reply "ack" to this mail',
+        f'Clock still running: reply "{word}" to this mail',
         [
             headline(f"{voice.first(voice.reader)}: your mail did not stop the clock."),
             *([ours(reason)] if (reason := why or _why(scene)) else []),
-            ours(f'Reply "ack" to THIS mail from {address}{by}.'),
-            *tap(scene, "Or tap: "),
+            ours(f'Reply "{word}" to THIS mail from {address}{by}.'),
+            *(tap(scene, "Or tap: ") if word == "ack" else _not_paged(voice)),
             ours("Your text is kept as a note on the issue."),
             ours(then),
             issue(scene.incident),
@@ -239,10 +240,15 @@ def _running(voice: Voice, scene: Scene, why: str) -> Told:
     )
 
 
+def _not_paged(voice: Voice) -> list[Line]:
+    """To whoever was not paged: an "ack" of theirs is none. No link, for it would be one."""
+    return [ours('You were not paged for this: "ack" does not count, "take" makes it yours.'), *calls(voice)]
+
+
 def _closed(voice: Voice, scene: Scene) -> Told:
     incident = scene.incident
     if incident.once and incident.holder is None:
-        return _paged_once(scene)
+        return _paged_once(scene, voice.reader)
     by = "you" if incident.resolved_by == voice.reader else voice.full(incident.resolved_by or "somebody")
     at = voice.zoned(incident.resolved_at)
     if scene.facts.get("said") == Meaning.RESOLVE and scene.facts.get("outcome") == Outcome.DONE:
@@ -253,14 +259,16 @@ def _closed(voice: Voice, scene: Scene) -> Told:
     return Told(f"Closed by {by}", [*lines, anew(scene), issue(incident), *_also_open(voice, scene)])
 
 
-def _paged_once(scene: Scene) -> Told:
+def _paged_once(scene: Scene, reader: str) -> Told:
     """An incident without a ladder: there is no clock to stop, and her yes still counts."""
+    word = "ack" if reader in scene.incident.paged else "take"
     return Told(
         "Your mail is kept as a note",
         [
-            headline('Your mail is kept as a note. Nobody has this; reply "ack" to THIS mail if it needs somebody.'),
+            headline("Your mail is kept as a note. Nobody has this; "
+                     f'reply "{word}" to THIS mail if it needs somebody.'),
             *([ours(why)] if (why := _why(scene)) else []),
-            *tap(scene),
+            *(tap(scene) if word == "ack" else []),
             issue(scene.incident),
         ],
     )

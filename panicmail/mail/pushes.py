@@ -164,6 +164,8 @@ def _answer(voice: Voice, scene: Scene) -> str:
     coming = voice.next()
     who = _cut(voice.team(coming.people), _NAMES) if coming and coming.people else ""
     then = f" {who} at {voice.at(coming.at)}." if coming and who else ""
+    if scene.facts.get("said") == Meaning.NOTHING and voice.reader not in scene.incident.paged:
+        return f'NOT STOPPED: you were not paged. Reply "take" to our mail.{then}'
     if scene.facts.get("said") == Meaning.NOTHING:
         return f"NOT STOPPED: your mail was kept as a note.{then}"
     return f"Clock still running.{then}"

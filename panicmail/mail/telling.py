@@ -292,11 +292,12 @@ def _came_again(voice: Voice, scene: Scene) -> Told:
     ask = _still_ask(voice) if incident.state is State.OPEN else "see whether it is the same matter."
     way = f" by {scene.facts['way']}" if scene.facts.get("way") in {"a mailing list", "another way"} else ""
     at = voice.zoned(voice.said_at(scene.facts))
+    which = "a mail with more on" if scene.facts.get("more") else "the mail that opened"
     return Told(
         "The same mail came again",
         [
             headline(f"{voice.first(voice.reader)}: {ask}"),
-            ours(f"Why: the mail that opened {incident.ref} came again{way} at {at}."),
+            ours(f"Why: {which} {incident.ref} came again{way} at {at}."),
             ours("It is kept with the first one; it opened no second incident."),
             ours(clock_now(voice)),
             *tap(scene),
