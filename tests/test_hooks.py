@@ -33,6 +33,7 @@ from panicmail.web.backend import LinkBackend
 from tests.cast import MINUTE, SECOND
 from tests.office import PEOPLE, Office
 from tests.program import SOON, World, world
+from tests.test_pushing import PAGER, phones
 from tests.test_web import Client, listening
 
 KEY = bytes(range(32))
@@ -831,3 +832,51 @@ def test_a_reload_brings_a_hook_its_secret(town: World) -> None:
     town.config["paging"] = {"pagerduty_webhook_secret": SECRET}
     town.reload()
     assert tell(town, "pagerduty", b"{}", signed_by_pagerduty(b"{}")) == 204
+
+
+# -- PagerDuty: an alert somebody silenced there
+
+
+def rung(house: House, incident: Incident, minutes: float) -> list[str]:
+    """What PagerDuty is told of the incident in the next minutes."""
+    before = len(house.desk.phones.events)
+    house.desk.wait(minutes=minutes)
+    return [action for _, action, key, _ in house.desk.phones.events[before:] if key == f"panicmail-{incident.id}"]
+
+
+@pytest.fixture
+def ringing(tmp_path: Path) -> Iterator[House]:
+    """Max is paged by PagerDuty, Ana by mail alone; nobody answers."""
+    office = Office(tmp_path, people=phones(max=(PAGER,)))
+    yield house_of(office)
+    office.close()
+
+
+@pytest.mark.parametrize("what", ["incident.acknowledged", "incident.resolved"])
+@pytest.mark.parametrize("who", ["Bo Low", "Mallory"])
+def test_an_alert_silenced_by_somebody_not_paged_rings_anew_with_the_next_page(
+    ringing: House, who: str, what: str
+) -> None:
+    incident = ringing.desk.panic()
+    assert rung(ringing, incident, 15) == ["trigger"]
+    ringing.desk.wait(minutes=1)
+    assert ringing.pagerduty(what, incident, name=who) is Answer.TAKEN
+    assert ringing.now(incident) == (State.OPEN, None)
+    assert rung(ringing, incident, 5) == ["resolve", "trigger"]
+    assert rung(ringing, incident, 5) == ["trigger"], "that one is alive"
+
+
+@pytest.mark.parametrize("what", ["incident.annotated", "incident.reassigned", "incident.delegated"])
+def test_what_silences_no_alert_makes_no_new_one(ringing: House, what: str) -> None:
+    incident = ringing.desk.panic()
+    ringing.desk.wait(minutes=16)
+    ringing.pagerduty(what, incident, name="Bo Low")
+    assert rung(ringing, incident, 5) == ["trigger"]
+
+
+def test_an_alert_that_was_unacknowledged_there_makes_no_new_one(ringing: House) -> None:
+    incident = ringing.desk.panic()
+    ringing.desk.wait(minutes=16)
+    ringing.pagerduty("incident.acknowledged", incident, name="Bo Low", id_="ONE")
+    ringing.pagerduty("incident.unacknowledged", incident, name="Bo Low", id_="TWO")
+    assert rung(ringing, incident, 5) == ["trigger"]

@@ -36,6 +36,11 @@ FOLLOWS: Mapping[State, Action] = {
     State.RESOLVED: "resolve",
 }
 
+#: Lines of what somebody did in PagerDuty, and what of it silences an alert or lets it ring again.
+_HOOKS = frozenset({"hook.noted", "hook.heard"})
+_SILENCES = frozenset({"incident.acknowledged", "incident.resolved"})
+_RINGS = frozenset({"incident.unacknowledged", "incident.reopened"})
+
 #: A reporter's severity as PagerDuty calls it.
 SEVERITIES: Mapping[int, Severity] = {1: "critical", 2: "error", 3: "warning", 4: "info"}
 
@@ -149,9 +154,17 @@ def _severity(incident: Incident) -> Severity:
 
 
 def _is_quiet(book: Book, incident: Incident, channel: Channel) -> bool:
-    """Whether the last this channel heard of the incident was not a page, but that somebody had it."""
-    last = _last_heard(book, incident, channel) if channel.pagerduty_key is not None else None
-    return last is not None and last.do == Do.MIRROR and last.facts["state"] != State.OPEN
+    """Whether PagerDuty calls nobody for the alert that is there: the last it heard from us was no page, but that
+    somebody had it; or somebody silenced it there since, whoever that was and whatever it counted for here."""
+    if channel.pagerduty_key is None:
+        return False
+    last = _last_heard(book, incident, channel)
+    if last is not None and last.do == Do.MIRROR and last.facts["state"] != State.OPEN:
+        return True
+    since = last.done_at if last is not None and last.done_at else incident.accepted_at
+    told = (line for line in book.lines_of(incident.id) if line.event in _HOOKS and line.at >= since)
+    turns = [line.facts.get("said") for line in told if line.facts.get("said") in _SILENCES | _RINGS]
+    return bool(turns) and turns[-1] in _SILENCES
 
 
 def _last_heard(book: Book, incident: Incident, channel: Channel) -> Task | None:
