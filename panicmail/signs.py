@@ -8,7 +8,8 @@ she writes afterwards.
 For an open incident such a sign is an acknowledgement, for its holder it ends the reminders. A closed issue
 acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
 when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
-where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`).
+where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`) by our
+clock: the `Date` of GitLab's own answer says how far its clock is from ours.
 
 The issue of a resolved incident is looked at for a day and an hour more, then by a webhook alone: one that was closed
 and is opened again there opens the incident again, if somebody paged did it within a day, or GitLab does not say who.
@@ -22,7 +23,7 @@ but the signs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -67,6 +68,15 @@ class Exposure(Protocol):
     def by(self) -> str | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """An act, by our clock."""
+
+    username: str
+    at: datetime
+    what: str
+
+
 class Activity(Protocol):
     @property
     def closed_at(self) -> datetime | None: ...
@@ -74,6 +84,8 @@ class Activity(Protocol):
     def closed_by(self) -> str | None: ...
     @property
     def acts(self) -> Sequence[Act]: ...
+    @property
+    def ahead(self) -> timedelta: ...
     @property
     def elsewhere(self) -> Elsewhere | None: ...
     @property
@@ -210,7 +222,7 @@ class Signs:
             return
         counted = [
             (person, act)
-            for act in activity.acts
+            for act in (_Act(act.username, act.at - activity.ahead, act.what) for act in activity.acts)
             if (person := people.get(act.username.casefold())) and _counts(incident, person, act, lines)
         ]
         if counted:  # who was first has it; of a holder the latest counts
@@ -230,7 +242,7 @@ class Signs:
 
     def _closed(self, book: Book, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
         """Whether the issue was closed since the incident last became open, and that was news."""
-        if activity.closed_at is None or activity.closed_at <= incident.opened_at:
+        if activity.closed_at is None or (at := activity.closed_at - activity.ahead) <= incident.opened_at:
             return False
         closed_at, lines = activity.closed_at.isoformat(), book.lines_of(incident.id)
         if any(line.facts.get("closed_at") == closed_at for line in lines):
@@ -238,11 +250,11 @@ class Signs:
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
         is_yes = incident.state is State.OPEN
-        is_late = states.overtaken_by(lines, by or "", activity.closed_at, is_yes=is_yes) is not None
+        is_late = states.overtaken_by(lines, by or "", at, is_yes=is_yes) is not None
         orders = self._orders()
         ladder = orders.ladder_of(incident)
         change = states.issue_closed(incident, by, ladder, book.now, closed_at=closed_at, is_late=is_late)
-        book.apply(incident, states.dated(change, activity.closed_at))
+        book.apply(incident, states.dated(change, at))
         return True
 
     def _sign(self, book: Book, incident: Incident, person: Person, act: Act, told: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
+from panicmail.gitlab.border import clock_ahead, correction
 from panicmail.gitlab.draft import Draft
 from panicmail.gitlab.issues import Act, Activity, Elsewhere, Exposure, Issues, Reopening
 from panicmail.incident import Incident, State
@@ -698,3 +700,57 @@ def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
         gitlab.reopen(iid, "bo")
         assert issues.activity(iid, since).elsewhere is None
         issues.close()
+
+
+# -- clocks apart
+
+
+def did_apart(desk: Office, at: datetime, ahead: timedelta) -> None:
+    """Ana commented at `at`, by our clock, in a GitLab whose clock is `ahead` of ours."""
+    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", at + ahead, "commented"),), ahead=ahead)
+    poll(desk)
+
+
+@pytest.mark.parametrize("ahead", [-300, -40, 40, 300])
+def test_a_comment_after_her_page_counts_wherever_gitlabs_clock_stands(desk: Office, ahead: int) -> None:
+    incident = later(desk)
+    did_apart(desk, incident.paged["ana"].at + timedelta(seconds=5), timedelta(seconds=ahead))
+    assert desk.incident(incident).holder == "ana"
+
+
+@pytest.mark.parametrize("ahead", [-300, -40, 40, 300])
+def test_a_comment_from_before_escalate_stops_no_clock_wherever_gitlabs_clock_stands(desk: Office, ahead: int) -> None:
+    incident = later(desk)
+    worked_at = desk.now
+    desk.wait(seconds=10)
+    desk.reply(desk.page("ana"), "escalate")
+    did_apart(desk, worked_at, timedelta(seconds=ahead))
+    assert desk.incident(incident).state is State.OPEN
+
+
+@pytest.mark.parametrize("ahead", [-300, 300])
+def test_an_issue_closed_before_escalate_is_no_yes_wherever_gitlabs_clock_stands(desk: Office, ahead: int) -> None:
+    incident = later(desk)
+    closed_at = desk.now + timedelta(seconds=ahead)
+    desk.wait(seconds=10)
+    desk.reply(desk.page("ana"), "escalate")
+    desk.gitlab.happened[1] = Activity(closed_at, "ana", (), ahead=timedelta(seconds=ahead))
+    poll(desk)
+    assert desk.incident(incident).state is State.OPEN
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0, 0), (0.9, 0), (30, 30), (-30, -30), (7200, 7200)])
+def test_the_date_of_an_answer_tells_the_clock_apart_and_never_makes_an_act_late(apart: float, expected: float) -> None:
+    before = datetime(2026, 11, 22, 2, 0, 0, 300_000, tzinfo=UTC)
+    after = before + timedelta(seconds=0.2)
+    dated = format_datetime((before + timedelta(seconds=0.1 + apart)).replace(microsecond=0), usegmt=True)
+    measured = clock_ahead(dated, before, after)
+    assert measured is not None
+    ahead = correction(*measured).total_seconds()
+    assert expected <= ahead <= expected + (1.3 if expected else 0)
+
+
+@pytest.mark.parametrize("dated", ["", "yesterday", "Sun, 22 Nov 2026 02:00:00 -0000"])
+def test_an_answer_without_a_date_that_names_an_instant_measures_nothing(dated: str) -> None:
+    now = datetime(2026, 11, 22, 2, tzinfo=UTC)
+    assert clock_ahead(dated, now, now) is None

@@ -22,6 +22,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ import requests
 import requests.adapters
 
 from panicmail import crash
+from panicmail.clock import wall_clock
 from panicmail.errors import (
     Barred,
     Denied,
@@ -44,6 +46,8 @@ from panicmail.errors import (
     Unknown,
 )
 
+#: A clock so little apart from ours counts as the same.
+CLOCKS_AGREE = timedelta(seconds=1)
 #: A longer wait asked for by a 429 is shortened to this, in seconds.
 LONGEST_WAIT = 60.0
 #: python-gitlab, do it once.
@@ -91,6 +95,11 @@ class Border:
     def begin(self, seconds: float) -> None:
         """All that follows has `seconds` together; it may be overrun by one `read_timeout`."""
         self._wire.begin(seconds)
+
+    @property
+    def ahead(self) -> timedelta:
+        """How much later than ours the server's clock stands, by the last answer; zero while they agree."""
+        return self._wire.ahead
 
     def graphql(self, query: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         """One GraphQL request; errors it answers are in the answer."""
@@ -253,6 +262,7 @@ class _Wire(requests.adapters.HTTPAdapter):
         self._connect, self._read, self._keep, self._context = connect, read, keep, context
         self._ends_at = self._used_at = math.inf
         self.wait_asked: float | None = None
+        self.ahead = timedelta()  #: the server's clock before ours, as the last answer was dated
         super().__init__()
 
     def begin(self, seconds: float) -> None:
@@ -272,12 +282,36 @@ class _Wire(requests.adapters.HTTPAdapter):
         kwargs["timeout"] = (min(self._connect, left), min(self._read, left))
         self.wait_asked = None
         crash.point("gitlab.asking")
+        before = wall_clock()
         response = super().send(request, *args, **kwargs)
+        measured = clock_ahead(response.headers.get("Date", ""), before, wall_clock())
         crash.point("gitlab.answered")
         self._used_at = time.monotonic()
         self.wait_asked = wait_asked(response.headers)
+        self.ahead = correction(*measured) if measured else timedelta()
         response.raw = _Body(response.raw, self._ends_at)
         return response
+
+
+def clock_ahead(dated: str, before: datetime, after: datetime) -> tuple[timedelta, timedelta] | None:
+    """How much later than ours the clock stands that dated an answer, and how exactly that is known; None: no date.
+
+    The date has no fractions: it may be off by half a second, and by half of what the answer took.
+    """
+    try:
+        said = parsedate_to_datetime(dated)
+    except ValueError:
+        return None
+    if said.tzinfo is None:
+        return None
+    half, rounded = (after - before) / 2, timedelta(seconds=0.5)
+    return said + rounded - (before + half), half + rounded
+
+
+def correction(ahead: timedelta, within: timedelta) -> timedelta:
+    """What to take from its times to have ours. Nothing where the clocks may be the same; else so much that an act
+    never seems later than it was."""
+    return ahead + within if abs(ahead) > within + CLOCKS_AGREE else timedelta()
 
 
 class _Body:

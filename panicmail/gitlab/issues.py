@@ -88,7 +88,7 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What happened on an issue: whether it is closed, and what people did, oldest first."""
+    """What happened on an issue: whether it is closed, and what people did, oldest first, by GitLab's clock."""
 
     closed_at: datetime | None
     closed_by: str | None
@@ -96,6 +96,7 @@ class Activity:
     elsewhere: Elsewhere | None = None
     exposure: Exposure | None = None  #: None: it is confidential
     lacking: tuple[str, ...] = ()  #: what else it should have and has not: "type (it is x)", "label x"
+    ahead: timedelta = timedelta()  #: so much later than ours GitLab's clock stands; zero while they agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +269,9 @@ class Issues:
         with self._border.reading():
             own = self._own_username()
             issue = self._in_project().issues.get(iid, **ONCE)
-            notes = list(_notes(issue, since))
-            acts = [*map(_act, notes), *_label_changes(issue, since)]
+            ahead = self._border.ahead
+            notes = list(_notes(issue, since + ahead))
+            acts = [*map(_act, notes), *_label_changes(issue, since + ahead)]
             is_closed = issue.attributes["state"] == "closed"
             elsewhere = self._elsewhere(issue.attributes, notes) if is_closed else None
         closer = issue.attributes.get("closed_by") or {}
@@ -280,6 +282,7 @@ class Issues:
             elsewhere=elsewhere,
             exposure=_exposure(issue.attributes, notes),
             lacking=tuple(x for x in _missing(issue.attributes, self._labels) if x.startswith(("type ", "label "))),
+            ahead=ahead,
         )
 
     def reopening(self, iid: int, since: datetime) -> Reopening | None:
@@ -292,6 +295,7 @@ class Issues:
             issue = self._in_project().issues.get(iid, **ONCE)
             if issue.attributes["state"] == "closed":
                 return None
+            since += self._border.ahead
             found = list(_state_changes(issue)) or [n for n in _notes(issue, since) if n.is_system and _is_state(n)]
         if not found:
             return Reopening(None, None)

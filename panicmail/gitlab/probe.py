@@ -11,12 +11,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from panicmail.clock import Clock, wall_clock
 from panicmail.errors import Permanent
-from panicmail.gitlab.border import ONCE, Border
+from panicmail.gitlab.border import ONCE, Border, clock_ahead
 
 #: GitLab's levels of access to a project (Planner is of GitLab 17.7).
 GUEST, PLANNER, REPORTER, DEVELOPER = 10, 15, 20, 30
@@ -168,14 +167,10 @@ class Probe:
 
 
 def _server(version: str, dated: str, before: datetime, after: datetime) -> Server:
-    """The date of an answer has no fractions: it may be off by half a second, and by half of what the answer took."""
-    half = (after - before) / 2
-    try:
-        said = parsedate_to_datetime(dated)
-    except ValueError:
+    measured = clock_ahead(dated, before, after)
+    if measured is None:
         return Server(version=version, ahead=None)
-    ahead = said + timedelta(seconds=0.5) - (before + half)
-    return Server(version=version, ahead=ahead, within=half + timedelta(seconds=0.5))
+    return Server(version=version, ahead=measured[0], within=measured[1])
 
 
 def _in(border: Border, project: str) -> Any:
