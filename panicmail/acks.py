@@ -370,8 +370,9 @@ class Acks:
         return replace(self._apply(incident, change, said, way), to=to.id)
 
     def _nothing(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
-        """No command: her words are a note, and a sign of work when she has it."""
-        return self._apply(incident, states.sign_of_work(incident, person.id, self._book.now), said, way)
+        """No command: their words are a note, and a sign of work of whoever answers for it."""
+        work = states.sign_of_work(incident, person.id, self._orders.ladder_of(incident), self._book.now)
+        return self._apply(incident, work, said, way)
 
     def _untrusted(self, incident: Incident, person: Person, said: Said, way: Way) -> Answer:
         return Answer(incident=incident, outcome=Outcome.NOTED, said=said)

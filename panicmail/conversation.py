@@ -73,8 +73,8 @@ def hear(book: Book, orders: Orders, mail: Mail, report: Report, incident: Incid
         return
     how = f"mail from {report.from_address} to the address given to her; {UNVERIFIED}"
     left = wire.attachments_to_json(report.attachments)
-    said = states.speak(incident, person.id, report.reply_text, how, mail.id, book.now, left=left,
-                        in_reply_to=report.message_id)  # fmt: skip
+    said = states.speak(incident, person.id, report.reply_text, how, mail.id, orders.ladder_of(incident), book.now,
+                        left=left, in_reply_to=report.message_id)  # fmt: skip
     book.apply(incident, said)
 
 

@@ -90,7 +90,8 @@ class Escalation:
         orders = self._orders()
         if not states.is_due(incident, now):  # another node took it meanwhile
             return unchanged(incident, Outcome.ALREADY)
-        return states.pass_time(incident, orders.ladder_of(incident), orders.who_at(now), now)
+        daytime = orders.daytime_of(incident.holder or "")
+        return states.pass_time(incident, orders.ladder_of(incident), orders.who_at(now), now, daytime)
 
     def _holder_gone(self, incident: Incident, now: datetime) -> Change:
         orders = self._orders()
@@ -116,15 +117,19 @@ class Escalation:
 
 
 def _is_silent(book: Book, orders: Orders, task: Task) -> bool:
-    """Whether nothing panicmail sent this person about this open incident was taken, and that is news."""
-    incident = book.incident(task.incident_id or "")
-    if incident is None or incident.state is not State.OPEN or task.person in incident.away:
+    """Whether nothing panicmail sent this person about this incident was taken, and that is news: it is open, or they
+    were called for its silent holder."""
+    incident, person = book.incident(task.incident_id or ""), task.person or ""
+    if incident is None or person in incident.away:
+        return False
+    is_called = states.is_called_for_silent(incident, person)
+    if incident.state is not State.OPEN and not is_called:
         return False
     if task.state is Delivery.FAILED:
         if book.has_another_way(task):  # which is tried, or took it
             return False
     elif book.now - task.queued_at < orders.ladder_of(incident).undelivered_after:
         return False
-    return not any(
-        t.person == task.person and t.do == Do.PAGE and t.state is Delivery.ACCEPTED for t in book.tasks_of(incident.id)
-    )
+    since = task.facts["round"] if is_called else 0  # what they took while it was open does not tell of this
+    taken = [t for t in book.tasks_of(incident.id) if t.do == Do.PAGE and t.state is Delivery.ACCEPTED]
+    return not any(t.person == person and t.facts["round"] >= since for t in taken)

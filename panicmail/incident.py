@@ -22,6 +22,14 @@ class State(StrEnum):
     RESOLVED = "resolved"  #: over
 
 
+class Owed(StrEnum):
+    """What is due at `Incident.remind_at` from whoever has it."""
+
+    WORK = "work"  #: a sign of work, or they are asked by page and push
+    ANSWER = "answer"  #: they were asked, or somebody wrote: an answer, or somebody else is called, again and again
+    STATUS = "status"  #: nothing that hurries: by mail, in the daytime, they are asked for a line
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paged:
     """That one person was paged for an incident."""
@@ -49,10 +57,10 @@ class Incident:
     step: int  #: index of the last step taken; -1: none yet
     round: int = 0  #: of the latest pages; never falls; part of every page's key
     next_step_at: datetime | None = None  #: set exactly while open
-    remind_at: datetime | None = None  #: acked: when to ask for a sign of work; None: one was seen
-    reminded: bool = False  #: the holder was asked and `remind_at` is now the manager's turn
-    worked_at: datetime | None = None  #: acked: the latest sign of work of the holder that was counted
-    answer_at: datetime | None = None  #: acked: the manager's turn if a follow-up stays unanswered
+    remind_at: datetime | None = None  #: set exactly while acked: when what is `owed` is due
+    owed: Owed | None = None  #: set exactly while acked
+    words_at: datetime | None = None  #: acked: when the first words came that wait for an answer; None: none wait
+    worked_at: datetime | None = None  #: acked: the latest sign of work that was counted
     holder: str | None = None  #: who has it; kept when it opens again, as the last one who had it
     handed_to: str | None = None  #: who was offered it; hers on her yes
     acked_at: datetime | None = None  #: of the latest acknowledgement
@@ -157,6 +165,7 @@ class Word(StrEnum):
     STILL_OPEN = "still_open"  #: paged before, and nobody has it
     YOURS_NOW = "yours_now"  #: somebody else did not answer
     STILL_YOURS = "still_yours"  #: you have it; show a sign of work
+    STATUS = "status"  #: you have it, and it was quiet; nobody else is called. By mail alone
     HANDED = "handed"  #: somebody offers it to you
     SILENT_HOLDER = "silent_holder"  #: to the manager: the holder shows no sign of work
     REOPENED = "reopened"  #: it was closed, and there is more

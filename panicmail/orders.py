@@ -19,7 +19,7 @@ from panicmail.oncall import configured
 from panicmail.oncall.copies import Copy
 from panicmail.oncall.rosters import Rosters
 from panicmail.people import Person
-from panicmail.policy import DEFAULT, OPERATOR, Choice, Ladder, Step, Who
+from panicmail.policy import DAYTIME, DEFAULT, OPERATOR, Choice, Ladder, Step, Who, daytime_in
 from panicmail.triage import Report
 
 #: What an acknowledgement by mail rests on while `authentication.method` is "none". Shown wherever it counts.
@@ -74,6 +74,11 @@ class Orders:
         fitting = (ladder for name, ladder in self.ladders.items() if name != DEFAULT)
         hits = (one for one in fitting if one.choice.fits(severity, subject, recipients, drill=drill))
         return min(hits, key=lambda one: (one.hours is not None, one.sla), default=self.ladder)
+
+    def daytime_of(self, person: str) -> Hours:
+        """When mail that can wait comes to a person."""
+        found = self.people.get(person)
+        return daytime_in(found.tz) if found else DAYTIME
 
     def house(self, at: datetime, incident: Incident | None = None) -> House:
         return House(

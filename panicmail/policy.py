@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from panicmail.hours import Hours
 
@@ -19,7 +20,7 @@ Who = Callable[[str], tuple[str, ...]]
 #: The role of those whom `[operators] page` names: they are called for a panic when nobody else can be.
 OPERATOR = "panicmail operator"
 
-#: A follow-up or a reminder the holder leaves unanswered for this long goes to the manager.
+#: What the holder leaves unanswered for this long calls somebody else.
 ANSWER_WITHIN = timedelta(minutes=10)
 #: More in the thread of a resolved incident opens it again for this long; later it is a new incident.
 REOPEN_WITHIN = timedelta(hours=24)
@@ -35,6 +36,15 @@ UNDELIVERED_AFTER = timedelta(seconds=60)
 UNDELIVERED = "no way to her accepted the page"
 #: A step taken later than this says how late it is.
 LATE_AFTER = timedelta(seconds=30)
+
+
+def daytime_in(zone: ZoneInfo) -> Hours:
+    """When mail comes that can wait, on every day: from 08:00 to 20:00 there."""
+    return Hours(frozenset(range(7)), time(8), time(20), zone)
+
+
+#: Of somebody whose zone is not known.
+DAYTIME = daytime_in(ZoneInfo("UTC"))
 
 
 @dataclass(frozen=True, slots=True)

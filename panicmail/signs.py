@@ -5,7 +5,8 @@ incident's paged list and made after her page, and after the incident last becam
 evidence: who is assigned, which label is on, may be our own doing. Somebody who said no is not acknowledging by what
 she writes afterwards.
 
-For an open incident such a sign is an acknowledgement, for its holder it ends the reminders. A closed issue
+For an open incident such a sign is an acknowledgement; of a held one it is the answer its holder owes, theirs or that
+of somebody called in their place. A closed issue
 acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
 when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
 where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`) by our
@@ -259,7 +260,8 @@ class Signs:
 
     def _sign(self, book: Book, incident: Incident, person: Person, act: Act, told: str) -> None:
         if incident.state is State.ACKED:
-            book.apply(incident, states.sign_of_work(incident, person.id, book.now, act.at))
+            ladder = self._orders().ladder_of(incident)
+            book.apply(incident, states.sign_of_work(incident, person.id, ladder, book.now, act.at))
             return
         how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
         way = Way(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
@@ -268,7 +270,7 @@ class Signs:
 
 def is_near(incident: Incident, now: datetime) -> bool:
     """Whether time is about to bring something a sign of work would spare."""
-    due = (incident.next_step_at, incident.remind_at, incident.answer_at)
+    due = (incident.next_step_at, incident.remind_at)
     return any(at is not None and at - now <= NEAR for at in due)
 
 
@@ -276,7 +278,9 @@ def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[Line])
     paged = incident.paged.get(person.id)
     if incident.state is State.ACKED:
         known = max(filter(None, (incident.acked_at, incident.worked_at)), default=None)
-        return incident.holder == person.id and known is not None and act.at > known
+        if incident.holder != person.id:  # who was called in their place, and works on it since
+            known = paged.last_at if paged else None
+        return states.answers_for(incident, person.id) and known is not None and act.at > known
     if incident.state is not State.OPEN or paged is None or person.id in incident.away:
         return False
     is_old = act.at <= paged.at or act.at <= incident.opened_at

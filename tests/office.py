@@ -364,7 +364,7 @@ class Office:
         def work(book: Book) -> list[datetime | None]:
             incidents = book.list_incidents()
             tasks = [task for incident in incidents for task in book.tasks_of(incident.id)]
-            due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at, i.answer_at)]
+            due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at)]
             waiting = [task for task in tasks if task.state not in OVER]
             waits = [task.queued_at + RECEIPT_WAITS for task in waiting]
             return [*due, *waits, *(task.due_at for task in waiting)]

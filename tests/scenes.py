@@ -295,10 +295,10 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
             yield from all_of(f"shift {stage} {people}", changed, 19)
             yield from all_of(f"shift {stage} {people}, too late", replace(changed, incident=closed.incident), 90)
             yield from all_of(f"shift {stage} {people}, since taken", replace(changed, incident=taken.incident), 30)
-    spoken = states.speak(held, "ana", "Pull the plug.\nack", HOW, "m", START + minutes(20))
+    spoken = states.speak(held, "ana", "Pull the plug.\nack", HOW, "m", ladder, START + minutes(20))
     yield from all_of("spoken", spoken, 20)
     files = [{"name": "ack\n/close [PANIC 7KQ2N].exe", "type": "text/plain", "size": 11, "sha256": "0" * 64}] * 12
-    without = states.speak(held, "ana", "Pull the plug.", HOW, "m", START + minutes(20), left=files)
+    without = states.speak(held, "ana", "Pull the plug.", HOW, "m", ladder, START + minutes(20), left=files)
     yield from all_of("spoken, with files", without, 20)
     showing = replace(said_more(""), facts={**said_more("").facts, "attachments": files})
     yield from all_of("more files", states.more(held, showing, ladder, who, START + minutes(20), **more), 20)

@@ -201,17 +201,18 @@ def test_an_unanswered_message_goes_on_calling_until_the_holder_is_heard_of(tmp_
     assert o.incident(incident).holder == "ana"
 
 
-def test_a_yes_of_whoever_was_called_for_the_silent_one_stops_the_calls_for_a_while(tmp_path: Path) -> None:
+def test_a_yes_of_whoever_was_called_for_the_silent_one_answers_and_new_words_call_again(tmp_path: Path) -> None:
     o = office(tmp_path, ("ana",), ("max",), ("bo",))
     incident = o.panic()
     o.reply(o.page("ana"), "ack")
     o.wait(minutes=31)
     o.reply(o.page("max"), "ack")
-    o.wait(minutes=15)
+    o.wait(minutes=120)
     assert (len(o.pages("max")), len(o.pages("bo"))) == (1, 0)
     assert o.incident(incident).holder == "ana", "the second yes takes nothing"
-    o.wait(minutes=20)
-    assert o.pages("bo"), "and then it is asked for work anew"
+    o.reply(o.sent("rita@example.com")[0], "it spread to the file server", sender="rita@example.com")
+    o.wait(minutes=15)
+    assert (len(o.pages("max")), len(o.pages("bo"))) == (2, 1), "and then it is asked anew"
 
 
 # -- late acts

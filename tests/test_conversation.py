@@ -13,7 +13,7 @@ import pytest
 from panicmail import states
 from panicmail.dispatch import GitLabLane
 from panicmail.errors import Permanent, Unknown
-from panicmail.incident import Incident, State
+from panicmail.incident import Incident, Owed, State
 from panicmail.mail.fallback import read_bytes
 from panicmail.mail.tokens import Addresses, Purpose
 from panicmail.people import Person
@@ -132,10 +132,9 @@ def test_the_night_as_the_three_people_see_it(desk: Office) -> None:
 def test_speaking_to_the_reporter_is_a_sign_of_work(desk: Office) -> None:
     incident = held(desk)
     desk.reply(desk.sent(RITA)[-1], "Is anybody there?", sender=RITA)
-    assert desk.incident(incident).answer_at is not None
+    assert desk.incident(incident).owed is Owed.ANSWER
     says(desk, "Yes, I am. Please leave it switched on.")
-    now = desk.incident(incident)
-    assert (now.answer_at, now.remind_at) == (None, None)
+    assert desk.incident(incident).owed is Owed.STATUS
     desk.wait(minutes=40)
     assert len(desk.pages("ana")) == 1
     assert desk.pages("max") == []
@@ -219,7 +218,7 @@ def test_what_goes_to_her_own_address_as_well_goes_to_nobody_and_she_is_told(des
     assert told[1] == "Why: it went to your own address as well, and what goes there stays internal."
     assert told[2] == f"NOT sent to Rita Lopez; to send it: write to {outward}, and to nobody else."
     assert "Looks like the crew of May." in desk.gitlab.notes[-1][1]
-    assert desk.incident(incident).answer_at is None
+    assert desk.incident(incident).words_at is None
 
 
 def test_a_command_counts_at_either_address_of_the_holder_and_so_at_both(desk: Office) -> None:

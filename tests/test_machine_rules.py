@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +32,7 @@ from hypothesis.stateful import (
 
 from panicmail import ids, states
 from panicmail.handover import LOOK_BACK
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Owed, State, Word, unchanged
 from panicmail.policy import OPERATOR, REOPEN_WITHIN, UNDELIVERED, Ladder, Step, Who
 from panicmail.states import ShiftChange, Unsent
 from tests.cast import LADDER, MINUTE, SECOND, T0, news, pages, told
@@ -241,14 +242,15 @@ def the_reporter_hears_the_holder_and_nobody_else(m: Moved) -> None:
     said = [e for e in m.change.effects if e.do is Do.NEWS and e.facts["what"] == "said"]
     assert not said or (m.before.state, m.before.holder, m.event) == (State.ACKED, m.by, "speak")
     if m.event == "speak":
-        work = replace(m.before, remind_at=None, reminded=False, answer_at=None, worked_at=m.now)
+        due_at = m.ladder.later(m.now, m.ladder.remind_after)
+        work = replace(m.before, remind_at=due_at, owed=Owed.STATUS, words_at=None, worked_at=m.now)
         assert replace(m.after, version=m.before.version) == (work if said else m.before)
 
 
 def what_is_held_back_is_due_then_and_not_dropped(m: Moved) -> None:
     if m.event == "held back":
         assert not states.is_due(m.after, m.now)
-        due = ("next_step_at", "remind_at", "answer_at")
+        due = ("next_step_at", "remind_at")
         assert all((getattr(m.before, name) is None) == (getattr(m.after, name) is None) for name in due)
         assert (m.after.state, m.after.holder, m.after.step) == (m.before.state, m.before.holder, m.before.step)
 
@@ -325,7 +327,7 @@ def the_silence_of_a_holder_calls_somebody_else_and_says_whom(m: Moved) -> None:
         assert asked == ([holder] if calls[0].facts["again"] else [])
         assert asked or called
         assert bool(called) == bool(others)
-        assert (m.after.reminded, m.after.remind_at) == (True, m.now + m.ladder.repeat), "and so it goes on"
+        assert (m.after.owed, m.after.remind_at) == (Owed.ANSWER, m.now + m.ladder.repeat), "and so it goes on"
         assert not set(called) & set(m.before.away) or not others - set(m.before.away)
         assert others or [e.facts["cause"] for e in m.change.effects if e.do is Do.OPERATORS] == ["nobody_left"]
 
@@ -462,7 +464,7 @@ class Desk:
         i = self.incident
         breach = i.sla_at if i.state is State.OPEN and i.breached_at is None else None
         over = i.resolved_at + REOPEN_WITHIN if i.resolved_at else None
-        return sorted(at for at in (i.next_step_at, i.remind_at, i.answer_at, breach, over) if at and at > self.now)
+        return sorted(at for at in (i.next_step_at, i.remind_at, breach, over) if at and at > self.now)
 
 
 def desk(ladder: Ladder, rosters: Rosters, late: timedelta, *, once: bool, now: datetime = T0) -> Desk:
@@ -505,8 +507,8 @@ class Rules(RuleBasedStateMachine):
         """The same event at the same instant once more."""
         once, keys = self.desk.incident, set(self.desk.keys)
         again = self.desk.happen(event, by, decide(once))
-        work = replace(again.after, version=0, remind_at=None, reminded=False, answer_at=None, worked_at=None)
-        assert work == replace(once, version=0, remind_at=None, reminded=False, answer_at=None, worked_at=None)
+        unclocked: dict[str, Any] = {"version": 0, "remind_at": None, "owed": None, "words_at": None, "worked_at": None}
+        assert replace(again.after, **unclocked) == replace(once, **unclocked)
         if again.after != once:  # her own second word is taken for a sign of work
             assert (again.before.state, again.before.holder) == (State.ACKED, by)
         assert set(self.desk.keys) == keys, "the second time has no effect"
@@ -548,7 +550,7 @@ class Rules(RuleBasedStateMachine):
             "no": lambda i: states.decline(i, person, HOW, "no", d.ladder, d.who, d.now),
             "escalate": lambda i: states.escalate(i, person, HOW, d.ladder, d.who, d.now),
             "resolve": lambda i: states.resolve(i, person, HOW, d.ladder, d.now),
-            "sign of work": lambda i: states.sign_of_work(i, person, d.now),
+            "sign of work": lambda i: states.sign_of_work(i, person, d.ladder, d.now),
         }
         outcome = self._say(word, person, decide[word]).change.outcome
         self._heard(word, person, outcome, before, d.incident)
@@ -652,14 +654,16 @@ class Rules(RuleBasedStateMachine):
         was, now, at = self.desk.pressed, moved.after, moved.now
         assert was is not None
         kept = ("state", "step", "opened_at", "ladder_at", "breached_at", "acked_at", "first_acked_at", "acked_how",
-                "handed_to", "reminded", "resolved_at", "resolved_by")  # fmt: skip
+                "handed_to", "resolved_at", "resolved_by")  # fmt: skip
         assert [getattr(now, name) for name in kept] == [getattr(was, name) for name in kept]
         assert now.away.get(moved.by or "") == was.away.get(moved.by or "")
-        due = {name: getattr(was, name) for name in ("next_step_at", "remind_at", "answer_at")}
+        due = {name: getattr(was, name) for name in ("next_step_at", "remind_at")}
         soon = {name: instant and max(instant, at) for name, instant in due.items()}
-        if was.state is State.ACKED and was.answer_at is None:
-            soon["answer_at"] = moved.before.answer_at  # of what came meanwhile
-        assert {name: getattr(now, name) for name in due} == soon, "nobody gained time by it, nor lost any"
+        if was.state is State.ACKED and moved.before.words_at:  # words came meanwhile
+            assert (now.owed, now.words_at) == (Owed.ANSWER, was.words_at or moved.before.words_at)
+        else:
+            assert (now.owed, now.words_at) == (was.owed, was.words_at)
+            assert {name: getattr(now, name) for name in due} == soon, "nobody gained time by it, nor lost any"
         held = was.state is State.ACKED
         assert now.holder == (was.holder if held else moved.by)
         assert sorted(page.person or "" for page in moved.pages) == ([] if held else dropped)
@@ -680,7 +684,7 @@ class Rules(RuleBasedStateMachine):
             moved = self._say("speak", person, lambda i: unsaid)
             assert (told(moved.change, "unsent"), moved.after) == ([person], before)
             return
-        moved = self._say("speak", person, lambda i: states.speak(i, person, text, HOW, mail_id, d.now))
+        moved = self._say("speak", person, lambda i: states.speak(i, person, text, HOW, mail_id, d.ladder, d.now))
         assert news(moved.change) == ["said"]
         if refused:
             moved = self._say("refused", person, lambda i: states.refused(i, person, "550 no such user", mail_id))
@@ -801,10 +805,11 @@ class Rules(RuleBasedStateMachine):
             assert incident.acked_at is not None
 
     @invariant()
-    def only_a_holder_is_reminded(self) -> None:
+    def a_holder_always_owes_something_by_some_time_and_nobody_else_does(self) -> None:
         incident = self.desk.incident
-        assert incident.state is State.ACKED or (incident.remind_at, incident.answer_at) == (None, None)
-        assert not incident.reminded or incident.remind_at is not None
+        is_held = incident.state is State.ACKED
+        assert (is_held, is_held) == (incident.remind_at is not None, incident.owed is not None)
+        assert incident.words_at is None or incident.owed is Owed.ANSWER
 
     @invariant()
     def a_resolved_incident_says_when_and_by_whom(self) -> None:
@@ -821,13 +826,13 @@ class Rules(RuleBasedStateMachine):
     def somebody_besides_a_silent_holder_is_called_next_whoever_is_away(self) -> None:
         """If nobody acts. Only where the policy and the operators are but one person, is there nobody else."""
         d, i = self.desk, self.desk.incident
-        held = i.state is State.ACKED and (i.remind_at, i.answer_at) != (None, None)
+        held = i.owed in {Owed.WORK, Owed.ANSWER}
         if i.state is not State.OPEN and not held:
             return
         called: set[str] = set()
         soon = len(d.ladder.steps) + 3  # steps, or reminders, and the repeat
         for _ in range(soon):
-            at = min(at for at in (i.next_step_at, i.remind_at, i.answer_at) if at)
+            at = min(at for at in (i.next_step_at, i.remind_at) if at)
             change = states.pass_time(i, d.ladder, d.who, max(at, d.now))
             called |= {page.person or "" for page in pages(change)}
             i = change.incident

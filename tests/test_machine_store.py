@@ -108,7 +108,7 @@ def speak(person: str) -> Decide:
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id, text, writer = f"m{now.timestamp()}", "\x00 and \U0001f631", incident.holder or person
         if states.speaks(incident, writer):
-            return states.speak(incident, writer, text, HOW, mail_id, now)
+            return states.speak(incident, writer, text, HOW, mail_id, LADDER, now)
         why = Unsent.NOT_YOURS
         return states.leave_unsaid(incident, writer, why, writer=writer, text=text, mail_id=mail_id)
 
@@ -143,7 +143,7 @@ DECIDE: dict[str, Callable[[str], Decide]] = {
     "no": lambda p: lambda i, now: states.decline(i, p, HOW, "no", LADDER, who, now),
     "escalate": lambda p: lambda i, now: states.escalate(i, p, HOW, LADDER, who, now),
     "resolve": lambda p: lambda i, now: states.resolve(i, p, HOW, LADDER, now),
-    "work": lambda p: lambda i, now: states.sign_of_work(i, p, now),
+    "work": lambda p: lambda i, now: states.sign_of_work(i, p, LADDER, now),
     "closed": lambda p: lambda i, now: states.issue_closed(i, p, LADDER, now, closed_at=now.isoformat()),
     "reopened": lambda p: (
         lambda i, now: states.issue_reopened(i, p, LADDER, who, now, reopened_at=now, counts=p != "cy")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import panicmail.mail
 from panicmail import states, words
-from panicmail.incident import Incident, Outcome, Word, unchanged
+from panicmail.incident import Incident, Outcome, Owed, Word, unchanged
 from panicmail.mail import alarms, answers, compose, operators, reporter, telling, trials
 from panicmail.mail.compose import Letter
 from panicmail.mail.fresh import fresh
@@ -67,7 +67,7 @@ def incidents(night: Night) -> Iterator[Incident]:
     closed = states.resolve(held, "ana", HOW, LADDER, START + minutes(60)).incident
     again = states.escalate(held, "ana", HOW, LADDER, on_call, START + minutes(30)).incident
     yield from (first, held, closed, again, replace(closed, resolved_by="ana", once=True, holder=None))
-    yield replace(held, answer_at=START + minutes(30))
+    yield replace(held, owed=Owed.ANSWER, remind_at=START + minutes(30))
     yield replace(first, next_step_at=START - minutes(1), linked_to="M4TD")
     yield replace(first, next_step_at=None, once=True)
     yield replace(first, step=1, next_step_at=START + minutes(40))

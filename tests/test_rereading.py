@@ -399,14 +399,14 @@ def test_more_words_of_the_reporters_read_late_are_told_to_whoever_has_it(desk: 
     raw = in_base64("They are in the mail server too.", subject="Re: x", in_reply_to=receipt.message_id)
     understand(desk, raw, to=receipt.reply_to)
     carry_out(desk)
-    answer_at = desk.incident(incident).answer_at
-    assert answer_at is not None, "the holder owes an answer as ever"
+    words_at = desk.incident(incident).words_at
+    assert words_at is not None, "the holder owes an answer as ever"
     assert "They are in the mail server" not in last_answer(desk, "ana").text
     desk.settle()
     told = last_answer(desk, "ana").text
     assert "They are in the mail server too." in told
     assert "You had a part of this message before" in told
-    assert desk.incident(incident).answer_at == answer_at
+    assert desk.incident(incident).words_at == words_at
     assert [text for _, text, _ in desk.gitlab.notes if "They are in the mail server too." in text]
 
 

@@ -21,7 +21,7 @@ import structlog
 from panicmail import states
 from panicmail.accounting import Accounting
 from panicmail.errors import Temporary
-from panicmail.incident import Incident, Outcome, State
+from panicmail.incident import Incident, Outcome, Owed, State
 from panicmail.restoring import Restoring
 from panicmail.store import migrate
 from panicmail.store.book import Book
@@ -338,7 +338,7 @@ def test_a_reminder_is_held_back_too(office: Kept) -> None:
     assert len(office.pages("ana")) == pages
     office.wait(seconds=1)
     assert len(office.pages("ana")) == pages + 1
-    assert office.incident(incident).reminded
+    assert office.incident(incident).owed is Owed.ANSWER
 
 
 def test_what_another_node_held_back_is_not_held_back_again(office: Kept) -> None:

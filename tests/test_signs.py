@@ -13,7 +13,7 @@ from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab.border import clock_ahead, correction
 from panicmail.gitlab.draft import Draft
 from panicmail.gitlab.issues import Act, Activity, Elsewhere, Exposure, Issues, Reopening
-from panicmail.incident import Incident, State
+from panicmail.incident import Incident, Owed, State
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.sandbox.gitlab import SandboxGitLab
 from tests.office import Office
@@ -92,9 +92,9 @@ def test_a_comment_of_the_holder_ends_the_reminders_and_of_anybody_else_does_not
     desk.reply(desk.page("ana"), "ack")
     desk.wait(seconds=5)
     did(desk, "max")
-    assert desk.incident(incident).remind_at is not None
+    assert desk.incident(incident).owed is Owed.WORK
     did(desk, "ana")
-    assert desk.incident(incident).remind_at is None
+    assert desk.incident(incident).owed is Owed.STATUS
 
 
 def test_an_old_comment_does_not_disarm_a_follow_up_that_came_after_it(desk: Office) -> None:

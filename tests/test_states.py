@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail import states
-from panicmail.incident import Change, Do, Entry, Incident, Outcome, State, Word
+from panicmail.incident import Change, Do, Entry, Incident, Outcome, Owed, State, Word
 from panicmail.policy import Ladder, Step
 from tests.cast import LADDER, MINUTE, SECOND, T0, events, news, opened, paged, pages, told, until, who
 
@@ -312,8 +312,8 @@ def test_a_holder_without_a_sign_of_work_is_asked_and_ten_minutes_later_the_smoc
 
 def test_a_line_of_the_holder_is_a_sign_of_work_and_anybody_elses_is_not() -> None:
     acked = states.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    assert states.sign_of_work(acked, "max", T0 + 2 * MINUTE).incident.remind_at is not None
-    assert states.sign_of_work(acked, "ana", T0 + 2 * MINUTE).incident.remind_at is None
+    assert states.sign_of_work(acked, "max", LADDER, T0 + 2 * MINUTE).incident == acked
+    assert states.sign_of_work(acked, "ana", LADDER, T0 + 2 * MINUTE).incident.owed is Owed.STATUS
 
 
 def test_a_follow_up_the_holder_does_not_answer_in_ten_minutes_goes_to_the_smoc() -> None:
@@ -452,7 +452,7 @@ def happen(incident: Incident, event: tuple[str, object], ladder: Ladder, now: d
         case "away", str(person):
             return states.unreachable(incident, person, "out of office", ladder, who, now)
         case "work", str(person):
-            return states.sign_of_work(incident, person, now)
+            return states.sign_of_work(incident, person, ladder, now)
         case "hand", (str(person), str(to)):
             return states.hand_over(incident, person, to, HOW, now)
         case "closed", person:
@@ -482,7 +482,7 @@ def test_the_invariants_hold_under_any_sequence_of_events(
         assert (incident.state is State.OPEN) == (incident.next_step_at is not None)
         assert incident.round >= before.round
         assert (incident.state is State.ACKED) <= (incident.holder is not None)
-        assert (incident.remind_at is None and incident.answer_at is None) or incident.state is State.ACKED
+        assert (incident.remind_at is not None) == (incident.owed is not None) == (incident.state is State.ACKED)
         assert not before.breached_at or incident.breached_at or incident.sla_at > before.sla_at
         keys += [f"{before.version}:{e.key}" if not e.key.startswith("page/") else e.key for e in change.effects]
         for page in pages(change):

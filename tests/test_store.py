@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from panicmail import ids, states
 from panicmail.errors import StoreFailed
-from panicmail.incident import Entry, Incident, Outcome, State, unchanged
+from panicmail.incident import Entry, Incident, Outcome, Owed, State, unchanged
 from panicmail.policy import SAME_MAIL_WITHIN
 from panicmail.store import migrate
 from panicmail.store.book import Book
@@ -163,6 +163,45 @@ def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(
     migrate.upgrade(database)
     migrate.check(database)
     assert claim(ledger) == ["page/1/ana"]
+
+
+@pytest.mark.parametrize(
+    ("remind", "reminded", "answer", "worked", "owed", "due", "words"),
+    [
+        (21, False, None, None, Owed.WORK, 21, None),
+        (31, True, None, None, Owed.ANSWER, 31, None),
+        (31, True, 25, None, Owed.ANSWER, 25, 15),
+        (25, True, 31, None, Owed.ANSWER, 25, 21),
+        (21, False, 25, None, Owed.ANSWER, 25, 15),
+        (None, False, 25, 3, Owed.ANSWER, 25, 15),
+        (None, False, None, 3, Owed.STATUS, 3, None),
+        (None, False, None, None, Owed.STATUS, 1, None),
+    ],
+)
+def test_what_was_held_before_there_was_one_clock_is_on_it_and_none_is_silent_for_good(
+    database: Database, ledger: Ledger, remind: int | None, reminded: bool, answer: int | None, worked: int | None,
+    owed: Owed, due: int, words: int | None,
+) -> None:  # fmt: skip
+    def at(minute: int | None) -> datetime | None:
+        return None if minute is None else T0 + minute * MINUTE
+
+    incident = panic(ledger)
+    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, T0 + MINUTE))
+    open_one = panic(ledger)
+    migrate.downgrade(database, "0012")
+    old = {"remind": at(remind), "reminded": reminded, "answer": at(answer), "worked": at(worked), "id": incident.id}
+    values = ("remind_at = :remind", "reminded = :reminded", "answer_at = :answer", "worked_at = :worked")
+    update = sa.text(f"UPDATE incidents SET {', '.join(values)} WHERE id = :id").bindparams(
+        *(sa.bindparam(name, type_=Instant()) for name in ("remind", "answer", "worked"))
+    )
+    with database.writing() as connection:
+        connection.execute(update, old)
+    migrate.upgrade(database)
+    migrate.check(database)
+    kept = ledger.read(lambda book: book.incident(incident.id))
+    assert kept is not None
+    assert (kept.owed, kept.remind_at, kept.words_at) == (owed, at(due), at(words))
+    assert ledger.read(lambda book: book.incident(open_one.id)) == open_one
 
 
 def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from panicmail.incident import Incident, State
+from panicmail.incident import Incident, Owed, State
 from panicmail.mail.tokens import Purpose
 from panicmail.orders import Orders
 from tests.office import PANIC, Office, mail
@@ -234,7 +234,7 @@ def test_a_persons_words_in_the_thread_reach_the_holder_whatever_sign_they_bear(
     desk.deliver(raw, mail_from)
     assert len(desk.incidents()) == 1
     assert "QUOKKA" in desk.sent("ana")[-1].text
-    assert desk.incident(incident).answer_at is not None
+    assert desk.incident(incident).owed is Owed.ANSWER
 
 
 @pytest.mark.parametrize(

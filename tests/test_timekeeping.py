@@ -208,10 +208,10 @@ def test_a_follow_up_an_hour_ahead_goes_to_the_manager_ten_minutes_later_in_real
     desk.put(HOUR)
     desk.look()
     desk.deliver(mail("it is spreading", in_reply_to="<first@example.com>"))
-    assert desk.incident(incident).answer_at == T0 + HOUR + 10 * MINUTE
+    assert desk.incident(incident).remind_at == T0 + HOUR + 10 * MINUTE
     desk.put(-HOUR)
     desk.look()
-    assert desk.incident(incident).answer_at == T0 + 10 * MINUTE
+    assert desk.incident(incident).remind_at == T0 + 10 * MINUTE
 
 
 def test_what_was_claimed_an_hour_ahead_and_never_finished_is_free_in_time(desk: Clocked) -> None:

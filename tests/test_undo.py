@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from panicmail import jumps, states, words
 from panicmail.errors import Temporary
-from panicmail.incident import Change, Entry, Incident, Outcome, State, Word
+from panicmail.incident import Change, Entry, Incident, Outcome, Owed, State, Word
 from panicmail.links import EXPIRES_AFTER, LinkExpired
 from panicmail.policy import Who
 from panicmail.report import is_attained
@@ -189,9 +189,9 @@ def test_what_somebody_had_is_hers_again_as_it_was(
     done_at = T0 + 15 * MINUTE + after * SECOND
     now, had = done_at + thought * SECOND, story.incident
     if worked:
-        had = states.sign_of_work(had, "max", T0 + 15 * MINUTE).incident
+        had = states.sign_of_work(had, "max", LADDER, T0 + 15 * MINUTE).incident
     if asked:
-        had = replace(had, answer_at=T0 + 25 * MINUTE)
+        had = said_more(had, T0 + 15 * MINUTE)
     if word == "yes to an offer":
         had = states.hand_over(had, "max", "ana", "reply", T0 + 15 * MINUTE).incident
     if had.remind_at is not None and had.remind_at <= done_at:
@@ -200,9 +200,9 @@ def test_what_somebody_had_is_hers_again_as_it_was(
     by = "max" if word == "resolve" else "ana"
     {"take": story.take, "yes to an offer": story.ack}.get(word, story.resolve)(by, done_at)
     change = story.undo(by, now)
-    due = {name: max(at, now) for name in ("remind_at", "answer_at") if (at := getattr(before, name)) is not None}
+    assert before.remind_at is not None
     assert change.outcome is Outcome.DONE
-    assert replace(change.incident, version=0) == replace(before, version=0, **due)
+    assert replace(change.incident, version=0) == replace(before, version=0, remind_at=max(before.remind_at, now))
     assert paged(change) == []
 
 
@@ -261,9 +261,14 @@ def test_a_message_that_came_meanwhile_still_waits_for_its_answer() -> None:
     story = tale(T0 + 15 * MINUTE)
     story.ack("max", T0 + 15 * MINUTE)
     story.take("ana", T0 + 16 * MINUTE)
+    story.incident = said_more(story.incident, T0 + 16 * MINUTE)
+    undone = story.undo("ana", T0 + 17 * MINUTE).incident
+    assert (undone.owed, undone.remind_at) == (Owed.ANSWER, T0 + 26 * MINUTE)
+
+
+def said_more(incident: Incident, at: datetime) -> Incident:
     more = Entry(event="thread.more", actor="rita@example.com", facts={"text": "the server too"})
-    story.apply(states.more(story.incident, more, LADDER, who, T0 + 16 * MINUTE, mail_id="m", human=True, thanks=False))
-    assert story.undo("ana", T0 + 17 * MINUTE).incident.answer_at == T0 + 26 * MINUTE
+    return states.more(incident, more, LADDER, who, at, mail_id="m", human=True, thanks=False).incident
 
 
 @pytest.mark.parametrize("word", ["no", "escalate"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from panicmail import conversation, links
 from panicmail.dispatch.lane import flags_of, report_of
-from panicmail.incident import Do, Incident, State, Word
+from panicmail.incident import Do, Incident, Owed, State, Word
 from panicmail.mail.scene import PageSent, Scene
 from panicmail.orders import Orders
 from panicmail.store.book import Book
@@ -32,7 +32,9 @@ def is_wanted(book: Book, incident: Incident, task: Task) -> bool:
         case Word.HANDED:
             return incident.handed_to == task.person and incident.state is not State.RESOLVED
         case Word.STILL_YOURS:
-            return incident.state is State.ACKED and incident.holder == task.person and incident.reminded
+            return incident.holder == task.person and incident.owed is Owed.ANSWER
+        case Word.STATUS:
+            return incident.holder == task.person and incident.owed is Owed.STATUS
         case Word.SILENT_HOLDER:
             return incident.state is State.ACKED
         case _:

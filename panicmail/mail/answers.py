@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from panicmail.incident import Outcome, State
+from panicmail.incident import Outcome, Owed, State
 from panicmail.mail import quoting
 from panicmail.mail.compose import Line, call, headline, ours
 from panicmail.mail.matter import (
@@ -68,7 +68,7 @@ def _clock_stopped(voice: Voice, scene: Scene) -> Told:
             *_call_reporter(scene),
             *to_reporter(scene),
             issue(incident),
-            *([ours(remind)] if incident.remind_at else []),
+            *([ours(remind)] if incident.owed is Owed.WORK else []),
             *_also_open(voice, scene),
             _menu(voice),
             *_unread(voice, scene),
@@ -124,16 +124,19 @@ def _somebody_has_it(voice: Voice, scene: Scene) -> Told:
 
 def _no(voice: Voice, scene: Scene) -> Told:
     incident = scene.incident
+    passed_over = "Your no is recorded: you are passed over as long as anybody else is left."
     if incident.state is State.ACKED:
         name = voice.full(incident.holder or "")
+        is_passed_over = incident.owed is Owed.ANSWER and voice.reader in incident.away
+        called = [person for person in voice.called_last() if person != incident.holder]
+        now = [ours(f"{voice.team(called)} {are(called)} called for {name} instead.")] if called else []
         return Told(
             stopped(name),
             [
                 headline(f"Clock stopped: {name} has it since {voice.zoned(incident.acked_at)}. You need do nothing."),
-                ours("Your no is kept as a note."),
+                *([ours(passed_over), *now] if is_passed_over else [ours("Your no is kept as a note.")]),
             ],
         )
-    passed_over = "Your no is recorded: you are passed over as long as anybody else is left."
     return _called_on(voice, scene, passed_over)
 
 

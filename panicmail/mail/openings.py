@@ -28,6 +28,7 @@ def state_word(voice: Voice, word: Word) -> str:
         Word.STILL_OPEN: "STILL OPEN:",
         Word.YOURS_NOW: "YOURS NOW:",
         Word.STILL_YOURS: "STILL YOURS?",
+        Word.STATUS: "STILL YOURS?",
         Word.HANDED: "HANDED TO YOU:",
         Word.SILENT_HOLDER: f"{voice.first(holder)[:20].upper()} SILENT:" if holder else "HOLDER SILENT:",
         Word.REOPENED: "OPEN AGAIN:",
@@ -208,6 +209,16 @@ def still_yours(voice: Voice, scene: Scene) -> list[Line]:
     ]
 
 
+def status(voice: Voice, scene: Scene) -> list[Line]:
+    incident = scene.incident
+    heard_at = max(filter(None, (incident.acked_at, incident.worked_at)), default=scene.now)
+    return [
+        headline(f"{voice.first(voice.reader)}: reply with one line of status. Is it over? Close it."),
+        ours(f"Why: you have this since {voice.zoned(incident.acked_at)}; it is quiet since {voice.zoned(heard_at)}."),
+        ours('To close it reply "resolve" and no more. Nobody else is called; you are asked again while it is quiet.'),
+    ]
+
+
 def _missing(scene: Scene) -> str:
     """What is missing of a silent holder."""
     is_unanswered = "answer" in str(scene.facts.get("why", ""))
@@ -277,6 +288,7 @@ OPENINGS: Mapping[Word, Opening] = {
     Word.STILL_OPEN: still_open,
     Word.YOURS_NOW: yours_now,
     Word.STILL_YOURS: still_yours,
+    Word.STATUS: status,
     Word.HANDED: handed,
     Word.SILENT_HOLDER: silent_holder,
     Word.REOPENED: open_again,

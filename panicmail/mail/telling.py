@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from panicmail.incident import Outcome, State
+from panicmail.incident import Outcome, Owed, State
 from panicmail.mail import quoting
 from panicmail.mail.answers import answered
 from panicmail.mail.compose import Letter, Line, headline, ours, theirs
@@ -310,11 +310,11 @@ def _answer_them(voice: Voice) -> str:
     incident = voice.incident
     if incident.holder != voice.reader:
         return f"{voice.full(incident.holder or 'somebody')} has it, and has this message as well."
-    if incident.answer_at is None:
+    if incident.owed is not Owed.ANSWER:
         return "see what has come; you have it."
     others = voice.called_for_silent()
     called = f", or {voice.team(others)} {are(others)} called" if others else ""
-    return f"answer with one line by {voice.zoned(incident.answer_at)}{called}."
+    return f"answer with one line by {voice.zoned(incident.remind_at)}{called}."
 
 
 def _still_ask(voice: Voice) -> str:

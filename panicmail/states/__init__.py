@@ -23,7 +23,6 @@ from panicmail.states.answering import (
     escalate,
     hand_over,
     reached,
-    sign_of_work,
     take,
     unreachable,
 )
@@ -42,7 +41,7 @@ from panicmail.states.ordering import ACTS, dated, overtaken_by, own_time
 from panicmail.states.passing import is_due, new, open_panic, pass_time
 from panicmail.states.relocating import issue_went
 from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
-from panicmail.states.silence import called_for_silent
+from panicmail.states.silence import answers_for, called_for_silent, is_called_for_silent, sign_of_work
 from panicmail.states.speaking import WHY, Unsent, leave_unsaid, refused, speak, speaks
 from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, undoable
 
@@ -61,6 +60,7 @@ __all__ = [
     "acknowledge",
     "amend",
     "amend_more",
+    "answers_for",
     "called_for_silent",
     "called_on_no",
     "dated",
@@ -70,6 +70,7 @@ __all__ = [
     "hand_over",
     "hold_back",
     "holder_gone",
+    "is_called_for_silent",
     "is_due",
     "is_over",
     "is_undone",

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Owed, State, Word, unchanged
 from panicmail.policy import ANSWER_WITHIN, UNDELIVERED, Ladder, Who
 from panicmail.states.climbing import early_step, next_step_now, take_due_step
 from panicmail.states.paging import page_all, paged_entry, reachable, role_of
-from panicmail.states.silence import answer_for_silent
+from panicmail.states.silence import owe_work, pass_over, sign_of_work
 
 
 def acknowledge(incident: Incident, person: str, how: str, ladder: Ladder, now: datetime) -> Change:
@@ -24,8 +24,7 @@ def acknowledge(incident: Incident, person: str, how: str, ladder: Ladder, now: 
     if incident.state is State.ACKED:
         if incident.handed_to == person and incident.holder != person:
             return give(incident, person, how, ladder, now)
-        incident = answer_for_silent(incident, person, ladder, now)
-        return _sign(incident, person, now, Outcome.ALREADY, heard("ack.repeated", person, how))
+        return _sign(incident, person, ladder, now, heard("ack.repeated", person, how))
     return give(incident, person, how, ladder, now)
 
 
@@ -34,7 +33,7 @@ def take(incident: Incident, person: str, how: str, ladder: Ladder, now: datetim
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, heard("take.late", person, how))
     if incident.state is State.ACKED and incident.holder == person:
-        return _sign(incident, person, now, Outcome.ALREADY, heard("ack.repeated", person, how))
+        return _sign(incident, person, ladder, now, heard("ack.repeated", person, how))
     return give(incident, person, how, ladder, now)
 
 
@@ -55,14 +54,12 @@ def give(incident: Incident, person: str, how: str, ladder: Ladder, now: datetim
         first_acked_at=incident.first_acked_at or now,
         acked_how=how,
         next_step_at=None,
-        remind_at=ladder.later(now, ladder.remind_after),
-        reminded=False,
-        answer_at=None,
         worked_at=None,
         resolved_at=None,
         resolved_by="",
         away={p: why for p, why in incident.away.items() if p != person},
     )
+    incident = owe_work(incident, ladder.later(now, ladder.remind_after))
     facts = {"holder": person, "how": how, "at": now.isoformat(), "before": before}
     effects = [
         Effect(
@@ -85,22 +82,9 @@ def heard(event: str, person: str, how: str) -> Entry:
     return Entry(event=event, actor=person, facts={"how": how})
 
 
-def _sign(incident: Incident, person: str, now: datetime, outcome: Outcome, *entries: Entry) -> Change:
-    """Word of the holder is a sign of work: nothing is asked of her any more."""
-    return replace(sign_of_work(incident, person, now), entries=entries, outcome=outcome)
-
-
-def sign_of_work(incident: Incident, person: str, now: datetime, worked_at: datetime | None = None) -> Change:
-    """The holder wrote, or worked in GitLab: nothing is due from them any more. Anybody else changes nothing.
-
-    `worked_at`: when, if not now. A message that came since still waits for its answer.
-    """
-    if incident.state is State.ACKED and incident.holder == person:
-        at = worked_at or now
-        is_newer = incident.answer_at is not None and incident.answer_at - ANSWER_WITHIN > at
-        answer_at = incident.answer_at if is_newer else None
-        incident = replace(incident, remind_at=None, reminded=False, answer_at=answer_at, worked_at=at)
-    return unchanged(incident, Outcome.NOTED)
+def _sign(incident: Incident, person: str, ladder: Ladder, now: datetime, *entries: Entry) -> Change:
+    """It has a holder: a word of whoever answers for it is a sign of work."""
+    return replace(sign_of_work(incident, person, ladder, now), entries=entries, outcome=Outcome.ALREADY)
 
 
 def decline(incident: Incident, person: str, how: str, words: str, ladder: Ladder, who: Who, now: datetime) -> Change:
@@ -109,7 +93,9 @@ def decline(incident: Incident, person: str, how: str, words: str, ladder: Ladde
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.CLOSED, said)
     if incident.state is State.ACKED and incident.holder != person:
-        return replace(_offer_failed(incident, person, f'said no ("{words}")'), entries=(said,))
+        why = f'declined ("{words}")' if words else "declined"
+        refused = replace(_offer_failed(incident, person, f'said no ("{words}")'), entries=(said,))
+        return refused.then(pass_over(refused.incident, person, why, ladder, who, now))
     if incident.state is State.OPEN and person in incident.away:
         return unchanged(incident, Outcome.NOTED, said)  # said twice, or away already: the next ones are called
     incident = replace(incident, away={**incident.away, person: f'declined ("{words}")' if words else "declined"})
@@ -134,7 +120,8 @@ def unreachable(incident: Incident, person: str, why: str, ladder: Ladder, who: 
     """
     entry = Entry(event="person.unreachable", actor="panicmail", facts={"person": person, "why": why})
     if incident.state is State.ACKED:
-        return replace(_offer_failed(incident, person, why), entries=(entry,))
+        failed = replace(_offer_failed(incident, person, why), entries=(entry,))
+        return failed.then(pass_over(failed.incident, person, why, ladder, who, now))
     if incident.state is not State.OPEN or person in incident.away:
         return unchanged(incident, Outcome.NOTED, entry)
     incident = replace(incident, away={**incident.away, person: why})
@@ -188,6 +175,14 @@ def hand_over(incident: Incident, person: str, to: str, how: str, now: datetime)
     incident, pages = page_all(incident, people, now, Word.HANDED, cause={"handed_by": person})
     entry = Entry(event="incident.offered", actor=person, facts={"to": to, "how": how})
     if incident.state is State.ACKED:
-        # No yes within ten minutes, and the holder is asked again: an offer is not a hand-over.
-        incident = replace(incident, remind_at=now + ANSWER_WITHIN, reminded=False, answer_at=None)
+        incident = _owed_while_offered(incident, person, now + ANSWER_WITHIN)
     return Change(incident=incident, effects=pages, entries=(entry,))
+
+
+def _owed_while_offered(incident: Incident, by: str, until: datetime) -> Incident:
+    """An offer is not a hand-over: without a yes `until` then the holder is asked. Offering it, they have answered."""
+    if incident.holder == by:
+        return owe_work(incident, until)
+    if incident.owed is Owed.ANSWER:
+        return incident
+    return owe_work(incident, min(until, incident.remind_at or until))

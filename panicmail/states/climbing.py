@@ -10,6 +10,7 @@ from typing import Any
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
 from panicmail.policy import OPERATOR, Ladder, Who
 from panicmail.states.paging import lateness, nobody_alarm, page_all, paged_entry, reachable, role_of
+from panicmail.states.silence import NOTHING_OWED
 
 
 def take_due_step(
@@ -199,13 +200,11 @@ def _open_again(incident: Incident, now: datetime) -> Change:
         state=State.OPEN,
         opened_at=now,
         next_step_at=now,
-        remind_at=None,
-        reminded=False,
-        answer_at=None,
         handed_to=None,
         resolved_at=None,
         resolved_by="",
         once=False,
+        **NOTHING_OWED,
     )
     entry = Entry(event="incident.opened_again", actor="panicmail", facts={"last_holder": incident.holder}, note=False)
     return Change(incident=incident, entries=(entry,))

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
-from panicmail.policy import ANSWER_WITHIN, REOPEN_WITHIN, Ladder, Who
+from panicmail.policy import REOPEN_WITHIN, Ladder, Who
 from panicmail.states.answering import give, heard, others_paged, unclaimed
 from panicmail.states.climbing import take_due_step
 from panicmail.states.paging import page_all, paged_entry, role_of
+from panicmail.states.silence import NOTHING_OWED, owe_answer
 
 #: How an incident ended whose issue was closed, in words.
 CLOSED_IN_GITLAB = "closed the issue in GitLab"
@@ -34,10 +35,8 @@ def _resolve(incident: Incident, by: str, how: str, now: datetime) -> Change:
         state=State.RESOLVED,
         resolved_at=now,
         resolved_by=by,
-        remind_at=None,
-        reminded=False,
-        answer_at=None,
         handed_to=None,
+        **NOTHING_OWED,
     )
     facts = {"by": by, "how": how, "at": now.isoformat()}
     news = Effect(do=Do.NEWS, key=f"news/{incident.version}/resolved", facts={"what": "resolved", **facts})
@@ -94,7 +93,9 @@ def more(
     thanks: bool,
     writer: str = "",
 ) -> Change:
-    """Something more in the thread: a note, and the holder or those paged are told; times stay untouched.
+    """Something more in the thread: a note, and the holder or those paged are told.
+
+    The times of the ladder stay untouched. Whoever has it owes an answer, if it is more than a bare thank-you.
 
     `writer`: the person of ours who wrote it, if it was one; she is not told what she wrote.
 
@@ -107,8 +108,8 @@ def more(
         return _reopen(incident, entry, ladder, who, now)
     if not human:
         return unchanged(incident, Outcome.NOTED, entry)
-    if incident.state is State.ACKED:
-        incident = replace(incident, answer_at=incident.answer_at or now + ANSWER_WITHIN)
+    if incident.state is State.ACKED and not thanks:
+        incident = owe_answer(incident, now)
     told = tuple(
         Effect(do=Do.TELL, key=f"tell/more/{mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
         for p in concerned(incident)

@@ -21,7 +21,7 @@ def hold_back(incident: Incident, until: datetime, why: str) -> Change:
         return unchanged(incident, Outcome.CLOSED)
     waits = {
         name: max(at, until)
-        for name in ("next_step_at", "remind_at", "answer_at")
+        for name in ("next_step_at", "remind_at")
         if (at := getattr(incident, name)) is not None
     }
     if incident.breached_at is None and incident.state is State.OPEN:

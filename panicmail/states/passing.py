@@ -1,4 +1,4 @@
-"""A panic arrives, and time passes: the breach, the due step, the reminder, the turn of others."""
+"""A panic arrives, and time passes: the breach, the due step, what a holder owes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, Word, unchanged
-from panicmail.policy import ANSWER_WITHIN, Ladder, Who
+from panicmail.hours import Hours
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
+from panicmail.policy import DAYTIME, Ladder, Who
 from panicmail.states.climbing import take_due_step
-from panicmail.states.paging import page_all, role_of
-from panicmail.states.silence import call_for_silent
+from panicmail.states.silence import pass_silence
 
 
 def open_panic(
@@ -83,19 +83,23 @@ def is_due(incident: Incident, now: datetime) -> bool:
     if incident.state is State.OPEN:
         return _is_breaching(incident, now) or (incident.next_step_at is not None and incident.next_step_at <= now)
     if incident.state is State.ACKED:
-        return any(at is not None and at <= now for at in (incident.remind_at, incident.answer_at))
+        return incident.remind_at is not None and incident.remind_at <= now
     return False
 
 
-def pass_time(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
-    """Everything that `now` makes due: the breach, the step, the reminder, the manager's turn."""
+def pass_time(incident: Incident, ladder: Ladder, who: Who, now: datetime, daytime: Hours = DAYTIME) -> Change:
+    """Everything that `now` makes due: the breach, the step, the reminder, the turn of others.
+
+    Args:
+        daytime: Of the holder: when mail comes that can wait.
+    """
     change = unchanged(incident, Outcome.DONE)
     if _is_breaching(change.incident, now):
         change = change.then(_breach(change.incident, ladder, who, now))
     if change.incident.state is State.OPEN and change.incident.next_step_at and change.incident.next_step_at <= now:
         change = change.then(take_due_step(change.incident, ladder, who, now))
     if change.incident.state is State.ACKED:
-        change = change.then(_ask_holder(change.incident, ladder, who, now))
+        change = change.then(pass_silence(change.incident, ladder, who, now, daytime))
     return change
 
 
@@ -111,23 +115,3 @@ def _breach(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Chan
     )
     entry = Entry(event="sla.breached", actor="panicmail", facts={"sla_at": incident.sla_at.isoformat()})
     return Change(incident=incident, effects=(news,), entries=(entry,))
-
-
-def _ask_holder(incident: Incident, ladder: Ladder, who: Who, now: datetime) -> Change:
-    """The holder is asked for a sign of work; after more silence somebody else is called."""
-    is_unanswered = incident.answer_at is not None and incident.answer_at <= now
-    is_asked = incident.remind_at is not None and incident.remind_at <= now
-    is_silent = is_asked and incident.reminded
-    if is_unanswered or is_silent:
-        missing = {"a message was not answered": is_unanswered, "no sign of work": is_silent}
-        why = " and ".join(words for words, holds in missing.items() if holds)
-        return call_for_silent(incident, ladder, who, now, why)
-    return _remind(incident, now) if is_asked else unchanged(incident, Outcome.DONE)
-
-
-def _remind(incident: Incident, now: datetime) -> Change:
-    holder = incident.holder or ""
-    incident = replace(incident, reminded=True, remind_at=now + ANSWER_WITHIN)
-    incident, pages = page_all(incident, {holder: role_of(incident, holder)}, now, Word.STILL_YOURS)
-    entry = Entry(event="holder.reminded", actor="panicmail", facts={"person": holder})
-    return Change(incident=incident, effects=pages, entries=(entry,))

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
-from panicmail.states.answering import sign_of_work
+from panicmail.policy import Ladder
+from panicmail.states.silence import sign_of_work
 
 
 class Unsent(StrEnum):
@@ -63,12 +64,13 @@ def speak(
     text: str,
     how: str,
     mail_id: str,
+    ladder: Ladder,
     now: datetime,
     *,
     left: Sequence[Mapping[str, Any]] = (),
     **about: str | None,
 ) -> Change:
-    """The holder's words go to the reporter. They are a sign of work; what is due from her is not due any more.
+    """The holder's words go to the reporter. They are a sign of work.
 
     Args:
         left: The attachments that do not go with them, as JSON; when there are any, `person` is told.
@@ -79,7 +81,7 @@ def speak(
     said = Entry(event="conversation.said", actor=person, facts={"to": incident.reporter_address, **facts})
     without = {"what": "sent_without", "attachments": list(left), **about}
     told = Effect(do=Do.TELL, key=f"tell/sent/{mail_id}/{person}", person=person, facts=without)
-    change = sign_of_work(incident, person, now)
+    change = sign_of_work(incident, person, ladder, now)
     return replace(change, effects=(news, told) if left else (news,), entries=(said,), outcome=Outcome.DONE)
 
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Owed, State, unchanged
 from panicmail.states.answering import others_paged
 from panicmail.states.paging import page_all, paged_entry, role_of
+from panicmail.states.silence import NOTHING_OWED, owe_answer
 
 #: What was done may be undone for so long (contract.md 5); an instant that is exactly so much later is in time.
 UNDO_WITHIN = timedelta(minutes=2)
@@ -123,8 +124,8 @@ def _held(before: Incident, done_at: datetime) -> Mapping[str, Any]:
     return {
         "holder": before.holder,
         "remind_in": _seconds(done_at, before.remind_at),
-        "reminded": before.reminded,
-        "answer_in": _seconds(done_at, before.answer_at),
+        "owed": before.owed.value if before.owed else None,
+        "words_before": _seconds(before.words_at, done_at),
         "worked_before": _seconds(before.worked_at, done_at),
     }
 
@@ -162,21 +163,22 @@ def _as_before(incident: Incident, person: str, kept: Mapping[str, Any], done_at
     )
     if held := kept.get("held"):
         return _held_before(before, held, done_at, now)
-    unheld = replace(before, remind_at=None, reminded=False, answer_at=None, worked_at=None)
-    return replace(unheld, state=State.OPEN, next_step_at=_later(done_at, kept["step_in"], now))
+    next_at = _later(done_at, kept["step_in"], now)
+    return replace(before, state=State.OPEN, next_step_at=next_at, worked_at=None, **NOTHING_OWED)
 
 
 def _held_before(incident: Incident, held: Mapping[str, Any], done_at: datetime, now: datetime) -> Incident:
-    """A message that came meanwhile still waits for its answer."""
-    return replace(
+    """Words that came meanwhile still wait for their answer."""
+    before = replace(
         incident,
         state=State.ACKED,
         holder=held["holder"],
-        remind_at=_later(done_at, held["remind_in"], now),
-        reminded=held["reminded"],
-        answer_at=_later(done_at, held["answer_in"], now) or incident.answer_at,
+        remind_at=_later(done_at, held["remind_in"], now) or now,
+        owed=Owed(held.get("owed") or Owed.WORK),
+        words_at=_earlier(done_at, held.get("words_before")),
         worked_at=_earlier(done_at, held["worked_before"]),
     )
+    return owe_answer(before, incident.words_at) if incident.words_at else before
 
 
 def _earlier(at: datetime, seconds: float | None) -> datetime | None:

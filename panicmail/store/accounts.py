@@ -161,11 +161,11 @@ class Accounts(Barred):
         """Incidents of which something was due before `before`: the tick does not move them."""
         c = incidents.c
         step = sa.and_(c.state == State.OPEN.value, c.next_step_at < before)
-        asked = sa.and_(c.state == State.ACKED.value, sa.or_(c.remind_at < before, c.answer_at < before))
-        query = sa.select(*_NAMED, c.next_step_at, c.remind_at, c.answer_at).where(sa.or_(step, asked)).limit(LIMIT)
+        asked = sa.and_(c.state == State.ACKED.value, c.remind_at < before)
+        query = sa.select(*_NAMED, c.next_step_at, c.remind_at).where(sa.or_(step, asked)).limit(LIMIT)
         return sorted(
             (
-                Odd(since_at=min(filter(None, (row.next_step_at, row.remind_at, row.answer_at))),
+                Odd(since_at=min(filter(None, (row.next_step_at, row.remind_at))),
                     incident_id=row.id, ref=row.ref)
                 for row in self._connection.execute(query)
             ),

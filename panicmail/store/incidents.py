@@ -63,7 +63,7 @@ class Incidents(Outbox):
         breach = sa.and_(
             c.state == State.OPEN.value, c.breached_at.is_(None), c.sla_at <= self.now, c.opened_at < c.sla_at
         )
-        asked = sa.and_(c.state == State.ACKED.value, sa.or_(c.remind_at <= self.now, c.answer_at <= self.now))
+        asked = sa.and_(c.state == State.ACKED.value, c.remind_at <= self.now)
         query = sa.select(incidents).where(sa.or_(step, breach, asked)).order_by(c.sla_at)
         return [incident_of(row) for row in self._connection.execute(query)]
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.channels import PAGERDUTY
-from panicmail.incident import Do, Effect, Incident, State
+from panicmail.incident import Do, Effect, Incident, Owed, State, Word
 from panicmail.store.barred import Barred
 from panicmail.store.rows import OVER, Delivery, Task, task_of
 from panicmail.store.statements import UNHELD, free
@@ -74,7 +74,8 @@ class Outbox(Barred):
         self, incident_id: str | None, do: Do, key: str, person: str | None, facts: Mapping[str, Any]
     ) -> None:
         """The same to her phone, by every channel she has, none waiting for another."""
-        for channel in self._channels(person) if person and do in PUSHED else ():
+        is_pushed = do in PUSHED and facts.get("word") != Word.STATUS
+        for channel in self._channels(person) if person and is_pushed else ():
             if do is Do.TELL and channel.startswith(PAGERDUTY):
                 continue  # it follows the incident by itself: `_add_mirror`
             told = {**facts, "channel": channel}
@@ -263,7 +264,8 @@ class Outbox(Barred):
         self._connection.execute(outbox.update().where(unsent).values(voided))
 
     def undelivered_pages(self, after: timedelta) -> list[Task]:
-        """Pages of open incidents that nothing accepted within `after` of their queueing, or that failed for good."""
+        """Pages that nothing accepted within `after` of their queueing, or that failed for good: of incidents that are
+        open, or whose holder is silent."""
         c = outbox.c
         stale = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), c.queued_at <= self.now - after)
         query = (
@@ -271,7 +273,7 @@ class Outbox(Barred):
             .join(incidents, incidents.c.id == c.incident_id)
             .where(
                 c.do == Do.PAGE.value,
-                incidents.c.state == State.OPEN.value,
+                sa.or_(incidents.c.state == State.OPEN.value, incidents.c.owed == Owed.ANSWER.value),
                 sa.or_(stale, c.state == Delivery.FAILED.value),
             )
             .order_by(c.id)

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from panicmail.incident import Incident, Paged, State
+from panicmail.incident import Incident, Owed, Paged, State
 
 
 class Delivery(StrEnum):
@@ -83,6 +83,7 @@ class Line:
 def incident_of(row: sa.Row[Any]) -> Incident:
     values = {f.name: row._mapping[f.name] for f in fields(Incident)}
     values["state"] = State(values["state"])
+    values["owed"] = Owed(values["owed"]) if values["owed"] else None
     values["paged"] = {person: _paged(facts) for person, facts in values["paged"].items()}
     return Incident(**values)
 
@@ -90,6 +91,7 @@ def incident_of(row: sa.Row[Any]) -> Incident:
 def row_of(incident: Incident) -> dict[str, Any]:
     values = {f.name: getattr(incident, f.name) for f in fields(Incident)}
     values["state"] = incident.state.value
+    values["owed"] = incident.owed.value if incident.owed else None
     values["paged"] = {person: _paged_json(paged) for person, paged in incident.paged.items()}
     values["away"] = dict(incident.away)
     return values

@@ -117,9 +117,9 @@ incidents = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("next_step_at", Instant),
     sa.Column("remind_at", Instant),
-    sa.Column("reminded", sa.Boolean, nullable=False),
+    sa.Column("owed", sa.String(8)),  # work, answer, status; NULL: nobody has it
+    sa.Column("words_at", Instant),
     sa.Column("worked_at", Instant),
-    sa.Column("answer_at", Instant),
     sa.Column("holder", AnyText),
     sa.Column("handed_to", AnyText),
     sa.Column("acked_at", Instant),

@@ -1,0 +1,376 @@
+"""Somebody has it: one clock, from the acknowledgement to the end, that no single word silences for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panicmail import states
+from panicmail.channels import channel
+from panicmail.errors import Permanent, Temporary
+from panicmail.gitlab.issues import Act, Activity
+from panicmail.incident import Do, Incident, Owed, State, Word
+from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.policy import daytime_in
+from tests.cast import LADDER, MINUTE, SECOND, T0, opened, pages, who
+from tests.office import PEOPLE, Office, mail
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+#: At T0, two at night in London, it is eleven in the morning there.
+TOKYO, BERLIN = ZoneInfo("Asia/Tokyo"), ZoneInfo("Europe/Berlin")
+PHONES = {who: f"json://phone.example/{who}" for who in PEOPLE}
+RITA = "rita@example.com"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    """Ana is the SEOC, Max the SMOC, Bo the operator; all in Berlin, all with a phone."""
+    people = {key: replace(p, tz=BERLIN, push=(channel(PHONES[key]),)) for key, p in PEOPLE.items()}
+    rosters = Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))})
+    office = Office(tmp_path, people=people, rosters=rosters, operators=("bo",))
+    yield office
+    office.close()
+
+
+def held(desk: Office) -> Incident:
+    incident = desk.panic()
+    desk.reply(desk.page("ana"), "ack")
+    assert desk.incident(incident).holder == "ana"
+    return incident
+
+
+def worked(desk: Office, person: str = "ana") -> None:
+    desk.gitlab.happened[1] = Activity(None, None, (Act(person, desk.now, "commented"),))
+    desk.wait(seconds=61)
+    desk.signs.poll()
+    desk.settle()
+
+
+def writes(desk: Office, text: str) -> None:
+    """The reporter, in the thread."""
+    desk.reply(desk.sent(RITA)[0], text, sender=RITA)
+
+
+def asked_at(desk: Office, person: str = "ana", since: int = 0) -> list[datetime]:
+    return [p.message["Date"].datetime for p in desk.pages(person)[since:] if "STILL YOURS?" in p.subject]
+
+
+def rung(desk: Office, person: str) -> list[str]:
+    return desk.phones.texts(PHONES[person])
+
+
+def status_line(desk: Office, _incident: Incident) -> None:
+    desk.reply(desk.page("ana"), "imaging the disk, next word at nine")
+
+
+def yes(desk: Office, _incident: Incident) -> None:
+    desk.reply(desk.page("ana"), "on it")
+
+
+def sign(desk: Office, _incident: Incident) -> None:
+    worked(desk)
+
+
+def said(desk: Office, _incident: Incident) -> None:
+    to = next(p.reply_to for p in reversed(desk.sent("ana")) if p.reply_to.startswith("panic+c"))
+    desk.deliver(mail("Leave it on, please.", sender="ana@example.com"), "ana@example.com", [to])
+
+
+def of_the_smoc(desk: Office, _incident: Incident) -> None:
+    desk.reply(desk.page("max"), "I have Ana on the phone, she is at it")
+
+
+# -- answered
+
+
+@pytest.mark.parametrize("answer", [status_line, yes, sign])
+def test_one_sign_of_work_silences_nothing_for_good(desk: Office, answer: object) -> None:
+    """For a month: by mail alone, in the daytime of the holder, after spans that grow to a day."""
+    incident = held(desk)
+    desk.wait(minutes=3)
+    answer(desk, incident)  # type: ignore[operator]
+    pages, pushed, others = len(desk.pages("ana")), len(rung(desk, "ana")), len(desk.pages("max"))
+    for _ in range(30 * 24):
+        desk.wait(minutes=60)
+    at = asked_at(desk, since=pages)
+    assert len(at) >= 30
+    assert all(8 <= each.astimezone(BERLIN).hour < 20 for each in at)
+    gaps = [later - earlier for earlier, later in pairwise(at)]
+    assert max(gaps) == DAY
+    assert gaps == sorted(gaps), "they grow"
+    assert len(rung(desk, "ana")) == pushed
+    assert len(desk.pages("max")) == others
+    assert desk.incident(incident).state is State.ACKED
+    assert desk.events(incident).count("holder.reminded") == len(at)
+    assert not [text for _, text, _ in desk.gitlab.notes if "asked again" in text], "an issue is no diary"
+
+
+def test_what_is_asked_by_mail_says_that_nobody_is_called_and_how_to_end_it(desk: Office) -> None:
+    incident = held(desk)
+    status_line(desk, incident)
+    desk.wait(minutes=8 * 60)
+    asked = desk.pages("ana")[-1]
+    assert asked.subject.startswith(f"[PANIC {incident.ref}] STILL YOURS? ")
+    assert asked.text.startswith("Ana: reply with one line of status. Is it over? Close it.")
+    assert "is called" not in asked.text.split("Report")[0].replace("Nobody else is called", "")
+    desk.reply(asked, "resolve")
+    assert desk.incident(incident).state is State.RESOLVED
+    seen = len(desk.pages("ana"))
+    desk.wait(minutes=3 * 24 * 60)
+    assert len(desk.pages("ana")) == seen
+
+
+@pytest.mark.parametrize("answer", [status_line, yes, sign, of_the_smoc])
+def test_a_reminder_goes_on_by_page_and_push_by_night_until_it_is_answered(desk: Office, answer: object) -> None:
+    incident = held(desk)
+    desk.wait(minutes=30)
+    seen = len(rung(desk, "max"))
+    desk.wait(minutes=120)
+    assert desk.now.astimezone(BERLIN).hour < 8
+    assert len(desk.pages("max")) == 13, "in turn with the operator, every five minutes"
+    assert len(rung(desk, "max")) - seen == 13 - 1
+    assert len(desk.pages("bo")) == 12
+    assert len(asked_at(desk)) == 13
+    answer(desk, incident)  # type: ignore[operator]
+    counted = {person: (len(desk.pages(person)), len(rung(desk, person))) for person in PEOPLE}
+    desk.wait(minutes=120)
+    assert {person: (len(desk.pages(person)), len(rung(desk, person))) for person in PEOPLE} == counted
+    desk.wait(minutes=120)
+    assert len(desk.pages("ana")) > counted["ana"][0], "in the morning"
+
+
+def test_a_comment_of_somebody_who_was_not_called_answers_nothing(desk: Office) -> None:
+    incident = held(desk)
+    worked(desk, "max")
+    assert desk.incident(incident).owed is Owed.WORK
+    desk.wait(minutes=20)
+    worked(desk, "max")
+    assert desk.incident(incident).owed is Owed.ANSWER, "nor while the holder alone is asked"
+    desk.wait(minutes=10)
+    worked(desk, "max")
+    assert desk.incident(incident).owed is Owed.STATUS
+
+
+# -- somebody wrote
+
+
+@pytest.mark.parametrize(
+    "text", ["Thank you!", "Thanks a lot, great job everyone", "ok thanks", "cheers", "Thank you for the quick help"]
+)
+def test_a_bare_thank_you_calls_nobody(desk: Office, text: str) -> None:
+    incident = held(desk)
+    status_line(desk, incident)
+    writes(desk, text)
+    assert desk.incident(incident).owed is Owed.STATUS
+    told = desk.sent("ana")[-1]
+    assert text in told.text
+    assert "or Max" not in told.text
+    desk.wait(minutes=60)
+    assert not desk.pages("max")
+
+
+@pytest.mark.parametrize("machine", ["Auto-Submitted: auto-replied", "Auto-Submitted: auto-generated"])
+def test_a_machine_in_the_thread_calls_nobody(desk: Office, machine: str) -> None:
+    incident = held(desk)
+    status_line(desk, incident)
+    desk.reply(desk.sent(RITA)[0], "I am out of office.", sender=RITA, mail_from="", extra=machine)
+    desk.wait(minutes=60)
+    assert desk.incident(incident).owed is Owed.STATUS
+    assert not desk.pages("max")
+
+
+@pytest.mark.parametrize("text", ["it spread to the file server", "Thanks. Now the file server is locked", "thanks?"])
+def test_fresh_words_arm_the_clock_anew_by_night_too(desk: Office, text: str) -> None:
+    incident = held(desk)
+    status_line(desk, incident)
+    desk.wait(minutes=60)
+    writes(desk, text)
+    assert "answer with one line by 04:17 CET, or Max (SMOC) is called." in desk.sent("ana")[-1].text
+    desk.wait(minutes=9.9)
+    assert not desk.pages("max")
+    desk.wait(minutes=0.2)
+    assert "a message in the thread is not answered" in desk.page("max").text
+    desk.wait(minutes=10)
+    assert (len(desk.pages("max")), len(desk.pages("bo"))) == (2, 1), "and so it goes on"
+    status_line(desk, incident)
+    desk.wait(minutes=60)
+    assert (len(desk.pages("max")), len(desk.pages("bo"))) == (2, 1)
+
+
+def test_more_words_put_nothing_off(desk: Office) -> None:
+    held(desk)
+    for _ in range(3):
+        writes(desk, "it spreads")
+        desk.wait(minutes=4)
+    assert len(desk.pages("max")) == 1, "ten minutes after the first"
+
+
+def test_words_that_came_before_the_reminder_are_answered_with_it(desk: Office) -> None:
+    held(desk)
+    desk.wait(minutes=15)
+    writes(desk, "it spreads")
+    desk.wait(minutes=9)
+    assert not asked_at(desk), "they have been asked already"
+    desk.wait(minutes=2)
+    assert len(desk.pages("max")) == 1
+
+
+def test_an_answer_to_the_reporter_answers(desk: Office) -> None:
+    incident = held(desk)
+    writes(desk, "Shall I switch it off?")
+    said(desk, incident)
+    assert desk.incident(incident).owed is Owed.STATUS
+    desk.wait(minutes=60)
+    assert not desk.pages("max")
+
+
+# -- whoever was called cannot help
+
+
+def no(desk: Office) -> None:
+    desk.reply(desk.page("max"), "no")
+
+
+def out_of_office(desk: Office) -> None:
+    desk.reply(desk.page("max"), "I am away until Monday.", mail_from="", extra="Auto-Submitted: auto-replied")
+
+
+def bounced(desk: Office) -> None:
+    page = desk.page("max")
+    head = "From: MAILER-DAEMON@mx.example\r\nSubject: Undelivered Mail Returned to Sender\r\nMIME-Version: 1.0\r\n"
+    parts = (
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n--b\r\n\r\nno such user\r\n'
+        "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
+        "Final-Recipient: rfc822; max@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n--b--\r\n"
+    )
+    desk.deliver((head + parts).encode(), "", [page.mail_from])
+
+
+@pytest.mark.parametrize("cannot", [no, out_of_office, bounced])
+def test_a_no_a_bounce_or_an_absence_of_whoever_was_called_calls_the_next_at_once(
+    desk: Office, cannot: object
+) -> None:
+    desk.orders = replace(desk.orders, people={**desk.orders.people, "max": PEOPLE["max"]})  # by mail alone
+    incident = held(desk)
+    desk.wait(minutes=31)
+    assert (len(desk.pages("max")), len(desk.pages("bo"))) == (1, 0)
+    cannot(desk)  # type: ignore[operator]
+    assert len(desk.pages("bo")) == 1
+    assert desk.incident(incident).holder == "ana"
+    cannot(desk)  # type: ignore[operator]
+    assert len(desk.pages("bo")) == 1, "once"
+    desk.wait(minutes=11)
+    assert len(desk.pages("bo")) == 3
+    assert len(desk.pages("max")) == 1, "passed over while anybody else is left"
+
+
+def test_whoever_says_no_hears_who_is_called_instead(desk: Office) -> None:
+    held(desk)
+    desk.wait(minutes=31)
+    no(desk)
+    answer = desk.sent("max")[-1].text
+    assert "Your no is recorded" in answer
+    assert "Bo (panicmail operator) is called for Ana Reyes instead." in answer
+
+
+@pytest.mark.parametrize("refusal", [Permanent("550 no such user"), Temporary("no route")])
+def test_a_page_for_a_silent_holder_that_nothing_takes_calls_the_next_within_a_minute(
+    desk: Office, refusal: Exception
+) -> None:
+    held(desk)
+    desk.relay.refused["max@example.com"] = desk.phones.refused[PHONES["max"]] = refusal
+    desk.wait(minutes=31.5)
+    assert len(desk.pages("bo")) == 1
+
+
+def test_while_somebody_called_with_them_can_still_answer_a_no_calls_nobody_else(desk: Office) -> None:
+    rosters = Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max", "bo"))})
+    desk.orders = replace(desk.orders, rosters=rosters, operators=("ana",))
+    held(desk)
+    desk.wait(minutes=31)
+    no(desk)
+    assert [len(desk.pages(person)) for person in ("max", "bo")] == [1, 1]
+    desk.wait(minutes=5)
+    assert [len(desk.pages(person)) for person in ("max", "bo")] == [1, 2]
+
+
+def test_when_all_who_were_called_cannot_help_it_goes_on_at_the_repeat_and_no_faster(desk: Office) -> None:
+    held(desk)
+    desk.wait(minutes=31)
+    for person in ("max", "bo", "max", "bo"):
+        desk.reply(desk.page(person), "no")
+    assert [len(desk.pages(person)) for person in ("max", "bo")] == [1, 1]
+    desk.wait(minutes=11)
+    assert len(desk.pages("max")) + len(desk.pages("bo")) == 4
+
+
+# -- offers
+
+
+def test_an_offer_that_nobody_takes_comes_back_by_page_though_the_holder_had_worked_on_it(desk: Office) -> None:
+    incident = held(desk)
+    status_line(desk, incident)
+    desk.reply(desk.page("ana"), "to bo")
+    seen, pushed = len(desk.pages("ana")), len(rung(desk, "ana"))
+    desk.wait(minutes=11)
+    assert len(asked_at(desk, since=seen)) == 1
+    assert len(rung(desk, "ana")) > pushed
+    desk.wait(minutes=10)
+    assert desk.pages("max")
+
+
+# -- the rule alone
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(["Europe/Berlin", "Asia/Tokyo", "America/Los_Angeles", "Asia/Kathmandu", "Pacific/Chatham"]),
+    st.integers(0, 365 * 24 * 60),
+    st.integers(1, 24 * 60),
+    st.lists(st.integers(0, 90), min_size=40, max_size=40),
+)
+def test_in_every_zone_and_season_quiet_is_asked_about_by_day_and_each_day(
+    zone: str, start: int, remind: int, lates: list[int]
+) -> None:
+    """Whatever the tick is late by: in the daytime there, never more than a day apart, but for the clocks' hour."""
+    ladder = replace(LADDER, remind_after=remind * MINUTE)
+    now, daytime = T0 + start * MINUTE, daytime_in(ZoneInfo(zone))
+    incident = states.acknowledge(opened(ladder, at=now).incident, "ana", "", ladder, now).incident
+    incident = states.sign_of_work(incident, "ana", ladder, now).incident
+    at = [now]
+    for late in lates:
+        assert incident.remind_at is not None
+        now = incident.remind_at + late * SECOND
+        change = states.pass_time(incident, ladder, who, now, daytime)
+        assert not states.is_due(change.incident, now)
+        assert change.incident.owed is Owed.STATUS
+        asked = pages(change)
+        assert [page.facts["word"] for page in asked] in ([], [Word.STATUS])
+        assert [e.do for e in change.effects] == [Do.PAGE] * len(asked)
+        if asked:
+            at.append(now)
+            assert 8 <= now.astimezone(daytime.zone).hour < 20
+        incident = change.incident
+    gaps = [later - earlier for earlier, later in pairwise(at)][1:]
+    assert gaps
+    assert max(gaps) <= DAY + HOUR + 90 * SECOND
+    assert gaps[-1] > 22 * HOUR
+
+
+def test_a_clock_that_was_put_back_does_not_ask_again_and_again() -> None:
+    incident = states.acknowledge(opened().incident, "ana", "", LADDER, T0 + 8 * HOUR).incident
+    incident = states.sign_of_work(incident, "ana", LADDER, T0 + 10 * HOUR).incident
+    now = T0 + 9 * HOUR
+    change = states.pass_time(replace(incident, remind_at=now), LADDER, who, now)
+    assert change.incident.remind_at is not None
+    assert change.incident.remind_at >= now + 2 * LADDER.remind_after
+
+
