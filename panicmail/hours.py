@@ -39,6 +39,10 @@ class Hours:
             left -= closes - begins
         raise ValueError(f"no {span} of open hours within {_DAYS_WITHIN} days")
 
+    def opens_at(self, at: datetime) -> datetime:
+        """When it opens on the day it is there at `at`, if that is a day on which it does."""
+        return self._instant(at.astimezone(self.zone).date(), self.opens)
+
     def before(self, end: datetime, span: timedelta) -> datetime:
         """The instant since which `span` of open time has passed until `end`: what `after` answers `end` for."""
         left = span

@@ -99,6 +99,7 @@ class Do(StrEnum):
     TWINS = "twins"  #: look whether a lost answer made the issue twice
     CONFIDE = "confide"  #: make the issue confidential again
     OPERATORS = "operators"  #: tell the operators that panicmail needs help
+    LIST = "list"  #: tell one of our people what is open or held
     PROVEN = "proven"  #: answer somebody's reply to a test page
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from panicmail import ids
 from panicmail.acks import Acks, Way
+from panicmail.daily_list import DailyList
 from panicmail.dispatch import GitLabLane, MailLane, PushLane
 from panicmail.escalation import Escalation
 from panicmail.gitlab.draft import Draft
@@ -275,6 +276,7 @@ class Office:
         self.intake = Intake(self.ledger, lambda: self.orders, readers)
         self.rereading = Rereading(self.ledger, lambda: self.orders, readers, self.intake)
         self.escalation = Escalation(self.ledger, lambda: self.orders)
+        self.daily_list = DailyList(self.ledger, lambda: self.orders)
         self.signs = Signs(self.ledger, lambda: self.orders, self.gitlab)
         self.links = Links(self.ledger, lambda: self.orders)
         self.lanes = [
@@ -355,6 +357,7 @@ class Office:
         while self.now < end:
             self.now = min(max(self._next_due(), self.now + SECOND), end)
             self.escalation.tick()
+            self.daily_list.look()
             self.settle()
 
     def _next_due(self) -> datetime:

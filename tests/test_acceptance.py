@@ -24,6 +24,7 @@ from panicmail import acceptance, ids
 from panicmail.acceptance import Acceptance
 from panicmail.accounting import Accounting
 from panicmail.daemon.duties import Duties
+from panicmail.daily_list import DailyList
 from panicmail.emergency import Emergency
 from panicmail.errors import StoreFailed
 from panicmail.escalation import Escalation
@@ -798,6 +799,7 @@ def duties_of(office: Office, house: House, mark: HighWater) -> Duties:
         vitals=Vitals(office.ledger, lambda: True, lambda: True),
         heartbeat=Heartbeat("", "tick"),
         handover=Handover(office.ledger, orders),
+        daily_list=DailyList(office.ledger, orders),
         roster_faults=RosterFaults(office.ledger, orders, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
         daily=SimpleNamespace(run=lambda now: None),  # type: ignore[arg-type]
     )

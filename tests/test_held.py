@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from panicmail import states
 from panicmail.channels import channel
+from panicmail.daily_list import DailyList
 from panicmail.errors import Permanent, Temporary
 from panicmail.gitlab.issues import Act, Activity
 from panicmail.incident import Do, Incident, Owed, State, Word
 from panicmail.oncall.rosters import Roster, Rosters
 from panicmail.policy import daytime_in
+from panicmail.words import Meaning
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened, pages, who
-from tests.office import PEOPLE, Office, mail
+from tests.office import PEOPLE, Office, Posted, mail
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 #: At T0, two at night in London, it is eleven in the morning there.
@@ -98,8 +100,7 @@ def test_one_sign_of_work_silences_nothing_for_good(desk: Office, answer: object
     desk.wait(minutes=3)
     answer(desk, incident)  # type: ignore[operator]
     pages, pushed, others = len(desk.pages("ana")), len(rung(desk, "ana")), len(desk.pages("max"))
-    for _ in range(30 * 24):
-        desk.wait(minutes=60)
+    desk.wait(minutes=30 * 24 * 60)
     at = asked_at(desk, since=pages)
     assert len(at) >= 30
     assert all(8 <= each.astimezone(BERLIN).hour < 20 for each in at)
@@ -325,6 +326,111 @@ def test_an_offer_that_nobody_takes_comes_back_by_page_though_the_holder_had_wor
     assert len(rung(desk, "ana")) > pushed
     desk.wait(minutes=10)
     assert desk.pages("max")
+
+
+# -- the daily list
+
+
+def quiet(desk: Office) -> Incident:
+    """Held, and answered for."""
+    incident = held(desk)
+    status_line(desk, incident)
+    return incident
+
+
+def lists(desk: Office, person: str) -> list[Posted]:
+    return [posted for posted in desk.sent(person) if "Not closed" in posted.subject]
+
+
+def test_what_is_held_is_on_a_daily_list_to_holder_and_role_until_it_is_resolved(desk: Office) -> None:
+    """Max has it; Ana comes on call in the role he was paged as."""
+    rosters = Rosters({"seoc": Roster(("max",)), "smoc": Roster(("max",))})
+    desk.orders = replace(desk.orders, rosters=rosters)
+    incident = desk.panic()
+    desk.reply(desk.page("max"), "ack")
+    desk.reply(desk.page("max"), "at work on it")
+    rosters = Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))})
+    desk.orders = replace(desk.orders, rosters=rosters)
+    pushed = len(rung(desk, "ana"))
+    for day in range(1, 6):
+        desk.wait(minutes=24 * 60)
+        assert [len(lists(desk, person)) for person in PEOPLE] == [day, day, 0]
+    desk.wait(minutes=5 * 60)
+    for person, whose in (("ana", "Max Ode has it"), ("max", "you have it")):
+        at = [each.message["Date"].datetime.astimezone(BERLIN) for each in lists(desk, person)]
+        assert {each.hour for each in at} == {8}
+        assert f"{incident.ref}: {whose} since" in lists(desk, person)[-1].text
+        assert "| Ransom note on my laptop" in lists(desk, person)[-1].text
+        assert not lists(desk, person)[-1].is_page
+    assert len(rung(desk, "ana")) == pushed, "by mail alone"
+    sent = [len(lists(desk, person)) for person in PEOPLE]
+    desk.act(incident, "max", Meaning.RESOLVE)
+    desk.wait(minutes=3 * 24 * 60)
+    assert [len(lists(desk, person)) for person in PEOPLE] == sent
+
+
+def test_all_of_it_stands_in_one_mail_oldest_first_and_open_ones_too(desk: Office) -> None:
+    first = quiet(desk)
+    desk.wait(minutes=1)
+    second = desk.panic(subject="Phone stolen", text="On the train.")
+    desk.reply(desk.page("ana"), "ack")
+    desk.reply(desk.page("ana"), "at work on it")
+    desk.wait(minutes=4 * 60)
+    third = desk.panic(subject="Odd invoice", text="Look at it.")
+    desk.wait(minutes=60)
+    (told,) = lists(desk, "ana")
+    assert told.subject == f"[panicmail] Not closed: {first.ref}, {second.ref} and {third.ref}"
+    assert "Say where each stands" in told.text
+    assert f"{third.ref}: nobody has it, open since 07:08 CET." in told.text
+    assert told.text.index("Phone stolen") < told.text.index("Odd invoice")
+    assert f"{third.ref}: nobody has it" in lists(desk, "max")[0].text, "whom its step pages"
+
+
+def test_what_came_since_the_morning_is_listed_the_next_one(desk: Office) -> None:
+    desk.now = T0 + 8 * HOUR
+    quiet(desk)
+    desk.wait(minutes=6 * 60)
+    assert not lists(desk, "ana")
+    desk.wait(minutes=18 * 60)
+    assert len(lists(desk, "ana")) == 1
+
+
+def test_everybody_gets_the_list_in_their_own_morning(desk: Office) -> None:
+    people = {**desk.orders.people, "ana": replace(desk.orders.people["ana"], tz=TOKYO)}
+    desk.orders = replace(desk.orders, people=people)
+    quiet(desk)
+    desk.wait(minutes=36 * 60)
+    at = [each.message["Date"].datetime.astimezone(TOKYO) for each in lists(desk, "ana")]
+    assert at
+    assert {each.hour for each in at} == {8}
+
+
+def test_a_list_that_had_to_wait_is_of_its_day_or_not_sent(desk: Office) -> None:
+    quiet(desk)
+    desk.now += 5.5 * HOUR
+    assert desk.daily_list.look() == 1
+    desk.now += DAY
+    assert desk.daily_list.look() == 1
+    desk.settle()
+    assert len(lists(desk, "ana")) == 1
+
+
+def test_a_restart_sends_no_second_list(desk: Office) -> None:
+    quiet(desk)
+    desk.wait(minutes=6 * 60)
+    assert DailyList(desk.ledger, lambda: desk.orders).look() == 0
+    desk.settle()
+    assert len(lists(desk, "ana")) == 1
+
+
+def test_somebody_who_left_gets_no_list(desk: Office) -> None:
+    quiet(desk)
+    desk.wait(minutes=60)
+    people = {key: person for key, person in desk.orders.people.items() if key != "ana"}
+    desk.orders = replace(desk.orders, people=people)
+    assert DailyList(desk.ledger, lambda: desk.orders).look() == 0
+    desk.now += 5 * HOUR
+    assert DailyList(desk.ledger, lambda: desk.orders).look() == 0
 
 
 # -- the rule alone

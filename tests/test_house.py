@@ -49,6 +49,7 @@ USE_CASES = {
     "intake",
     "acks",
     "conversation",
+    "daily_list",
     "drills",
     "escalation",
     "handover",

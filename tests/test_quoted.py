@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import panicmail.mail
 from panicmail import states, words
 from panicmail.incident import Incident, Outcome, Owed, Word, unchanged
-from panicmail.mail import alarms, answers, compose, operators, reporter, telling, trials
+from panicmail.mail import alarms, answers, compose, listing, operators, reporter, telling, trials
 from panicmail.mail.compose import Letter
 from panicmail.mail.fresh import fresh
 from panicmail.mail.html import plain
@@ -247,6 +247,14 @@ def _apart() -> list[Letter]:
         trials.proven({"test": "abcdefgh23456723", **facts}, HOUSE, ANA, TOKENS, ADDRESSES, START, key="row")
         for facts in about
     ]
+    for night in (Night(), Night(link="")):
+        entries = [listing.Listed(each, night.link) for each in incidents(night)] * 4
+        found += [
+            listing.listing(entries[:most], HOUSE, who, ADDRESSES, START + minutes(300), key="row")
+            for most in (1, 2, len(entries))
+            for who in (ANA, MAX)
+        ]
+        found += [listing.listing(entries[1:2], HOUSE, ANA, ADDRESSES, START + minutes(300), key="row")]
     paged = replace(scene, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
     found += [alarms.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
     nobody_paged = night.scene(replace(scene.incident, paged={}, drill=True), {}, START)

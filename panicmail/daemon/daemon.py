@@ -48,6 +48,7 @@ from panicmail.daemon import systemd
 from panicmail.daemon.duties import Duties
 from panicmail.daemon.in_force import InForce
 from panicmail.daemon.metronome import Metronome, speak
+from panicmail.daily_list import DailyList
 from panicmail.dispatch import LEASE, GitLabLane, Lane, MailLane, PushLane
 from panicmail.emergency import Emergency, Watchman
 from panicmail.errors import Mistake, StoreFailed
@@ -203,6 +204,7 @@ class Daemon:
             vitals=self._vitals,
             heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
             handover=Handover(self._ledger, self._in_force.orders),
+            daily_list=DailyList(self._ledger, self._in_force.orders),
             roster_faults=RosterFaults(self._ledger, self._in_force.orders, self._in_force.calendars),
             daily=Daily(self._ledger, self._in_force.orders, lambda: self._in_force.config),
         )

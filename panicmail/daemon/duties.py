@@ -3,7 +3,7 @@
     tick     once a second: looks at the clock, takes what is due
     empty    once a second: moves what is in the spool into the database, a large mail in its own time
     poll     every 10 seconds: signs of work in GitLab
-    minute   the accounting, how far the database has come, shifts that ended, gaps in the rosters ahead
+    minute   the accounting, how far the database has come, shifts that ended, the daily list, gaps in the rosters ahead
     hour     every row against what must always be true; once a day every real thing in the configuration
 
 A part of a duty that fails costs the others nothing: its next turn comes.
@@ -23,6 +23,7 @@ from panicmail.acceptance import Acceptance
 from panicmail.accounting import Accounting
 from panicmail.check.daily import Daily
 from panicmail.daemon import systemd
+from panicmail.daily_list import DailyList
 from panicmail.emergency import Emergency
 from panicmail.errors import StoreFailed
 from panicmail.escalation import Escalation
@@ -54,6 +55,7 @@ class Duties:
     vitals: Vitals
     heartbeat: Heartbeat
     handover: Handover
+    daily_list: DailyList
     roster_faults: RosterFaults
     daily: Daily
     came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
@@ -101,6 +103,7 @@ class Duties:
         self._safely("accounts.failed", self.accounting.reconcile)
         self.remember()
         self._safely("handover.failed", self.handover.look)
+        self._safely("list.failed", self.daily_list.look)
         self._safely("rosters.failed", self.roster_faults.look)
 
     def remember(self) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import structlog
 
-from panicmail import crash
+from panicmail import crash, daily_list
 from panicmail.dispatch import outcomes
 from panicmail.dispatch.lane import Lane
 from panicmail.dispatch.scenes import is_wanted, scene_of
@@ -68,6 +68,8 @@ def _compose(book: Book, orders: Orders, task: Task) -> Letter | None:
         return (
             letters.operators(task.facts, house, person, orders.addresses, book.now, key=task.key) if person else None
         )
+    if task.do == Do.LIST:
+        return _list(book, orders, task, person) if person else None
     if task.do == Do.PROVEN:
         return _proven(book, orders, task, person) if person else None
     incident = book.incident(task.incident_id or "")
@@ -85,6 +87,14 @@ def _compose(book: Book, orders: Orders, task: Task) -> Letter | None:
     if not is_wanted(book, incident, task):
         return None
     return letters.page(scene, person, orders.tokens, orders.addresses)
+
+
+def _list(book: Book, orders: Orders, task: Task, person: Person) -> Letter | None:
+    """None when all of it was closed meanwhile, or the day is over."""
+    entries = daily_list.listed(book, orders, person.id)
+    if not entries or task.facts["day"] != daily_list.day_of(orders, person.id, book.now):
+        return None
+    return letters.listing(entries, orders.house(book.now), person, orders.addresses, book.now, key=task.key)
 
 
 def _proven(book: Book, orders: Orders, task: Task, person: Person) -> Letter:

@@ -40,7 +40,7 @@ from panicmail.states.holding import hold_back
 from panicmail.states.ordering import ACTS, dated, overtaken_by, own_time
 from panicmail.states.passing import is_due, new, open_panic, pass_time
 from panicmail.states.relocating import issue_went
-from panicmail.states.shifts import ShiftChange, shift_changed, shift_roles
+from panicmail.states.shifts import ShiftChange, daily_readers, shift_changed, shift_roles
 from panicmail.states.silence import answers_for, called_for_silent, is_called_for_silent, sign_of_work
 from panicmail.states.speaking import WHY, Unsent, leave_unsaid, refused, speak, speaks
 from panicmail.states.undoing import UNDO_WITHIN, is_undone, undo, undo_until, undoable
@@ -63,6 +63,7 @@ __all__ = [
     "answers_for",
     "called_for_silent",
     "called_on_no",
+    "daily_readers",
     "dated",
     "decline",
     "escalate",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
-from panicmail.policy import Ladder
+from panicmail.policy import Ladder, Who
 from panicmail.states.paging import page_all, paged_entry, role_of
 from panicmail.states.undoing import Line
 
@@ -46,6 +46,13 @@ def shift_roles(incident: Incident, ladder: Ladder) -> tuple[str, ...]:
     if incident.state is State.OPEN and incident.step >= 0:
         return ladder.steps[min(incident.step, ladder.last)].page
     return ()  # closed, or reopened and its last holder's alone for a moment
+
+
+def daily_readers(incident: Incident, ladder: Ladder, who: Who) -> set[str]:
+    """Who is reminded each day that it is not resolved: whoever has it, and those on call in its role."""
+    roles = shift_roles(incident, ladder) or ladder.steps[0].page
+    has_it = {incident.holder} if incident.state is State.ACKED and incident.holder else set()
+    return has_it | {person for role in roles for person in who(role)}
 
 
 def shift_changed(

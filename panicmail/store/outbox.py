@@ -28,6 +28,7 @@ LANES = {
     Do.RECEIPT: "mail",
     Do.NEWS: "mail",
     Do.OPERATORS: "mail",
+    Do.LIST: "mail",
     Do.PROVEN: "mail",
     Do.ISSUE: "gitlab",
     Do.FILES: "gitlab",
@@ -99,6 +100,13 @@ class Outbox(Barred):
             key, told = f"operators/{cause}/{hour}/{person}", {"at": self.now.isoformat(), **facts, "cause": cause}
             self._add_task(incident_id, LANES[Do.OPERATORS], Do.OPERATORS.value, key, person, told)
             self._add_pushes(incident_id, Do.OPERATORS, key, person, told)
+
+    def add_list(self, person: str, day: str) -> None:
+        """Tell `person` what is open or held, once a day."""
+        self._add_task(None, LANES[Do.LIST], Do.LIST.value, _list_key(person, day), person, {"day": day})
+
+    def has_list(self, person: str, day: str) -> bool:
+        return self.task(_list_key(person, day)) is not None
 
     def told_operators(self, cause: str, since: datetime) -> bool:
         """Whether the operators were told of this cause since then."""
@@ -279,6 +287,10 @@ class Outbox(Barred):
             .order_by(c.id)
         )
         return [task_of(row) for row in self._connection.execute(query)]
+
+
+def _list_key(person: str, day: str) -> str:
+    return f"list/{day}/{person}"
 
 
 def _counts(task: Task) -> sa.ColumnElement[bool]:
