@@ -37,7 +37,7 @@ from hypothesis.stateful import (
 from panicmail import ids, states
 from panicmail.channels import PAGERDUTY
 from panicmail.errors import StoreFailed
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Owed, State, Word, unchanged
 from panicmail.states import ShiftChange, Unsent
 from panicmail.states.undoing import UNDOABLE
 from panicmail.store import migrate
@@ -160,9 +160,9 @@ DECIDE: dict[str, Callable[[str], Decide]] = {
 WORDS = st.sampled_from(sorted(DECIDE))
 
 
-def pushed(do: Do, key: str, person: str | None) -> set[str]:
+def pushed(do: Do, key: str, person: str | None, word: object = None) -> set[str]:
     """The keys of what goes to her phones beside the row `key`."""
-    channels = CHANNELS.get(person or "", ()) if do in PUSHED else ()
+    channels = CHANNELS.get(person or "", ()) if do in PUSHED and word != Word.STATUS else ()
     return {f"{key}/{name}" for name in channels if do is not Do.TELL or not name.startswith(PAGERDUTY)}
 
 
@@ -335,7 +335,7 @@ class Model:
             if effect.do is Do.OPERATORS:
                 key, person = f"operators/{effect.facts['cause']}/{self.now:%Y%m%d%H}/max", "max"
             if effect.do is not Do.NEWS or f"{incident.id}/receipt" in self.rows:
-                yield from {key, *pushed(effect.do, key, person)}
+                yield from {key, *pushed(effect.do, key, person, effect.facts.get("word"))}
 
     def adopt(self, stored: Iterable[Task], keys: set[str], *, notes: int) -> None:
         """Take up the rows that are new, which must be those asked for and no others."""
@@ -377,7 +377,8 @@ class Model:
         pages = [row.task for row in self.in_order() if row.task.do == Do.PAGE]
         stale = [task for task in pages if task.state is Delivery.FAILED
                  or (task.state in PENDING and task.queued_at <= self.now - MINUTE)]  # fmt: skip
-        seen = [task for task in stale if self.incidents[str(task.incident_id)].state is State.OPEN]
+        homes = {task.key: self.incidents[str(task.incident_id)] for task in stale}
+        seen = [task for task in stale if homes[task.key].state is State.OPEN or homes[task.key].owed is Owed.ANSWER]
         assert book.undelivered_pages(MINUTE) == seen
 
 
