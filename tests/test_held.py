@@ -120,7 +120,7 @@ def test_what_is_asked_by_mail_says_that_nobody_is_called_and_how_to_end_it(desk
     desk.wait(minutes=8 * 60)
     asked = desk.pages("ana")[-1]
     assert asked.subject.startswith(f"[PANIC {incident.ref}] STILL YOURS? ")
-    assert asked.text.startswith("Ana: reply with one line of status. Is it over? Close it.")
+    assert asked.text.startswith("Ana: reply with one line of status, or that it is over.")
     assert "is called" not in asked.text.split("Report")[0].replace("Nobody else is called", "")
     desk.reply(asked, "resolve")
     assert desk.incident(incident).state is State.RESOLVED

@@ -56,7 +56,7 @@ def _refs(entries: Sequence[Listed]) -> str:
 
 def _lines(entries: Sequence[Listed], house: House, person: Person, now: datetime) -> list[Line]:
     is_one, others = len(entries) == 1, len(entries) - _MOST
-    ask = f"Say where {'it' if is_one else 'each'} stands, or close it."
+    ask = f"Say where {'it' if is_one else 'each'} stands, or that it is over."
     told = ((each, Voice(house, each.incident, now, person.tz, person.id)) for each in entries[:_MOST])
     at_link = "At the link, or in " if any(each.link for each in entries) else "In "
     return [

@@ -213,9 +213,9 @@ def status(voice: Voice, scene: Scene) -> list[Line]:
     incident = scene.incident
     heard_at = max(filter(None, (incident.acked_at, incident.worked_at)), default=scene.now)
     return [
-        headline(f"{voice.first(voice.reader)}: reply with one line of status. Is it over? Close it."),
+        headline(f"{voice.first(voice.reader)}: reply with one line of status, or that it is over."),
         ours(f"Why: you have this since {voice.zoned(incident.acked_at)}; it is quiet since {voice.zoned(heard_at)}."),
-        ours('To close it reply "resolve" and no more. Nobody else is called; you are asked again while it is quiet.'),
+        ours('Is it over? Then reply "resolve" and no more. Nobody else is called; you are asked again.'),
     ]
 
 
