@@ -1,6 +1,6 @@
 """The store under any history: two workers, slow ones among them, a clock that is moved, and a small model beside it.
 
-`Store` drives real ledgers on a real database: SQLite (the daemon's writer thread, and a command beside it) and
+`StoreMachine` drives real ledgers on a real database: SQLite (the daemon's writer thread, and a command beside it) and
 PostgreSQL (two nodes). `Model` says what each call must answer and what must stand in every row afterwards: who may
 claim what, whose late word still counts, what waits for what, what an acknowledgement voids. What becomes of an
 incident it asks the pure rules themselves, so whatever is stored and read back differently shows at once.
@@ -449,7 +449,7 @@ def tables_in(url: str) -> None:
 # -- the machine
 
 
-class Store(RuleBasedStateMachine):
+class StoreMachine(RuleBasedStateMachine):
     """The histories. A rule that finds nothing to work on makes it first. `home` makes the databases."""
 
     home: Home
@@ -836,7 +836,7 @@ class Store(RuleBasedStateMachine):
         self.model.pages_nobody_took_are_seen(book)
 
 
-class Nodes(Store):
+class Nodes(StoreMachine):
     """Two nodes on one PostgreSQL: one transaction begins before another is over."""
 
     @rule(panics=st.tuples(st.booleans(), st.booleans()), which=ANY)
@@ -871,7 +871,7 @@ class Nodes(Store):
         self.model.expect(now, made, self._rows_of(now))
 
 
-def run(machine: type[Store], home: Home, examples: int) -> None:
+def run(machine: type[StoreMachine], home: Home, examples: int) -> None:
     run_state_machine_as_test(
         type(machine.__name__, (machine,), {"home": home}),
         settings=settings(
@@ -884,7 +884,7 @@ def run(machine: type[Store], home: Home, examples: int) -> None:
 
 
 def test_sqlite_keeps_its_promises_under_any_history(tmp_path: Path) -> None:
-    run(Store, SqliteHome(tmp_path), 16)
+    run(StoreMachine, SqliteHome(tmp_path), 16)
 
 
 @pytest.mark.postgres
