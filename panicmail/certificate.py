@@ -1,7 +1,7 @@
-"""When a TLS certificate ends, from its octets.
+"""TLS: when a certificate ends, from its octets; and whether a failure is one that somebody must mend.
 
-The standard library tells that only of a connection, and only of certificates it trusts; the one thing wanted here is
-a date at a known place (RFC 5280 4.1), so that place is walked to: no library is worth having for it.
+The standard library tells the end only of a connection, and only of certificates it trusts; the one thing wanted here
+is a date at a known place (RFC 5280 4.1), so that place is walked to: no library is worth having for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,14 @@ from datetime import UTC, datetime
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
+
+#: A connection that broke while TLS was spoken: it may hold the next time.
+_BROKEN = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def is_refusal(exc: object) -> bool:
+    """Whether TLS failed because the two do not fit: the certificate, the version, no TLS at all at that port."""
+    return isinstance(exc, ssl.SSLError) and not isinstance(exc, _BROKEN)
 
 
 def ends_at(pem: str) -> datetime:

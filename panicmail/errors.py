@@ -7,7 +7,7 @@ PanicmailError
 ├── Permanent        trying again cannot help: park it and tell somebody
 │   ├── Denied       for who we are: another token, password or role can help (Barred)
 │   │   └── Forbidden    it knows us, and lets us not do this
-│   └── Gone         what all of it is kept in is not there: the project (Barred)
+│   └── Gone         what all of it is kept in or goes to is not there: a project, a webhook (Barred)
 ├── Barred           beside one of the above: not about this one thing, nothing gets through until somebody mends it
 ├── ConfigError      the configuration is wrong; every mistake is in it
 ├── Mistake          a person asked for something that is not there; the text names what is
@@ -59,7 +59,7 @@ class Forbidden(Denied):
 
 
 class Gone(Permanent, Barred):
-    """What everything of ours is kept in is not there, or hidden from us: a project."""
+    """What everything of ours is kept in or goes to is not there, or hidden from us: a project, a webhook."""
 
 
 class Spam(Permanent):

@@ -7,6 +7,8 @@ no more than the octets it was told. When it raises, the exception says what is 
     Unknown     it may have: no answer in time, a connection that went after the question was sent, 502, 504
     Permanent   the URL cannot be used, the answer is too long, or the other side refused (3xx, any other 4xx)
 
+Those of them that are `Barred` are about every question to that URL: 401, 403, 404, 410, and TLS that does not fit.
+
 `get` follows redirects within its scheme; a redirected question that changes something would arrive as another one, so
 `post_json` follows none. Certificates are verified by the system's authorities (or SSL_CERT_FILE), proxies are those
 of the environment (HTTPS_PROXY, NO_PROXY). No cookie is kept or sent. An error names the host and nothing else of a
@@ -16,14 +18,14 @@ URL: the rest may be a secret.
 from __future__ import annotations
 
 import http.cookiejar
-import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from panicmail.errors import Denied, LockedOut, PanicmailError, Permanent, Temporary, Unknown
+from panicmail import certificate
+from panicmail.errors import Denied, Gone, LockedOut, PanicmailError, Permanent, Temporary, Unknown
 from panicmail.patience import Patience
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ _REDIRECTS = 5
 _ANSWER_LIMIT = 64 * 1024
 #: Of the 4xx, those that may pass: time-out, too early, too many.
 _PASSING = (408, 425, 429)
+#: It does not know us, or not let us in; and it is not there, or no more.
+_DENIED, _GONE = frozenset({401, 403}), frozenset({404, 410})
 #: A gateway says so when it does not know what became of the question.
 _OPEN = (502, 504)
 
@@ -110,7 +114,7 @@ def _ask(
     except httpx2.InvalidURL:
         raise Permanent(f"{host}: this URL cannot be used") from None
     except httpx2.ConnectError as exc:
-        kind = LockedOut if _is_untrusted(exc) else Temporary
+        kind = LockedOut if _is_tls_refused(exc) else Temporary
         raise kind(f"{host} cannot be reached: {_words(exc)}") from exc
     except (httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as exc:
         raise Temporary(f"{host} cannot be reached: {_words(exc)}") from exc
@@ -118,9 +122,9 @@ def _ask(
         raise Unknown(f"{host} gave no answer: {_words(exc)}") from exc
 
 
-def _is_untrusted(exc: BaseException | None) -> bool:
-    """Whether a certificate does not fit, somewhere below."""
-    while exc is not None and not isinstance(exc, ssl.SSLCertVerificationError):
+def _is_tls_refused(exc: BaseException | None) -> bool:
+    """Whether TLS does not fit, somewhere below."""
+    while exc is not None and not certificate.is_refusal(exc):
         exc = exc.__cause__ or exc.__context__
     return exc is not None
 
@@ -154,7 +158,15 @@ def _refusal(host: str, response: httpx2.Response) -> PanicmailError:
     if status in _PASSING or status >= 500:
         seconds = response.headers.get("Retry-After", "")
         return Temporary(said, retry_after=float(seconds) if seconds.isdecimal() else None)
-    return Denied(said) if status in (401, 403) else Permanent(said)
+    return refusal([status])(said)
+
+
+def refusal(statuses: Iterable[int]) -> type[Permanent]:
+    """What a refusal for good is about, by the statuses answered: who we are, where it goes, or what was asked."""
+    given = set(statuses)
+    if given <= _DENIED:
+        return Denied
+    return Gone if given <= _DENIED | _GONE else Permanent
 
 
 def _read(response: httpx2.Response, limit: int, ends_at: float) -> bytes:

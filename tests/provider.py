@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ssl import SSLContext
@@ -160,3 +160,24 @@ def until(question: Callable[[], object], within: float = 15.0) -> None:
     while not question():
         assert time.monotonic() < ends_at, "in vain"
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def hanging_up() -> Iterator[int]:
+    """The port of a server that takes every connection, hears a little and closes it in good order."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                with client:
+                    client.recv(65536)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield int(server.getsockname()[1])
+    with contextlib.suppress(OSError):
+        server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)

@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from panicmail import fetch
-from panicmail.errors import Permanent, Temporary, Unknown
-from tests.provider import Provider, closed_port
+from panicmail.errors import Barred, Denied, Gone, LockedOut, Permanent, Temporary, Unknown
+from tests.provider import Provider, closed_port, hanging_up
 
 #: A busy machine may take so long for what takes a moment.
 PATIENT = 15.0
@@ -72,6 +72,14 @@ def test_user_and_password_of_a_url_are_used(provider: Provider) -> None:
 def test_a_refusal_is_for_good(provider: Provider, call: Call, status: int) -> None:
     with pytest.raises(Permanent, match=f"127.0.0.1 answered {status}"):
         call(f"{provider.url}/{status}")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind"),
+    [([401], Denied), ([403, 401], Denied), ([404], Gone), ([410, 403], Gone), ([400, 401], Permanent)],
+)
+def test_a_refusal_is_about_all_of_it_where_every_answer_is(statuses: list[int], kind: type[Permanent]) -> None:
+    assert fetch.refusal(statuses) is kind
 
 
 @CALLS
@@ -195,9 +203,22 @@ def over_tls(authority: trustme.CA) -> Iterator[Provider]:
 
 @CALLS
 def test_a_certificate_nobody_vouches_for_ends_it(over_tls: Provider, call: Call) -> None:
-    with pytest.raises(Temporary, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(LockedOut, match="CERTIFICATE_VERIFY_FAILED"):
         call(f"{over_tls.url}/200")
     assert over_tls.asked == []
+
+
+@CALLS
+def test_a_port_that_speaks_no_tls_is_not_asked(provider: Provider, call: Call) -> None:
+    with pytest.raises(LockedOut):
+        call(f"https://{provider.host}/200")
+
+
+@CALLS
+def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time(call: Call) -> None:
+    with hanging_up() as port, pytest.raises(Temporary) as caught:
+        call(f"https://127.0.0.1:{port}/200")
+    assert not isinstance(caught.value, Barred)
 
 
 @CALLS

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from panicmail import states
-from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.errors import Barred, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.gitlab.border import wait_asked
@@ -29,6 +29,7 @@ from panicmail.incident import Incident, State
 from panicmail.people import Person
 from panicmail.sandbox.gitlab import SandboxGitLab
 from panicmail.triage import Attachment, Report
+from tests.provider import hanging_up
 
 NOW = datetime(2026, 11, 22, 3, 7, tzinfo=UTC)
 ANA = Person(id="ana", name="Ana Reyes", email="ana@example.com", gitlab="ana")
@@ -407,6 +408,33 @@ def test_a_4xx_is_permanent_in_gitlabs_words(sandbox: SandboxGitLab, issues: Iss
     assert len(str(caught.value)) < 330
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (401, {"message": "401 Unauthorized"}, Denied),
+        (401, {"error": "invalid_token", "error_description": "Token is expired."}, Denied),
+        (403, {"error": "insufficient_scope", "error_description": "more is needed"}, Denied),
+        (403, {"message": "403 Forbidden - Your account has been blocked."}, Denied),
+        (403, {"message": "403 Forbidden"}, Forbidden),
+        (403, {"message": "Forbidden"}, Forbidden),
+        (403, "", Forbidden),
+        (404, {"message": "404 Project Not Found"}, Gone),
+        (404, {"message": "404 Issue Not Found"}, Permanent),
+        (404, {"error": "404 Not Found"}, Permanent),
+        (401, "<html>log in to the proxy</html>", Permanent),
+        (403, "<html>blocked: it looks like an attack</html>", Permanent),
+        (400, {"message": {"title": ["is too long"]}}, Permanent),
+    ],
+)
+def test_a_refusal_says_whether_it_is_about_the_token_the_project_or_the_one_thing(
+    sandbox: SandboxGitLab, issues: Issues, status: int, body: Any, kind: type[Permanent]
+) -> None:
+    sandbox.fault("status", status=status, body=body, match="POST .*/issues$")
+    with pytest.raises(Permanent) as caught:
+        issues.create(drafted())
+    assert type(caught.value) is kind
+
+
 def test_a_locked_resource_is_temporary(sandbox: SandboxGitLab, issues: Issues) -> None:
     sandbox.fault("status", status=409, body={"message": "409 Conflict: Resource lock"}, match="POST")
     with pytest.raises(Temporary) as caught:
@@ -522,7 +550,7 @@ def test_an_untrusted_certificate_was_surely_not_asked() -> None:
     authority = trustme.CA()
     with serving_tls(authority) as url:
         stranger = Issues(url, "1", "t", LABELS)
-        with pytest.raises(Temporary, match="cannot be reached") as caught:
+        with pytest.raises(LockedOut, match=r"cannot be reached: no TLS with it \(.*certificate") as caught:
             stranger.describe(1, "x")
         assert not isinstance(caught.value, Unknown)
         stranger.close()
@@ -532,6 +560,22 @@ def test_an_untrusted_certificate_was_surely_not_asked() -> None:
         with pytest.raises(Permanent, match="404"):
             friend.description(1)
         friend.close()
+
+
+def test_tls_at_a_port_that_speaks_none_lets_nothing_through(sandbox: SandboxGitLab) -> None:
+    issues = Issues(sandbox.url.replace("http:", "https:"), "1", "t", LABELS)
+    with pytest.raises(LockedOut, match="no TLS with it"):
+        issues.create(drafted())
+    issues.close()
+
+
+def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time() -> None:
+    with hanging_up() as port:
+        issues = Issues(f"https://127.0.0.1:{port}", "1", "t", LABELS)
+        with pytest.raises(Temporary) as caught:
+            issues.create(drafted())
+        issues.close()
+    assert not isinstance(caught.value, Barred)
 
 
 @pytest.mark.parametrize(("keep_seconds", "connections"), [(30.0, 1), (0.0, 3)])

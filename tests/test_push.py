@@ -17,9 +17,9 @@ import pytest
 import trustme
 
 from panicmail.channels import channel
-from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.errors import Barred, LockedOut, Permanent, Temporary, Unknown
 from panicmail.paging.push import Push
-from tests.provider import Provider, closed_port, until
+from tests.provider import Provider, closed_port, hanging_up, until
 
 LINE = "PANIC 7KQ2 Ransom note on my laptop | ack by 03:22"
 #: A busy machine may take so long for what takes a moment.
@@ -86,6 +86,17 @@ def test_nothing_in_a_line_is_acted_on(provider: Provider, said: str, arrives: s
 def test_a_refusal_is_for_good(provider: Provider, status: int) -> None:
     with pytest.raises(Permanent, match=f"JSON answered {status}"):
         Push(PATIENT).send(f"json://{provider.host}/{status}", LINE)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_barred"), [("401", True), ("403", True), ("404", True), ("410", True), ("400", False), ("302", False)]
+)
+def test_a_refusal_of_who_we_are_or_where_it_goes_is_about_every_line(
+    provider: Provider, path: str, is_barred: bool
+) -> None:
+    with pytest.raises(Permanent) as caught:
+        Push(PATIENT).send(f"json://{provider.host}/{path}", LINE)
+    assert isinstance(caught.value, Barred) is is_barred
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
@@ -161,10 +172,21 @@ def test_a_url_that_means_nothing_is_refused_for_good(url: str) -> None:
 
 def test_certificates_are_verified_whatever_the_url_says(fake_tls: Provider) -> None:
     for url in (f"jsons://{fake_tls.host}/200", f"jsons://{fake_tls.host}/200?verify=no"):
-        with pytest.raises(Temporary, match="no TLS") as caught:
+        with pytest.raises(LockedOut, match=r"no TLS with it \(CERTIFICATE_VERIFY_FAILED\)") as caught:
             Push(PATIENT).send(url, LINE)
         assert is_sure(caught)
     assert fake_tls.asked == []
+
+
+def test_a_port_that_speaks_no_tls_lets_no_line_through(provider: Provider) -> None:
+    with pytest.raises(LockedOut, match="no TLS with it"):
+        Push(PATIENT).send(f"jsons://{provider.host}/200", LINE)
+
+
+def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time() -> None:
+    with hanging_up() as port, pytest.raises(Temporary) as caught:
+        Push(PATIENT).send(f"jsons://127.0.0.1:{port}/200", LINE)
+    assert not isinstance(caught.value, Barred)
 
 
 def test_an_authority_of_the_environment_is_trusted(

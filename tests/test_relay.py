@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from panicmail.errors import Permanent, Temporary, Unknown
+from panicmail.errors import Barred, LockedOut, Permanent, Temporary, Unknown
 from panicmail.paging.relay import Relay
 from panicmail.sandbox.relay import SandboxRelay
 
@@ -72,7 +72,11 @@ class Scripted:
                 client, _ = self._socket.accept()
             except TimeoutError:
                 return
-            client = self._tls.wrap_socket(client, server_side=True) if self._tls else client
+            try:
+                client = self._tls.wrap_socket(client, server_side=True) if self._tls else client
+            except ssl.SSLError:  # whoever came wants none of ours
+                client.close()
+                continue
             with client, client.makefile("rb") as lines, contextlib.suppress(ConnectionError):
                 self.heard.append([])
                 self._talk(client, iter(session), lines)
@@ -270,6 +274,66 @@ def test_a_relay_that_refuses_us_is_temporary_and_no_password_is_quoted(script: 
         relay.close()
     assert is_sure(caught)
     assert "secret" not in str(caught.value)
+
+
+NO_LOGIN = ["220 x", "250-x\r\n250 AUTH PLAIN"]
+
+
+@pytest.mark.parametrize(
+    ("script", "is_barred"),
+    [
+        (["554 5.7.1 go away"], True),
+        (["421 busy"], False),
+        (["220 x", "550 no", "550 no"], True),
+        (["220 x", "250 x"], True),
+        ([*NO_LOGIN, "535 5.7.8 wrong"], True),
+        ([*NO_LOGIN, "534 5.7.9 too weak"], True),
+        ([*NO_LOGIN, "454 4.7.0 not now"], False),
+        ([*NO_LOGIN, "235 ok", "530 5.7.0 log in first"], True),
+        ([*NO_LOGIN, "235 ok", "451 not now"], False),
+        ([*NO_LOGIN, "235 ok", "250 ok", "530 5.7.0 log in to send there"], False),
+        (["nonsense"], False),
+        ([None], False),
+    ],
+)
+def test_a_relay_nobody_can_use_before_somebody_mends_it_is_told_from_one_that_may_take_us_soon(
+    script: list[str | None], is_barred: bool
+) -> None:
+    with Scripted(script, script) as server, connected(server.port, username="panic", password="secret") as relay:
+        with pytest.raises(Temporary) as caught:
+            relay.send(PAGE, PANIC, ANA)
+        with pytest.raises(Temporary) as rehearsed:
+            relay.rehearse(PANIC, ANA)
+        relay.close()
+    assert [isinstance(each.value, Barred) for each in (caught, rehearsed)] == [is_barred] * 2
+
+
+def old(authority: trustme.CA) -> ssl.SSLContext:
+    context = server_context(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+@pytest.mark.parametrize("what", ["unknown", "another name", "too old", "no TLS"])
+def test_tls_that_does_not_fit_lets_nothing_through(authority: trustme.CA, what: str) -> None:
+    trusting = ssl.create_default_context()
+    if what != "unknown":
+        authority.configure_trust(trusting)
+    trusting.minimum_version = ssl.TLSVersion.TLSv1_3
+    name = "x.example" if what == "another name" else "localhost"
+    context = old(authority) if what == "too old" else server_context(authority, name)
+    with Scripted(["220 x"], tls=None if what == "no TLS" else context) as server:
+        relay = Relay("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
+        with pytest.raises(LockedOut, match="no TLS with the relay"):
+            relay.send(PAGE, PANIC, ANA)
+
+
+def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time(trusting: ssl.SSLContext) -> None:
+    with Scripted([None]) as server:
+        relay = Relay("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
+        with pytest.raises(Temporary) as caught:
+            relay.send(PAGE, PANIC, ANA)
+    assert not isinstance(caught.value, Barred)
 
 
 def test_a_password_outside_ascii_is_told_without_quoting_it() -> None:

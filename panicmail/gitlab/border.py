@@ -4,7 +4,8 @@
     Unknown     it may have happened: no answer or half of one, 5xx, a redirect, an answer that is not GitLab's
     Permanent   GitLab understood and said no: 400, 401, 403, 404, 409, 413, 422; `Spam` when it took it for spam
 
-Those of them that are `Barred` are about everything we could ask: the token (401), the project (404), the certificate.
+Those of them that are `Barred` are about everything we could ask: the token (401, and 403 with a reason), the
+project (404), TLS that does not fit. A bare 403 is `Forbidden`: it may be about the one thing that was asked.
 
 How: python-gitlab with its retries off (they repeat POST, and sleep for as long as a 429 asks), over a session of
 ours that ignores the environment (proxies, .netrc), follows no redirect with a body or to another host (the token
@@ -31,7 +32,7 @@ import gitlab
 import requests
 import requests.adapters
 
-from panicmail import crash
+from panicmail import certificate, crash
 from panicmail.clock import wall_clock
 from panicmail.errors import (
     Barred,
@@ -55,6 +56,8 @@ ONCE: Mapping[str, Any] = {"obey_rate_limit": False, "retry_transient_errors": F
 _TEXT_LIMIT = 300
 #: What is told of an answer in HTML.
 _PAGE = "a web page"
+#: What GitLab says when it gives no reason; `insufficient_scope` and a blocked user are reasons.
+_BARE_403 = frozenset({"", "403", "forbidden", "403 forbidden"})
 
 
 class Border:
@@ -144,8 +147,8 @@ class Border:
             return self._answered(exc.response_code, self._clean(exc.error_message), doubt)
         kind = type(exc).__name__
         if isinstance(exc, requests.RequestException):
-            if _is_untrusted(exc):
-                return LockedOut(f"GitLab cannot be reached: its certificate does not fit ({kind})")
+            if (why := _tls_refusal(exc)) is not None:
+                return LockedOut(f"GitLab cannot be reached: no TLS with it ({why})")
             if _was_never_sent(exc):
                 return Temporary(f"GitLab cannot be reached ({kind})")
             if isinstance(exc, requests.Timeout):
@@ -167,7 +170,7 @@ class Border:
             return Spam(text)
         # What stands before a GitLab, or in its place, asks for a password with a page of its own.
         if status in (401, 403) and said != _PAGE:
-            return Denied(text) if status == 401 else Forbidden(text)
+            return Forbidden(text) if status == 403 and said.lower() in _BARE_403 else Denied(text)
         if status == 404 and "project not found" in said.lower():
             return Gone(text)
         return Permanent(text)
@@ -224,9 +227,10 @@ def _was_never_sent(exc: requests.RequestException) -> bool:
     return any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in _causes(exc))
 
 
-def _is_untrusted(exc: requests.RequestException) -> bool:
-    """Whether there is a connection, and not with whom it should be: nothing was sent."""
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(exc))
+def _tls_refusal(exc: requests.RequestException) -> str | None:
+    """Why TLS does not fit; None: that is not what failed."""
+    refusals = (cause for cause in _causes(exc) if isinstance(cause, ssl.SSLError) and certificate.is_refusal(cause))
+    return next((getattr(each, "verify_message", "") or each.reason or "SSLError" for each in refusals), None)
 
 
 def _causes(exc: requests.RequestException) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ known:
     Unknown     it may have been: no answer in time, or the connection went after the line was sent
     Permanent   the URL is not understood, or the provider refused for good (3xx, any other 4xx)
 
-`Barred` with a refusal of who we are (401, 403) and a certificate that does not fit: no line gets through.
+`Barred` with 401, 403, 404, 410 and TLS that does not fit: no line gets through by that URL.
 
 The line is text and nothing else: no escape, emoji code, markup or mention in it is acted on. A URL cannot switch off
 the verification of certificates, send again by itself, or count a failure as done (`?verify=no`, `?retry=`,
@@ -34,8 +34,9 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
+from panicmail import fetch
 from panicmail.channels import inert, shown
-from panicmail.errors import Denied, LockedOut, PanicmailError, Permanent, Temporary, Unknown
+from panicmail.errors import LockedOut, PanicmailError, Permanent, Temporary, Unknown
 from panicmail.patience import Patience
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _STATUS = re.compile(r"\berror=(\d{3})(?:\d\d)?\b")
 #: How requests tells of a connection that never came to be: nothing was sent.
 _NEVER_SENT = re.compile(r"Caused by (NewConnection|NameResolution|ConnectTimeout|Proxy|SSL)Error")
+#: How it tells of TLS that does not fit, with OpenSSL's word for why; a connection that broke meanwhile is none.
+_TLS_REFUSED = re.compile(r"Caused by SSLError\((?!SSL(?:EOF|ZeroReturn|Syscall)Error).*?\[SSL: ([A-Z0-9_]+)\]")
 _NEVER_SENT_WORDS = {
     "NewConnection": "it cannot be reached",
     "NameResolution": "its name is not known",
@@ -170,8 +173,10 @@ def _failure(name: str, said: list[str]) -> PanicmailError:
         return Temporary(f"{name} did not take it, and not for a reason we know")
     never_sent = [match[1] for message in lost if (match := _NEVER_SENT.search(message))]
     if len(never_sent) == len(lost):
-        kind = LockedOut if set(never_sent) == {"SSL"} else Temporary
-        return kind(f"{name}: {_NEVER_SENT_WORDS[never_sent[0]]}")
+        fits_not = [reason[1] for message in lost if (reason := _TLS_REFUSED.search(message))]
+        kind = LockedOut if len(fits_not) == len(lost) else Temporary
+        why = f" ({fits_not[0]})" if fits_not else ""
+        return kind(f"{name}: {_NEVER_SENT_WORDS[never_sent[0]]}{why}")
     why = "did not answer in time" if "timed out" in lost[-1] else "hung up without an answer"
     return Unknown(f"{name} {why}")
 
@@ -181,5 +186,4 @@ def _refusal(name: str, codes: list[int]) -> PanicmailError:
     passing = [code for code in codes if code >= 500 or code in _PASSING]
     if passing:
         return Temporary(f"{name} answered {passing[0]}")
-    kind = Denied if set(codes) <= {401, 403} else Permanent
-    return kind(f"{name} answered {codes[0]}")
+    return fetch.refusal(codes)(f"{name} answered {codes[0]}")

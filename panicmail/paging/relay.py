@@ -7,9 +7,9 @@ Promises: when `send` returns, the relay has taken the message on. When it raise
     Permanent   the relay refused this message or this address for good (5xx at MAIL, RCPT, DATA or after the dot)
 
 A relay that refuses *us* (greeting, EHLO, STARTTLS, the password, 530 "log in first") is Temporary whatever its code
-says: mail that waits must not be given up because of a wrong password. It is `LockedOut` when its code is a 5xx or its
-certificate does not fit, so that only a mend helps. Without STARTTLS, where it is asked for, nothing is said in the
-clear.
+says: mail that waits must not be given up because of a wrong password. It is `LockedOut` when its code is a 5xx or TLS
+with it does not fit, so that only a mend helps; after MAIL "log in first" may be about one address, and is not.
+Without STARTTLS, where it is asked for, nothing is said in the clear.
 
 How: smtplib in the calling thread, one instance per thread, one connection kept for the next message if that comes
 within 30 s. A kept connection that turns out to be dead before the final dot is replaced once, at once.
@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from panicmail import certificate
 from panicmail.errors import LockedOut, PanicmailError, Permanent, Temporary, Unknown
 
 #: A connection unused for longer is not tried again: relays hang up after a while, and middleboxes forget.
@@ -44,6 +45,8 @@ _ANSWER_LIMIT = 200
 #: Of one reply, continuation lines included. RFC 5321 4.5.3.1.5 knows 512 octets for a line.
 _REPLY_LIMIT = 64 * 1024
 _PIECE = 64 * 1024
+#: RFC 4954 6: log in, in another way or under TLS. That is about us, not about the message.
+_LOG_IN = frozenset({530, 534, 535, 538})
 
 
 class Relay:
@@ -185,10 +188,9 @@ class Relay:
             raise Temporary(f"the relay hung up: {_clean(str(exc))}") from exc
         except smtplib.SMTPException as exc:
             raise LockedOut(f"the relay does not offer what we need: {_clean(str(exc))}") from exc
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError) as exc:
-            raise Temporary(f"the relay hung up: {_clean(str(exc))}") from exc
         except ssl.SSLError as exc:
-            raise LockedOut(f"no TLS with the relay: {_clean(str(exc))}") from exc
+            kind = LockedOut if certificate.is_refusal(exc) else Temporary
+            raise kind(f"no TLS with the relay: {_clean(str(exc))}") from exc
         except OSError as exc:
             raise Temporary(f"the relay cannot be reached: {_clean(str(exc))}") from exc
         except UnicodeEncodeError:
@@ -242,7 +244,7 @@ class _Dialogue(smtplib.SMTP):
         """One transaction; answers the reply to the message."""
         options = "".join(f" {option}" for option in self._options(letter))
         try:
-            _expect(self.docmd("MAIL", f"FROM:<{letter.mail_from}>{options}"), range(200, 300))
+            _expect(self.docmd("MAIL", f"FROM:<{letter.mail_from}>{options}"), range(200, 300), LockedOut)
             _expect(self.docmd("RCPT", f"TO:<{letter.recipient}>"), range(200, 300))
             _expect(self.docmd("DATA"), range(354, 355))
             for start in range(0, len(letter.stuffed), _PIECE):
@@ -261,7 +263,7 @@ class _Dialogue(smtplib.SMTP):
     def rehearse(self, mail_from: str, recipient: str) -> str:
         """A transaction that ends before its message; answers the last reply."""
         try:
-            said = _expect(self.docmd("MAIL", f"FROM:<{mail_from}>"), range(200, 300))
+            said = _expect(self.docmd("MAIL", f"FROM:<{mail_from}>"), range(200, 300), LockedOut)
             if recipient:
                 said = _expect(self.docmd("RCPT", f"TO:<{recipient}>"), range(200, 300))
         except (smtplib.SMTPServerDisconnected, smtplib.SMTPResponseException) as exc:
@@ -382,25 +384,28 @@ def _check_address(address: str, *, may_be_empty: bool) -> None:
         raise Permanent(f"not an address: {ascii(address)[:100]}")
 
 
-def _expect(reply: tuple[int, bytes], wanted: range) -> str:
+def _expect(reply: tuple[int, bytes], wanted: range, unknown: type[Temporary] = Temporary) -> str:
     if reply[0] == 421:  # RFC 5321 3.8: it closes the connection; that is no word about the message
         raise _Dead(_reply(*reply))
-    return _judged(*reply, wanted)
+    return _judged(*reply, wanted, unknown)
 
 
-def _judged(code: int, said: bytes, wanted: range) -> str:
-    """The reply, when it is a wanted one."""
+def _judged(code: int, said: bytes, wanted: range, unknown: type[Temporary] = Temporary) -> str:
+    """The reply, when it is a wanted one.
+
+    Args:
+        unknown: What it comes to that the relay wants to know us first.
+    """
     text = _reply(code, said)
     if code in wanted:
         return text
-    # RFC 4954 6, 530: authentication is required. That is about us, not about the message.
-    if 500 <= code < 600 and code != 530:
-        raise Permanent(text)
-    raise _of_us(code)(text)
+    if code in _LOG_IN:
+        raise unknown(text)
+    raise (Permanent if 500 <= code < 600 else Temporary)(text)
 
 
 def _of_us(code: int) -> type[Temporary]:
-    """What a reply about us, and not about a message, comes to."""
+    """What a reply that came before any message comes to."""
     return LockedOut if 500 <= code < 600 else Temporary
 
 
