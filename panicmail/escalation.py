@@ -125,10 +125,8 @@ def _is_silent(book: Book, orders: Orders, task: Task) -> bool:
     is_called = states.is_called_for_silent(incident, person)
     if incident.state is not State.OPEN and not is_called:
         return False
-    if task.state is Delivery.FAILED:
-        if book.has_another_way(task):  # which is tried, or took it
-            return False
-    elif book.now - task.queued_at < orders.ladder_of(incident).undelivered_after:
+    is_young = book.now - task.queued_at < orders.ladder_of(incident).undelivered_after
+    if (is_young or task.state is Delivery.FAILED) and book.has_a_way(task):  # which is tried, or took it
         return False
     since = task.facts["round"] if is_called else 0  # what they took while it was open does not tell of this
     taken = [t for t in book.tasks_of(incident.id) if t.do == Do.PAGE and t.state is Delivery.ACCEPTED]

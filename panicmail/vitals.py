@@ -118,6 +118,7 @@ class Vitals:
             breached_open=sum(incident.breached_at is not None for incident in open_),
             mails_accepted=self.accepted,
             gaps={kind.value: sum(gap.kind is kind for gap in self._gaps()) for kind in Kind},
+            barred={"gitlab": 0, "relay": 0, **dict.fromkeys(book.barred(), 1)},
         )
 
 
@@ -132,3 +133,4 @@ class Figures:
     breached_open: int  #: open and past their SLA
     mails_accepted: int  #: answered 250 since the start of the process
     gaps: Mapping[str, int]  #: what the accounting found missing, by kind; every kind is named
+    barred: Mapping[str, int]  #: 1: the adapter lets nothing through; GitLab and the relay are always named

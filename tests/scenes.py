@@ -316,8 +316,9 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
         at = (START + minutes(20)).isoformat()
         yield f"news {what}", night.news(held, START + minutes(20), what=what, at=at)
     yield "unknown news to ours", night.tells(held, MAX, START + minutes(20), what="something else")
-    for cause in ("gitlab_refused", "page_refused", "parked", "reader_failed", "something else", ""):
-        facts = {"cause": cause, "ref": "7KQ2N", "error": "403 Forbidden"}
+    barred = ("gitlab_barred", "relay_barred", "push_barred", "gitlab_works", "relay_works", "push_works")
+    for cause in ("gitlab_refused", "page_refused", "parked", "reader_failed", *barred, "something else", ""):
+        facts = {"cause": cause, "ref": "7KQ2N", "error": "403 Forbidden", "channel": ["ana: ntfy://ntfy.example.com/…"]}
         yield f"operators {cause}", operators(facts, night.house, MAX, night.addresses, START, key=cause)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,14 +12,19 @@ from pathlib import Path
 import pytest
 
 from panicmail.channels import channel
+from panicmail.check import database
+from panicmail.check.rows import Group
 from panicmail.dispatch import PushLane
 from panicmail.errors import Barred, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
 from panicmail.gitlab.issues import OpenedIssue
-from panicmail.incident import Do, Incident, State
+from panicmail.incident import Change, Do, Incident, State
 from panicmail.paging.pagerduty import Event
 from panicmail.store.rows import Delivery, Task
+from panicmail.vitals import Vitals
+from panicmail.web.backend import LinkBackend
 from tests.office import PEOPLE, Office, mail
 
+MAX = channel("pover://user@token")
 TOPIC, PAGER = "ntfy://ntfy.example.com/ana-topic", "pagerduty:R0UTINGKEY"
 CAUSES = {
     "401": Denied("answered 401: Token is expired"),
@@ -157,20 +164,27 @@ def test_a_relay_that_lets_nothing_through_is_asked_once_a_minute_and_then_takes
     desk.close()
 
 
-def test_a_page_the_relay_never_hears_of_makes_its_person_unreachable_after_a_minute_and_the_ladder_goes_on(
-    desk: Office,
-) -> None:
+def test_whom_no_page_can_reach_is_unreachable_at_once_and_counts_again_when_one_gets_through(desk: Office) -> None:
     desk.relay.failures = [CAUSES["401"]] * MANY
     desk.phones.failures = [CAUSES["401"]] * MANY
     incident = desk.panic()
-    desk.wait(seconds=59)
-    assert "ana" not in desk.incident(incident).away
-    desk.wait(seconds=2)
+    desk.wait(seconds=1)
     assert "ana" in desk.incident(incident).away
     assert any(task.person == "max" for task in rows(desk, incident, "page"))
+    desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
+    second = next(i for i in desk.incidents() if i.id != incident.id)
+    desk.wait(seconds=1)
+    assert "ana" in desk.incident(second).away, "also where the page was not even tried"
     desk.relay.failures = []
     desk.wait(minutes=1)
     assert desk.incident(incident).away == {}, "a page of theirs was taken"
+
+
+def test_whoever_has_one_way_left_is_no_more_unreachable_than_before(desk: Office) -> None:
+    desk.phones.failures = [CAUSES["401"]] * MANY
+    incident = desk.panic()
+    desk.wait(minutes=9)
+    assert (desk.incident(incident).away, desk.pages("max")) == ({}, [])
 
 
 def test_only_the_latest_page_of_each_person_goes_out_when_the_relay_works_again(desk: Office) -> None:
@@ -356,3 +370,207 @@ def test_a_clock_that_is_put_back_holds_nothing_up(desk: Office) -> None:
 def test_every_cause_is_one_a_lane_knows(cause: Exception) -> None:
     assert isinstance(cause, Barred)
     assert not isinstance(Temporary("later"), Barred)
+
+
+def test_the_operators_hear_once_that_it_is_over_and_no_phone_rings_for_that(desk: Office) -> None:
+    desk.orders = replace(desk.orders, people={**desk.orders.people, "max": replace(PEOPLE["max"], push=(MAX,))})
+    desk.gitlab.failures = [CAUSES["401"]] * MANY
+    desk.panic()
+    desk.wait(minutes=5)
+    assert any("GitLab lets panicmail do nothing" in text for text in desk.phones.texts(MAX.url))
+    desk.gitlab.failures = []
+    desk.wait(minutes=20)
+    over = [posted for posted in desk.sent("max") if "GitLab can be worked with again" in posted.subject]
+    assert len(over) == 1
+    assert not any("worked with again" in text for text in desk.phones.texts(MAX.url))
+
+
+def test_a_relay_that_works_again_sends_no_mail_that_it_does_not(desk: Office) -> None:
+    desk.relay.failures = [CAUSES["401"]] * MANY
+    desk.panic()
+    desk.wait(minutes=20)
+    desk.relay.failures = []
+    desk.wait(minutes=2)
+    subjects = [posted.subject for posted in desk.sent("max")]
+    assert [s for s in subjects if "the relay takes mail again" in s]
+    assert [s for s in subjects if "the relay takes no mail" in s] == []
+
+
+def test_what_passes_on_the_way_back_is_not_taken_for_the_end_of_it(desk: Office) -> None:
+    desk.gitlab.failures = [CAUSES["401"], Temporary("502 while it starts"), CAUSES["401"]]
+    desk.panic()
+    desk.wait(minutes=5)
+    assert len(desk.gitlab.issues) == 1
+    told = [posted.subject for posted in desk.sent("max") if "GitLab" in posted.subject]
+    assert [s.partition(" (")[0] for s in told] == [
+        "[panicmail] GitLab lets panicmail do nothing",
+        "[panicmail] GitLab can be worked with again",
+    ]
+
+
+def test_every_channel_that_is_barred_stands_in_what_the_operators_are_told(tmp_path: Path) -> None:
+    people = {**PEOPLE, "ana": replace(PEOPLE["ana"], push=(channel(TOPIC),)),
+              "max": replace(PEOPLE["max"], push=(MAX,))}  # fmt: skip
+    with contextlib.closing(Office(tmp_path, people=people)) as desk:
+        desk.phones.failures = [CAUSES["401"]] * MANY
+        desk.panic()
+        desk.wait(minutes=62)
+        told = [posted.text for posted in desk.sent("max") if "a push service refuses" in posted.subject]
+        assert len(told) == 2, "once an hour"
+        assert "channel: ana: ntfy" in told[1]
+        assert "channel: max: pover" in told[1]
+        assert channel(TOPIC).id not in told[1]
+
+
+# -- what holds up what
+
+
+def test_a_page_is_not_held_up_by_what_other_mail_came_to(desk: Office) -> None:
+    desk.relay.refused["rita@example.com"] = CAUSES["401"]
+    desk.panic()
+    assert "relay" in desk.ledger.read(lambda book: book.barred()), "the receipt found it"
+    desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
+    assert len(desk.pages("ana")) == 2
+
+
+def test_what_an_acknowledged_page_found_still_holds_up_the_next_one(desk: Office) -> None:
+    desk.phones.failures = [CAUSES["401"]] * MANY
+    desk.panic()
+    asked = len(desk.phones.failures)
+    desk.reply(desk.page("ana"), "ack")
+    desk.panic(subject="The next one")
+    assert len(desk.phones.failures) == asked
+
+
+def test_a_row_gitlab_refuses_for_itself_frees_the_others(desk: Office) -> None:
+    desk.gitlab.failures = [CAUSES["401"], CAUSES["401"], Permanent("400 title is invalid")]
+    three(desk)
+    desk.wait(minutes=2, seconds=5)
+    assert [draft.title.rsplit(" ", 1)[1] for draft in desk.gitlab.issues] == ["sam", "uma"]
+    desk.wait(minutes=10)
+    assert len(desk.gitlab.issues) == 3
+
+
+def test_a_nicety_of_gitlab_bars_nothing(desk: Office) -> None:
+    incident = desk.panic()
+    desk.gitlab.mirror_failures = [CAUSES["401"]] * MANY
+    desk.reply(desk.page("ana"), "ack")
+    desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
+    assert len(desk.gitlab.issues) == 2
+    desk.wait(minutes=10)
+    assert desk.ledger.read(lambda book: book.barred()) == {}
+    mirrors = [task for task in rows(desk, incident, "gitlab") if task.do == Do.MIRROR]
+    assert {task.state for task in mirrors} == {Delivery.VOID}
+
+
+@pytest.mark.parametrize(("cause", "is_barred"), [("401", True), ("tls", True), ("gone", False), ("403", False)])
+def test_an_issue_that_lies_elsewhere_bars_gitlab_only_by_what_is_about_all_of_it(
+    desk: Office, cause: str, is_barred: bool
+) -> None:
+    incident = desk.panic()
+    desk.ledger.write("tests", lambda book: book.apply(incident, Change(incident=replace(incident, issue_project="9"))))
+    elsewhere = desk.gitlab.in_project("9")
+
+    def note(iid: int, text: str, marker: str, *, look: bool) -> None:
+        raise CAUSES[cause]
+
+    elsewhere.note = note  # type: ignore[method-assign]
+    desk.reply(desk.page("ana"), "ack")
+    assert ("gitlab" in desk.ledger.read(lambda book: book.barred())) is is_barred
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_lane_is_not_taken_for_stuck_at_the_moment_a_probe_is_due(desk: Office, at: int) -> None:
+    desk.gitlab.failures = [CAUSES["401"]] * MANY
+    three(desk)
+    desk.wait(minutes=15)
+    due_at = min(task.due_at for i in desk.incidents() for task in rows(desk, i, "gitlab") if task.attempt)
+    desk.now = max(due_at, desk.now) + timedelta(seconds=at)
+    assert desk.ledger.read(lambda book: book.stuck_lane("gitlab", desk.now - timedelta(minutes=10))) == []
+
+
+def test_a_restart_keeps_what_is_barred_and_probes_no_sooner(tmp_path: Path) -> None:
+    with contextlib.closing(Office(tmp_path)) as before:
+        before.gitlab.failures = [CAUSES["401"]] * MANY
+        three(before)
+        before.wait(minutes=5)
+        now = before.now
+    with contextlib.closing(Office(tmp_path)) as after:
+        after.now = now
+        after.gitlab.failures = [CAUSES["401"]]
+        after.settle()
+        assert after.gitlab.creates == after.gitlab.looks == 0
+        assert set(after.ledger.read(lambda book: book.barred())) == {"gitlab"}
+        after.wait(minutes=2, seconds=1)
+        assert [draft.title.rsplit(" ", 1)[1] for draft in after.gitlab.issues] == ["rita", "sam", "uma"]
+
+
+def test_of_two_nodes_one_probes(office: Office) -> None:
+    office.gitlab.failures = [CAUSES["401"]] * MANY
+    three(office)
+    office.now += timedelta(minutes=1)
+    lease = timedelta(minutes=4)
+    claimed: list[list[Task]] = []
+
+    def claim() -> None:
+        claimed.append(office.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease)))
+
+    other = threading.Thread(target=claim)
+    with office.database.writing() as connection:
+        first = office.ledger._book(connection).claim("gitlab", 1, lease)
+        other.start()
+        other.join(0.5)  # it waits for us, or has found nothing
+    other.join(10)
+    assert (len(first), claimed) == (1, [[]])
+
+
+# -- whose words they are
+
+
+def test_the_reporters_own_words_are_never_too_old(desk: Office) -> None:
+    incident = desk.panic()
+    page = desk.page("ana")
+    desk.reply(page, "ack")
+    desk.relay.failures = [CAUSES["401"]] * MANY
+    receipt = desk.sent("rita@example.com")[0]
+    raw = mail("It spreads to the servers.", subject=f"Re: {receipt.subject}", in_reply_to=receipt.message_id)
+    desk.deliver(raw)
+    desk.wait(minutes=90)
+    desk.relay.failures = []
+    desk.wait(minutes=2)
+    assert any("It spreads to the servers." in posted.text for posted in desk.sent("ana"))
+    dropped = [line.facts["person"] for line in desk.lines(incident) if line.event == "news.dropped"]
+    assert "ana" not in dropped
+
+
+def test_the_timeline_says_in_words_who_was_not_told(desk: Office) -> None:
+    desk.panic()
+    page = desk.page("ana")
+    link = page.text.partition("https://panic.example.com/i/")[2].split()[0]
+    desk.relay.failures = [CAUSES["401"]] * MANY
+    desk.reply(page, "ack")
+    desk.wait(minutes=61)
+    desk.relay.failures = []
+    desk.wait(minutes=2)
+    shown = LinkBackend(desk.links, None).look(link)  # type: ignore[arg-type]
+    assert shown is not None
+    assert any(said == "The reporter was not told any more: for an hour no news got out." for _, said in shown.happened)
+
+
+def test_what_is_barred_stands_in_the_metrics_and_goes_with_it(desk: Office) -> None:
+    vitals = Vitals(desk.ledger, lambda: True, lambda: True)
+    assert vitals.figures().barred == {"gitlab": 0, "relay": 0}
+    bar(desk, CAUSES["401"])
+    desk.panic()
+    assert vitals.figures().barred == {"gitlab": 1, "relay": 1, f"push/ana/{channel(TOPIC).id}": 1}
+    desk.relay.failures, desk.phones.failures, desk.gitlab.failures = [], [], []
+    desk.wait(seconds=61)
+    assert vitals.figures().barred == {"gitlab": 0, "relay": 0}
+
+
+def test_check_tells_what_the_running_daemon_keeps(desk: Office) -> None:
+    bar(desk, CAUSES["401"])
+    desk.panic()
+    told = list(database.waiting(desk.ledger.read(database.Known.of)))
+    assert {row.subject: row.group for row in told} == {"gitlab backlog": Group.GITLAB, "relay backlog": Group.RELAY}
+    assert all("Token is expired" in row.found and "panicmail retry" in row.mend for row in told)

@@ -240,6 +240,33 @@ def test_an_act_by_command_is_done_told_to_the_others_and_signed(tmp_path: Path)
         ]
 
 
+def test_retry_says_when_nothing_waits(records: Records) -> None:
+    records.town.rows("UPDATE outbox SET state = 'accepted', barred = NULL")
+    assert records.run("retry").out == "Nothing waits to be tried again.\n"
+    assert records.run("retry", records.open.ref).out == f"Nothing of {records.open.ref} waits to be tried again.\n"
+    assert records.run("retry", "--json").json == {"ref": None, "tried_again": 0, "barred": {}}
+
+
+def test_retry_has_the_running_daemon_try_at_once_and_show_tells_what_waits_and_why(tmp_path: Path) -> None:
+    with world(tmp_path) as town:
+        town.expected |= {"adapter.barred"}
+        body = {"message": "401 Unauthorized"}
+        town.gitlab.fault("status", status=401, body=body, times=None)
+        town.start()
+        ref = town.panic()
+        town.program.wait_for("adapter.barred")
+        waits = [sent["answer"] for sent in town.run("show", ref, "--json").json["outbox"] if sent["do"] == "issue"]
+        assert waits == ["waits for gitlab: GitLab answered 401: 401 Unauthorized"]
+        assert "waits for gitlab: GitLab answered 401" in town.run("show", ref).out
+        town.gitlab.clear_faults()
+        told = town.run("retry", ref).out.splitlines()
+        assert re.fullmatch(f"Tried again now of {ref}: [1-9]\\.", told[0])
+        assert told[1].startswith("  gitlab: the oldest goes first, the rest when it gets through. It said: GitLab")
+        town.issue(ref)
+        town.program.wait_for("adapter.works_again")
+        assert len(town.issues(ref)) == 1
+
+
 def test_a_later_mail_of_the_thread_is_given_by_its_id_and_a_wrong_id_is_answered_with_the_right_ones(
     records: Records,
 ) -> None:
@@ -286,7 +313,7 @@ def test_who_was_not_paged_cannot_acknowledge_and_hears_who_was(records: Records
 # -- what is wrong
 
 
-@pytest.mark.parametrize("words", [["show"], ["mail"], ["ack", "--as", "ana"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["show"], ["mail"], ["ack", "--as", "ana"], ["retry"]], ids=" ".join)
 def test_a_wrong_ref_is_answered_with_the_latest(kept: Records, words: list[str]) -> None:
     refused = kept.run(*words, "NONE9")
     assert (refused.status, refused.out) == (1, "")
@@ -353,7 +380,7 @@ def test_a_configuration_is_found_in_the_environment_and_in_the_folder(kept: Rec
     assert len(named.json) == len(found.json) == 3
 
 
-@pytest.mark.parametrize("words", [["incidents"], ["ack", "ABCDE", "--as", "ana"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["incidents"], ["ack", "ABCDE", "--as", "ana"], ["retry"]], ids=" ".join)
 def test_before_the_first_start_there_is_no_database_and_none_is_made(tmp_path: Path, words: list[str]) -> None:
     with world(tmp_path) as town:
         refused = town.run(*words)
@@ -376,7 +403,7 @@ def said(refused: Ran) -> str:
     return str(json.loads(line)["reason"]) if line.startswith("{") else line.removeprefix("panicmail: ")
 
 
-@pytest.mark.parametrize("words", [["incidents"], ["ack", "REF", "--as", "ana"], ["serve"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["incidents"], ["ack", "REF", "--as", "ana"], ["retry"], ["serve"]], ids=" ".join)
 def test_a_database_of_a_newer_panicmail_is_refused_with_a_sentence(records: Records, words: list[str]) -> None:
     records.town.rows("UPDATE alembic_version SET version_num = '9999'")
     refused = records.run(*arguments_of(records, *words))
@@ -394,7 +421,7 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence_and_left_alone(tm
         assert town.database.read_bytes() == b"something else entirely" * 100
 
 
-@pytest.mark.parametrize("words", [["incidents"], ["serve"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["incidents"], ["retry"], ["serve"]], ids=" ".join)
 def test_a_database_server_that_is_away_is_told_in_a_sentence_without_the_password(
     tmp_path: Path, words: list[str]
 ) -> None:

@@ -618,7 +618,7 @@ def test_a_link_shows_on_get_and_acts_on_post_only(town: World) -> None:
 
 
 def test_no_token_secret_or_text_of_a_mail_is_in_the_log_when_everything_goes_wrong(tmp_path: Path) -> None:
-    with world(tmp_path, expects=["gitlab.refused", "receipt.refused"]) as town:
+    with world(tmp_path, expects=["adapter.barred", "receipt.refused"]) as town:
         town.gitlab.fault(
             "status", status=403, body={"message": f"no, {GITLAB_TOKEN}"}, times=2, match="POST .*/issues"
         )

@@ -158,10 +158,15 @@ def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_
 def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(
     database: Database, ledger: Ledger
 ) -> None:
-    panic(ledger)
+    incident = panic(ledger)
+    tell = {"what": "answer", "channel": "push-1", "words": "a NUL \0"}
+    ledger.write("tests", lambda book: book._add_task(incident.id, "push", "tell", "x/k", "ana", tell))
     migrate.downgrade(database, "0011")
     migrate.upgrade(database)
     migrate.check(database)
+    assert claim(ledger, "push") == ["k"]
+    adapters = ledger.read(lambda book: book._connection.execute(sa.select(outbox.c.lane, outbox.c.adapter)).all())
+    assert {(lane, adapter) for lane, adapter in adapters} >= {("page", "relay"), ("push", "push/ana/push-1")}
     assert claim(ledger) == ["page/1/ana"]
 
 

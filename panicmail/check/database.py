@@ -17,6 +17,7 @@ from panicmail.clock import wall_clock
 from panicmail.config import Config
 from panicmail.errors import StoreFailed
 from panicmail.store import settings, trial
+from panicmail.store.barred import Bar
 from panicmail.store.book import Book
 from panicmail.store.database import Database
 from panicmail.store.ledger import Ledger
@@ -37,10 +38,12 @@ class Known:
     newest_by_peer: Sequence[tuple[str, datetime]]
     refused_pushes: Sequence[Task] = ()  #: the last of each channel that took none since
     begun_at: datetime | None = None  #: when the first signing key was made; None: they stand in a file
+    bars: Sequence[Bar] = ()  #: what the daemon gets nothing through to
 
     @classmethod
     def of(cls, book: Book) -> Known:
-        return cls(book.proofs(), book.newest_by_peer(), book.refused_pushes(), book.first_key_at())
+        bars = tuple(book.barred().values())
+        return cls(book.proofs(), book.newest_by_peer(), book.refused_pushes(), book.first_key_at(), bars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,16 @@ def _setting(each: Setting) -> Row:
     if each.verdict is settings.Verdict.FAILED:
         return _STORE.failed(each.name, told, each.mend)
     return _STORE.warning(each.name, told, each.mend)
+
+
+def waiting(known: Known) -> Iterator[Row]:
+    """What the running daemon keeps for GitLab or the relay, as its last try found them. Phones have rows of theirs."""
+    groups = {"gitlab": Group.GITLAB, "relay": Group.RELAY}
+    for bar in known.bars:
+        if group := groups.get(bar.adapter):
+            found = f"kept since {bar.since_at:%Y-%m-%dT%H:%MZ}; the running daemon was told: {bar.answer}"
+            mend = "it is tried once a minute; once the rows here are well, panicmail retry tries it at once"
+            yield group.warning(f"{bar.adapter} backlog", found, mend).passes()
 
 
 # -- the spool

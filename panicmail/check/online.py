@@ -82,7 +82,8 @@ def _store(answer: Answer[Tried], config: Config, standing: Orders, now: datetim
     if tried.known is None:
         return [*tried.rows, *people.proven(standing, (), now)]
     newest = outside.row(config, tried.known, now)
-    return [*tried.rows, newest, *people.proven(standing, tried.known.proofs, now)]
+    proven = people.proven(standing, tried.known.proofs, now)
+    return [*tried.rows, newest, *database.waiting(tried.known), *proven]
 
 
 # -- what the daemon asks again

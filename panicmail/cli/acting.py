@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from panicmail.channels import in_words
 from panicmail.cli.asked import config_option, find_incident, json_option, open_ledger
-from panicmail.cli.printing import brief, print_json
+from panicmail.cli.printing import brief, print_json, shown
 from panicmail.errors import Mistake
 
 if TYPE_CHECKING:
     from panicmail.acks import Answer
     from panicmail.incident import Incident
     from panicmail.orders import Orders
+    from panicmail.store.barred import Bar
     from panicmail.store.book import Book
 
 as_option = click.option("--as", "person", required=True, metavar="PERSON", help="Whose act it is: a key of [people].")
@@ -95,21 +97,25 @@ def _runner() -> str:
 @json_option
 @click.argument("ref", required=False)
 def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
-    """Try now what waits: what was refused, given up, or stands behind a relay, GitLab or phone that was barred.
+    """Try now what waits: what was put off, given up, or stands behind a relay, GitLab or phone that was barred.
 
     Of REF alone, or of everything. The running daemon does it; pages that lost their reason are not sent.
     """
-    ledger, _ = open_ledger(config_file)
+    ledger, orders = open_ledger(config_file)
 
-    def work(book: Book) -> int:
-        return book.retry(find_incident(book, ref).id if ref else None)
+    def work(book: Book) -> tuple[int, dict[str, Bar]]:
+        return book.retry(find_incident(book, ref).id if ref else None), book.barred()
 
-    count = ledger.write("command.act", work)
+    count, barred = ledger.write("command.act", work)
+    channels = [channel for person in orders.people.values() for channel in person.push]
+    bars = {in_words(name, channels): bar.answer for name, bar in barred.items()}
     if as_json:
-        print_json({"ref": ref, "tried_again": count})
-    else:
-        about = f" of {ref}" if ref else ""
-        click.echo(f"{count} waiting{about}, tried again now." if count else f"Nothing{about} waits to be tried again.")
+        print_json({"ref": ref, "tried_again": count, "barred": bars})
+        return
+    about = f" of {ref}" if ref else ""
+    click.echo(f"Tried again now{about}: {count}." if count else f"Nothing{about} waits to be tried again.")
+    for name, answer in bars.items() if count else ():
+        click.echo(f"  {shown(name)}: the oldest goes first, the rest when it gets through. It said: {shown(answer)}")
 
 
 COMMANDS = (

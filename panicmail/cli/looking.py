@@ -18,9 +18,10 @@ from panicmail.errors import Mistake
 if TYPE_CHECKING:
     from panicmail.incident import Incident
     from panicmail.orders import Orders
+    from panicmail.store.barred import Bar
     from panicmail.store.book import Book
     from panicmail.store.ledger import Ledger
-    from panicmail.store.rows import Mail
+    from panicmail.store.rows import Mail, Task
 
 #: How many incidents a list shows unless told otherwise.
 LISTED = 50
@@ -86,6 +87,7 @@ def show(config_file: str | None, as_json: bool, ref: str) -> None:
 
     def work(book: Book) -> dict[str, Any]:
         incident = find_incident(book, ref)
+        barred = book.barred()
         return {
             **brief(incident),
             "timeline": [
@@ -94,7 +96,8 @@ def show(config_file: str | None, as_json: bool, ref: str) -> None:
             ],
             "outbox": [
                 {"do": t.do, "person": t.person, "state": t.state.value, "attempts": t.attempt,
-                 "queued_at": iso(t.queued_at), "done_at": iso(t.done_at), "answer": t.answer}
+                 "queued_at": iso(t.queued_at), "done_at": iso(t.done_at),
+                 "answer": _readable_answer(orders, t, barred)}
                 for t in book.tasks_of(incident.id)
             ],
             "mails": [
@@ -108,6 +111,19 @@ def show(config_file: str | None, as_json: bool, ref: str) -> None:
         print_json(document)
     else:
         print_incident(document)
+
+
+def _readable_answer(orders: Orders, task: Task, barred: Mapping[str, Bar]) -> str:
+    """What came of a row of the outbox; of one that waits for an adapter that lets nothing through, why."""
+    from panicmail.channels import in_words
+    from panicmail.store.barred import adapter_of
+    from panicmail.store.rows import OVER
+
+    bar = barred.get(adapter_of(task))
+    if bar is None or task.state in OVER:
+        return task.answer
+    channels = (channel for person in orders.people.values() for channel in person.push)
+    return f"waits for {in_words(bar.adapter, channels)}: {bar.answer}"
 
 
 def _readable(orders: Orders, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from panicmail.dispatch.lane import Lane, flags_of, report_of
-from panicmail.errors import Barred, Forbidden, Permanent, Spam, Temporary, Unknown
+from panicmail.errors import Barred, Forbidden, Gone, Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import draft as drafts
 from panicmail.gitlab import notes
 from panicmail.incident import Do, Entry, Incident, State
@@ -18,6 +18,7 @@ from panicmail.mail.tokens import Purpose
 from panicmail.orders import UNVERIFIED, Orders, Standing
 from panicmail.redaction import carried, looks_carried
 from panicmail.states import ISSUE_ALTERED
+from panicmail.store.barred import PROBE_EVERY, Heard
 from panicmail.store.book import Book
 from panicmail.store.incidents import NOTE
 from panicmail.store.ledger import Ledger
@@ -222,9 +223,12 @@ class GitLabLane(Lane):
         try:
             self._issues_of(incident).mirror(iid, status, note, at)
         except (Temporary, Barred) as exc:
-            if task.attempt < MIRROR_TRIES and not isinstance(exc, Forbidden):
+            if isinstance(exc, Forbidden) or task.attempt >= MIRROR_TRIES:
+                self._settle(task, Delivery.VOID, str(exc))
+            elif isinstance(exc, Barred):  # a nicety bars nothing: what must get there finds out for itself
+                raise Temporary(str(exc), retry_after=PROBE_EVERY.total_seconds()) from exc
+            else:
                 raise
-            self._settle(task, Delivery.VOID, str(exc))
         except Permanent as exc:
             self._settle(task, Delivery.VOID, str(exc))
         else:
@@ -346,15 +350,18 @@ class GitLabLane(Lane):
         issues.note(iid, notes.files_text(links, marker), marker, look=True)
 
     def _barred(self, task: Task, why: Barred) -> None:
-        """One issue that may not be touched, or lies in another project, says nothing about the others."""
+        """One issue that may not be touched, or lies in a project that is gone, says nothing about the others."""
         incident = self._ledger.read(lambda book: book.incident(task.incident_id or ""))
-        is_moved = incident is not None and incident.issue_project is not None
-        if is_moved or (isinstance(why, Forbidden) and task.do != Do.ISSUE):
-            self._refused(task, str(why))
+        is_elsewhere = incident is not None and incident.issue_project is not None
+        if (isinstance(why, Gone) and is_elsewhere) or (isinstance(why, Forbidden) and task.do != Do.ISSUE):
+            self._refuse(task, str(why), Heard.NO_TELLING)
         else:
             super()._barred(task, why)
 
     def _refused(self, task: Task, answer: str) -> None:
+        self._refuse(task, answer, Heard.YES)
+
+    def _refuse(self, task: Task, answer: str, heard: Heard) -> None:
         _log.error("gitlab.refused", **self._about(task), do=task.do, attempt=task.attempt, answer=answer)
 
         def work(book: Book) -> None:
@@ -362,7 +369,7 @@ class GitLabLane(Lane):
                 book.settle(task, Delivery.PARKED, answer)
                 book.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
             else:
-                book.put_off(task, book.now + REFUSED_WAIT, answer, sure=True)
+                book.put_off(task, book.now + REFUSED_WAIT, answer, sure=True, heard=heard)
                 book.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
 
         self._ledger.write("gitlab.settle", work)

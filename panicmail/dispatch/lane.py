@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -77,16 +78,16 @@ class Lane:
     def _barred(self, task: Task, why: Barred) -> None:
         """Nothing gets through there, whatever it is: the row waits until something does, and the others behind it."""
         about, answer, adapter = self._about(task), str(why), adapter_of(task)
-        _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
 
         def work(book: Book) -> None:
             if book.park(task, answer):
-                cause = f"{adapter.partition('/')[0]}_barred"
-                book.tell_operators(cause, {**self._barred_facts(task), "answer": answer}, incident_id=task.incident_id)
+                cause, facts = f"{adapter.partition('/')[0]}_barred", self._barred_facts(book, task)
+                book.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
 
         self._ledger.write("outbox.put_off", work)
+        _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
 
-    def _barred_facts(self, task: Task) -> dict[str, str]:
+    def _barred_facts(self, book: Book, task: Task) -> dict[str, Any]:
         """What else the operators are told of it."""
         return {}
 

@@ -48,7 +48,7 @@ def _alarm(book: Book, orders: Orders, incident: Incident, task: Task, facts: Ma
 
 
 def lost(book: Book, orders: Orders, incident: Incident, task: Task, why: str) -> None:
-    """A page failed for good. Unless another channel of hers carries it, she is unreachable."""
+    """A page failed for good. Unless another channel of theirs carries it, they are unreachable."""
     if task.person is None or book.has_another_way(task):
         return
     ladder, who = orders.ladder_of(incident), orders.who_at(book.now)

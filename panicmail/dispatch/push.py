@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -20,6 +20,7 @@ from panicmail.mail.telling import undo_by
 from panicmail.orders import Orders, Standing
 from panicmail.paging.pagerduty import Action, Event, Severity
 from panicmail.policy import DEFAULT
+from panicmail.store.barred import adapter_of
 from panicmail.store.book import Book
 from panicmail.store.ledger import Ledger
 from panicmail.store.outbox import PUSH
@@ -109,10 +110,11 @@ class PushLane(Lane):
             self._alerts.send(key, replace(event, action="resolve"))
         return self._alerts.send(key, event)
 
-    def _barred_facts(self, task: Task) -> dict[str, str]:
-        person = self._orders().people.get(task.person or "")
-        channel = in_words(str(task.facts.get("channel")), person.push if person else ())
-        return {"person": task.person or "", "channel": channel}
+    def _barred_facts(self, book: Book, task: Task) -> dict[str, Any]:
+        """Every channel that is barred: they are told of together, once an hour."""
+        known = [channel for person in self._orders().people.values() for channel in person.push]
+        barred = sorted(adapter.split("/", 2) for adapter in {*book.barred(), adapter_of(task)})
+        return {"channel": [f"{of[1]}: {in_words(of[2], known)}" for of in barred if of[0] == PUSH]}
 
     def _refused(self, task: Task, answer: str) -> None:
         orders = self._orders()

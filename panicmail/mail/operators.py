@@ -43,8 +43,23 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "push_barred": (
         "a push service refuses panicmail",
-        "It does not know the credentials in this person's push, or TLS with it fails; pushes to that channel wait.",
-        "See that the URL in her push is right. It is tried once a minute; panicmail check --page tries it at once.",
+        "It does not know the credentials in that URL, or the URL itself, or TLS with it fails. Pushes to it wait.",
+        "Mend the URL in that person's push. It is tried once a minute; panicmail retry tries it at once.",
+    ),
+    "gitlab_works": (
+        "GitLab can be worked with again",
+        "Issues and notes that waited are made now, oldest first.",
+        "Nothing now.",
+    ),
+    "relay_works": (
+        "the relay takes mail again",
+        "It had taken none. Pages that are still wanted go out now, oldest first; news older than an hour does not.",
+        "Nothing now. panicmail incidents --state open shows who may still wait for a call.",
+    ),
+    "push_works": (
+        "a push service takes pushes again",
+        "A channel of the person below had taken none. Pages that are still wanted are pushed now.",
+        "Nothing now.",
     ),
     "gitlab_dropped": (
         "GitLab changed the issue",
@@ -129,7 +144,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "gap_issue_late": (
         "an incident has no issue yet",
         "GitLab did not take the issue within minutes; people are paged all the same, and it is tried until it does.",
-        "See that GitLab answers, and look at the log: dispatch.put_off.",
+        "See that GitLab answers, and look at the log: dispatch.put_off, adapter.barred.",
     ),
     "gap_issue_given_up": (
         "an incident will have no issue",

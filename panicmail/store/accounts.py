@@ -196,7 +196,7 @@ class Accounts(Barred):
             c.due_at < before,
             free(c.lease_until, self.now),
             sa.or_(c.after_id.is_(None), is_over, c.after_until < before),
-            ~self._is_held(lane),
+            ~self._found(lambda found: found.due_at >= before),  # its adapter is barred, and probed
         )
         count, since_at = self._connection.execute(query).one()
         return [Odd(since_at=since_at, lane=lane, count=count)] if count else []

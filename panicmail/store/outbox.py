@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.channels import PAGERDUTY
 from panicmail.incident import Do, Effect, Incident, Owed, State, Word
-from panicmail.store.barred import Barred
+from panicmail.store.barred import Barred, Heard, adapter_name, adapter_of
 from panicmail.store.rows import OVER, Delivery, Task, task_of
 from panicmail.store.statements import UNHELD, free
 from panicmail.store.tables import incidents, outbox
@@ -93,13 +93,20 @@ class Outbox(Barred):
             return (receipt, None) if self.task(receipt) else (None, None)
         return None, None
 
-    def tell_operators(self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None) -> None:
-        """Tell the operators that panicmail needs help: once per cause and hour."""
+    def tell_operators(
+        self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None, rings: bool = True
+    ) -> None:
+        """Tell the operators that panicmail needs help: once per cause and hour.
+
+        Args:
+            rings: It goes to their phones too.
+        """
         hour = self.now.strftime("%Y%m%d%H")
         for person in self._operators:
             key, told = f"operators/{cause}/{hour}/{person}", {"at": self.now.isoformat(), **facts, "cause": cause}
             self._add_task(incident_id, LANES[Do.OPERATORS], Do.OPERATORS.value, key, person, told)
-            self._add_pushes(incident_id, Do.OPERATORS, key, person, told)
+            if rings:
+                self._add_pushes(incident_id, Do.OPERATORS, key, person, told)
 
     def add_list(self, person: str, day: str) -> None:
         """Tell `person` what is open or held, once a day."""
@@ -138,7 +145,8 @@ class Outbox(Barred):
         before = self.task(after) if after else None
         row = {"incident_id": incident_id, "lane": lane, "do": do, "key": key, "person": person, "facts": dict(facts),
                "after_id": before.id if before else None, "after_until": until, "state": Delivery.QUEUED.value,
-               "attempt": 0, "queued_at": self.now, "due_at": due_at or self.now, "answer": ""}  # fmt: skip
+               "attempt": 0, "queued_at": self.now, "due_at": due_at or self.now, "answer": "",
+               "adapter": adapter_name(lane, person, facts)}  # fmt: skip
         # Two nodes may want the same key at once: one of them writes it, the other finds it done.
         insert = postgresql.insert(outbox) if not self._is_sqlite else sqlite.insert(outbox)
         self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
@@ -164,7 +172,7 @@ class Outbox(Barred):
             c.due_at <= self.now,
             self._may_claim(outbox),
             sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
-            ~self._is_held(lane),
+            ~self._is_held(),
         )
         due = sa.select(outbox).where(ready).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
         tasks = self._one_probe([task_of(row) for row in self._connection.execute(due).all()], barred)
@@ -181,10 +189,18 @@ class Outbox(Barred):
         return [replace(task, state=Delivery.TRYING, attempt=task.attempt + 1) for task in tasks]
 
     def has_another_way(self, task: Task) -> bool:
-        """Whether another page of the same round to the same person was accepted, or is still on its way."""
+        """As `has_a_way`, this row left out."""
+        return self._has_a_way(task, outbox.c.id != task.id)
+
+    def has_a_way(self, task: Task) -> bool:
+        """Whether this page, or another of the same round to the same person, was accepted, or is on its way and not
+        held up by an adapter that lets nothing through."""
+        return self._has_a_way(task, sa.true())
+
+    def _has_a_way(self, task: Task, which: sa.ColumnElement[bool]) -> bool:
         c = outbox.c
-        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == task.do, c.id != task.id)
-        on_its_way = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), c.barred.is_(None))
+        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == task.do, which)
+        on_its_way = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), ~self._is_held())
         alive = sa.or_(on_its_way, c.state == Delivery.ACCEPTED.value)
         rows = self._connection.execute(sa.select(outbox).where(same, alive))
         return any(row.facts.get("round") == task.facts.get("round") for row in rows)
@@ -238,21 +254,45 @@ class Outbox(Barred):
         """Write what came of this attempt; False when another attempt has taken over and this one no longer counts."""
         closed = self._close(task, state=state.value, done_at=self.now, answer=answer, **UNHELD)
         if closed and state in {Delivery.ACCEPTED, Delivery.FAILED}:  # it was listened to, whatever it was told
-            self._free(task)
+            self._works(task)
         elif closed:
             self._probe_with_another(task)
         return closed
 
-    def put_off(self, task: Task, until: datetime, answer: str, *, sure: bool) -> bool:
+    def put_off(self, task: Task, until: datetime, answer: str, *, sure: bool, heard: Heard = Heard.NOT_SURELY) -> bool:
         """This attempt failed: try again at `until`. False as for `settle`.
 
-        `sure`: this attempt had no effect, so what is unsure stays what it was before it. Otherwise the next attempt
-        is told that this one may have had its effect.
+        Args:
+            sure: This attempt had no effect, so what is unsure stays what it was before it. Otherwise the next attempt
+                is told that this one may have had its effect.
+            heard: What it says of the row's adapter.
         """
-        values: dict[str, Any] = {"due_at": until, "answer": answer, "barred": None, **UNHELD}
+        values: dict[str, Any] = {"due_at": until, "answer": answer, **UNHELD}
         if sure:
             values["unsure_at"] = task.unsure_at
-        return self._close(task, **values)
+        if heard is Heard.NO_TELLING:
+            values["barred"] = None
+        closed = self._close(task, **values)
+        if closed and heard is Heard.YES:
+            self._works(task)
+        elif closed and heard is Heard.NO_TELLING:
+            self._probe_with_another(task)
+        elif closed:
+            self._probe_at(task, until)
+        return closed
+
+    def _works(self, task: Task) -> None:
+        """The adapter of `task` listened: if it was barred, what waits goes, and the operators hear that it is over."""
+        if not self._free(task):
+            return
+        kind = adapter_of(task).partition("/")[0]
+        c, pending = outbox.c, [Delivery.QUEUED.value, Delivery.TRYING.value]
+        begun = c.key.startswith(f"operators/{kind}_barred/", autoescape=True)
+        waiting = sa.and_(c.do == Do.OPERATORS.value, c.state.in_(pending), free(c.lease_until, self.now), begun)
+        over = {"state": Delivery.VOID.value, "done_at": self.now, "answer": "it works again", **UNHELD}
+        self._connection.execute(outbox.update().where(waiting).values(over))
+        about = {"person": task.person} if task.lane == PUSH else {}
+        self.tell_operators(f"{kind}_works", about, rings=False)
 
     def _close(self, task: Task, **values: Any) -> bool:
         closed = self._connection.execute(outbox.update().where(_counts(task)).values(**values)).rowcount == 1
@@ -272,10 +312,11 @@ class Outbox(Barred):
         self._connection.execute(outbox.update().where(unsent).values(voided))
 
     def undelivered_pages(self, after: timedelta) -> list[Task]:
-        """Pages that nothing accepted within `after` of their queueing, or that failed for good: of incidents that are
-        open, or whose holder is silent."""
+        """Pages that nobody takes: not within `after` of their queueing, failed for good, or held up by an adapter that
+        lets nothing through; of incidents that are open, or whose holder is silent."""
         c = outbox.c
-        stale = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), c.queued_at <= self.now - after)
+        is_late = sa.or_(c.queued_at <= self.now - after, self._is_held())
+        stale = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), is_late)
         query = (
             sa.select(outbox)
             .join(incidents, incidents.c.id == c.incident_id)

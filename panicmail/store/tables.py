@@ -184,7 +184,8 @@ outbox = sa.Table(
     sa.Column("unsure_at", Instant),
     sa.Column("done_at", Instant),
     sa.Column("answer", AnyText, nullable=False),
-    sa.Column("barred", AnyText),  # the adapter its last attempt found to let nothing through
+    sa.Column("adapter", AnyText, nullable=False, server_default=""),  # see `barred.adapter_name`
+    sa.Column("barred", AnyText),  # the same, when its last attempt found to let nothing through
     sa.Index(None, "lane", "state", "due_at"),
     sa.Index(None, "incident_id"),
     sa.Index(None, "after_id"),

@@ -49,6 +49,12 @@ class LinkBackend:
                 values=now.gaps,
             ),
             Figure(
+                name="adapter_barred",
+                help="1: nothing gets through there until somebody mends what is set up wrong.",
+                label="adapter",
+                values=now.barred,
+            ),
+            Figure(
                 name="mails_accepted",
                 help="Mails answered 250 since the start.",
                 values={"": now.mails_accepted},
@@ -100,6 +106,11 @@ def _names(view: View, people: Iterable[str]) -> str:
     return ", ".join(_name(view, person) for person in people)
 
 
+def _addressee(view: View, facts: Mapping[str, Any]) -> str:
+    """Whom news was for: the reporter is nobody of ours."""
+    return _name(view, facts["person"]) if facts.get("person") else "The reporter"
+
+
 def _server(view: View, facts: Mapping[str, Any]) -> str:
     """Whose answer it was: of her mail or of her phone."""
     kind = "mail server" if facts.get("channel", "mail") == "mail" else "push service"
@@ -130,6 +141,7 @@ def _happened(view: View, line: Line) -> tuple[datetime, str] | None:
         "holder.silent": lambda: f"Called: {_names(view, facts['people']) or 'nobody else'}, because {facts['why']}.",
         "link.revoked": lambda: f"The link of {_name(view, facts['person'])} acts no more: {actor} had it in a mail.",
         "manager.called": lambda: f"Called: {_names(view, facts['people'])}, because {facts['why']}.",
+        "news.dropped": lambda: f"{_addressee(view, facts)} was not told any more: for an hour no news got out.",
         "thread.more": lambda: f"{line.actor} wrote more.",
         "incident.reopened": lambda: "Open again: there was more in its thread.",
         "incident.resolved": lambda: f"{actor} closed it.",
