@@ -33,7 +33,7 @@ AWAY: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One daemon for all tests in here; each has incidents of its own."""
-    with world(tmp_path_factory.mktemp("gitlab"), steps=STEPS, sla="30h", expects=["gitlab.refused"]) as house:
+    with world(tmp_path_factory.mktemp("gitlab"), steps=STEPS, sla="30h", expects=["adapter.barred"]) as house:
         house.start()
         yield house
 
@@ -106,6 +106,24 @@ def test_a_revoked_token_is_told_to_the_operators_and_the_issue_comes_with_a_goo
     assert len(town.issues(ref)) == 1
 
 
+@pytest.mark.row(30, "the GitLab project is gone (404)", "paged at once; one try a minute; then each issue once")
+def test_issues_wait_for_a_project_that_is_gone_and_come_once_each_oldest_first(tmp_path: Path) -> None:
+    with world(tmp_path, steps=STEPS, sla="30h", expects=["adapter.barred"]) as town:
+        town.gitlab.fault("status", status=404, times=None, body={"message": "404 Project Not Found"})
+        town.start()
+        refs = [town.panic(f"while it is gone {number}") for number in range(3)]
+        for ref in refs:
+            town.page("ana", ref)
+        town.received("max", lambda got: "GitLab lets panicmail do nothing" in got.subject and "404" in got.text)
+        town.gitlab.clear_faults()
+        it_happened_earlier(town.database, timedelta(seconds=61))
+        iids = [town.issue(ref)["iid"] for ref in refs]
+        town.received("max", lambda got: "GitLab can be worked with again" in got.subject)
+        town.settled()
+        assert iids[0] == min(iids), "the oldest was the probe; the others follow, each thread with one"
+        assert [len(town.issues(ref)) for ref in refs] == [1, 1, 1]
+
+
 @pytest.mark.row(30, "GitLab takes the report for spam", "an issue without the sender's words; the operators hear")
 def test_a_report_taken_for_spam_has_an_issue_without_its_words(town: World) -> None:
     body = {"message": {"error": "Your issue has been recognized as spam. Please, change the content."}}
@@ -124,7 +142,7 @@ def test_a_report_taken_for_spam_has_an_issue_without_its_words(town: World) -> 
 @pytest.mark.row(33, "GitLab's certificate has ended", "nothing is sent to it; pages go; the issue follows")
 def test_a_gitlab_whose_certificate_has_ended_sees_no_token_until_it_is_renewed(tmp_path: Path) -> None:
     with (
-        world(tmp_path, steps=STEPS, sla="30h") as town,
+        world(tmp_path, steps=STEPS, sla="30h", expects=["adapter.barred"]) as town,
         tls.Front(town.gitlab.port, tls.server(ended=True)) as front,
     ):
         tls.trusted_by(town)
@@ -132,7 +150,7 @@ def test_a_gitlab_whose_certificate_has_ended_sees_no_token_until_it_is_renewed(
         town.start()
         ref = town.panic()
         town.page("ana", ref)
-        town.program.wait_for("dispatch.put_off")
+        town.program.wait_for("adapter.barred")
         assert town.gitlab.requests == []
         front.context = tls.server(ended=False)
         comes_by_itself(town, ref)

@@ -133,7 +133,7 @@ def test_a_push_put_off_holds_up_no_mail_and_comes_when_it_is_taken(
 
 
 @pytest.mark.row(
-    31, "a push provider refuses for good (4xx)", "in the timeline; the operators hear; her mail is enough"
+    31, "a push provider refuses a push for good", "in the timeline; the operators hear; their mail is enough"
 )
 def test_a_push_refused_for_good_is_told_and_whoever_has_the_mail_counts_as_reached(
     city: World, provider: Provider
@@ -141,21 +141,44 @@ def test_a_push_refused_for_good_is_told_and_whoever_has_the_mail_counts_as_reac
     provider.status = 500
     ref = panic(city, "while it refuses").ref
     city.until(lambda: events(city, ref, "page.accepted") == ["mail"], SOON, "no mail")
-    provider.status = 403
+    provider.status = 400
     city.until(lambda: events(city, ref, "page.refused"), SOON, "it is not in the timeline")
     assert events(city, ref, "page.refused")[0].startswith("push-")
-    city.received("max", lambda got: got.subject.startswith("[panicmail]") and ref in got.text and "403" in got.text)
+    city.received("max", lambda got: got.subject.startswith("[panicmail]") and ref in got.text and "400" in got.text)
     city.settled()
     assert away(city, ref) == "{}"
     assert city.pages("max", ref) == []
     noted = [note["body"] for note in city.gitlab.notes_of(city.issue(ref)["iid"])]
-    assert any("403" in body for body in noted)
+    assert any("400" in body for body in noted)
+
+
+@pytest.mark.row(
+    31, "a push provider knows us no more (401, 403, 404)", "kept; tried once a minute; told; their mail is enough"
+)
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_push_service_that_knows_us_no_more_keeps_nobody_from_being_paged_and_is_tried_again(
+    town: World, phone: Provider, status: int
+) -> None:
+    town.expected |= {"adapter.barred"}
+    reached_by(town, f"json://{phone.host}/")
+    phone.status = status
+    town.start()
+    ref = panic(town, f"while it answers {status}").ref
+    town.page("ana", ref)
+    town.program.wait_for("adapter.barred")
+    town.received("max", lambda got: "a push service refuses panicmail" in got.subject and str(status) in got.text)
+    assert push(town, ref) == "trying"
+    assert (away(town, ref), town.pages("max", ref)) == ("{}", [])
+    phone.status = 200
+    it_happened_earlier(town.database, timedelta(seconds=61))
+    town.until(lambda: push(town, ref) == "accepted", SOON, "it was not tried again")
+    town.received("max", lambda got: "a push service takes pushes again" in got.subject)
 
 
 @pytest.mark.row(31, "mail server and push provider both refuse for good", "the SMOC is called at once, and told why")
 def test_when_her_mail_is_refused_as_well_the_smoc_is_called_at_once(town: World, phone: Provider) -> None:
     town.expected |= {"page.refused", "push.refused"}
-    reached_by(town, f"json://{phone.host}/403")
+    reached_by(town, f"json://{phone.host}/400")
     town.relay.rule("ana@", "reject", 550)
     town.start()
     answer = panic(town, "while both refuse")
@@ -163,6 +186,17 @@ def test_when_her_mail_is_refused_as_well_the_smoc_is_called_at_once(town: World
     assert page.received_at - answer.sent_at < AT_ONCE
     assert "refused the page" in page.text
     assert events(town, answer.ref, "page.refused") != ["mail"]
+    assert '"ana"' in away(town, answer.ref)
+
+
+@pytest.mark.row(31, "the mail server refuses, and the push provider knows us no more", "the SMOC is called at once")
+def test_when_mail_is_refused_and_the_phone_is_barred_the_smoc_is_called_at_once(town: World, phone: Provider) -> None:
+    town.expected |= {"page.refused", "adapter.barred"}
+    reached_by(town, f"json://{phone.host}/403")
+    town.relay.rule("ana@", "reject", 550)
+    town.start()
+    answer = panic(town, "while neither takes it")
+    assert town.page("max", answer.ref).received_at - answer.sent_at < AT_ONCE
     assert '"ana"' in away(town, answer.ref)
 
 
@@ -186,7 +220,7 @@ def test_somebody_is_not_given_up_on_while_her_other_way_is_still_tried(desk: Of
         desk.phones.refused[PHONE] = Temporary("503")
     else:
         desk.relay.refused["ana@example.com"] = Temporary("451 later")
-        desk.phones.refused[PHONE] = Permanent("403 forbidden")
+        desk.phones.refused[PHONE] = Permanent("400 no such thing")
     incident = desk.panic()
     desk.wait(seconds=59)
     assert (desk.incident(incident).away, desk.pages("max")) == ({}, [])
@@ -198,10 +232,10 @@ def test_somebody_is_not_given_up_on_while_her_other_way_is_still_tried(desk: Of
 
 
 @pytest.mark.row(
-    31, "a push provider refuses for good (4xx)", "in the timeline; the operators hear; her mail is enough"
+    31, "a push provider refuses a push for good", "in the timeline; the operators hear; their mail is enough"
 )
 def test_a_phone_that_refuses_every_page_brings_no_step_forward(desk: Office) -> None:
-    desk.phones.refused[PHONE] = Permanent("403 forbidden")
+    desk.phones.refused[PHONE] = Permanent("400 no such thing")
     incident = desk.panic()
     desk.wait(minutes=15, seconds=-1)
     assert (desk.incident(incident).away, desk.pages("max")) == ({}, [])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.faults import tls
-from tests.faults.acts import copies
+from tests.faults.acts import copies, it_happened_earlier
 from tests.program import RELAY_PASSWORD, SOON, World, world
 
 #: A page nobody took for a quarter of it makes its person unreachable: here a second.
@@ -79,6 +80,27 @@ def test_a_page_refused_for_good_calls_the_smoc_at_once_and_tells_the_operators(
     town.received("max", lambda got: "[PANIC" not in got.subject and ref in got.text and "550" in got.text)
 
 
+@pytest.mark.row(
+    24, "the relay refuses our login (535)", "the SMOC is called at once; one try a minute; then all arrive"
+)
+def test_a_relay_that_refuses_our_login_is_tried_once_a_minute_and_all_pages_arrive(tmp_path: Path) -> None:
+    with world(tmp_path, steps=STEPS, sla="30h", expects=["adapter.barred"]) as town:
+        town.relay.rule("", "reject", 535, stage="mail")
+        town.start()
+        refs = [town.panic(f"while it knows us not {number}") for number in range(3)]
+        town.program.wait_for("adapter.barred")
+        for ref in refs:
+            town.until(lambda ref=ref: "max" in paged(town, ref), SOON, "nobody else was called")  # type: ignore[misc]
+        town.relay.clear_rules()
+        it_happened_earlier(town.database, timedelta(seconds=61))
+        for ref in refs:
+            town.page("ana", ref)
+            town.page("max", ref)
+        town.received("max", lambda got: "the relay takes mail again" in got.subject)
+        town.settled()
+        assert [len(town.pages("ana", ref)) for ref in refs] == [1, 1, 1]
+
+
 @pytest.mark.row(26, "the relay takes a page and never says so", "sent again, the same Message-ID")
 def test_a_page_whose_answer_was_lost_after_the_dot_comes_again_as_the_same_mail(town: World) -> None:
     town.relay.rule("ana@", "hang", times=1, seconds=0.3)
@@ -118,19 +140,22 @@ def test_an_out_of_office_is_no_yes_and_calls_the_smoc(town: World, target: str)
     )
 
 
-@pytest.mark.row(33, "the relay's certificate has ended", "nothing in the clear; tried again, the next step meanwhile")
+@pytest.mark.row(
+    33, "the relay's certificate has ended", "nothing in the clear; tried once a minute, the next step at once"
+)
 def test_a_relay_whose_certificate_has_ended_gets_neither_password_nor_page_until_it_is_renewed(tmp_path: Path) -> None:
-    with world(tmp_path, steps=STEPS, sla=SLA) as town:
+    with world(tmp_path, steps=STEPS, sla=SLA, expects=["adapter.barred"]) as town:
         tls.trusted_by(town)
         town.relay.tls = tls.server(ended=True)
         town.config["relay"]["url"] = f"smtp+starttls://panic:{RELAY_PASSWORD}@127.0.0.1:{town.relay.port}"
         town.start()
         ref = town.panic()
-        _, facts = town.program.wait_for("dispatch.put_off")
+        _, facts = town.program.wait_for("adapter.barred")
         assert "certificate has expired" in facts["reason"]
         town.until(lambda: "max" in paged(town, ref), SOON, "nobody else was called")
         assert town.relay.mails == []
         town.relay.tls = tls.server(ended=False)
+        assert town.run("retry").out.startswith("Tried again now")
         for person in ("ana", "max"):
             page = town.page(person, ref)
             assert (page.is_tls, page.login) == (True, "panic")
