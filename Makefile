@@ -1,9 +1,9 @@
 # make demo      the whole story on this machine, in a minute; ARGS=--keep to play with it afterwards
-# make test      the whole check: ruff, mypy, pytest; makes .venv first
+# make test      the whole check: ruff, import-linter, mypy, pytest; makes .venv first
 # make faults    the real daemon under load, kills, locks and cuts, and whether what it promises held;
 #                ARGS="--seconds 600 --seed 7 --database postgres --nodes 2", and --help for the rest
 # make matrix    runs tests/faults, the long ones too, and writes the table of the fault matrix in README.md
-# make lint      ruff alone
+# make lint      ruff, and which room imports which
 # make types     mypy alone
 # make lock      write requirements/*.txt anew from pyproject.toml
 # make clean     remove what the others made
@@ -34,6 +34,7 @@ matrix: $(INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(INSTALLED)
 	$(BIN)/mypy

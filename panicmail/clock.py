@@ -1,6 +1,6 @@
 """What time it is.
 
-Nothing below the daemon asks the host: pure rules take `now` as an argument, objects take a `Clock`.
+Nothing below the daemon asks the host: pure rules take `now` as an argument, objects take a `ReaderClock`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class PanicmailError(Exception):
     """Anything panicmail raises on purpose."""
 
 
-class Barred(PanicmailError):  # noqa: N818
+class Blocked(PanicmailError):  # noqa: N818
     """The other side lets nothing of ours through, whatever it is, until somebody mends what is set up wrong."""
 
 
@@ -42,7 +42,7 @@ class Unknown(Temporary):
     """No answer came, or half of one: the other side may have done it. Look before repeating it."""
 
 
-class LockedOut(Temporary, Barred):
+class LockedOut(Temporary, Blocked):
     """The other side refuses us before it hears what we want, or we cannot trust it: login, TLS."""
 
 
@@ -50,7 +50,7 @@ class Permanent(PanicmailError):  # noqa: N818
     """The other side said no for good; repeating it cannot help."""
 
 
-class Denied(Permanent, Barred):
+class Denied(Permanent, Blocked):
     """The other side does not know us, or lets us not do it: 401, 403."""
 
 
@@ -58,7 +58,7 @@ class Forbidden(Denied):
     """The other side knows us and lets us not do this one thing, or nothing: 403."""
 
 
-class Gone(Permanent, Barred):
+class Gone(Permanent, Blocked):
     """What everything of ours is kept in or goes to is not there, or hidden from us: a project, a webhook."""
 
 

@@ -193,7 +193,7 @@ class Lines:
         return not self._stuck
 
 
-class _Handler(logging.Handler):
+class _LogHandler(logging.Handler):
     """Takes what libraries log."""
 
     def __init__(self, lines: Lines, formatter: logging.Formatter) -> None:
@@ -215,8 +215,8 @@ def _route_libraries(lines: Lines, threshold: int, begin: list[Processor], finis
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
     )
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
+    for handler in [handler for handler in root.handlers if isinstance(handler, _LogHandler)]:
         root.removeHandler(handler)
-    root.addHandler(_Handler(lines, formatter))
+    root.addHandler(_LogHandler(lines, formatter))
     root.setLevel(threshold)
     logging.captureWarnings(capture=True)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from panicmail import ids, states
-from panicmail.incident import Change, Do, Effect, Incident
-from panicmail.policy import Ladder, Step, Who
+from panicmail.incident import ids, transitions
+from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt, PolicyStep
+from panicmail.incident.model import Change, Effect, EffectKind, Incident
 
 #: Sunday morning, seven past three in Berlin.
 T0 = datetime(2026, 11, 22, 2, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 
-LADDER = Ladder(
+LADDER = EscalationPolicy(
     sla=15 * MINUTE,
     steps=(
-        Step(0 * MINUTE, ("seoc",)),
-        Step(5 * MINUTE, ("seoc",)),
-        Step(10 * MINUTE, ("seoc",)),
-        Step(15 * MINUTE, ("smoc", "seoc")),
+        PolicyStep(0 * MINUTE, ("seoc",)),
+        PolicyStep(5 * MINUTE, ("seoc",)),
+        PolicyStep(10 * MINUTE, ("seoc",)),
+        PolicyStep(15 * MINUTE, ("smoc", "seoc")),
     ),
     repeat=5 * MINUTE,
     remind_after=20 * MINUTE,
@@ -32,11 +32,16 @@ def who(role: str) -> tuple[str, ...]:
 
 
 def opened(
-    ladder: Ladder = LADDER, *, at: datetime = T0, who: Who = who, once: bool = False, receipt: bool = True
+    ladder: EscalationPolicy = LADDER,
+    *,
+    at: datetime = T0,
+    who: OnCallAt = who,
+    once: bool = False,
+    receipt: bool = True,
 ) -> Change:
     """A panic accepted and understood at `at`."""
     mail_id = ids.new_mail_id()
-    incident = states.new(
+    incident = transitions.new(
         id=ids.incident_id(mail_id),
         ref=ids.ref(mail_id),
         mail_id=mail_id,
@@ -47,35 +52,35 @@ def opened(
         reporter_name="Rita Lopez",
         once=once,
     )
-    return states.open_panic(incident, ladder, who, at, receipt=receipt, entry_facts={})
+    return transitions.open_panic(incident, ladder, who, at, receipt=receipt, entry_facts={})
 
 
 def paged(change: Change) -> list[str]:
     """Who a change pages, in order."""
-    return [effect.person or "" for effect in change.effects if effect.do is Do.PAGE]
+    return [effect.person or "" for effect in change.effects if effect.do is EffectKind.PAGE]
 
 
 def pages(change: Change) -> list[Effect]:
-    return [effect for effect in change.effects if effect.do is Do.PAGE]
+    return [effect for effect in change.effects if effect.do is EffectKind.PAGE]
 
 
 def told(change: Change, what: str) -> list[str]:
-    return [e.person or "" for e in change.effects if e.do is Do.TELL and e.facts["what"] == what]
+    return [e.person or "" for e in change.effects if e.do is EffectKind.TELL and e.facts["what"] == what]
 
 
 def news(change: Change) -> list[str]:
-    return [effect.facts["what"] for effect in change.effects if effect.do is Do.NEWS]
+    return [effect.facts["what"] for effect in change.effects if effect.do is EffectKind.NEWS]
 
 
 def events(change: Change) -> list[str]:
     return [entry.event for entry in change.entries]
 
 
-def until(incident: Incident, at: datetime, ladder: Ladder = LADDER, who: Who = who) -> Incident:
+def until(incident: Incident, at: datetime, ladder: EscalationPolicy = LADDER, who: OnCallAt = who) -> Incident:
     """Let time pass to `at`, a tick each second that has something due."""
     now = incident.accepted_at
     while now <= at:
-        if states.is_due(incident, now):
-            incident = states.pass_time(incident, ladder, who, now).incident
+        if transitions.is_due(incident, now):
+            incident = transitions.pass_time(incident, ladder, who, now).incident
         now += SECOND
     return incident

@@ -18,34 +18,34 @@ from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
-from panicmail import ids
-from panicmail.acks import Acks, Way
-from panicmail.daily_list import DailyList
-from panicmail.dispatch import GitLabLane, MailLane, PushLane
-from panicmail.escalation import Escalation
-from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import Activity, OpenedIssue, Reopening, UploadedFile
-from panicmail.gitlab.text import file_name
-from panicmail.incident import Incident
-from panicmail.intake import Intake
-from panicmail.links import Links
-from panicmail.mail import reading
-from panicmail.mail.tokens import Addresses, Key, Tokens
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.orders import Orders
-from panicmail.paging.pagerduty import Event
-from panicmail.people import Person
-from panicmail.policy import DEFAULT
-from panicmail.rereading import Rereading
-from panicmail.signs import Signs
+from panicmail.delivery import EmailWorker, GitLabWorker, PushWorker
+from panicmail.delivery.pagerduty import Event
+from panicmail.escalation.tick import EscalationTick
+from panicmail.gitlab.description import IssueDraft
+from panicmail.gitlab.escape import file_name
+from panicmail.gitlab.issues import IssueActivity, IssueReopening, OpenedIssue, UploadedFile
+from panicmail.incident import ids
+from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.escalation_policy import DEFAULT
+from panicmail.incident.model import Incident
+from panicmail.incident.people import Person
+from panicmail.incident.reply_commands import Command, ReplyCommand
+from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
+from panicmail.intake.reread import Rereading
+from panicmail.intake.understand import Intake
+from panicmail.mail.parse import parser
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.response.daily_list import DailyList
+from panicmail.response.gitlab_activity import ActivityPoll
+from panicmail.response.incident_links import IncidentLinks
+from panicmail.response.replies import ReplyChannel, ReplyHandler
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
 from panicmail.store.outbox import RECEIPT_WAITS
-from panicmail.store.rows import OVER, Line, Mail
-from panicmail.triage import Attachment, Report
-from panicmail.words import Meaning, Said
+from panicmail.store.rows import OVER, AcceptedMail, TimelineRow
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
 from tests.cast import LADDER, SECOND, T0
 
 PANIC = "panic@example.com"
@@ -156,7 +156,7 @@ class Posted:
 class FakeGitLab:
     """Issues in memory. `failures` are raised by the next creates; `lost` creates happen and then raise."""
 
-    issues: list[Draft] = field(default_factory=list)
+    issues: list[IssueDraft] = field(default_factory=list)
     notes: list[tuple[int, str, str]] = field(default_factory=list)
     uploads: list[tuple[str, bytes]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
@@ -165,8 +165,8 @@ class FakeGitLab:
     mirror_failures: list[Exception] = field(default_factory=list)
     activity_failures: list[Exception] = field(default_factory=list)
     mirrored: list[tuple[int, str, str]] = field(default_factory=list)
-    happened: dict[int, Activity] = field(default_factory=dict)
-    reopened: dict[int, Reopening] = field(default_factory=dict)
+    happened: dict[int, IssueActivity] = field(default_factory=dict)
+    reopened: dict[int, IssueReopening] = field(default_factory=dict)
     closed: list[int] = field(default_factory=list)
     confided: list[int] = field(default_factory=list)
     others: dict[str, FakeGitLab] = field(default_factory=dict)  #: other projects, by number
@@ -181,7 +181,7 @@ class FakeGitLab:
                 return self._opened(iid)
         return None
 
-    def create(self, draft: Draft) -> OpenedIssue:
+    def create(self, draft: IssueDraft) -> OpenedIssue:
         self.creates += 1
         if self.failures:
             raise self.failures.pop(0)
@@ -205,13 +205,13 @@ class FakeGitLab:
             raise self.mirror_failures.pop(0)
         self.mirrored.append((iid, status, note))
 
-    def activity(self, iid: int, since: datetime) -> Activity:
+    def activity(self, iid: int, since: datetime) -> IssueActivity:
         self.asked += 1
         if self.activity_failures:
             raise self.activity_failures.pop(0)
-        return self.happened.get(iid, Activity(None, None, ()))
+        return self.happened.get(iid, IssueActivity(None, None, ()))
 
-    def reopening(self, iid: int, since: datetime) -> Reopening | None:
+    def reopening(self, iid: int, since: datetime) -> IssueReopening | None:
         self.asked += 1
         if self.activity_failures:
             raise self.activity_failures.pop(0)
@@ -249,13 +249,13 @@ class InProcess:
     """Reads mails in this process, as the children would."""
 
     def read(self, raw: bytes, mail_from: str) -> Report:
-        return reading.read(raw, mail_from=mail_from)
+        return parser.read(raw, mail_from=mail_from)
 
     def read_slowly(self, raw: bytes, mail_from: str | None, seconds: float) -> Report:
-        return reading.read(raw, mail_from=mail_from)
+        return parser.read(raw, mail_from=mail_from)
 
     def parts(self, raw: bytes) -> Sequence[tuple[Attachment, bytes]]:
-        return reading.parts(raw)
+        return parser.parts(raw)
 
 
 class Office:
@@ -268,22 +268,22 @@ class Office:
         if "ladder" in orders:
             orders["ladders"] = {DEFAULT: orders.pop("ladder")}
         self.orders = replace(standing_orders(), **orders)  # type: ignore[arg-type]
-        self.ledger = Ledger(
+        self.ledger = Store(
             self.database, operators=lambda: self.orders.operators, channels=lambda p: self.orders.channels(p)
         )
         self.relay, self.gitlab, self.phones = FakeRelay(), FakeGitLab(), FakePhones()
         self.readers = readers = InProcess()
         self.intake = Intake(self.ledger, lambda: self.orders, readers)
         self.rereading = Rereading(self.ledger, lambda: self.orders, readers, self.intake)
-        self.escalation = Escalation(self.ledger, lambda: self.orders)
+        self.escalation = EscalationTick(self.ledger, lambda: self.orders)
         self.daily_list = DailyList(self.ledger, lambda: self.orders)
-        self.signs = Signs(self.ledger, lambda: self.orders, self.gitlab)
-        self.links = Links(self.ledger, lambda: self.orders)
+        self.signs = ActivityPoll(self.ledger, lambda: self.orders, self.gitlab)
+        self.links = IncidentLinks(self.ledger, lambda: self.orders)
         self.lanes = [
-            MailLane("page", self.ledger, lambda: self.orders, self.relay),
-            PushLane(self.ledger, lambda: self.orders, self.phones, FakePagerDuty(self.phones)),
-            MailLane("mail", self.ledger, lambda: self.orders, self.relay),
-            GitLabLane(self.ledger, lambda: self.orders, self.gitlab, readers.parts),
+            EmailWorker("page", self.ledger, lambda: self.orders, self.relay),
+            PushWorker(self.ledger, lambda: self.orders, self.phones, FakePagerDuty(self.phones)),
+            EmailWorker("mail", self.ledger, lambda: self.orders, self.relay),
+            GitLabWorker(self.ledger, lambda: self.orders, self.gitlab, readers.parts),
         ]
 
     def close(self) -> None:
@@ -296,8 +296,8 @@ class Office:
         """A mail that got its 250; nothing understood it yet. Answers its id."""
         mail_id = ids.new_mail_id()
 
-        def work(book: Book) -> None:
-            mail = Mail(
+        def work(book: Transaction) -> None:
+            mail = AcceptedMail(
                 id=mail_id,
                 accepted_at=book.now,
                 mail_from=mail_from,
@@ -338,15 +338,15 @@ class Office:
         )
         return self.deliver(raw, sender if mail_from is None else mail_from, [to or page.reply_to])
 
-    def act(self, incident: Incident, person: str, meaning: Meaning) -> None:
+    def act(self, incident: Incident, person: str, meaning: Command) -> None:
         """What a command does for `person`."""
-        said = Said(meaning, meaning.value)
-        way = Way(channel="command", how="command run by tests", key=f"{meaning.value}/{self.now}")
+        said = ReplyCommand(meaning, meaning.value)
+        way = ReplyChannel(channel="command", how="command run by tests", key=f"{meaning.value}/{self.now}")
 
-        def work(book: Book) -> None:
+        def work(book: Transaction) -> None:
             now = book.incident(incident.id)
             assert now is not None
-            Acks(book, self.orders).act(now, self.orders.people[person], said, way)
+            ReplyHandler(book, self.orders).act(now, self.orders.people[person], said, way)
 
         self.ledger.write("command.act", work)
         self.settle()
@@ -364,7 +364,7 @@ class Office:
         """The next instant after now that an incident or a row of the outbox waits for; far off when none does."""
         far = self.now + timedelta(days=1)
 
-        def work(book: Book) -> list[datetime | None]:
+        def work(book: Transaction) -> list[datetime | None]:
             incidents = book.list_incidents()
             tasks = [task for incident in incidents for task in book.tasks_of(incident.id)]
             due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at)]
@@ -393,7 +393,7 @@ class Office:
     def incidents(self) -> list[Incident]:
         return self.ledger.read(lambda book: book.list_incidents())
 
-    def lines(self, incident: Incident) -> list[Line]:
+    def lines(self, incident: Incident) -> list[TimelineRow]:
         return self.ledger.read(lambda book: book.lines_of(incident.id))
 
     def events(self, incident: Incident) -> list[str]:
@@ -412,13 +412,13 @@ class Office:
         return self.pages(to)[-1]
 
 
-def standing_orders() -> Orders:
-    return Orders(
+def standing_orders() -> RuntimeSettings:
+    return RuntimeSettings(
         people=PEOPLE,
         ladders={DEFAULT: LADDER},
-        rosters=Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))}),
+        rosters=Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))}),
         addresses=Addresses([PANIC], "panic+{token}@example.com", "panic.example.com"),
-        tokens=Tokens([Key("a", b"k" * 32)]),
+        tokens=TokenSigner([SigningKey("a", b"k" * 32)]),
         operators=("max",),
         known_senders=(),
         once_unknown=False,

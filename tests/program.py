@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import Received, SandboxRelay
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import Received, SandboxRelay
 from tests.office import PANIC, mail
 
 T = TypeVar("T")

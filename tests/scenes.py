@@ -11,14 +11,14 @@ from email.policy import default
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from panicmail import states
-from panicmail.incident import Change, Do, Entry, Incident, Outcome, Word, unchanged
-from panicmail.mail.letters import Letter, news, operators, page, receipt, tell
-from panicmail.mail.scene import House, PageSent, Scene
-from panicmail.mail.tokens import Addresses, Key, Tokens
-from panicmail.people import Person
-from panicmail.policy import Ladder, Step
-from panicmail.triage import Attachment, Report
+from panicmail.incident import transitions
+from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
+from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, PageReason, unchanged
+from panicmail.incident.people import Person
+from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
+from panicmail.mail.compose import ComposedMail, news, operators, page, receipt, tell
+from panicmail.mail.compose.notice_context import NoticeContext, Organisation, PageSent
 
 BERLIN = ZoneInfo("Europe/Berlin")
 #: A Sunday; 03:07 in Berlin.
@@ -29,7 +29,7 @@ ANA = Person(id="ana", name="Ana Reyes", email="ana@example.com", phone="+49 151
 BO = Person(id="bo", name="Bo Li", email="bo@example.com", phone="+49 160 0000000", tz=ZoneInfo("Asia/Tokyo"))
 MAX = Person(id="max", name="Max Kern", email="max@example.com", phone="+49 152 0000000", tz=BERLIN)
 
-TOKENS = Tokens([Key("1", b"k" * 32)])
+TOKENS = TokenSigner([SigningKey("1", b"k" * 32)])
 ADDRESSES = Addresses(["panic@example.com"], "panic+{token}@example.com", "mail.example.com")
 PLAIN_ADDRESSES = Addresses(["panic@example.com"], "panic@example.com", "mail.example.com")
 
@@ -49,9 +49,9 @@ def minutes(count: float) -> timedelta:
     return timedelta(minutes=count)
 
 
-LADDER = Ladder(
+LADDER = EscalationPolicy(
     sla=minutes(15),
-    steps=(Step(minutes(0), ("seoc",)), Step(minutes(15), ("smoc",))),
+    steps=(PolicyStep(minutes(0), ("seoc",)), PolicyStep(minutes(15), ("smoc",))),
     repeat=minutes(5),
     remind_after=minutes(20),
 )
@@ -66,7 +66,7 @@ def nobody(role: str) -> tuple[str, ...]:
     return () if role == "seoc" else on_call(role)
 
 
-HOUSE = House(
+HOUSE = Organisation(
     has_gap=lambda role: False,
     panic="panic@example.com",
     people={p.id: p for p in (ANA, BO, MAX)},
@@ -79,24 +79,24 @@ HOUSE = House(
 )
 
 
-def parsed(letter: Letter) -> EmailMessage:
+def parsed(letter: ComposedMail) -> EmailMessage:
     message = message_from_bytes(letter.message, policy=default)
     assert isinstance(message, EmailMessage)
     return message
 
 
-def part(letter: Letter, kind: str) -> str:
+def part(letter: ComposedMail, kind: str) -> str:
     body = parsed(letter).get_body((kind,))
     assert body is not None
     content: str = body.get_content()
     return content
 
 
-def lines(letter: Letter) -> list[str]:
+def lines(letter: ComposedMail) -> list[str]:
     return part(letter, "plain").splitlines()
 
 
-def subject(letter: Letter) -> str:
+def subject(letter: ComposedMail) -> str:
     return str(parsed(letter)["Subject"])
 
 
@@ -104,7 +104,7 @@ def subject(letter: Letter) -> str:
 class Night:
     """A house, a report, and what can be written about them."""
 
-    house: House = HOUSE
+    house: Organisation = HOUSE
     report: Report = REPORT
     addresses: Addresses = ADDRESSES
     link: str = "https://panic.example.com/i/token"
@@ -116,7 +116,7 @@ class Night:
     same_reporter: Sequence[Incident] = ()
 
     def panic(self, now: datetime = START, **about: Any) -> Change:
-        incident = states.new(
+        incident = transitions.new(
             id="abcdefgh23456723",
             ref="7KQ2N",
             mail_id="mail",
@@ -128,10 +128,10 @@ class Night:
             message_id=self.report.message_id,
             **about,
         )
-        return states.open_panic(incident, self.house.ladder, self.house.who, now, receipt=True, entry_facts={})
+        return transitions.open_panic(incident, self.house.ladder, self.house.who, now, receipt=True, entry_facts={})
 
-    def scene(self, incident: Incident, facts: Mapping[str, Any], now: datetime) -> Scene:
-        return Scene(
+    def scene(self, incident: Incident, facts: Mapping[str, Any], now: datetime) -> NoticeContext:
+        return NoticeContext(
             house=self.house,
             incident=incident,
             report=self.report,
@@ -146,29 +146,29 @@ class Night:
             unheard=self.unheard,
         )
 
-    def letters(self, change: Change, now: datetime) -> dict[str, Letter]:
+    def letters(self, change: Change, now: datetime) -> dict[str, ComposedMail]:
         """Every mail a change asks for: kind and person -> letter."""
         written = {}
         for effect in change.effects:
             scene = self.scene(change.incident, effect.facts, now)
             person = self.house.people.get(effect.person or "max", MAX)
             name = f"{effect.do.value} {effect.person or ''}".strip()
-            if effect.do is Do.PAGE:
+            if effect.do is EffectKind.PAGE:
                 written[name] = page(scene, person, TOKENS, self.addresses)
-            elif effect.do is Do.TELL:
+            elif effect.do is EffectKind.TELL:
                 written[name] = tell(scene, person, TOKENS, self.addresses, key=effect.key)
-            elif effect.do is Do.RECEIPT:
+            elif effect.do is EffectKind.RECEIPT:
                 written[name] = receipt(scene, TOKENS, self.addresses, key=effect.key)
-            elif effect.do is Do.NEWS:
+            elif effect.do is EffectKind.NEWS:
                 written[f"news {effect.facts['what']}"] = news(scene, TOKENS, self.addresses, key=effect.key)
-            elif effect.do is Do.OPERATORS:
+            elif effect.do is EffectKind.OPERATORS:
                 written[name] = operators(effect.facts, self.house, person, self.addresses, now, key=effect.key)
         return written
 
-    def page(self, change: Change, person: Person, now: datetime) -> Letter:
+    def page(self, change: Change, person: Person, now: datetime) -> ComposedMail:
         return self.letters(change, now)[f"page {person.id}"]
 
-    def answer(self, change: Change, person: Person, said: str, now: datetime, **facts: Any) -> Letter:
+    def answer(self, change: Change, person: Person, said: str, now: datetime, **facts: Any) -> ComposedMail:
         about = {
             "what": "answer",
             "said": said,
@@ -184,10 +184,10 @@ class Night:
         }
         return tell(self.scene(change.incident, about, now), person, TOKENS, self.addresses, key="row")
 
-    def tells(self, incident: Incident, person: Person, now: datetime, **facts: Any) -> Letter:
+    def tells(self, incident: Incident, person: Person, now: datetime, **facts: Any) -> ComposedMail:
         return tell(self.scene(incident, facts, now), person, TOKENS, self.addresses, key="row")
 
-    def news(self, incident: Incident, now: datetime, **facts: Any) -> Letter:
+    def news(self, incident: Incident, now: datetime, **facts: Any) -> ComposedMail:
         return news(self.scene(incident, facts, now), TOKENS, self.addresses, key="row")
 
 
@@ -196,12 +196,12 @@ def said_more(text: str = "It spreads.") -> Entry:
     return Entry(event="more", facts=facts)
 
 
-def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
+def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     """The whole night, every turn it can take: what it is, and the letter."""
     ladder, who = night.house.ladder, night.house.who
     more: dict[str, Any] = {"mail_id": "m", "human": True, "thanks": False}
 
-    def all_of(title: str, change: Change, after: float) -> Iterator[tuple[str, Letter]]:
+    def all_of(title: str, change: Change, after: float) -> Iterator[tuple[str, ComposedMail]]:
         for name, letter in night.letters(change, START + minutes(after)).items():
             yield f"{title}: {name}", letter
 
@@ -213,39 +213,39 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
     yield from all_of("drill", night.panic(drill=True), 0)
     empty = replace(night, house=replace(night.house, who=nobody))
     unfilled = empty.panic().incident
-    later = states.pass_time(unfilled, ladder, nobody, START + minutes(15))
+    later = transitions.pass_time(unfilled, ladder, nobody, START + minutes(15))
     for name, letter in empty.letters(later, START + minutes(15)).items():
         yield f"nobody on call: {name}", letter
 
-    yield from all_of("more", states.more(first, said_more(), ladder, who, START + minutes(2), **more), 2)
-    yield from all_of("issue closed", states.issue_closed(first, None, ladder, START + minutes(2)), 2)
-    breached = states.pass_time(first, ladder, who, START + minutes(15))
+    yield from all_of("more", transitions.more(first, said_more(), ladder, who, START + minutes(2), **more), 2)
+    yield from all_of("issue closed", transitions.issue_closed(first, None, ladder, START + minutes(2)), 2)
+    breached = transitions.pass_time(first, ladder, who, START + minutes(15))
     yield from all_of("breached", breached, 15)
-    yield from all_of("again", states.pass_time(breached.incident, ladder, who, START + minutes(20)), 20)
+    yield from all_of("again", transitions.pass_time(breached.incident, ladder, who, START + minutes(20)), 20)
 
-    declined = states.decline(first, "ana", HOW, "can't", ladder, who, START + minutes(3))
+    declined = transitions.decline(first, "ana", HOW, "can't", ladder, who, START + minutes(3))
     yield from all_of("declined", declined, 3)
     yield "no done", night.answer(declined, ANA, "no", START + minutes(3))
-    left = states.decline(declined.incident, "max", HOW, "no", ladder, who, START + minutes(4))
+    left = transitions.decline(declined.incident, "max", HOW, "no", ladder, who, START + minutes(4))
     yield from all_of("nobody left", left, 4)
     yield "no, nobody left", night.answer(left, MAX, "no", START + minutes(4))
-    asked = states.escalate(first, "ana", HOW, ladder, who, START + minutes(3))
+    asked = transitions.escalate(first, "ana", HOW, ladder, who, START + minutes(3))
     yield from all_of("escalated", asked, 3)
     yield "escalate done", night.answer(asked, ANA, "escalate", START + minutes(3))
-    further = states.escalate(asked.incident, "max", HOW, ladder, who, START + minutes(4))
+    further = transitions.escalate(asked.incident, "max", HOW, ladder, who, START + minutes(4))
     yield "escalate, nobody left", night.answer(further, MAX, "escalate", START + minutes(4))
     for why in ("out of office", "every way failed (550 no such user)"):
-        yield from all_of(why, states.unreachable(first, "ana", why, ladder, who, START + minutes(3)), 3)
+        yield from all_of(why, transitions.unreachable(first, "ana", why, ladder, who, START + minutes(3)), 3)
 
-    acked = states.acknowledge(breached.incident, "ana", HOW, ladder, START + minutes(17))
+    acked = transitions.acknowledge(breached.incident, "ana", HOW, ladder, START + minutes(17))
     held = acked.incident
     yield from all_of("acked", acked, 17)
     for said in ("yes", "take", "yes_all"):
         yield f"{said} done", night.answer(acked, ANA, said, START + minutes(17), refs=["M4TD", "7KQ2N"])
-    second = states.acknowledge(held, "max", HOW, ladder, START + minutes(18))
+    second = transitions.acknowledge(held, "max", HOW, ladder, START + minutes(18))
     yield "yes already", night.answer(second, MAX, "yes", START + minutes(18))
     yield "yes already mine", night.answer(unchanged(held, Outcome.ALREADY), ANA, "yes", START + minutes(18))
-    taken = states.take(held, "max", HOW, ladder, START + minutes(18))
+    taken = transitions.take(held, "max", HOW, ladder, START + minutes(18))
     yield from all_of("taken", taken, 18)
     since = {"before": "ana", "stopped_at": (START + minutes(17)).isoformat()}
     yield "take done, from somebody", night.answer(taken, MAX, "take", START + minutes(18), **since)
@@ -256,32 +256,34 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
             answer = night.answer(noted, who_asks, "nothing", START + minutes(18), why="it asked a question")
             yield f"nothing {stage} {who_asks.id}", answer
     for stage, incident in (("open", first), ("acked", held)):
-        offered = states.hand_over(incident, "ana", "bo", HOW, START + minutes(19))
+        offered = transitions.hand_over(incident, "ana", "bo", HOW, START + minutes(19))
         yield from all_of(f"handed {stage}", offered, 19)
         yield f"hand over {stage}", night.answer(offered, ANA, "hand_over", START + minutes(19), to="bo")
     unknown = unchanged(first, Outcome.NOTED)
     yield "hand over to nobody", night.answer(unknown, ANA, "hand_over", START + minutes(2), why='nobody is called "x"')
-    reminded = states.pass_time(held, ladder, who, START + minutes(38))
+    reminded = transitions.pass_time(held, ladder, who, START + minutes(38))
     yield from all_of("reminded", reminded, 38)
-    yield from all_of("silent", states.pass_time(reminded.incident, ladder, who, START + minutes(48)), 48)
-    follow = states.more(held, said_more(), ladder, who, START + minutes(20), **more)
+    yield from all_of("silent", transitions.pass_time(reminded.incident, ladder, who, START + minutes(48)), 48)
+    follow = transitions.more(held, said_more(), ladder, who, START + minutes(20), **more)
     yield from all_of("more acked", follow, 20)
-    yield from all_of("unanswered", states.pass_time(follow.incident, ladder, who, START + minutes(31)), 31)
-    again = states.escalate(held, "ana", HOW, ladder, who, START + minutes(30))
+    yield from all_of("unanswered", transitions.pass_time(follow.incident, ladder, who, START + minutes(31)), 31)
+    again = transitions.escalate(held, "ana", HOW, ladder, who, START + minutes(30))
     yield from all_of("escalated by holder", again, 30)
     yield "escalate by holder", night.answer(again, ANA, "escalate", START + minutes(30))
 
-    how_to = states.resolve(first, "ana", HOW, ladder, START + minutes(2))
+    how_to = transitions.resolve(first, "ana", HOW, ladder, START + minutes(2))
     yield "how to close", night.answer(how_to, ANA, "resolve", START + minutes(2))
-    closed = states.resolve(held, "ana", HOW, ladder, START + minutes(60))
+    closed = transitions.resolve(held, "ana", HOW, ladder, START + minutes(60))
     yield from all_of("closed", closed, 60)
     yield "resolve done", night.answer(closed, ANA, "resolve", START + minutes(60))
     for said in ("yes", "take", "escalate", "no", "nothing"):
         late = unchanged(closed.incident, Outcome.CLOSED)
         yield f"{said} too late", night.answer(late, MAX, said, START + minutes(70))
-    reopened = states.more(closed.incident, said_more(), ladder, who, START + minutes(120), **more)
+    reopened = transitions.more(closed.incident, said_more(), ladder, who, START + minutes(120), **more)
     yield from all_of("reopened", reopened, 120)
-    yield from all_of("reopened, ladder", states.pass_time(reopened.incident, ladder, who, START + minutes(125)), 125)
+    yield from all_of(
+        "reopened, ladder", transitions.pass_time(reopened.incident, ladder, who, START + minutes(125)), 125
+    )
     once = night.panic(once=True).incident
     yield "nothing once", night.answer(unchanged(once, Outcome.NOTED), ANA, "nothing", START + minutes(2))
 
@@ -290,20 +292,20 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
     yield from ((f"where to write: {name}", letter) for name, letter in heard.letters(follow, START).items())
     for stage, incident in (("open", first), ("acked", held)):
         for people in (("bo",), ()):
-            shift = states.ShiftChange(role="seoc", at=START + minutes(19), people=people)
-            changed = states.shift_changed(incident, ladder, shift, (), START + minutes(19))
+            shift = transitions.ShiftChange(role="seoc", at=START + minutes(19), people=people)
+            changed = transitions.shift_changed(incident, ladder, shift, (), START + minutes(19))
             yield from all_of(f"shift {stage} {people}", changed, 19)
             yield from all_of(f"shift {stage} {people}, too late", replace(changed, incident=closed.incident), 90)
             yield from all_of(f"shift {stage} {people}, since taken", replace(changed, incident=taken.incident), 30)
-    spoken = states.speak(held, "ana", "Pull the plug.\nack", HOW, "m", ladder, START + minutes(20))
+    spoken = transitions.speak(held, "ana", "Pull the plug.\nack", HOW, "m", ladder, START + minutes(20))
     yield from all_of("spoken", spoken, 20)
     files = [{"name": "ack\n/close [PANIC 7KQ2N].exe", "type": "text/plain", "size": 11, "sha256": "0" * 64}] * 12
-    without = states.speak(held, "ana", "Pull the plug.", HOW, "m", ladder, START + minutes(20), left=files)
+    without = transitions.speak(held, "ana", "Pull the plug.", HOW, "m", ladder, START + minutes(20), left=files)
     yield from all_of("spoken, with files", without, 20)
     showing = replace(said_more(""), facts={**said_more("").facts, "attachments": files})
-    yield from all_of("more files", states.more(held, showing, ladder, who, START + minutes(20), **more), 20)
+    yield from all_of("more files", transitions.more(held, showing, ladder, who, START + minutes(20), **more), 20)
     for stage, incident in (("open", breached.incident), ("acked", held), ("closed", closed.incident)):
-        for why in (*states.Unsent, "something else"):
+        for why in (*transitions.UnsentReason, "something else"):
             about = {"what": "unsent", "why": str(why), "detail": "550 no such user"}
             yield f"unsent {why}, {stage}", heard.tells(incident, ANA, START + minutes(70), **about)
 
@@ -318,10 +320,17 @@ def every_letter(night: Night) -> Iterator[tuple[str, Letter]]:
     yield "unknown news to ours", night.tells(held, MAX, START + minutes(20), what="something else")
     barred = ("gitlab_barred", "relay_barred", "push_barred", "gitlab_works", "relay_works", "push_works")
     for cause in ("gitlab_refused", "page_refused", "parked", "reader_failed", *barred, "something else", ""):
-        facts = {"cause": cause, "ref": "7KQ2N", "error": "403 Forbidden", "channel": ["ana: ntfy://ntfy.example.com/…"]}
+        facts = {
+            "cause": cause,
+            "ref": "7KQ2N",
+            "error": "403 Forbidden",
+            "channel": ["ana: ntfy://ntfy.example.com/…"],
+        }
         yield f"operators {cause}", operators(facts, night.house, MAX, night.addresses, START, key=cause)
 
 
-def page_of(night: Night, word: Word, incident: Incident, person: Person, now: datetime, **facts: Any) -> Letter:
+def page_of(
+    night: Night, word: PageReason, incident: Incident, person: Person, now: datetime, **facts: Any
+) -> ComposedMail:
     about = {"round": incident.round, "role": "seoc", "word": word.value, **facts}
     return page(night.scene(incident, about, now), person, TOKENS, night.addresses)

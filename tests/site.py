@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from panicmail import config as configuration
-from panicmail.check import Host, Row, online
+from panicmail.check import Host, Row, online_checks
 from panicmail.config import Config
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 from tests.provider import closed_port
 
 
@@ -65,5 +65,5 @@ listen = "127.0.0.1:{self.web_port}"
         return configuration.load(path, {}, host_name=lambda: "panic.example.com")
 
     def rows(self, *changes: tuple[str, str], more: str = "", host: Host | None = None) -> dict[str, Row]:
-        rows = online.everything(self.config(*changes, more=more), datetime.now(UTC), host)
+        rows = online_checks.everything(self.config(*changes, more=more), datetime.now(UTC), host)
         return {row.subject: row for row in rows}

@@ -20,29 +20,30 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import acceptance, ids
-from panicmail.acceptance import Acceptance
-from panicmail.accounting import Accounting
-from panicmail.daemon.duties import Duties
-from panicmail.daily_list import DailyList
-from panicmail.emergency import Emergency
+from panicmail.daemon.calendar_refresh import ScheduleFaults
+from panicmail.daemon.health import Health
+from panicmail.daemon.periodic import PeriodicJobs
+from panicmail.delivery.fallback import FallbackPager
+from panicmail.delivery.heartbeat import Heartbeat
 from panicmail.errors import StoreFailed
-from panicmail.escalation import Escalation
-from panicmail.handover import Handover
-from panicmail.orders import Orders
-from panicmail.paging.heartbeat import Heartbeat
-from panicmail.refreshing import RosterFaults
-from panicmail.restoring import Restoring
+from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.escalation.reconciler import Reconciler
+from panicmail.escalation.restore_guard import RestoreGuard
+from panicmail.escalation.shift_handover import ShiftHandover
+from panicmail.escalation.tick import EscalationTick
+from panicmail.incident import ids
+from panicmail.intake import accept as intake_accept
+from panicmail.intake.accept import MailAcceptance
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response.daily_list import DailyList
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.high_water import HighWater
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool, Spooled
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+from panicmail.store.watermark import WatermarkFile
 from panicmail.store.writer import WriterThread
-from panicmail.timekeeping import Timekeeper
-from panicmail.vitals import Vitals
 from tests.cast import SECOND, T0
 from tests.office import InProcess, Office
 
@@ -67,15 +68,15 @@ class Way(StrEnum):
 class FakeBook:
     """What a transaction may do, on mails in memory."""
 
-    mails: dict[str, tuple[Mail, bytes]]
+    mails: dict[str, tuple[AcceptedMail, bytes]]
     told: list[dict[str, Any]]
     now: datetime
 
-    def add_mail(self, mail: Mail, raw: bytes) -> None:
+    def add_mail(self, mail: AcceptedMail, raw: bytes) -> None:
         assert mail.id not in self.mails, "the same mail twice"
         self.mails[mail.id] = (mail, bytes(raw))
 
-    def take_in(self, mail: Mail, raw: bytes) -> bool:
+    def take_in(self, mail: AcceptedMail, raw: bytes) -> bool:
         if mail.id in self.mails:
             return False
         self.add_mail(mail, raw)
@@ -90,13 +91,13 @@ class FakeLedger:
     """A database that does as it is told. What it holds is in `mails`, by id."""
 
     way: Way = Way.AT_ONCE
-    mails: dict[str, tuple[Mail, bytes]] = field(default_factory=dict)
+    mails: dict[str, tuple[AcceptedMail, bytes]] = field(default_factory=dict)
     told: list[dict[str, Any]] = field(default_factory=list)  #: to the operators
     poison: set[str] = field(default_factory=set)  #: ids of mails it never takes
-    hanging: list[tuple[Callable[[Book], Any], Future[Any]]] = field(default_factory=list)
+    hanging: list[tuple[Callable[[Transaction], Any], Future[Any]]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
 
-    def submit(self, name: str, work: Callable[[Book], T]) -> Future[T]:
+    def submit(self, name: str, work: Callable[[Transaction], T]) -> Future[T]:
         future: Future[T] = Future()
         if self.way is Way.HANGS:
             self.hanging.append((work, future))
@@ -106,7 +107,7 @@ class FakeLedger:
             self.commit(work, future, heard=self.way is Way.AT_ONCE)
         return future
 
-    def commit(self, work: Callable[[Book], T], future: Future[T], *, heard: bool = True) -> None:
+    def commit(self, work: Callable[[Transaction], T], future: Future[T], *, heard: bool = True) -> None:
         try:
             result = work(self._book())
         except Exception as exc:  # as the writer does it
@@ -126,7 +127,7 @@ class FakeLedger:
         while self.hanging:
             self.hanging.pop(0)[1].set_exception(StoreFailed("the server said nothing for 7 s"))
 
-    def write(self, name: str, work: Callable[[Book], T]) -> T:
+    def write(self, name: str, work: Callable[[Transaction], T]) -> T:
         self.writes.append(name)
         if self.way is Way.REFUSES:
             raise StoreFailed("database is locked")
@@ -137,8 +138,8 @@ class FakeLedger:
             raise StoreFailed("value too long for type")
         return result
 
-    def _book(self) -> Book:
-        return cast(Book, FakeBook(self.mails, self.told, T0 + SECOND))
+    def _book(self) -> Transaction:
+        return cast(Transaction, FakeBook(self.mails, self.told, T0 + SECOND))
 
 
 class FakeSpool(Spool):
@@ -153,7 +154,7 @@ class FakeSpool(Spool):
         self.puts: list[str] = []  #: ids, as they come
         self.over: list[str] = []  #: ids, as they go
 
-    def put(self, mail: Mail, raw: bytes) -> None:
+    def put(self, mail: AcceptedMail, raw: bytes) -> None:
         self.puts.append(mail.id)
         try:
             if mail.id in self.hanging:
@@ -176,7 +177,7 @@ class House:
         self.ledger, self.spool = FakeLedger(), FakeSpool(folder)
         self.heard: list[str] = []
         self.refused: list[str] = []
-        self.acceptance = Acceptance(self.ledger, self.spool, lambda: T0, self, self.refused.append, patience)
+        self.acceptance = MailAcceptance(self.ledger, self.spool, lambda: T0, self, self.refused.append, patience)
         self._at = T0
 
     def stored(self) -> None:
@@ -188,17 +189,17 @@ class House:
     def not_stored(self, reason: str) -> None:
         self.heard.append("not stored")
 
-    def accept(self, mail: Mail | None = None, raw: bytes = RAW) -> Future[str]:
+    def accept(self, mail: AcceptedMail | None = None, raw: bytes = RAW) -> Future[str]:
         return self.acceptance.accept(mail or a_mail(), raw)
 
-    def spool_one(self) -> Mail:
+    def spool_one(self) -> AcceptedMail:
         """A mail that waits in the spool; each is accepted a second after the one before."""
         self._at += SECOND
         mail = a_mail(self._at)
         self.spool.put(mail, RAW)
         return mail
 
-    def is_durable(self, mail: Mail) -> bool:
+    def is_durable(self, mail: AcceptedMail) -> bool:
         return mail.id in self.ledger.mails or mail.id in {spooled.mail_id for spooled in self.spool.waiting()}
 
 
@@ -213,8 +214,8 @@ def hasty(tmp_path: Path) -> House:
     return House(tmp_path / "spool", patience=0.02)
 
 
-def a_mail(at: datetime = T0) -> Mail:
-    return Mail(
+def a_mail(at: datetime = T0) -> AcceptedMail:
+    return AcceptedMail(
         id=ids.new_mail_id(),
         accepted_at=at,
         mail_from="rita@example.com",
@@ -327,7 +328,7 @@ def test_one_mail_on_a_disk_that_hangs_does_not_hold_up_the_next(house: House) -
 def test_after_one_who_waited_in_vain_everybody_waits_but_little_until_the_database_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "LITTLE_PATIENCE", 0.01)
+    monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.01)
     house = House(tmp_path / "spool", patience=1.5)
     house.ledger.way = Way.HANGS
     began = time.monotonic()
@@ -349,7 +350,7 @@ def test_after_one_who_waited_in_vain_everybody_waits_but_little_until_the_datab
 def test_a_database_that_answers_in_time_never_costs_anybody_her_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "LITTLE_PATIENCE", 0.0)
+    monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
     house = House(tmp_path / "spool", patience=0.6)
     house.accept().result(SOON)
     time.sleep(0.7)
@@ -361,7 +362,7 @@ def test_a_database_that_answers_in_time_never_costs_anybody_her_patience(
 def test_a_database_that_takes_in_what_was_spooled_is_waited_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "LITTLE_PATIENCE", 0.0)
+    monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
     house = House(tmp_path / "spool", patience=0.6)
     house.ledger.way = Way.HANGS
     house.accept().result(SOON)
@@ -400,7 +401,7 @@ def test_what_neither_takes_is_refused_with_both_reasons_and_somebody_is_called(
 def test_whatever_breaks_the_spool_the_sender_hears_that_she_still_has_her_mail(
     house: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    def put(_mail: Mail, _raw: bytes) -> None:
+    def put(_mail: AcceptedMail, _raw: bytes) -> None:
         raise failure
 
     house.ledger.way = Way.REFUSES
@@ -528,7 +529,7 @@ def test_whatever_happens_in_whatever_order_a_250_is_durable_and_every_mail_is_i
     assert promised <= house.ledger.mails.keys()
 
 
-def _note_durability(house: House, mail: Mail, told: list[bool]) -> Callable[[Future[str]], None]:
+def _note_durability(house: House, mail: AcceptedMail, told: list[bool]) -> Callable[[Future[str]], None]:
     return lambda outcome: told.append(outcome.exception() is not None or house.is_durable(mail))
 
 
@@ -589,7 +590,7 @@ def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(hou
     assert len(house.spool.waiting()) == 1
     again = Spool(house.spool.folder)
     again.open()
-    second = Acceptance(house.ledger, again, lambda: T0, house, house.refused.append)
+    second = MailAcceptance(house.ledger, again, lambda: T0, house, house.refused.append)
     assert second.take_in() == 1
     assert (list(house.ledger.mails), again.waiting()) == ([mail.id], [])
 
@@ -610,12 +611,12 @@ def test_while_the_database_is_away_everything_stays_and_keeps_its_order(house: 
 def test_mails_the_database_never_takes_hold_up_no_other_and_the_operators_hear_of_them(
     house: House,
 ) -> None:
-    bad = [house.spool_one() for _ in range(2 * acceptance.ROUND_FAILURES)]
+    bad = [house.spool_one() for _ in range(2 * intake_accept.ROUND_FAILURES)]
     good = [house.spool_one() for _ in range(2)]
     house.ledger.poison = {mail.id for mail in bad}
     with structlog.testing.capture_logs() as logged:
         assert house.acceptance.take_in() == 0
-        assert len(house.ledger.told) == acceptance.ROUND_FAILURES, "a round has an end"
+        assert len(house.ledger.told) == intake_accept.ROUND_FAILURES, "a round has an end"
         assert sum(house.acceptance.take_in() for _ in range(3)) == 2
     assert [kept.id for kept, _ in house.ledger.mails.values()] == [mail.id for mail in good]
     assert {told["mail"] for told in house.ledger.told} == house.ledger.poison
@@ -642,7 +643,7 @@ def test_one_round_ends_in_time_for_the_ladders_steps_however_many_wait(
 ) -> None:
     for _ in range(3):
         house.spool_one()
-    monkeypatch.setattr(acceptance, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(intake_accept, "ROUND_SECONDS", 0.0)
     assert [house.acceptance.take_in() for _ in range(4)] == [1, 1, 1, 0]
 
 
@@ -662,8 +663,8 @@ def test_a_locked_file_costs_a_wait_and_a_spool_and_then_the_mail_is_there_with_
 ) -> None:
     writer = WriterThread(database, lambda: None)
     earlier = T0 - timedelta(minutes=5)
-    ledger = Ledger(database, writer=writer)
-    real = Acceptance(ledger, house.spool, lambda: earlier, house, house.refused.append, patience=SOON)
+    ledger = Store(database, writer=writer)
+    real = MailAcceptance(ledger, house.spool, lambda: earlier, house, house.refused.append, patience=SOON)
     mail = a_mail()
     with database.writing():
         assert real.accept(mail, RAW).result(SOON) == ids.ref(mail.id)
@@ -682,11 +683,11 @@ def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
     house: House, database: Database
 ) -> None:
     writer = WriterThread(database, lambda: None)
-    ledger = Ledger(database, writer=writer)
-    real = Acceptance(ledger, house.spool, lambda: T0, house, house.refused.append)
+    ledger = Store(database, writer=writer)
+    real = MailAcceptance(ledger, house.spool, lambda: T0, house, house.refused.append)
     busy, go_on = threading.Event(), threading.Event()
 
-    def hold_up(_book: Book) -> None:
+    def hold_up(_book: Transaction) -> None:
         busy.set()
         assert go_on.wait(SOON)
 
@@ -709,13 +710,13 @@ def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
 def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(_book: Book, mail: Mail, _raw: bytes) -> bool:
+    def never(_book: Transaction, mail: AcceptedMail, _raw: bytes) -> bool:
         raise ValueError(mail.helo)
 
-    monkeypatch.setattr(Book, "take_in", never)
+    monkeypatch.setattr(Transaction, "take_in", never)
     office = Office(tmp_path)
     house = House(tmp_path / "spool")
-    duties = duties_of(office, house, HighWater(tmp_path / "panicmail.mark"))
+    duties = duties_of(office, house, WatermarkFile(tmp_path / "panicmail.mark"))
     incident = office.panic()
     house.spool_one()
     office.now += timedelta(minutes=5)
@@ -734,16 +735,16 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever had the database locked let go of it right then."""
-    refusals, real = [StoreFailed("database is locked")], Book.take_in
+    refusals, real = [StoreFailed("database is locked")], Transaction.take_in
 
-    def locked_once(book: Book, mail: Mail, raw: bytes) -> bool:
+    def locked_once(book: Transaction, mail: AcceptedMail, raw: bytes) -> bool:
         if refusals:
             raise refusals.pop()
         return real(book, mail, raw)
 
-    monkeypatch.setattr(Book, "take_in", locked_once)
+    monkeypatch.setattr(Transaction, "take_in", locked_once)
     office, house = Office(tmp_path), House(tmp_path / "spool")
-    duties = duties_of(office, house, HighWater(tmp_path / "panicmail.mark"))
+    duties = duties_of(office, house, WatermarkFile(tmp_path / "panicmail.mark"))
     house.spool_one()
     with structlog.testing.capture_logs() as logged:
         duties.empty()
@@ -754,7 +755,7 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
 def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_database_is_away(tmp_path: Path) -> None:
     """Each step takes a second here; the database answers every one."""
     office, house = Office(tmp_path), House(tmp_path / "spool")
-    duties = duties_of(office, house, HighWater(tmp_path / "panicmail.mark"))
+    duties = duties_of(office, house, WatermarkFile(tmp_path / "panicmail.mark"))
     duties.tick()
     for number in range(40):
         office.panic(subject=f"Panic {number}")
@@ -776,31 +777,31 @@ def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_datab
     office.close()
 
 
-def duties_of(office: Office, house: House, mark: HighWater) -> Duties:
+def duties_of(office: Office, house: House, mark: WatermarkFile) -> PeriodicJobs:
     """The tick over this office and this house's spool."""
 
-    def orders() -> Orders:
+    def orders() -> RuntimeSettings:
         return office.orders
 
     def clock() -> datetime:
         return office.now
 
-    emergency = Emergency(house.spool, orders, InProcess(), NoRelay, clock)
+    emergency = FallbackPager(house.spool, orders, InProcess(), NoRelay, clock)
     watched = office.ledger.watched_by(emergency.asking)
-    return Duties(
+    return PeriodicJobs(
         ledger=watched,
-        acceptance=Acceptance(office.ledger, house.spool, clock, house, house.refused.append),
-        timekeeper=Timekeeper(watched, clock, mark, wall=clock),
-        escalation=Escalation(watched, orders),
+        acceptance=MailAcceptance(office.ledger, house.spool, clock, house, house.refused.append),
+        timekeeper=ClockGuard(watched, clock, mark, wall=clock),
+        escalation=EscalationTick(watched, orders),
         signs=office.signs,
-        accounting=Accounting(office.ledger, orders),
-        restoring=Restoring(office.ledger, orders, mark),
+        accounting=Reconciler(office.ledger, orders),
+        restoring=RestoreGuard(office.ledger, orders, mark),
         emergency=emergency,
-        vitals=Vitals(office.ledger, lambda: True, lambda: True),
+        vitals=Health(office.ledger, lambda: True, lambda: True),
         heartbeat=Heartbeat("", "tick"),
-        handover=Handover(office.ledger, orders),
+        handover=ShiftHandover(office.ledger, orders),
         daily_list=DailyList(office.ledger, orders),
-        roster_faults=RosterFaults(office.ledger, orders, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
+        roster_faults=ScheduleFaults(office.ledger, orders, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
         daily=SimpleNamespace(run=lambda now: None),  # type: ignore[arg-type]
     )
 

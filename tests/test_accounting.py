@@ -15,18 +15,17 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from panicmail import accounting
-from panicmail.accounting import Accounting, Gap, Kind
-from panicmail.channels import channel
-from panicmail.dispatch.lane import LEASE
+from panicmail.daemon.health import Health
 from panicmail.errors import Permanent, Temporary
-from panicmail.incident import Incident, State
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.policy import Ladder, Step
-from panicmail.store.outbox import ALL_LANES
+from panicmail.escalation import reconciler
+from panicmail.escalation.reconciler import Gap, GapKind, Reconciler
+from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
+from panicmail.incident.model import Incident, State
+from panicmail.incident.push_channel import channel
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.server.http.backend import LinkBackend
+from panicmail.store.outbox import ALL_LANES, LEASE
 from panicmail.store.tables import incidents, mails, outbox, raws, timeline
-from panicmail.vitals import Vitals
-from panicmail.web.backend import LinkBackend
 from tests.cast import MINUTE, SECOND, T0
 from tests.office import PEOPLE, Office, mail
 from tests.program import world
@@ -40,9 +39,9 @@ class Audited(Office):
 
     def __init__(self, folder: Path, *, url: str | None = None, **orders: object) -> None:
         super().__init__(folder, url=url, **orders)
-        self.accounting = Accounting(self.ledger, lambda: self.orders)
+        self.accounting = Reconciler(self.ledger, lambda: self.orders)
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[GapKind]:
         """Of the gaps the reconciler leaves now."""
         return [gap.kind for gap in self.accounting.reconcile()]
 
@@ -100,9 +99,13 @@ def test_where_everything_works_nothing_is_missing(office: Audited) -> None:
     assert not [posted for posted in office.sent("max") if posted.subject.startswith("[panicmail]")]
 
 
-QUICK = Ladder(
+QUICK = EscalationPolicy(
     sla=90 * SECOND,
-    steps=(Step(0 * SECOND, ("seoc",)), Step(30 * SECOND, ("seoc",)), Step(90 * SECOND, ("smoc", "seoc"))),
+    steps=(
+        PolicyStep(0 * SECOND, ("seoc",)),
+        PolicyStep(30 * SECOND, ("seoc",)),
+        PolicyStep(90 * SECOND, ("smoc", "seoc")),
+    ),
     repeat=30 * SECOND,
     remind_after=60 * SECOND,
 )
@@ -150,13 +153,13 @@ def test_work_in_progress_is_never_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_mail_nobody_understands_is_a_gap_after_a_minute_and_panicmail_is_not_ready(office: Audited) -> None:
-    vitals = Vitals(office.ledger, lambda: True, lambda: True, gaps=lambda: office.accounting.gaps)
+    vitals = Health(office.ledger, lambda: True, lambda: True, gaps=lambda: office.accounting.gaps)
     mail_id = office.accept(mail("help"))
     office.now += MINUTE
     assert office.kinds() == []
     office.now += SECOND
     (gap,) = office.accounting.reconcile()
-    assert (gap.kind, gap.mail_id, gap.since_at) == (Kind.UNREAD, mail_id, T0)
+    assert (gap.kind, gap.mail_id, gap.since_at) == (GapKind.UNREAD, mail_id, T0)
     assert vitals.unready() == (f"gaps: 1, such as {gap.about}: accepted, and nothing has understood it",)
     assert vitals.figures().gaps["unread"] == 1
     office.settle()
@@ -169,7 +172,7 @@ def test_a_mail_that_is_claimed_again_and_again_is_found_all_the_same(desk: Audi
     for _ in range(3):
         desk.ledger.write("test", lambda book: book.claim_mails(1, 30 * SECOND))
         desk.now += 30 * SECOND
-    assert desk.kinds() == [Kind.UNREAD]
+    assert desk.kinds() == [GapKind.UNREAD]
 
 
 def without_incident(office: Audited, incident: Incident) -> None:
@@ -231,12 +234,12 @@ def test_an_issue_that_was_given_up_is_an_alarm(office: Audited, state: str) -> 
     office.gitlab.failures = [Temporary("down")] * 1000
     office.panic()
     office.do(outbox.update().where(outbox.c.do == "issue").values(state=state))
-    assert office.kinds() == [Kind.ISSUE_GIVEN_UP]
+    assert office.kinds() == [GapKind.ISSUE_GIVEN_UP]
     assert office.told("Open an issue by hand") == 1
 
 
 def test_gitlab_away_for_an_hour_is_one_alarm_and_panicmail_stays_ready(desk: Audited) -> None:
-    vitals = Vitals(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
+    vitals = Health(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
     desk.now += timedelta(minutes=50)  # so that the absence does not end with the hour
     desk.gitlab.failures = [Temporary("connection refused")] * 10_000
     began = desk.now
@@ -246,7 +249,7 @@ def test_gitlab_away_for_an_hour_is_one_alarm_and_panicmail_stays_ready(desk: Au
         for _ in range(9):
             desk.wait(minutes=1)
             found += desk.accounting.reconcile()
-    late = [gap for gap in found if gap.kind is Kind.ISSUE_LATE]
+    late = [gap for gap in found if gap.kind is GapKind.ISSUE_LATE]
     assert [gap.since_at for gap in late] == [began] * 4, "from the sixth minute on"
     assert [line["kind"] for line in lines if line["event"] == "accounts.gap"] == ["issue_late"]
     assert desk.told("GitLab did not take the issue within minutes") == 1
@@ -278,10 +281,10 @@ def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladde
     incident = office.panic()
     assert office.kinds() == []
     office.now += MINUTE + SECOND
-    assert office.kinds() == [Kind.UNCALLED]
+    assert office.kinds() == [GapKind.UNCALLED]
     assert office.accounting.gaps[0].about == incident.ref
     round_ = office.incident(incident).round
-    assert office.kinds() == [Kind.UNCALLED]
+    assert office.kinds() == [GapKind.UNCALLED]
     assert office.incident(incident).round == round_, "the reconciler pages nobody where pages are refused"
     del office.relay.refused["max@example.com"]
     office.wait(minutes=4)
@@ -291,7 +294,7 @@ def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladde
 
 def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited) -> None:
     """Where the operators are nobody either; else they are called, and it is no gap."""
-    desk.orders = replace(desk.orders, rosters=Rosters({"seoc": Roster(()), "smoc": Roster(())}))
+    desk.orders = replace(desk.orders, rosters=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))
     desk.panic()
     desk.wait(minutes=2)
     assert desk.kinds() == []
@@ -301,7 +304,7 @@ def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited)
     for _ in range(3):
         desk.wait(minutes=1)
         desk.accounting.reconcile()
-    assert desk.kinds() == [Kind.UNCALLED]
+    assert desk.kinds() == [GapKind.UNCALLED]
     assert "accounts.repaired" not in desk.events(incident)
     assert desk.incident(incident).round == 1
 
@@ -325,7 +328,7 @@ def test_a_page_neither_her_mail_server_nor_her_phone_took_is_a_gap(office: Audi
     incident = office.panic()
     office.now += 2 * MINUTE
     (gap,) = office.accounting.reconcile()
-    assert (gap.kind, gap.about) == (Kind.UNCALLED, incident.ref)
+    assert (gap.kind, gap.about) == (GapKind.UNCALLED, incident.ref)
 
 
 def test_a_page_that_was_let_go_calls_nobody_either(office: Audited) -> None:
@@ -338,7 +341,7 @@ def test_a_page_that_was_let_go_calls_nobody_either(office: Audited) -> None:
     office.now += 2 * SECOND
     office.settle()
     office.now += 2 * MINUTE
-    assert office.kinds() == [Kind.UNCALLED]
+    assert office.kinds() == [GapKind.UNCALLED]
 
 
 def unchecked(office: Audited, statement: sa.Executable) -> None:
@@ -370,7 +373,7 @@ def test_a_step_the_tick_does_not_take_is_a_gap_after_half_a_minute(office: Audi
     assert office.kinds() == []
     office.now += SECOND
     (gap,) = office.accounting.reconcile()
-    assert (gap.kind, gap.about, gap.since_at, gap.is_grave) == (Kind.STEP_LATE, incident.ref, T0 + 5 * MINUTE, True)
+    assert (gap.kind, gap.about, gap.since_at, gap.is_grave) == (GapKind.STEP_LATE, incident.ref, T0 + 5 * MINUTE, True)
     office.escalation.tick()
     office.settle()
     assert office.kinds() == []
@@ -380,7 +383,7 @@ def test_a_reminder_the_tick_does_not_send_is_a_gap_too(desk: Audited) -> None:
     desk.panic()
     desk.reply(desk.page("ana"), "ack")
     desk.now += 21 * MINUTE
-    assert desk.kinds() == [Kind.STEP_LATE]
+    assert desk.kinds() == [GapKind.STEP_LATE]
 
 
 def test_after_everything_stood_still_the_others_get_a_round_to_catch_up(desk: Audited) -> None:
@@ -390,7 +393,7 @@ def test_after_everything_stood_still_the_others_get_a_round_to_catch_up(desk: A
     desk.now += timedelta(hours=1)
     assert desk.kinds() == [], "a suspended machine has not yet had its tick"
     desk.now += MINUTE
-    assert set(desk.kinds()) == {Kind.UNREAD, Kind.STEP_LATE}
+    assert set(desk.kinds()) == {GapKind.UNREAD, GapKind.STEP_LATE}
 
 
 # -- the outbox
@@ -405,16 +408,16 @@ def test_a_lane_that_stands_still_is_a_gap(office: Audited) -> None:
     assert office.kinds() == []
     office.now += SECOND
     (gap,) = office.accounting.reconcile()
-    assert (gap.kind, gap.about, gap.count, gap.is_grave) == (Kind.LANE_STUCK, "page", 3, True)
+    assert (gap.kind, gap.about, gap.count, gap.is_grave) == (GapKind.LANE_STUCK, "page", 3, True)
     for _ in range(11):
         office.now += MINUTE
         found = office.accounting.reconcile()
-    stuck = {gap.about: gap.is_grave for gap in found if gap.kind is Kind.LANE_STUCK}
+    stuck = {gap.about: gap.is_grave for gap in found if gap.kind is GapKind.LANE_STUCK}
     assert stuck == {"page": True, "mail": False, "gitlab": False}
 
 
 def test_every_lane_is_looked_at() -> None:
-    assert set(ALL_LANES) == LEASE.keys() == accounting.STUCK_AFTER.keys()
+    assert set(ALL_LANES) == LEASE.keys() == reconciler.STUCK_AFTER.keys()
 
 
 def test_a_push_whose_lease_is_over_and_that_nobody_takes_up_is_a_gap_after_five_minutes(office: Audited) -> None:
@@ -424,10 +427,10 @@ def test_a_push_whose_lease_is_over_and_that_nobody_takes_up_is_a_gap_after_five
     office.intake.work()
     (claimed,) = office.ledger.write("test", lambda book: book.claim("push", 1, LEASE["push"]))
     office.now += 5 * MINUTE
-    assert Kind.LANE_STUCK not in [gap.kind for gap in office.accounting.reconcile() if gap.about == "push"]
+    assert GapKind.LANE_STUCK not in [gap.kind for gap in office.accounting.reconcile() if gap.about == "push"]
     office.now += SECOND
     (gap,) = [gap for gap in office.accounting.reconcile() if gap.about == "push"]
-    assert (gap.kind, gap.since_at, gap.count) == (Kind.LANE_STUCK, claimed.due_at, 1)
+    assert (gap.kind, gap.since_at, gap.count) == (GapKind.LANE_STUCK, claimed.due_at, 1)
     assert not gap.is_grave, "mail goes all the same"
     office.settle()
     assert len(office.phones.texts(PHONE)) == 1
@@ -449,7 +452,7 @@ def test_what_waits_for_an_issue_does_not_stand_still(desk: Audited) -> None:
     desk.gitlab.failures = [Temporary("down")] * 1000
     desk.panic()
     desk.wait(minutes=15)
-    assert set(desk.kinds()) == {Kind.ISSUE_LATE}
+    assert set(desk.kinds()) == {GapKind.ISSUE_LATE}
 
 
 def test_a_row_that_waits_for_a_row_that_is_not_there_waits_no_longer(office: Audited) -> None:
@@ -496,7 +499,7 @@ def test_a_gap_is_told_once_an_hour_and_logged_once(desk: Audited) -> None:
     desk.now += 2 * MINUTE
     with structlog.testing.capture_logs() as lines:
         for _ in range(3):
-            assert desk.kinds() == [Kind.UNREAD]
+            assert desk.kinds() == [GapKind.UNREAD]
             desk.now += MINUTE
     assert [line["event"] for line in lines if line["event"].startswith("accounts.")] == ["accounts.gap"]
     next(lane for lane in desk.lanes if lane.name == "mail").work()
@@ -509,29 +512,29 @@ def test_a_gap_that_cannot_be_mended_stays_one_and_the_others_are_mended(
     def broken(*_: object) -> None:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setitem(accounting._REPAIRS, Kind.MISFILED, broken)
+    monkeypatch.setitem(reconciler._REPAIRS, GapKind.MISFILED, broken)
     desk.accept(mail("help"))
     desk.intake.work()
     desk.do(mails.update().values(incident_id=None), outbox.delete().where(outbox.c.do == "page"))
-    assert desk.kinds() == [Kind.MISFILED]
+    assert desk.kinds() == [GapKind.MISFILED]
     assert desk.told("putting it right failed") == 1
     assert len(desk.pages("ana")) == 1
 
 
 def test_the_metric_names_every_kind(desk: Audited) -> None:
-    vitals = Vitals(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
+    vitals = Health(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
     desk.accept(mail("help"))
     desk.now += 2 * MINUTE
     desk.accounting.reconcile()
     (figure,) = [f for f in LinkBackend(desk.links, vitals).figures() if f.name == "accounting_gaps"]
-    assert figure.values == {kind.value: int(kind is Kind.UNREAD) for kind in Kind}
+    assert figure.values == {kind.value: int(kind is GapKind.UNREAD) for kind in GapKind}
 
 
 def test_every_kind_has_its_words_and_its_way_out() -> None:
-    from panicmail.mail.operators import CAUSES
+    from panicmail.mail.compose.operator_alerts import CAUSES
 
-    assert accounting.WORDS.keys() == set(Kind)
-    assert {f"gap_{kind.value}" for kind in Kind if kind not in accounting._REPAIRS} <= CAUSES.keys()
+    assert reconciler.WORDS.keys() == set(GapKind)
+    assert {f"gap_{kind.value}" for kind in GapKind if kind not in reconciler._REPAIRS} <= CAUSES.keys()
 
 
 # -- the questions are cheap
@@ -545,7 +548,7 @@ def test_no_question_of_the_minute_reads_a_whole_table(desk: Audited) -> None:
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
-    desk.ledger.read(lambda book: accounting.gaps_in(book, desk.orders.ladders))
+    desk.ledger.read(lambda book: reconciler.gaps_in(book, desk.orders.ladders))
     desk.ledger.read(lambda book: (book.lead(), book.high_water(), book.accepted_since(T0)))
     sa.event.remove(desk.database.engine, "before_cursor_execute", note)
     questions = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.channels import channel
-from panicmail.check import database
-from panicmail.check.rows import Group
-from panicmail.dispatch import PushLane
-from panicmail.errors import Barred, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
+from panicmail.check import database_checks
+from panicmail.check.result import Group
+from panicmail.daemon.health import Health
+from panicmail.delivery import PushWorker
+from panicmail.delivery.pagerduty import Event
+from panicmail.errors import Blocked, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
 from panicmail.gitlab.issues import OpenedIssue
-from panicmail.incident import Change, Do, Incident, State
-from panicmail.paging.pagerduty import Event
-from panicmail.store.rows import Delivery, Task
-from panicmail.vitals import Vitals
-from panicmail.web.backend import LinkBackend
+from panicmail.incident.model import Change, EffectKind, Incident, State
+from panicmail.incident.push_channel import channel
+from panicmail.server.http.backend import LinkBackend
+from panicmail.store.rows import DeliveryState, OutboxRow
 from tests.office import PEOPLE, Office, mail
 
 MAX = channel("pover://user@token")
@@ -56,7 +56,7 @@ def three(desk: Office) -> list[Incident]:
     return incidents
 
 
-def rows(desk: Office, incident: Incident, lane: str) -> list[Task]:
+def rows(desk: Office, incident: Incident, lane: str) -> list[OutboxRow]:
     return [task for task in desk.ledger.read(lambda book: book.tasks_of(incident.id)) if task.lane == lane]
 
 
@@ -76,7 +76,10 @@ def test_a_gitlab_that_lets_nothing_through_is_asked_once_a_minute_and_then_has_
     incidents = three(desk)
     desk.wait(minutes=30)
     assert 29 <= desk.gitlab.creates <= 32, "once a minute, for all three together"
-    assert {task.state for i in incidents for task in rows(desk, i, "gitlab")} <= {Delivery.QUEUED, Delivery.TRYING}
+    assert {task.state for i in incidents for task in rows(desk, i, "gitlab")} <= {
+        DeliveryState.QUEUED,
+        DeliveryState.TRYING,
+    }
     desk.gitlab.failures = []
     desk.wait(seconds=61)
     assert [draft.title.rsplit(" ", 1)[1] for draft in desk.gitlab.issues] == ["rita", "sam", "uma"]
@@ -195,7 +198,7 @@ def test_only_the_latest_page_of_each_person_goes_out_when_the_relay_works_again
     desk.wait(seconds=61)
     assert (len(desk.pages("ana")), len(desk.pages("max"))) == (1, 1)
     states = [task.state for task in rows(desk, incident, "page") if task.person == "ana"]
-    assert states.count(Delivery.VOID) == len(states) - 1 > 0
+    assert states.count(DeliveryState.VOID) == len(states) - 1 > 0
 
 
 def test_news_older_than_an_hour_is_dropped_and_the_timeline_says_so(desk: Office) -> None:
@@ -232,7 +235,7 @@ def test_an_address_the_relay_refuses_is_final_and_frees_what_waits(desk: Office
     incident = desk.panic()
     desk.wait(seconds=61)
     (page,) = [task for task in rows(desk, incident, "page") if task.person == "ana"]
-    assert page.state is Delivery.FAILED
+    assert page.state is DeliveryState.FAILED
     assert desk.sent("rita@example.com"), "the receipt stood behind it"
 
 
@@ -273,7 +276,7 @@ def test_a_pagerduty_that_lets_nothing_through_is_asked_once_a_minute_and_then_r
 ) -> None:
     desk = Office(tmp_path, people={**PEOPLE, "ana": replace(PEOPLE["ana"], push=(channel(PAGER),))})
     pagers = Pagers([cause] * MANY)
-    desk.lanes[1] = PushLane(desk.ledger, lambda: desk.orders, desk.phones, pagers)
+    desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, desk.phones, pagers)
     incidents = three(desk)
     desk.wait(minutes=8)
     assert 7 <= pagers.asked <= 10
@@ -330,8 +333,8 @@ def test_retry_takes_up_files_that_were_given_up(desk: Office) -> None:
     desk.gitlab.upload_failures = [Permanent("413 too large")] * MANY
     incident = desk.panic()
     desk.wait(minutes=75)
-    (files,) = [task for task in rows(desk, incident, "gitlab") if task.do == Do.FILES]
-    assert files.state is Delivery.PARKED
+    (files,) = [task for task in rows(desk, incident, "gitlab") if task.do == EffectKind.FILES]
+    assert files.state is DeliveryState.PARKED
     desk.gitlab.upload_failures = []
     assert desk.ledger.write("command.act", lambda book: book.retry(incident.id)) == 1
     desk.settle()
@@ -368,8 +371,8 @@ def test_a_clock_that_is_put_back_holds_nothing_up(desk: Office) -> None:
 
 @pytest.mark.parametrize("cause", CAUSES.values(), ids=CAUSES)
 def test_every_cause_is_one_a_lane_knows(cause: Exception) -> None:
-    assert isinstance(cause, Barred)
-    assert not isinstance(Temporary("later"), Barred)
+    assert isinstance(cause, Blocked)
+    assert not isinstance(Temporary("later"), Blocked)
 
 
 def test_the_operators_hear_once_that_it_is_over_and_no_phone_rings_for_that(desk: Office) -> None:
@@ -459,8 +462,8 @@ def test_a_nicety_of_gitlab_bars_nothing(desk: Office) -> None:
     assert len(desk.gitlab.issues) == 2
     desk.wait(minutes=10)
     assert desk.ledger.read(lambda book: book.barred()) == {}
-    mirrors = [task for task in rows(desk, incident, "gitlab") if task.do == Do.MIRROR]
-    assert {task.state for task in mirrors} == {Delivery.VOID}
+    mirrors = [task for task in rows(desk, incident, "gitlab") if task.do == EffectKind.MIRROR]
+    assert {task.state for task in mirrors} == {DeliveryState.VOID}
 
 
 @pytest.mark.parametrize(("cause", "is_barred"), [("401", True), ("tls", True), ("gone", False), ("403", False)])
@@ -510,7 +513,7 @@ def test_of_two_nodes_one_probes(office: Office) -> None:
     three(office)
     office.now += timedelta(minutes=1)
     lease = timedelta(minutes=4)
-    claimed: list[list[Task]] = []
+    claimed: list[list[OutboxRow]] = []
 
     def claim() -> None:
         claimed.append(office.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease)))
@@ -558,7 +561,7 @@ def test_the_timeline_says_in_words_who_was_not_told(desk: Office) -> None:
 
 
 def test_what_is_barred_stands_in_the_metrics_and_goes_with_it(desk: Office) -> None:
-    vitals = Vitals(desk.ledger, lambda: True, lambda: True)
+    vitals = Health(desk.ledger, lambda: True, lambda: True)
     assert vitals.figures().barred == {"gitlab": 0, "relay": 0}
     bar(desk, CAUSES["401"])
     desk.panic()
@@ -571,6 +574,6 @@ def test_what_is_barred_stands_in_the_metrics_and_goes_with_it(desk: Office) -> 
 def test_check_tells_what_the_running_daemon_keeps(desk: Office) -> None:
     bar(desk, CAUSES["401"])
     desk.panic()
-    told = list(database.waiting(desk.ledger.read(database.Known.of)))
+    told = list(database_checks.waiting(desk.ledger.read(database_checks.KnownFindings.of)))
     assert {row.subject: row.group for row in told} == {"gitlab backlog": Group.GITLAB, "relay backlog": Group.RELAY}
     assert all("Token is expired" in row.found and "panicmail retry" in row.mend for row in told)

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import trustme
 
-from panicmail.channels import channel
-from panicmail.dispatch import GitLabLane, MailLane, PushLane
+from panicmail.delivery import EmailWorker, GitLabWorker, PushWorker
+from panicmail.delivery.apprise import AppriseClient
+from panicmail.delivery.pagerduty import PagerDutyClient
+from panicmail.delivery.smtp_client import RelayClient
 from panicmail.gitlab.issues import Issues
-from panicmail.incident import Incident
-from panicmail.paging.pagerduty import PagerDuty
-from panicmail.paging.push import Push
-from panicmail.paging.relay import Relay
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
-from panicmail.store.rows import Delivery
+from panicmail.incident.model import Incident
+from panicmail.incident.push_channel import channel
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
+from panicmail.store.rows import DeliveryState
 from tests.faults import tls
 from tests.office import PEOPLE, Office, mail
 from tests.provider import Provider
@@ -83,7 +83,7 @@ def test_a_gitlab_that_answers_nothing_but_no_is_probed_and_then_has_each_issue_
     with office(tmp_path) as desk, SandboxGitLab() as gitlab:
         gitlab.fault("status", times=None, **cause)
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, ())
-        desk.lanes[3] = GitLabLane(desk.ledger, lambda: desk.orders, issues, desk.readers.parts)
+        desk.lanes[3] = GitLabWorker(desk.ledger, lambda: desk.orders, issues, desk.readers.parts)
         incidents = three(desk)
         asked = len(gitlab.requests)
         desk.wait(minutes=MINUTES)
@@ -103,7 +103,7 @@ def test_a_gitlab_whose_tls_does_not_fit_hears_no_token_and_then_has_each_issue_
     with office(tmp_path) as desk, SandboxGitLab() as gitlab, tls.Front(gitlab.port, wrong) as front:
         port = gitlab.port if what == "no TLS" else front.port
         issues = Issues(f"https://127.0.0.1:{port}", gitlab.project, gitlab.token, (), ssl_context=tls.client())
-        desk.lanes[3] = GitLabLane(desk.ledger, lambda: desk.orders, issues, desk.readers.parts)
+        desk.lanes[3] = GitLabWorker(desk.ledger, lambda: desk.orders, issues, desk.readers.parts)
         incidents = three(desk)
         desk.wait(minutes=MINUTES)
         assert creates(gitlab) == []
@@ -111,7 +111,7 @@ def test_a_gitlab_whose_tls_does_not_fit_hears_no_token_and_then_has_each_issue_
         issues.close()
         front.context = tls.server(ended=False)
         mended = Issues(f"https://127.0.0.1:{front.port}", gitlab.project, gitlab.token, (), ssl_context=tls.client())
-        desk.lanes[3] = GitLabLane(desk.ledger, lambda: desk.orders, mended, desk.readers.parts)
+        desk.lanes[3] = GitLabWorker(desk.ledger, lambda: desk.orders, mended, desk.readers.parts)
         desk.wait(seconds=61)
         has_each_issue_once(desk, gitlab, incidents)
         mended.close()
@@ -177,9 +177,9 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def mails_by(desk: Office, relay: Relay) -> None:
+def mails_by(desk: Office, relay: RelayClient) -> None:
     for number, name in ((0, "page"), (2, "mail")):
-        desk.lanes[number] = MailLane(name, desk.ledger, lambda: desk.orders, relay)
+        desk.lanes[number] = EmailWorker(name, desk.ledger, lambda: desk.orders, relay)
 
 
 def pages_in_order(desk: Office, sandbox: SandboxRelay, incidents: Sequence[Incident]) -> None:
@@ -191,7 +191,9 @@ def pages_in_order(desk: Office, sandbox: SandboxRelay, incidents: Sequence[Inci
 @pytest.mark.parametrize("says", RELAY.values(), ids=RELAY)
 def test_a_relay_that_refuses_us_is_probed_and_then_takes_each_page_once(tmp_path: Path, says: Sequence[str]) -> None:
     with office(tmp_path) as desk, SandboxRelay() as sandbox, Gate(sandbox.port, says) as gate:
-        relay = Relay("127.0.0.1", gate.port, username="panic", password="secret", hostname="x.example", timeout=5)
+        relay = RelayClient(
+            "127.0.0.1", gate.port, username="panic", password="secret", hostname="x.example", timeout=5
+        )
         mails_by(desk, relay)
         incidents = three(desk)
         asked = gate.callers
@@ -210,7 +212,9 @@ def test_a_relay_whose_tls_does_not_fit_gets_no_page_and_then_each_once(tmp_path
         office(tmp_path) as desk,
         SandboxRelay(tls=tls.server(ended=True) if what == "ended" else None) as sandbox,
     ):
-        relay = Relay("127.0.0.1", sandbox.port, "starttls", hostname="x.example", timeout=5, ssl_context=tls.client())
+        relay = RelayClient(
+            "127.0.0.1", sandbox.port, "starttls", hostname="x.example", timeout=5, ssl_context=tls.client()
+        )
         mails_by(desk, relay)
         incidents = three(desk)
         desk.wait(minutes=2)
@@ -249,7 +253,7 @@ def probed(desk: Office, provider: Provider, mend: Callable[[], None]) -> tuple[
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_push_service_that_refuses_us_is_probed_and_then_rings_for_each_once(tmp_path: Path, status: int) -> None:
     with Provider() as provider, office(tmp_path, f"json://{provider.host}/") as desk:
-        desk.lanes[1] = PushLane(desk.ledger, lambda: desk.orders, Push(5), PagerDuty(provider.url))
+        desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = status
         incidents, texts = probed(desk, provider, lambda: setattr(provider, "status", 200))
         rung_in_order(desk, texts, incidents)
@@ -258,7 +262,7 @@ def test_a_push_service_that_refuses_us_is_probed_and_then_rings_for_each_once(t
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_pagerduty_that_refuses_us_is_probed_and_then_rings_for_each_once(tmp_path: Path, status: int) -> None:
     with Provider() as provider, office(tmp_path, "pagerduty:R0UTINGKEY") as desk:
-        desk.lanes[1] = PushLane(desk.ledger, lambda: desk.orders, Push(5), PagerDuty(provider.url))
+        desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = status
         incidents, texts = probed(desk, provider, lambda: setattr(provider, "status", 202))
         rung_in_order(desk, texts, incidents)
@@ -280,16 +284,18 @@ def test_a_push_service_nobody_vouches_for_gets_nothing_and_then_rings_for_each_
     with Provider(tls=context) as provider:
         url = f"jsons://{provider.host}/" if service == "apprise" else "pagerduty:R0UTINGKEY"
         with office(tmp_path, url) as desk:
-            desk.lanes[1] = PushLane(desk.ledger, lambda: desk.orders, Push(5), PagerDuty(provider.url))
+            desk.lanes[1] = PushWorker(
+                desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url)
+            )
             incidents, texts = probed(desk, provider, trust)
             rung_in_order(desk, texts, incidents)
 
 
 def test_a_refusal_of_the_one_thing_pushed_is_final(tmp_path: Path) -> None:
     with Provider() as provider, office(tmp_path, f"json://{provider.host}/") as desk:
-        desk.lanes[1] = PushLane(desk.ledger, lambda: desk.orders, Push(5), PagerDuty(provider.url))
+        desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = 400
         incident = desk.panic()
         tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
-        assert [task.state for task in tasks if task.lane == "push"] == [Delivery.FAILED]
+        assert [task.state for task in tasks if task.lane == "push"] == [DeliveryState.FAILED]
         assert barred(desk) == set()

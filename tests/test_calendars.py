@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.errors import Temporary
-from panicmail.oncall import copies, feeds, reading
-from panicmail.oncall.calendars import LONGEST_NAME, Calendar, Contact, Naming, Occurrence, Reading, resolve
-from panicmail.oncall.copies import Copy
-from panicmail.oncall.feeds import AHEAD, LARGEST, Feed, ask, consult, refresh
-from panicmail.oncall.names import Names
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.people import Person
+from panicmail.incident.people import Person
+from panicmail.oncall import calendar_cache, calendar_source, ical_parse
+from panicmail.oncall.calendar_cache import CachedCalendar
+from panicmail.oncall.calendar_source import AHEAD, LARGEST, Feed, ask, consult, refresh
+from panicmail.oncall.calendars import LONGEST_NAME, Calendar, CalendarReading, Contact, Naming, Occurrence, resolve
+from panicmail.oncall.match_names import NameMatcher
+from panicmail.oncall.schedules import Schedule, Schedules
 
 PEOPLE = {
     "ana": Person(id="ana", name="Ana Reyes", email="ana.reyes@example.com", aliases=("ana@private.example.net",)),
@@ -30,7 +30,7 @@ PEOPLE = {
     "max": Person(id="max", name="Max Ode", email="max@example.com"),
     "jose": Person(id="jose", name="José Núñez", email="jose@example.com"),
 }
-NAMES = Names(PEOPLE)
+NAMES = NameMatcher(PEOPLE)
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 BERLIN = "X-WR-TIMEZONE:Europe/Berlin"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -60,19 +60,21 @@ def day(number: int, *lines: str, who: str = "ana", uid: str = "") -> str:
     return event(*times, f"SUMMARY:{who}", *lines, uid=uid)
 
 
-def read(*parts: str, since: datetime = SINCE, until: datetime = UNTIL) -> Reading:
-    return reading.read(calendar(*parts), since, until)
+def read(*parts: str, since: datetime = SINCE, until: datetime = UNTIL) -> CalendarReading:
+    return ical_parse.read(calendar(*parts), since, until)
 
 
-def times(found: Reading) -> list[str]:
+def times(found: CalendarReading) -> list[str]:
     """Each occurrence as "24 08:00 - 24 16:00 ana"."""
     return [f"{o.start:%d %H:%M} - {o.end:%d %H:%M} {o.summary}" for o in found.occurrences]
 
 
-def rosters(text_or_reading: str | Reading, *, naming: Naming = "any", fallback: tuple[str, ...] = ("max",)) -> Rosters:
-    found = text_or_reading if isinstance(text_or_reading, Reading) else read(text_or_reading)
+def rosters(
+    text_or_reading: str | CalendarReading, *, naming: Naming = "any", fallback: tuple[str, ...] = ("max",)
+) -> Schedules:
+    found = text_or_reading if isinstance(text_or_reading, CalendarReading) else read(text_or_reading)
     answers = Calendar(since=found.since, until=found.until, events=resolve(found, NAMES, naming), read_at=NOW)
-    return Rosters({"seoc": Roster(calendar=answers, fallback=fallback)})
+    return Schedules({"seoc": Schedule(calendar=answers, fallback=fallback)})
 
 
 # -- events
@@ -150,8 +152,8 @@ def test_a_zone_of_the_files_own_holds_for_that_file_alone() -> None:
          "TZOFFSETTO:+0300", "END:STANDARD", "END:VTIMEZONE"]
     )  # fmt: skip
     theirs = event("DTSTART;TZID=Our Desk:20261124T080000", "DURATION:PT8H", "SUMMARY:ana")
-    assert times(feeds.read(calendar(zone, theirs), SINCE, UNTIL)) == ["24 05:00 - 24 13:00 ana"]
-    lost = feeds.read(calendar(theirs), SINCE, UNTIL)
+    assert times(calendar_source.read(calendar(zone, theirs), SINCE, UNTIL)) == ["24 05:00 - 24 13:00 ana"]
+    lost = calendar_source.read(calendar(theirs), SINCE, UNTIL)
     assert (times(lost), lost.notes) == ([], ("1 event does not count: in a time zone nobody knows",))
 
 
@@ -209,11 +211,11 @@ def test_a_daily_rota_in_a_calendar_has_every_instant_once_on_both_nights(night:
 )
 def test_what_is_no_calendar_is_refused_as_a_whole_and_says_why(text: str) -> None:
     with pytest.raises(ValueError, match=r"^not an iCalendar file \("):
-        reading.read(text, SINCE, UNTIL)
+        ical_parse.read(text, SINCE, UNTIL)
 
 
 def test_a_calendar_may_begin_with_a_byte_order_mark_and_be_empty() -> None:
-    assert reading.read("\ufeff" + calendar(), SINCE, UNTIL).occurrences == ()
+    assert ical_parse.read("\ufeff" + calendar(), SINCE, UNTIL).occurrences == ()
 
 
 def test_more_events_than_a_rota_can_have_are_refused() -> None:
@@ -225,7 +227,7 @@ def test_a_calendar_that_takes_too_long_is_given_up_in_time() -> None:
     forever = event("DTSTART:20261124T000000Z", "DURATION:PT1S", "RRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30")
     began = time.monotonic()
     with pytest.raises(ValueError, match=r"it takes longer than 1\.5 s to read"):
-        feeds.read(calendar(forever), SINCE, UNTIL, within_seconds=1.5)
+        calendar_source.read(calendar(forever), SINCE, UNTIL, within_seconds=1.5)
     assert time.monotonic() - began < 10
 
 
@@ -235,7 +237,7 @@ def test_no_text_makes_the_reader_fail_in_another_way(noise: str, where: int) ->
     at_line = text.splitlines(keepends=True)
     spoiled = "".join([*at_line[:where], noise, *at_line[where:]])
     try:
-        found = reading.read(spoiled, SINCE, UNTIL)
+        found = ical_parse.read(spoiled, SINCE, UNTIL)
     except ValueError:
         return
     assert all(o.start < o.end for o in found.occurrences)
@@ -345,7 +347,7 @@ def test_between_events_and_beyond_what_was_read_the_fallback_answers_and_says_w
         "fallback: the calendar was not read so far ahead",
         "fallback: the calendar was not read so far back",
     ]
-    never = Rosters({"seoc": Roster(calendar=Calendar(), fallback=("max",))})
+    never = Schedules({"seoc": Schedule(calendar=Calendar(), fallback=("max",))})
     assert never.on_call("seoc", NOW)[0].source == "fallback: the calendar was never read"
 
 
@@ -375,8 +377,8 @@ def feed(tmp_path: Path) -> Feed:
     return Feed(role="seoc", source=URL, copy_path=tmp_path / "calendars" / "seoc.json")
 
 
-def on_call(feed: Feed, copy: Copy | None, moment: datetime = NOW) -> tuple[str, ...]:
-    return Rosters({"seoc": Roster(calendar=feed.calendar(copy, NAMES))}).who("seoc", moment)
+def on_call(feed: Feed, copy: CachedCalendar | None, moment: datetime = NOW) -> tuple[str, ...]:
+    return Schedules({"seoc": Schedule(calendar=feed.calendar(copy, NAMES))}).who("seoc", moment)
 
 
 def test_a_calendar_that_was_read_is_kept_and_answers_after_a_restart(feed: Feed) -> None:
@@ -538,9 +540,15 @@ def test_an_occurrence_survives_the_disk(tmp_path: Path) -> None:
         attendees=(Contact("Ana Reyes", "ana@example.com"), Contact("", "")),
         organizer=Contact("Bo", "bo@example.com"),
     )
-    kept = Copy(
-        origin="o", text="t", read_at=NOW, tried_at=NOW + HOUR, failure="503",
-        reading=Reading(since=NOW, until=NOW + DAY, occurrences=(one, replace(one, organizer=None)), notes=("a",)),
-    )  # fmt: skip
-    copies.keep(tmp_path / "new" / "x.json", kept)
-    assert copies.load(tmp_path / "new" / "x.json", "o") == kept
+    kept = CachedCalendar(
+        origin="o",
+        text="t",
+        read_at=NOW,
+        tried_at=NOW + HOUR,
+        failure="503",
+        reading=CalendarReading(
+            since=NOW, until=NOW + DAY, occurrences=(one, replace(one, organizer=None)), notes=("a",)
+        ),
+    )
+    calendar_cache.keep(tmp_path / "new" / "x.json", kept)
+    assert calendar_cache.load(tmp_path / "new" / "x.json", "o") == kept

@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.acks import Acks, Way
-from panicmail.channels import channel
 from panicmail.errors import Temporary
-from panicmail.gitlab.issues import Act, Activity
-from panicmail.hooks import Hooks, Secrets
-from panicmail.incident import Incident, State
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.store.book import Book
-from panicmail.words import Meaning, Said
+from panicmail.gitlab.issues import IssueAct, IssueActivity
+from panicmail.incident.model import Incident, State
+from panicmail.incident.push_channel import channel
+from panicmail.incident.reply_commands import Command, ReplyCommand
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.response.replies import ReplyChannel, ReplyHandler
+from panicmail.response.webhooks import WebhookReceiver, WebhookSecrets
+from panicmail.store.transaction import Transaction
 from tests.office import PEOPLE, Office, Posted
 
 SECOND = timedelta(seconds=1)
 
 
 def office(folder: Path, seoc: tuple[str, ...], smoc: tuple[str, ...], operators: tuple[str, ...]) -> Office:
-    rosters = Rosters({"seoc": Roster(seoc), "smoc": Roster(smoc)})
+    rosters = Schedules({"seoc": Schedule(seoc), "smoc": Schedule(smoc)})
     return Office(folder, rosters=rosters, operators=operators)
 
 
@@ -64,7 +64,7 @@ def test_an_operator_who_was_paged_acknowledges_by_link_command_and_pagerduty_to
         if way == "link":
             o.links.act(o.orders.link(incident.id, "bo").rpartition("/")[2], "ack")
         elif way == "command":
-            o.act(incident, "bo", Meaning.YES)
+            o.act(incident, "bo", Command.YES)
         else:
             assert in_pagerduty(o, incident, "Bo Low", "acknowledged", o.now + SECOND)
         assert o.incident(incident).holder == "bo", way
@@ -155,7 +155,7 @@ def test_a_silent_holder_has_others_called_in_turn_and_the_timeline_says_whom(
 ) -> None:  # fmt: skip
     o = office(tmp_path, seoc, smoc, operators)
     incident = o.panic()
-    o.act(incident, holder, Meaning.TAKE)
+    o.act(incident, holder, Command.TAKE)
     before = {person: len(o.pages(person)) for person in PEOPLE}
     o.wait(minutes=30 + 5 * (len(called) - 1))
     silent = [line.facts for line in o.lines(incident) if line.event == "holder.silent"]
@@ -169,7 +169,7 @@ def test_a_silent_holder_has_others_called_in_turn_and_the_timeline_says_whom(
 def test_what_a_silent_holder_is_told_comes_true(tmp_path: Path) -> None:
     o = office(tmp_path, ("ana",), ("max",), ("bo",))
     incident = o.panic()
-    o.act(incident, "max", Meaning.TAKE)
+    o.act(incident, "max", Command.TAKE)
     o.wait(minutes=20)
     assert "or Ana (SEOC) is called." in o.page("max").text
     o.wait(minutes=15)
@@ -227,7 +227,9 @@ def in_pagerduty(o: Office, incident: Incident, name: str, what: str, at: dateti
              "occurred_at": at.isoformat(), "agent": agent, "data": data}  # fmt: skip
     body = json.dumps({"event": event}).encode()
     signature = "v1=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
-    hooks = Hooks(o.ledger, lambda: o.orders, o.signs, lambda: Secrets(pagerduty=secret), "1", wall=lambda: o.now)
+    hooks = WebhookReceiver(
+        o.ledger, lambda: o.orders, o.signs, lambda: WebhookSecrets(pagerduty=secret), "1", wall=lambda: o.now
+    )
     hooks.pagerduty({"x-pagerduty-signature": signature}, body)
     o.settle()
     return "hook.heard" in o.events(incident)
@@ -275,7 +277,7 @@ def test_resolved_in_pagerduty_before_somebody_else_took_it_does_not_close_it(de
     desk.reply(desk.page("ana"), "ack")
     resolved_there = desk.now + SECOND
     desk.wait(seconds=30)
-    desk.act(incident, "max", Meaning.TAKE)
+    desk.act(incident, "max", Command.TAKE)
     desk.wait(seconds=5)
     assert not in_pagerduty(desk, incident, "Ana Reyes", "resolved", resolved_there)
     assert (desk.incident(incident).state, desk.incident(incident).holder) == (State.ACKED, "max")
@@ -296,11 +298,11 @@ def test_a_comment_seen_late_does_not_beat_an_escalation_made_since(desk: Office
     commented_at = desk.now
     desk.wait(seconds=10)
     desk.reply(desk.page("ana"), "escalate")
-    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", commented_at, "commented"),))
+    desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct("ana", commented_at, "commented"),))
     desk.wait(seconds=61)
     desk.signs.poll()
     assert desk.incident(incident).state is State.OPEN
-    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", desk.now, "commented"),))
+    desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct("ana", desk.now, "commented"),))
     desk.wait(seconds=61)
     desk.signs.poll()
     assert desk.incident(incident).holder == "ana", "a newer one counts"
@@ -311,7 +313,7 @@ def test_an_issue_closed_before_it_was_taken_ends_nothing_and_the_holder_hears(d
     closed_at = desk.now + SECOND
     desk.wait(seconds=10)
     desk.reply(desk.page("ana"), "ack")
-    desk.gitlab.happened[1] = Activity(closed_at, "mallory", ())
+    desk.gitlab.happened[1] = IssueActivity(closed_at, "mallory", ())
     for _ in range(2):
         desk.wait(seconds=61)
         desk.signs.poll()
@@ -329,7 +331,7 @@ def test_work_from_before_a_message_came_does_not_answer_it(desk: Office) -> Non
     worked_at = desk.now
     desk.wait(seconds=10)
     desk.reply(desk.sent("rita@example.com")[0], "it spread", sender="rita@example.com")
-    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", worked_at, "commented"),))
+    desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct("ana", worked_at, "commented"),))
     desk.wait(seconds=61)
     desk.signs.poll()
     desk.wait(minutes=10)
@@ -341,13 +343,13 @@ def test_a_mail_understood_late_does_not_beat_what_she_pressed_since(desk: Offic
     incident = desk.panic()
     accepted_at = desk.now
     desk.wait(seconds=30)
-    desk.act(incident, "ana", Meaning.NO)
-    way = Way(channel="mail", how="a reply", key="late", acted_at=accepted_at + SECOND)
+    desk.act(incident, "ana", Command.NO)
+    way = ReplyChannel(channel="mail", how="a reply", key="late", acted_at=accepted_at + SECOND)
 
-    def work(book: Book) -> None:
+    def work(book: Transaction) -> None:
         now = book.incident(incident.id)
         assert now is not None
-        Acks(book, desk.orders).act(now, desk.orders.people["ana"], Said(Meaning.YES, "ack"), way)
+        ReplyHandler(book, desk.orders).act(now, desk.orders.people["ana"], ReplyCommand(Command.YES, "ack"), way)
 
     desk.ledger.write("test", work)
     desk.settle()

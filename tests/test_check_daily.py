@@ -11,13 +11,13 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from panicmail import orders
-from panicmail.check.daily import Daily
-from panicmail.check.database import Known
-from panicmail.check.rows import Group, Row, Verdict
-from panicmail.mail.operators import CAUSES
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.check.daily_check import DailyCheck
+from panicmail.check.database_checks import KnownFindings
+from panicmail.check.result import CheckVerdict, Group, Row
+from panicmail.mail.compose.operator_alerts import CAUSES
+from panicmail.oncall import runtime_settings
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 from tests.office import Office, Posted
 from tests.site import Site
 
@@ -35,11 +35,11 @@ class Desk(Office):
         self.looks = 0
         self.daily = self.another("node-a")
 
-    def another(self, host: str) -> Daily:
+    def another(self, host: str) -> DailyCheck:
         """A daily check of a process that was just started."""
-        return Daily(self.ledger, lambda: self.orders, _no_config, host=host, look=self._look)
+        return DailyCheck(self.ledger, lambda: self.orders, _no_config, host=host, look=self._look)
 
-    def _look(self, known: Known, now: datetime) -> Sequence[Row]:
+    def _look(self, known: KnownFindings, now: datetime) -> Sequence[Row]:
         self.looks += 1
         return self.rows
 
@@ -110,7 +110,7 @@ def test_while_all_is_well_it_looks_once_a_day_and_else_at_every_run(desk: Desk)
 
 def test_of_two_channels_of_one_person_each_is_told(desk: Desk) -> None:
     row = Group.PEOPLE.ok("ana push", "is understood").told_as("check_push").of("ana")
-    broken = replace(row, verdict=Verdict.WARNING, found="refused the last push", mend="see it", channel="push-1")
+    broken = replace(row, verdict=CheckVerdict.WARNING, found="refused the last push", mend="see it", channel="push-1")
     desk.rows = [broken, replace(row, channel="push-2")]
     assert desk.run() == [CAUSES["check_push"][0]]
     assert "Detail: found: ana push: refused the last push" in desk.told()[0].text
@@ -178,8 +178,8 @@ def test_a_choice_of_the_configuration_is_never_told(tmp_path: Path) -> None:
         site = Site(tmp_path, gitlab, relay)
         config = site.config()
         office = Office(tmp_path)
-        office.orders = orders.from_config(config, [("a", b"k" * 32)])
-        daily = Daily(office.ledger, lambda: office.orders, lambda: config)
+        office.orders = runtime_settings.from_config(config, [("a", b"k" * 32)])
+        daily = DailyCheck(office.ledger, lambda: office.orders, lambda: config)
         gitlab.set_token(expires_on=(datetime.now(UTC) + timedelta(days=10)).date())
         relay.rule("ana@", "reject")
         with capture_logs() as lines:

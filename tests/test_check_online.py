@@ -19,21 +19,31 @@ from pathlib import Path
 import pytest
 import trustme
 
-from panicmail.assembly import alone, signing_keys
-from panicmail.check import Host, Verdict, certificates, clocks, database, listener, offline, online, outside
-from panicmail.check import gitlab as gitlab_check
-from panicmail.check import relay as relay_check
-from panicmail.cli.checking import print_report
+from panicmail.check import (
+    CheckVerdict,
+    Host,
+    certificate_checks,
+    clock_skew,
+    database_checks,
+    external_mail,
+    listener_checks,
+    offline_checks,
+    online_checks,
+)
+from panicmail.check import gitlab_checks as gitlab_check
+from panicmail.check import relay_checks as relay_check
+from panicmail.cli.check_command import print_report
 from panicmail.config import Config
 from panicmail.config.values import Listen
 from panicmail.errors import Permanent, Temporary
-from panicmail.gitlab.probe import Owner, ProjectFacts, TokenFacts
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.gitlab.gitlab_probe import ProjectFacts, TokenFacts, TokenOwner
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.open_store import alone, signing_keys
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.unit_of_work import Store
 from tests.provider import Provider, closed_port
 from tests.reports import expect, plain
 from tests.site import Site
@@ -78,8 +88,8 @@ def make_database(folder: Path) -> Path:
 def accept(path: Path, peer: str, at: datetime) -> None:
     """A mail that came at that instant."""
     database = Database(f"sqlite:///{path}", clock=lambda: at)
-    mail = Mail(id="m" * 26, accepted_at=at, mail_from="", recipients=(), peer=peer, helo="", tls="", size=1)
-    with contextlib.closing(database), contextlib.closing(Ledger(database)) as ledger:
+    mail = AcceptedMail(id="m" * 26, accepted_at=at, mail_from="", recipients=(), peer=peer, helo="", tls="", size=1)
+    with contextlib.closing(database), contextlib.closing(Store(database)) as ledger:
         ledger.write("mails.accept", lambda book: book.add_mail(mail, b"x"))
 
 
@@ -131,7 +141,7 @@ def test_a_thoroughly_broken_set_up_says_so_in_every_row_with_its_mend(
     full = Host(free=lambda _: 100 * 2**20, memory=lambda: None)
     with stranger(b"220 other ESMTP\r\n") as taken, stranger(b"") as web_taken:
         config = break_everything(site, taken, web_taken)
-        rows = online.everything(config, NOW, full)
+        rows = online_checks.everything(config, NOW, full)
     print_report(config, rows, offline=False)
     named = {
         site.folder: "FOLDER",
@@ -141,7 +151,7 @@ def test_a_thoroughly_broken_set_up_says_so_in_every_row_with_its_mend(
         web_taken: "WEB",
     }
     expect("broken", plain(capsys.readouterr().out, named))
-    assert all(row.mend for row in rows if row.verdict is not Verdict.OK)
+    assert all(row.mend for row in rows if row.verdict is not CheckVerdict.OK)
 
 
 # -- one thing at a time
@@ -149,7 +159,7 @@ def test_a_thoroughly_broken_set_up_says_so_in_every_row_with_its_mend(
 
 def test_without_panicmail_running_and_without_a_database_nothing_fails(site: Site) -> None:
     told = site.rows()
-    assert [row.subject for row in told.values() if row.verdict is Verdict.FAILED] == []
+    assert [row.subject for row in told.values() if row.verdict is CheckVerdict.FAILED] == []
     assert told["tables"].found == "made at the first start"
     assert not (site.folder / "panicmail.db").exists(), "a check made a database"
     assert told[f"port {site.port}"].found.endswith("is free; panicmail serve does not run")
@@ -169,11 +179,11 @@ def test_a_gitlab_and_a_relay_that_hang_cost_their_own_rows_and_little_time(
     assert time.monotonic() - began < 5
     site.gitlab.clear_faults()
     site.relay.clear_rules()
-    failed = {row.subject: row.found for row in told.values() if row.verdict is Verdict.FAILED}
+    failed = {row.subject: row.found for row in told.values() if row.verdict is CheckVerdict.FAILED}
     assert failed.keys() == {"gitlab answers", "relay answers"}
     assert all("no answer within 0.5 s" in found for found in failed.values())
     assert told["spool"].found
-    assert told["ana push"].verdict is Verdict.OK
+    assert told["ana push"].verdict is CheckVerdict.OK
 
 
 def test_one_question_that_hangs_costs_gitlab_one_row(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,13 +191,13 @@ def test_one_question_that_hangs_costs_gitlab_one_row(site: Site, monkeypatch: p
     site.gitlab.fault("hang", times=None, match="labels")
     told = site.rows()
     site.gitlab.clear_faults()
-    assert (told["labels"].verdict, told["labels"].found) == (Verdict.WARNING, "not known: no answer within 1 s")
-    assert told["token"].verdict is told["project"].verdict is told["ana gitlab"].verdict is Verdict.OK
+    assert (told["labels"].verdict, told["labels"].found) == (CheckVerdict.WARNING, "not known: no answer within 1 s")
+    assert told["token"].verdict is told["project"].verdict is told["ana gitlab"].verdict is CheckVerdict.OK
 
 
 def test_a_gitlab_that_is_away_is_one_row(site: Site) -> None:
     site.gitlab.down()
-    told = [row for row in site.rows().values() if row.group == "GitLab" and row.verdict is not Verdict.OK]
+    told = [row for row in site.rows().values() if row.group == "GitLab" and row.verdict is not CheckVerdict.OK]
     assert [row.subject for row in told] == ["gitlab answers"]
     assert "cannot be reached" in told[0].found
 
@@ -195,7 +205,7 @@ def test_a_gitlab_that_is_away_is_one_row(site: Site) -> None:
 def test_a_token_gitlab_refuses_is_one_row_with_the_way_to_a_new_one(site: Site) -> None:
     site.gitlab.set_token(revoked=True)
     told = site.rows()["gitlab answers"]
-    assert told.verdict is Verdict.FAILED
+    assert told.verdict is CheckVerdict.FAILED
     assert "refuses the token" in told.found
     assert "scope api" in told.mend
     assert site.gitlab.token not in f"{told}"
@@ -203,8 +213,8 @@ def test_a_token_gitlab_refuses_is_one_row_with_the_way_to_a_new_one(site: Site)
 
 def test_a_project_that_is_not_there_fails_whatever_the_token_may_and_nobody_blames_the_token(site: Site) -> None:
     told = site.rows(('"security/incidents"', '"security/elsewhere"'))
-    assert told["project"].verdict is told["incidents"].verdict is Verdict.FAILED
-    assert told["token"].verdict is Verdict.OK
+    assert told["project"].verdict is told["incidents"].verdict is CheckVerdict.FAILED
+    assert told["token"].verdict is CheckVerdict.OK
     assert "is a member" in told["project"].mend
     assert {row.mend for row in told.values() if row.group == "GitLab" and not row.is_ok} == {told["project"].mend}
 
@@ -228,7 +238,7 @@ def test_an_address_at_which_no_gitlab_answers_is_told_as_that(site: Site, statu
         shop.status, shop.answer = status, answer
         shop.headers["Location"] = "https://elsewhere.example.com/"
         (told,) = gitlab_check.rows(site.config((site.gitlab.url, shop.url)), NOW)
-    assert (told.subject, told.verdict) == ("gitlab answers", Verdict.FAILED)
+    assert (told.subject, told.verdict) == ("gitlab answers", CheckVerdict.FAILED)
     assert "[gitlab] url" in told.mend
     assert "token" not in told.mend
     assert "refuses the token" not in told.found
@@ -246,10 +256,15 @@ def test_a_token_is_blamed_where_gitlab_says_it_is_the_token(site: Site, status:
 
 @pytest.mark.parametrize(
     ("left", "verdict"),
-    [(DAY / 2, Verdict.FAILED), (DAY * 2, Verdict.WARNING), (DAY * 13, Verdict.WARNING), (DAY * 14, Verdict.OK)],
+    [
+        (DAY / 2, CheckVerdict.FAILED),
+        (DAY * 2, CheckVerdict.WARNING),
+        (DAY * 13, CheckVerdict.WARNING),
+        (DAY * 14, CheckVerdict.OK),
+    ],
 )
 def test_a_token_that_ends_within_two_weeks_is_a_warning_and_within_a_day_has_failed(
-    left: timedelta, verdict: Verdict
+    left: timedelta, verdict: CheckVerdict
 ) -> None:
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
     token = TokenFacts(name="bot", scopes=("api",), is_active=True, ends_on=midnight.date())
@@ -259,38 +274,46 @@ def test_a_token_that_ends_within_two_weeks_is_a_warning_and_within_a_day_has_fa
 @pytest.mark.parametrize(
     ("facts", "verdict"),
     [
-        ({"ends_on": None}, Verdict.OK),
-        ({"scopes": ()}, Verdict.OK),  # a granular one does not tell
-        ({"scopes": ("read_api", "read_user")}, Verdict.FAILED),
-        ({"is_active": False}, Verdict.FAILED),
+        ({"ends_on": None}, CheckVerdict.OK),
+        ({"scopes": ()}, CheckVerdict.OK),  # a granular one does not tell
+        ({"scopes": ("read_api", "read_user")}, CheckVerdict.FAILED),
+        ({"is_active": False}, CheckVerdict.FAILED),
     ],
 )
-def test_a_token_is_judged_by_what_it_says_of_itself(facts: dict[str, object], verdict: Verdict) -> None:
+def test_a_token_is_judged_by_what_it_says_of_itself(facts: dict[str, object], verdict: CheckVerdict) -> None:
     token = TokenFacts(name="bot", scopes=("api",), is_active=True, ends_on=None)
     assert gitlab_check.judge_token(replace(token, **facts), NOW).verdict is verdict  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("level", "verdict"), [(0, Verdict.FAILED), (15, Verdict.FAILED), (20, Verdict.OK)])
-def test_the_tokens_user_must_be_a_reporter(level: int, verdict: Verdict) -> None:
-    assert gitlab_check.judge_owner(Owner(username="bot", level=level)).verdict is verdict
+@pytest.mark.parametrize(
+    ("level", "verdict"), [(0, CheckVerdict.FAILED), (15, CheckVerdict.FAILED), (20, CheckVerdict.OK)]
+)
+def test_the_tokens_user_must_be_a_reporter(level: int, verdict: CheckVerdict) -> None:
+    assert gitlab_check.judge_owner(TokenOwner(username="bot", level=level)).verdict is verdict
 
 
 def test_a_project_that_is_not_private_is_a_warning_only_while_raw_mails_go_there() -> None:
     project = ProjectFacts(path="a/b", visibility="internal", is_archived=False, has_issues=True)
-    assert [row.verdict for row in gitlab_check.judge_project(project, "all")] == [Verdict.OK, Verdict.WARNING]
-    assert [row.verdict for row in gitlab_check.judge_project(project, "attachments")] == [Verdict.OK, Verdict.OK]
+    assert [row.verdict for row in gitlab_check.judge_project(project, "all")] == [
+        CheckVerdict.OK,
+        CheckVerdict.WARNING,
+    ]
+    assert [row.verdict for row in gitlab_check.judge_project(project, "attachments")] == [
+        CheckVerdict.OK,
+        CheckVerdict.OK,
+    ]
 
 
 def test_a_relay_that_says_not_now_to_one_person_is_a_warning_about_her_alone(site: Site) -> None:
     site.relay.rule("ana@", "reject", code=451)
     told = site.rows()
-    assert (told["ana mail"].verdict, told["max mail"].verdict) == (Verdict.WARNING, Verdict.OK)
+    assert (told["ana mail"].verdict, told["max mail"].verdict) == (CheckVerdict.WARNING, CheckVerdict.OK)
     assert told["ana mail"].passing
 
 
 def test_a_relay_that_refuses_the_sender_of_pages_fails_once(site: Site) -> None:
     site.relay.rule("panic+", "reject", stage="mail")
-    told = [row for row in site.rows().values() if row.group == "Mail out" and row.verdict is Verdict.FAILED]
+    told = [row for row in site.rows().values() if row.group == "Mail out" and row.verdict is CheckVerdict.FAILED]
     assert [row.subject for row in told] == ["relay answers"]
     assert "550" in told[0].found
 
@@ -308,7 +331,7 @@ def test_the_certificate_of_a_relay_with_tls_is_told(tmp_path: Path, monkeypatch
         site = Site(tmp_path, gitlab, relay)
         told = site.rows(("smtp://127.0.0.1", "smtp+starttls://127.0.0.1"))
     assert "under TLSv1.3" in told["relay answers"].found
-    assert told["relay certificate"].verdict is Verdict.WARNING
+    assert told["relay certificate"].verdict is CheckVerdict.WARNING
 
 
 def test_a_certificate_a_server_shows_is_read_and_one_this_host_does_not_trust_is_refused(tmp_path: Path) -> None:
@@ -319,47 +342,49 @@ def test_a_certificate_a_server_shows_is_read_and_one_this_host_does_not_trust_i
     trusting = ssl.create_default_context()
     ca.configure_trust(trusting)
     with Provider(tls=server) as provider:
-        shown = certificates.look("127.0.0.1", provider.port, 5, trusting)
+        shown = certificate_checks.look("127.0.0.1", provider.port, 5, trusting)
         assert shown == NOW + 10 * DAY
         with pytest.raises(Permanent, match="not trusted"):
-            certificates.look("127.0.0.1", provider.port, 5)
+            certificate_checks.look("127.0.0.1", provider.port, 5)
     with pytest.raises(Temporary, match="cannot be reached"):
-        certificates.look("127.0.0.1", closed_port(), 5)
+        certificate_checks.look("127.0.0.1", closed_port(), 5)
 
 
 @pytest.mark.parametrize(
     ("ahead", "within", "verdict"),
     [
-        (2, 0, Verdict.OK),
-        (2.1, 0, Verdict.WARNING),
-        (-3, 0.5, Verdict.WARNING),
-        (-3, 1, Verdict.OK),
-        (60, 0, Verdict.WARNING),
-        (-61, 0.5, Verdict.FAILED),
+        (2, 0, CheckVerdict.OK),
+        (2.1, 0, CheckVerdict.WARNING),
+        (-3, 0.5, CheckVerdict.WARNING),
+        (-3, 1, CheckVerdict.OK),
+        (60, 0, CheckVerdict.WARNING),
+        (-61, 0.5, CheckVerdict.FAILED),
     ],
 )
-def test_a_clock_that_is_surely_apart_is_told(ahead: float, within: float, verdict: Verdict) -> None:
-    assert clocks.judge("clock", timedelta(seconds=ahead), timedelta(seconds=within)).verdict is verdict
+def test_a_clock_that_is_surely_apart_is_told(ahead: float, within: float, verdict: CheckVerdict) -> None:
+    assert clock_skew.judge("clock", timedelta(seconds=ahead), timedelta(seconds=within)).verdict is verdict
 
 
 @pytest.mark.parametrize(
     ("peers", "listen", "trusted", "verdict"),
     [
-        ([("93.184.216.34", 8)], "0.0.0.0:25", "", Verdict.OK),
-        ([("93.184.216.34", 9)], "0.0.0.0:25", "", Verdict.WARNING),
-        ([("10.0.0.7", 1), ("127.0.0.1", 1), ("fe80::1", 1), ("", 1)], "0.0.0.0:25", "", Verdict.WARNING),
-        ([("10.0.0.7", 1)], "0.0.0.0:25", "10.0.0.0/24", Verdict.OK),
-        ([("127.0.0.1", 1)], "127.0.0.1:2525", "", Verdict.OK),
-        ([], "0.0.0.0:25", "", Verdict.WARNING),
+        ([("93.184.216.34", 8)], "0.0.0.0:25", "", CheckVerdict.OK),
+        ([("93.184.216.34", 9)], "0.0.0.0:25", "", CheckVerdict.WARNING),
+        ([("10.0.0.7", 1), ("127.0.0.1", 1), ("fe80::1", 1), ("", 1)], "0.0.0.0:25", "", CheckVerdict.WARNING),
+        ([("10.0.0.7", 1)], "0.0.0.0:25", "10.0.0.0/24", CheckVerdict.OK),
+        ([("127.0.0.1", 1)], "127.0.0.1:2525", "", CheckVerdict.OK),
+        ([], "0.0.0.0:25", "", CheckVerdict.WARNING),
     ],
 )
 def test_silence_from_outside_is_told_after_eight_days(
-    site: Site, peers: list[tuple[str, int]], listen: str, trusted: str, verdict: Verdict
+    site: Site, peers: list[tuple[str, int]], listen: str, trusted: str, verdict: CheckVerdict
 ) -> None:
     networks = f'\ntrusted_relays = ["{trusted}"]' if trusted else ""
     config = site.config((f'listen = ["127.0.0.1:{site.port}"]', f'listen = ["{listen}"]{networks}'))
-    known = database.Known([], [(peer, NOW - days * DAY) for peer, days in peers], begun_at=NOW - 30 * DAY)
-    assert outside.row(config, known, NOW).verdict is verdict
+    known = database_checks.KnownFindings(
+        [], [(peer, NOW - days * DAY) for peer, days in peers], begun_at=NOW - 30 * DAY
+    )
+    assert external_mail.row(config, known, NOW).verdict is verdict
 
 
 @pytest.mark.parametrize(("age", "is_told"), [(0.003, False), (7.9, False), (8.1, True)])
@@ -371,8 +396,10 @@ def test_the_operators_of_a_fresh_install_hear_of_silence_after_eight_days_of_it
     key_file.write_text(f"a {'0' * 64}\n")
     os.utime(key_file, (begun_at.timestamp(), begun_at.timestamp()))
     config = site.config(more='[tokens]\nkey_file = "keys"\n' if keys == "in a file" else "")
-    row = outside.row(config, database.Known([], [], begun_at=None if keys == "in a file" else begun_at), NOW)
-    assert row.verdict is Verdict.WARNING
+    row = external_mail.row(
+        config, database_checks.KnownFindings([], [], begun_at=None if keys == "in a file" else begun_at), NOW
+    )
+    assert row.verdict is CheckVerdict.WARNING
     assert "panicmail drill --by-mail" in row.mend
     assert bool(row.cause) is is_told, "the daily look tells what has a cause"
     assert row.found.startswith("no mail from outside has ever come" if is_told else "none yet")
@@ -381,35 +408,35 @@ def test_the_operators_of_a_fresh_install_hear_of_silence_after_eight_days_of_it
 def test_the_age_of_an_install_is_read_from_its_database(site: Site) -> None:
     path = make_database(site.folder)
     opened = Database(f"sqlite:///{path}", clock=lambda: NOW - 3 * DAY)
-    with contextlib.closing(opened), contextlib.closing(Ledger(opened)) as ledger:
+    with contextlib.closing(opened), contextlib.closing(Store(opened)) as ledger:
         signing_keys(site.config(), ledger)
-        assert ledger.read(database.Known.of).begun_at == NOW - 3 * DAY
+        assert ledger.read(database_checks.KnownFindings.of).begun_at == NOW - 3 * DAY
 
 
 def test_tables_of_a_newer_panicmail_fail_and_older_ones_want_a_restart(site: Site) -> None:
     path, config = make_database(site.folder), site.config()
-    told = {row.subject: row for row in database.look(config).rows}
-    assert {row.verdict for row in told.values()} == {Verdict.OK}
+    told = {row.subject: row for row in database_checks.look(config).rows}
+    assert {row.verdict for row in told.values()} == {CheckVerdict.OK}
     with contextlib.closing(Database(f"sqlite:///{path}")) as opened:
         migrate.downgrade(opened, "0003")
-    assert {row.subject: row.verdict for row in database.look(config).rows} == {
-        "tables": Verdict.WARNING,
-        "writing": Verdict.OK,
+    assert {row.subject: row.verdict for row in database_checks.look(config).rows} == {
+        "tables": CheckVerdict.WARNING,
+        "writing": CheckVerdict.OK,
     }
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    (newer,) = database.look(config).rows
-    assert (newer.subject, newer.verdict) == ("tables", Verdict.FAILED)
+    (newer,) = database_checks.look(config).rows
+    assert (newer.subject, newer.verdict) == ("tables", CheckVerdict.FAILED)
 
 
 def test_a_database_that_takes_no_mail_fails_and_nothing_stays_of_one_that_does(site: Site) -> None:
     path, config = make_database(site.folder), site.config()
-    database.look(config)
+    database_checks.look(config)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("SELECT count(*) FROM mails").fetchall() == [(0,)]
         connection.execute("DROP TABLE raws")
-    told = {row.subject: row for row in database.look(config).rows}
-    assert told["writing"].verdict is Verdict.FAILED
+    told = {row.subject: row for row in database_checks.look(config).rows}
+    assert told["writing"].verdict is CheckVerdict.FAILED
     assert "cannot be stored" in told["writing"].found
 
 
@@ -419,17 +446,17 @@ def test_postgresql_is_tried_too_and_its_good_settings_share_a_row(site: Site, p
     migrate.upgrade(opened)
     opened.close()
     config = site.config(more=f'[database]\nurl = "{postgres_url}"')
-    told = {row.subject: row for row in database.look(config).rows}
+    told = {row.subject: row for row in database_checks.look(config).rows}
     assert {"tables", "postgresql", "fsync", "database's clock", "writing"} <= told.keys()
     assert "role primary" in told["postgresql"].found
-    assert told["fsync"].verdict is Verdict.FAILED, "the tests' own server runs without"
-    assert told["writing"].verdict is told["database's clock"].verdict is Verdict.OK
+    assert told["fsync"].verdict is CheckVerdict.FAILED, "the tests' own server runs without"
+    assert told["writing"].verdict is told["database's clock"].verdict is CheckVerdict.OK
 
 
 def test_a_postgresql_that_is_away_is_one_row(site: Site) -> None:
     away = f'[database]\nurl = "postgresql://panic:secret@127.0.0.1:{closed_port()}/panicmail"'
-    (told,) = database.look(site.config(more=away)).rows
-    assert (told.subject, told.verdict) == ("database answers", Verdict.FAILED)
+    (told,) = database_checks.look(site.config(more=away)).rows
+    assert (told.subject, told.verdict) == ("database answers", CheckVerdict.FAILED)
     assert "secret" not in told.found
 
 
@@ -437,8 +464,8 @@ def test_a_spool_on_the_databases_disk_is_a_warning_and_elsewhere_is_none(site: 
     here, there = site.folder / "panicmail.spool", site.folder / "elsewhere"
     there.mkdir()
     elsewhere = Host(device=lambda path: int(path == there))
-    assert site.rows()["spool"].verdict is Verdict.WARNING
-    assert site.rows(more='[database]\nspool = "elsewhere"', host=elsewhere)["spool"].verdict is Verdict.OK
+    assert site.rows()["spool"].verdict is CheckVerdict.WARNING
+    assert site.rows(more='[database]\nspool = "elsewhere"', host=elsewhere)["spool"].verdict is CheckVerdict.OK
     assert not here.exists()
     assert not list(there.iterdir())
 
@@ -447,7 +474,7 @@ def test_our_own_daemon_is_no_other_program_however_it_is(site: Site) -> None:
     make_database(site.folder)
     with Provider() as unwell, stranger(b"421 mx.example.com panicmail ESMTP too busy\r\n") as busy:
         unwell.status, unwell.answer = 503, b'{"alive": false}'
-        told = listener.rows(
+        told = listener_checks.rows(
             site.config((f"127.0.0.1:{site.port}", f"127.0.0.1:{busy}"), (f"127.0.0.1:{site.web_port}", unwell.host))
         )
     assert [row.found.partition(": ")[2] for row in told] == ["panicmail answers there"] * 2
@@ -457,13 +484,13 @@ def test_a_daemon_that_runs_and_does_not_answer_is_not_taken_for_another_program
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_database(site.folder)
-    monkeypatch.setattr(listener, "STEP_SECONDS", 0.3)
+    monkeypatch.setattr(listener_checks, "STEP_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
         config = site.config((f"127.0.0.1:{site.port}", f"127.0.0.1:{silent.getsockname()[1]}"))
         opened = Database(config.database.url.get_secret_value())
         with contextlib.closing(opened), alone(opened):
-            running = listener.rows(config)
-        stopped = listener.rows(config)
+            running = listener_checks.rows(config)
+        stopped = listener_checks.rows(config)
     assert all("panicmail serve runs, and does not answer there" in row.found for row in running)
     assert "taken by another program" in stopped[0].found
     assert "is free" in stopped[1].found
@@ -471,10 +498,10 @@ def test_a_daemon_that_runs_and_does_not_answer_is_not_taken_for_another_program
 
 def test_a_door_is_ours_free_or_somebody_elses() -> None:
     free = closed_port()
-    assert listener.is_panicmail(Listen("0.0.0.0", free)) is None
+    assert listener_checks.is_panicmail(Listen("0.0.0.0", free)) is None
     with stranger(b"220 panic.example.com panicmail ESMTP\r\n") as ours, stranger(b"220 mail ESMTP\r\n") as theirs:
-        assert listener.is_panicmail(Listen("0.0.0.0", ours)) is True
-        assert listener.is_panicmail(Listen("127.0.0.1", theirs)) is False
+        assert listener_checks.is_panicmail(Listen("0.0.0.0", ours)) is True
+        assert listener_checks.is_panicmail(Listen("127.0.0.1", theirs)) is False
 
 
 def test_a_calendar_is_asked_for_now_and_one_that_was_never_read_fails(site: Site) -> None:
@@ -489,10 +516,10 @@ def test_a_calendar_is_asked_for_now_and_one_that_was_never_read_fails(site: Sit
         new = f'[oncall.seoc]\nical = "{provider.url}/seoc.ics"\nfallback = ["max"]\n[operators]\npage = ["max"]'
         told = site.rows((old, new))
         assert told["seoc"].found == "Ana (calendar)"
-        assert told["seoc calendar"].verdict is told["seoc ahead"].verdict is Verdict.OK
+        assert told["seoc calendar"].verdict is told["seoc ahead"].verdict is CheckVerdict.OK
         provider.status = 500
         told = site.rows((old, new))
-        assert told["seoc calendar"].verdict is Verdict.FAILED, "a check keeps no copy"
+        assert told["seoc calendar"].verdict is CheckVerdict.FAILED, "a check keeps no copy"
         assert told["seoc"].found.startswith("Max (fallback")
 
 
@@ -505,9 +532,9 @@ def test_nothing_that_is_secret_is_in_any_row(site: Site) -> None:
 def test_what_is_not_ok_says_how_to_mend_it(site: Site) -> None:
     site.gitlab.down()
     site.relay.down()
-    assert all(row.mend for row in site.rows().values() if row.verdict is not Verdict.OK)
+    assert all(row.mend for row in site.rows().values() if row.verdict is not CheckVerdict.OK)
 
 
 def test_the_offline_rows_are_among_them(site: Site) -> None:
-    alone = {row.subject for row in offline.everything(site.config(), NOW)}
+    alone = {row.subject for row in offline_checks.everything(site.config(), NOW)}
     assert alone <= site.rows().keys()

@@ -19,20 +19,21 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import ids, orders
-from panicmail.accounting import gaps_in
-from panicmail.check import paging, people, ways
-from panicmail.check.rows import Row, Verdict
-from panicmail.emergency.spooled import SpooledPanic
-from panicmail.incident import State
-from panicmail.mail import trials
-from panicmail.mail.tokens import Addresses
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import Received, SandboxRelay
-from panicmail.store.book import Book
-from panicmail.store.proofs import Proof, What
-from panicmail.store.rows import Mail
+from panicmail.check import paging_checks, people_checks
+from panicmail.check.result import CheckVerdict, Row
+from panicmail.delivery.fallback.spooled_mail import SpooledPanic
+from panicmail.escalation.reconciler import gaps_in
+from panicmail.incident import ids
+from panicmail.incident.model import State
+from panicmail.incident.reply_tokens import Addresses
+from panicmail.mail.compose import check_page
+from panicmail.oncall import channels_of, runtime_settings
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import Received, SandboxRelay
+from panicmail.store.channel_proofs import Proof, ProofKind
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool
+from panicmail.store.transaction import Transaction
 from tests.cast import T0
 from tests.conftest import missing
 from tests.office import PANIC, PEOPLE, InProcess, Office, Posted, mail
@@ -43,7 +44,7 @@ from tests.site import Site
 
 CODE = "K7QX"
 ANA = PEOPLE["ana"]
-ANAS_MAIL = ways.by_mail(ANA.email)
+ANAS_MAIL = channels_of.by_mail(ANA.email)
 #: A push of hers, as proofs know it.
 PHONE = "push-12345678"
 
@@ -56,24 +57,24 @@ class Trying(Office):
         self.test = ids.incident_id(ids.new_mail_id())
         ways_out = [(ANAS_MAIL.name, "")] + [(PHONE, CODE)] * with_push
 
-        def asked(book: Book) -> None:
+        def asked(book: Transaction) -> None:
             for name, code in ways_out:
-                book.prove(self.test, "ana", name, What.ASKED, "by a test", code=code, shown=f"the {name}")
+                book.prove(self.test, "ana", name, ProofKind.ASKED, "by a test", code=code, shown=f"the {name}")
 
         self.ledger.write("command.act", asked)
-        letter = trials.test_page(self.test, ANA, PANIC, self.orders.tokens, self.orders.addresses, self.now,
+        letter = check_page.test_page(self.test, ANA, PANIC, self.orders.tokens, self.orders.addresses, self.now,
                                   with_code=with_push)  # fmt: skip
         return Posted(letter.message, letter.mail_from, letter.recipient)
 
-    def proofs(self) -> list[tuple[str, What]]:
+    def proofs(self) -> list[tuple[str, ProofKind]]:
         """What is known since the page was sent: channel, and what."""
-        return [(proof.channel, proof.what) for proof in self.latest() if proof.what is not What.ASKED]
+        return [(proof.channel, proof.what) for proof in self.latest() if proof.what is not ProofKind.ASKED]
 
     def latest(self) -> list[Proof]:
         return self.ledger.read(lambda book: book.proofs_of_test(self.test))
 
     def why(self) -> str:
-        return next((proof.how for proof in reversed(self.latest()) if proof.what is What.FAILED), "")
+        return next((proof.how for proof in reversed(self.latest()) if proof.what is ProofKind.FAILED), "")
 
     def answers(self) -> list[Posted]:
         return [posted for posted in self.sent("ana") if posted.subject.startswith("[TEST]")]
@@ -86,8 +87,8 @@ def office(tmp_path: Path) -> Iterator[Trying]:
     office.close()
 
 
-PROVEN = [(ANAS_MAIL.name, What.DELIVERED), (ANAS_MAIL.name, What.REPLY)]
-NOT_COUNTED = [(ANAS_MAIL.name, What.DELIVERED), (ANAS_MAIL.name, What.FAILED)]
+PROVEN = [(ANAS_MAIL.name, ProofKind.DELIVERED), (ANAS_MAIL.name, ProofKind.REPLY)]
+NOT_COUNTED = [(ANAS_MAIL.name, ProofKind.DELIVERED), (ANAS_MAIL.name, ProofKind.FAILED)]
 
 
 def test_a_test_page_asks_as_a_page_does_and_says_first_that_nothing_is_wrong(office: Trying) -> None:
@@ -98,7 +99,7 @@ def test_a_test_page_asks_as_a_page_does_and_says_first_that_nothing_is_wrong(of
     assert page.mail_from.startswith("panic+ta-")
     assert page.mail_from != page.reply_to
     assert CODE not in page.text, "the code goes by push alone"
-    assert len(trials.push(CODE)) <= 120
+    assert len(check_page.push(CODE)) <= 120
 
 
 def test_an_ack_from_her_own_address_proves_her_mail_and_she_is_told(office: Trying) -> None:
@@ -146,7 +147,7 @@ def test_she_may_reply_once_more_to_the_answer(office: Trying) -> None:
 @pytest.mark.parametrize("text", [f"ack\n{CODE}", f"ack {CODE.lower()}", f"{CODE} ack", f"on it, {CODE}."])
 def test_the_code_in_her_reply_proves_the_push(office: Trying, text: str) -> None:
     office.reply(office.page_of_test(with_push=True), text)
-    assert office.proofs() == [*PROVEN, (PHONE, What.DELIVERED)]
+    assert office.proofs() == [*PROVEN, (PHONE, ProofKind.DELIVERED)]
     assert f"Proven by its code: the {PHONE}" in office.answers()[-1].text
 
 
@@ -155,12 +156,12 @@ def test_a_reply_without_the_code_proves_the_mail_alone_and_she_is_asked_for_it(
     assert office.proofs() == PROVEN
     assert f"has no code from the {PHONE}" in office.answers()[-1].text
     office.reply(office.answers()[-1], f"ack {CODE}")
-    assert (PHONE, What.DELIVERED) in office.proofs()
+    assert (PHONE, ProofKind.DELIVERED) in office.proofs()
 
 
 def test_an_out_of_office_proves_nothing_and_is_not_answered(office: Trying) -> None:
     office.reply(office.page_of_test(), "I am out of office until Monday", extra="Auto-Submitted: auto-replied")
-    assert office.proofs() == [(ANAS_MAIL.name, What.FAILED)]
+    assert office.proofs() == [(ANAS_MAIL.name, ProofKind.FAILED)]
     assert office.why() == "she is out of office"
     assert not office.answers()
     assert not office.incidents()
@@ -192,10 +193,10 @@ Status: {status}
 
 @pytest.mark.parametrize(
     ("action", "status", "proofs"),
-    [("failed", "5.1.1", [(ANAS_MAIL.name, What.FAILED)]), ("delayed", "4.4.1", [])],
+    [("failed", "5.1.1", [(ANAS_MAIL.name, ProofKind.FAILED)]), ("delayed", "4.4.1", [])],
 )
 def test_a_bounce_of_the_test_page_fails_and_a_delay_says_nothing_yet(
-    office: Trying, action: str, status: str, proofs: list[tuple[str, What]]
+    office: Trying, action: str, status: str, proofs: list[tuple[str, ProofKind]]
 ) -> None:
     page = office.page_of_test()
     raw = BOUNCE.format(action=action, status=status).replace("\n", "\r\n").encode()
@@ -233,9 +234,9 @@ def test_a_reply_whose_subaddress_was_dropped_is_no_panic_and_proves_that_an_ack
     assert office.why() == f"it came to {PANIC}, not to the reply address of the page"
     assert not office.incidents()
     shown = {row.subject: row for row in rows_of(office)}
-    assert shown["subaddress"].verdict is Verdict.FAILED
+    assert shown["subaddress"].verdict is CheckVerdict.FAILED
     assert "{token}@panic.example.com" in shown["subaddress"].mend
-    assert shown["message id"].verdict is Verdict.OK
+    assert shown["message id"].verdict is CheckVerdict.OK
 
 
 def test_words_that_are_no_command_are_a_panic_when_they_come_to_the_panic_address(office: Trying) -> None:
@@ -280,7 +281,7 @@ def test_an_answer_that_waits_in_the_spool_calls_nobody(office: Trying, tmp_path
     page, spool = office.page_of_test(), Spool(tmp_path / "spool")
     spool.open()
     raw = mail("ack", sender=ANA.email)
-    told = Mail(id=ids.new_mail_id(), accepted_at=T0, mail_from=ANA.email, recipients=(page.reply_to,), peer="",
+    told = AcceptedMail(id=ids.new_mail_id(), accepted_at=T0, mail_from=ANA.email, recipients=(page.reply_to,), peer="",
                 helo="", tls="", size=len(raw))  # fmt: skip
     spool.put(told, raw)
     (spooled,) = spool.waiting()
@@ -297,9 +298,9 @@ def test_pagerduty_gets_an_alert_with_the_code_and_it_is_closed_when_the_waiting
             ("ntfys://ntfy.example.com/ana-secret", "pagerduty:R0UT1NG"),
             more=f'[paging]\npagerduty_url = "{provider.url}"',
         )
-        standing = orders.from_config(config, [("a", b"k" * 32)])
-        trial = paging.send(office.ledger, standing, config, standing.people["ana"])
-        assert paging.close(config, trial) == []
+        standing = runtime_settings.from_config(config, [("a", b"k" * 32)])
+        trial = paging_checks.send(office.ledger, standing, config, standing.people["ana"])
+        assert paging_checks.close(config, trial) == []
         trigger, resolve = provider.wait(1).json, provider.wait(2).json
     assert [each.is_taken for each in trial.sent] == [True, True]
     assert trial.sent[1].code in trigger["payload"]["summary"]
@@ -314,10 +315,10 @@ def test_an_alert_that_cannot_be_closed_is_told(office: Trying, tmp_path: Path) 
             ("ntfys://ntfy.example.com/ana-secret", "pagerduty:R0UT1NG"),
             more=f'[paging]\npagerduty_url = "{provider.url}"',
         )
-        standing = orders.from_config(config, [("a", b"k" * 32)])
-        trial = paging.send(office.ledger, standing, config, standing.people["ana"])
+        standing = runtime_settings.from_config(config, [("a", b"k" * 32)])
+        trial = paging_checks.send(office.ledger, standing, config, standing.people["ana"])
         provider.status = 503
-        (told,) = paging.close(config, trial)
+        (told,) = paging_checks.close(config, trial)
     assert told.startswith("the alert of this test may still be open in PagerDuty (")
 
 
@@ -333,43 +334,45 @@ def test_what_was_proved_is_told_with_its_day_and_is_stale_after_ninety(office: 
 
     def told(days: int) -> Row:
         proofs = office.ledger.read(lambda book: book.proofs())
-        return next(r for r in people.proven(office.orders, proofs, T0 + timedelta(days=days)) if r.person == "ana")
+        return next(
+            r for r in people_checks.proven(office.orders, proofs, T0 + timedelta(days=days)) if r.person == "ana"
+        )
 
     assert (told(90).verdict, told(90).found) == (
-        Verdict.OK,
+        CheckVerdict.OK,
         "mail ana@example.com: proven 2026-11-22 by reply",
     )
-    assert told(91).verdict is Verdict.WARNING
+    assert told(91).verdict is CheckVerdict.WARNING
     assert told(91).found.endswith("91 days ago")
     assert told(91).mend == "panicmail check --page ana"
     office.now += timedelta(days=1)
     office.reply(office.page_of_test(), "no")
-    assert told(2).verdict is Verdict.WARNING
+    assert told(2).verdict is CheckVerdict.WARNING
     assert "not proven 2026-11-23" in told(2).found
 
 
 def rows_of(office: Trying) -> list[Row]:
     """What the command would tell."""
-    sent = [paging.Sent(ANAS_MAIL, "250 kept", is_taken=True)]
-    return paging.rows(paging.Trial(office.test, ANA, T0, sent), office.latest(), 60)
+    sent = [paging_checks.Sent(ANAS_MAIL, "250 kept", is_taken=True)]
+    return paging_checks.rows(paging_checks.PageTest(office.test, ANA, T0, sent), office.latest(), 60)
 
 
 @pytest.mark.parametrize(
     ("header", "subject", "verdict"),
     [
-        ({}, "envelope", Verdict.OK),
-        ({"mail_from": "bounce-17@mailer.example.net"}, "envelope", Verdict.WARNING),
-        ({"sender": "ana@home.example"}, "From", Verdict.OK),
-        ({"sender": "ana.r@example.net"}, "From", Verdict.FAILED),
+        ({}, "envelope", CheckVerdict.OK),
+        ({"mail_from": "bounce-17@mailer.example.net"}, "envelope", CheckVerdict.WARNING),
+        ({"sender": "ana@home.example"}, "From", CheckVerdict.OK),
+        ({"sender": "ana.r@example.net"}, "From", CheckVerdict.FAILED),
     ],
 )
 def test_each_difference_between_what_was_sent_and_what_came_back_has_its_mend(
-    office: Trying, header: dict[str, str], subject: str, verdict: Verdict
+    office: Trying, header: dict[str, str], subject: str, verdict: CheckVerdict
 ) -> None:
     office.reply(office.page_of_test(), "ack", **header)
     row = next(row for row in rows_of(office) if row.subject == subject)
     assert row.verdict is verdict
-    assert bool(row.mend) is (verdict is not Verdict.OK)
+    assert bool(row.mend) is (verdict is not CheckVerdict.OK)
 
 
 # -- the command, with the daemon behind it

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from panicmail.errors import Temporary
-from panicmail.mail import reading, wire
-from panicmail.mail.child import HEAD
-from panicmail.mail.children import MOST, Readers
-from panicmail.mail.reading import parts, read
-from panicmail.triage import Report
+from panicmail.incident.classify import Report
+from panicmail.mail.parse import parser, report_json
+from panicmail.mail.parse.parser import parts, read
+from panicmail.mail.parse.pool import MOST, ParserPool
+from panicmail.mail.parse.worker import HEAD
 
 from .test_reading import golden
 
@@ -38,8 +38,8 @@ _SLOW = (
 
 
 @pytest.fixture(scope="module")
-def readers() -> Iterator[Readers]:
-    ours = Readers(size=2, deadline=60)
+def readers() -> Iterator[ParserPool]:
+    ours = ParserPool(size=2, deadline=60)
     ours.start()
     yield ours
     ours.stop()
@@ -70,21 +70,21 @@ def stand_in(tmp_path: Path, body: str) -> list[str]:
     return [sys.executable, "-I", str(script)]
 
 
-def test_a_child_reads_what_the_reader_reads(readers: Readers) -> None:
+def test_a_child_reads_what_the_reader_reads(readers: ParserPool) -> None:
     for name in ("reply_gmail", "attachments", "bounce_failed", "out_of_office"):
         assert readers.read(golden(name)) == read(golden(name))
 
 
-def test_the_envelope_sender_reaches_the_child(readers: Readers) -> None:
+def test_the_envelope_sender_reaches_the_child(readers: ParserPool) -> None:
     assert readers.read(_MAIL, "").kind is not readers.read(_MAIL, "ana@example.com").kind
 
 
-def test_a_child_gives_the_contents_of_attachments(readers: Readers) -> None:
+def test_a_child_gives_the_contents_of_attachments(readers: ParserPool) -> None:
     assert readers.parts(golden("attachments")) == parts(golden("attachments"))
     assert readers.parts(b"") == []
 
 
-def test_a_mail_of_megabytes_goes_there_and_back(readers: Readers) -> None:
+def test_a_mail_of_megabytes_goes_there_and_back(readers: ParserPool) -> None:
     raw = (
         b"Content-Type: application/x-odd\r\nContent-Disposition: attachment; filename=a\r\n\r\n"
         + b"0123456789abcde\n" * 300_000
@@ -93,7 +93,7 @@ def test_a_mail_of_megabytes_goes_there_and_back(readers: Readers) -> None:
     assert found[0].size == len(found[1]) > 4_000_000
 
 
-def test_many_threads_share_two_children(readers: Readers) -> None:
+def test_many_threads_share_two_children(readers: ParserPool) -> None:
     found: list[Report] = []
     threads = [threading.Thread(target=lambda: found.append(readers.read(_MAIL))) for _ in range(24)]
     for thread in threads:
@@ -104,7 +104,7 @@ def test_many_threads_share_two_children(readers: Readers) -> None:
 
 
 def test_a_child_late_for_its_mail_is_killed_and_replaced_and_the_mail_still_read() -> None:
-    ours = Readers(size=1, deadline=0.5)
+    ours = ParserPool(size=1, deadline=0.5)
     ours.start()
     try:
         with capture_logs() as logs:
@@ -123,7 +123,7 @@ def test_a_child_late_for_its_mail_is_killed_and_replaced_and_the_mail_still_rea
 
 
 def test_the_wait_for_a_free_child_counts_inside_the_deadline(tmp_path: Path) -> None:
-    ours = Readers(size=1, deadline=0.4, command=stand_in(tmp_path, "time.sleep(9)"))
+    ours = ParserPool(size=1, deadline=0.4, command=stand_in(tmp_path, "time.sleep(9)"))
     ours.start()
     try:
         threads = [threading.Thread(target=ours.read, args=(_MAIL,)) for _ in range(4)]
@@ -152,7 +152,7 @@ def test_the_wait_for_a_free_child_counts_inside_the_deadline(tmp_path: Path) ->
     ],
 )
 def test_a_child_that_dies_or_lies_costs_a_byte_level_reading_and_itself(tmp_path: Path, does: str, why: str) -> None:
-    ours = Readers(size=1, deadline=5, command=stand_in(tmp_path, does))
+    ours = ParserPool(size=1, deadline=5, command=stand_in(tmp_path, does))
     ours.start()
     try:
         with capture_logs() as logs:
@@ -168,7 +168,7 @@ def test_a_child_that_dies_or_lies_costs_a_byte_level_reading_and_itself(tmp_pat
 
 
 def test_a_child_found_dead_is_replaced_before_a_mail_is_lost_to_it() -> None:
-    ours = Readers(size=1, deadline=80)
+    ours = ParserPool(size=1, deadline=80)
     ours.start()
     try:
         (child,) = ours._alive
@@ -180,7 +180,7 @@ def test_a_child_found_dead_is_replaced_before_a_mail_is_lost_to_it() -> None:
 
 
 def test_children_that_cannot_start_leave_the_byte_level_reading() -> None:
-    ours = Readers(size=1, deadline=0.2, command=["/nonexistent/python"])
+    ours = ParserPool(size=1, deadline=0.2, command=["/nonexistent/python"])
     with capture_logs() as logs:
         threading.Thread(target=ours.start, daemon=True).start()
         wait_for(lambda: bool(logs))
@@ -191,9 +191,9 @@ def test_children_that_cannot_start_leave_the_byte_level_reading() -> None:
 
 def test_uploads_never_take_the_last_child(tmp_path: Path) -> None:
     slow_parts = "request['op'] == 'parts' and time.sleep(9); send(ANSWER)".replace(
-        "ANSWER", repr(wire.to_json(read(_MAIL)).encode())
+        "ANSWER", repr(report_json.to_json(read(_MAIL)).encode())
     )
-    ours = Readers(size=2, deadline=3, command=stand_in(tmp_path, slow_parts))
+    ours = ParserPool(size=2, deadline=3, command=stand_in(tmp_path, slow_parts))
     ours.start()
     try:
         uploads = [threading.Thread(target=_fails, args=(ours,)) for _ in range(2)]
@@ -247,7 +247,7 @@ def test_a_further_reading_waits_for_a_reader_when_all_are_slow(tmp_path: Path) 
         assert found == [read(_MAIL)]
 
 
-def all_slow(ours: Readers, slow: Callable[[int], None]) -> None:
+def all_slow(ours: ParserPool, slow: Callable[[int], None]) -> None:
     """Each reader there may be has a slow mail."""
     for _ in range(MOST // 2):
         wait_for(lambda: len(ours._free) == 2)
@@ -257,11 +257,11 @@ def all_slow(ours: Readers, slow: Callable[[int], None]) -> None:
 
 
 @contextlib.contextmanager
-def slow_readers(tmp_path: Path) -> Iterator[tuple[Readers, Callable[[int], None]]]:
+def slow_readers(tmp_path: Path) -> Iterator[tuple[ParserPool, Callable[[int], None]]]:
     """Readers that keep a mail that begins with "slow" until the file `go` is there, and what gives them so many."""
-    answer = repr(wire.to_json(read(_MAIL)).encode())
+    answer = repr(report_json.to_json(read(_MAIL)).encode())
     waits = f"while raw[:4] == b'slow' and not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)"
-    ours = Readers(size=2, deadline=60, command=stand_in(tmp_path, f"{waits}\n    send({answer})"))
+    ours = ParserPool(size=2, deadline=60, command=stand_in(tmp_path, f"{waits}\n    send({answer})"))
     ours.start()
     threads: list[threading.Thread] = []
 
@@ -285,19 +285,19 @@ def test_a_reader_out_of_memory_asks_for_another_reading_and_one_that_fails_alwa
     def fails(*_: object) -> Report:
         raise error
 
-    monkeypatch.setattr(reading, "_report", fails)
+    monkeypatch.setattr(parser, "_report", fails)
     assert read(_MAIL).cut_short == ("MemoryError" if isinstance(error, MemoryError) else "")
 
 
 def test_a_report_of_a_version_before_is_read_as_ever() -> None:
-    document = json.loads(wire.to_json(read(_MAIL)))
+    document = json.loads(report_json.to_json(read(_MAIL)))
     del document["cut_short"]
-    assert wire.from_json(json.dumps(document)) == read(_MAIL)
+    assert report_json.from_json(json.dumps(document)) == read(_MAIL)
 
 
 def test_a_child_yields_its_time_and_is_the_first_to_go_when_memory_runs_out() -> None:
     before = _autogroup()
-    ours = Readers(size=1, deadline=20)
+    ours = ParserPool(size=1, deadline=20)
     ours.start()
     try:
         (child,) = ours._alive
@@ -323,13 +323,13 @@ def _autogroup() -> str:
     return ""
 
 
-def _fails(ours: Readers) -> None:
+def _fails(ours: ParserPool) -> None:
     with pytest.raises(Temporary):
         ours.parts(_MAIL, deadline=1)
 
 
 def test_stopping_ends_every_child_and_calls_under_way_get_their_answer(tmp_path: Path) -> None:
-    ours = Readers(size=2, deadline=9, command=stand_in(tmp_path, "time.sleep(60)"))
+    ours = ParserPool(size=2, deadline=9, command=stand_in(tmp_path, "time.sleep(60)"))
     ours.start()
     pids = [child.pid for child in ours._alive]
     found: list[Report] = []
@@ -345,7 +345,7 @@ def test_stopping_ends_every_child_and_calls_under_way_get_their_answer(tmp_path
 def test_a_child_that_is_being_started_at_a_stop_is_no_failure(tmp_path: Path) -> None:
     script = tmp_path / "never_ready.py"
     script.write_text("import time\ntime.sleep(60)\n")
-    ours = Readers(size=1, command=[sys.executable, "-I", str(script)])
+    ours = ParserPool(size=1, command=[sys.executable, "-I", str(script)])
     with capture_logs() as logs:
         starting = threading.Thread(target=ours.start)
         starting.start()
@@ -357,7 +357,7 @@ def test_a_child_that_is_being_started_at_a_stop_is_no_failure(tmp_path: Path) -
 
 def _our_child() -> subprocess.Popen[bytes]:
     path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    command = [sys.executable, "-s", "-P", "-m", "panicmail.mail.child"]
+    command = [sys.executable, "-s", "-P", "-m", "panicmail.mail.parse.worker"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=path, cwd="/")
 
 
@@ -387,12 +387,12 @@ def test_a_child_may_use_a_gibibyte_and_leaves_no_core() -> None:
 #: Our own child, as a user the kernel holds to every limit, with what it needs loaded before.
 _AS_NOBODY = """
 import os
-from panicmail.mail import child
-child._warm_up()
+from panicmail.mail.parse import worker
+worker._warm_up()
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-child.main()
+worker.main()
 """
 #: What code of a mail's would try, each with what came of it.
 _TRIES = """
@@ -432,7 +432,7 @@ os.write(1, b"answers go out\\n")
 
 def test_a_reader_that_is_held_to_every_limit_reads_what_it_reads_without() -> None:
     mails = [_MAIL, *(raw for raw in map(Path.read_bytes, sorted((Path(__file__).parent / "mails").rglob("*.eml"))))]
-    held = Readers(size=1, deadline=20, command=[sys.executable, "-c", _AS_NOBODY])
+    held = ParserPool(size=1, deadline=20, command=[sys.executable, "-c", _AS_NOBODY])
     held.start()
     try:
         with capture_logs() as logs:
@@ -456,7 +456,7 @@ def test_what_gets_hold_of_a_reader_starts_nothing_and_writes_nothing(tmp_path: 
     assert [path.read_bytes() for path in tmp_path.iterdir()] in ([], [b""])
 
 
-@pytest.mark.parametrize("module", ["panicmail.mail.child", "panicmail.oncall.child"])
+@pytest.mark.parametrize("module", ["panicmail.mail.parse.worker", "panicmail.oncall.ical_worker"])
 def test_both_children_give_up_what_reading_does_not_need(module: str) -> None:
     since = datetime.now(UTC)
     words = [since.isoformat(), (since + timedelta(days=1)).isoformat()]
@@ -473,18 +473,18 @@ def test_both_children_give_up_what_reading_does_not_need(module: str) -> None:
 
 def test_a_report_survives_the_wire() -> None:
     for name in ("reply_gmail", "attachments", "bounce_failed"):
-        assert wire.from_json(wire.to_json(read(golden(name)))) == read(golden(name))
+        assert report_json.from_json(report_json.to_json(read(golden(name)))) == read(golden(name))
 
 
 def test_what_is_too_large_is_capped_on_either_side() -> None:
     huge = Report(text="x" * 3_000_000, reply_text="y" * 100_000, links=("z" * 9_000,) * 500, subject="\ud800")
-    document = wire.to_json(huge)
-    report = wire.from_json(document)
+    document = report_json.to_json(huge)
+    report = report_json.from_json(document)
     assert (len(report.text), len(report.reply_text)) == (1024 * 1024, 64 * 1024)
     assert (len(report.links), len(report.links[0]), report.subject) == (200, 4096, "\ufffd")
     forged = json.loads(document) | {"text": "x" * 3_000_000, "subject": "\ud800"}
-    assert len(wire.from_json(json.dumps(forged)).text) == 1024 * 1024
-    assert wire.from_json(json.dumps(forged)).subject == "\ufffd"
+    assert len(report_json.from_json(json.dumps(forged)).text) == 1024 * 1024
+    assert report_json.from_json(json.dumps(forged)).subject == "\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -502,7 +502,7 @@ def test_what_is_too_large_is_capped_on_either_side() -> None:
 )
 def test_a_document_of_another_shape_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        wire.from_json(json.dumps(json.loads(wire.to_json(Report())) | wrong))
+        report_json.from_json(json.dumps(json.loads(report_json.to_json(Report())) | wrong))
 
 
 @settings(max_examples=100, deadline=None)
@@ -512,10 +512,10 @@ def test_a_document_of_another_shape_is_refused(wrong: dict[str, object]) -> Non
 )
 def test_noise_on_the_wire_is_a_value_error_and_nothing_else(noise: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        wire.from_json(noise)
+        report_json.from_json(noise)
 
 
 def test_a_reading_stored_by_a_version_that_knew_no_author_is_still_read() -> None:
-    old = json.loads(wire.to_json(Report(subject="x")))
+    old = json.loads(report_json.to_json(Report(subject="x")))
     del old["author"], old["lists"]
-    assert wire.from_json(json.dumps(old)) == Report(subject="x")
+    assert report_json.from_json(json.dumps(old)) == Report(subject="x")

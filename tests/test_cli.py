@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.incident import Incident
+from panicmail.incident.model import Incident
 from tests.office import Office, mail
 from tests.program import Ran, World, run, world
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from panicmail import config
-from panicmail.check import offline
+from panicmail.check import offline_checks
 from panicmail.config import Config, Listen
-from panicmail.config.model import NAMED_TABLES, TABLES, is_secret
+from panicmail.config.schema import NAMED_TABLES, TABLES, is_secret
 from panicmail.errors import ConfigError
 
 SMALLEST = """\
@@ -372,7 +372,7 @@ def test_a_byte_order_mark_before_a_file_is_nothing(load: Load, folder: Path) ->
     (folder / "gitlab.token").write_text(f"{mark}glpat-hunter2\n", "utf-8")
     told = load(mark + SMALLEST)
     assert told.gitlab.token.get_secret_value() == "glpat-hunter2"
-    rows = offline.everything(told, datetime.now(UTC))
+    rows = offline_checks.everything(told, datetime.now(UTC))
     assert [row.subject for row in rows][:1] == ["configuration"]
 
 

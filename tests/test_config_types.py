@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from panicmail import config
-from panicmail.config.draft import Draft
+from panicmail.config.draft import ConfigDraft
 from panicmail.config.inference import infer
-from panicmail.config.mistakes import Mistakes, spell
-from panicmail.config.model import INNER_TABLES, NAMED_TABLES, TABLES, Section, keys_of
+from panicmail.config.mistakes import ConfigMistakes, spell
+from panicmail.config.schema import INNER_TABLES, NAMED_TABLES, TABLES, Section, keys_of
 from panicmail.errors import ConfigError
 from tests.test_config import SMALLEST
 
@@ -77,8 +77,8 @@ def put(raw: dict[str, Any], place: Place, value: object) -> dict[str, Any]:
 
 def told(place: Place, value: object, folder: Path) -> list[str]:
     """What is said of a value at a place, its own part of the line, and of what is in it."""
-    mistakes = Mistakes("panicmail.toml")
-    Draft(put(whole(), place, value), {}, mistakes, {"folder": folder, "warnings": []})
+    mistakes = ConfigMistakes("panicmail.toml")
+    ConfigDraft(put(whole(), place, value), {}, mistakes, {"folder": folder, "warnings": []})
     begin = f"panicmail.toml: {spell(place)}"
     ours = [line for line in mistakes.lines if line.startswith((f"{begin}:", f"{begin}[", f"{begin}."))]
     assert ours == mistakes.lines, "and of nothing else"
@@ -163,8 +163,8 @@ def environment(path: Path, environ: Mapping[str, str]) -> list[str]:
 @pytest.mark.parametrize("table", [*TABLES, *NAMED_TABLES])
 @pytest.mark.parametrize("value", [5, "text", [1]])
 def test_a_table_that_is_none_is_answered_with_one_of_its_own_name(table: str, value: object, tmp_path: Path) -> None:
-    raw, mistakes = {**whole(), table: value}, Mistakes("panicmail.toml")
-    Draft(raw, {}, mistakes, {"folder": tmp_path, "warnings": []})
+    raw, mistakes = {**whole(), table: value}, ConfigMistakes("panicmail.toml")
+    ConfigDraft(raw, {}, mistakes, {"folder": tmp_path, "warnings": []})
     own = f"[{table}.{NAMES[table]}]" if table in NAMES else f"[{table}]"
     assert [line for line in mistakes.lines if line.startswith(f"panicmail.toml: {table}: ") and own in line]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import states
-from panicmail.dispatch import GitLabLane
+from panicmail.delivery import GitLabWorker
 from panicmail.errors import Permanent, Unknown
-from panicmail.incident import Incident, Owed, State
-from panicmail.mail.fallback import read_bytes
-from panicmail.mail.tokens import Addresses, Purpose
-from panicmail.people import Person
-from panicmail.redaction import looks_carried
-from panicmail.triage import Report
+from panicmail.incident import transitions
+from panicmail.incident.classify import Report
+from panicmail.incident.model import Incident, Owed, State
+from panicmail.incident.people import Person
+from panicmail.incident.redact import looks_carried
+from panicmail.incident.reply_tokens import Addresses, Purpose
+from panicmail.mail.parse.bytes_fallback import read_bytes
 from tests.office import PANIC, PEOPLE, FakeGitLab, InProcess, Office, Posted, mail
 from tests.program import world
 
@@ -375,7 +375,7 @@ def test_an_attempt_that_was_lost_after_its_note_posts_no_second_one(desk: Offic
 
     held(desk)
     desk.gitlab = LosesAnAnswer(issues=desk.gitlab.issues)
-    desk.lanes[-1] = GitLabLane(desk.ledger, lambda: desk.orders, desk.gitlab, InProcess().parts)
+    desk.lanes[-1] = GitLabWorker(desk.ledger, lambda: desk.orders, desk.gitlab, InProcess().parts)
     desk.deliver(with_file("x", "a.png", "z"), RITA, [desk.sent(RITA)[-1].reply_to])
     desk.wait(minutes=1)
     assert [name for name, _ in desk.gitlab.uploads] == ["a.png", "a.png"], "which harms nobody"
@@ -811,10 +811,10 @@ def test_an_answering_machine_of_the_reporters_starts_no_conversation_of_machine
 def test_only_who_has_it_now_speaks(desk: Office) -> None:
     incident = held(desk)
     now = desk.incident(incident)
-    assert states.speaks(now, "ana")
-    assert not states.speaks(now, "max")
-    assert not states.speaks(replace(now, state=State.OPEN), "ana")
-    assert not states.speaks(replace(now, state=State.RESOLVED), "ana")
+    assert transitions.speaks(now, "ana")
+    assert not transitions.speaks(now, "max")
+    assert not transitions.speaks(replace(now, state=State.OPEN), "ana")
+    assert not transitions.speaks(replace(now, state=State.RESOLVED), "ana")
 
 
 def test_the_address_is_hers_alone_and_of_this_incident(desk: Office) -> None:

@@ -24,11 +24,11 @@ import pytest
 import sqlalchemy as sa
 import trustme
 
-from panicmail import assembly, log
 from panicmail import config as configuration
-from panicmail.daemon.daemon import Daemon
-from panicmail.sandbox.relay import Received
-from panicmail.store import migrate
+from panicmail import log
+from panicmail.daemon.serve import Daemon
+from panicmail.sandbox.relay_server import Received
+from panicmail.store import migrate, open_store
 from panicmail.store.database import Database
 from tests.office import mail
 from tests.program import GITLAB_TOKEN, RELAY_PASSWORD, SOON, TOKEN, Ran, World, world
@@ -273,7 +273,7 @@ def test_the_first_look_at_everything_comes_five_minutes_after_the_start_and_the
     town.start()  # makes the database, and shows that the configuration is right
     town.stop()
     config = configuration.load(town.path, {})
-    with closing(assembly.open_database(config)) as database:
+    with closing(open_store.open_database(config)) as database:
         scheduler = Daemon(config, database)._build_scheduler()
     (job,) = (job for job in scheduler.get_jobs() if job.id == "hour")
     assert timedelta(minutes=4, seconds=50) < job.next_run_time - datetime.now(UTC) <= timedelta(minutes=5)

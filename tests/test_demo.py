@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.demo.telling import Moment, Painted, Plain, Telling, harmless, teller
+from panicmail.sandbox.demo.telling import Moment, Painted, PlainOutput, Telling, harmless, teller
 
 
 def command(*options: str) -> list[str]:
@@ -171,9 +171,9 @@ def test_nothing_a_sender_wrote_paints_or_steers_the_terminal() -> None:
     ("is_terminal", "settings", "kind"),
     [
         (True, {"TERM": "xterm-256color"}, Painted),
-        (True, {"TERM": "xterm-256color", "NO_COLOR": "1"}, Plain),
-        (True, {"TERM": "dumb"}, Plain),
-        (False, {"TERM": "xterm-256color"}, Plain),
+        (True, {"TERM": "xterm-256color", "NO_COLOR": "1"}, PlainOutput),
+        (True, {"TERM": "dumb"}, PlainOutput),
+        (False, {"TERM": "xterm-256color"}, PlainOutput),
     ],
 )
 def test_it_is_painted_on_a_terminal_that_wants_colour_only(

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import pytest
 
 from panicmail import __version__, config
-from panicmail.check import memory
+from panicmail.check import memory_checks
 from panicmail.cli import cli
 from panicmail.config import Config
-from panicmail.config.model import NAMED_TABLES, TABLES, Smtp
+from panicmail.config.schema import NAMED_TABLES, TABLES, SmtpSettings
 from panicmail.errors import ConfigError
-from panicmail.mail.tokens import Addresses, Key, Purpose, Tokens
+from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, TokenSigner
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -209,7 +209,7 @@ def test_the_unit_gives_panicmail_the_time_it_may_need() -> None:
 def test_the_unit_has_memory_for_as_many_readers_as_there_may_be_and_goes_on_without_one() -> None:
     unit = {key: values[-1] for key, values in settings(UNIT).items()}
     limit = int(unit["MemoryMax"].removesuffix("G")) * 2**30
-    (row,) = memory.rows(50 * 2**20, limit)  # the default of smtp.max_message_size
+    (row,) = memory_checks.rows(50 * 2**20, limit)  # the default of smtp.max_message_size
     assert row.is_ok, row.found
     assert unit["OOMPolicy"] == "continue"
 
@@ -325,7 +325,7 @@ def table(name: str) -> dict[str, str]:
 
 
 def test_postfix_hands_the_panic_address_to_where_panicmail_listens_by_default() -> None:
-    listen = Smtp.model_fields["listen"].default[0]
+    listen = SmtpSettings.model_fields["listen"].default[0]
     nexthop = table("transport.example")["panic@example.com"]
     service = nexthop.partition(":")[0]
     assert nexthop == f"{service}:[{listen.host}]:{listen.port}"
@@ -335,14 +335,14 @@ def test_postfix_hands_the_panic_address_to_where_panicmail_listens_by_default()
 
 def test_postfix_refuses_a_size_before_panicmail_would() -> None:
     limit = int(settings((POSTFIX / "main.cf.example").read_text())["message_size_limit "][0])
-    largest: int = Smtp.model_fields["max_message_size"].default
+    largest: int = SmtpSettings.model_fields["max_message_size"].default
     assert largest - 1024 * 1024 < limit < largest - 64 * 1024
 
 
 def test_the_token_domain_of_postfix_takes_every_token_and_nothing_else() -> None:
     (pattern,) = table("token_domain.example")
     form = re.compile(pattern.strip("/"))
-    tokens = Tokens([Key("7", b"k" * 32)])
+    tokens = TokenSigner([SigningKey("7", b"k" * 32)])
     addresses = Addresses(["panic@example.com"], "{token}@panic.example.com", "mx.example.com")
     for purpose in (Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION):
         for person, round_ in (("", 0), ("ana", 12345)):

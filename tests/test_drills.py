@@ -16,12 +16,14 @@ import pytest
 import sqlalchemy as sa
 
 from panicmail import config as configuration
-from panicmail import drills, ids, report
-from panicmail.cli import drilling
-from panicmail.incident import Incident, State
-from panicmail.policy import DEFAULT, Choice
+from panicmail.cli import drill_command
+from panicmail.daemon.health import Health
+from panicmail.escalation import sla_report
+from panicmail.incident import ids
+from panicmail.incident.escalation_policy import DEFAULT, PolicyChoice
+from panicmail.incident.model import Incident, State
+from panicmail.intake import drills
 from panicmail.store.tables import drills as table
-from panicmail.vitals import Vitals
 from tests.cast import LADDER, MINUTE, SECOND
 from tests.office import PANIC, Office, mail
 from tests.program import SOON, World, world
@@ -90,7 +92,7 @@ def test_a_drill_without_a_subject_has_a_title_that_cannot_be_mistaken(desk: Off
 
 
 def test_a_drill_climbs_the_ladder_for_drills(tmp_path: Path) -> None:
-    practice = replace(LADDER, name="practice", sla=MINUTE, choice=Choice(drill=True))
+    practice = replace(LADDER, name="practice", sla=MINUTE, choice=PolicyChoice(drill=True))
     desk = Office(tmp_path, ladders={DEFAULT: LADDER, "practice": practice})
     drill, real = sent(desk, f"drill {code(desk)}"), sent(desk, "drill")
     assert (drill.ladder, drill.sla_at) == ("practice", drill.accepted_at + MINUTE)
@@ -179,14 +181,14 @@ def test_more_in_the_thread_of_a_real_panic_is_never_a_drill_and_keeps_the_code(
 def test_drills_are_in_no_figure(desk: Office) -> None:
     sent(desk, f"drill {code(desk)}")
     desk.wait(minutes=16)
-    figures = report.figures(desk.ledger, timedelta(days=1))
+    figures = sla_report.figures(desk.ledger, timedelta(days=1))
     assert (figures.incidents, figures.breached, figures.pages) == (0, 0, 0)
-    vital = Vitals(desk.ledger, lambda: True, lambda: True).figures()
+    vital = Health(desk.ledger, lambda: True, lambda: True).figures()
     assert (vital.incidents, vital.breached_open, vital.open_seconds_max) == ({}, 0, 0.0)
     desk.panic()
-    figures = report.figures(desk.ledger, timedelta(days=1))
+    figures = sla_report.figures(desk.ledger, timedelta(days=1))
     assert (figures.incidents, figures.pages) == (1, 1)
-    assert Vitals(desk.ledger, lambda: True, lambda: True).figures().incidents == {"open": 1}
+    assert Health(desk.ledger, lambda: True, lambda: True).figures().incidents == {"open": 1}
 
 
 # -- the command
@@ -324,7 +326,7 @@ def test_where_another_host_of_the_database_may_listen_it_is_a_note(
 ) -> None:
     town.config["database"] = {"url": "postgresql://panicmail@db.example.com/panicmail"}
     town.write_config()
-    drilling._expect_listener(configuration.load(town.path, {}))
+    drill_command._expect_listener(configuration.load(town.path, {}))
     told = capsys.readouterr().out
     assert told.startswith(f"On this host no panicmail listens at {town.config['smtp']['listen'][0]}; ")
     assert told.endswith("Another host of this database may take the mail.\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from panicmail.incident import State
+from panicmail.incident.model import State
 from tests.office import PANIC, Office, mail
 
 

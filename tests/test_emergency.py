@@ -17,19 +17,19 @@ from zoneinfo import ZoneInfo
 import pytest
 import structlog
 
-from panicmail import ids, words
-from panicmail.emergency import Emergency, Watchman, emergency
-from panicmail.emergency.calls import AGAIN
-from panicmail.emergency.emergency import AWAY_AFTER, GRACE, REFUSED_EVERY
-from panicmail.emergency.spooled import SpooledPanic
+from panicmail.delivery.fallback import FallbackPager, FallbackWatcher, fallback_pager
+from panicmail.delivery.fallback.fallback_pager import AWAY_AFTER, GRACE, REFUSED_EVERY
+from panicmail.delivery.fallback.fallback_pages import AGAIN
+from panicmail.delivery.fallback.spooled_mail import SpooledPanic
 from panicmail.errors import Permanent, StoreFailed, Temporary, Unknown
-from panicmail.incident import Change, Incident
-from panicmail.mail.tokens import Addresses, Purpose
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.orders import Orders
-from panicmail.store.rows import Mail
+from panicmail.incident import ids, reply_commands
+from panicmail.incident.classify import Report
+from panicmail.incident.model import Change, Incident
+from panicmail.incident.reply_tokens import Addresses, Purpose
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool
-from panicmail.triage import Report
 from tests.cast import MINUTE, SECOND, T0, opened
 from tests.office import PANIC, PEOPLE, FakeRelay, InProcess, Posted, mail, standing_orders
 
@@ -91,7 +91,7 @@ class Night:
         """As a new process would."""
         self.spool = Spool(self.folder)
         self.spool.open()
-        self.emergency = Emergency(
+        self.emergency = FallbackPager(
             self.spool, lambda: self.orders, InProcess(), self.relay.connect, lambda: self.now, self.callers
         )
         self.fails()
@@ -99,8 +99,16 @@ class Night:
     def spooled(self, raw: bytes | None = None, to: str = PANIC, mail_from: str = "rita@example.com") -> str:
         """A mail the spool took now; its id."""
         raw = raw or mail("My files are .locked, Slack is gone.", subject="Ransom note")
-        kept = Mail(id=ids.new_mail_id(), accepted_at=self.now, mail_from=mail_from, recipients=(to,), peer="", helo="",
-                    tls="", size=len(raw))  # fmt: skip
+        kept = AcceptedMail(
+            id=ids.new_mail_id(),
+            accepted_at=self.now,
+            mail_from=mail_from,
+            recipients=(to,),
+            peer="",
+            helo="",
+            tls="",
+            size=len(raw),
+        )
         self.spool.put(kept, raw)
         return kept.id
 
@@ -136,13 +144,13 @@ def night(tmp_path: Path) -> Night:
     return Night(tmp_path / "spool")
 
 
-def in_berlin(orders: Orders) -> Orders:
+def in_berlin(orders: RuntimeSettings) -> RuntimeSettings:
     people = {key: replace(person, tz=ZoneInfo("Europe/Berlin")) for key, person in orders.people.items()}
     return replace(orders, people=people)
 
 
-def on_call(orders: Orders, **roles: tuple[str, ...]) -> Orders:
-    return replace(orders, rosters=Rosters({role: Roster(people) for role, people in roles.items()}))
+def on_call(orders: RuntimeSettings, **roles: tuple[str, ...]) -> RuntimeSettings:
+    return replace(orders, rosters=Schedules({role: Schedule(people) for role, people in roles.items()}))
 
 
 def incident(change: Change | None = None) -> Incident:
@@ -658,7 +666,7 @@ def test_hearing_of_the_database_and_looking_at_once_breaks_neither(tmp_path: Pa
 
 
 def test_the_watchman_goes_on_looking_whatever_a_look_raises(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emergency, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(fallback_pager, "LOOK_EVERY", 0.001)
     looks: list[int] = []
 
     def look() -> None:
@@ -666,7 +674,7 @@ def test_the_watchman_goes_on_looking_whatever_a_look_raises(night: Night, monke
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(night.emergency, "look", look)
-    watchman = Watchman(night.emergency)
+    watchman = FallbackWatcher(night.emergency)
     watchman.start()
     eventually(lambda: len(looks) > 3, "it gave up")
     watchman.stop()
@@ -692,7 +700,7 @@ def text(posted: Posted) -> list[str]:
 def commands(posted: Posted) -> Iterator[str]:
     for line in posted.text.splitlines():
         if not line.startswith("| ") and any(
-            words.read(mark + line).meaning is not words.Meaning.NOTHING for mark in ("", "> ", "| ")
+            reply_commands.read(mark + line).meaning is not reply_commands.Command.NOTHING for mark in ("", "> ", "| ")
         ):
             yield line
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.cli import explaining
-from panicmail.mail.children import Readers
+from panicmail.cli import explain_command
+from panicmail.mail.parse.pool import ParserPool
 from tests.test_ladders import MINIMAL
 
 MAILS = Path(__file__).parent / "mails"
@@ -132,7 +132,7 @@ def test_fifty_megabytes_are_read(tmp_path: Path) -> None:
 
 
 def test_the_daemon_s_patience_is_told_as_it_is() -> None:
-    assert inspect.signature(Readers).parameters["deadline"].default == explaining.DAEMONS_PATIENCE
+    assert inspect.signature(ParserPool).parameters["deadline"].default == explain_command.DAEMONS_PATIENCE
 
 
 def test_with_a_configuration_it_says_whether_the_sender_is_one_of_ours(tmp_path: Path) -> None:

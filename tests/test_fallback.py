@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.mail.fallback import read_bytes
-from panicmail.triage import Kind, Report
+from panicmail.incident.classify import MailKind, Report
+from panicmail.mail.parse.bytes_fallback import read_bytes
 
 
 def test_it_gives_subject_sender_thread_and_the_beginning_of_the_body() -> None:
@@ -42,21 +42,21 @@ def test_two_from_fields_are_nobody_here_as_well() -> None:
 @pytest.mark.parametrize(
     ("raw", "mail_from", "kind"),
     [
-        (b"Auto-Submitted: auto-replied\r\n\r\n", "?", Kind.AUTO_REPLY),
-        (b"Subject: Out of office\r\n\r\n", "?", Kind.OOO),
-        (b"List-Id: <x>\r\n\r\n", "?", Kind.LIST),
-        (b"From: MAILER-DAEMON@x\r\n\r\n", "?", Kind.BOUNCE),
+        (b"Auto-Submitted: auto-replied\r\n\r\n", "?", MailKind.AUTO_REPLY),
+        (b"Subject: Out of office\r\n\r\n", "?", MailKind.OOO),
+        (b"List-Id: <x>\r\n\r\n", "?", MailKind.LIST),
+        (b"From: MAILER-DAEMON@x\r\n\r\n", "?", MailKind.BOUNCE),
         (
             b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n",
             "?",
-            Kind.BOUNCE,
+            MailKind.BOUNCE,
         ),
-        (b"From: a@b.example\r\n\r\nhello", "", Kind.AUTO_REPLY),
-        (b"From: a@b.example\r\n\r\nhello", "<>", Kind.AUTO_REPLY),
-        (b"From: a@b.example\r\n\r\nhello", None, Kind.HUMAN),
+        (b"From: a@b.example\r\n\r\nhello", "", MailKind.AUTO_REPLY),
+        (b"From: a@b.example\r\n\r\nhello", "<>", MailKind.AUTO_REPLY),
+        (b"From: a@b.example\r\n\r\nhello", None, MailKind.HUMAN),
     ],
 )
-def test_signs_of_machines_show_without_parsing(raw: bytes, mail_from: str | None, kind: Kind) -> None:
+def test_signs_of_machines_show_without_parsing(raw: bytes, mail_from: str | None, kind: MailKind) -> None:
     assert read_bytes(raw, mail_from=mail_from).kind is kind
 
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 import trustme
 
-from panicmail import fetch
-from panicmail.errors import Barred, Denied, Gone, LockedOut, Permanent, Temporary, Unknown
+from panicmail.delivery import http_client
+from panicmail.errors import Blocked, Denied, Gone, LockedOut, Permanent, Temporary, Unknown
 from tests.provider import Provider, closed_port, hanging_up
 
 #: A busy machine may take so long for what takes a moment.
@@ -27,11 +27,11 @@ def provider() -> Iterator[Provider]:
 
 
 def get(url: str, timeout: float = PATIENT) -> bytes:
-    return fetch.get(url, timeout=timeout, limit=LIMIT)
+    return http_client.get(url, timeout=timeout, limit=LIMIT)
 
 
-def post(url: str, timeout: float = PATIENT) -> fetch.Answer:
-    return fetch.post_json(url, {"summary": "PANIC 7KQ2"}, headers={"X-Key": "k"}, timeout=timeout)
+def post(url: str, timeout: float = PATIENT) -> http_client.Answer:
+    return http_client.post_json(url, {"summary": "PANIC 7KQ2"}, headers={"X-Key": "k"}, timeout=timeout)
 
 
 CALLS = pytest.mark.parametrize("call", [get, post])
@@ -53,7 +53,7 @@ def test_a_document_is_what_stands_there(provider: Provider) -> None:
 
 def test_a_document_handed_over_is_json_and_the_answer_comes_back(provider: Provider) -> None:
     provider.answer = "kept ✓".encode()
-    assert post(f"{provider.url}/202") == fetch.Answer(202, "kept ✓")
+    assert post(f"{provider.url}/202") == http_client.Answer(202, "kept ✓")
     (asked,) = provider.asked
     assert (asked.method, asked.json, asked.headers["X-Key"]) == ("POST", {"summary": "PANIC 7KQ2"}, "k")
     assert asked.headers["Content-Type"] == "application/json"
@@ -79,7 +79,7 @@ def test_a_refusal_is_for_good(provider: Provider, call: Call, status: int) -> N
     [([401], Denied), ([403, 401], Denied), ([404], Gone), ([410, 403], Gone), ([400, 401], Permanent)],
 )
 def test_a_refusal_is_about_all_of_it_where_every_answer_is(statuses: list[int], kind: type[Permanent]) -> None:
-    assert fetch.refusal(statuses) is kind
+    assert http_client.refusal(statuses) is kind
 
 
 @CALLS
@@ -218,7 +218,7 @@ def test_a_port_that_speaks_no_tls_is_not_asked(provider: Provider, call: Call) 
 def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time(call: Call) -> None:
     with hanging_up() as port, pytest.raises(Temporary) as caught:
         call(f"https://127.0.0.1:{port}/200")
-    assert not isinstance(caught.value, Barred)
+    assert not isinstance(caught.value, Blocked)
 
 
 @CALLS

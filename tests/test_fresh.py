@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.mail.fresh import LIMIT, fresh
-from panicmail.mail.reading import read
+from panicmail.mail.parse.parser import read
+from panicmail.mail.parse.reply_text import LIMIT, fresh
 
 from .test_reading import golden
 

@@ -21,16 +21,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from panicmail import ids, words
-from panicmail.mail import wire
-from panicmail.mail.fallback import read_bytes
-from panicmail.mail.fresh import LIMIT, fresh
-from panicmail.mail.reading import parts, read
-from panicmail.mail.tokens import Addresses, Key, Purpose, Tokens
-from panicmail.triage import Kind, Report
-from panicmail.words import Meaning
-from panicmail.words.lexicon import Kind as Phrase
-from panicmail.words.lexicon import Sign, lexicon
+from panicmail.incident import ids, reply_commands
+from panicmail.incident.classify import MailKind, Report
+from panicmail.incident.reply_commands import Command
+from panicmail.incident.reply_commands.lexicon import Kind as Phrase
+from panicmail.incident.reply_commands.lexicon import Sign, lexicon
+from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, TokenSigner
+from panicmail.mail.parse import report_json
+from panicmail.mail.parse.bytes_fallback import read_bytes
+from panicmail.mail.parse.parser import parts, read
+from panicmail.mail.parse.reply_text import LIMIT, fresh
 from tests.test_reading import golden
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(120 * max(1, FUZZ))
 
 GOLDEN = {path.stem: golden(path.stem) for path in sorted((Path(__file__).parent / "mails").glob("*.eml"))}
 #: Golden mails that a machine sent.
-AUTOMATIC = [name for name, raw in GOLDEN.items() if read(raw).kind is not Kind.HUMAN]
+AUTOMATIC = [name for name, raw in GOLDEN.items() if read(raw).kind is not MailKind.HUMAN]
 
 # -- mails
 
@@ -150,12 +150,12 @@ def a_report_can_be_carried_by_everything_after_it(report: Report) -> None:
     assert report.from_address == "" or re.fullmatch(r"[!-~]+@[a-z0-9._-]+", report.from_address)
     assert report.date is None or report.date.tzinfo is UTC
     assert 0 <= report.hops <= 99
-    assert report.kind is Kind.HUMAN or report.why, "who is taken for a machine is told why"
-    assert wire.from_json(wire.to_json(report)) == report
+    assert report.kind is MailKind.HUMAN or report.why, "who is taken for a machine is told why"
+    assert report_json.from_json(report_json.to_json(report)) == report
 
 
 def a_bounce_names_its_recipients_plainly(report: Report) -> None:
-    assert report.kind is Kind.BOUNCE or report.deliveries == ()
+    assert report.kind is MailKind.BOUNCE or report.deliveries == ()
     for each in report.deliveries:
         assert re.fullmatch(r"(?:[^\s<>A-Z]+@[^\s<>A-Z]+)?", each.recipient)
         assert each.action in {"failed", "delayed", "delivered", "relayed", "expanded", ""}
@@ -179,7 +179,7 @@ def test_a_mail_that_was_not_parsed_is_never_read_without_loss_and_never_acknowl
     report = read_bytes(raw, mail_from=mail_from, why="deadline")
     a_report_can_be_carried_by_everything_after_it(report)
     assert not report.lossless
-    assert words.read(report.reply_text).meaning is Meaning.NOTHING
+    assert reply_commands.read(report.reply_text).meaning is Command.NOTHING
     assert report.defects[0] == "not parsed: deadline"
 
 
@@ -272,13 +272,13 @@ def test_no_mail_with_a_machines_field_in_its_header_is_read_as_a_persons(
     automatic = with_field(raw, sign, 0 if first else line)
     assume(automatic is not None)
     assert automatic is not None
-    assert read(automatic, mail_from=mail_from).kind is not Kind.HUMAN
-    assert read_bytes(automatic, mail_from=mail_from).kind is not Kind.HUMAN
+    assert read(automatic, mail_from=mail_from).kind is not MailKind.HUMAN
+    assert read_bytes(automatic, mail_from=mail_from).kind is not MailKind.HUMAN
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="it is added to the field before the stray line")
 def test_a_folded_line_behind_a_stray_one_is_not_of_the_field_before() -> None:
-    assert read(b"Return-Path: <>\r\n: stray\r\n folded\r\nFrom: a@b.example\r\n\r\nack").kind is not Kind.HUMAN
+    assert read(b"Return-Path: <>\r\n: stray\r\n folded\r\nFrom: a@b.example\r\n\r\nack").kind is not MailKind.HUMAN
 
 
 @settings(max_examples=int(150 * FUZZ), deadline=None)
@@ -290,15 +290,15 @@ def test_no_mail_that_is_a_report_by_its_type_is_read_as_a_persons(
     assume(automatic is not None)
     assert automatic is not None
     report = read(automatic, mail_from=mail_from)
-    assert report.kind is not Kind.HUMAN or not report.lossless
+    assert report.kind is not MailKind.HUMAN or not report.lossless
 
 
 @settings(max_examples=int(150 * FUZZ), deadline=None)
 @given(MAILS, st.sampled_from(["", "<>"]), st.sampled_from([b"", b"", b"X: y\r\n" * 1001]))
 def test_no_mail_of_the_null_sender_is_read_as_a_persons(raw: bytes, mail_from: str, more: bytes) -> None:
     raw = more + raw  # a thousand fields are more than anybody parses
-    assert read(raw, mail_from=mail_from).kind is not Kind.HUMAN
-    assert read_bytes(raw, mail_from=mail_from).kind is not Kind.HUMAN
+    assert read(raw, mail_from=mail_from).kind is not MailKind.HUMAN
+    assert read_bytes(raw, mail_from=mail_from).kind is not MailKind.HUMAN
 
 
 @pytest.mark.parametrize("name", AUTOMATIC)
@@ -309,8 +309,8 @@ def test_an_automatic_mail_stays_one_whatever_is_put_below_its_header(name: str)
     @settings(max_examples=int(40 * FUZZ), deadline=None)
     @given(st.lists(PIECES | st.binary(max_size=12), max_size=12).map(b"".join), LINES)
     def holds(more: bytes, field: bytes) -> None:
-        assert read(header + b"\r\n\r\n" + body + b"\r\n" + more).kind is not Kind.HUMAN
-        assert read(header + b"\r\nX-More: " + field.strip() + b"\r\n\r\n" + body).kind is not Kind.HUMAN
+        assert read(header + b"\r\n\r\n" + body + b"\r\n" + more).kind is not MailKind.HUMAN
+        assert read(header + b"\r\nX-More: " + field.strip() + b"\r\n\r\n" + body).kind is not MailKind.HUMAN
 
     holds()
 
@@ -353,16 +353,16 @@ LETTERS = st.text(max_size=60) | st.builds(
 @settings(max_examples=int(400 * FUZZ), deadline=None)
 @given(LETTERS)
 def test_a_first_line_always_means_one_thing_and_nothing_says_why(text: str) -> None:
-    said = words.read(text)
-    assert (said.meaning is Meaning.NOTHING) == bool(said.why)
-    assert (said.meaning is Meaning.HAND_OVER) == bool(said.to)
+    said = reply_commands.read(text)
+    assert (said.meaning is Command.NOTHING) == bool(said.why)
+    assert (said.meaning is Command.HAND_OVER) == bool(said.to)
     assert len(said.line) <= 200
-    assert not said.bare or said.meaning is not Meaning.NOTHING
-    assert words.is_thanks(text) in {True, False}
+    assert not said.bare or said.meaning is not Command.NOTHING
+    assert reply_commands.is_thanks(text) in {True, False}
 
 
 #: What gives her the incident.
-HERS = {Meaning.YES, Meaning.TAKE, Meaning.YES_ALL}
+HERS = {Command.YES, Command.TAKE, Command.YES_ALL}
 
 
 @settings(max_examples=int(400 * FUZZ), deadline=None)
@@ -374,12 +374,12 @@ HERS = {Meaning.YES, Meaning.TAKE, Meaning.YES_ALL}
     ),
 )
 def test_a_yes_that_is_taken_back_asked_or_put_off_in_its_line_is_no_yes(yes: str, no: str, form: str) -> None:
-    assert words.read(form.format(yes=yes, no=no)).meaning not in HERS
+    assert reply_commands.read(form.format(yes=yes, no=no)).meaning not in HERS
 
 
 # -- tokens
 
-TOKENS = Tokens([Key("b", b"n" * 32), Key("a", b"o" * 32)])
+TOKENS = TokenSigner([SigningKey("b", b"n" * 32), SigningKey("a", b"o" * 32)])
 PEOPLE = ("ana", "max", "bo")
 ADDRESSES = Addresses(["panic@example.com"], "panic+{token}@example.com", "panic.example.com")
 

@@ -33,10 +33,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.errors import StoreFailed
-from panicmail.smtp import replies
-from panicmail.smtp.envelope import Accepted
-from panicmail.smtp.listener import tls_context
-from panicmail.smtp.replies import Reply
+from panicmail.server.smtp import reply_table
+from panicmail.server.smtp.envelope import Accepted
+from panicmail.server.smtp.listeners import tls_context
+from panicmail.server.smtp.reply_table import Reply
 from tests.test_smtp import PANIC, Served, Store, serving
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
@@ -244,8 +244,8 @@ class Client:
 
 REPLY_LINE = re.compile(rb"(\d{3})([ -])([\x20-\x7e]*)\r\n")
 #: Every sentence we may say, but for the REF of a mail that was taken.
-SENTENCES = {str(value) for value in vars(replies).values() if isinstance(value, Reply)}
-SENTENCES |= {replies.greeting("panic.example.com"), replies.hello("panic.example.com")}
+SENTENCES = {str(value) for value in vars(reply_table).values() if isinstance(value, Reply)}
+SENTENCES |= {reply_table.greeting("panic.example.com"), reply_table.hello("panic.example.com")}
 
 
 def whole_replies(heard: bytes) -> list[str]:
@@ -303,9 +303,9 @@ class Replay:
             if (reply := next(waiting, None)) is None:
                 assert self.was_reset or self.hung_up, "a line without a reply"
                 return
-            self.is_over = reply.startswith(("221", "421")) or reply == replies.START_TLS
+            self.is_over = reply.startswith(("221", "421")) or reply == reply_table.START_TLS
             self._note(sent[:end].rpartition(b"\n")[2], reply)
-            if reply == replies.SEND_THE_MAIL:
+            if reply == reply_table.SEND_THE_MAIL:
                 assert (self.senders, self.recipients > 0) == (1, True), "a mail without an envelope of its own"
                 at = self._mail(sent, at, waiting)
         assert next(waiting, None) is None, "an answer to nothing"
@@ -313,8 +313,8 @@ class Replay:
     def _note(self, line: bytes, reply: str) -> None:
         if re.match(rb"(?i)(?:rset|ehlo|helo)\b", line) and reply.startswith("250"):
             self.senders = self.recipients = 0
-        self.senders += reply == replies.SENDER_OK
-        self.recipients += reply == replies.RECIPIENT_OK
+        self.senders += reply == reply_table.SENDER_OK
+        self.recipients += reply == reply_table.RECIPIENT_OK
 
     def _mail(self, sent: bytes, at: int, waiting: Iterator[str]) -> int:
         """One mail from `at` on; where its end ends."""
@@ -322,7 +322,7 @@ class Replay:
         size = len(sent) - at if raw is None else (b"\r\n" + sent[at:]).find(END)
         self.hung_up = size > 2 * LIMIT
         if raw is None or reply is None:
-            assert reply is None or (reply == replies.TOO_LARGE and self.hung_up), "an answer before the dot"
+            assert reply is None or (reply == reply_table.TOO_LARGE and self.hung_up), "an answer before the dot"
             assert raw is None or self.was_reset, "a dot without an answer"
             self.is_over = True
             return len(sent)
@@ -330,7 +330,7 @@ class Replay:
         self.senders = self.recipients = 0
         if size <= LIMIT and raw.lower().count(b"received") <= HOPS:
             assert reply[0] in "24", "a good mail is never refused for good"
-        assert size <= LIMIT or reply == replies.TOO_LARGE, "a mail that is too large is refused for good"
+        assert size <= LIMIT or reply == reply_table.TOO_LARGE, "a mail that is too large is refused for good"
         return at + size - 2 + len(END)
 
 
@@ -531,7 +531,7 @@ def test_what_is_said_under_tls_is_answered_and_stored_as_in_plaintext(
             if client.secure(trusting):
                 client.say(sent, cuts)
                 client.hear_all()
-                client.heard = replies.greeting("panic.example.com").encode() + b"\r\n" + client.heard
+                client.heard = reply_table.greeting("panic.example.com").encode() + b"\r\n" + client.heard
                 the_mails_are_those_of_our_dots(sent, client, shelf)
         everybody_has_left(under_tls)
         assert all(mail.tls for mail in shelf.mails)
@@ -563,7 +563,7 @@ def test_what_stands_behind_a_refused_starttls_is_answered(served: Served) -> No
         client.say(HELLO + b"STARTTLS\r\nNOOP\r\n")
         client.half_close()
         client.hear_all()
-    assert whole_replies(client.heard)[2:] == [replies.NO_TLS, replies.OK]
+    assert whole_replies(client.heard)[2:] == [reply_table.NO_TLS, reply_table.OK]
 
 
 RAW = st.lists(st.one_of(PIECES, st.binary(max_size=60)), max_size=6).map(b"".join)

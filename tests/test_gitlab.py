@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 import trustme
 
-from panicmail import states
-from panicmail.errors import Barred, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
-from panicmail.gitlab import draft as drafts
+from panicmail.errors import Blocked, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
+from panicmail.gitlab import description as drafts
 from panicmail.gitlab import notes
-from panicmail.gitlab.border import wait_asked
-from panicmail.gitlab.draft import Draft, FileLink, ReceivedFacts, draft, with_files
+from panicmail.gitlab.client import wait_asked
+from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, with_files
+from panicmail.gitlab.escape import carries, outside
 from panicmail.gitlab.issues import Issues, UploadedFile
-from panicmail.gitlab.text import carries, outside
-from panicmail.incident import Incident, State
-from panicmail.people import Person
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.triage import Attachment, Report
+from panicmail.incident import transitions
+from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.model import Incident, State
+from panicmail.incident.people import Person
+from panicmail.sandbox.gitlab_server import SandboxGitLab
 from tests.provider import hanging_up
 
 NOW = datetime(2026, 11, 22, 3, 7, tzinfo=UTC)
@@ -61,7 +61,7 @@ RECEIVED = ReceivedFacts(
 LABELS = ("security-incident",)
 
 
-def drafted(report: Report = REPORT, incident: Incident = INCIDENT, **changes: Any) -> Draft:
+def drafted(report: Report = REPORT, incident: Incident = INCIDENT, **changes: Any) -> IssueDraft:
     about: dict[str, Any] = {
         "received": RECEIVED,
         "assignee": ANA,
@@ -266,7 +266,7 @@ def test_every_event_reads_as_a_sentence(text: str, said: str) -> None:
 
 
 def test_every_event_of_the_state_table_has_a_sentence() -> None:
-    source = "".join(file.read_text("utf-8") for file in Path(states.__file__).parent.glob("*.py"))
+    source = "".join(file.read_text("utf-8") for file in Path(transitions.__file__).parent.glob("*.py"))
     events = set(re.findall(r'(?:event=|heard\()"([a-z_.]+)"', source))
     silent = {"incident.opened", "incident.opened_again", "steps.skipped", "issue.closed"}
     assert [event for event in sorted(events - silent) if "Recorded:" in noted(event)] == []
@@ -575,7 +575,7 @@ def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time() -> N
         with pytest.raises(Temporary) as caught:
             issues.create(drafted())
         issues.close()
-    assert not isinstance(caught.value, Barred)
+    assert not isinstance(caught.value, Blocked)
 
 
 @pytest.mark.parametrize(("keep_seconds", "connections"), [(30.0, 1), (0.0, 3)])

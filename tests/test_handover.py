@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from panicmail import states
-from panicmail.handover import LOOK_BACK, Handover, change_of_shift
-from panicmail.incident import Incident, Outcome, State
-from panicmail.oncall.overrides import Override
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.oncall.shifts import Shift
-from panicmail.states import ShiftChange
+from panicmail.escalation.shift_handover import LOOK_BACK, ShiftHandover, change_of_shift
+from panicmail.incident import transitions
+from panicmail.incident.model import Incident, Outcome, State
+from panicmail.incident.transitions import ShiftChange
+from panicmail.oncall.overrides import ScheduleOverride
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.oncall.shifts import ScheduleShift
 from tests.cast import LADDER, MINUTE, SECOND, T0, events, opened, paged, told
 from tests.office import Office, Posted, mail
 
@@ -25,14 +25,14 @@ HOUR = timedelta(hours=1)
 CHANGE = datetime(2026, 11, 22, 2, 30, tzinfo=T0.tzinfo)
 
 
-def shift(begins: float, ends: float, *people: str) -> Shift:
+def shift(begins: float, ends: float, *people: str) -> ScheduleShift:
     days = frozenset(range(7))
-    return Shift(days=days, begins=begins * HOUR, ends=ends * HOUR, zone=ZoneInfo("UTC"), people=people)
+    return ScheduleShift(days=days, begins=begins * HOUR, ends=ends * HOUR, zone=ZoneInfo("UTC"), people=people)
 
 
-def seoc(*shifts: Shift, smoc: Roster | None = None, **more: object) -> Rosters:
-    roster = replace(Roster(shifts=shifts), **more)  # type: ignore[arg-type]
-    return Rosters({"seoc": roster, "smoc": smoc or Roster(fixed=("max",))})
+def seoc(*shifts: ScheduleShift, smoc: Schedule | None = None, **more: object) -> Schedules:
+    roster = replace(Schedule(shifts=shifts), **more)  # type: ignore[arg-type]
+    return Schedules({"seoc": roster, "smoc": smoc or Schedule(fixed=("max",))})
 
 
 ANA_THEN_BO = seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "bo"))
@@ -55,7 +55,7 @@ def held(desk: Office) -> Incident:
 
 def look(desk: Office) -> int:
     """The minute's look, by a daemon that has just started; for how many incidents it told anything."""
-    moved = Handover(desk.ledger, lambda: desk.orders).look()
+    moved = ShiftHandover(desk.ledger, lambda: desk.orders).look()
     desk.settle()
     return moved
 
@@ -142,7 +142,7 @@ def test_where_nobody_came_on_the_holder_is_told_that_too(tmp_path: Path) -> Non
 
 
 def test_an_override_ends_a_shift_as_well(tmp_path: Path) -> None:
-    rest = Override(start=CHANGE, end=CHANGE + HOUR, person="bo")
+    rest = ScheduleOverride(start=CHANGE, end=CHANGE + HOUR, person="bo")
     desk = Office(tmp_path, rosters=seoc(shift(0, 24, "ana"), overrides=(rest,)))
     held(desk)
     desk.now = CHANGE
@@ -157,10 +157,10 @@ def test_an_override_ends_a_shift_as_well(tmp_path: Path) -> None:
         seoc(shift(0, 24, "ana")),
         seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "ana")),
         seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "bo", "ana")),
-        seoc(shift(0, 24, "ana"), smoc=Roster(shifts=(shift(0, 2.5, "max"), shift(2.5, 24, "bo")))),
+        seoc(shift(0, 24, "ana"), smoc=Schedule(shifts=(shift(0, 2.5, "max"), shift(2.5, 24, "bo")))),
     ],
 )
-def test_as_long_as_the_holder_is_on_call_nobody_is_told_anything(tmp_path: Path, rosters: Rosters) -> None:
+def test_as_long_as_the_holder_is_on_call_nobody_is_told_anything(tmp_path: Path, rosters: Schedules) -> None:
     desk = Office(tmp_path, rosters=rosters)
     held(desk)
     desk.now = CHANGE
@@ -205,7 +205,7 @@ def test_whoever_came_on_before_it_began_is_simply_on_call(desk: Office) -> None
 def test_one_that_cannot_be_told_does_not_hold_up_the_others(desk: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = held(desk), held(desk)
     desk.now = CHANGE
-    handover = Handover(desk.ledger, lambda: desk.orders)
+    handover = ShiftHandover(desk.ledger, lambda: desk.orders)
     carry_out = handover._carry_out
 
     def broken(book: object, incident_id: str) -> None:
@@ -268,7 +268,7 @@ def test_a_step_that_pages_the_new_shift_first_leaves_nothing_to_page(tmp_path: 
 
 
 def test_a_shift_of_a_role_that_is_not_called_yet_changes_nothing(tmp_path: Path) -> None:
-    smoc = Roster(shifts=(shift(0, 2.2, "max"), shift(2.2, 24, "bo")))
+    smoc = Schedule(shifts=(shift(0, 2.2, "max"), shift(2.2, 24, "bo")))
     desk = Office(tmp_path, rosters=seoc(shift(0, 24, "ana"), smoc=smoc))
     desk.panic()
     desk.now = T0 + 6 * MINUTE
@@ -308,20 +308,20 @@ def shift_to(*people: str, role: str = "seoc", at: datetime = T0 + 2 * MINUTE) -
 
 def test_who_said_no_is_not_paged_for_coming_on_and_not_told_of_going() -> None:
     incident = replace(opened().incident, away={"bo": "declined", "ana": "out of office"})
-    change = states.shift_changed(incident, LADDER, shift_to("bo"), (), T0 + 2 * MINUTE)
+    change = transitions.shift_changed(incident, LADDER, shift_to("bo"), (), T0 + 2 * MINUTE)
     assert (change.outcome, change.incident) == (Outcome.NOTED, incident)
-    change = states.shift_changed(incident, LADDER, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
+    change = transitions.shift_changed(incident, LADDER, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
     assert (paged(change), told(change, "shift_ended")) == (["max"], [])
 
 
 def test_a_change_at_the_very_instant_it_opened_is_no_news() -> None:
     at_once = shift_to("bo", at=T0)
-    assert states.shift_changed(opened().incident, LADDER, at_once, (), T0).outcome is Outcome.NOTED
+    assert transitions.shift_changed(opened().incident, LADDER, at_once, (), T0).outcome is Outcome.NOTED
 
 
 def test_all_of_the_new_shift_are_paged_in_one_round() -> None:
     first = opened().incident
-    change = states.shift_changed(first, LADDER, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
+    change = transitions.shift_changed(first, LADDER, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
     assert paged(change) == ["bo", "max"]
     assert {effect.facts["round"] for effect in change.effects if "round" in effect.facts} == {first.round + 1}
     assert events(change) == ["shift.changed", "people.paged"]
@@ -345,7 +345,7 @@ def test_a_roster_that_always_names_the_same_has_no_shifts(role: str) -> None:
 
 
 def test_the_same_people_in_another_order_or_by_another_source_are_no_change() -> None:
-    again = Override(start=T0 - HOUR, end=T0 + HOUR, person="ana")
+    again = ScheduleOverride(start=T0 - HOUR, end=T0 + HOUR, person="ana")
     rosters = seoc(shift(0, 2, "ana"), shift(2, 24, "ana"), overrides=(again,))
     assert change_of_shift(rosters, "seoc", T0) is None
     pair = seoc(shift(0, 2, "ana", "bo"), shift(2, 24, "bo", "ana"))
@@ -353,6 +353,6 @@ def test_the_same_people_in_another_order_or_by_another_source_are_no_change() -
 
 
 def test_a_change_older_than_a_day_is_forgotten() -> None:
-    once = seoc(shift(0, 24, "bo"), overrides=(Override(start=T0 - 9 * HOUR, end=T0, person="ana"),))
+    once = seoc(shift(0, 24, "bo"), overrides=(ScheduleOverride(start=T0 - 9 * HOUR, end=T0, person="ana"),))
     assert change_of_shift(once, "seoc", T0 + LOOK_BACK - SECOND) is not None
     assert change_of_shift(once, "seoc", T0 + LOOK_BACK) is None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from panicmail.paging.heartbeat import Heartbeat
+from panicmail.delivery.heartbeat import Heartbeat
 from tests.provider import Provider, closed_port, until
 
 

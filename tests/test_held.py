@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import states
-from panicmail.channels import channel
-from panicmail.daily_list import DailyList
 from panicmail.errors import Permanent, Temporary
-from panicmail.gitlab.issues import Act, Activity
-from panicmail.incident import Do, Incident, Owed, State, Word
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.policy import daytime_in
-from panicmail.words import Meaning
+from panicmail.gitlab.issues import IssueAct, IssueActivity
+from panicmail.incident import transitions
+from panicmail.incident.escalation_policy import daytime_in
+from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
+from panicmail.incident.push_channel import channel
+from panicmail.incident.reply_commands import Command
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.response.daily_list import DailyList
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened, pages, who
 from tests.office import PEOPLE, Office, Posted, mail
 
@@ -36,7 +36,7 @@ RITA = "rita@example.com"
 def desk(tmp_path: Path) -> Iterator[Office]:
     """Ana is the SEOC, Max the SMOC, Bo the operator; all in Berlin, all with a phone."""
     people = {key: replace(p, tz=BERLIN, push=(channel(PHONES[key]),)) for key, p in PEOPLE.items()}
-    rosters = Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))})
+    rosters = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))})
     office = Office(tmp_path, people=people, rosters=rosters, operators=("bo",))
     yield office
     office.close()
@@ -50,7 +50,7 @@ def held(desk: Office) -> Incident:
 
 
 def worked(desk: Office, person: str = "ana") -> None:
-    desk.gitlab.happened[1] = Activity(None, None, (Act(person, desk.now, "commented"),))
+    desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct(person, desk.now, "commented"),))
     desk.wait(seconds=61)
     desk.signs.poll()
     desk.settle()
@@ -256,9 +256,7 @@ def bounced(desk: Office) -> None:
 
 
 @pytest.mark.parametrize("cannot", [no, out_of_office, bounced])
-def test_a_no_a_bounce_or_an_absence_of_whoever_was_called_calls_the_next_at_once(
-    desk: Office, cannot: object
-) -> None:
+def test_a_no_a_bounce_or_an_absence_of_whoever_was_called_calls_the_next_at_once(desk: Office, cannot: object) -> None:
     desk.orders = replace(desk.orders, people={**desk.orders.people, "max": PEOPLE["max"]})  # by mail alone
     incident = held(desk)
     desk.wait(minutes=31)
@@ -293,7 +291,7 @@ def test_a_page_for_a_silent_holder_that_nothing_takes_calls_the_next_within_a_m
 
 
 def test_while_somebody_called_with_them_can_still_answer_a_no_calls_nobody_else(desk: Office) -> None:
-    rosters = Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max", "bo"))})
+    rosters = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max", "bo"))})
     desk.orders = replace(desk.orders, rosters=rosters, operators=("ana",))
     held(desk)
     desk.wait(minutes=31)
@@ -344,12 +342,12 @@ def lists(desk: Office, person: str) -> list[Posted]:
 
 def test_what_is_held_is_on_a_daily_list_to_holder_and_role_until_it_is_resolved(desk: Office) -> None:
     """Max has it; Ana comes on call in the role he was paged as."""
-    rosters = Rosters({"seoc": Roster(("max",)), "smoc": Roster(("max",))})
+    rosters = Schedules({"seoc": Schedule(("max",)), "smoc": Schedule(("max",))})
     desk.orders = replace(desk.orders, rosters=rosters)
     incident = desk.panic()
     desk.reply(desk.page("max"), "ack")
     desk.reply(desk.page("max"), "at work on it")
-    rosters = Rosters({"seoc": Roster(("ana",)), "smoc": Roster(("max",))})
+    rosters = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))})
     desk.orders = replace(desk.orders, rosters=rosters)
     pushed = len(rung(desk, "ana"))
     for day in range(1, 6):
@@ -364,7 +362,7 @@ def test_what_is_held_is_on_a_daily_list_to_holder_and_role_until_it_is_resolved
         assert not lists(desk, person)[-1].is_page
     assert len(rung(desk, "ana")) == pushed, "by mail alone"
     sent = [len(lists(desk, person)) for person in PEOPLE]
-    desk.act(incident, "max", Meaning.RESOLVE)
+    desk.act(incident, "max", Command.RESOLVE)
     desk.wait(minutes=3 * 24 * 60)
     assert [len(lists(desk, person)) for person in PEOPLE] == sent
 
@@ -449,18 +447,18 @@ def test_in_every_zone_and_season_quiet_is_asked_about_by_day_and_each_day(
     """Whatever the tick is late by: in the daytime there, never more than a day apart, but for the clocks' hour."""
     ladder = replace(LADDER, remind_after=remind * MINUTE)
     now, daytime = T0 + start * MINUTE, daytime_in(ZoneInfo(zone))
-    incident = states.acknowledge(opened(ladder, at=now).incident, "ana", "", ladder, now).incident
-    incident = states.sign_of_work(incident, "ana", ladder, now).incident
+    incident = transitions.acknowledge(opened(ladder, at=now).incident, "ana", "", ladder, now).incident
+    incident = transitions.sign_of_work(incident, "ana", ladder, now).incident
     at = [now]
     for late in lates:
         assert incident.remind_at is not None
         now = incident.remind_at + late * SECOND
-        change = states.pass_time(incident, ladder, who, now, daytime)
-        assert not states.is_due(change.incident, now)
+        change = transitions.pass_time(incident, ladder, who, now, daytime)
+        assert not transitions.is_due(change.incident, now)
         assert change.incident.owed is Owed.STATUS
         asked = pages(change)
-        assert [page.facts["word"] for page in asked] in ([], [Word.STATUS])
-        assert [e.do for e in change.effects] == [Do.PAGE] * len(asked)
+        assert [page.facts["word"] for page in asked] in ([], [PageReason.STATUS])
+        assert [e.do for e in change.effects] == [EffectKind.PAGE] * len(asked)
         if asked:
             at.append(now)
             assert 8 <= now.astimezone(daytime.zone).hour < 20
@@ -472,11 +470,9 @@ def test_in_every_zone_and_season_quiet_is_asked_about_by_day_and_each_day(
 
 
 def test_a_clock_that_was_put_back_does_not_ask_again_and_again() -> None:
-    incident = states.acknowledge(opened().incident, "ana", "", LADDER, T0 + 8 * HOUR).incident
-    incident = states.sign_of_work(incident, "ana", LADDER, T0 + 10 * HOUR).incident
+    incident = transitions.acknowledge(opened().incident, "ana", "", LADDER, T0 + 8 * HOUR).incident
+    incident = transitions.sign_of_work(incident, "ana", LADDER, T0 + 10 * HOUR).incident
     now = T0 + 9 * HOUR
-    change = states.pass_time(replace(incident, remind_at=now), LADDER, who, now)
+    change = transitions.pass_time(replace(incident, remind_at=now), LADDER, who, now)
     assert change.incident.remind_at is not None
     assert change.incident.remind_at >= now + 2 * LADDER.remind_after
-
-

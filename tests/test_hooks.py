@@ -21,15 +21,24 @@ from typing import Any
 import pytest
 import structlog
 
-from panicmail import config, crash, signatures
+from panicmail import config, crashpoints
+from panicmail.daemon.health import Health
 from panicmail.errors import ConfigError, StoreFailed, Temporary
-from panicmail.gitlab.issues import Act, Activity, Elsewhere
-from panicmail.hooks import BY_PAGERDUTY, BY_SIGNATURE, BY_TOKEN, Answer, Hooks, Secrets, secrets_of
-from panicmail.incident import Incident, State
-from panicmail.store.ledger import Ledger
-from panicmail.vitals import Vitals
-from panicmail.web import create_app
-from panicmail.web.backend import LinkBackend
+from panicmail.gitlab.issues import IssueAct, IssueActivity, IssueDestination
+from panicmail.incident.model import Incident, State
+from panicmail.response import webhook_signatures
+from panicmail.response.webhooks import (
+    BY_PAGERDUTY,
+    BY_SIGNATURE,
+    BY_TOKEN,
+    WebhookReceiver,
+    WebhookResult,
+    WebhookSecrets,
+    secrets_of,
+)
+from panicmail.server.http import create_app
+from panicmail.server.http.backend import LinkBackend
+from panicmail.store.unit_of_work import Store
 from tests.cast import MINUTE, SECOND
 from tests.office import PEOPLE, Office
 from tests.program import SOON, World, world
@@ -39,7 +48,7 @@ from tests.test_web import Client, listening
 KEY = bytes(range(32))
 TOKEN = "kept between GitLab and us"
 SECRET = "kept between PagerDuty and us"
-SECRETS = Secrets(gitlab_token=TOKEN.encode(), gitlab_key=KEY, pagerduty=SECRET.encode())
+SECRETS = WebhookSecrets(gitlab_token=TOKEN.encode(), gitlab_key=KEY, pagerduty=SECRET.encode())
 MINIMAL = Path(__file__).parent.parent / "deploy" / "panicmail.minimal.toml"
 
 Document = dict[str, Any]
@@ -139,7 +148,7 @@ class House:
     """An office with hooks."""
 
     desk: Office
-    hooks: Hooks
+    hooks: WebhookReceiver
 
     def later(self) -> Incident:
         """A panic, half a minute after its first page."""
@@ -147,7 +156,7 @@ class House:
         self.desk.wait(seconds=30)
         return incident
 
-    def gitlab(self, document: Document, **headers: Any) -> Answer:
+    def gitlab(self, document: Document, **headers: Any) -> WebhookResult:
         body = json.dumps(document).encode()
         return self.hooks.gitlab(signed(body, self.desk.now, **headers), body)
 
@@ -159,12 +168,12 @@ class House:
 
     def did(self, username: str, what: str = "commented") -> None:
         """Somebody did something on issue 1, and GitLab knows."""
-        self.desk.gitlab.happened[1] = Activity(None, None, (Act(username, self.desk.now, what),))
+        self.desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct(username, self.desk.now, what),))
 
     def closed(self, username: str) -> None:
-        self.desk.gitlab.happened[1] = Activity(self.desk.now, username, ())
+        self.desk.gitlab.happened[1] = IssueActivity(self.desk.now, username, ())
 
-    def pagerduty(self, type_: str, incident: Incident, **named: Any) -> Answer:
+    def pagerduty(self, type_: str, incident: Incident, **named: Any) -> WebhookResult:
         named = {"at": self.desk.now, **named}
         body = json.dumps(event(type_, f"panicmail-{incident.id}", **named)).encode()
         answer = self.hooks.pagerduty(signed_by_pagerduty(body), body)
@@ -177,11 +186,11 @@ class House:
 
 
 def house_of(
-    desk: Office, secrets: Secrets = SECRETS, ledger: Any = None, project: str = "security/incidents"
+    desk: Office, secrets: WebhookSecrets = SECRETS, ledger: Any = None, project: str = "security/incidents"
 ) -> House:
     ledger = ledger or desk.ledger
     orders, wall = (lambda: desk.orders), (lambda: desk.now)
-    return House(desk, Hooks(ledger, orders, desk.signs, lambda: secrets, project, wall=wall))
+    return House(desk, WebhookReceiver(ledger, orders, desk.signs, lambda: secrets, project, wall=wall))
 
 
 @pytest.fixture
@@ -198,7 +207,7 @@ def house(desk: Office) -> House:
 def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(house: House, said: Document) -> None:
     incident = house.later()
     house.did("ana")
-    assert house.gitlab(said) is Answer.TAKEN
+    assert house.gitlab(said) is WebhookResult.TAKEN
     house.work()
     now = house.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
@@ -209,7 +218,7 @@ def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(house: House, sa
 def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(house: House) -> None:
     incident = house.later()
     for said in (note(), issue(action="close"), work_item(action="update")):
-        assert house.gitlab(said, name=str(id(said))) is Answer.TAKEN
+        assert house.gitlab(said, name=str(id(said))) is WebhookResult.TAKEN
         house.work()
     assert house.now(incident) == (State.OPEN, None)
     assert house.desk.gitlab.asked == 3
@@ -218,7 +227,7 @@ def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(house: Hous
 def test_a_comment_of_somebody_not_paged_does_not_acknowledge(house: House) -> None:
     incident = house.later()
     house.did("max")
-    assert house.gitlab(note(username="max")) is Answer.TAKEN
+    assert house.gitlab(note(username="max")) is WebhookResult.TAKEN
     house.work()
     assert house.now(incident) == (State.OPEN, None)
 
@@ -240,7 +249,7 @@ def test_closing_the_issue_acknowledges_and_closing_it_again_resolves(house: Hou
 def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(house: House) -> None:
     incident = house.later()
     house.closed("mallory")
-    assert house.gitlab(work_item(username="mallory")) is Answer.TAKEN
+    assert house.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
     house.work()
     assert house.now(incident) == (State.OPEN, None)
     assert "the issue was closed" in house.desk.sent("ana")[-1].subject
@@ -249,8 +258,8 @@ def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(house: Hou
 def test_our_own_notes_and_strangers_comments_cost_no_question(house: House) -> None:
     house.later()
     for username in ("panicmail-bot", "mallory", ""):
-        assert house.gitlab(note(username=username), name=username or "none") is Answer.IGNORED
-        assert house.gitlab(issue(username=username, action="update"), name=f"{username}-2") is Answer.IGNORED
+        assert house.gitlab(note(username=username), name=username or "none") is WebhookResult.IGNORED
+        assert house.gitlab(issue(username=username, action="update"), name=f"{username}-2") is WebhookResult.IGNORED
     house.work()
     assert house.desk.gitlab.asked == 0
 
@@ -268,27 +277,29 @@ def test_our_own_notes_and_strangers_comments_cost_no_question(house: House) -> 
 )
 def test_what_is_not_about_an_issue_of_ours_is_ignored(house: House, said: Document) -> None:
     house.later()
-    assert house.gitlab(said) is Answer.IGNORED
+    assert house.gitlab(said) is WebhookResult.IGNORED
     assert not house.hooks.work()
 
 
 def test_an_issue_that_was_moved_is_looked_at_when_its_new_project_says_so(house: House) -> None:
     incident = house.later()
-    there = Elsewhere(how="moved", place="security/other#7", project="43", iid=7, url="https://g.example.com/o/-/issues/7")
-    house.desk.gitlab.happened[1] = Activity(house.desk.now, "mallory", (), there)
-    assert house.gitlab(work_item(username="mallory")) is Answer.TAKEN
+    there = IssueDestination(
+        how="moved", place="security/other#7", project="43", iid=7, url="https://g.example.com/o/-/issues/7"
+    )
+    house.desk.gitlab.happened[1] = IssueActivity(house.desk.now, "mallory", (), there)
+    assert house.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
     house.work()
     assert house.desk.incident(incident).issue_project == "43"
     moved = {"project": {"id": 43, "path_with_namespace": "security/other"}}
-    assert house.gitlab({**note(iid=7), **moved}, name="there") is Answer.TAKEN
-    assert house.gitlab(note(iid=7), name="another issue of the old project") is Answer.IGNORED
+    assert house.gitlab({**note(iid=7), **moved}, name="there") is WebhookResult.TAKEN
+    assert house.gitlab(note(iid=7), name="another issue of the old project") is WebhookResult.IGNORED
 
 
 def test_a_project_by_number_is_known_by_its_number(desk: Office) -> None:
     house = house_of(desk, project="1")
     house.later()
-    assert house.gitlab(note()) is Answer.TAKEN
-    assert house_of(desk, project="2").gitlab(note()) is Answer.IGNORED
+    assert house.gitlab(note()) is WebhookResult.TAKEN
+    assert house_of(desk, project="2").gitlab(note()) is WebhookResult.IGNORED
 
 
 NUMBERS: list[object] = [True, "1", 1.5, -1, None, [], 10**30]
@@ -311,15 +322,15 @@ GARBAGE = [
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
 def test_verified_garbage_is_ignored(house: House, body: bytes) -> None:
     house.later()
-    assert house.hooks.gitlab(signed(body, house.desk.now), body) is Answer.IGNORED
-    assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is Answer.IGNORED
+    assert house.hooks.gitlab(signed(body, house.desk.now), body) is WebhookResult.IGNORED
+    assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
     assert not house.hooks.work()
 
 
 def test_many_hooks_of_one_issue_are_one_look(house: House) -> None:
     house.later()
     for n in range(50):
-        assert house.gitlab(note(), name=str(n)) is Answer.TAKEN
+        assert house.gitlab(note(), name=str(n)) is WebhookResult.TAKEN
     house.work()
     assert house.desk.gitlab.asked == 1
 
@@ -351,7 +362,7 @@ def test_a_hook_of_gitlabs_that_comes_while_the_database_is_away_is_taken(desk: 
     house = house_of(desk, ledger=Away())
     incident = house.later()
     house.did("ana")
-    assert house.gitlab(note()) is Answer.TAKEN
+    assert house.gitlab(note()) is WebhookResult.TAKEN
     house.work()
     assert house.now(incident) == (State.ACKED, "ana")
 
@@ -362,7 +373,7 @@ def test_a_hook_of_gitlabs_that_comes_while_the_database_is_away_is_taken(desk: 
 def test_the_token_alone_is_taken_and_called_what_it_is(house: House) -> None:
     incident = house.later()
     house.did("ana")
-    assert house.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is Answer.TAKEN
+    assert house.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is WebhookResult.TAKEN
     house.work()
     assert house.desk.incident(incident).acked_how.endswith(BY_TOKEN)
 
@@ -397,18 +408,18 @@ def without(name: str) -> Headers:
     ],
 )
 def test_a_signature_that_is_not_right_in_everything_is_refused(headers: Headers, why: str) -> None:
-    assert why in signatures.standard_doubt(KEY, headers, BODY, NOW)
+    assert why in webhook_signatures.standard_doubt(KEY, headers, BODY, NOW)
 
 
 @pytest.mark.parametrize("apart", [-5 * MINUTE, timedelta(0), 5 * MINUTE])
 def test_a_signature_is_good_for_five_minutes_either_way(apart: timedelta) -> None:
-    assert signatures.standard_doubt(KEY, signed(BODY, NOW + apart), BODY, NOW) == ""
+    assert webhook_signatures.standard_doubt(KEY, signed(BODY, NOW + apart), BODY, NOW) == ""
 
 
 def test_one_right_signature_of_several_is_enough() -> None:
     right = signed(BODY, NOW)
     several = {**right, "webhook-signature": f"v2,x v1,AAAA {right['webhook-signature']} v1,BBBB"}
-    assert signatures.standard_doubt(KEY, several, BODY, NOW) == ""
+    assert webhook_signatures.standard_doubt(KEY, several, BODY, NOW) == ""
 
 
 def test_the_example_of_the_standard_verifies() -> None:
@@ -420,14 +431,14 @@ def test_the_example_of_the_standard_verifies() -> None:
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
     now = datetime.fromtimestamp(1614265330, UTC)
-    assert signatures.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
+    assert webhook_signatures.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
 
 
 def test_a_wrong_signature_is_not_saved_by_the_right_token(house: House) -> None:
     headers = {**signed(BODY, house.desk.now, key=b"x" * 32), "x-gitlab-token": TOKEN}
-    assert house.hooks.gitlab(headers, BODY) is Answer.REFUSED
+    assert house.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
     old = {**signed(BODY, house.desk.now - timedelta(hours=1)), "x-gitlab-token": TOKEN}
-    assert house.hooks.gitlab(old, BODY) is Answer.REFUSED
+    assert house.hooks.gitlab(old, BODY) is WebhookResult.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -439,27 +450,27 @@ def test_a_wrong_signature_is_not_saved_by_the_right_token(house: House) -> None
         (SECRETS, {"x-gitlab-token": TOKEN[:-1]}),
         (replace(SECRETS, gitlab_token=b""), {"x-gitlab-token": TOKEN}),
         (replace(SECRETS, gitlab_token=b""), {"x-gitlab-token": ""}),
-        (Secrets(), {}),
-        (Secrets(), {"x-gitlab-token": ""}),
-        (Secrets(), signed(BODY, NOW, key=b"")),
+        (WebhookSecrets(), {}),
+        (WebhookSecrets(), {"x-gitlab-token": ""}),
+        (WebhookSecrets(), signed(BODY, NOW, key=b"")),
     ],
 )
-def test_without_the_right_secret_nothing_is_taken(desk: Office, secrets: Secrets, headers: Headers) -> None:
+def test_without_the_right_secret_nothing_is_taken(desk: Office, secrets: WebhookSecrets, headers: Headers) -> None:
     house = house_of(desk, secrets)
     incident = house.later()
     house.did("ana")
-    assert house.hooks.gitlab(headers, BODY) is Answer.REFUSED
+    assert house.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
     house.work()
     assert house.now(incident) == (State.OPEN, None)
 
 
 def test_the_same_hook_again_is_nothing_and_one_with_another_id_is_looked_at(house: House) -> None:
     house.later()
-    assert house.gitlab(note(), name="once") is Answer.TAKEN
+    assert house.gitlab(note(), name="once") is WebhookResult.TAKEN
     house.work()
-    assert house.gitlab(note(), name="once") is Answer.IGNORED
+    assert house.gitlab(note(), name="once") is WebhookResult.IGNORED
     assert not house.hooks.work()
-    assert house.gitlab(note(), name="twice") is Answer.TAKEN
+    assert house.gitlab(note(), name="twice") is WebhookResult.TAKEN
 
 
 def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(house: House) -> None:
@@ -478,7 +489,7 @@ def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(house: Hou
 
 def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(house: House) -> None:
     incident = house.later()
-    assert house.pagerduty("incident.acknowledged", incident) is Answer.TAKEN
+    assert house.pagerduty("incident.acknowledged", incident) is WebhookResult.TAKEN
     now = house.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
     assert now.acked_how == f"{BY_PAGERDUTY}, known by her name there"
@@ -506,7 +517,7 @@ def test_an_address_says_better_than_a_name_who_it_was(house: House) -> None:
 )
 def test_anybody_elses_acknowledgement_is_a_note(house: House, named: Document, why: str) -> None:
     incident = house.later()
-    assert house.pagerduty("incident.acknowledged", incident, **named) is Answer.TAKEN
+    assert house.pagerduty("incident.acknowledged", incident, **named) is WebhookResult.TAKEN
     assert house.now(incident) == (State.OPEN, None)
     (noted,) = [text for _, text, _ in house.desk.gitlab.notes if "incident.acknowledged" in text]
     assert "nothing was done" in noted
@@ -545,7 +556,7 @@ def test_escalated_in_pagerduty_by_somebody_paged_calls_the_next_one(house: Hous
 @pytest.mark.parametrize("type_", ["incident.reassigned", "incident.annotated", "incident.priority_updated"])
 def test_whatever_else_a_person_does_there_is_a_note(house: House, type_: str) -> None:
     incident = house.later()
-    assert house.pagerduty(type_, incident) is Answer.TAKEN
+    assert house.pagerduty(type_, incident) is WebhookResult.TAKEN
     assert house.now(incident) == (State.OPEN, None)
     assert any(type_ in text for _, text, _ in house.desk.gitlab.notes)
 
@@ -563,7 +574,7 @@ def test_whatever_else_a_person_does_there_is_a_note(house: House, type_: str) -
 def test_what_no_person_did_is_nothing(house: House, type_: str, agent: object) -> None:
     incident = house.later()
     before = house.desk.lines(incident)
-    assert house.pagerduty(type_, incident, agent=agent) is Answer.IGNORED
+    assert house.pagerduty(type_, incident, agent=agent) is WebhookResult.IGNORED
     assert house.desk.lines(incident) == before
 
 
@@ -571,19 +582,19 @@ def test_an_event_about_nothing_of_ours_is_ignored(house: House) -> None:
     incident = house.later()
     for key in ("", "somebody-elses", f"panicmail-{incident.id}x", "panicmail-aaaaaaaaaaaaaaaa", incident.id):
         body = json.dumps(event("incident.acknowledged", key, house.desk.now)).encode()
-        assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is Answer.IGNORED
+        assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
     ping = b'{"event": {"id": "01", "event_type": "pagey.ping", "agent": {"type": "user_reference"}, "data": {}}}'
-    assert house.hooks.pagerduty(signed_by_pagerduty(ping), ping) is Answer.IGNORED
+    assert house.hooks.pagerduty(signed_by_pagerduty(ping), ping) is WebhookResult.IGNORED
     assert house.now(incident) == (State.OPEN, None)
 
 
 def test_an_event_caught_and_sent_again_does_nothing_however_late(house: House) -> None:
     incident = house.later()
     caught = house.desk.now
-    assert house.pagerduty("incident.acknowledged", incident, at=caught) is Answer.TAKEN
+    assert house.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.TAKEN
     house.desk.reply(house.desk.page("ana"), "escalate")
     assert house.now(incident)[0] is State.OPEN
-    assert house.pagerduty("incident.acknowledged", incident, at=caught) is Answer.IGNORED
+    assert house.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.IGNORED
     assert house.now(incident)[0] is State.OPEN
 
 
@@ -593,13 +604,15 @@ def test_an_event_that_comes_late_does_not_count_for_what_was_opened_again_since
     house.desk.reply(house.desk.page("ana"), "ack")
     house.desk.wait(minutes=3)
     house.desk.reply(house.desk.page("ana"), "escalate")
-    assert house.pagerduty("incident.acknowledged", incident, at=done_at) is Answer.TAKEN
+    assert house.pagerduty("incident.acknowledged", incident, at=done_at) is WebhookResult.TAKEN
     assert house.now(incident)[0] is State.OPEN
 
 
 def test_pagerdutys_clock_may_be_a_minute_behind_ours(house: House) -> None:
     incident = house.later()
-    assert house.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND) is Answer.TAKEN
+    assert (
+        house.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND) is WebhookResult.TAKEN
+    )
     assert house.now(incident) == (State.ACKED, "ana")
 
 
@@ -620,26 +633,28 @@ def test_pagerdutys_clock_may_be_a_minute_behind_ours(house: House) -> None:
     ],
 )
 def test_a_body_pagerduty_did_not_sign_is_refused(header: str) -> None:
-    assert signatures.pagerduty_doubt(SECRET.encode(), header, BODY) != ""
+    assert webhook_signatures.pagerduty_doubt(SECRET.encode(), header, BODY) != ""
 
 
 @pytest.mark.parametrize("pattern", ["{}", "v1=00,{}", "{}, v1=00", "v2=ff,{},v3=x"])
 def test_one_of_pagerdutys_signatures_is_enough_while_its_secret_changes(pattern: str) -> None:
     header = pattern.format(signed_by_pagerduty(BODY)["x-pagerduty-signature"])
-    assert signatures.pagerduty_doubt(SECRET.encode(), header, BODY) == ""
+    assert webhook_signatures.pagerduty_doubt(SECRET.encode(), header, BODY) == ""
 
 
 def test_what_anybody_could_sign_is_refused(desk: Office) -> None:
     body = json.dumps(event("incident.acknowledged", "panicmail-x", NOW)).encode()
-    assert house_of(desk, Secrets()).hooks.pagerduty(signed_by_pagerduty(body, ""), body) is Answer.REFUSED
+    assert (
+        house_of(desk, WebhookSecrets()).hooks.pagerduty(signed_by_pagerduty(body, ""), body) is WebhookResult.REFUSED
+    )
 
 
 # -- over HTTP
 
 
 @contextlib.contextmanager
-def serving(desk: Office, secrets: Secrets = SECRETS, ledger: Ledger | Away | None = None) -> Iterator[Client]:
-    vitals = Vitals(desk.ledger, lambda: True, lambda: True)
+def serving(desk: Office, secrets: WebhookSecrets = SECRETS, ledger: Store | Away | None = None) -> Iterator[Client]:
+    vitals = Health(desk.ledger, lambda: True, lambda: True)
     app = create_app(LinkBackend(desk.links, vitals), house_of(desk, secrets, ledger).hooks)
     with listening(app) as port:
         yield Client(port)
@@ -673,13 +688,13 @@ def test_a_refusal_is_the_same_for_everybody(site: Client) -> None:
 @pytest.mark.parametrize(
     ("secrets", "there"),
     [
-        (Secrets(), set()),
-        (Secrets(gitlab_token=b"x"), {"gitlab"}),
-        (Secrets(gitlab_key=KEY), {"gitlab"}),
-        (Secrets(pagerduty=b"x"), {"pagerduty"}),
+        (WebhookSecrets(), set()),
+        (WebhookSecrets(gitlab_token=b"x"), {"gitlab"}),
+        (WebhookSecrets(gitlab_key=KEY), {"gitlab"}),
+        (WebhookSecrets(pagerduty=b"x"), {"pagerduty"}),
     ],
 )
-def test_a_hook_without_a_secret_is_not_there(desk: Office, secrets: Secrets, there: set[str]) -> None:
+def test_a_hook_without_a_secret_is_not_there(desk: Office, secrets: WebhookSecrets, there: set[str]) -> None:
     with serving(desk, secrets) as site:
         statuses = {name: site.ask("POST", f"/hooks/{name}", b"x")[0] for name in ("gitlab", "pagerduty", "github", "")}
     assert statuses == {name: 401 if name in there else 404 for name in statuses}
@@ -724,13 +739,13 @@ def load(tmp_path: Path) -> Callable[..., config.Config]:
 
 
 def test_secrets_are_read_as_they_are_shown_and_never_told(load: Callable[..., config.Config]) -> None:
-    assert secrets_of(load()) == Secrets()
+    assert secrets_of(load()) == WebhookSecrets()
     given = load(
         PANICMAIL_GITLAB__WEBHOOK_TOKEN_FILE="hook.token",
         PANICMAIL_GITLAB__WEBHOOK_SIGNING_KEY="whsec_" + base64.b64encode(KEY).decode(),
         PANICMAIL_PAGING__PAGERDUTY_WEBHOOK_SECRET="aGk=",
     )
-    assert secrets_of(given) == Secrets(gitlab_token=b"kept", gitlab_key=KEY, pagerduty=b"aGk=")
+    assert secrets_of(given) == WebhookSecrets(gitlab_token=b"kept", gitlab_key=KEY, pagerduty=b"aGk=")
     assert "whsec_" not in repr(given)
     assert "kept" not in repr(secrets_of(given))
 
@@ -807,7 +822,7 @@ def test_a_hook_waits_for_nobody_while_gitlab_hangs(town: World) -> None:
 def test_an_acknowledgement_in_pagerduty_cut_short_is_sent_again_and_counts_once(
     town: World, point: str, found: str
 ) -> None:
-    assert point in crash.POINTS
+    assert point in crashpoints.POINTS
     town.environ["PANICMAIL_CRASH_AT"] = point
     town.start()
     del town.environ["PANICMAIL_CRASH_AT"]
@@ -817,7 +832,7 @@ def test_an_acknowledgement_in_pagerduty_cut_short_is_sent_again_and_counts_once
     body = json.dumps(event("incident.acknowledged", f"panicmail-{incident_id}", datetime.now(UTC))).encode()
     with pytest.raises((http.client.HTTPException, OSError)):
         tell(town, "pagerduty", body, signed_by_pagerduty(body))
-    assert town.program.ended() == crash.KILLED
+    assert town.program.ended() == crashpoints.KILLED
     assert town.rows("SELECT state FROM incidents") == [(found,)]
     town.start()
     assert tell(town, "pagerduty", body, signed_by_pagerduty(body)) == (202 if found == "open" else 204)
@@ -860,7 +875,7 @@ def test_an_alert_silenced_by_somebody_not_paged_rings_anew_with_the_next_page(
     incident = ringing.desk.panic()
     assert rung(ringing, incident, 15) == ["trigger"]
     ringing.desk.wait(minutes=1)
-    assert ringing.pagerduty(what, incident, name=who) is Answer.TAKEN
+    assert ringing.pagerduty(what, incident, name=who) is WebhookResult.TAKEN
     assert ringing.now(incident) == (State.OPEN, None)
     assert rung(ringing, incident, 5) == ["resolve", "trigger"]
     assert rung(ringing, incident, 5) == ["trigger"], "that one is alive"

@@ -21,16 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.gitlab import notes
-from panicmail.gitlab.draft import Draft, FileLink, ReceivedFacts, draft, marker, with_files
+from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, marker, with_files
+from panicmail.gitlab.escape import block, carries, inline, title
 from panicmail.gitlab.issues import Issues
-from panicmail.gitlab.text import block, carries, inline, title
-from panicmail.incident import Incident, State
-from panicmail.people import Person
+from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.model import Incident, State
+from panicmail.incident.people import Person
 from panicmail.sandbox import live
-from panicmail.sandbox.gitlab import SandboxGitLab
+from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.interpreter import Acted, Live
 from panicmail.sandbox.quick_actions import EXTRACTORS, extract
-from panicmail.triage import Attachment, Report
 
 #: A word of the sender's that a reader must still find, and that must stand in code.
 CANARY = "kanarienvogel"
@@ -183,7 +183,7 @@ class Line:
     at: datetime = NOW
 
 
-def drafted(report: Report) -> Draft:
+def drafted(report: Report) -> IssueDraft:
     came = ReceivedFacts(mail_from="rita@example.com", peer="192.0.2.7", tls="", size=9, recipients=("p@example.com",))
     return draft(
         INCIDENT,
@@ -212,7 +212,7 @@ class Office:
 
     def open_raw(self, text: str, title: str) -> int:
         """An issue with a note, written without any care, by the same road."""
-        opened = self.issues.create(Draft(title=title, description=text, labels=LABELS, assignee_username="ana"))
+        opened = self.issues.create(IssueDraft(title=title, description=text, labels=LABELS, assignee_username="ana"))
         self.issues.note(opened.iid, f"{text}\n\nlast", "", look=False)
         return opened.iid
 
@@ -381,7 +381,7 @@ def test_nothing_glued_from_hostile_pieces_does_anything(text: str, limit: int) 
 
 
 def test_a_text_that_got_through_is_told_to_whoever_opened_the_issue(office: Office) -> None:
-    opened = office.issues.create(Draft(title="t", description=f"{CANARY}\n/close\n/title gone", labels=LABELS))
+    opened = office.issues.create(IssueDraft(title="t", description=f"{CANARY}\n/close\n/title gone", labels=LABELS))
     assert any(said.startswith("state") for said in opened.dropped)
     assert {"title", "text"} <= set(opened.dropped)
 

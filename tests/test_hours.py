@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail.hours import Hours
+from panicmail.incident.business_hours import BusinessHours
 
-OFFICE = Hours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
+OFFICE = BusinessHours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
 HOUR = timedelta(hours=1)
 
 instants = st.integers(0, 2 * 365 * 86_400).map(lambda s: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=s))

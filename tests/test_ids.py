@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail import ids
+from panicmail.incident import ids
 
 MAIL_IDS = st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=26, max_size=26)
 

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import ids
 from panicmail.errors import StoreFailed
-from panicmail.intake import LEASE, SUSPECT, Intake, digest_of
-from panicmail.mail.canonical import HEADER_OCTETS
-from panicmail.mail.tokens import Purpose
-from panicmail.store.ledger import Ledger
-from panicmail.store.nodes import free_claims
-from panicmail.store.rows import Mail
-from panicmail.triage import Report
+from panicmail.incident import ids
+from panicmail.incident.classify import Report
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.intake.understand import LEASE, SUSPECT, Intake, digest_of
+from panicmail.mail.parse.normalize import HEADER_OCTETS
+from panicmail.store.leases import free_claims
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.unit_of_work import Store
 from tests.cast import T0
 from tests.office import InProcess, Office, mail
 
-MAIL = Mail(
+MAIL = AcceptedMail(
     id="m" * 26,
     accepted_at=T0,
     mail_from="rita@example.com",
@@ -109,7 +109,7 @@ def test_body_subject_and_every_other_octet_change_it(other: bytes) -> None:
         replace(MAIL, mail_from="", recipients=("rita@example.com", *MAIL.recipients)),
     ],
 )
-def test_sender_and_recipients_change_it(other: Mail) -> None:
+def test_sender_and_recipients_change_it(other: AcceptedMail) -> None:
     assert digest_of(other, raw(FIELDS)) != DIGEST
 
 
@@ -122,7 +122,7 @@ def test_sender_and_recipients_change_it(other: Mail) -> None:
         replace(MAIL, id="n" * 26, peer="198.51.100.7", helo="backup", tls="TLSv1.3", accepted_at=T0.replace(hour=5)),
     ],
 )
-def test_order_and_case_of_addresses_and_the_way_it_came_do_not(again: Mail) -> None:
+def test_order_and_case_of_addresses_and_the_way_it_came_do_not(again: AcceptedMail) -> None:
     assert digest_of(again, raw(FIELDS)) == DIGEST
 
 
@@ -259,7 +259,7 @@ def test_a_mail_that_was_alone_at_a_second_death_is_neither_read_nor_digested_no
     (mail_id,) = accepted(desk, "deadly")
     for _ in range(SUSPECT - 1):
         begun_and_lost(desk, mail_id)
-    for stage in ("panicmail.intake.digest_of", "panicmail.triage.decide"):
+    for stage in ("panicmail.intake.understand.digest_of", "panicmail.incident.classify.decide"):
         monkeypatch.setattr(stage, deadly)
     desk.intake = Intake(desk.ledger, lambda: desk.orders, Looked(deadly))
     desk.settle()
@@ -321,8 +321,8 @@ def test_what_another_node_has_in_hand_is_no_suspect_when_this_one_dies(tmp_path
         assert kept.attempts == 1
 
 
-def claim(office: Office, node: str) -> list[Mail]:
-    with closing(Ledger(office.database, node=lambda: node)) as ledger:
+def claim(office: Office, node: str) -> list[AcceptedMail]:
+    with closing(Store(office.database, node=lambda: node)) as ledger:
         return ledger.write("mails.claim", lambda book: book.claim_mails(1, LEASE))
 
 

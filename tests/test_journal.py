@@ -13,9 +13,9 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 from structlog.testing import capture_logs
 
-from panicmail.daemon.metronome import speak
+from panicmail.daemon.scheduler_clock import speak
 from panicmail.errors import Permanent, Temporary
-from panicmail.oncall.rosters import Roster, Rosters
+from panicmail.oncall.schedules import Schedule, Schedules
 from tests.office import Office, mail
 from tests.program import world
 
@@ -53,7 +53,7 @@ def test_a_person_who_cannot_be_reached_is_an_event_with_ref_person_and_why(offi
 
 
 def test_nobody_on_call_is_an_event_with_its_ref(tmp_path: Path) -> None:
-    with closing(Office(tmp_path, rosters=Rosters({"seoc": Roster(()), "smoc": Roster(())}))) as office:
+    with closing(Office(tmp_path, rosters=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))) as office:
         with capture_logs() as logs:
             incident = office.panic()
             office.wait(minutes=1)

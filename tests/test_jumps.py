@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import jumps, states
-from panicmail.hours import Hours
-from panicmail.incident import Entry, Incident, State
-from panicmail.jumps import Reading
+from panicmail.incident import clock_steps, transitions
+from panicmail.incident.business_hours import BusinessHours
+from panicmail.incident.clock_steps import ClockReading
+from panicmail.incident.model import Entry, Incident, State
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened, who
 
 HOUR = timedelta(hours=1)
@@ -22,26 +22,26 @@ Event = Callable[[Incident, datetime], Incident]
 
 
 def ack(incident: Incident, now: datetime) -> Incident:
-    return states.acknowledge(incident, "ana", "", LADDER, now).incident
+    return transitions.acknowledge(incident, "ana", "", LADDER, now).incident
 
 
 def more(incident: Incident, now: datetime) -> Incident:
     entry = Entry(event="thread.more", facts={"text": "x"})
-    return states.more(incident, entry, LADDER, who, now, mail_id="m", human=True, thanks=False).incident
+    return transitions.more(incident, entry, LADDER, who, now, mail_id="m", human=True, thanks=False).incident
 
 
 #: It is never night: what waits for the morning waits for a wall clock, whatever that says.
-ALWAYS = Hours(frozenset(range(7)), time(0), time(23, 59), ZoneInfo("UTC"))
+ALWAYS = BusinessHours(frozenset(range(7)), time(0), time(23, 59), ZoneInfo("UTC"))
 
 EVENTS: dict[str, Event] = {
-    "time": lambda i, now: states.pass_time(i, LADDER, who, now, ALWAYS).incident,
+    "time": lambda i, now: transitions.pass_time(i, LADDER, who, now, ALWAYS).incident,
     "ack": ack,
-    "decline": lambda i, now: states.decline(i, "ana", "", "no", LADDER, who, now).incident,
-    "escalate": lambda i, now: states.escalate(i, "max", "", LADDER, who, now).incident,
-    "offer": lambda i, now: states.hand_over(i, "ana", "bo", "", now).incident,
-    "work": lambda i, now: states.sign_of_work(i, "ana", LADDER, now).incident,
+    "decline": lambda i, now: transitions.decline(i, "ana", "", "no", LADDER, who, now).incident,
+    "escalate": lambda i, now: transitions.escalate(i, "max", "", LADDER, who, now).incident,
+    "offer": lambda i, now: transitions.hand_over(i, "ana", "bo", "", now).incident,
+    "work": lambda i, now: transitions.sign_of_work(i, "ana", LADDER, now).incident,
     "more": more,
-    "reopen": lambda i, now: more(states.resolve(ack(i, now), "ana", "", LADDER, now).incident, now),
+    "reopen": lambda i, now: more(transitions.resolve(ack(i, now), "ana", "", LADDER, now).incident, now),
 }
 
 
@@ -60,7 +60,7 @@ stories = st.lists(st.tuples(st.integers(0, 1800), st.sampled_from([*EVENTS])), 
 def test_a_life_on_a_clock_an_hour_ahead_reads_as_if_the_clock_had_been_right(story: list[tuple[int, str]]) -> None:
     now = T0 + timedelta(seconds=story[-1][0] if story else 0)
     right = lived(story, T0)
-    back = jumps.brought_back(lived(story, T0 + HOUR), HOUR, now, touched=False)
+    back = clock_steps.brought_back(lived(story, T0 + HOUR), HOUR, now, touched=False)
     waits = {name: at and max(at, now) for name in ("next_step_at", "remind_at")
              if (at := getattr(right, name)) is not None}  # fmt: skip
     # Only an incident that is still to be seen to is ever brought back, so `resolved_at` is of no account.
@@ -72,8 +72,8 @@ def test_a_life_on_a_clock_an_hour_ahead_reads_as_if_the_clock_had_been_right(st
 @given(stories)
 def test_what_was_brought_back_is_not_brought_back_again(story: list[tuple[int, str]]) -> None:
     now = T0 + timedelta(seconds=story[-1][0] if story else 0)
-    back = jumps.brought_back(lived(story, T0 + HOUR), HOUR, now, touched=False)
-    assert jumps.brought_back(back, HOUR, now, touched=False) == back
+    back = clock_steps.brought_back(lived(story, T0 + HOUR), HOUR, now, touched=False)
+    assert clock_steps.brought_back(back, HOUR, now, touched=False) == back
 
 
 @settings(deadline=None)
@@ -81,19 +81,19 @@ def test_what_was_brought_back_is_not_brought_back_again(story: list[tuple[int, 
 def test_an_incident_of_a_right_clock_stays_as_it_is(story: list[tuple[int, str]]) -> None:
     now = T0 + timedelta(seconds=story[-1][0] if story else 0)
     incident = lived(story, T0)
-    assert jumps.brought_back(incident, HOUR, now, touched=False) is incident
+    assert clock_steps.brought_back(incident, HOUR, now, touched=False) is incident
 
 
 def test_nothing_is_ever_brought_back_into_the_future() -> None:
     ahead = opened(at=T0 + 2 * HOUR).incident
-    back = jumps.brought_back(ahead, HOUR, T0, touched=False)
+    back = clock_steps.brought_back(ahead, HOUR, T0, touched=False)
     assert (back.accepted_at, back.opened_at, back.ladder_at) == (T0, T0, T0)
 
 
 def test_an_sla_that_was_promised_at_the_reopening_moves_with_it_and_the_first_one_stays() -> None:
-    closed = states.resolve(ack(opened().incident, T0), "ana", "", LADDER, T0).incident
+    closed = transitions.resolve(ack(opened().incident, T0), "ana", "", LADDER, T0).incident
     reopened = more(closed, T0 + HOUR + MINUTE)
-    back = jumps.brought_back(reopened, HOUR, T0 + MINUTE, touched=False)
+    back = clock_steps.brought_back(reopened, HOUR, T0 + MINUTE, touched=False)
     assert (back.sla_at, back.first_sla_at) == (T0 + 16 * MINUTE, T0 + 15 * MINUTE)
     assert (back.accepted_at, back.opened_at) == (T0, T0 + MINUTE)
 
@@ -120,4 +120,4 @@ def test_an_sla_that_was_promised_at_the_reopening_moves_with_it_and_the_first_o
 def test_a_jump_is_what_the_seconds_since_the_start_of_the_host_do_not_explain(
     now: datetime, before: float, after: float, found: timedelta
 ) -> None:
-    assert jumps.jump(Reading(T0, 0.0, 0.0), Reading(now, before, after)) == found
+    assert clock_steps.clock_jump(ClockReading(T0, 0.0, 0.0), ClockReading(now, before, after)) == found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from panicmail.mail.fallback import read_bytes
-from panicmail.mail.reading import read
-from panicmail.triage import Author, Delivery, Kind
+from panicmail.incident.classify import Author, MailKind, RecipientStatus
+from panicmail.mail.parse.bytes_fallback import read_bytes
+from panicmail.mail.parse.parser import read
 
 from .test_reading import golden, mail
 
@@ -14,38 +14,38 @@ from .test_reading import golden, mail
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("reply_gmail", Kind.HUMAN),
-        ("forwarded_ack", Kind.HUMAN),
-        ("bounce_failed", Kind.BOUNCE),
-        ("bounce_qmail", Kind.BOUNCE),
-        ("out_of_office", Kind.OOO),
-        ("read_receipt", Kind.MDN),
-        ("calendar_reply", Kind.CALENDAR),
-        ("list_copy", Kind.LIST),
+        ("reply_gmail", MailKind.HUMAN),
+        ("forwarded_ack", MailKind.HUMAN),
+        ("bounce_failed", MailKind.BOUNCE),
+        ("bounce_qmail", MailKind.BOUNCE),
+        ("out_of_office", MailKind.OOO),
+        ("read_receipt", MailKind.MDN),
+        ("calendar_reply", MailKind.CALENDAR),
+        ("list_copy", MailKind.LIST),
     ],
 )
-def test_each_kind_is_told_from_the_others_with_a_reason(name: str, kind: Kind) -> None:
+def test_each_kind_is_told_from_the_others_with_a_reason(name: str, kind: MailKind) -> None:
     report = read(golden(name))
     assert report.kind is kind
-    assert bool(report.why) is (kind is not Kind.HUMAN)
+    assert bool(report.why) is (kind is not MailKind.HUMAN)
 
 
 def test_a_bounce_says_which_recipient_failed_and_which_is_late() -> None:
     assert read(golden("bounce_failed")).deliveries == (
-        Delivery(recipient="ana@example.com", action="failed", status="5.1.1"),
-        Delivery(recipient="max@example.com", action="delayed", status="4.4.1"),
+        RecipientStatus(recipient="ana@example.com", action="failed", status="5.1.1"),
+        RecipientStatus(recipient="max@example.com", action="delayed", status="4.4.1"),
     )
 
 
 def test_a_bounce_in_prose_names_its_recipient_too() -> None:
     assert read(golden("bounce_qmail")).deliveries == (
-        Delivery(recipient="ana@example.com", action="failed", status="5.1.1"),
+        RecipientStatus(recipient="ana@example.com", action="failed", status="5.1.1"),
     )
 
 
 def test_a_header_names_failed_recipients_where_no_report_does() -> None:
     report = read(mail("X-Failed-Recipients: ana@example.com, Max@example.com", "From: x@y.example"))
-    assert report.kind is Kind.BOUNCE
+    assert report.kind is MailKind.BOUNCE
     assert [each.recipient for each in report.deliveries] == ["ana@example.com", "max@example.com"]
 
 
@@ -79,7 +79,7 @@ def test_the_page_a_bounce_returns_is_not_its_own_text() -> None:
 )
 def test_one_sign_of_a_machine_is_enough(line: str) -> None:
     report = read(mail("From: ana@example.com", "Subject: Re: [PANIC 7K3Q]", line, body="ack"))
-    assert report.kind is not Kind.HUMAN
+    assert report.kind is not MailKind.HUMAN
     assert report.why
 
 
@@ -99,7 +99,9 @@ def test_one_sign_of_a_machine_is_enough(line: str) -> None:
     ],
 )
 def test_what_people_send_as_well_is_no_sign(line: str) -> None:
-    assert read(mail("From: ana@example.com", line, body="ack, I am out of the office but at it")).kind is Kind.HUMAN
+    assert (
+        read(mail("From: ana@example.com", line, body="ack, I am out of the office but at it")).kind is MailKind.HUMAN
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_what_people_send_as_well_is_no_sign(line: str) -> None:
     ],
 )
 def test_absence_is_known_by_its_subject_in_many_languages(subject: str) -> None:
-    assert read(mail("From: ana@example.com", f"Subject: {subject}", body="ok")).kind is Kind.OOO
+    assert read(mail("From: ana@example.com", f"Subject: {subject}", body="ok")).kind is MailKind.OOO
 
 
 @pytest.mark.parametrize(
@@ -130,27 +132,33 @@ def test_absence_is_known_by_its_subject_in_many_languages(subject: str) -> None
     ["no-reply@x.example", "noreply@x.example", "ops-bounces@x.example", "owner-ops@x.example", "listserv@x.example"],
 )
 def test_addresses_of_machines_are_signs(sender: str) -> None:
-    assert read(mail(f"From: {sender}", "Subject: x")).kind is Kind.AUTO_REPLY
+    assert read(mail(f"From: {sender}", "Subject: x")).kind is MailKind.AUTO_REPLY
 
 
 def test_a_postmaster_who_reports_a_failure_is_a_bounce_and_else_an_automaton() -> None:
-    assert read(mail("From: postmaster@x.example", body="No such user here")).kind is Kind.BOUNCE
-    assert read(mail("From: postmaster@x.example", body="hello")).kind is Kind.AUTO_REPLY
+    assert read(mail("From: postmaster@x.example", body="No such user here")).kind is MailKind.BOUNCE
+    assert read(mail("From: postmaster@x.example", body="hello")).kind is MailKind.AUTO_REPLY
 
 
 @pytest.mark.parametrize(
     ("mail_from", "kind"),
-    [("", Kind.AUTO_REPLY), ("<>", Kind.AUTO_REPLY), ("a@b", Kind.HUMAN), ("?", Kind.HUMAN), (None, Kind.HUMAN)],
+    [
+        ("", MailKind.AUTO_REPLY),
+        ("<>", MailKind.AUTO_REPLY),
+        ("a@b", MailKind.HUMAN),
+        ("?", MailKind.HUMAN),
+        (None, MailKind.HUMAN),
+    ],
 )
-def test_the_null_envelope_sender_is_a_sign_and_an_unknown_one_is_not(mail_from: str | None, kind: Kind) -> None:
+def test_the_null_envelope_sender_is_a_sign_and_an_unknown_one_is_not(mail_from: str | None, kind: MailKind) -> None:
     assert read(mail("From: ana@example.com", body="ack"), mail_from=mail_from).kind is kind
 
 
 def test_a_null_sender_that_tells_of_a_failure_never_acknowledges_and_is_no_sure_bounce() -> None:
     report = read(mail("From: ana@example.com", "Subject: Undeliverable: x"), mail_from="")
-    assert (report.kind, report.author) == (Kind.BOUNCE, Author.MACHINE)
+    assert (report.kind, report.author) == (MailKind.BOUNCE, Author.MACHINE)
     parcel = read(mail("From: ana@example.com", body="a fake parcel delivery notice"), mail_from="")
-    assert (parcel.kind, parcel.author) == (Kind.AUTO_REPLY, Author.MACHINE)
+    assert (parcel.kind, parcel.author) == (MailKind.AUTO_REPLY, Author.MACHINE)
 
 
 @pytest.mark.parametrize(
@@ -229,5 +237,5 @@ def test_a_report_and_an_answer_are_told_apart_for_whoever_explains_the_mail() -
     report, answer = (
         read(mail("From: a@example.com", f"Auto-Submitted: {word}")) for word in ("auto-generated", "auto-replied")
     )
-    assert (report.kind, report.why[0]) == (Kind.AUTO_REPLY, "an automatic report, no answer")
-    assert (answer.kind, answer.why[0]) == (Kind.AUTO_REPLY, "an automatic answer")
+    assert (report.kind, report.why[0]) == (MailKind.AUTO_REPLY, "an automatic report, no answer")
+    assert (answer.kind, answer.why[0]) == (MailKind.AUTO_REPLY, "an automatic answer")

@@ -11,22 +11,24 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from panicmail import config, orders, triage
-from panicmail.accounting import gaps_in
+from panicmail import config
 from panicmail.errors import ConfigError
-from panicmail.hours import Hours
-from panicmail.policy import DEFAULT, Choice, Ladder, Step
+from panicmail.escalation.reconciler import gaps_in
+from panicmail.incident import classify
+from panicmail.incident.business_hours import BusinessHours
+from panicmail.incident.escalation_policy import DEFAULT, EscalationPolicy, PolicyChoice, PolicyStep
+from panicmail.oncall import runtime_settings
 from tests.cast import LADDER, MINUTE
 from tests.office import Office, mail
 
-HOURS = Hours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
-LOW = Ladder(
+HOURS = BusinessHours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
+LOW = EscalationPolicy(
     sla=timedelta(hours=6),
-    steps=(Step(timedelta(), ("seoc",)), Step(timedelta(hours=6), ("smoc",))),
+    steps=(PolicyStep(timedelta(), ("seoc",)), PolicyStep(timedelta(hours=6), ("smoc",))),
     repeat=timedelta(hours=2),
     remind_after=timedelta(hours=4),
     name="low",
-    choice=Choice(severities=(3, 4), subjects=("phishing",)),
+    choice=PolicyChoice(severities=(3, 4), subjects=("phishing",)),
     hours=HOURS,
 )
 MINIMAL = """
@@ -82,7 +84,7 @@ def loaded(tmp_path: Path, text: str) -> config.Config:
     ],
 )
 def test_a_severity_is_read_only_where_it_stands_as_one(subject: str, severity: int | None) -> None:
-    assert triage.severity_in(subject) == severity
+    assert classify.severity_in(subject) == severity
 
 
 def test_a_panic_without_a_severity_climbs_the_default_ladder(desk: Office) -> None:
@@ -144,14 +146,14 @@ def test_a_ladder_a_reload_took_away_is_replaced_by_the_default_one(desk: Office
 
 
 def test_a_drill_climbs_a_ladder_for_drills_and_nothing_else_does() -> None:
-    drills = Choice(drill=True, severities=(1,))
+    drills = PolicyChoice(drill=True, severities=(1,))
     assert drills.fits(None, "drill", (), drill=True)
     assert not drills.fits(1, "drill", (), drill=False)
-    assert not Choice(severities=(1,)).fits(1, "", (), drill=True)
+    assert not PolicyChoice(severities=(1,)).fits(1, "", (), drill=True)
 
 
 def test_of_several_ladders_that_ask_for_a_panic_it_climbs_the_fastest(desk: Office) -> None:
-    urgent = replace(LOW, name="urgent", sla=timedelta(minutes=10), hours=None, choice=Choice(subjects=("ceo",)))
+    urgent = replace(LOW, name="urgent", sla=timedelta(minutes=10), hours=None, choice=PolicyChoice(subjects=("ceo",)))
     ladders = {DEFAULT: LADDER, "low": LOW, "urgent": urgent}
     standing = replace(desk.orders, ladders=ladders)
     assert standing.ladder_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
@@ -166,7 +168,7 @@ steps = [{ after = "0s", page = ["seoc"] }, { after = "6h", page = ["smoc"] }]
 hours = { days = "mon-fri", from = "09:00", to = "17:00", tz = "Europe/Berlin" }
 addresses = ["panic+low@example.com"]
 """
-    standing = orders.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
+    standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
     low = standing.ladder_for(None, "", ["Panic+Low@example.com"], drill=False)
     assert (low.name, low.sla, low.hours) == ("low", timedelta(hours=6), HOURS)
     assert standing.ladder_for(None, "", ["panic@example.com"], drill=False) is standing.ladder
@@ -175,7 +177,7 @@ addresses = ["panic+low@example.com"]
 def test_a_mail_to_an_address_that_chooses_a_policy_is_not_called_one_with_a_wrong_token(tmp_path: Path) -> None:
     steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
     text = f'[ladders.fast]\n{steps}\naddresses = ["panic+fast@example.com", "Urgent@example.com"]\n'
-    standing = orders.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
+    standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
     with contextlib.closing(Office(tmp_path, addresses=standing.addresses, ladders=standing.ladders)) as office:
         for address in ("panic+fast@example.com", "PANIC+Fast@example.com", "urgent@example.com"):
             assert standing.addresses.is_ours(address), "RCPT is accepted"
@@ -197,8 +199,8 @@ def test_nobody_is_paged_at_an_address_that_chooses_a_policy(tmp_path: Path) -> 
     ("text", "said"),
     [
         ('steps = [{ after = "0s", page = ["seoc"] }]', "found nothing that chooses it"),
-        ('drill = true', "ladders.low.steps"),
-        ('drill = true\nsteps = []', "at least one step"),
+        ("drill = true", "ladders.low.steps"),
+        ("drill = true\nsteps = []", "at least one step"),
         ('drill = true\nsteps = [{ after = "5m", page = ["seoc"] }]', "the first step is taken at once"),
         ('drill = true\nsteps = [{ after = "0s", page = ["nobody"] }]', "one of the roles"),
         ('severity = [5]\nsteps = [{ after = "0s", page = ["seoc"] }]', "a severity from 1, the worst, to 4"),
@@ -225,7 +227,7 @@ def test_the_handbooks_four_rungs_are_an_example_that_works(tmp_path: Path) -> N
     (tmp_path / "gitlab.token").chmod(0o600)
     file = tmp_path / "panicmail.toml"
     file.write_text(example.read_text())
-    standing = orders.from_config(config.load(file), [("a", b"k" * 32)])
+    standing = runtime_settings.from_config(config.load(file), [("a", b"k" * 32)])
     tuesday = datetime(2026, 11, 24, 10, tzinfo=UTC)
     who = standing.who_at(tuesday)
     called = [tuple(standing.ladder.people(step.page, who)) for step in standing.ladder.steps]

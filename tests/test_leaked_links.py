@@ -12,16 +12,16 @@ from urllib.parse import quote
 
 import pytest
 
-from panicmail.dispatch import GitLabLane
-from panicmail.gitlab.text import file_name
-from panicmail.incident import Incident, State
-from panicmail.links import LinkRevoked
-from panicmail.mail import wire
-from panicmail.mail.fallback import read_bytes
-from panicmail.mail.tokens import Purpose
-from panicmail.redaction import looks_carried
-from panicmail.web.backend import LinkBackend
-from panicmail.web.pages import Pages
+from panicmail.delivery import GitLabWorker
+from panicmail.gitlab.escape import file_name
+from panicmail.incident.model import Incident, State
+from panicmail.incident.redact import looks_carried
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.mail.parse import report_json
+from panicmail.mail.parse.bytes_fallback import read_bytes
+from panicmail.response.incident_links import LinkRevoked
+from panicmail.server.http.backend import LinkBackend
+from panicmail.server.http.rendering import PageRenderer
 from tests.office import PANIC, Office, Posted, mail
 
 CARL = "carl@corp.example"
@@ -261,7 +261,7 @@ def test_the_page_behind_a_link_shows_no_token(desk: Office) -> None:
     desk.deliver(mail(forwarded(desk.page("ana")), sender=CARL, subject="FYI"), CARL)
     page = LinkBackend(desk.links, None).look(link_in(desk.page("ana")))  # type: ignore[arg-type]
     assert page is not None
-    html_ = Pages().link(page, "")
+    html_ = PageRenderer().link(page, "")
     assert "please look" in html_
     assert not looks_carried(html_)
 
@@ -280,9 +280,9 @@ def test_a_mail_read_byte_by_byte_tells_what_it_carries(desk: Office) -> None:
 
 
 def test_a_report_an_older_version_stored_carries_nothing(tmp_path: Path) -> None:
-    stored = wire.to_json(read_bytes(mail("x"))).replace(', "carried": []', "")
+    stored = report_json.to_json(read_bytes(mail("x"))).replace(', "carried": []', "")
     assert "carried" not in stored
-    assert wire.from_json(stored).carried == ()
+    assert report_json.from_json(stored).carried == ()
 
 
 def test_of_a_mail_that_carries_a_token_the_other_files_are_uploaded(desk: Office) -> None:
@@ -298,7 +298,7 @@ def test_a_mail_that_was_not_read_whole_and_lets_somebody_act_is_not_uploaded(de
     incident = desk.panic()
     raw = mail("x" * 6000 + f"\n{link_in(desk.page('ana'))}", sender=CARL)
     lane = desk.lanes[-1]
-    assert isinstance(lane, GitLabLane)
+    assert isinstance(lane, GitLabWorker)
     for cut_short, uploaded in (("it took too long", 0), ("", 1)):
         report = replace(read_bytes(raw), cut_short=cut_short)
         assert report.carried == ()

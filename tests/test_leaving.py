@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.escalation import Escalation
-from panicmail.incident import Incident, State
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.words import Meaning
+from panicmail.escalation.tick import EscalationTick
+from panicmail.incident.model import Incident, State
+from panicmail.incident.reply_commands import Command
+from panicmail.oncall.schedules import Schedule, Schedules
 from tests.office import PEOPLE, Office, mail
 
 
@@ -25,7 +25,7 @@ def desk(tmp_path: Path) -> Iterator[Office]:
 def held(desk: Office, by: str = "ana") -> Incident:
     incident = desk.panic()
     desk.wait(seconds=30)
-    desk.act(incident, by, Meaning.YES)
+    desk.act(incident, by, Command.YES)
     assert desk.incident(incident).holder == by
     desk.wait(minutes=1)
     return incident
@@ -33,7 +33,9 @@ def held(desk: Office, by: str = "ana") -> Incident:
 
 def reload(desk: Office, without: str = "", seoc: tuple[str, ...] = ("bo",), smoc: tuple[str, ...] = ("max",)) -> None:
     people = {key: person for key, person in PEOPLE.items() if key != without}
-    desk.orders = replace(desk.orders, people=people, rosters=Rosters({"seoc": Roster(seoc), "smoc": Roster(smoc)}))
+    desk.orders = replace(
+        desk.orders, people=people, rosters=Schedules({"seoc": Schedule(seoc), "smoc": Schedule(smoc)})
+    )
 
 
 def test_what_a_person_had_who_left_is_open_again_and_those_on_call_are_paged_with_the_next_tick(desk: Office) -> None:
@@ -73,7 +75,7 @@ def test_a_later_mail_of_the_reporter_reaches_those_who_were_called_instead(desk
 def test_a_manager_who_left_is_stood_in_for_by_those_on_call_in_the_same_role(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=16)
-    desk.act(incident, "max", Meaning.YES)
+    desk.act(incident, "max", Command.YES)
     reload(desk, without="max", seoc=("ana",), smoc=("bo",))
     desk.wait(seconds=1)
     assert desk.pages("bo")
@@ -97,13 +99,13 @@ def test_whoever_is_off_call_and_still_in_the_configuration_keeps_what_they_have
 def test_it_is_found_after_a_restart_too_and_once(desk: Office) -> None:
     incident = held(desk)
     reload(desk, without="ana")
-    desk.escalation = Escalation(desk.ledger, lambda: desk.orders)
+    desk.escalation = EscalationTick(desk.ledger, lambda: desk.orders)
     desk.escalation.tick()
     desk.settle()
     pages = len(desk.pages("bo"))
     assert pages == 1
     for _ in range(3):
-        Escalation(desk.ledger, lambda: desk.orders).tick()
+        EscalationTick(desk.ledger, lambda: desk.orders).tick()
     desk.settle()
     assert len(desk.pages("bo")) == pages
     assert desk.events(incident).count("incident.opened_again") == 1
@@ -111,7 +113,7 @@ def test_it_is_found_after_a_restart_too_and_once(desk: Office) -> None:
 
 def test_what_was_closed_stays_closed_when_whoever_had_it_leaves(desk: Office) -> None:
     incident = held(desk)
-    desk.act(incident, "ana", Meaning.RESOLVE)
+    desk.act(incident, "ana", Command.RESOLVE)
     reload(desk, without="ana")
     desk.wait(seconds=5)
     assert desk.incident(incident).state is State.RESOLVED
@@ -119,7 +121,7 @@ def test_what_was_closed_stays_closed_when_whoever_had_it_leaves(desk: Office) -
 
 def test_an_ended_incident_whose_last_holder_left_calls_those_on_call_at_once_when_it_opens_again(desk: Office) -> None:
     incident = held(desk)
-    desk.act(incident, "ana", Meaning.RESOLVE)
+    desk.act(incident, "ana", Command.RESOLVE)
     reload(desk, without="ana")
     receipt = desk.sent("rita@example.com")[-1]
     desk.deliver(mail("It is back!", subject=f"Re: {receipt.subject}", in_reply_to=receipt.message_id))

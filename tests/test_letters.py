@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from panicmail import states
-from panicmail.incident import Change, Outcome, Word, unchanged
-from panicmail.mail.letters import operators
-from panicmail.mail.scene import PageSent
-from panicmail.people import Person
-from panicmail.policy import Ladder, Step
+from panicmail.incident import transitions
+from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
+from panicmail.incident.model import Change, Outcome, PageReason, unchanged
+from panicmail.incident.people import Person
+from panicmail.mail.compose import operators
+from panicmail.mail.compose.notice_context import PageSent
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -37,8 +37,8 @@ from tests.scenes import (
 
 NIGHT = Night()
 OPEN = NIGHT.panic().incident
-BREACHED = states.pass_time(OPEN, LADDER, on_call, START + minutes(15))
-HELD = states.acknowledge(BREACHED.incident, "ana", HOW, LADDER, START + minutes(17)).incident
+BREACHED = transitions.pass_time(OPEN, LADDER, on_call, START + minutes(15))
+HELD = transitions.acknowledge(BREACHED.incident, "ana", HOW, LADDER, START + minutes(17)).incident
 
 
 # -- pages -----------------------------------------------------------------------------------------
@@ -79,14 +79,16 @@ def test_the_breach_page_says_who_was_silent_since_when() -> None:
 
 
 def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> None:
-    ladder = replace(LADDER, steps=(Step(minutes(0), ("seoc",)), Step(minutes(5), ("seoc",)), LADDER.steps[1]))
+    ladder = replace(
+        LADDER, steps=(PolicyStep(minutes(0), ("seoc",)), PolicyStep(minutes(5), ("seoc",)), LADDER.steps[1])
+    )
     pages = [
         PageSent(person="ana", channel="mail", at=START, state="accepted"),
         PageSent(person="ana", channel="push", at=START, state="failed"),
         PageSent(person="ana", channel="mail", at=START + minutes(5), state="queued"),
     ]
     night = Night(house=replace(HOUSE, ladder=ladder), pages=pages)
-    reminder = states.pass_time(night.panic().incident, ladder, on_call, START + minutes(5))
+    reminder = transitions.pass_time(night.panic().incident, ladder, on_call, START + minutes(5))
     letter = night.page(reminder, ANA, START + minutes(5))
     assert subject(letter) == "[PANIC 7KQ2N] STILL OPEN: Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -100,19 +102,19 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
     ("change", "first"),
     [
         (
-            states.decline(OPEN, "ana", HOW, "can't", LADDER, on_call, START + minutes(3)),
+            transitions.decline(OPEN, "ana", HOW, "can't", LADDER, on_call, START + minutes(3)),
             'Max: Ana asks for you ("can\'t"). Reply "ack" so the calling stops.',
         ),
         (
-            states.escalate(OPEN, "ana", HOW, LADDER, on_call, START + minutes(3)),
+            transitions.escalate(OPEN, "ana", HOW, LADDER, on_call, START + minutes(3)),
             'Max: Ana asks for you ("escalate"). Reply "ack" so the calling stops.',
         ),
         (
-            states.unreachable(OPEN, "ana", "out of office until Monday", LADDER, on_call, START + minutes(3)),
+            transitions.unreachable(OPEN, "ana", "out of office until Monday", LADDER, on_call, START + minutes(3)),
             'Max: Ana is out of office. Reply "ack" so the calling stops.',
         ),
         (
-            states.unreachable(OPEN, "ana", "every way failed (bounce, push refused)", LADDER, on_call, START),
+            transitions.unreachable(OPEN, "ana", "every way failed (bounce, push refused)", LADDER, on_call, START),
             'Max: every way to Ana failed (bounce, push refused). Reply "ack" so the calling stops.',
         ),
     ],
@@ -140,7 +142,7 @@ def test_after_an_outage_it_says_how_late_it_is_and_blames_nobody() -> None:
 
 
 def test_a_ladder_without_a_further_step_says_that_she_is_called_again() -> None:
-    again = states.pass_time(BREACHED.incident, LADDER, on_call, START + minutes(20))
+    again = transitions.pass_time(BREACHED.incident, LADDER, on_call, START + minutes(20))
     text = lines(NIGHT.page(again, MAX, START + minutes(20)))
     assert text[0] == (
         'Max: nobody has this. Reply "ack" by 03:32 CET, or you are called again, until somebody answers.'
@@ -149,18 +151,18 @@ def test_a_ladder_without_a_further_step_says_that_she_is_called_again() -> None
 
 
 def test_an_offer_says_who_has_it_until_then() -> None:
-    held = NIGHT.page(states.hand_over(HELD, "ana", "bo", HOW, START + minutes(19)), BO, START + minutes(19))
+    held = NIGHT.page(transitions.hand_over(HELD, "ana", "bo", HOW, START + minutes(19)), BO, START + minutes(19))
     assert subject(held) == "[PANIC 7KQ2N] HANDED TO YOU: Ransom note on my laptop"
     assert lines(held)[:2] == [
         'Bo: Ana hands this to you. Reply "ack" so that it is yours.',
         'Until then Ana has it. Cannot take it? Reply "no" and that stays so.',
     ]
-    unheld = NIGHT.page(states.hand_over(OPEN, "ana", "bo", HOW, START + minutes(5)), BO, START + minutes(5))
+    unheld = NIGHT.page(transitions.hand_over(OPEN, "ana", "bo", HOW, START + minutes(5)), BO, START + minutes(5))
     assert lines(unheld)[1] == "Until then nobody has it, and Max (SMOC) is called at 11:22 JST."
 
 
 def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
-    asked = states.pass_time(HELD, LADDER, on_call, START + minutes(38))
+    asked = transitions.pass_time(HELD, LADDER, on_call, START + minutes(38))
     letter = NIGHT.page(asked, ANA, START + minutes(38))
     assert subject(letter) == "[PANIC 7KQ2N] STILL YOURS? Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -168,7 +170,7 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
         "Why: you took this at 03:24 CET; no sign of work seen since.",
     ]
     assert "Your reply: none" not in part(letter, "plain")
-    called = states.pass_time(asked.incident, LADDER, on_call, START + minutes(48))
+    called = transitions.pass_time(asked.incident, LADDER, on_call, START + minutes(48))
     letter = NIGHT.page(called, MAX, START + minutes(48))
     assert subject(letter) == "[PANIC 7KQ2N] ANA SILENT: Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -178,10 +180,10 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
 
 
 def test_reopened_its_last_holder_has_until_the_ladder_starts() -> None:
-    closed = states.resolve(HELD, "ana", HOW, LADDER, START + minutes(60)).incident
+    closed = transitions.resolve(HELD, "ana", HOW, LADDER, START + minutes(60)).incident
     house = replace(HOUSE, who=lambda role: ("bo",) if role == "seoc" else ("max",))
     night = Night(house=house)
-    change = states.more(
+    change = transitions.more(
         closed, said_more(), LADDER, house.who, START + minutes(120), mail_id="m", human=True, thanks=False
     )
     letter = night.page(change, ANA, START + minutes(120))
@@ -214,7 +216,7 @@ def test_neighbours_flags_and_what_it_continues_are_shown() -> None:
 
 def test_the_issue_is_linked_when_there_is_one_and_the_page_link_left_out_when_there_is_none() -> None:
     incident = replace(OPEN, issue_url="https://git.example.com/s/-/issues/41")
-    letter = page_of(Night(link=""), Word.PAGE, incident, ANA, START)
+    letter = page_of(Night(link=""), PageReason.PAGE, incident, ANA, START)
     assert "Issue: https://git.example.com/s/-/issues/41" in lines(letter)
     assert '<a href="https://git.example.com/s/-/issues/41">' in part(letter, "html")
     assert "Without mail" not in part(letter, "plain")
@@ -223,15 +225,15 @@ def test_the_issue_is_linked_when_there_is_one_and_the_page_link_left_out_when_t
 def test_times_are_in_the_readers_zone_with_the_day_when_it_is_not_today() -> None:
     late = START.replace(hour=22, minute=55)  # 23:55 in Berlin: the manager's turn is tomorrow
     night = Night()
-    incident = states.new(id="a" * 16, ref="M4TD", mail_id="m", accepted_at=late, ladder=LADDER)
-    change = states.open_panic(incident, LADDER, on_call, late, receipt=False, entry_facts={})
+    incident = transitions.new(id="a" * 16, ref="M4TD", mail_id="m", accepted_at=late, ladder=LADDER)
+    change = transitions.open_panic(incident, LADDER, on_call, late, receipt=False, entry_facts={})
     assert lines(night.page(change, ANA, late))[0] == 'Ana: reply "ack" by Mon 00:10 CET, or Max (SMOC) is called.'
 
 
 def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
-    ladder = Ladder(
+    ladder = EscalationPolicy(
         sla=timedelta(seconds=20),
-        steps=(Step(timedelta(0), ("seoc",)), Step(timedelta(seconds=20), ("smoc",))),
+        steps=(PolicyStep(timedelta(0), ("seoc",)), PolicyStep(timedelta(seconds=20), ("smoc",))),
         repeat=timedelta(seconds=5),
         remind_after=timedelta(seconds=30),
     )
@@ -240,7 +242,7 @@ def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
         'Ana: reply "ack" by 03:07:20 CET, or Max (SMOC) is called.'
     )
     later = START + timedelta(seconds=20)
-    breached = states.pass_time(night.panic().incident, ladder, on_call, later)
+    breached = transitions.pass_time(night.panic().incident, ladder, on_call, later)
     first = lines(night.page(breached, MAX, later))[0]
     assert first == 'Max: Ana (SEOC) gave no answer in 20 s. Reply "ack" so the calling stops.'
 
@@ -255,7 +257,7 @@ def test_two_of_one_first_name_are_told_apart() -> None:
 
 
 def test_the_clock_stopped_and_what_comes_next() -> None:
-    acked = states.acknowledge(OPEN, "ana", HOW, LADDER, START + minutes(2))
+    acked = transitions.acknowledge(OPEN, "ana", HOW, LADDER, START + minutes(2))
     other = replace(OPEN, ref="M4TD", opened_at=START - minutes(2))
     letter = Night(also_open=[other]).answer(acked, ANA, "yes", START + minutes(2))
     assert subject(letter) == "[7KQ2N] Clock stopped: Ana Reyes has it"
@@ -271,7 +273,7 @@ def test_the_clock_stopped_and_what_comes_next() -> None:
 
 
 def test_the_others_are_told_who_has_it_and_what_that_rests_on() -> None:
-    change = states.acknowledge(BREACHED.incident, "ana", HOW, LADDER, START + minutes(17))
+    change = transitions.acknowledge(BREACHED.incident, "ana", HOW, LADDER, START + minutes(17))
     letters = NIGHT.letters(change, START + minutes(17))
     assert subject(letters["tell max"]) == "[7KQ2N] Clock stopped: Ana Reyes has it"
     assert lines(letters["tell max"])[:3] == [
@@ -296,17 +298,17 @@ def test_a_mail_that_did_not_stop_the_clock_says_why_and_what_would() -> None:
 
 
 def test_a_second_yes_is_told_who_was_first() -> None:
-    second = states.acknowledge(HELD, "max", HOW, LADDER, START + minutes(18))
+    second = transitions.acknowledge(HELD, "max", HOW, LADDER, START + minutes(18))
     assert lines(NIGHT.answer(second, MAX, "yes", START + minutes(18)))[0] == (
         "Clock stopped: Ana Reyes has it since 03:24 CET. You need do nothing."
     )
 
 
 def test_a_no_says_who_is_called_instead_or_that_nobody_is_left() -> None:
-    declined = states.decline(OPEN, "ana", HOW, "no", LADDER, on_call, START + minutes(3))
+    declined = transitions.decline(OPEN, "ana", HOW, "no", LADDER, on_call, START + minutes(3))
     letter = NIGHT.answer(declined, ANA, "no", START + minutes(3))
     assert lines(letter)[0] == "Clock still running: Max (SMOC) is called now."
-    left = states.decline(declined.incident, "max", HOW, "no", LADDER, on_call, START + minutes(4))
+    left = transitions.decline(declined.incident, "max", HOW, "no", LADDER, on_call, START + minutes(4))
     assert lines(NIGHT.answer(left, MAX, "no", START + minutes(4)))[0] == (
         "Clock still running, and nobody is left to call. "
         "The last call is repeated at 03:15 CET, until somebody answers."
@@ -314,7 +316,7 @@ def test_a_no_says_who_is_called_instead_or_that_nobody_is_left() -> None:
 
 
 def test_a_hand_over_keeps_the_clock_as_it_was() -> None:
-    offered = states.hand_over(OPEN, "ana", "bo", HOW, START + minutes(5))
+    offered = transitions.hand_over(OPEN, "ana", "bo", HOW, START + minutes(5))
     assert lines(NIGHT.answer(offered, ANA, "hand_over", START + minutes(5), to="bo"))[:3] == [
         "Bo Li is called and has it as soon as Bo agrees.",
         "Until then nothing changes. Clock still running: Max (SMOC) is called at 03:22 CET.",
@@ -323,7 +325,7 @@ def test_a_hand_over_keeps_the_clock_as_it_was() -> None:
 
 
 def test_resolve_on_an_open_one_says_how_to_close() -> None:
-    change = states.resolve(OPEN, "ana", HOW, LADDER, START + minutes(2))
+    change = transitions.resolve(OPEN, "ana", HOW, LADDER, START + minutes(2))
     assert lines(NIGHT.answer(change, ANA, "resolve", START + minutes(2)))[:2] == [
         "Clock stopped 03:09 CET. Ana Reyes has it, after 2 min.",
         'It is not over. Reply "resolve" once more to end it.',
@@ -331,9 +333,9 @@ def test_resolve_on_an_open_one_says_how_to_close() -> None:
 
 
 def test_too_late_it_says_who_closed_it_and_where_to_start_anew() -> None:
-    closed = states.resolve(HELD, "ana", HOW, LADDER, START + minutes(60))
+    closed = transitions.resolve(HELD, "ana", HOW, LADDER, START + minutes(60))
     assert lines(NIGHT.answer(closed, ANA, "resolve", START + minutes(60)))[0] == "7KQ2N is closed, 04:07 CET, by you."
-    late = states.acknowledge(closed.incident, "max", HOW, LADDER, START + minutes(70))
+    late = transitions.acknowledge(closed.incident, "max", HOW, LADDER, START + minutes(70))
     assert lines(NIGHT.answer(late, MAX, "yes", START + minutes(70)))[:2] == [
         "7KQ2N was closed at 04:07 CET by Ana Reyes. Your mail changed nothing.",
         "Something still wrong? A new mail to panic@example.com starts anew.",
@@ -341,7 +343,9 @@ def test_too_late_it_says_who_closed_it_and_where_to_start_anew() -> None:
 
 
 def test_more_in_the_thread_quotes_it_and_says_the_clock_is_as_it_was() -> None:
-    change = states.more(OPEN, said_more(), LADDER, on_call, START + minutes(2), mail_id="m", human=True, thanks=False)
+    change = transitions.more(
+        OPEN, said_more(), LADDER, on_call, START + minutes(2), mail_id="m", human=True, thanks=False
+    )
     letter = NIGHT.letters(change, START + minutes(2))["tell ana"]
     assert subject(letter) == "[7KQ2N] More on: Ransom note on my laptop"
     assert lines(letter) == [

@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import states, words
-from panicmail.incident import Outcome, Word, unchanged
-from panicmail.mail import quoting
-from panicmail.mail.letters import Letter, operators, page, receipt, tell
-from panicmail.mail.scene import Scene
-from panicmail.mail.tokens import Purpose
-from panicmail.people import Person
-from panicmail.triage import Attachment, Report
+from panicmail.incident import reply_commands, transitions
+from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.model import Outcome, PageReason, unchanged
+from panicmail.incident.people import Person
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.mail.compose import ComposedMail, operators, page, receipt, sanitize, tell
+from panicmail.mail.compose.notice_context import NoticeContext
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -65,7 +64,7 @@ MANGLED = (
 OTHERS = {name: letter for name, letter in ALL.items() if ": page " not in name}
 
 
-def raw_fields(letter: Letter) -> dict[str, str]:
+def raw_fields(letter: ComposedMail) -> dict[str, str]:
     fields = message_from_bytes(letter.message, policy=compat32)
     assert len(fields.keys()) == len({name.lower() for name in fields})
     return {name: str(value) for name, value in fields.items()}
@@ -75,17 +74,20 @@ def is_marked(line: str) -> bool:
     return line == "|" or line.startswith("| ")
 
 
-def commands_in(letter: Letter) -> list[str]:
+def commands_in(letter: ComposedMail) -> list[str]:
     """Lines of ours that would be read as a command, with or without quote marks."""
     bare = [line for line in lines(letter) if not is_marked(line)]
     return [
         line
         for line in bare
-        if any(words.read(mark + line).meaning is not words.Meaning.NOTHING for mark in ("", "> ", ">> ", "| "))
+        if any(
+            reply_commands.read(mark + line).meaning is not reply_commands.Command.NOTHING
+            for mark in ("", "> ", ">> ", "| ")
+        )
     ]
 
 
-def sound(letter: Letter) -> None:
+def sound(letter: ComposedMail) -> None:
     """What no letter may ever break."""
     assert b"\r\n" in letter.message
     assert not re.search(rb"[^\r]\n|\r[^\n]", letter.message)
@@ -124,7 +126,7 @@ def test_the_night_has_pages_of_every_word_and_answers_of_every_meaning() -> Non
         "DRILL:",
     ):
         assert state in subjects
-    for meaning in words.Meaning:
+    for meaning in reply_commands.Command:
         assert any(name.startswith(meaning.value.replace("_", " ").split()[0]) for name in OTHERS)
 
 
@@ -157,7 +159,7 @@ def test_a_page_has_its_tokens_and_stops_no_out_of_office_answer(name: str) -> N
     assert subject(letter).startswith("[PANIC 7KQ2N] ")
 
 
-def tokens_of(letter: Letter) -> dict[str, str]:
+def tokens_of(letter: ComposedMail) -> dict[str, str]:
     return {
         "Reply-To": ADDRESSES.token_in(raw_fields(letter)["Reply-To"]) or "",
         "mail_from": ADDRESSES.token_in(letter.mail_from) or "",
@@ -201,11 +203,11 @@ def test_one_incident_is_one_thread() -> None:
     root = ADDRESSES.message_id(TOKENS.mint(Purpose.MESSAGE, opened.incident.id))
     assert first["References"] == root
     assert "In-Reply-To" not in first
-    again = page_of(NIGHT, Word.STILL_OPEN, replace(opened.incident, round=2), ANA, START + minutes(5))
+    again = page_of(NIGHT, PageReason.STILL_OPEN, replace(opened.incident, round=2), ANA, START + minutes(5))
     later = raw_fields(again)
     assert later["In-Reply-To"] == first["Message-ID"] != later["Message-ID"]
     assert later["References"].split() == [root, first["Message-ID"]]
-    acked = states.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
+    acked = transitions.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
     answer = raw_fields(NIGHT.answer(acked, ANA, "yes", START + minutes(2)))
     assert answer["In-Reply-To"] == "<hers@example.com>"
     assert answer["References"].split() == [root, first["Message-ID"], "<hers@example.com>"]
@@ -227,7 +229,7 @@ def test_the_reporters_mails_answer_her_report_where_it_can_be_named() -> None:
 def test_a_message_id_that_is_no_id_puts_nothing_of_it_into_any_header_of_ours(theirs: str) -> None:
     night = Night(report=replace(REPORT, message_id=theirs))
     opened = night.panic()
-    held = states.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
+    held = transitions.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
     letters = [*night.letters(opened, START).values()]
     letters += [night.answer(held, ANA, "yes", START + minutes(2), in_reply_to=theirs)]
     letters += [night.news(held.incident, START)]
@@ -278,7 +280,7 @@ def test_letters_of_different_rows_have_different_ids() -> None:
 # -- what strangers write --------------------------------------------------------------------------
 
 
-def reported(**about: Any) -> Letter:
+def reported(**about: Any) -> ComposedMail:
     night = Night(report=replace(REPORT, **about))
     return night.page(night.panic(), ANA, START)
 
@@ -325,7 +327,7 @@ def test_links_are_shown_and_cannot_be_followed() -> None:
         "hxxp://evil[.]example/x.php hxxps://a[.]b[.]example:8/ www[.]evil[.]com evil[.]com/pay "
         "smb[:]//srv[.]example/s mailto[:]x@y.z"
     )
-    assert quoting.defanged(quoted) == quoted
+    assert sanitize.defanged(quoted) == quoted
 
 
 def test_a_long_line_is_marked_on_every_line_a_program_may_make_of_it() -> None:
@@ -412,7 +414,7 @@ def broken(role: str) -> tuple[str, ...]:
 )
 def test_a_page_goes_out_whatever_fails_in_writing_it(change: dict[str, Any]) -> None:
     incident = NIGHT.panic().incident
-    scene: Scene = replace(NIGHT.scene(incident, {"word": "page", "round": 1}, START), **change)
+    scene: NoticeContext = replace(NIGHT.scene(incident, {"word": "page", "round": 1}, START), **change)
     letter = page(scene, ANA, TOKENS, ADDRESSES)
     assert subject(letter) == "[PANIC 7KQ2N] Emergency reported, reply needed"
     assert lines(letter)[0] == 'Ana: somebody reports an emergency. Reply "ack" so the calling stops.'
@@ -453,8 +455,8 @@ HOSTILE = st.builds(
 def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
     night = Night(report=report, flags=(other,))
     opened = night.panic(reporter_address="rita@example.com")
-    held = states.acknowledge(opened.incident, "ana", other, LADDER, START + minutes(2))
-    declined = states.decline(opened.incident, "ana", HOW, other, LADDER, on_call, START + minutes(3))
+    held = transitions.acknowledge(opened.incident, "ana", other, LADDER, START + minutes(2))
+    declined = transitions.decline(opened.incident, "ana", HOW, other, LADDER, on_call, START + minutes(3))
     more = {"what": "more", "from_address": other, "from_name": other, "text": other}
     letters = [
         *night.letters(opened, START).values(),

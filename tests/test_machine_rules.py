@@ -1,8 +1,8 @@
 """The state table under any sequence of events: ladders, rosters, reloads and the clock are drawn too.
 
-Every function of `panicmail.states` is driven as its callers drive it. `Desk` is the store's part: it keeps the
-incident, raises the version when something changed, and does nothing for a key that was used before. After every
-single change each claim of `EVERY_CHANGE` is asked; the machine's invariants are asked after every event.
+Every function of `panicmail.incident.transitions` is driven as its callers drive it. `Desk` is the store's part: it
+keeps the incident, raises the version when something changed, and does nothing for a key that was used before. After
+every single change each claim of `EVERY_CHANGE` is asked; the machine's invariants are asked after every event.
 
 PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=50 pytest -n 0 tests/test_machine_rules.py`.
 """
@@ -30,11 +30,29 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from panicmail import ids, states
-from panicmail.handover import LOOK_BACK
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Owed, State, Word, unchanged
-from panicmail.policy import OPERATOR, REOPEN_WITHIN, UNDELIVERED, Ladder, Step, Who
-from panicmail.states import ShiftChange, Unsent
+from panicmail.escalation.shift_handover import LOOK_BACK
+from panicmail.incident import ids, transitions
+from panicmail.incident.escalation_policy import (
+    OPERATOR,
+    REOPEN_WITHIN,
+    UNDELIVERED,
+    EscalationPolicy,
+    OnCallAt,
+    PolicyStep,
+)
+from panicmail.incident.model import (
+    Change,
+    Effect,
+    EffectKind,
+    Entry,
+    Incident,
+    Outcome,
+    Owed,
+    PageReason,
+    State,
+    unchanged,
+)
+from panicmail.incident.transitions import ShiftChange, UnsentReason
 from tests.cast import LADDER, MINUTE, SECOND, T0, news, pages, told
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
@@ -55,13 +73,13 @@ ROSTERS: st.SearchStrategy[Rosters] = st.fixed_dictionaries(
 SPANS = st.integers(1, 40) | st.integers(41, 7200)
 
 
-def ladder_of(rungs: Sequence[tuple[int, list[str]]], sla: int, repeat: int, remind: int) -> Ladder:
+def ladder_of(rungs: Sequence[tuple[int, list[str]]], sla: int, repeat: int, remind: int) -> EscalationPolicy:
     """Each rung: seconds after the one before, and roles. The first is due at once."""
     at, steps = 0, []
     for number, (gap, roles) in enumerate(rungs):
         at += gap if number else 0
-        steps.append(Step(at * SECOND, tuple(roles)))
-    return Ladder(sla=sla * SECOND, steps=tuple(steps), repeat=repeat * SECOND, remind_after=remind * SECOND)
+        steps.append(PolicyStep(at * SECOND, tuple(roles)))
+    return EscalationPolicy(sla=sla * SECOND, steps=tuple(steps), repeat=repeat * SECOND, remind_after=remind * SECOND)
 
 
 LADDERS = st.builds(
@@ -77,11 +95,11 @@ LADDERS = st.builds(
 )
 
 
-def on_call(rosters: Rosters) -> Who:
+def on_call(rosters: Rosters) -> OnCallAt:
     return lambda role: rosters.get(role, ())
 
 
-def longest_gap(ladder: Ladder) -> timedelta:
+def longest_gap(ladder: EscalationPolicy) -> timedelta:
     """The longest the ladder by itself leaves an open incident alone."""
     gaps = [b.after - a.after for a, b in pairwise(ladder.steps)]
     return max([ladder.repeat, ladder.reopen_grace, *gaps])
@@ -99,8 +117,8 @@ class Moved:
     before: Incident
     change: Change
     after: Incident
-    ladder: Ladder
-    who: Who
+    ladder: EscalationPolicy
+    who: OnCallAt
     now: datetime
 
     @property
@@ -227,7 +245,7 @@ def both_sides_hear_of_a_change_of_shift(m: Moved) -> None:
         since = i.acked_at if i.state is State.ACKED else i.opened_at
         assert since
         assert since < datetime.fromisoformat(entry.facts["at"]), "older ones are no news"
-        tells = [e for e in m.change.effects if e.do is Do.TELL and e.facts["role"] == role]
+        tells = [e for e in m.change.effects if e.do is EffectKind.TELL and e.facts["role"] == role]
         ended, began = ({e.person for e in tells if e.facts["what"] == f"shift_{what}"} for what in ("ended", "began"))
         if i.state is State.ACKED:
             assert (ended, began) == ({i.holder}, on - {i.handed_to})
@@ -239,7 +257,7 @@ def both_sides_hear_of_a_change_of_shift(m: Moved) -> None:
 
 
 def the_reporter_hears_the_holder_and_nobody_else(m: Moved) -> None:
-    said = [e for e in m.change.effects if e.do is Do.NEWS and e.facts["what"] == "said"]
+    said = [e for e in m.change.effects if e.do is EffectKind.NEWS and e.facts["what"] == "said"]
     assert not said or (m.before.state, m.before.holder, m.event) == (State.ACKED, m.by, "speak")
     if m.event == "speak":
         due_at = m.ladder.later(m.now, m.ladder.remind_after)
@@ -249,7 +267,7 @@ def the_reporter_hears_the_holder_and_nobody_else(m: Moved) -> None:
 
 def what_is_held_back_is_due_then_and_not_dropped(m: Moved) -> None:
     if m.event == "held back":
-        assert not states.is_due(m.after, m.now)
+        assert not transitions.is_due(m.after, m.now)
         due = ("next_step_at", "remind_at")
         assert all((getattr(m.before, name) is None) == (getattr(m.after, name) is None) for name in due)
         assert (m.after.state, m.after.holder, m.after.step) == (m.before.state, m.before.holder, m.before.step)
@@ -257,7 +275,7 @@ def what_is_held_back_is_due_then_and_not_dropped(m: Moved) -> None:
 
 def once_time_has_passed_nothing_is_due(m: Moved) -> None:
     if m.event == "time":
-        assert not states.is_due(m.after, m.now)
+        assert not transitions.is_due(m.after, m.now)
         assert m.after != m.before, "a tick that found something due did something"
 
 
@@ -304,7 +322,7 @@ def a_due_last_step_pages_somebody_unless_it_names_nobody_at_all(m: Moved) -> No
 def who_names_nobody_is_told_to_the_operators(m: Moved) -> None:
     """A step that was due and called nobody at all is an alarm."""
     for entry in m.entry("people.paged"):
-        alarms = [e for e in m.change.effects if e.do is Do.OPERATORS]
+        alarms = [e for e in m.change.effects if e.do is EffectKind.OPERATORS]
         assert entry.facts["people"] or alarms
 
 
@@ -317,19 +335,19 @@ def the_silence_of_a_holder_calls_somebody_else_and_says_whom(m: Moved) -> None:
     """One call, though a message was not answered and there was no sign of work, both. The holder alone is asked only
     when there is nobody else at all, and then the operators hear."""
     calls = m.entry("holder.silent")
-    called = sorted(page.person or "" for page in m.pages if page.facts["word"] == Word.SILENT_HOLDER)
+    called = sorted(page.person or "" for page in m.pages if page.facts["word"] == PageReason.SILENT_HOLDER)
     assert called == sorted(person for call in calls for person in call.facts["people"])
     assert len(calls) <= 1
     if calls:
         others, holder = everybody(m) - {m.before.holder}, m.before.holder
         assert holder not in called
-        asked = [page.person for page in m.pages if page.facts["word"] == Word.STILL_YOURS]
+        asked = [page.person for page in m.pages if page.facts["word"] == PageReason.STILL_YOURS]
         assert asked == ([holder] if calls[0].facts["again"] else [])
         assert asked or called
         assert bool(called) == bool(others)
         assert (m.after.owed, m.after.remind_at) == (Owed.ANSWER, m.now + m.ladder.repeat), "and so it goes on"
         assert not set(called) & set(m.before.away) or not others - set(m.before.away)
-        assert others or [e.facts["cause"] for e in m.change.effects if e.do is Do.OPERATORS] == ["nobody_left"]
+        assert others or [e.facts["cause"] for e in m.change.effects if e.do is EffectKind.OPERATORS] == ["nobody_left"]
 
 
 def operators_are_paged_with_the_panic_only_when_nobody_else_is_left(m: Moved) -> None:
@@ -393,7 +411,7 @@ EVERY_CHANGE: tuple[Callable[[Moved], None], ...] = (
 class Desk:
     """One incident, its ladder and its clock."""
 
-    ladder: Ladder
+    ladder: EscalationPolicy
     rosters: Rosters
     now: datetime
     incident: Incident
@@ -407,7 +425,7 @@ class Desk:
     came_on: dict[str, datetime] = field(default_factory=dict)  #: role -> since when those on call in it are
 
     @property
-    def who(self) -> Who:
+    def who(self) -> OnCallAt:
         return on_call(self.rosters)
 
     def happen(self, event: str, by: str | None, change: Change) -> Moved:
@@ -428,9 +446,11 @@ class Desk:
 
     def _use_keys(self, change: Change) -> None:
         for effect in change.effects:
-            if effect.do is Do.OPERATORS:
+            if effect.do is EffectKind.OPERATORS:
                 continue  # they are told once per cause and hour, whatever the key
-            assert effect.do is not Do.PAGE or effect.key not in self.keys, "the key of a page is used once, for ever"
+            assert effect.do is not EffectKind.PAGE or effect.key not in self.keys, (
+                "the key of a page is used once, for ever"
+            )
             used = self.keys.setdefault(effect.key, self.occurrence)
             assert used == self.occurrence, f"{effect.key} is lost: the key was used before"
 
@@ -452,8 +472,8 @@ class Desk:
 
     def tick(self) -> None:
         """What the daemon does each second: nothing, or all that is due."""
-        change = states.pass_time(self.incident, self.ladder, self.who, self.now)
-        if states.is_due(self.incident, self.now):
+        change = transitions.pass_time(self.incident, self.ladder, self.who, self.now)
+        if transitions.is_due(self.incident, self.now):
             self.occurrence += 1
             self.happen("time", None, change)
         else:
@@ -467,13 +487,13 @@ class Desk:
         return sorted(at for at in (i.next_step_at, i.remind_at, breach, over) if at and at > self.now)
 
 
-def desk(ladder: Ladder, rosters: Rosters, late: timedelta, *, once: bool, now: datetime = T0) -> Desk:
+def desk(ladder: EscalationPolicy, rosters: Rosters, late: timedelta, *, once: bool, now: datetime = T0) -> Desk:
     """A panic accepted at `now` and understood `late`."""
     mail_id = f"{int(now.timestamp()):026}"
-    fresh = states.new(id=ids.incident_id(mail_id), ref=ids.ref(mail_id), mail_id=mail_id, accepted_at=now,
+    fresh = transitions.new(id=ids.incident_id(mail_id), ref=ids.ref(mail_id), mail_id=mail_id, accepted_at=now,
                        ladder=ladder, reporter_address="rita@example.com", once=once)  # fmt: skip
     made = Desk(ladder, rosters, now + late, fresh, open_since=now)
-    change = states.open_panic(fresh, ladder, made.who, made.now, receipt=True, entry_facts={})
+    change = transitions.open_panic(fresh, ladder, made.who, made.now, receipt=True, entry_facts={})
     made.happen("panic", None, change)
     return made
 
@@ -491,7 +511,7 @@ class Rules(RuleBasedStateMachine):
     desk: Desk
 
     @initialize(ladder=LADDERS, rosters=ROSTERS, late=st.just(0) | SPANS, once=st.sampled_from([False] * 5 + [True]))
-    def a_panic(self, ladder: Ladder, rosters: Rosters, late: int, once: bool) -> None:
+    def a_panic(self, ladder: EscalationPolicy, rosters: Rosters, late: int, once: bool) -> None:
         self.mails = 0
         self.closed_at: datetime | None = None
         self.desk = desk(ladder, rosters, late * SECOND, once=once)
@@ -545,12 +565,12 @@ class Rules(RuleBasedStateMachine):
     def somebody_says(self, word: str, person: str) -> None:
         d, before = self.desk, self.desk.incident
         decide: dict[str, Callable[[Incident], Change]] = {
-            "yes": lambda i: states.acknowledge(i, person, HOW, d.ladder, d.now),
-            "take": lambda i: states.take(i, person, HOW, d.ladder, d.now),
-            "no": lambda i: states.decline(i, person, HOW, "no", d.ladder, d.who, d.now),
-            "escalate": lambda i: states.escalate(i, person, HOW, d.ladder, d.who, d.now),
-            "resolve": lambda i: states.resolve(i, person, HOW, d.ladder, d.now),
-            "sign of work": lambda i: states.sign_of_work(i, person, d.ladder, d.now),
+            "yes": lambda i: transitions.acknowledge(i, person, HOW, d.ladder, d.now),
+            "take": lambda i: transitions.take(i, person, HOW, d.ladder, d.now),
+            "no": lambda i: transitions.decline(i, person, HOW, "no", d.ladder, d.who, d.now),
+            "escalate": lambda i: transitions.escalate(i, person, HOW, d.ladder, d.who, d.now),
+            "resolve": lambda i: transitions.resolve(i, person, HOW, d.ladder, d.now),
+            "sign of work": lambda i: transitions.sign_of_work(i, person, d.ladder, d.now),
         }
         outcome = self._say(word, person, decide[word]).change.outcome
         self._heard(word, person, outcome, before, d.incident)
@@ -572,7 +592,7 @@ class Rules(RuleBasedStateMachine):
     @rule(person=PEOPLE, to=PEOPLE)
     def one_offers_it_to_another(self, person: str, to: str) -> None:
         before = self.desk.incident
-        self._say("hand over", person, lambda i: states.hand_over(i, person, to, HOW, self.desk.now))
+        self._say("hand over", person, lambda i: transitions.hand_over(i, person, to, HOW, self.desk.now))
         after = self.desk.incident
         assert (after.state, after.holder, after.next_step_at) == (before.state, before.holder, before.next_step_at)
 
@@ -585,13 +605,13 @@ class Rules(RuleBasedStateMachine):
         at = self.closed_at.isoformat()
         if self.closed_at <= d.incident.opened_at or any(line.facts.get("closed_at") == at for line in d.lines):
             return  # what `signs` knows already
-        self._say("issue closed", person, lambda i: states.issue_closed(i, person, d.ladder, d.now, closed_at=at))
+        self._say("issue closed", person, lambda i: transitions.issue_closed(i, person, d.ladder, d.now, closed_at=at))
 
     @rule(person=PEOPLE, counts=st.booleans(), hours=st.sampled_from([0, 23, 24, 25]))
     def the_issue_is_opened_again(self, person: str, counts: bool, hours: int) -> None:
         d, before = self.desk, self.desk.incident
         at = (before.resolved_at or d.now) + timedelta(hours=hours)
-        reopen = partial(states.issue_reopened, by=person, ladder=d.ladder, who=d.who, now=d.now)
+        reopen = partial(transitions.issue_reopened, by=person, ladder=d.ladder, who=d.who, now=d.now)
         moved = self._say("issue opened again", person, lambda i: reopen(i, reopened_at=at, counts=counts))
         is_open = before.state is State.RESOLVED and counts and hours <= 24
         assert (moved.after.state is State.OPEN) == (before.state is State.OPEN or is_open)
@@ -601,7 +621,7 @@ class Rules(RuleBasedStateMachine):
     @rule(left=PEOPLE)
     def somebody_leaves_the_configuration(self, left: str) -> None:
         d, before, known = self.desk, self.desk.incident, set(CAST) - {left}
-        moved = self._say("left", None, lambda i: states.holder_gone(i, known, d.ladder, d.who, d.now))
+        moved = self._say("left", None, lambda i: transitions.holder_gone(i, known, d.ladder, d.who, d.now))
         is_theirs = before.state is State.ACKED and before.holder == left
         assert (moved.after != before) == is_theirs
         assert not is_theirs or moved.after.state is State.OPEN
@@ -612,7 +632,7 @@ class Rules(RuleBasedStateMachine):
     def somebody_presses_a_button(self, word: str, person: str) -> None:
         d, before = self.desk, self.desk.incident
         self.somebody_says(word, person)
-        if kept := states.undoable(before, d.incident):
+        if kept := transitions.undoable(before, d.incident):
             d.lines.append(kept)
             d.pressed = before
 
@@ -620,8 +640,8 @@ class Rules(RuleBasedStateMachine):
     def it_was_not_me_says_somebody(self, person: str, missed: set[str]) -> None:
         """`missed`: whose page was dropped unsent."""
         d, before = self.desk, self.desk.incident
-        until, dropped = states.undo_until(before, person, d.lines, d.now), sorted(missed & before.paged.keys())
-        moved = self._say("undo", person, lambda i: states.undo(i, person, HOW, d.lines, dropped, d.now))
+        until, dropped = transitions.undo_until(before, person, d.lines, d.now), sorted(missed & before.paged.keys())
+        moved = self._say("undo", person, lambda i: transitions.undo(i, person, HOW, d.lines, dropped, d.now))
         assert (moved.change.outcome is Outcome.DONE) == (until is not None)
         if until is None:
             assert (moved.after, moved.change.effects) == (before, ())
@@ -678,16 +698,16 @@ class Rules(RuleBasedStateMachine):
         d, before = self.desk, self.desk.incident
         self.mails += 1
         mail_id, text = f"m{self.mails}", "Leave it on, I am on my way."
-        if not states.speaks(before, person):
-            why = Unsent.CLOSED if before.resolved_at else Unsent.NOT_YOURS
-            unsaid = states.leave_unsaid(before, person, why, writer=person, text=text, mail_id=mail_id)
+        if not transitions.speaks(before, person):
+            why = UnsentReason.CLOSED if before.resolved_at else UnsentReason.NOT_YOURS
+            unsaid = transitions.leave_unsaid(before, person, why, writer=person, text=text, mail_id=mail_id)
             moved = self._say("speak", person, lambda i: unsaid)
             assert (told(moved.change, "unsent"), moved.after) == ([person], before)
             return
-        moved = self._say("speak", person, lambda i: states.speak(i, person, text, HOW, mail_id, d.ladder, d.now))
+        moved = self._say("speak", person, lambda i: transitions.speak(i, person, text, HOW, mail_id, d.ladder, d.now))
         assert news(moved.change) == ["said"]
         if refused:
-            moved = self._say("refused", person, lambda i: states.refused(i, person, "550 no such user", mail_id))
+            moved = self._say("refused", person, lambda i: transitions.refused(i, person, "550 no such user", mail_id))
             assert (told(moved.change, "unsent"), moved.after) == ([person], moved.before)
 
     # -- machines
@@ -695,18 +715,18 @@ class Rules(RuleBasedStateMachine):
     @rule(person=PEOPLE, why=st.sampled_from(["out of office", "her page bounced (5.1.1)", UNDELIVERED]))
     def unreachable(self, person: str, why: str) -> None:
         d = self.desk
-        self._say("unreachable", person, lambda i: states.unreachable(i, person, why, d.ladder, d.who, d.now))
+        self._say("unreachable", person, lambda i: transitions.unreachable(i, person, why, d.ladder, d.who, d.now))
 
     @rule(person=PEOPLE)
     def a_page_reaches_her_after_all(self, person: str) -> None:
         why = self.desk.incident.away.get(person)
-        self._say("reached", person, lambda i: states.reached(i, person))
+        self._say("reached", person, lambda i: transitions.reached(i, person))
         assert self.desk.incident.away.get(person) == (None if why == UNDELIVERED else why), "a no stays a no"
 
     @rule(seconds=SPANS)
     def nobody_knows_what_is_due(self, seconds: int) -> None:
         until = self.desk.now + seconds * SECOND
-        self._say("held back", None, lambda i: states.hold_back(i, until, "the clock jumped"))
+        self._say("held back", None, lambda i: transitions.hold_back(i, until, "the clock jumped"))
 
     @precondition(lambda self: self.desk.incident.state is State.OPEN)
     @rule(times=st.integers(1, 3), declines=st.booleans())
@@ -727,12 +747,12 @@ class Rules(RuleBasedStateMachine):
         """By the reporter or a stranger (""), by one of ours, or by a machine."""
         d = self.desk
         self.mails += 1
-        if states.is_over(d.incident, d.now):
+        if transitions.is_over(d.incident, d.now):
             self.desk = desk(d.ladder, d.rosters, timedelta(0), once=once, now=d.now)
             return
         entry = Entry(event="thread.more", actor="rita@example.com", facts={"text": "and the server too"})
         mail_id = f"m{self.mails}"
-        moved = self._say("more", writer, lambda i: states.more(
+        moved = self._say("more", writer, lambda i: transitions.more(
             i, entry, d.ladder, d.who, d.now, mail_id=mail_id, human=human, thanks=thanks, writer=writer))  # fmt: skip
         self._reached(moved, writer, human=human, thanks=thanks)
 
@@ -751,7 +771,7 @@ class Rules(RuleBasedStateMachine):
     # -- the operator
 
     @rule(ladder=LADDERS, rosters=ROSTERS)
-    def a_reload(self, ladder: Ladder, rosters: Rosters) -> None:
+    def a_reload(self, ladder: EscalationPolicy, rosters: Rosters) -> None:
         """Other people by it are no change of shift."""
         self.desk.ladder, self.desk.rosters = ladder, rosters
         self.desk.came_on.clear()
@@ -768,7 +788,7 @@ class Rules(RuleBasedStateMachine):
     @rule(person=PEOPLE, which=st.integers(0, 1), seconds=st.just(0) | SPANS)
     def somebody_comes_on_call_meanwhile(self, person: str, which: int, seconds: int) -> None:
         """In a role that is concerned."""
-        roles = states.shift_roles(self.desk.incident, self.desk.ladder) or ROLES
+        roles = transitions.shift_roles(self.desk.incident, self.desk.ladder) or ROLES
         self.the_shift_changes({**self.desk.rosters, roles[which % len(roles)]: (person,)}, seconds)
 
     @rule()
@@ -777,10 +797,10 @@ class Rules(RuleBasedStateMachine):
 
         def decide(incident: Incident) -> Change:
             whole = unchanged(incident, Outcome.NOTED)
-            for role in states.shift_roles(incident, d.ladder):
+            for role in transitions.shift_roles(incident, d.ladder):
                 if role in d.came_on and d.now - d.came_on[role] <= LOOK_BACK:
                     change = ShiftChange(role=role, at=d.came_on[role], people=d.rosters[role])
-                    whole = whole.then(states.shift_changed(whole.incident, d.ladder, change, d.lines, d.now))
+                    whole = whole.then(transitions.shift_changed(whole.incident, d.ladder, change, d.lines, d.now))
             return whole
 
         self._say("shift", None, decide)
@@ -833,7 +853,7 @@ class Rules(RuleBasedStateMachine):
         soon = len(d.ladder.steps) + 3  # steps, or reminders, and the repeat
         for _ in range(soon):
             at = min(at for at in (i.next_step_at, i.remind_at) if at)
-            change = states.pass_time(i, d.ladder, d.who, max(at, d.now))
+            change = transitions.pass_time(i, d.ladder, d.who, max(at, d.now))
             called |= {page.person or "" for page in pages(change)}
             i = change.incident
         roles = {role for step in d.ladder.steps for role in step.page} | {OPERATOR}
@@ -847,10 +867,10 @@ class Rules(RuleBasedStateMachine):
         if i.state is not State.OPEN:
             return
         reader = next(reversed(list(i.paged)), "")
-        promise = states.next_call(i, d.ladder, d.who, reader)
+        promise = transitions.next_call(i, d.ladder, d.who, reader)
         called: set[str] = set()
         while promise and i.next_step_at and i.next_step_at <= promise[0] and not promise[1].keys() <= called:
-            change = states.pass_time(i, d.ladder, d.who, max(i.next_step_at, d.now))
+            change = transitions.pass_time(i, d.ladder, d.who, max(i.next_step_at, d.now))
             called.update(page.person or "" for page in pages(change))
             i = change.incident
         assert not promise or promise[1].keys() <= called
@@ -866,17 +886,17 @@ def test_the_state_table_keeps_its_promises_whatever_happens() -> None:
 
 
 def _declined(d: Desk, person: str, incident: Incident) -> Change:
-    return states.decline(incident, person, HOW, "no", d.ladder, d.who, d.now)
+    return transitions.decline(incident, person, HOW, "no", d.ladder, d.who, d.now)
 
 
 def _away(d: Desk, person: str, incident: Incident) -> Change:
-    return states.unreachable(incident, person, "out of office", d.ladder, d.who, d.now)
+    return transitions.unreachable(incident, person, "out of office", d.ladder, d.who, d.now)
 
 
 @settings(max_examples=int(60 * FUZZ), deadline=None)
 @given(LADDERS, ROSTERS, st.sampled_from(["no", "unreachable", "both"]), st.integers(1, 300), st.integers(1, 40))
 def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repeats_allow(
-    ladder: Ladder, rosters: Rosters, answer: str, every: int, ticks: int
+    ladder: EscalationPolicy, rosters: Rosters, answer: str, every: int, ticks: int
 ) -> None:
     d = desk(ladder, rosters, timedelta(0), once=False)
     for _ in range(ticks):
@@ -895,7 +915,7 @@ def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repea
 @settings(max_examples=int(80 * FUZZ), deadline=None)
 @given(LADDERS, st.lists(st.tuples(st.integers(0, 900), st.sampled_from(["yes", "escalate"])), max_size=8))
 def test_it_is_a_breach_exactly_if_nobody_had_it_when_the_sla_passed(
-    ladder: Ladder, said: list[tuple[int, str]]
+    ladder: EscalationPolicy, said: list[tuple[int, str]]
 ) -> None:
     d = desk(ladder, dict.fromkeys(ROLES, ("ana", "max")), timedelta(0), once=False)
     was_open, since = False, T0
@@ -904,9 +924,9 @@ def test_it_is_a_breach_exactly_if_nobody_had_it_when_the_sla_passed(
         was_open = was_open or (d.incident.state is State.OPEN and since < d.incident.sla_at <= d.now)
         d.tick()
         if word == "yes":
-            d.happen("yes", "ana", states.acknowledge(d.incident, "ana", HOW, ladder, d.now))
+            d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, ladder, d.now))
         elif word and d.incident.state is State.ACKED:
-            d.happen("escalate", "ana", states.escalate(d.incident, "ana", HOW, ladder, d.who, d.now))
+            d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, ladder, d.who, d.now))
             since = d.now
         d.occurrence += 1
     assert (d.incident.breached_at is not None) == was_open
@@ -919,15 +939,15 @@ def test_a_stranger_who_closes_the_issue_again_is_told_again() -> None:
     d = desk(LADDER, {"seoc": ("ana",)}, timedelta(0), once=False)
     for closing in ("02:08", "02:09"):
         d.occurrence += 1
-        d.happen("issue closed", None, states.issue_closed(d.incident, None, d.ladder, d.now, closed_at=closing))
+        d.happen("issue closed", None, transitions.issue_closed(d.incident, None, d.ladder, d.now, closed_at=closing))
 
 
 def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> None:
     d = desk(LADDER, {"seoc": ("ana",), "smoc": ("max",)}, timedelta(0), once=False)
-    d.happen("yes", "ana", states.acknowledge(d.incident, "ana", HOW, LADDER, d.now))
-    d.happen("held back", None, states.hold_back(d.incident, T0 + 40 * MINUTE, "the clock jumped"))
+    d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, LADDER, d.now))
+    d.happen("held back", None, transitions.hold_back(d.incident, T0 + 40 * MINUTE, "the clock jumped"))
     d.now = T0 + 20 * MINUTE
-    d.happen("no", "ana", states.decline(d.incident, "ana", HOW, "no", LADDER, d.who, d.now))
+    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", LADDER, d.who, d.now))
     d.now = T0 + 40 * MINUTE
     assert d.now > d.incident.first_sla_at
     d.tick()
@@ -936,16 +956,18 @@ def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> N
 
 def test_who_changes_roles_is_not_paged_and_told_to_rest_at_once() -> None:
     """She was called as one role before it was acknowledged, and comes on in the other one when it is open again."""
-    both = Ladder(sla=15 * MINUTE, steps=(Step(0 * MINUTE, ("seoc", "smoc")),), repeat=5 * MINUTE, remind_after=MINUTE)
+    both = EscalationPolicy(
+        sla=15 * MINUTE, steps=(PolicyStep(0 * MINUTE, ("seoc", "smoc")),), repeat=5 * MINUTE, remind_after=MINUTE
+    )
     d = desk(both, {"seoc": ("ana",), "smoc": ("max",)}, timedelta(0), once=False)
-    d.happen("yes", "ana", states.acknowledge(d.incident, "ana", HOW, both, d.now))
+    d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, both, d.now))
     d.now += MINUTE
     d.rosters = {"seoc": ("ana",), "smoc": ("bo",)}
-    d.happen("no", "ana", states.decline(d.incident, "ana", HOW, "no", both, d.who, d.now))
+    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", both, d.who, d.now))
     d.now += MINUTE
     change = unchanged(d.incident, Outcome.NOTED)
     for role, people in (("seoc", ("max",)), ("smoc", ("cy",))):
         came = ShiftChange(role=role, at=d.now, people=people)
-        change = change.then(states.shift_changed(change.incident, both, came, d.lines, d.now))
+        change = change.then(transitions.shift_changed(change.incident, both, came, d.lines, d.now))
     assert "max" in {page.person for page in pages(change)}
     assert "max" not in told(change, "shift_ended")

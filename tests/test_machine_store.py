@@ -34,19 +34,30 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from panicmail import ids, states
-from panicmail.channels import PAGERDUTY
 from panicmail.errors import StoreFailed
-from panicmail.incident import Change, Do, Effect, Entry, Incident, Outcome, Owed, State, Word, unchanged
-from panicmail.states import ShiftChange, Unsent
-from panicmail.states.undoing import UNDOABLE
+from panicmail.incident import ids, transitions
+from panicmail.incident.model import (
+    Change,
+    Effect,
+    EffectKind,
+    Entry,
+    Incident,
+    Outcome,
+    Owed,
+    PageReason,
+    State,
+    unchanged,
+)
+from panicmail.incident.push_channel import PAGERDUTY
+from panicmail.incident.transitions import ShiftChange, UnsentReason
+from panicmail.incident.transitions.undo import UNDOABLE
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
 from panicmail.store.outbox import LANES, PUSH, PUSHED, RECEIPT_WAITS
-from panicmail.store.rows import OVER, Delivery, Mail, Task
-from panicmail.store.statements import Conflict
+from panicmail.store.queries import Conflict
+from panicmail.store.rows import OVER, AcceptedMail, DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import WriterThread
 from tests.cast import LADDER, MINUTE, SECOND, T0, who
 from tests.test_store import MovedClock
@@ -58,7 +69,7 @@ T = TypeVar("T")
 Decide = Callable[[Incident, datetime], Change]
 
 LEASE = timedelta(seconds=30)
-PENDING = (Delivery.QUEUED, Delivery.TRYING)
+PENDING = (DeliveryState.QUEUED, DeliveryState.TRYING)
 #: Rows that wait until another of their incident is over.
 WAITS_FOR = {"files": "issue", "mirror": "issue", "note": "issue", "receipt": "issue", "news": "receipt"}
 LANE_OF = {**{do.value: lane for do, lane in LANES.items()}, "note": "gitlab"}
@@ -75,15 +86,15 @@ ANY = st.integers(0, 30)
 MAILS = 6
 
 
-def write(ledger: Ledger, work: Callable[[Book], T]) -> T:
+def write(ledger: Store, work: Callable[[Transaction], T]) -> T:
     return ledger.write("test", work)
 
 
-def submit(ledger: Ledger, work: Callable[[Book], T]) -> Future[T]:
+def submit(ledger: Store, work: Callable[[Transaction], T]) -> Future[T]:
     return ledger.submit("test", work)
 
 
-def change(ledger: Ledger, incident: Incident, decide: Decide) -> Change | None:
+def change(ledger: Store, incident: Incident, decide: Decide) -> Change | None:
     return ledger.change("test", incident.id, decide)
 
 
@@ -97,7 +108,9 @@ def more(person: str) -> Decide:
 
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id = f"m{now.timestamp()}"
-        return states.more(incident, entry, LADDER, who, now, mail_id=mail_id, human=True, thanks=False, writer=person)
+        return transitions.more(
+            incident, entry, LADDER, who, now, mail_id=mail_id, human=True, thanks=False, writer=person
+        )
 
     return decide
 
@@ -107,10 +120,10 @@ def speak(person: str) -> Decide:
 
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id, text, writer = f"m{now.timestamp()}", "\x00 and \U0001f631", incident.holder or person
-        if states.speaks(incident, writer):
-            return states.speak(incident, writer, text, HOW, mail_id, LADDER, now)
-        why = Unsent.NOT_YOURS
-        return states.leave_unsaid(incident, writer, why, writer=writer, text=text, mail_id=mail_id)
+        if transitions.speaks(incident, writer):
+            return transitions.speak(incident, writer, text, HOW, mail_id, LADDER, now)
+        why = UnsentReason.NOT_YOURS
+        return transitions.leave_unsaid(incident, writer, why, writer=writer, text=text, mail_id=mail_id)
 
     return decide
 
@@ -123,7 +136,7 @@ def undo(_person: str) -> Decide:
         facts = {"step_in": 60.0, "acked_before": None, "acked_how": "", "is_first": True, "handed_to": None,
                  "away": None}  # fmt: skip
         kept = Entry(event=UNDOABLE, actor=incident.holder, facts=facts)
-        return states.undo(incident, person, HOW, [kept], sorted(incident.paged.keys() - {person}), now)
+        return transitions.undo(incident, person, HOW, [kept], sorted(incident.paged.keys() - {person}), now)
 
     return decide
 
@@ -133,25 +146,25 @@ def shift(person: str) -> Decide:
 
     def decide(incident: Incident, now: datetime) -> Change:
         change = ShiftChange(role="seoc", at=now - SECOND, people=(person,))
-        return states.shift_changed(incident, LADDER, change, [], now)
+        return transitions.shift_changed(incident, LADDER, change, [], now)
 
     return decide
 
 
 DECIDE: dict[str, Callable[[str], Decide]] = {
-    "yes": lambda p: lambda i, now: states.acknowledge(i, p, HOW, LADDER, now),
-    "no": lambda p: lambda i, now: states.decline(i, p, HOW, "no", LADDER, who, now),
-    "escalate": lambda p: lambda i, now: states.escalate(i, p, HOW, LADDER, who, now),
-    "resolve": lambda p: lambda i, now: states.resolve(i, p, HOW, LADDER, now),
-    "work": lambda p: lambda i, now: states.sign_of_work(i, p, LADDER, now),
-    "closed": lambda p: lambda i, now: states.issue_closed(i, p, LADDER, now, closed_at=now.isoformat()),
+    "yes": lambda p: lambda i, now: transitions.acknowledge(i, p, HOW, LADDER, now),
+    "no": lambda p: lambda i, now: transitions.decline(i, p, HOW, "no", LADDER, who, now),
+    "escalate": lambda p: lambda i, now: transitions.escalate(i, p, HOW, LADDER, who, now),
+    "resolve": lambda p: lambda i, now: transitions.resolve(i, p, HOW, LADDER, now),
+    "work": lambda p: lambda i, now: transitions.sign_of_work(i, p, LADDER, now),
+    "closed": lambda p: lambda i, now: transitions.issue_closed(i, p, LADDER, now, closed_at=now.isoformat()),
     "reopened": lambda p: (
-        lambda i, now: states.issue_reopened(i, p, LADDER, who, now, reopened_at=now, counts=p != "cy")
+        lambda i, now: transitions.issue_reopened(i, p, LADDER, who, now, reopened_at=now, counts=p != "cy")
     ),
-    "offer": lambda p: lambda i, now: states.hand_over(i, p, "cy", HOW, now),
-    "away": lambda p: lambda i, now: states.unreachable(i, p, "out of office", LADDER, who, now),
+    "offer": lambda p: lambda i, now: transitions.hand_over(i, p, "cy", HOW, now),
+    "away": lambda p: lambda i, now: transitions.unreachable(i, p, "out of office", LADDER, who, now),
     "note": lambda p: lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent", actor=p)),
-    "time": lambda p: lambda i, now: states.pass_time(i, LADDER, who, now),
+    "time": lambda p: lambda i, now: transitions.pass_time(i, LADDER, who, now),
     "more": more,
     "speak": speak,
     "undo": undo,
@@ -160,10 +173,10 @@ DECIDE: dict[str, Callable[[str], Decide]] = {
 WORDS = st.sampled_from(sorted(DECIDE))
 
 
-def pushed(do: Do, key: str, person: str | None, word: object = None) -> set[str]:
+def pushed(do: EffectKind, key: str, person: str | None, word: object = None) -> set[str]:
     """The keys of what goes to her phones beside the row `key`."""
-    channels = CHANNELS.get(person or "", ()) if do in PUSHED and word != Word.STATUS else ()
-    return {f"{key}/{name}" for name in channels if do is not Do.TELL or not name.startswith(PAGERDUTY)}
+    channels = CHANNELS.get(person or "", ()) if do in PUSHED and word != PageReason.STATUS else ()
+    return {f"{key}/{name}" for name in channels if do is not EffectKind.TELL or not name.startswith(PAGERDUTY)}
 
 
 def overtaken(decide: Decide, hurry: list[Callable[[], None]]) -> Decide:
@@ -177,14 +190,19 @@ def overtaken(decide: Decide, hurry: list[Callable[[], None]]) -> Decide:
     return deciding
 
 
-def opened(book: Book, mail: Mail, *, receipt: bool) -> Change:
-    fresh = states.new(id=ids.incident_id(mail.id), ref=book.free_ref(mail.id), mail_id=mail.id, ladder=LADDER,
+def opened(book: Transaction, mail: AcceptedMail, *, receipt: bool) -> Change:
+    fresh = transitions.new(id=ids.incident_id(mail.id), ref=book.free_ref(mail.id), mail_id=mail.id, ladder=LADDER,
                        accepted_at=mail.accepted_at, reporter_address="rita@example.com")  # fmt: skip
-    return states.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
+    return transitions.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
 
 
 def understand(
-    book: Book, mail: Mail, into: Incident | None, *, receipt: bool, hurry: Sequence[Callable[[], None]] = ()
+    book: Transaction,
+    mail: AcceptedMail,
+    into: Incident | None,
+    *,
+    receipt: bool,
+    hurry: Sequence[Callable[[], None]] = (),
 ) -> Change | None:
     """As intake does it: None when another has understood it. `hurry` is done between looking and writing."""
     if not book.is_waiting(mail.id):
@@ -204,8 +222,8 @@ def filed(into: Incident | None) -> dict[str, Any]:
     return {"shape": "more" if into else "panic", "message_id": "<m@x>", "report": "{}"}
 
 
-def adding(mail: Mail, *, fails: bool) -> Callable[[Book], None]:
-    def work(book: Book) -> None:
+def adding(mail: AcceptedMail, *, fails: bool) -> Callable[[Transaction], None]:
+    def work(book: Transaction) -> None:
         book.add_mail(mail, b"x")
         if fails:
             raise RuntimeError("half way")
@@ -213,11 +231,11 @@ def adding(mail: Mail, *, fails: bool) -> Callable[[Book], None]:
     return work
 
 
-def word_of(task: Task, state: Delivery, book: Book, *, off: bool, at: datetime) -> bool:
+def word_of(task: OutboxRow, state: DeliveryState, book: Transaction, *, off: bool, at: datetime) -> bool:
     return book.put_off(task, at, "late", sure=True) if off else book.settle(task, state, "late")
 
 
-def _is_mine(task: Task, book: Book) -> bool:
+def _is_mine(task: OutboxRow, book: Transaction) -> bool:
     return book.is_mine(task)
 
 
@@ -228,7 +246,7 @@ def _is_mine(task: Task, book: Book) -> bool:
 class Letter:
     """An accepted mail as it must stand in the store."""
 
-    mail: Mail
+    mail: AcceptedMail
     raw: bytes
     lease_until: datetime | None = None
     lease_by: str | None = None
@@ -242,7 +260,7 @@ class Letter:
 class Row:
     """A row of the outbox as it must stand in the store."""
 
-    task: Task
+    task: OutboxRow
     after: str | None  #: key of the row that must be over first
     until: datetime | None  #: but it is waited for no longer than this
     lease_until: datetime | None = None
@@ -254,9 +272,9 @@ class Worker:
     """A thread with a ledger, and what it has claimed and not settled: it may be slow, and speak up much later."""
 
     name: str | None  #: under which it claims; None: the store does not tell one from the other
-    ledger: Ledger
-    mails: list[Mail] = field(default_factory=list)
-    tasks: list[Task] = field(default_factory=list)
+    ledger: Store
+    mails: list[AcceptedMail] = field(default_factory=list)
+    tasks: list[OutboxRow] = field(default_factory=list)
 
 
 @dataclass
@@ -299,14 +317,14 @@ class Model:
             return False
         return row.until is None or row.until > self.now
 
-    def counts(self, task: Task) -> bool:
+    def counts(self, task: OutboxRow) -> bool:
         """Whether the word of this attempt still counts: no other was made since, and nothing ended the row."""
         now = self.rows[task.key].task
-        return (now.attempt, now.state) == (task.attempt, Delivery.TRYING)
+        return (now.attempt, now.state) == (task.attempt, DeliveryState.TRYING)
 
     # what a change brings with it
 
-    def expect(self, before: Incident | None, made: Change, stored: Iterable[Task]) -> None:
+    def expect(self, before: Incident | None, made: Change, stored: Iterable[OutboxRow]) -> None:
         """The incident, its voided pages, and exactly the rows the change asks for."""
         after = made.incident
         if before is not None and after != before:
@@ -326,24 +344,28 @@ class Model:
     def _void(self, incident_id: str) -> None:
         for row in self.rows.values():
             task = row.task
-            if (task.incident_id, task.do) == (incident_id, Do.PAGE) and task.state in PENDING and self.is_free(row):
-                row.task = replace(task, state=Delivery.VOID, done_at=self.now)
+            if (
+                (task.incident_id, task.do) == (incident_id, EffectKind.PAGE)
+                and task.state in PENDING
+                and self.is_free(row)
+            ):
+                row.task = replace(task, state=DeliveryState.VOID, done_at=self.now)
 
     def keys(self, incident: Incident, effects: Iterable[Effect]) -> Iterator[str]:
         for effect in effects:
             key, person = f"{incident.id}/{effect.key}", effect.person
-            if effect.do is Do.OPERATORS:
+            if effect.do is EffectKind.OPERATORS:
                 key, person = f"operators/{effect.facts['cause']}/{self.now:%Y%m%d%H}/max", "max"
-            if effect.do is not Do.NEWS or f"{incident.id}/receipt" in self.rows:
+            if effect.do is not EffectKind.NEWS or f"{incident.id}/receipt" in self.rows:
                 yield from {key, *pushed(effect.do, key, person, effect.facts.get("word"))}
 
-    def adopt(self, stored: Iterable[Task], keys: set[str], *, notes: int) -> None:
+    def adopt(self, stored: Iterable[OutboxRow], keys: set[str], *, notes: int) -> None:
         """Take up the rows that are new, which must be those asked for and no others."""
         new = [task for task in stored if task.key not in self.rows]
         assert sum(task.do == "note" for task in new) == notes
         assert {task.key for task in new if task.do != "note"} == keys - self.rows.keys()
         for task in new:
-            assert (task.state, task.attempt, task.queued_at) == (Delivery.QUEUED, 0, self.now)
+            assert (task.state, task.attempt, task.queued_at) == (DeliveryState.QUEUED, 0, self.now)
             is_push = "channel" in task.facts
             assert task.lane == (PUSH if is_push else LANE_OF[task.do])
             waits = task.do in WAITS_FOR and not is_push
@@ -352,30 +374,30 @@ class Model:
 
     # what is true whatever happened
 
-    def no_accepted_mail_disappears_or_changes(self, book: Book) -> None:
+    def no_accepted_mail_disappears_or_changes(self, book: Transaction) -> None:
         for letter in self.letters.values():
             assert (book.mail(letter.mail.id), book.raw(letter.mail.id)) == (letter.mail, letter.raw)
 
-    def every_incident_is_there_once_as_the_rules_left_it(self, book: Book) -> None:
+    def every_incident_is_there_once_as_the_rules_left_it(self, book: Transaction) -> None:
         stored = book.list_incidents()
         assert {incident.id: incident for incident in stored} == self.incidents
         assert len({incident.mail_id for incident in stored}) == len({i.ref for i in stored}) == len(stored)
 
-    def every_row_stands_as_the_last_word_that_counts_left_it(self, book: Book) -> None:
+    def every_row_stands_as_the_last_word_that_counts_left_it(self, book: Transaction) -> None:
         stored = [task for incident_id in self.incidents for task in book.tasks_of(incident_id)]
         assert {task.key: task for task in stored} == {key: row.task for key, row in self.rows.items()}
         assert len({task.key for task in stored}) == len(stored)
 
-    def the_figures_count_what_is_there(self, book: Book) -> None:
+    def the_figures_count_what_is_there(self, book: Transaction) -> None:
         figures = book.counts()
         waiting = sum(letter.waits for letter in self.letters.values())
         mails = {"accepted": waiting, "understood": len(self.letters) - waiting}
         assert figures["mails"] == {state: n for state, n in mails.items() if n}
         assert sum(figures["outbox"].values()) == len(self.rows)
 
-    def pages_nobody_took_are_seen(self, book: Book) -> None:
-        pages = [row.task for row in self.in_order() if row.task.do == Do.PAGE]
-        stale = [task for task in pages if task.state is Delivery.FAILED
+    def pages_nobody_took_are_seen(self, book: Transaction) -> None:
+        pages = [row.task for row in self.in_order() if row.task.do == EffectKind.PAGE]
+        stale = [task for task in pages if task.state is DeliveryState.FAILED
                  or (task.state in PENDING and task.queued_at <= self.now - MINUTE)]  # fmt: skip
         homes = {task.key: self.incidents[str(task.incident_id)] for task in stale}
         seen = [task for task in stale if homes[task.key].state is State.OPEN or homes[task.key].owed is Owed.ANSWER]
@@ -476,7 +498,7 @@ class StoreMachine(RuleBasedStateMachine):
         if writer:
             self._close.callback(lambda: writer.stop(10))
         node = None if self.is_sqlite else str(next(self.nodes))
-        ledger = Ledger(
+        ledger = Store(
             database,
             writer=writer,
             operators=lambda: ["max"],
@@ -490,13 +512,13 @@ class StoreMachine(RuleBasedStateMachine):
         self._close.close()
         self.home.clear(self._url)
 
-    def _ledger(self, worker: int) -> Ledger:
+    def _ledger(self, worker: int) -> Store:
         return self.workers[worker].ledger
 
     def _incident(self, which: int) -> Incident:
         return list(self.model.incidents.values())[which % len(self.model.incidents)]
 
-    def _rows_of(self, incident: Incident) -> list[Task]:
+    def _rows_of(self, incident: Incident) -> list[OutboxRow]:
         return self._ledger(1).read(lambda book: book.tasks_of(incident.id))
 
     @initialize(receipts=st.lists(st.booleans(), min_size=1, max_size=2))
@@ -540,10 +562,18 @@ class StoreMachine(RuleBasedStateMachine):
             write(self._ledger(worker), lambda book: book.add_mail(mail, raw))
         self.model.letters.setdefault(mail.id, Letter(mail, raw))
 
-    def _mail(self, raw: bytes) -> Mail:
+    def _mail(self, raw: bytes) -> AcceptedMail:
         number = next(self.mail_numbers)
-        return Mail(id=f"mail{number:022}"[::-1], accepted_at=self.clock.at, mail_from="rita@example.com", peer="::1",
-                    recipients=("panic@example.com",), helo="client", tls="", size=len(raw))  # fmt: skip
+        return AcceptedMail(
+            id=f"mail{number:022}"[::-1],
+            accepted_at=self.clock.at,
+            mail_from="rita@example.com",
+            peer="::1",
+            recipients=("panic@example.com",),
+            helo="client",
+            tls="",
+            size=len(raw),
+        )
 
     @rule(worker=WORKERS, bad=st.integers(0, 2))
     def mails_accepted_together_share_a_commit_but_not_a_failure(self, worker: int, bad: int) -> None:
@@ -597,7 +627,7 @@ class StoreMachine(RuleBasedStateMachine):
         if made is not None:
             self._is_understood(mail, into, made)
 
-    def _is_understood(self, mail: Mail, into: Incident | None, made: Change) -> None:
+    def _is_understood(self, mail: AcceptedMail, into: Incident | None, made: Change) -> None:
         letter = self.model.letters[mail.id]
         letter.mail, letter.lease_until = replace(letter.mail, incident_id=made.incident.id, **filed(into)), None
         self.model.expect(into, made, self._rows_of(made.incident))
@@ -643,7 +673,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(wait=WAIT, worker=WORKERS)
     def the_clock_ticks(self, wait: timedelta, worker: int) -> None:
         self.clock.at += wait
-        due = [i for i in self.model.incidents.values() if states.is_due(i, self.clock.at)]
+        due = [i for i in self.model.incidents.values() if transitions.is_due(i, self.clock.at)]
         found = self._ledger(worker).read(lambda book: book.due_incidents())
         assert {i.id for i in found} == {i.id for i in due}, "the statement knows what is due as the rules do"
         assert [i.sla_at for i in found] == sorted(i.sla_at for i in due), "most overdue first"
@@ -662,7 +692,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.somebody_looks_at_an_incident(which)
             self._change(worker, self._incident(which), DECIDE["escalate"](person))
         seen = self.snapshots.pop(which % len(self.snapshots))
-        taken, now = states.take(seen, person, HOW, LADDER, self.clock.at), self.model.incidents[seen.id]
+        taken, now = transitions.take(seen, person, HOW, LADDER, self.clock.at), self.model.incidents[seen.id]
         if taken.incident == seen:
             return
         if seen.version == now.version:
@@ -678,8 +708,8 @@ class StoreMachine(RuleBasedStateMachine):
     def a_work_that_fails_leaves_nothing_behind(self, worker: int, which: int) -> None:
         incident = self._incident(which)
 
-        def work(book: Book) -> None:
-            book.apply(incident, states.take(incident, "bo", "", LADDER, book.now))
+        def work(book: Transaction) -> None:
+            book.apply(incident, transitions.take(incident, "bo", "", LADDER, book.now))
             book.tell(incident, "bo", f"half/{next(self.iids)}", {})
             raise RuntimeError("half way")
 
@@ -691,7 +721,7 @@ class StoreMachine(RuleBasedStateMachine):
         incident = self._incident(which)
         write(self._ledger(worker), lambda book: book.tell(incident, person, f"k{key}", {"what": "answer"}))
         told = f"{incident.id}/tell/k{key}/{person}"
-        self.model.adopt(self._rows_of(incident), {told, *pushed(Do.TELL, told, person)}, notes=0)
+        self.model.adopt(self._rows_of(incident), {told, *pushed(EffectKind.TELL, told, person)}, notes=0)
 
     # -- the outbox
 
@@ -700,11 +730,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock.at += wait
         self._claim(worker, lane, limit)
 
-    def _claim(self, worker: int, lane: str, limit: int) -> list[Task]:
+    def _claim(self, worker: int, lane: str, limit: int) -> list[OutboxRow]:
         by, other = self.workers[worker], self.workers[1 - worker]
         ready = self.model.ready_rows(lane, by)[:limit]
         claimed = write(by.ledger, lambda book: book.claim(lane, limit, LEASE))
-        assert claimed == [replace(r.task, state=Delivery.TRYING, attempt=r.task.attempt + 1) for r in ready]
+        assert claimed == [replace(r.task, state=DeliveryState.TRYING, attempt=r.task.attempt + 1) for r in ready]
         for row, task in zip(ready, claimed, strict=True):
             has_it = any(held.id == task.id and self.model.counts(held) for held in other.tasks)
             assert not has_it or self.model.is_free(row), "within a lease one of them has it"
@@ -713,7 +743,7 @@ class StoreMachine(RuleBasedStateMachine):
         by.tasks += claimed
         return claimed
 
-    def _held(self, which: int) -> tuple[Worker, Task, Row] | None:
+    def _held(self, which: int) -> tuple[Worker, OutboxRow, Row] | None:
         """Something one of them claimed once, perhaps long ago."""
         if not any(worker.tasks for worker in self.workers):
             for lane in EVERY_LANE:
@@ -723,15 +753,15 @@ class StoreMachine(RuleBasedStateMachine):
         return (worker, task, self.model.rows[task.key]) if worker and task else None
 
     @rule(wait=WAIT, which=ANY, state=st.sampled_from(OVER))
-    def what_came_of_a_claimed_row_is_written(self, wait: timedelta, which: int, state: Delivery) -> None:
+    def what_came_of_a_claimed_row_is_written(self, wait: timedelta, which: int, state: DeliveryState) -> None:
         self.clock.at += wait
         if (held := self._held(which)) is None:
             return
         worker, task, row = held
         counts, iid = self.model.counts(task), next(self.iids)
-        is_issue = task.do == Do.ISSUE and state is Delivery.ACCEPTED
+        is_issue = task.do == EffectKind.ISSUE and state is DeliveryState.ACCEPTED
 
-        def work(book: Book) -> bool:
+        def work(book: Transaction) -> bool:
             settled = book.settle(task, state, "answer")
             if settled and is_issue:
                 book.issue_opened(self.model.incidents[str(task.incident_id)], iid, "url", twin_possible=iid % 2 == 0)
@@ -749,7 +779,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.incidents[incident_id] = incident
         keys = {f"{incident_id}/twins/{n}" for n in range(2)} if iid % 2 == 0 else set()
         receipt = self.model.rows.get(f"{incident_id}/receipt")
-        if receipt and receipt.task.state is not Delivery.QUEUED:
+        if receipt and receipt.task.state is not DeliveryState.QUEUED:
             keys.add(f"{incident_id}/news/issue")
         self.model.adopt(self._rows_of(incident), keys, notes=0)
 
@@ -770,7 +800,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         worker=WORKERS, lane=st.sampled_from(["page", PUSH, "gitlab"]), state=st.sampled_from(OVER), off=st.booleans()
     )
-    def a_slow_worker_is_overtaken_and_speaks_up_late(self, worker: int, lane: str, state: Delivery, off: bool) -> None:
+    def a_slow_worker_is_overtaken_and_speaks_up_late(
+        self, worker: int, lane: str, state: DeliveryState, off: bool
+    ) -> None:
         slow, fast = self.workers[worker], self.workers[1 - worker]
         claimed = self._claim(worker, lane, 2)
         self.clock.at += LEASE
@@ -822,13 +854,13 @@ class StoreMachine(RuleBasedStateMachine):
     def _carry_out(self, worker: int, lane: str) -> None:
         while self._claim(worker, lane, 40):
             while self.workers[worker].tasks:
-                self.what_came_of_a_claimed_row_is_written(timedelta(0), 0, Delivery.ACCEPTED)
+                self.what_came_of_a_claimed_row_is_written(timedelta(0), 0, DeliveryState.ACCEPTED)
 
     @invariant()
     def everything_stands_as_the_model_says(self) -> None:
         self._ledger(1).read(self._look)
 
-    def _look(self, book: Book) -> None:
+    def _look(self, book: Transaction) -> None:
         self.model.no_accepted_mail_disappears_or_changes(book)
         self.model.every_incident_is_there_once_as_the_rules_left_it(book)
         self.model.every_row_stands_as_the_last_word_that_counts_left_it(book)
@@ -851,7 +883,7 @@ class Nodes(StoreMachine):
             work = lambda book: understand(book, mail, mine, receipt=True, hurry=hurry)  # noqa: E731
             assert write(self._ledger(worker), work) is None, "a mail is understood once"
 
-    def _understand_here(self, worker: int, mail: Mail, into: Incident | None) -> None:
+    def _understand_here(self, worker: int, mail: AcceptedMail, into: Incident | None) -> None:
         made = write(self._ledger(worker), lambda book: understand(book, mail, into, receipt=True))
         if made is not None:  # the slower one is run again, and hurries again: to no effect
             self._is_understood(mail, into, made)
@@ -896,17 +928,19 @@ def test_postgresql_keeps_its_promises_under_any_history(postgres_url: str) -> N
 
 
 @contextlib.contextmanager
-def opened_ledger(url: str) -> Iterator[Ledger]:
+def opened_ledger(url: str) -> Iterator[Store]:
     tables_in(url)
     with (
         contextlib.closing(Database(url, clock=MovedClock())) as database,
-        contextlib.closing(Ledger(database, operators=lambda: ["max"])) as ledger,
+        contextlib.closing(Store(database, operators=lambda: ["max"])) as ledger,
     ):
         yield ledger
 
 
-def letter(number: int) -> Mail:
-    return Mail(id=f"mail{number:022}", accepted_at=T0, mail_from="", recipients=(), peer="", helo="", tls="", size=1)
+def letter(number: int) -> AcceptedMail:
+    return AcceptedMail(
+        id=f"mail{number:022}", accepted_at=T0, mail_from="", recipients=(), peer="", helo="", tls="", size=1
+    )
 
 
 @pytest.mark.postgres
@@ -918,7 +952,7 @@ def test_no_more_mails_are_claimed_than_were_asked_for(postgres_url: str, limit:
         assert len(write(ledger, lambda book: book.claim_mails(limit, LEASE))) == limit
 
 
-def _accepted(mail: Mail, book: Book) -> None:
+def _accepted(mail: AcceptedMail, book: Transaction) -> None:
     book.add_mail(mail, b"x")
 
 

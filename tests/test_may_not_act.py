@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.incident import State
+from panicmail.incident.model import State
 from tests.office import PANIC, Office, Posted, mail
 from tests.test_pushing import MAX, phones
 

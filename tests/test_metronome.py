@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from panicmail.daemon.metronome import Metronome
+from panicmail.daemon.scheduler_clock import SchedulerClock
 
 HOUR = timedelta(hours=1)
 
@@ -30,14 +30,14 @@ def test_a_job_whose_turn_lies_further_ahead_than_its_interval_runs_now_and_no_o
     ticked: tuple[BackgroundScheduler, threading.Semaphore],
 ) -> None:
     scheduler, ticks = ticked
-    Metronome(scheduler).look(datetime.now(UTC))
+    SchedulerClock(scheduler).look(datetime.now(UTC))
     assert ticks.acquire(timeout=5)
     assert scheduler.get_job("hour").next_run_time > datetime.now(UTC) + HOUR / 2
 
 
 def test_it_goes_on_ticking_by_itself_from_there(ticked: tuple[BackgroundScheduler, threading.Semaphore]) -> None:
     scheduler, ticks = ticked
-    metronome = Metronome(scheduler)
+    metronome = SchedulerClock(scheduler)
     metronome.start()
     for _ in range(3):
         assert ticks.acquire(timeout=10)

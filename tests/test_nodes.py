@@ -22,12 +22,12 @@ from typing import Any
 import pytest
 import structlog
 
-from panicmail import ids
-from panicmail.sandbox.relay import Received
-from panicmail.store import migrate, nodes
+from panicmail.incident import ids
+from panicmail.sandbox.relay_server import Received
+from panicmail.store import leases, migrate
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.nodes import Node
+from panicmail.store.leases import Node
+from panicmail.store.unit_of_work import Store
 from tests.office import Office, mail
 from tests.program import SOON, World, world
 from tests.servers import How, ask, server, standby_of, until
@@ -346,7 +346,7 @@ def test_nothing_answered_250_is_lost_when_a_synchronous_standby_takes_over(tmp_
 
 @pytest.fixture
 def shared(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setattr(nodes, "BEAT", 0.05)
+    monkeypatch.setattr(leases, "BEAT", 0.05)
     database = Database(postgres_url)
     migrate.upgrade(database)
     with contextlib.closing(database):
@@ -354,18 +354,18 @@ def shared(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datab
 
 
 @contextlib.contextmanager
-def living(database: Database, woken: set[str] | None = None) -> Iterator[tuple[Node, Ledger]]:
+def living(database: Database, woken: set[str] | None = None) -> Iterator[tuple[Node, Store]]:
     """A node and the ledger it claims with."""
     node = Node(database, woken=(woken if woken is not None else set[str]()).update)
     node.start()
-    with contextlib.closing(Ledger(database, node=lambda: node.name)) as ledger:
+    with contextlib.closing(Store(database, node=lambda: node.name)) as ledger:
         try:
             yield node, ledger
         finally:
             node.stop()
 
 
-def claim(ledger: Ledger) -> list[str]:
+def claim(ledger: Store) -> list[str]:
     return [m.id for m in ledger.write("mails.claim", lambda book: book.claim_mails(5, timedelta(minutes=1)))]
 
 
@@ -374,14 +374,14 @@ def test_what_a_living_node_holds_is_not_for_others(shared: Database) -> None:
         mine = accept(ledger).id
         assert claim(ledger) == [mine]
         with shared.session() as session:
-            assert nodes.free_claims_of_the_dead(session) == set()
-            assert int(node.name or 0) in nodes.living(session)
+            assert leases.free_claims_of_the_dead(session) == set()
+            assert int(node.name or 0) in leases.living(session)
         assert claim(other) == []
 
 
 def test_what_a_node_without_a_session_holds_is_for_whoever_comes_first(shared: Database) -> None:
     woken: set[str] = set()
-    with contextlib.closing(Ledger(shared, node=lambda: "1")) as dead, living(shared, woken) as (_, ledger):
+    with contextlib.closing(Store(shared, node=lambda: "1")) as dead, living(shared, woken) as (_, ledger):
         mine = accept(dead).id
         assert claim(dead) == [mine]
         until(lambda: claim(ledger) == [mine], "it was not freed")
@@ -399,7 +399,7 @@ def test_a_node_that_lost_its_session_is_back_with_the_next_beat(shared: Databas
 
 
 def test_a_node_frees_what_it_holds_as_its_last_act(shared: Database) -> None:
-    with living(shared) as (node, ledger), contextlib.closing(Ledger(shared, node=lambda: "1")) as other:
+    with living(shared) as (node, ledger), contextlib.closing(Store(shared, node=lambda: "1")) as other:
         mine = accept(ledger).id
         assert claim(ledger) == [mine]
         assert claim(other) == []

@@ -17,21 +17,22 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import ids, intake
-from panicmail.conversation import _is_internal
-from panicmail.dispatch.issue import _holds_token
-from panicmail.mail import wire
-from panicmail.mail.children import Readers
-from panicmail.mail.fallback import read_bytes
-from panicmail.smtp.data import Budget, Incoming, received_fields
+from panicmail.delivery.gitlab_worker import _holds_token
+from panicmail.incident import ids
+from panicmail.incident.classify import Report
+from panicmail.intake import understand
+from panicmail.mail.parse import report_json
+from panicmail.mail.parse.bytes_fallback import read_bytes
+from panicmail.mail.parse.pool import ParserPool
+from panicmail.response.reporter_thread import _is_internal
+from panicmail.server.smtp.data import DataReceiver, MemoryBudget, received_fields
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool
 from panicmail.store.tables import mails
+from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import WriterThread
-from panicmail.triage import Report
 from tests.cast import T0
 from tests.office import PANIC, standing_orders
 
@@ -114,10 +115,10 @@ def test_a_thread_that_could_not_run_notes_it() -> None:
 class Desk:
     """Database and spool as the daemon has them."""
 
-    ledger: Ledger
+    ledger: Store
     spool: Spool
 
-    def accept(self, raw: bytes) -> Mail:
+    def accept(self, raw: bytes) -> AcceptedMail:
         mail = a_mail(raw)
         self.ledger.write("mails.accept", lambda book: book.add_mail(mail, raw))
         return mail
@@ -131,9 +132,17 @@ class Desk:
         self.spool.remove(spooled)
 
 
-def a_mail(raw: bytes) -> Mail:
-    return Mail(id=ids.new_mail_id(), accepted_at=T0, mail_from="rita@example.com", recipients=(PANIC,), peer="",
-                helo="", tls="", size=len(raw))  # fmt: skip
+def a_mail(raw: bytes) -> AcceptedMail:
+    return AcceptedMail(
+        id=ids.new_mail_id(),
+        accepted_at=T0,
+        mail_from="rita@example.com",
+        recipients=(PANIC,),
+        peer="",
+        helo="",
+        tls="",
+        size=len(raw),
+    )
 
 
 @pytest.fixture
@@ -141,7 +150,7 @@ def desk(database_url: str | None, tmp_path: Path) -> Iterator[Desk]:
     database = Database(database_url or f"sqlite:///{tmp_path / 'panicmail.db'}")
     migrate.upgrade(database)
     writer = WriterThread(database, lambda: None) if database.is_sqlite else None
-    with closing(Ledger(database, writer=writer)) as ledger:
+    with closing(Store(database, writer=writer)) as ledger:
         spool = Spool(tmp_path / "spool")
         spool.open()
         yield Desk(ledger, spool)
@@ -151,7 +160,7 @@ def desk(database_url: str | None, tmp_path: Path) -> Iterator[Desk]:
 
 def received(raw: bytes) -> bytes:
     """As the listener takes it off the wire."""
-    incoming = Incoming(limit=2 * SIZE, share=Budget(3 * SIZE).share())
+    incoming = DataReceiver(limit=2 * SIZE, share=MemoryBudget(3 * SIZE).share())
     with memoryview(raw) as octets:
         for at in range(0, len(octets), 256 * 1024):
             assert incoming.feed(bytes(octets[at : at + 256 * 1024])) is None
@@ -165,7 +174,7 @@ def test_taking_a_mail_off_the_wire_and_finding_its_sameness_holds_up_nobody(kin
     mail = a_mail(raw)
     assert held_by(lambda: received(raw)) < HELD
     assert held_by(lambda: received_fields(raw)) < HELD
-    assert held_by(lambda: intake.digest_of(mail, raw)) < HELD
+    assert held_by(lambda: understand.digest_of(mail, raw)) < HELD
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -191,9 +200,9 @@ def test_storing_and_fetching_a_mail_holds_up_nobody(desk: Desk) -> None:
 
 def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> None:
     report = Report(subject="x", text="\U0001f600" * 2**20, reply_text="\U0001f600" * 2**16)
-    said = wire.to_json(report).encode()
-    assert held_by(lambda: wire.from_json(said)) < HELD
-    assert held_by(lambda: wire.to_json(report)) < HELD
+    said = report_json.to_json(report).encode()
+    assert held_by(lambda: report_json.from_json(said)) < HELD
+    assert held_by(lambda: report_json.to_json(report)) < HELD
     mail = desk.accept(b"x")
     known = {"shape": "panic", "incident_id": None, "digest": "d", "message_id": None, "report": said.decode()}
 
@@ -206,7 +215,7 @@ def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> Non
 
 def test_giving_a_mail_to_a_reader_and_taking_its_attachments_holds_up_nobody() -> None:
     raw = full_of(b"QUJD", HEAD_OF + b"Content-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-    readers = Readers(deadline=20.0)
+    readers = ParserPool(deadline=20.0)
     readers.start()
     try:
         assert held_by(lambda: readers.parts(raw, 60.0)) < HELD
@@ -224,7 +233,7 @@ def test_a_mail_costs_the_daemon_its_blocks_and_one_copy() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2.2 * SIZE
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
-        intake.digest_of(mail, raw)
+        understand.digest_of(mail, raw)
         assert tracemalloc.get_traced_memory()[1] - before < SIZE / 2, "of a bounded beginning, not of the whole"
     finally:
         tracemalloc.stop()

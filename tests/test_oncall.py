@@ -14,36 +14,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail import config
-from panicmail.cli import rota
-from panicmail.oncall import configured, strip
+from panicmail.cli import oncall_command
+from panicmail.oncall import config_schedules, render
+from panicmail.oncall.calendar_source import refresh
 from panicmail.oncall.calendars import Calendar
-from panicmail.oncall.feeds import refresh
-from panicmail.oncall.overrides import Override
-from panicmail.oncall.rosters import HORIZON, Duty, Roster, Rosters
-from panicmail.oncall.shifts import Shift
-from panicmail.oncall.spans import Span, divide, join
-from panicmail.orders import Orders
+from panicmail.oncall.overrides import ScheduleOverride
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.oncall.schedules import HORIZON, OnCallDuty, Schedule, Schedules
+from panicmail.oncall.shifts import ScheduleShift
+from panicmail.oncall.spans import OnCallSpan, divide, join
 from tests.cast import T0
 from tests.office import standing_orders
 from tests.program import World, world
 
-ROSTERS = Rosters(
+ROSTERS = Schedules(
     {
-        "seoc": Roster(fixed=("ana", "bo"), fallback=("max",)),
-        "smoc": Roster(fallback=("max",)),
-        "gap": Roster(),
+        "seoc": Schedule(fixed=("ana", "bo"), fallback=("max",)),
+        "smoc": Schedule(fallback=("max",)),
+        "gap": Schedule(),
     }
 )
 
 
 def test_the_fixed_people_are_on_call_in_their_order_and_the_fallback_is_not() -> None:
     assert ROSTERS.who("seoc", T0) == ("ana", "bo")
-    assert ROSTERS.on_call("seoc", T0)[0] == Duty(role="seoc", person="ana", until=None, source="fixed")
+    assert ROSTERS.on_call("seoc", T0)[0] == OnCallDuty(role="seoc", person="ana", until=None, source="fixed")
 
 
 def test_the_fallback_answers_for_a_gap_and_says_so() -> None:
     assert ROSTERS.on_call("smoc", T0) == (
-        Duty(role="smoc", person="max", until=None, source="fallback: nobody was named"),
+        OnCallDuty(role="smoc", person="max", until=None, source="fallback: nobody was named"),
     )
 
 
@@ -72,26 +72,28 @@ def h(hours: float) -> datetime:
     return MONDAY + hours * HOUR
 
 
-def shift(begins: float, ends: float, *people: str, days: str = "0123456", zone: ZoneInfo = BERLIN) -> Shift:
-    return Shift(days=frozenset(map(int, days)), begins=begins * HOUR, ends=ends * HOUR, zone=zone, people=people)
+def shift(begins: float, ends: float, *people: str, days: str = "0123456", zone: ZoneInfo = BERLIN) -> ScheduleShift:
+    return ScheduleShift(
+        days=frozenset(map(int, days)), begins=begins * HOUR, ends=ends * HOUR, zone=zone, people=people
+    )
 
 
-def by_day(*people: str) -> Shift:
+def by_day(*people: str) -> ScheduleShift:
     return shift(8, 20, *people, zone=ZoneInfo("UTC"))
 
 
-def override(start: datetime, end: datetime, person: str) -> Override:
-    return Override(start=start, end=end, person=person)
+def override(start: datetime, end: datetime, person: str) -> ScheduleOverride:
+    return ScheduleOverride(start=start, end=end, person=person)
 
 
-def told(spans: tuple[Span, ...]) -> list[tuple[float, tuple[str, ...], str]]:
+def told(spans: tuple[OnCallSpan, ...]) -> list[tuple[float, tuple[str, ...], str]]:
     """Each span as the hour it begins, its people and the first word of its source."""
     return [((span.start - MONDAY) / HOUR, span.people, span.source.split()[0].rstrip(":")) for span in spans]
 
 
 def test_an_override_replaces_everybody_for_its_time_and_the_first_written_wins() -> None:
     overrides = (override(h(10), h(12), "max"), override(h(11), h(14), "bo"))
-    rosters = Rosters({"seoc": Roster(shifts=(by_day("ana", "kim"),), overrides=overrides)})
+    rosters = Schedules({"seoc": Schedule(shifts=(by_day("ana", "kim"),), overrides=overrides)})
     assert told(rosters.spans("seoc", h(9), h(15))) == [
         (9, ("ana", "kim"), "shift"),
         (10, ("max",), "override"),
@@ -108,36 +110,36 @@ def test_an_override_replaces_everybody_for_its_time_and_the_first_written_wins(
 
 
 def test_an_override_lies_over_fixed_people_and_over_gaps() -> None:
-    fixed = Rosters({"seoc": Roster(("ana",), overrides=(override(h(1), h(2), "bo"),))})
+    fixed = Schedules({"seoc": Schedule(("ana",), overrides=(override(h(1), h(2), "bo"),))})
     assert told(fixed.spans("seoc", h(0), h(3))) == [
         (0, ("ana",), "fixed"),
         (1, ("bo",), "override"),
         (2, ("ana",), "fixed"),
     ]
-    gap = Rosters({"seoc": Roster(shifts=(by_day("ana"),), overrides=(override(h(6), h(8), "bo"),))})
+    gap = Schedules({"seoc": Schedule(shifts=(by_day("ana"),), overrides=(override(h(6), h(8), "bo"),))})
     assert told(gap.spans("seoc", h(5), h(9))) == [(5, (), "nobody"), (6, ("bo",), "override"), (8, ("ana",), "shift")]
 
 
 def test_a_gap_is_the_fallbacks_and_where_there_is_none_nobodys() -> None:
     shifts = (by_day("ana"),)
-    covered = Rosters({"seoc": Roster(shifts=shifts, fallback=("max", "bo"))})
+    covered = Schedules({"seoc": Schedule(shifts=shifts, fallback=("max", "bo"))})
     assert covered.who("seoc", h(7)) == ("max", "bo")
     assert [duty.until for duty in covered.on_call("seoc", h(7))] == [h(8), h(8)]
-    (bare,) = Rosters({"seoc": Roster(shifts=shifts)}).spans("seoc", h(6), h(7))
+    (bare,) = Schedules({"seoc": Schedule(shifts=shifts)}).spans("seoc", h(6), h(7))
     assert (bare.people, bare.source, bare.is_gap) == ((), "nobody: nobody was named", True)
 
 
 def test_a_duty_lasts_as_long_as_the_person_is_among_those_on_call() -> None:
-    rosters = Rosters(
+    rosters = Schedules(
         {
-            "seoc": Roster(
+            "seoc": Schedule(
                 shifts=(
                     by_day("ana"),
                     shift(8, 12, "bo", zone=ZoneInfo("UTC")),
                     shift(20, 24, "ana", zone=ZoneInfo("UTC")),
                 )
             ),
-            "ever": Roster(shifts=(shift(0, 24, "ana"),)),
+            "ever": Schedule(shifts=(shift(0, 24, "ana"),)),
         }
     )
     assert [(duty.person, duty.until) for duty in rosters.on_call("seoc", h(9))] == [("ana", h(24)), ("bo", h(12))]
@@ -145,19 +147,19 @@ def test_a_duty_lasts_as_long_as_the_person_is_among_those_on_call() -> None:
 
 
 def test_an_end_beyond_the_horizon_is_none_known() -> None:
-    far = Rosters({"seoc": Roster(("ana",), overrides=(override(h(0) + HORIZON, h(1) + HORIZON, "bo"),))})
+    far = Schedules({"seoc": Schedule(("ana",), overrides=(override(h(0) + HORIZON, h(1) + HORIZON, "bo"),))})
     assert far.on_call("seoc", h(0))[0].until is None
     assert far.on_call("seoc", h(1))[0].until == h(0) + HORIZON
 
 
 def test_what_wants_mending_ahead_is_told_by_role() -> None:
-    unknown = Span(start=h(30), end=h(31), people=("ana",), source="calendar", unknown=("Zoe",))
-    known = Span(start=h(0), end=h(48), people=("bo",), source="calendar")
-    rosters = Rosters(
+    unknown = OnCallSpan(start=h(30), end=h(31), people=("ana",), source="calendar", unknown=("Zoe",))
+    known = OnCallSpan(start=h(0), end=h(48), people=("bo",), source="calendar")
+    rosters = Schedules(
         {
-            "whole": Roster(("ana",)),
-            "shifts": Roster(shifts=(shift(0, 24, "ana", days="01345"),), fallback=("max",)),
-            "calendar": Roster(calendar=Calendar(since=h(0), until=h(48), events=(known, unknown), read_at=h(0))),
+            "whole": Schedule(("ana",)),
+            "shifts": Schedule(shifts=(shift(0, 24, "ana", days="01345"),), fallback=("max",)),
+            "calendar": Schedule(calendar=Calendar(since=h(0), until=h(48), events=(known, unknown), read_at=h(0))),
         }
     )
     faults = rosters.faults(h(0), h(48))
@@ -170,7 +172,7 @@ _WHEN = st.integers(-30, 120)
 
 
 @st.composite
-def rosters_of_all_kinds(draw: st.DrawFn) -> Roster:
+def rosters_of_all_kinds(draw: st.DrawFn) -> Schedule:
     def stretch() -> tuple[datetime, datetime]:
         start = draw(_WHEN)
         return h(start), h(start + draw(st.integers(1, 60)))
@@ -181,8 +183,10 @@ def rosters_of_all_kinds(draw: st.DrawFn) -> Roster:
     for _ in range(draw(st.integers(0, 5)) if kind == "calendar" else 0):
         start, end = stretch()
         people = draw(some)
-        events.append(Span(start=start, end=end, people=people, source="calendar", unknown=() if people else ("Zoe",)))
-    return Roster(
+        events.append(
+            OnCallSpan(start=start, end=end, people=people, source="calendar", unknown=() if people else ("Zoe",))
+        )
+    return Schedule(
         fixed=("ana", "bo") if kind == "fixed" else (),
         fallback=draw(some),
         shifts=(by_day("ana"), shift(6, 30, "bo", "kim", days="024")) if kind == "shifts" else (),
@@ -194,9 +198,9 @@ def rosters_of_all_kinds(draw: st.DrawFn) -> Roster:
 @settings(max_examples=200, deadline=None)
 @given(roster=rosters_of_all_kinds(), start=_WHEN, length=st.integers(1, 80), asked=st.integers(0, 79))
 def test_whatever_a_roster_holds_every_instant_has_one_span_and_who_agrees(
-    roster: Roster, start: int, length: int, asked: int
+    roster: Schedule, start: int, length: int, asked: int
 ) -> None:
-    rosters = Rosters({"seoc": roster})
+    rosters = Schedules({"seoc": roster})
     spans = rosters.spans("seoc", h(start), h(start + length))
     assert (spans[0].start, spans[-1].end) == (h(start), h(start + length))
     for one, following in itertools.pairwise(spans):
@@ -210,7 +214,7 @@ def test_whatever_a_roster_holds_every_instant_has_one_span_and_who_agrees(
 
 
 def test_spans_that_say_the_same_are_one_and_an_empty_interval_has_none() -> None:
-    one = Span(start=h(0), end=h(1), people=("ana",), source="fixed")
+    one = OnCallSpan(start=h(0), end=h(1), people=("ana",), source="fixed")
     later = replace(one, start=h(1), end=h(2))
     assert list(join([one, later, replace(later, start=h(3), end=h(4))])) == [
         replace(one, end=h(2)),
@@ -222,15 +226,15 @@ def test_spans_that_say_the_same_are_one_and_an_empty_interval_has_none() -> Non
 # -- the strip
 
 
-def odd_rota(*overrides: Override) -> Roster:
+def odd_rota(*overrides: ScheduleOverride) -> Schedule:
     """Around the clock but for Sunday evening, which is nobody's."""
     evening = shift(16, 24, "kim", "max", days="012345")
-    return Roster(shifts=(shift(0, 8, "ana"), shift(8, 16, "bo"), evening), fallback=("max",), overrides=overrides)
+    return Schedule(shifts=(shift(0, 8, "ana"), shift(8, 16, "bo"), evening), fallback=("max",), overrides=overrides)
 
 
-def shown(spans: Iterator[Span], zone: ZoneInfo = BERLIN) -> str:
+def shown(spans: Iterator[OnCallSpan], zone: ZoneInfo = BERLIN) -> str:
     kept = list(spans)
-    lines = [*strip.days(kept, zone), *strip.faults(kept, zone)]
+    lines = [*render.days(kept, zone), *render.faults(kept, zone)]
     assert all(len(line.text) <= 80 for line in lines)
     assert all(line.is_loud for line in lines if "!!" in line.text)
     return "\n".join(line.text for line in lines)
@@ -292,7 +296,7 @@ def test_two_weeks_are_a_line_a_day_and_the_odd_night_is_told_as_it_is(
 
 
 def test_a_person_who_goes_on_from_the_day_before_has_no_time_and_nobody_is_loud() -> None:
-    weekdays = Roster(shifts=(shift(0, 24, "ana", days="01234", zone=ZoneInfo("UTC")),))
+    weekdays = Schedule(shifts=(shift(0, 24, "ana", days="01234", zone=ZoneInfo("UTC")),))
     assert shown(weekdays.spans(h(0), h(6 * 24)), ZoneInfo("UTC")).splitlines() == [
         "Mon 23 Nov        ana",
         "Tue 24 Nov        ana",
@@ -307,7 +311,7 @@ def test_a_person_who_goes_on_from_the_day_before_has_no_time_and_nobody_is_loud
 def test_a_day_the_date_line_took_away_is_no_line() -> None:
     apia = ZoneInfo("Pacific/Apia")
     start = datetime(2011, 12, 29, 10, tzinfo=UTC)
-    assert shown(Roster(("ana",)).spans(start, start + 2 * DAY), apia).splitlines() == [
+    assert shown(Schedule(("ana",)).spans(start, start + 2 * DAY), apia).splitlines() == [
         "Thu 29 Dec        ana",
         "Sat 31 Dec        ana",
     ]
@@ -322,7 +326,7 @@ def test_a_day_the_date_line_took_away_is_no_line() -> None:
 def test_a_strip_is_never_wider_than_the_screen(people: list[str], cuts: list[int], name: str) -> None:
     edges = [h(0), *(h(cut) for cut in sorted(cuts)), h(72)]
     spans = [
-        Span(
+        OnCallSpan(
             start=start,
             end=end,
             people=tuple(people[: n % len(people) + 1]),
@@ -332,7 +336,7 @@ def test_a_strip_is_never_wider_than_the_screen(people: list[str], cuts: list[in
         for n, (start, end) in enumerate(itertools.pairwise(edges))
     ]
     shown(iter(spans))
-    text = "".join(line.text for line in strip.days(spans, BERLIN))
+    text = "".join(line.text for line in render.days(spans, BERLIN))
     assert all(person in text for person in people[: min(len(people), len(spans))])
 
 
@@ -395,10 +399,10 @@ def test_oncall_says_now_next_and_the_coming_two_weeks_by_the_clock_asked_for(to
 @pytest.mark.parametrize(("days", "end"), [(13, "  !! and 1 line more"), (14, "  !! and 2 lines more")])
 def test_what_of_many_faults_is_not_shown_is_counted(days: int, end: str) -> None:
     day = timedelta(days=1)
-    nights = [Span(start=T0 + n * day, end=T0 + (n + 0.5) * day, people=("max",), source="x", unknown=("Zoe",))
+    nights = [OnCallSpan(start=T0 + n * day, end=T0 + (n + 0.5) * day, people=("max",), source="x", unknown=("Zoe",))
               for n in range(days)]  # fmt: skip
-    role = rota.Role("seoc", (), tuple(nights))
-    assert [line.text for line in rota._ahead(role, BERLIN)][-1] == end
+    role = oncall_command.Role("seoc", (), tuple(nights))
+    assert [line.text for line in oncall_command._ahead(role, BERLIN)][-1] == end
 
 
 def test_oncall_as_a_document_has_every_span_ahead(town: World) -> None:
@@ -434,7 +438,7 @@ def test_oncall_answers_from_the_last_good_copy_and_says_how_old_it_is_and_why(t
     town.write_config()
     never = town.run("oncall")
     assert "seoc: !! its calendar was never read; panicmail serve reads it" in never.out
-    (feed,) = configured.feeds(config.load(town.path, {}))
+    (feed,) = config_schedules.feeds(config.load(town.path, {}))
     assert feed.copy_path == town.folder / "calendars" / "seoc.json"
     read_at = datetime.now(UTC) - timedelta(days=2, hours=3)
     copy = refresh(feed, None, lambda url: ICS.encode(), read_at).copy
@@ -470,7 +474,7 @@ def test_a_zone_or_time_nobody_has_is_answered_with_a_right_one(
 # -- senders
 
 
-def orders(*known: str) -> Orders:
+def orders(*known: str) -> RuntimeSettings:
     return replace(standing_orders(), known_senders=known)
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from panicmail import config as configuration
-from panicmail import own_files
-from panicmail.check import Row, Verdict, offline
+from panicmail.check import CheckVerdict, Row, offline_checks, own_files
 from tests.program import SOON, World, world
 from tests.test_daemon import NOT_WRITTEN, calendar
 
@@ -175,7 +174,7 @@ def open_up(town: World) -> list[Path]:
 
 def told_by_check(town: World) -> Row:
     config = configuration.load(town.path, {}, host_name=lambda: "panic.example.com")
-    (row,) = (row for row in offline.everything(config, datetime.now(UTC)) if row.subject == "file modes")
+    (row,) = (row for row in offline_checks.everything(config, datetime.now(UTC)) if row.subject == "file modes")
     return row
 
 
@@ -183,16 +182,16 @@ def test_check_names_each_path_that_others_may_use_and_the_chmod_that_mends_it(t
     with world(tmp_path) as town:
         town.config["oncall"]["seoc"] = {"ical": "https://calendar.example.com/x.ics"}
         town.write_config()
-        assert told_by_check(town).verdict is Verdict.OK
+        assert told_by_check(town).verdict is CheckVerdict.OK
         left = open_up(town)
         row = told_by_check(town)
-        assert row.verdict is Verdict.WARNING
+        assert row.verdict is CheckVerdict.WARNING
         assert f"{town.database}, mode 0644" in row.found
         assert "and 1 more" in row.found
         command = row.mend.partition(";")[0]
         subprocess.run(["/bin/sh", "-c", command], check=True)
         subprocess.run(["/bin/sh", "-c", told_by_check(town).mend.partition(";")[0]], check=True)
-        assert told_by_check(town).verdict is Verdict.OK
+        assert told_by_check(town).verdict is CheckVerdict.OK
         assert {stat.S_IMODE(path.stat().st_mode) for path in left} == {0o600, 0o700}
 
 

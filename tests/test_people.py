@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail import people
-from panicmail.people import Person
+from panicmail.incident import people
+from panicmail.incident.people import Person
 
 ANA = Person(id="ana", name="Ana Reyes", email="ana@example.com", aliases=("a.reyes@home.example",))
 MAX = Person(id="max", name="Max Ode", email="m.ode@example.com")

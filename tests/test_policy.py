@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.policy import Ladder, Step
+from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
 from tests.cast import LADDER, MINUTE, SECOND, T0, who
 
 
-def ladder_of(*steps: tuple[int, str]) -> Ladder:
-    return replace(LADDER, steps=tuple(Step(minute * MINUTE, tuple(roles.split())) for minute, roles in steps))
+def ladder_of(*steps: tuple[int, str]) -> EscalationPolicy:
+    return replace(LADDER, steps=tuple(PolicyStep(minute * MINUTE, tuple(roles.split())) for minute, roles in steps))
 
 
 LADDERS = st.lists(st.integers(0, 3600), max_size=5).map(
-    lambda seconds: replace(LADDER, steps=tuple(Step(s * SECOND, ("seoc",)) for s in [0, *sorted(seconds)]))
+    lambda seconds: replace(LADDER, steps=tuple(PolicyStep(s * SECOND, ("seoc",)) for s in [0, *sorted(seconds)]))
 )
 
 
@@ -55,7 +55,7 @@ def test_overdue_are_the_steps_not_taken_whose_time_has_come(taken: int, at: tim
 @settings(deadline=None)
 @given(LADDERS, st.integers(-1, 6), st.integers(-10, 4000))
 def test_overdue_begins_after_the_taken_step_has_no_gap_and_never_holds_a_step_still_to_come(
-    ladder: Ladder, taken: int, second: int
+    ladder: EscalationPolicy, taken: int, second: int
 ) -> None:
     now = T0 + second * SECOND
     steps = list(ladder.overdue(T0, taken, now))
@@ -74,7 +74,7 @@ def test_overdue_begins_after_the_taken_step_has_no_gap_and_never_holds_a_step_s
     ],
 )
 def test_the_managers_are_whom_the_last_step_adds_to_the_first_else_whom_it_pages(
-    ladder: Ladder, roles: tuple[str, ...]
+    ladder: EscalationPolicy, roles: tuple[str, ...]
 ) -> None:
     assert ladder.managers == roles
 

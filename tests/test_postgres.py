@@ -15,15 +15,15 @@ from itertools import count
 import pytest
 import sqlalchemy as sa
 
-from panicmail import ids
 from panicmail.clock import host_clock
 from panicmail.errors import StoreFailed
-from panicmail.store import migrate, settings
-from panicmail.store.book import Book
+from panicmail.incident import ids
+from panicmail.store import migrate, postgres_settings
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
-from panicmail.store.settings import Facts, Verdict
+from panicmail.store.postgres_settings import Facts, SettingVerdict
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
 from tests.servers import SOON, How, Server, server, until
 
 pytestmark = pytest.mark.postgres
@@ -54,8 +54,8 @@ def database(url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def ledger(database: Database) -> Iterator[Ledger]:
-    ledger = Ledger(database)
+def ledger(database: Database) -> Iterator[Store]:
+    ledger = Store(database)
     yield ledger
     ledger.close()
 
@@ -63,28 +63,36 @@ def ledger(database: Database) -> Iterator[Ledger]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven seconds of silence are half a second."""
-    from panicmail.store.postgres import Impatient
+    from panicmail.store.postgres import BoundedConnection
 
-    monkeypatch.setattr(Impatient, "patience", 0.5)
+    monkeypatch.setattr(BoundedConnection, "patience", 0.5)
 
 
 @contextlib.contextmanager
-def set_to(url: str, name: str, value: str) -> Iterator[Ledger]:
+def set_to(url: str, name: str, value: str) -> Iterator[Store]:
     """A ledger whose sessions have this setting, by the URL."""
     database = Database(f"{url}&options=-c%20{name}%3D{value}")
-    with contextlib.closing(database), contextlib.closing(Ledger(database)) as ledger:
+    with contextlib.closing(database), contextlib.closing(Store(database)) as ledger:
         yield ledger
 
 
-def accept(ledger: Ledger, mail_id: str = "") -> str:
+def accept(ledger: Store, mail_id: str = "") -> str:
     mail_id = mail_id or ids.new_mail_id()
     ledger.write("mails.accept", lambda book: add(book, mail_id))
     return mail_id
 
 
-def add(book: Book, mail_id: str) -> None:
-    mail = Mail(id=mail_id, accepted_at=book.now, mail_from="rita@example.com", recipients=("panic@example.com",),
-                peer="127.0.0.1", helo="client", tls="", size=4)  # fmt: skip
+def add(book: Transaction, mail_id: str) -> None:
+    mail = AcceptedMail(
+        id=mail_id,
+        accepted_at=book.now,
+        mail_from="rita@example.com",
+        recipients=("panic@example.com",),
+        peer="127.0.0.1",
+        helo="client",
+        tls="",
+        size=4,
+    )
     book.add_mail(mail, b"help")
 
 
@@ -93,11 +101,11 @@ def add(book: Book, mail_id: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_session_that_stands_still_fails_the_write_and_the_next_one_has_another(
-    primary: Server, ledger: Ledger
+    primary: Server, ledger: Store
 ) -> None:
     accept(ledger)
 
-    def freeze(book: Book) -> None:
+    def freeze(book: Transaction) -> None:
         pid = book._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
         still.enter_context(primary.frozen(pid))
         add(book, ids.new_mail_id())
@@ -113,7 +121,7 @@ def test_a_session_that_stands_still_fails_the_write_and_the_next_one_has_anothe
 
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_stands_still_fails_every_write_and_serves_again_when_it_moves(
-    primary: Server, ledger: Ledger
+    primary: Server, ledger: Store
 ) -> None:
     accept(ledger)
     with primary.frozen():
@@ -124,14 +132,14 @@ def test_a_server_that_stands_still_fails_every_write_and_serves_again_when_it_m
     accept(ledger)
 
 
-def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, ledger: Ledger) -> None:
+def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, ledger: Store) -> None:
     mail_id = accept(ledger)
     holding, woken = threading.Event(), threading.Event()
 
-    def touch(book: Book) -> None:
+    def touch(book: Transaction) -> None:
         book.understood(mail_id, shape="panic", incident_id="", digest="", message_id=None, report="")
 
-    def hold(book: Book) -> None:
+    def hold(book: Transaction) -> None:
         touch(book)
         holding.set()
         assert woken.wait(SOON)
@@ -173,8 +181,10 @@ def test_every_session_has_what_the_promise_needs_whatever_the_defaults_are(prim
 def test_a_large_mail_may_take_longer_than_other_statements(url: str, database: Database) -> None:
     raw = b"x" * (8 * 2**20)
 
-    def store(book: Book) -> None:
-        mail = Mail(id="large", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0)
+    def store(book: Transaction) -> None:
+        mail = AcceptedMail(
+            id="large", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
+        )
         book.add_mail(mail, raw)
         assert book._connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "1min"
 
@@ -190,7 +200,7 @@ def test_a_large_mail_may_take_longer_than_other_statements(url: str, database: 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 def test_a_server_that_was_stopped_fails_writes_until_it_is_back_and_nothing_accepted_is_lost(
-    how: How, primary: Server, ledger: Ledger
+    how: How, primary: Server, ledger: Store
 ) -> None:
     kept = accept(ledger)
     primary.stop(how)
@@ -203,7 +213,7 @@ def test_a_server_that_was_stopped_fails_writes_until_it_is_back_and_nothing_acc
     assert ledger.read(lambda book: book.raw(kept)) == b"help"
 
 
-def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Server, ledger: Ledger) -> None:
+def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Server, ledger: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _n: accept(ledger), range(16)))
         primary.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname <> 'postgres'")
@@ -211,10 +221,10 @@ def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Serv
     assert ledger.read(lambda book: book.counts()["mails"]) == {"accepted": 32}
 
 
-def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(primary: Server, ledger: Ledger) -> None:
+def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(primary: Server, ledger: Store) -> None:
     runs = []
 
-    def work(book: Book) -> None:
+    def work(book: Transaction) -> None:
         runs.append(1)
         pid = book._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
         primary.rows("SELECT pg_terminate_backend(%s, 5000)", pid)
@@ -228,7 +238,7 @@ def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(prima
 
 
 def test_a_server_that_turned_read_only_is_told_as_such_and_left_for_a_better_one(
-    primary: Server, ledger: Ledger
+    primary: Server, ledger: Store
 ) -> None:
     accept(ledger)
     primary.set("default_transaction_read_only", "on")
@@ -244,8 +254,8 @@ def test_a_server_that_turned_read_only_is_told_as_such_and_left_for_a_better_on
     accept(ledger)
 
 
-def test_what_went_wrong_is_told_on_one_line_and_without_the_values(ledger: Ledger) -> None:
-    def work(book: Book) -> None:
+def test_what_went_wrong_is_told_on_one_line_and_without_the_values(ledger: Store) -> None:
+    def work(book: Transaction) -> None:
         book._connection.execute(sa.text("INSERT INTO keys VALUES ('a', 'secret words', NULL)"))
 
     with pytest.raises(StoreFailed) as failed:
@@ -259,7 +269,7 @@ def test_what_went_wrong_is_told_on_one_line_and_without_the_values(ledger: Ledg
 
 
 @pytest.fixture
-def lonely(primary: Server, ledger: Ledger) -> Iterator[Server]:
+def lonely(primary: Server, ledger: Store) -> Iterator[Server]:
     """The server waits for a standby that is not there: no COMMIT is answered."""
     accept(ledger)
     primary.set("synchronous_standby_names", "nobody")
@@ -270,7 +280,7 @@ def lonely(primary: Server, ledger: Ledger) -> Iterator[Server]:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_commit_that_is_not_answered_fails_and_the_same_mail_is_found_there_later(
-    lonely: Server, ledger: Ledger
+    lonely: Server, ledger: Store
 ) -> None:
     mail_id = ids.new_mail_id()
     with pytest.raises(StoreFailed, match="said nothing"):
@@ -282,7 +292,7 @@ def test_a_commit_that_is_not_answered_fails_and_the_same_mail_is_found_there_la
     assert not ledger.write("mails.take_in", lambda book: book.take_in(spooled, b"help")), "it was there already"
 
 
-def test_a_commit_that_did_not_wait_for_its_standby_is_not_believed(lonely: Server, ledger: Ledger) -> None:
+def test_a_commit_that_did_not_wait_for_its_standby_is_not_believed(lonely: Server, ledger: Store) -> None:
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with ThreadPoolExecutor(1) as pool:
         accepting = pool.submit(accept, ledger)
@@ -296,17 +306,17 @@ def test_a_commit_that_did_not_wait_for_its_standby_is_not_believed(lonely: Serv
 
 
 def test_the_settings_of_a_server_are_read_and_judged(lonely: Server, database: Database) -> None:
-    rows = {row.name: row for row in settings.judge(settings.look(database, host_clock()()))}
-    assert rows["server_version"].verdict is Verdict.OK
+    rows = {row.name: row for row in postgres_settings.judge(postgres_settings.look(database, host_clock()()))}
+    assert rows["server_version"].verdict is SettingVerdict.OK
     assert rows["role"].value == "primary"
-    assert rows["fsync"].verdict is Verdict.FAILED, "tests have no time for the disk"
+    assert rows["fsync"].verdict is SettingVerdict.FAILED, "tests have no time for the disk"
     assert rows["synchronous_commit"].value == "on"
-    assert rows["synchronous_standby_names"].verdict is Verdict.FAILED
+    assert rows["synchronous_standby_names"].verdict is SettingVerdict.FAILED
     assert "none of them is there" in rows["synchronous_standby_names"].why
     assert rows["max_connections"].value == "57 for us; 2 nodes use up to 42"
     assert rows["connection"].value == "direct"
-    assert rows["clock"].verdict is Verdict.OK
-    assert all(row.mend and row.why for row in rows.values() if row.verdict is not Verdict.OK)
+    assert rows["clock"].verdict is SettingVerdict.OK
+    assert all(row.mend and row.why for row in rows.values() if row.verdict is not SettingVerdict.OK)
 
 
 GOOD = {
@@ -326,7 +336,7 @@ TWO = ("quorum", "quorum")
 
 
 def test_a_server_as_the_readme_wants_it_has_nothing_to_mend() -> None:
-    assert {row.verdict for row in settings.judge(Facts(settings=GOOD, standbys=TWO))} == {Verdict.OK}
+    assert {row.verdict for row in postgres_settings.judge(Facts(settings=GOOD, standbys=TWO))} == {SettingVerdict.OK}
 
 
 @pytest.mark.parametrize(
@@ -359,8 +369,8 @@ def test_a_setting_that_weakens_the_promise_is_told_with_its_mend(
 ) -> None:
     written = {key: value for key, value in facts.items() if key in GOOD}
     seen = {key: value for key, value in facts.items() if key not in GOOD}
-    rows = settings.judge(Facts(**{"settings": {**GOOD, **written}, "standbys": TWO, **seen}))  # type: ignore[arg-type]
-    found = [(row.name, row.verdict.value) for row in rows if row.verdict is not Verdict.OK]
+    rows = postgres_settings.judge(Facts(**{"settings": {**GOOD, **written}, "standbys": TWO, **seen}))  # type: ignore[arg-type]
+    found = [(row.name, row.verdict.value) for row in rows if row.verdict is not SettingVerdict.OK]
     assert found == [(name, verdict)]
     (row,) = (row for row in rows if row.name == name)
     assert row.why

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from panicmail.channels import channel
-from panicmail.errors import Barred, LockedOut, Permanent, Temporary, Unknown
-from panicmail.paging.push import Push
+from panicmail.delivery.apprise import AppriseClient
+from panicmail.errors import Blocked, LockedOut, Permanent, Temporary, Unknown
+from panicmail.incident.push_channel import channel
 from tests.provider import Provider, closed_port, hanging_up, until
 
 LINE = "PANIC 7KQ2 Ransom note on my laptop | ack by 03:22"
@@ -30,7 +30,7 @@ PATIENT = 15.0
 def _loaded() -> None:
     """Apprise is imported once, before anything is timed."""
     with pytest.raises(Permanent):
-        Push().send("nothing://at.all", LINE)
+        AppriseClient().send("nothing://at.all", LINE)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def is_sure(caught: pytest.ExceptionInfo[Temporary]) -> bool:
 
 
 def test_a_line_and_its_link_arrive_and_the_answer_names_the_service(provider: Provider) -> None:
-    answer = Push(PATIENT).send(f"json://{provider.host}/200", LINE, "https://panic.example.com/i/t")
+    answer = AppriseClient(PATIENT).send(f"json://{provider.host}/200", LINE, "https://panic.example.com/i/t")
     assert answer == "JSON took it"
     (asked,) = provider.asked
     assert asked.json["message"] == f"{LINE} https://panic.example.com/i/t"
@@ -57,12 +57,12 @@ def test_a_line_and_its_link_arrive_and_the_answer_names_the_service(provider: P
 def test_it_is_a_failure_in_apprises_words_because_below_that_some_services_only_make_a_note(
     provider: Provider,
 ) -> None:
-    Push(PATIENT).send(f"json://{provider.host}/200", LINE)
+    AppriseClient(PATIENT).send(f"json://{provider.host}/200", LINE)
     assert provider.asked[0].json["type"] == "failure"
 
 
 def test_ntfy_gets_topic_and_line(provider: Provider) -> None:
-    assert Push(PATIENT).send(f"ntfy://{provider.host}/ana-secret", LINE) == "ntfy took it"
+    assert AppriseClient(PATIENT).send(f"ntfy://{provider.host}/ana-secret", LINE) == "ntfy took it"
     assert provider.asked[0].json == {"topic": "ana-secret", "message": LINE}
 
 
@@ -75,7 +75,7 @@ def test_ntfy_gets_topic_and_line(provider: Provider) -> None:
     ],
 )
 def test_nothing_in_a_line_is_acted_on(provider: Provider, said: str, arrives: str) -> None:
-    Push(PATIENT).send(f"json://{provider.host}/200", said)
+    AppriseClient(PATIENT).send(f"json://{provider.host}/200", said)
     assert provider.asked[0].json["message"] == arrives
 
 
@@ -85,7 +85,7 @@ def test_nothing_in_a_line_is_acted_on(provider: Provider, said: str, arrives: s
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 302])
 def test_a_refusal_is_for_good(provider: Provider, status: int) -> None:
     with pytest.raises(Permanent, match=f"JSON answered {status}"):
-        Push(PATIENT).send(f"json://{provider.host}/{status}", LINE)
+        AppriseClient(PATIENT).send(f"json://{provider.host}/{status}", LINE)
 
 
 @pytest.mark.parametrize(
@@ -95,40 +95,40 @@ def test_a_refusal_of_who_we_are_or_where_it_goes_is_about_every_line(
     provider: Provider, path: str, is_barred: bool
 ) -> None:
     with pytest.raises(Permanent) as caught:
-        Push(PATIENT).send(f"json://{provider.host}/{path}", LINE)
-    assert isinstance(caught.value, Barred) is is_barred
+        AppriseClient(PATIENT).send(f"json://{provider.host}/{path}", LINE)
+    assert isinstance(caught.value, Blocked) is is_barred
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_what_may_pass_is_not(provider: Provider, status: int) -> None:
     with pytest.raises(Temporary, match=f"JSON answered {status}") as caught:
-        Push(PATIENT).send(f"json://{provider.host}/{status}", LINE)
+        AppriseClient(PATIENT).send(f"json://{provider.host}/{status}", LINE)
     assert is_sure(caught)
 
 
 def test_ntfys_own_codes_are_understood(provider: Provider) -> None:
     provider.status, provider.answer = 403, b'{"code": 40301, "http": 403, "error": "forbidden"}'
     with pytest.raises(Permanent, match="ntfy answered 403"):
-        Push(PATIENT).send(f"ntfy://{provider.host}/ana-secret", LINE)
+        AppriseClient(PATIENT).send(f"ntfy://{provider.host}/ana-secret", LINE)
 
 
 @pytest.mark.parametrize("wish", ["optional=yes", "retry=3&wait=0", "redirect=yes"])
 def test_a_url_cannot_wish_a_failure_away(provider: Provider, wish: str) -> None:
     with pytest.raises(Permanent):
-        Push(PATIENT).send(f"json://{provider.host}/302?to=/200&{wish}", LINE)
+        AppriseClient(PATIENT).send(f"json://{provider.host}/302?to=/200&{wish}", LINE)
     assert len(provider.asked) == 1
 
 
 def test_a_connection_that_never_came_to_be_sent_nothing() -> None:
     with pytest.raises(Temporary, match="cannot be reached") as caught:
-        Push(PATIENT).send(f"json://127.0.0.1:{closed_port()}/", LINE)
+        AppriseClient(PATIENT).send(f"json://127.0.0.1:{closed_port()}/", LINE)
     assert is_sure(caught)
 
 
 @pytest.mark.parametrize("path", ["reset", "close"])
 def test_after_a_connection_that_went_it_may_have_arrived(provider: Provider, path: str) -> None:
     with pytest.raises(Unknown, match="hung up"):
-        Push(PATIENT).send(f"json://{provider.host}/{path}", LINE)
+        AppriseClient(PATIENT).send(f"json://{provider.host}/{path}", LINE)
     assert len(provider.asked) == 1
 
 
@@ -136,12 +136,12 @@ def test_after_a_connection_that_went_it_may_have_arrived(provider: Provider, pa
 def test_who_takes_the_connection_and_hangs_holds_nobody(provider: Provider, path: str) -> None:
     began = time.monotonic()
     with pytest.raises(Unknown):
-        Push(0.3).send(f"json://{provider.host}/{path}", LINE)
+        AppriseClient(0.3).send(f"json://{provider.host}/{path}", LINE)
     assert time.monotonic() - began < 5
 
 
 def test_a_provider_that_drips_keeps_few_threads_and_those_end_with_it(provider: Provider) -> None:
-    push = Push(0.1, most=2)
+    push = AppriseClient(0.1, most=2)
     url = f"json://{provider.host}/drip"
     for _ in range(2):
         with pytest.raises(Unknown):
@@ -164,7 +164,7 @@ def test_a_provider_that_drips_keeps_few_threads_and_those_end_with_it(provider:
 @pytest.mark.parametrize("url", ["nothing://at.all", "file:///etc/passwd", "nonsense", "", "json://", "json://["])
 def test_a_url_that_means_nothing_is_refused_for_good(url: str) -> None:
     with pytest.raises(Permanent, match=r"does not understand|no push service"):
-        Push(PATIENT).send(url, LINE)
+        AppriseClient(PATIENT).send(url, LINE)
 
 
 # -- certificates
@@ -173,20 +173,20 @@ def test_a_url_that_means_nothing_is_refused_for_good(url: str) -> None:
 def test_certificates_are_verified_whatever_the_url_says(fake_tls: Provider) -> None:
     for url in (f"jsons://{fake_tls.host}/200", f"jsons://{fake_tls.host}/200?verify=no"):
         with pytest.raises(LockedOut, match=r"no TLS with it \(CERTIFICATE_VERIFY_FAILED\)") as caught:
-            Push(PATIENT).send(url, LINE)
+            AppriseClient(PATIENT).send(url, LINE)
         assert is_sure(caught)
     assert fake_tls.asked == []
 
 
 def test_a_port_that_speaks_no_tls_lets_no_line_through(provider: Provider) -> None:
     with pytest.raises(LockedOut, match="no TLS with it"):
-        Push(PATIENT).send(f"jsons://{provider.host}/200", LINE)
+        AppriseClient(PATIENT).send(f"jsons://{provider.host}/200", LINE)
 
 
 def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time() -> None:
     with hanging_up() as port, pytest.raises(Temporary) as caught:
-        Push(PATIENT).send(f"jsons://127.0.0.1:{port}/200", LINE)
-    assert not isinstance(caught.value, Barred)
+        AppriseClient(PATIENT).send(f"jsons://127.0.0.1:{port}/200", LINE)
+    assert not isinstance(caught.value, Blocked)
 
 
 def test_an_authority_of_the_environment_is_trusted(
@@ -195,7 +195,7 @@ def test_an_authority_of_the_environment_is_trusted(
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    assert Push(PATIENT).send(f"jsons://{fake_tls.host}/200?verify=no", LINE) == "JSON took it"
+    assert AppriseClient(PATIENT).send(f"jsons://{fake_tls.host}/200?verify=no", LINE) == "JSON took it"
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_neither_errors_nor_logs_tell_a_secret(
     provider.headers = {"X-Bad": "a", " broken ana-secret": "b"}
     url = f"json://user:ana-secret@{provider.host}/{path}/ana-secret?+X-Token=ana-secret"
     with pytest.raises((Temporary, Permanent)) as caught:
-        Push(0.5).send(url, "the text of a mail")
+        AppriseClient(0.5).send(url, "the text of a mail")
     told = [repr(caught.value), caplog.text, *capfd.readouterr()]
     link: BaseException | None = caught.value.__cause__
     while link is not None:
@@ -257,7 +257,7 @@ def test_neither_errors_nor_logs_tell_a_secret(
 def test_apprise_is_not_imported_before_the_first_push_and_touches_no_file(tmp_path: Path, provider: Provider) -> None:
     script = f"""
         import sys
-        from panicmail.paging import push
+        from panicmail.delivery import apprise
         assert "apprise" not in sys.modules
         written = []
         def look(event, arguments):
@@ -271,8 +271,8 @@ def test_apprise_is_not_imported_before_the_first_push_and_touches_no_file(tmp_p
                 written.append(arguments[0])
         sys.dont_write_bytecode = True
         sys.addaudithook(look)
-        push.Push({PATIENT}).send("ntfy://{provider.host}/ana", "line")
-        push.Push({PATIENT}).send("json://{provider.host}/200", "line")
+        apprise.AppriseClient({PATIENT}).send("ntfy://{provider.host}/ana", "line")
+        apprise.AppriseClient({PATIENT}).send("json://{provider.host}/200", "line")
         assert [w for w in written if str(w) != "/dev/null"] == [], written
     """
     home = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "APPRISE_URLS": "json://nobody"}

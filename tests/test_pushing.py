@@ -12,25 +12,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import states
-from panicmail.channels import channel, in_words, inert
-from panicmail.dispatch import PushLane
+from panicmail.delivery import PushWorker
+from panicmail.delivery.pagerduty import Event
 from panicmail.errors import Permanent, Temporary
-from panicmail.incident import Incident, State, Word
-from panicmail.mail import pushes
-from panicmail.mail.phrases import Voice
-from panicmail.mail.tokens import Purpose
-from panicmail.paging.pagerduty import Event
-from panicmail.people import Person
-from panicmail.policy import DEFAULT, Choice
-from panicmail.words import Meaning
+from panicmail.incident import transitions
+from panicmail.incident.escalation_policy import DEFAULT, PolicyChoice
+from panicmail.incident.model import Incident, PageReason, State
+from panicmail.incident.people import Person
+from panicmail.incident.push_channel import channel, in_words, inert
+from panicmail.incident.reply_commands import Command
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.mail.compose import push_text
+from panicmail.mail.compose.wording import Wording
 from tests import scenes
 from tests.cast import LADDER
 from tests.office import PEOPLE, Office, mail
 from tests.test_handover import CHANGE, look, seoc, shift
 from tests.test_stories import bounce
 
-ANA, OPEN_TOPIC, MAX = "pover://user@token", "ntfy://ntfy.example.com/ana-topic", "ntfys://max:secret@ntfy.example.com/max"
+ANA, OPEN_TOPIC, MAX = (
+    "pover://user@token",
+    "ntfy://ntfy.example.com/ana-topic",
+    "ntfys://max:secret@ntfy.example.com/max",
+)
 PAGER = "pagerduty:R0UTINGKEY"
 DOWN = Temporary("it cannot be reached")
 
@@ -102,11 +106,11 @@ TOLD = ("answer", "more", "issue_altered", "issue_closed", "issue_reopened", "of
 
 @settings(max_examples=100, deadline=None)
 @given(
-    subject=NAMES, reporter=NAMES, ours=NAMES, word=st.sampled_from(Word), what=st.sampled_from(TOLD),
-    said=st.sampled_from(Meaning), detail=st.sampled_from(["full", "subject", "ref"]), days=st.sampled_from([0, 2, 9]),
+    subject=NAMES, reporter=NAMES, ours=NAMES, word=st.sampled_from(PageReason), what=st.sampled_from(TOLD),
+    said=st.sampled_from(Command), detail=st.sampled_from(["full", "subject", "ref"]), days=st.sampled_from([0, 2, 9]),
 )  # fmt: skip
 def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_deadline_whole(
-    subject: str, reporter: str, ours: str, word: Word, what: str, said: Meaning, detail: str, days: int
+    subject: str, reporter: str, ours: str, word: PageReason, what: str, said: Command, detail: str, days: int
 ) -> None:
     people = {p.id: replace(p, name=f"{ours}{p.name}") for p in (scenes.ANA, scenes.BO, scenes.MAX)}
     report = replace(scenes.REPORT, subject=subject, from_name=reporter, from_address=reporter)
@@ -114,22 +118,22 @@ def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_dea
     ladder, who = night.house.ladder, night.house.who
     opened = night.panic().incident
     early = scenes.START - timedelta(days=days)  # so the deadline is written with its day
-    handed = states.escalate(opened, "ana", reporter, ladder, who, scenes.START).incident
-    acked = states.acknowledge(opened, "ana", reporter, ladder, scenes.START).incident
+    handed = transitions.escalate(opened, "ana", reporter, ladder, who, scenes.START).incident
+    acked = transitions.acknowledge(opened, "ana", reporter, ladder, scenes.START).incident
     facts = {"word": word.value, "what": what, "said": said.value, "by": "max", "to": "bo",
              "cause": {"declined_by": "ana", "words": subject, "handed_by": "max"}}  # fmt: skip
     for incident in (opened, handed, acked):
         scene = night.scene(incident, facts, early)
-        lines = (pushes.page(scene, people["ana"], detail), pushes.told(scene, people["ana"], detail))
+        lines = (push_text.page(scene, people["ana"], detail), push_text.told(scene, people["ana"], detail))
         for line in lines:
             assert len(line) <= 120
             assert inert(line) == line, "it becomes no longer when it is sent"
-    deadline = Voice.to(night.scene(opened, facts, early), people["ana"]).at(opened.next_step_at)
+    deadline = Wording.to(night.scene(opened, facts, early), people["ana"]).at(opened.next_step_at)
     scene = night.scene(opened, facts, early)
-    if word in {Word.PAGE, Word.STILL_OPEN, Word.REOPENED}:
-        assert pushes.page(scene, people["ana"], detail).endswith(f"ack by {deadline}")
-    if what in {"issue_closed", "undone"} or (what == "answer" and said not in {Meaning.ESCALATE, Meaning.NO}):
-        assert pushes.told(scene, people["ana"], detail).endswith(f"{deadline}.")
+    if word in {PageReason.PAGE, PageReason.STILL_OPEN, PageReason.REOPENED}:
+        assert push_text.page(scene, people["ana"], detail).endswith(f"ack by {deadline}")
+    if what in {"issue_closed", "undone"} or (what == "answer" and said not in {Command.ESCALATE, Command.NO}):
+        assert push_text.told(scene, people["ana"], detail).endswith(f"{deadline}.")
 
 
 @given(text=st.text(st.sampled_from("<@!# a\n")) | st.text())
@@ -204,7 +208,7 @@ def test_pagerduty_follows_an_acknowledgement_by_link_too(desk: Office) -> None:
 def test_pagerduty_hears_how_grave_it_is_where_there_is_a_ladder_for_it(
     desk: Office, ladder: str, subject: str, severity: str
 ) -> None:
-    low = replace(LADDER, name="low", choice=Choice(subjects=("phishing",)))
+    low = replace(LADDER, name="low", choice=PolicyChoice(subjects=("phishing",)))
     desk.orders = replace(desk.orders, ladders={DEFAULT: LADDER, "low": low})
     assert desk.panic(subject=subject).ladder == ladder
     desk.wait(minutes=15)
@@ -250,7 +254,7 @@ class Pager:
 def pager(tmp_path: Path) -> Iterator[tuple[Office, Pager]]:
     """A house where PagerDuty is Ana's only phone."""
     office, pager = Office(tmp_path, people=phones(ana=(PAGER,))), Pager()
-    push = PushLane(office.ledger, lambda: office.orders, office.phones, pager)
+    push = PushWorker(office.ledger, lambda: office.orders, office.phones, pager)
     office.lanes = [push if lane.name == push.name else lane for lane in office.lanes]
     yield office, pager
     office.close()
@@ -560,5 +564,3 @@ def test_a_push_is_told_apart_in_the_history_of_a_page(desk: Office) -> None:
     desk.panic()
     desk.wait(minutes=15)
     assert "push accepted" in desk.page("max").text
-
-

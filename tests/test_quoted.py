@@ -20,16 +20,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import panicmail.mail
-from panicmail import states, words
-from panicmail.incident import Incident, Outcome, Owed, Word, unchanged
-from panicmail.mail import alarms, answers, compose, listing, operators, reporter, telling, trials
-from panicmail.mail.compose import Letter
-from panicmail.mail.fresh import fresh
-from panicmail.mail.html import plain
-from panicmail.mail.pages import page
-from panicmail.mail.scene import PageSent
-from panicmail.triage import Report
-from panicmail.words import Meaning
+from panicmail.incident import reply_commands, transitions
+from panicmail.incident.classify import Report
+from panicmail.incident.model import Incident, Outcome, Owed, PageReason, unchanged
+from panicmail.incident.reply_commands import Command
+from panicmail.mail.compose import (
+    check_page,
+    command_replies,
+    notices,
+    open_list,
+    operator_alerts,
+    reporter_notices,
+    watch_alerts,
+)
+from panicmail.mail.compose import message as compose_message
+from panicmail.mail.compose.message import ComposedMail
+from panicmail.mail.compose.notice_context import PageSent
+from panicmail.mail.compose.page import page
+from panicmail.mail.parse.html import plain
+from panicmail.mail.parse.reply_text import fresh
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -63,9 +72,9 @@ QUESTION = "Which host is it?"
 def incidents(night: Night) -> Iterator[Incident]:
     """An incident in every state it can be written about in."""
     first = night.panic(START).incident
-    held = states.acknowledge(first, "ana", HOW, LADDER, START + minutes(2)).incident
-    closed = states.resolve(held, "ana", HOW, LADDER, START + minutes(60)).incident
-    again = states.escalate(held, "ana", HOW, LADDER, on_call, START + minutes(30)).incident
+    held = transitions.acknowledge(first, "ana", HOW, LADDER, START + minutes(2)).incident
+    closed = transitions.resolve(held, "ana", HOW, LADDER, START + minutes(60)).incident
+    again = transitions.escalate(held, "ana", HOW, LADDER, on_call, START + minutes(30)).incident
     yield from (first, held, closed, again, replace(closed, resolved_by="ana", once=True, holder=None))
     yield replace(held, owed=Owed.ANSWER, remind_at=START + minutes(30))
     yield replace(first, next_step_at=START - minutes(1), linked_to="M4TD")
@@ -81,14 +90,14 @@ def letters() -> tuple[tuple[str, str], ...]:
     """Every mail panicmail can write, as text and as HTML, each text once. Not sealed, which takes most of the time."""
     found: dict[str, str] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "_fill", lambda message, text, html: found.setdefault(text, html))
+        patch.setattr(compose_message, "_fill", lambda message, text, html: found.setdefault(text, html))
         _write_all()
     for letter in (_plainest(), *(letter for _, letter in every_letter(Night()))):
         found.setdefault(part(letter, "plain"), part(letter, "html") if b"text/html" in letter.message else "")
     return tuple(found.items())
 
 
-def _plainest() -> Letter:
+def _plainest() -> ComposedMail:
     """The page of last resort: of a scene that breaks the full one."""
     night = Night()
     scene = night.scene(night.panic().incident, {"word": "page", "round": 1}, START)
@@ -125,7 +134,7 @@ def _write_all() -> None:
         _news(night)
     _caused(Night())
     _answered(full)
-    for why in states.Unsent:
+    for why in transitions.UnsentReason:
         _unheard(replace(Night(), unheard=why))
     _apart()
 
@@ -142,18 +151,18 @@ CAUSES: tuple[dict[str, str], ...] = (
 )
 
 
-def _pages(night: Night) -> list[Letter]:
+def _pages(night: Night) -> list[ComposedMail]:
     now, found = START + minutes(3), list(incidents(night))
-    return [page_of(night, word, each, who, now) for word in Word for each in found for who in (ANA, MAX)]
+    return [page_of(night, word, each, who, now) for word in PageReason for each in found for who in (ANA, MAX)]
 
 
-def _caused(night: Night) -> list[Letter]:
+def _caused(night: Night) -> list[ComposedMail]:
     now, (first, held, *_) = START + minutes(3), incidents(night)
     about: list[dict[str, Any]] = [{"cause": cause} for cause in CAUSES]
     about += [{"why": "no answer"}, {"late_seconds": 1320}, {"text": "More."}, {"since": now.isoformat()}]
     return [
         page_of(night, word, incident, BO, now, **facts)
-        for word in Word
+        for word in PageReason
         for incident in (replace(first, drill=True), held)
         for facts in about
     ]
@@ -167,7 +176,7 @@ class Whatever(dict[str, Any]):
         return super().get(name) or others.get(name, "so")
 
 
-def _told(night: Night) -> list[Letter]:
+def _told(night: Night) -> list[ComposedMail]:
     now = START + minutes(18)
     facts: dict[str, Any] = {"by": "ana", "to": "bo", "holder": "ana", "people": ["bo"], "role": "seoc"}
     facts |= {"at": now.isoformat()}
@@ -182,30 +191,33 @@ def _told(night: Night) -> list[Letter]:
     )
     found = [
         night.tells(incident, person, now, **{**facts, "what": what, **more})
-        for what in (*telling._TELLERS, "anything else")
+        for what in (*notices._TELLERS, "anything else")
         for incident in incidents(night)
         for person in (ANA, MAX)
         for more in (others if night.conversation else others[:1])
     ]
     found += [
-        telling.tell(night.scene(incident, Whatever(what=what, said=said), now), ANA, TOKENS, ADDRESSES, key="row")
+        notices.tell(night.scene(incident, Whatever(what=what, said=said), now), ANA, TOKENS, ADDRESSES, key="row")
         for incident in incidents(night)
-        for what, said in [*((what, "") for what in telling._TELLERS), *(("answer", said) for said in answers._ANSWERS)]
+        for what, said in [
+            *((what, "") for what in notices._TELLERS),
+            *(("answer", said) for said in command_replies._ANSWERS),
+        ]
     ]
     found += [
         night.tells(incident, ANA, now, **{**facts, "what": what, "why": str(why)})
         for what in ("unsent", "offer_failed")
         for incident in incidents(night)
-        for why in (*states.Unsent, "something else")
+        for why in (*transitions.UnsentReason, "something else")
     ]
     return found
 
 
-def _answered(night: Night) -> list[Letter]:
+def _answered(night: Night) -> list[ComposedMail]:
     now = START + minutes(18)
     return [
         night.answer(unchanged(incident, outcome), person, said, now, to=to, refs=["M4TD"], **more)
-        for said in answers._ANSWERS
+        for said in command_replies._ANSWERS
         for outcome in Outcome
         for incident in list(incidents(night))[:5]
         for person, to in ((ANA, "bo"), (MAX, ""))
@@ -220,46 +232,48 @@ def _unheard(night: Night) -> None:
             night.answer(unchanged(incident, Outcome.NOTED), ANA, said, START, why="it asked a question")
 
 
-def _news(night: Night) -> list[Letter]:
+def _news(night: Night) -> list[ComposedMail]:
     at = {"at": START.isoformat(), "holder": "max", "by": "ana", "text": "Pull the plug."}
     found = []
     for incident in incidents(night):
         scene = night.scene(incident, {}, START + minutes(4))
-        found.append(reporter.receipt(scene, TOKENS, ADDRESSES, key="row"))
-        found += [night.news(incident, START, what=what, **at) for what in (*reporter._NEWS, "anything else")]
+        found.append(reporter_notices.receipt(scene, TOKENS, ADDRESSES, key="row"))
+        found += [night.news(incident, START, what=what, **at) for what in (*reporter_notices._NEWS, "anything else")]
     return found
 
 
-def _apart() -> list[Letter]:
+def _apart() -> list[ComposedMail]:
     """What has no incident, or speaks apart from the daemon, or was written when writing failed."""
     night = Night()
     scene = night.scene(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
     found = [
-        operators.operators({"cause": cause, "ref": "7KQ2N", "error": "403"}, HOUSE, MAX, ADDRESSES, START, key="row")
-        for cause in (*operators.CAUSES, "anything else")
+        operator_alerts.operators(
+            {"cause": cause, "ref": "7KQ2N", "error": "403"}, HOUSE, MAX, ADDRESSES, START, key="row"
+        )
+        for cause in (*operator_alerts.CAUSES, "anything else")
     ]
     found += [
-        trials.test_page("abcdefgh23456723", ANA, "page@example.com", TOKENS, ADDRESSES, START, with_code=code)
+        check_page.test_page("abcdefgh23456723", ANA, "page@example.com", TOKENS, ADDRESSES, START, with_code=code)
         for code in (False, True)
     ]
     about = ({"how": HOW, "seen": ["ntfy"]}, {"why": ["it was empty"], "missing": ["ntfy"]})
     found += [
-        trials.proven({"test": "abcdefgh23456723", **facts}, HOUSE, ANA, TOKENS, ADDRESSES, START, key="row")
+        check_page.proven({"test": "abcdefgh23456723", **facts}, HOUSE, ANA, TOKENS, ADDRESSES, START, key="row")
         for facts in about
     ]
     for night in (Night(), Night(link="")):
-        entries = [listing.Listed(each, night.link) for each in incidents(night)] * 4
+        entries = [open_list.Listed(each, night.link) for each in incidents(night)] * 4
         found += [
-            listing.listing(entries[:most], HOUSE, who, ADDRESSES, START + minutes(300), key="row")
+            open_list.listing(entries[:most], HOUSE, who, ADDRESSES, START + minutes(300), key="row")
             for most in (1, 2, len(entries))
             for who in (ANA, MAX)
         ]
-        found += [listing.listing(entries[1:2], HOUSE, ANA, ADDRESSES, START + minutes(300), key="row")]
+        found += [open_list.listing(entries[1:2], HOUSE, ANA, ADDRESSES, START + minutes(300), key="row")]
     paged = replace(scene, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
-    found += [alarms.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
+    found += [watch_alerts.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
     nobody_paged = night.scene(replace(scene.incident, paged={}, drill=True), {}, START)
-    found.append(alarms.unreached([nobody_paged], MAX, ADDRESSES, key="row"))
-    found.append(alarms.blind(START, "timeout", "page@example.com", MAX, ADDRESSES, START, key="row"))
+    found.append(watch_alerts.unreached([nobody_paged], MAX, ADDRESSES, key="row"))
+    found.append(watch_alerts.blind(START, "timeout", "page@example.com", MAX, ADDRESSES, START, key="row"))
     return found
 
 
@@ -281,7 +295,7 @@ def sites() -> dict[tuple[str, int], str]:
 
 def test_every_line_of_ours_is_among_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[tuple[str, int]] = set()
-    harmless = compose.harmless
+    harmless = compose_message.harmless
 
     def noting(text: str) -> str:
         frame = sys._getframe(1)
@@ -290,7 +304,7 @@ def test_every_line_of_ours_is_among_the_letters(monkeypatch: pytest.MonkeyPatch
         seen.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
         return harmless(text)
 
-    monkeypatch.setattr(compose, "harmless", noting)
+    monkeypatch.setattr(compose_message, "harmless", noting)
     letters.cache_clear()
     letters()
     missing = {where: code for where, code in sites().items() if where not in seen}
@@ -306,8 +320,8 @@ def quoted(text: str, mark: str, width: int) -> str:
     return "\n".join(piece for each in wrapped for piece in each)
 
 
-def said(reply: str) -> Meaning:
-    return words.read(fresh(reply)).meaning
+def said(reply: str) -> Command:
+    return reply_commands.read(fresh(reply)).meaning
 
 
 @cache
@@ -324,7 +338,7 @@ def test_every_mail_of_ours_quoted_at_every_width_is_no_answer(mark: str) -> Non
         (width, text)
         for number, text in enumerate(mails)
         for width in WIDTHS[number % STRIDE :: STRIDE]
-        if said(quoted(text, mark, width)) is not Meaning.NOTHING
+        if said(quoted(text, mark, width)) is not Command.NOTHING
     ]
     assert not wrong
 
@@ -335,16 +349,16 @@ def test_whatever_stands_above_a_quoted_mail_of_ours_is_all_that_counts(
     data: st.DataObject, mark: str, width: int, above: str
 ) -> None:
     text = data.draw(st.sampled_from(texts()))
-    assert said(above + quoted(text, mark, width)) is Meaning.NOTHING
+    assert said(above + quoted(text, mark, width)) is Command.NOTHING
 
 
-ACTS = {Meaning.YES, Meaning.TAKE, Meaning.YES_ALL, Meaning.NO, Meaning.ESCALATE, Meaning.RESOLVE}
+ACTS = {Command.YES, Command.TAKE, Command.YES_ALL, Command.NO, Command.ESCALATE, Command.RESOLVE}
 
 
 def test_no_wrap_brings_a_command_of_ours_to_a_line_of_its_own() -> None:
     ours = {line for text, _ in letters() for line in text.splitlines() if '"' in line and not line.startswith("|")}
     wraps = {piece for line in ours for width in WIDTHS for piece in textwrap.wrap(f"> {line}", width)[1:]}
-    assert not {piece for piece in wraps if piece.startswith('"') and words.read(piece).meaning in ACTS}
+    assert not {piece for piece in wraps if piece.startswith('"') and reply_commands.read(piece).meaning in ACTS}
 
 
 # -- what is continued, and what is not --------------------------------------------------------------
@@ -356,7 +370,7 @@ def test_the_rest_of_a_quoted_sentence_that_lost_its_mark_is_no_answer(width: in
     below = "Answer by 03:27 CET, or you are called again.\nSince 03:07 CET nobody has it."
     text = quoted(f"{first}\n{below}", "> ", width)
     assert '\n"ack".' in text or 'Reply "ack".' in text
-    assert said(f"On Sun, 22 Nov 2026 at 03:22 Panic <panic@example.com> wrote:\n{text}") is Meaning.NOTHING
+    assert said(f"On Sun, 22 Nov 2026 at 03:22 Panic <panic@example.com> wrote:\n{text}") is Command.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -453,4 +467,4 @@ def test_nobody_can_end_a_quotation_by_the_signs_it_is_marked_with(sign: str) ->
 def test_every_mail_of_ours_quoted_in_html_is_no_answer(data: st.DataObject, name: str, above: str) -> None:
     _, html = data.draw(st.sampled_from([pair for pair in letters() if pair[1]]))
     reply = above + QUOTING[name].replace(PAGE, html)
-    assert words.read(own_of(reply)).meaning is Meaning.NOTHING
+    assert reply_commands.read(own_of(reply)).meaning is Command.NOTHING

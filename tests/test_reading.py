@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.mail.reading import explain, parts, read
-from panicmail.triage import Kind, Report
+from panicmail.incident.classify import MailKind, Report
+from panicmail.mail.parse.parser import explain, parts, read
 
 _MAILS = Path(__file__).parent / "mails"
 
@@ -37,7 +37,7 @@ def test_a_mail_is_read_with_its_thread_its_date_and_its_words() -> None:
     assert report.date == datetime(2026, 11, 21, 9, 5, tzinfo=UTC)
     assert report.reply_text == "on it"
     assert "Database unreachable" in report.text
-    assert report.kind is Kind.HUMAN
+    assert report.kind is MailKind.HUMAN
     assert report.lossless
     assert report.defects == ()
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.mail.canonical import canonical
-from panicmail.mail.fallback import read_bytes
-from panicmail.mail.reading import parts, read
-from panicmail.mail.tree import PARTS, Part, TooMuch, tree_of
-from panicmail.triage import Report
+from panicmail.incident.classify import Report
+from panicmail.mail.parse.bytes_fallback import read_bytes
+from panicmail.mail.parse.mime_tree import PARTS, Part, TooMuch, tree_of
+from panicmail.mail.parse.normalize import canonical
+from panicmail.mail.parse.parser import parts, read
 from tests import hostile
 from tests.test_reading import golden
 

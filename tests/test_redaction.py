@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.gitlab import text as gitlab
-from panicmail.mail import quoting
-from panicmail.mail.tokens import Key, Purpose, Tokens
-from panicmail.redaction import REMOVED, carried, looks_carried, redacted
+from panicmail.gitlab import escape as gitlab
+from panicmail.incident.redact import REMOVED, carried, looks_carried, redacted
+from panicmail.incident.reply_tokens import Purpose, SigningKey, TokenSigner
+from panicmail.mail.compose import sanitize
 
-TOKENS = Tokens([Key("b", b"n" * 32)])
+TOKENS = TokenSigner([SigningKey("b", b"n" * 32)])
 TOKEN = TOKENS.mint(Purpose.LINK, "2dbcdefgh2345672", "ana", 0)
 LINK = f"https://panic.example.com/i/{TOKEN}"
 BASE32 = st.text(string.ascii_lowercase + "234567", min_size=16, max_size=16)
@@ -76,12 +76,12 @@ def test_whatever_shows_a_strangers_words_shows_no_token(name: str) -> None:
         gitlab.inline(text, 100_000),
         gitlab.title(text),
         gitlab.file_name(text),
-        quoting.words(text, 100_000),
-        quoting.subject(text, "", 120),
-        quoting.subject("", text, 120),
-        quoting.name(text),
-        quoting.address(text),
-        "\n".join(quoting.report_lines(text)),
+        sanitize.words(text, 100_000),
+        sanitize.subject(text, "", 120),
+        sanitize.subject("", text, 120),
+        sanitize.name(text),
+        sanitize.address(text),
+        "\n".join(sanitize.report_lines(text)),
     ]
     assert not [each for each in shown if looks_carried(each) or TOKEN[-15:] in each.lower()]
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import config, refreshing
+from panicmail import config
 from panicmail.config import Config
+from panicmail.daemon import calendar_refresh
+from panicmail.daemon.calendar_refresh import CalendarRefresh, ScheduleFaults, fetched
 from panicmail.errors import Permanent, Temporary
-from panicmail.oncall import configured
-from panicmail.oncall.copies import Copy
-from panicmail.oncall.overrides import Override
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.refreshing import Calendars, RosterFaults, fetched
+from panicmail.oncall import config_schedules
+from panicmail.oncall.calendar_cache import CachedCalendar
+from panicmail.oncall.overrides import ScheduleOverride
+from panicmail.oncall.schedules import Schedule, Schedules
 from tests.cast import T0
 from tests.office import PEOPLE, Office, Posted
 from tests.provider import Provider
@@ -96,8 +97,8 @@ def configured_with(tmp_path: Path) -> Callable[..., Config]:
 With = Callable[..., Config]
 
 
-def on_call(settings: Config, copies: Mapping[str, Copy | None], role: str = "seoc") -> tuple[str, ...]:
-    return configured.rosters(settings, PEOPLE, copies).who(role, T0)
+def on_call(settings: Config, copies: Mapping[str, CachedCalendar | None], role: str = "seoc") -> tuple[str, ...]:
+    return config_schedules.schedules(settings, PEOPLE, copies).who(role, T0)
 
 
 # -- refreshing
@@ -105,7 +106,7 @@ def on_call(settings: Config, copies: Mapping[str, Copy | None], role: str = "se
 
 def test_what_was_read_answers_and_is_asked_again_when_its_time_has_come_not_before(configured_with: With) -> None:
     settings, server = configured_with(), Server(seoc=calendar("ana"))
-    calendars = Calendars(settings, server)
+    calendars = CalendarRefresh(settings, server)
     assert calendars.copies == {"seoc": None}
     copies = calendars.refresh(T0)
     assert copies is not None
@@ -119,7 +120,7 @@ def test_what_was_read_answers_and_is_asked_again_when_its_time_has_come_not_bef
 
 
 def test_a_calendar_that_says_what_it_said_makes_no_new_orders(configured_with: With) -> None:
-    calendars = Calendars(configured_with(), Server(seoc=calendar("ana")))
+    calendars = CalendarRefresh(configured_with(), Server(seoc=calendar("ana")))
     calendars.refresh(T0)
     before = calendars.copies["seoc"]
     assert calendars.refresh(T0 + HOUR) is None
@@ -131,8 +132,8 @@ def test_a_calendar_that_says_what_it_said_makes_no_new_orders(configured_with: 
 
 def test_after_a_restart_the_last_good_copy_answers_before_anybody_was_asked(configured_with: With) -> None:
     settings, server = configured_with(), Server(seoc=calendar("ana"))
-    Calendars(settings, server).refresh(T0)
-    again = Calendars(settings, Server(seoc=Temporary("away")))
+    CalendarRefresh(settings, server).refresh(T0)
+    again = CalendarRefresh(settings, Server(seoc=Temporary("away")))
     assert on_call(settings, again.copies) == ("ana",)
     assert again.refresh(T0 + MINUTE, unread_only=True) is None, "and a start waits for nobody"
 
@@ -140,7 +141,7 @@ def test_after_a_restart_the_last_good_copy_answers_before_anybody_was_asked(con
 def test_a_calendar_that_is_away_keeps_its_copy_and_no_roles_is_held_up_by_it(configured_with: With) -> None:
     settings = configured_with(smoc=f'ical = "{SMOC}"')
     server = Server(seoc=calendar("ana"), smoc=calendar("max"))
-    calendars = Calendars(settings, server)
+    calendars = CalendarRefresh(settings, server)
     calendars.refresh(T0)
     server.answers.update(seoc=Temporary("the server said 503"), smoc=calendar("ana"))
     copies = calendars.refresh(T0 + HOUR)
@@ -158,7 +159,7 @@ def test_calendars_are_asked_together(configured_with: With) -> None:
         both.wait()  # breaks when the other one is not asked meanwhile
         return calendar("ana")
 
-    calendars = Calendars(configured_with(smoc=f'ical = "{SMOC}"'), meets)
+    calendars = CalendarRefresh(configured_with(smoc=f'ical = "{SMOC}"'), meets)
     copies = calendars.refresh(T0)
     assert copies is not None
     assert None not in copies.values()
@@ -166,7 +167,7 @@ def test_calendars_are_asked_together(configured_with: With) -> None:
 
 def test_one_that_was_never_read_is_asked_every_time(configured_with: With) -> None:
     server = Server(seoc=Temporary("away"))
-    calendars = Calendars(configured_with(), server)
+    calendars = CalendarRefresh(configured_with(), server)
     assert [calendars.refresh(T0 + n * MINUTE) for n in range(3)] == [None] * 3
     assert len(server.asked) == 3
     server.answers["seoc"] = calendar("ana")
@@ -176,7 +177,7 @@ def test_one_that_was_never_read_is_asked_every_time(configured_with: With) -> N
 def test_a_reload_asks_all_of_them_again_and_forgets_what_is_gone(configured_with: With) -> None:
     settings = configured_with(smoc=f'ical = "{SMOC}"')
     server = Server(seoc=calendar("ana"), smoc=calendar("max"))
-    calendars = Calendars(settings, server)
+    calendars = CalendarRefresh(settings, server)
     calendars.refresh(T0)
     server.asked.clear()
     taken = calendars.take(configured_with())
@@ -187,20 +188,20 @@ def test_a_reload_asks_all_of_them_again_and_forgets_what_is_gone(configured_wit
 
 
 def test_another_address_is_another_calendar(configured_with: With) -> None:
-    calendars = Calendars(configured_with(), Server(seoc=calendar("ana")))
+    calendars = CalendarRefresh(configured_with(), Server(seoc=calendar("ana")))
     calendars.refresh(T0)
     assert calendars.take(configured_with(seoc='ical = "https://calendar.example.com/seoc-2.ics"')) == {"seoc": None}
 
 
 def test_a_calendar_a_reload_took_away_while_it_was_asked_does_not_come_back(configured_with: With) -> None:
     without = configured_with(seoc='fixed = ["ana"]')
-    calendars: list[Calendars] = []
+    calendars: list[CalendarRefresh] = []
 
     def slow(url: str) -> bytes:
         calendars[0].take(without)
         return calendar("ana")
 
-    calendars.append(Calendars(configured_with(), slow))
+    calendars.append(CalendarRefresh(configured_with(), slow))
     assert calendars[0].refresh(T0) is None
     assert calendars[0].copies == {}
 
@@ -208,7 +209,7 @@ def test_a_calendar_a_reload_took_away_while_it_was_asked_does_not_come_back(con
 def test_a_calendar_in_a_file_needs_no_network(configured_with: With, tmp_path: Path) -> None:
     (tmp_path / "seoc.ics").write_bytes(calendar("ana"))
     settings = configured_with(seoc='ical = "seoc.ics"')
-    copies = Calendars(settings, Server()).refresh(T0)
+    copies = CalendarRefresh(settings, Server()).refresh(T0)
     assert copies is not None
     assert on_call(settings, copies) == ("ana",)
 
@@ -220,13 +221,13 @@ def test_it_is_fetched_over_the_network(configured_with: With) -> None:
     with Provider() as provider:
         provider.answer = calendar("ana")
         settings = configured_with(seoc=f'ical = "{provider.url}/seoc.ics"')
-        copies = Calendars(settings).refresh(T0)
+        copies = CalendarRefresh(settings).refresh(T0)
         assert copies is not None
         assert on_call(settings, copies) == ("ana",)
 
 
 def test_a_server_that_hangs_or_never_ends_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refreshing, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(calendar_refresh, "FETCH_SECONDS", 0.3)
     with Provider() as provider:
         for path in ("/hang", "/drip"):
             with pytest.raises(Temporary):
@@ -234,7 +235,7 @@ def test_a_server_that_hangs_or_never_ends_is_given_up_in_time(monkeypatch: pyte
 
 
 def test_more_than_a_calendar_can_be_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("panicmail.oncall.feeds.LARGEST", 1000)
+    monkeypatch.setattr("panicmail.oncall.calendar_source.LARGEST", 1000)
     with Provider() as provider, pytest.raises(Permanent, match="longer than 1000 octets"):
         fetched(f"{provider.url}/long?n=2000")
 
@@ -242,28 +243,28 @@ def test_more_than_a_calendar_can_be_is_not_taken(monkeypatch: pytest.MonkeyPatc
 # -- what is told ahead
 
 
-def look(desk: Office, calendars: Calendars) -> list[Posted]:
+def look(desk: Office, calendars: CalendarRefresh) -> list[Posted]:
     """The minute's look, by a daemon that has just started; what the operators got by it."""
     before = len(desk.sent("max"))
-    RosterFaults(desk.ledger, lambda: desk.orders, calendars).look()
+    ScheduleFaults(desk.ledger, lambda: desk.orders, calendars).look()
     desk.settle()
     return desk.sent("max")[before:]
 
 
 @pytest.fixture
-def none(configured_with: With) -> Calendars:
+def none(configured_with: With) -> CalendarRefresh:
     """No calendars."""
-    return Calendars(configured_with(seoc='fixed = ["ana"]'), Server())
+    return CalendarRefresh(configured_with(seoc='fixed = ["ana"]'), Server())
 
 
-def rosters_with_gap(start: datetime, hours: float = 1) -> Rosters:
+def rosters_with_gap(start: datetime, hours: float = 1) -> Schedules:
     """Ana always, but for a time that a shift leaves out; Max is the fallback."""
-    away = Override(start=T0 - DAY, end=start, person="ana")
-    back = Override(start=start + hours * HOUR, end=T0 + 60 * DAY, person="ana")
-    return Rosters({"seoc": Roster(fallback=("max",), overrides=(away, back)), "smoc": Roster(fixed=("max",))})
+    away = ScheduleOverride(start=T0 - DAY, end=start, person="ana")
+    back = ScheduleOverride(start=start + hours * HOUR, end=T0 + 60 * DAY, person="ana")
+    return Schedules({"seoc": Schedule(fallback=("max",), overrides=(away, back)), "smoc": Schedule(fixed=("max",))})
 
 
-def test_a_gap_within_a_week_is_told_with_its_times_and_who_answers(desk: Office, none: Calendars) -> None:
+def test_a_gap_within_a_week_is_told_with_its_times_and_who_answers(desk: Office, none: CalendarRefresh) -> None:
     desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 6 * DAY))
     (told,) = look(desk, none)
     assert told.subject == "[panicmail] a roster has gaps within a week"
@@ -271,14 +272,14 @@ def test_a_gap_within_a_week_is_told_with_its_times_and_who_answers(desk: Office
     assert "Mend: Put somebody on call for each of them" in told.text
 
 
-def test_a_gap_more_than_a_week_ahead_is_told_when_it_is_a_week_ahead(desk: Office, none: Calendars) -> None:
+def test_a_gap_more_than_a_week_ahead_is_told_when_it_is_a_week_ahead(desk: Office, none: CalendarRefresh) -> None:
     desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 7 * DAY))
     assert look(desk, none) == []
     desk.now += MINUTE
     assert len(look(desk, none)) == 1
 
 
-def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: Calendars) -> None:
+def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: CalendarRefresh) -> None:
     desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 3 * DAY))
     told = []
     for _ in range(4 * 24):
@@ -287,16 +288,16 @@ def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: Calendars)
     assert told == [1, *[0] * 23, 1, *[0] * 23, 1, *[0] * 23, 1, *[0] * 23], "and no longer when it has passed"
 
 
-def test_rosters_without_a_fault_are_not_told_of(desk: Office, none: Calendars) -> None:
+def test_rosters_without_a_fault_are_not_told_of(desk: Office, none: CalendarRefresh) -> None:
     desk.orders = replace(desk.orders, rosters=seoc(shift(0, 12, "ana"), shift(12, 24, "bo")))
     assert look(desk, none) == []
 
 
 def test_a_name_nobody_has_is_told_by_that_name(desk: Office, configured_with: With) -> None:
     settings = configured_with()
-    calendars = Calendars(settings, Server(seoc=calendar("Zoe", 24)))
+    calendars = CalendarRefresh(settings, Server(seoc=calendar("Zoe", 24)))
     copies = calendars.refresh(T0)
-    desk.orders = replace(desk.orders, rosters=configured.rosters(settings, PEOPLE, copies))
+    desk.orders = replace(desk.orders, rosters=config_schedules.schedules(settings, PEOPLE, copies))
     (told,) = look(desk, calendars)
     assert "seoc, 2026-11-24 00:00Z to 2026-11-26 00:00Z: nobody: unknown name Zoe" in told.text
 
@@ -306,7 +307,7 @@ def test_a_calendar_not_read_for_four_of_its_intervals_or_a_day_is_told(
     desk: Office, configured_with: With, every: str, after: timedelta
 ) -> None:
     server = Server(seoc=calendar("ana"))
-    calendars = Calendars(configured_with(seoc=f'ical = "{SEOC}"\nical_refresh = "{every}"'), server)
+    calendars = CalendarRefresh(configured_with(seoc=f'ical = "{SEOC}"\nical_refresh = "{every}"'), server)
     calendars.refresh(T0)
     server.answers["seoc"] = Temporary("the server said 503")
     desk.now = T0 + after
@@ -324,7 +325,7 @@ def test_one_that_is_away_and_one_that_was_never_read_are_told_with_what_answers
     desk: Office, configured_with: With
 ) -> None:
     server = Server(seoc=calendar("ana"), smoc=Permanent("the server said 404"))
-    calendars = Calendars(configured_with(smoc=f'ical = "{SMOC}"'), server)
+    calendars = CalendarRefresh(configured_with(smoc=f'ical = "{SMOC}"'), server)
     calendars.refresh(T0)
     server.answers["seoc"] = Temporary("the server said 503")
     desk.now = T0 + DAY
@@ -340,7 +341,7 @@ def test_one_that_was_never_read_is_told_at_once_and_one_that_can_be_read_again_
     desk: Office, configured_with: With
 ) -> None:
     server = Server(seoc=Permanent("the server said 404"))
-    calendars = Calendars(configured_with(), server)
+    calendars = CalendarRefresh(configured_with(), server)
     assert look(desk, calendars) == [], "nobody asked yet"
     calendars.refresh(T0)
     (told,) = look(desk, calendars)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import trustme
 
-from panicmail.errors import Barred, LockedOut, Permanent, Temporary, Unknown
-from panicmail.paging.relay import Relay
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.delivery.smtp_client import RelayClient
+from panicmail.errors import Blocked, LockedOut, Permanent, Temporary, Unknown
+from panicmail.sandbox.relay_server import SandboxRelay
 
 PAGE = b"From: panic@example.com\r\nTo: ana@example.com\r\nSubject: [PANIC 7KQ2] x\r\n\r\nAna: reply.\r\n"
 PANIC, ANA = "panic@example.com", "ana@example.com"
@@ -29,8 +29,8 @@ def sandbox() -> Iterator[SandboxRelay]:
 
 
 @contextmanager
-def connected(port: int, tls: Any = "none", host: str = "127.0.0.1", **changes: Any) -> Iterator[Relay]:
-    relay = Relay(host, port, tls, **{"hostname": "panic.example.com", "timeout": 0.4, **changes})
+def connected(port: int, tls: Any = "none", host: str = "127.0.0.1", **changes: Any) -> Iterator[RelayClient]:
+    relay = RelayClient(host, port, tls, **{"hostname": "panic.example.com", "timeout": 0.4, **changes})
     try:
         yield relay
     finally:
@@ -38,7 +38,7 @@ def connected(port: int, tls: Any = "none", host: str = "127.0.0.1", **changes: 
 
 
 @pytest.fixture
-def relay(sandbox: SandboxRelay) -> Iterator[Relay]:
+def relay(sandbox: SandboxRelay) -> Iterator[RelayClient]:
     with connected(sandbox.port) as one:
         yield one
 
@@ -105,14 +105,14 @@ def is_sure(caught: pytest.ExceptionInfo[Temporary]) -> bool:
 # -- it works
 
 
-def test_a_message_arrives_as_it_is_and_the_answer_is_the_relays(sandbox: SandboxRelay, relay: Relay) -> None:
+def test_a_message_arrives_as_it_is_and_the_answer_is_the_relays(sandbox: SandboxRelay, relay: RelayClient) -> None:
     assert relay.send(PAGE, PANIC, ANA) == "250 2.0.0 kept"
     (mail,) = sandbox.mails
     assert (mail.mail_from, mail.recipients, mail.raw, mail.faults) == (PANIC, (ANA,), PAGE, ())
     assert f"SIZE={len(PAGE)}" in mail.options
 
 
-def test_the_null_sender_is_the_null_sender(sandbox: SandboxRelay, relay: Relay) -> None:
+def test_the_null_sender_is_the_null_sender(sandbox: SandboxRelay, relay: RelayClient) -> None:
     relay.send(PAGE, "", ANA)
     assert sandbox.mails[0].mail_from == ""
 
@@ -126,14 +126,16 @@ def test_the_null_sender_is_the_null_sender(sandbox: SandboxRelay, relay: Relay)
         (b"x" * 900 + b"\n" + b"y\n" * 200_000, b"x" * 900 + b"\r\n" + b"y\r\n" * 200_000),
     ],
 )
-def test_dots_and_line_ends_smuggle_nothing(sandbox: SandboxRelay, relay: Relay, body: bytes, arrives: bytes) -> None:
+def test_dots_and_line_ends_smuggle_nothing(
+    sandbox: SandboxRelay, relay: RelayClient, body: bytes, arrives: bytes
+) -> None:
     relay.send(b"Subject: x\n\n" + body, PANIC, ANA)
     (mail,) = sandbox.mails
     assert mail.raw == b"Subject: x\r\n\r\n" + arrives
     assert mail.faults == ()
 
 
-def test_eight_bits_and_other_alphabets_are_announced(sandbox: SandboxRelay, relay: Relay) -> None:
+def test_eight_bits_and_other_alphabets_are_announced(sandbox: SandboxRelay, relay: RelayClient) -> None:
     relay.send("Subject: ü\n\nü".encode(), PANIC, "änne@example.com")
     (mail,) = sandbox.mails
     assert mail.recipients == ("änne@example.com",)
@@ -230,7 +232,7 @@ def test_what_was_slipped_in_before_tls_is_not_heard(authority: trustme.CA, trus
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "end"])
 def test_a_5xx_about_the_message_is_permanent_and_the_next_message_goes(
-    sandbox: SandboxRelay, relay: Relay, stage: Any
+    sandbox: SandboxRelay, relay: RelayClient, stage: Any
 ) -> None:
     sandbox.rule("example.com", "reject", 550, stage=stage, times=1)
     with pytest.raises(Permanent, match=r"^550 5"):
@@ -242,7 +244,7 @@ def test_a_5xx_about_the_message_is_permanent_and_the_next_message_goes(
 @pytest.mark.parametrize("code", [450, 451, 421, 530])
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "end"])
 def test_a_4xx_is_temporary_and_so_is_a_login_that_is_missing(
-    sandbox: SandboxRelay, relay: Relay, stage: Any, code: int
+    sandbox: SandboxRelay, relay: RelayClient, stage: Any, code: int
 ) -> None:
     sandbox.rule("example.com", "reject", code, stage=stage, times=1)
     with pytest.raises(Temporary, match=f"{code} ") as caught:
@@ -305,7 +307,7 @@ def test_a_relay_nobody_can_use_before_somebody_mends_it_is_told_from_one_that_m
         with pytest.raises(Temporary) as rehearsed:
             relay.rehearse(PANIC, ANA)
         relay.close()
-    assert [isinstance(each.value, Barred) for each in (caught, rehearsed)] == [is_barred] * 2
+    assert [isinstance(each.value, Blocked) for each in (caught, rehearsed)] == [is_barred] * 2
 
 
 def old(authority: trustme.CA) -> ssl.SSLContext:
@@ -323,17 +325,17 @@ def test_tls_that_does_not_fit_lets_nothing_through(authority: trustme.CA, what:
     name = "x.example" if what == "another name" else "localhost"
     context = old(authority) if what == "too old" else server_context(authority, name)
     with Scripted(["220 x"], tls=None if what == "no TLS" else context) as server:
-        relay = Relay("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
+        relay = RelayClient("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
         with pytest.raises(LockedOut, match="no TLS with the relay"):
             relay.send(PAGE, PANIC, ANA)
 
 
 def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time(trusting: ssl.SSLContext) -> None:
     with Scripted([None]) as server:
-        relay = Relay("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
+        relay = RelayClient("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
         with pytest.raises(Temporary) as caught:
             relay.send(PAGE, PANIC, ANA)
-    assert not isinstance(caught.value, Barred)
+    assert not isinstance(caught.value, Blocked)
 
 
 def test_a_password_outside_ascii_is_told_without_quoting_it() -> None:
@@ -375,7 +377,7 @@ def test_an_address_outside_ascii_needs_a_relay_that_takes_it() -> None:
 
 
 @pytest.mark.parametrize("address", ["a@b>\r\nRCPT TO:<e@vil", "a@b> X=Y", "a b@c", "", "\ud800@b", "a\0@b"])
-def test_an_address_cannot_smuggle_a_command(sandbox: SandboxRelay, relay: Relay, address: str) -> None:
+def test_an_address_cannot_smuggle_a_command(sandbox: SandboxRelay, relay: RelayClient, address: str) -> None:
     with pytest.raises(Permanent, match="not an address"):
         relay.send(PAGE, PANIC, address)
     if address:
@@ -396,7 +398,7 @@ def test_an_answer_is_one_short_line_of_ascii() -> None:
 # -- the connection
 
 
-def test_a_relay_that_is_down_is_temporary(sandbox: SandboxRelay, relay: Relay) -> None:
+def test_a_relay_that_is_down_is_temporary(sandbox: SandboxRelay, relay: RelayClient) -> None:
     sandbox.down()
     with pytest.raises(Temporary, match="cannot be reached") as caught:
         relay.send(PAGE, PANIC, ANA)
@@ -456,7 +458,7 @@ def test_a_new_connection_that_dies_is_not_replaced_again() -> None:
 
 @pytest.mark.parametrize("action", ["drop", "hang"])
 def test_no_answer_after_the_dot_is_unknown_and_nothing_is_sent_again(
-    sandbox: SandboxRelay, relay: Relay, action: Any
+    sandbox: SandboxRelay, relay: RelayClient, action: Any
 ) -> None:
     relay.send(PAGE, PANIC, ANA)  # so that the connection is a kept one
     sandbox.rule("ana@", action, times=1)
@@ -475,7 +477,7 @@ def test_nonsense_after_the_dot_is_unknown() -> None:
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
 def test_a_relay_that_hangs_before_the_dot_is_temporary_within_the_timeout(
-    sandbox: SandboxRelay, relay: Relay, stage: Any
+    sandbox: SandboxRelay, relay: RelayClient, stage: Any
 ) -> None:
     sandbox.rule("", "hang", stage=stage)
     started = time.monotonic()
@@ -525,7 +527,7 @@ def trickling(word: Callable[[], bytes]) -> Iterator[int]:
 # -- a rehearsal
 
 
-def test_a_rehearsal_hears_what_a_mail_would_and_sends_none(sandbox: SandboxRelay, relay: Relay) -> None:
+def test_a_rehearsal_hears_what_a_mail_would_and_sends_none(sandbox: SandboxRelay, relay: RelayClient) -> None:
     assert relay.rehearse("panic@example.com", "ana@example.com").answer == "250 2.1.5 ok"
     assert relay.rehearse("panic@example.com").answer == "250 2.1.0 ok"
     assert relay.rehearse("").answer == "250 2.1.0 ok"
@@ -533,7 +535,7 @@ def test_a_rehearsal_hears_what_a_mail_would_and_sends_none(sandbox: SandboxRela
     assert [mail.subject for mail in sandbox.mails] == ["page"]
 
 
-def test_a_rehearsal_fails_as_a_mail_would(sandbox: SandboxRelay, relay: Relay) -> None:
+def test_a_rehearsal_fails_as_a_mail_would(sandbox: SandboxRelay, relay: RelayClient) -> None:
     sandbox.rule("ana@", "reject")
     sandbox.rule("bo@", "reject", code=451)
     sandbox.rule("max@", "drop", stage="rcpt")

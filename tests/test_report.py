@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import report, states
-from panicmail.incident import Change, Entry, Incident
-from panicmail.report import Figures
+from panicmail.escalation import sla_report
+from panicmail.escalation.sla_report import SlaFigures
+from panicmail.incident import transitions
+from panicmail.incident.model import Change, Entry, Incident
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened, until, who
 
 TICK = timedelta(microseconds=1)
@@ -26,11 +27,11 @@ SLA = LADDER.sla
 def acked(after: timedelta, *, at: datetime = T0) -> Incident:
     """An incident Ana acknowledged so long after its acceptance."""
     incident = until(opened(at=at).incident, at + after)
-    return states.acknowledge(incident, "ana", "", LADDER, at + after).incident
+    return transitions.acknowledge(incident, "ana", "", LADDER, at + after).incident
 
 
-def count(*incidents: Incident, now: datetime = T0 + timedelta(days=1)) -> Figures:
-    return report.count(incidents, T0, now, pages=7)
+def count(*incidents: Incident, now: datetime = T0 + timedelta(days=1)) -> SlaFigures:
+    return sla_report.count(incidents, T0, now, pages=7)
 
 
 def test_of_nothing_there_is_nothing_to_say() -> None:
@@ -58,22 +59,26 @@ def test_an_open_incident_is_judged_when_its_sla_is_over_not_before(after: timed
 
 def test_a_reopened_incident_counts_its_first_promise() -> None:
     kept = acked(5 * MINUTE)
-    closed = states.resolve(kept, "ana", "", LADDER, T0 + 20 * MINUTE).incident
+    closed = transitions.resolve(kept, "ana", "", LADDER, T0 + 20 * MINUTE).incident
     entry = Entry(event="thread.more", actor="rita@example.com")
-    again = states.more(closed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False).incident
-    late = states.acknowledge(again, "ana", "", LADDER, T0 + 600 * MINUTE).incident
+    again = transitions.more(
+        closed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
+    ).incident
+    late = transitions.acknowledge(again, "ana", "", LADDER, T0 + 600 * MINUTE).incident
     assert again.sla_at > T0 + SLA
     for incident in (again, late):
         figures = count(incident)
         assert (figures.attained, figures.seconds_to_ack_max) == (1, 300.0)
-    missed = states.resolve(acked(SLA + MINUTE), "ana", "", LADDER, T0 + 20 * MINUTE).incident
-    reopened = states.more(missed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False).incident
-    kept_now = states.acknowledge(reopened, "ana", "", LADDER, T0 + 61 * MINUTE).incident
+    missed = transitions.resolve(acked(SLA + MINUTE), "ana", "", LADDER, T0 + 20 * MINUTE).incident
+    reopened = transitions.more(
+        missed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
+    ).incident
+    kept_now = transitions.acknowledge(reopened, "ana", "", LADDER, T0 + 61 * MINUTE).incident
     assert count(kept_now).breached == 1
 
 
 def test_states_pages_and_the_span_are_told_as_they_are() -> None:
-    resolved = states.resolve(acked(MINUTE), "ana", "", LADDER, T0 + 2 * MINUTE).incident
+    resolved = transitions.resolve(acked(MINUTE), "ana", "", LADDER, T0 + 2 * MINUTE).incident
     figures = count(opened().incident, acked(MINUTE), resolved)
     assert (figures.incidents, figures.open, figures.acked, figures.resolved, figures.pages) == (3, 1, 1, 1, 7)
     assert (figures.since, figures.until) == ("2026-11-22T02:07:00+00:00", "2026-11-23T02:07:00+00:00")
@@ -91,32 +96,40 @@ def test_p95_is_the_smallest_time_that_holds_for_95_of_100_also_of_few(n: int, p
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path) -> Iterator[Store]:
     database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}", clock=lambda: T0 + 10 * MINUTE)
     migrate.upgrade(database)
-    ledger = Ledger(database)
+    ledger = Store(database)
     yield ledger
     ledger.close()
     database.close()
 
 
-def store(ledger: Ledger, change: Change) -> None:
+def store(ledger: Store, change: Change) -> None:
     incident = change.incident
-    mail = Mail(id=incident.mail_id, accepted_at=incident.accepted_at, mail_from="", recipients=(), peer="", helo="",
-                tls="", size=0)  # fmt: skip
+    mail = AcceptedMail(
+        id=incident.mail_id,
+        accepted_at=incident.accepted_at,
+        mail_from="",
+        recipients=(),
+        peer="",
+        helo="",
+        tls="",
+        size=0,
+    )
 
-    def work(book: Book) -> None:
+    def work(book: Transaction) -> None:
         book.add_mail(mail, b"")
         book.add_incident(change)
 
     ledger.write("test", work)
 
 
-def test_drills_those_paged_once_and_older_ones_are_left_out(ledger: Ledger) -> None:
+def test_drills_those_paged_once_and_older_ones_are_left_out(ledger: Store) -> None:
     drill = opened()
     store(ledger, opened())
     store(ledger, opened(once=True))
     store(ledger, replace(drill, incident=replace(drill.incident, drill=True)))
     store(ledger, opened(at=T0 - 80 * MINUTE))
-    assert report.figures(ledger, 20 * MINUTE).incidents == 1
-    assert report.figures(ledger, 90 * MINUTE).incidents == 2
+    assert sla_report.figures(ledger, 20 * MINUTE).incidents == 1
+    assert sla_report.figures(ledger, 90 * MINUTE).incidents == 2

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail import ids, rereading, states
-from panicmail.daemon.daemon import INTAKE_THREADS
-from panicmail.incident import Entry, State
-from panicmail.intake import again_after, reading_seconds
-from panicmail.mail import reading
-from panicmail.mail.children import MOST
-from panicmail.mail.fallback import read_bytes
-from panicmail.store.rows import Mail
-from panicmail.triage import Report, severity_in
+from panicmail.daemon.serve import INTAKE_THREADS
+from panicmail.incident import ids, transitions
+from panicmail.incident.classify import Report, severity_in
+from panicmail.incident.model import Entry, State
+from panicmail.intake import reread
+from panicmail.intake.understand import again_after, reading_seconds
+from panicmail.mail.parse import parser
+from panicmail.mail.parse.bytes_fallback import read_bytes
+from panicmail.mail.parse.pool import MOST
+from panicmail.store.rows import AcceptedMail
 from tests.cast import opened
 from tests.office import InProcess, Office, Posted, mail
 from tests.test_children import slow_readers, wait_for
@@ -50,7 +51,7 @@ class Balky(InProcess):
         self.seconds.append(seconds)
         if self.fails:
             return read_bytes(raw, mail_from=mail_from, why=self.fails.popleft(), cut_short=True)
-        return reading.read(raw, mail_from=mail_from)
+        return parser.read(raw, mail_from=mail_from)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def carry_out(desk: Office) -> None:
             busy = lane.work() or busy
 
 
-def row(desk: Office, mail_id: str) -> Mail:
+def row(desk: Office, mail_id: str) -> AcceptedMail:
     found = desk.ledger.read(lambda book: book.mail(mail_id))
     assert found is not None
     return found
@@ -184,8 +185,8 @@ def read_twice(desk: Office, mail_id: str) -> None:
     """What a reader that was frozen in its transaction's eve does when it wakes."""
     found = row(desk, mail_id)
     raw = desk.ledger.read(lambda book: book.raw(mail_id))
-    report = reading.read(raw, mail_from=found.mail_from)
-    desk.ledger.write("mails.amend", lambda book: rereading._amend(book, desk.orders, found, report))
+    report = parser.read(raw, mail_from=found.mail_from)
+    desk.ledger.write("mails.amend", lambda book: reread._amend(book, desk.orders, found, report))
 
 
 def test_that_it_is_to_be_read_again_survives_a_restart(desk: Office, balky: Balky) -> None:
@@ -304,7 +305,7 @@ def test_a_severity_only_rises(first: str, then: str, worst: int) -> None:
     incident = replace(opened().incident, severity=severity_in(first))
     kept = {"subject": then, "reporter_address": "", "reporter_name": "", "message_id": None}
     entry = Entry(event="report.amended")
-    change = states.amend(incident, entry, {}, receipt=False, files=False, severity=severity_in(then), **kept)
+    change = transitions.amend(incident, entry, {}, receipt=False, files=False, severity=severity_in(then), **kept)
     assert (change.incident.severity, change.incident.subject) == (worst, then)
     assert change.incident.next_step_at == incident.next_step_at
 

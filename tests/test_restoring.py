@@ -18,18 +18,18 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from panicmail import states
-from panicmail.accounting import Accounting
 from panicmail.errors import Temporary
-from panicmail.incident import Incident, Outcome, Owed, State
-from panicmail.restoring import Restoring
+from panicmail.escalation.reconciler import Reconciler
+from panicmail.escalation.restore_guard import RestoreGuard
+from panicmail.incident import transitions
+from panicmail.incident.model import Incident, Outcome, Owed, State
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.high_water import HighWater
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.tables import incidents, mails, outbox, raws, timeline
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+from panicmail.store.watermark import WatermarkFile
 from panicmail.store.writer import WriterThread
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened
 from tests.office import Office, mail, standing_orders
@@ -44,9 +44,9 @@ class Kept(Office):
 
     def __init__(self, folder: Path, *, url: str | None = None) -> None:
         super().__init__(folder, url=url)
-        self.high_water = HighWater(folder / "high-water.json")
-        self.restoring = Restoring(self.ledger, lambda: self.orders, self.high_water)
-        self.accounting = Accounting(self.ledger, lambda: self.orders)
+        self.high_water = WatermarkFile(folder / "high-water.json")
+        self.restoring = RestoreGuard(self.ledger, lambda: self.orders, self.high_water)
+        self.accounting = Reconciler(self.ledger, lambda: self.orders)
 
     def alarms(self) -> list[str]:
         """The texts of what the operators were told."""
@@ -76,7 +76,7 @@ def old_copy(office: Kept, lost: Incident) -> bool:
     office.restoring.remember()
     forget(office, lost)
     office.now += MINUTE
-    return Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+    return RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
 
 
 # -- noticing
@@ -110,7 +110,7 @@ def test_a_copy_from_before_the_last_mail_or_the_last_line_is_an_old_one(office:
     with office.database.engine.begin() as connection:
         newest = sa.select(sa.func.max(timeline.c.id)).scalar_subquery()
         connection.execute(timeline.delete().where(timeline.c.id == newest))
-    assert Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+    assert RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
     assert old_copy(office, incident)
     assert not office.restoring.start(), "the mark goes on from where the copy is"
 
@@ -120,12 +120,12 @@ def test_a_mark_that_cannot_be_read_is_none(tmp_path: Path, kept: str) -> None:
     path = tmp_path / "high-water.json"
     path.write_text(kept)
     with structlog.testing.capture_logs() as lines:
-        assert HighWater(path).read() is None
+        assert WatermarkFile(path).read() is None
     assert [line["event"] for line in lines] == ["high_water.unreadable"]
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(office: Kept, tmp_path: Path) -> None:
-    restoring = Restoring(office.ledger, lambda: office.orders, HighWater(tmp_path / "nowhere" / "mark"))
+    restoring = RestoreGuard(office.ledger, lambda: office.orders, WatermarkFile(tmp_path / "nowhere" / "mark"))
     with structlog.testing.capture_logs() as lines:
         restoring.remember()
     assert [line["event"] for line in lines] == ["high_water.failed"]
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(office: Kept, tmp_path: P
 # -- the mark of what was accepted
 
 
-def accepted(office: Kept, mail_id: str) -> Mail:
+def accepted(office: Kept, mail_id: str) -> AcceptedMail:
     kept = office.ledger.read(lambda book: book.mail(mail_id))
     assert kept is not None
     return kept
@@ -152,7 +152,7 @@ def test_a_copy_from_before_the_last_second_is_an_old_one(office: Kept) -> None:
     with office.database.engine.begin() as connection:
         connection.execute(raws.delete())
         connection.execute(mails.delete())
-    assert Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+    assert RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
 
 
 def test_the_mark_names_the_newest_however_late_an_older_one_is_heard_of(office: Kept) -> None:
@@ -174,7 +174,7 @@ def test_a_mail_accepted_while_the_mark_is_looked_up_stays_its_newest(
     office.restoring.remember()
     looked_up = office.ledger.read
 
-    def meanwhile(work: Callable[[Book], T]) -> T:
+    def meanwhile(work: Callable[[Transaction], T]) -> T:
         found = looked_up(work)
         monkeypatch.undo()
         office.now += SECOND
@@ -182,13 +182,13 @@ def test_a_mail_accepted_while_the_mark_is_looked_up_stays_its_newest(
         office.restoring.accepted(late)
         return found
 
-    late: list[Mail] = []
+    late: list[AcceptedMail] = []
     monkeypatch.setattr(office.ledger, "read", meanwhile)
     office.restoring.remember()
     mark = office.high_water.read()
     assert mark is not None
     assert [mark.mail_id] == [each.id for each in late]
-    assert not Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+    assert not RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
 
 
 def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_was_not_committed(
@@ -196,19 +196,19 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}", clock=lambda: T0)
     migrate.upgrade(database)
-    high_water, futures = HighWater(tmp_path / "mark"), list[Future[Mail]]()
+    high_water, futures = WatermarkFile(tmp_path / "mark"), list[Future[AcceptedMail]]()
     marked: list[tuple[int, int]] = []
 
     def committed(results: Sequence[object]) -> None:
-        restoring.accepted([result for result in results if isinstance(result, Mail)])
+        restoring.accepted([result for result in results if isinstance(result, AcceptedMail)])
         marked.append((len(results), sum(future.done() for future in futures)))
 
     writer = WriterThread(database, lambda: None, committed)
-    ledger = Ledger(database, writer=writer)
-    restoring = Restoring(ledger, standing_orders, high_water)
+    ledger = Store(database, writer=writer)
+    restoring = RestoreGuard(ledger, standing_orders, high_water)
     busy, go_on = threading.Event(), threading.Event()
 
-    def hold_up(_book: Book) -> None:
+    def hold_up(_book: Transaction) -> None:
         busy.set()
         go_on.wait(10)
 
@@ -228,8 +228,10 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
     database.close()
 
 
-def store(number: int, book: Book) -> Mail:
-    got = Mail(id=f"mail{number}", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=1)
+def store(number: int, book: Transaction) -> AcceptedMail:
+    got = AcceptedMail(
+        id=f"mail{number}", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=1
+    )
     book.add_mail(got, b"x")
     if number == 2:
         raise RuntimeError("it cannot be stored")
@@ -238,7 +240,7 @@ def store(number: int, book: Book) -> Mail:
 
 def test_a_mark_that_cannot_be_written_costs_no_250(tmp_path: Path) -> None:
     office = Kept(tmp_path)
-    restoring = Restoring(office.ledger, lambda: office.orders, HighWater(tmp_path / "nowhere" / "mark"))
+    restoring = RestoreGuard(office.ledger, lambda: office.orders, WatermarkFile(tmp_path / "nowhere" / "mark"))
     newest = accepted(office, office.accept(mail("help")))
     with structlog.testing.capture_logs() as lines:
         restoring.accepted([newest])
@@ -350,7 +352,7 @@ def test_what_another_node_held_back_is_not_held_back_again(office: Kept) -> Non
     office.wait(minutes=5)
     held = office.incident(incident)
     office.high_water.write(mark)
-    assert Restoring(office.ledger, lambda: office.orders, office.high_water).start()
+    assert RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
     assert office.incident(incident) == held
     assert office.events(incident).count("steps.held") == 1
 
@@ -399,18 +401,18 @@ def test_a_database_that_loses_something_while_panicmail_runs_is_an_alarm_and_pa
 
 def test_holding_back_leaves_what_is_later_and_what_is_over() -> None:
     incident = opened().incident
-    held = states.hold_back(incident, T0 + MINUTE, "").incident
+    held = transitions.hold_back(incident, T0 + MINUTE, "").incident
     assert (held.next_step_at, held.sla_at) == (incident.next_step_at, incident.sla_at)
     resolved = replace(incident, state=State.RESOLVED, next_step_at=None, resolved_at=T0)
-    change = states.hold_back(resolved, T0 + HOUR, "")
+    change = transitions.hold_back(resolved, T0 + HOUR, "")
     assert (change.incident, change.outcome, change.entries) == (resolved, Outcome.CLOSED, ())
 
 
 def test_a_breach_on_record_stays_and_one_to_come_waits() -> None:
     incident = opened().incident
-    assert states.hold_back(incident, T0 + HOUR, "").incident.sla_at == T0 + HOUR
+    assert transitions.hold_back(incident, T0 + HOUR, "").incident.sla_at == T0 + HOUR
     breached = replace(incident, breached_at=T0 + 15 * MINUTE)
-    assert states.hold_back(breached, T0 + HOUR, "").incident.sla_at == incident.sla_at
-    acked = states.acknowledge(incident, "ana", "", LADDER, T0).incident
-    held = states.hold_back(acked, T0 + HOUR, "").incident
+    assert transitions.hold_back(breached, T0 + HOUR, "").incident.sla_at == incident.sla_at
+    acked = transitions.acknowledge(incident, "ana", "", LADDER, T0).incident
+    held = transitions.hold_back(acked, T0 + HOUR, "").incident
     assert (held.remind_at, held.next_step_at) == (T0 + HOUR, None)

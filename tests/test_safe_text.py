@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from panicmail.gitlab.text import MAX_TITLE, PREFIX, block, carries, file_name, inline, outside, title
+from panicmail.gitlab.escape import MAX_TITLE, PREFIX, block, carries, file_name, inline, outside, title
 
 #: Pieces that mean something to GitLab, glued together by hypothesis with anything else.
 HOSTILE = [

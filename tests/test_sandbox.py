@@ -25,9 +25,9 @@ import pytest
 import requests
 import trustme
 
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.issues import User
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.issue_requests import User
+from panicmail.sandbox.relay_server import SandboxRelay
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from panicmail.mail import reading
+from panicmail.incident.classify import MailKind
+from panicmail.mail.parse import parser
 from panicmail.sandbox.mailbox import Mailbox, answer_mail
 from panicmail.sandbox.received import Received
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.sandbox.relay_server import SandboxRelay
 from panicmail.sandbox.returns import Return
-from panicmail.triage import Kind
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_a_bounce_comes_later_to_the_envelope_sender_and_is_read_as_one(
     got = home.wait(lambda mail: mail.to("panic+b1@example.com"))
     assert time.monotonic() - began >= 0.1
     assert (got.mail_from, got.faults) == ("", ())
-    report = reading.read(got.raw, mail_from="")
-    assert report.kind is Kind.BOUNCE
+    report = parser.read(got.raw, mail_from="")
+    assert report.kind is MailKind.BOUNCE
     assert [(one.action, one.status) for one in report.deliveries] == [(action, status)]
     assert "ana@example.com" in got.raw.decode()
     assert "max@example.com" not in got.text
@@ -120,7 +120,7 @@ def test_an_absence_is_answered_to_where_it_is_told_to(
         "Automatic reply: [PANIC] Straße",
     )
     assert got.header("In-Reply-To") == "<one@example.com>"
-    assert reading.read(got.raw, mail_from="").kind is not Kind.HUMAN
+    assert parser.read(got.raw, mail_from="").kind is not MailKind.HUMAN
     assert len(relay.mails) == 1
 
 

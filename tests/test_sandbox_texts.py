@@ -11,9 +11,9 @@ import requests
 
 from panicmail.sandbox import live, markdown
 from panicmail.sandbox.effects import Before, effect
-from panicmail.sandbox.gitlab import SandboxGitLab
+from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.interpreter import Acted, Interpreter, Live
-from panicmail.sandbox.quick_actions import EXTRACTORS, Command, extract
+from panicmail.sandbox.quick_actions import EXTRACTORS, QuickAction, extract
 
 
 @pytest.fixture
@@ -116,30 +116,30 @@ def test_each_extractor_has_its_own_idea_of_shelter(text: str, finders: str) -> 
 
 def test_what_is_carried_out_is_taken_out_of_the_text() -> None:
     taken = extract("one\n/LABEL ~a ~b \n/shrug\ntwo\n\n```\n/close\n```\n", "markdown")
-    assert taken.commands == (Command("label", "~a ~b"), Command("shrug", ""))
+    assert taken.commands == (QuickAction("label", "~a ~b"), QuickAction("shrug", ""))
     assert taken.text == "one\ntwo\n\n```\n/close\n```"
 
 
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [
-        (Command("close", ""), {"state_event": "close"}),
-        (Command("assign", "@bo me"), {"assignees": ["ana", "bo", "bot"]}),
-        (Command("unassign", ""), {"assignees": []}),
-        (Command("unassign", "@bo"), {"assignees": ["ana"]}),
-        (Command("reassign", "@max"), {"assignees": ["max"]}),
-        (Command("label", '~a ~"b c" d'), {"add_labels": ["a", "b c", "d"]}),
-        (Command("unlabel", ""), {"remove_labels": ["x"]}),
-        (Command("relabel", "~y"), {"labels": ["y"]}),
-        (Command("severity", "S1"), {"severity": "critical"}),
-        (Command("severity", "dire"), {}),
-        (Command("title", ""), {}),
-        (Command("type", "Task"), {"issue_type": "task"}),
-        (Command("unlock", ""), {"discussion_locked": False}),
-        (Command("move", "a/b"), {}),
+        (QuickAction("close", ""), {"state_event": "close"}),
+        (QuickAction("assign", "@bo me"), {"assignees": ["ana", "bo", "bot"]}),
+        (QuickAction("unassign", ""), {"assignees": []}),
+        (QuickAction("unassign", "@bo"), {"assignees": ["ana"]}),
+        (QuickAction("reassign", "@max"), {"assignees": ["max"]}),
+        (QuickAction("label", '~a ~"b c" d'), {"add_labels": ["a", "b c", "d"]}),
+        (QuickAction("unlabel", ""), {"remove_labels": ["x"]}),
+        (QuickAction("relabel", "~y"), {"labels": ["y"]}),
+        (QuickAction("severity", "S1"), {"severity": "critical"}),
+        (QuickAction("severity", "dire"), {}),
+        (QuickAction("title", ""), {}),
+        (QuickAction("type", "Task"), {"issue_type": "task"}),
+        (QuickAction("unlock", ""), {"discussion_locked": False}),
+        (QuickAction("move", "a/b"), {}),
     ],
 )
-def test_a_command_changes_what_its_name_says(command: Command, wanted: dict[str, Any]) -> None:
+def test_a_command_changes_what_its_name_says(command: QuickAction, wanted: dict[str, Any]) -> None:
     assert effect(command, Before(actor="bot", assignees=["ana"], labels=["x"])) in (wanted, {})
     before = Before(actor="bot", assignees=["ana", "bo"] if command.name == "unassign" else ["ana"], labels=["x"])
     assert effect(command, before) == wanted

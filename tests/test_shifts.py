@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import config, orders
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.oncall.shifts import Rotation, Season, Shift, spelled
-from panicmail.oncall.wall import instant
+from panicmail import config
+from panicmail.oncall import runtime_settings
+from panicmail.oncall.local_time import instant
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.oncall.shifts import DateRange, Rotation, ScheduleShift, spelled
 
 EXAMPLE = Path(__file__).parent.parent / "deploy" / "panicmail.example.toml"
 
@@ -47,9 +48,9 @@ def shift(
     zone: str = "UTC",
     rotation: Rotation = Rotation.NONE,
     start: date = MONDAY,
-    season: Season | None = None,
-) -> Shift:
-    return Shift(
+    season: DateRange | None = None,
+) -> ScheduleShift:
+    return ScheduleShift(
         days=days,
         begins=hours(begins),
         ends=hours(ends),
@@ -61,9 +62,9 @@ def shift(
     )
 
 
-def who(shifts: Shift | list[Shift], text: str) -> tuple[str, ...]:
-    roster = Roster(shifts=tuple(shifts) if isinstance(shifts, list) else (shifts,))
-    return Rosters({"seoc": roster}).who("seoc", at(text))
+def who(shifts: ScheduleShift | list[ScheduleShift], text: str) -> tuple[str, ...]:
+    roster = Schedule(shifts=tuple(shifts) if isinstance(shifts, list) else (shifts,))
+    return Schedules({"seoc": roster}).who("seoc", at(text))
 
 
 # -- the wall clock
@@ -128,7 +129,7 @@ def test_the_zones_tried_here_do_jump_both_ways(zone: str) -> None:
 
 
 @st.composite
-def rotas(draw: st.DrawFn) -> tuple[str, list[Shift]]:
+def rotas(draw: st.DrawFn) -> tuple[str, list[ScheduleShift]]:
     """A zone, and shifts that follow each other around the clock, cut wherever it pleases."""
     zone = draw(st.sampled_from(ZONES))
     cuts = sorted(draw(st.sets(st.integers(0, 24 * 60 - 1), min_size=1, max_size=6)))
@@ -144,7 +145,7 @@ def rotas(draw: st.DrawFn) -> tuple[str, list[Shift]]:
 @settings(max_examples=150, deadline=None)
 @given(rota=rotas(), number=st.integers(0, 20))
 def test_shifts_around_the_clock_have_every_instant_once_whatever_the_clock_does(
-    rota: tuple[str, list[Shift]], number: int
+    rota: tuple[str, list[ScheduleShift]], number: int
 ) -> None:
     zone, shifts = rota
     jump = changes(zone)[number % len(changes(zone))]
@@ -155,15 +156,17 @@ def test_shifts_around_the_clock_have_every_instant_once_whatever_the_clock_does
     for one, following in itertools.pairwise(spans):
         assert one.end == following.start
     assert all(span.start < span.end for span in spans)
-    assert not any(span.is_gap for span in Roster(shifts=tuple(shifts)).spans(start, end))
+    assert not any(span.is_gap for span in Schedule(shifts=tuple(shifts)).spans(start, end))
 
 
 @settings(max_examples=60, deadline=None)
 @given(rota=rotas(), minutes=st.integers(-3 * 24 * 60, 3 * 24 * 60))
-def test_who_is_on_call_at_an_instant_is_whom_the_spans_name(rota: tuple[str, list[Shift]], minutes: int) -> None:
+def test_who_is_on_call_at_an_instant_is_whom_the_spans_name(
+    rota: tuple[str, list[ScheduleShift]], minutes: int
+) -> None:
     zone, shifts = rota
     jump = changes(zone)[0]
-    rosters = Rosters({"seoc": Roster(shifts=tuple(shifts[:2]), fallback=("max",))})
+    rosters = Schedules({"seoc": Schedule(shifts=tuple(shifts[:2]), fallback=("max",))})
     asked_at = jump + minutes * MINUTE
     (over,) = [s for s in rosters.spans("seoc", jump - 4 * DAY, jump + 4 * DAY) if s.start <= asked_at < s.end]
     assert rosters.who("seoc", asked_at) == over.people
@@ -228,7 +231,7 @@ def test_a_span_says_which_shift_it_is() -> None:
         str(shift()): "mon-fri 23:00-07:00 UTC",
         str(shift(0, 24, days=DAILY, zone="Asia/Kolkata")): "daily 00:00-24:00 Asia/Kolkata",
         str(shift(8, 32, days=WEEKEND)): "sat,sun 08:00-08:00 UTC",
-        str(shift(8, 16, season=Season((3, 29), (10, 25)))): "mon-fri 08:00-16:00 UTC, 03-29 to 10-25",
+        str(shift(8, 16, season=DateRange((3, 29), (10, 25)))): "mon-fri 08:00-16:00 UTC, 03-29 to 10-25",
     }
     assert list(said) == list(said.values())
 
@@ -283,7 +286,7 @@ def test_turns_of_a_daily_rotation_are_those_counted_by_hand(start: date, day: d
     [("2026-03-28", False), ("2026-03-29", True), ("2026-10-24", True), ("2026-10-25", False), ("2027-01-01", False)],
 )
 def test_two_seasons_that_meet_have_every_day_once(day: str, in_summer: bool) -> None:
-    summer, winter = Season((3, 29), (10, 25)), Season((10, 25), (3, 29))
+    summer, winter = DateRange((3, 29), (10, 25)), DateRange((10, 25), (3, 29))
     assert (summer.holds(date.fromisoformat(day)), winter.holds(date.fromisoformat(day))) == (in_summer, not in_summer)
 
 
@@ -291,11 +294,11 @@ def test_two_seasons_that_meet_have_every_day_once(day: str, in_summer: bool) ->
 def test_of_two_opposite_seasons_exactly_one_holds(first: date, until: date, day: date) -> None:
     one, other = (first.month, first.day), (until.month, until.day)
     if one != other:
-        assert Season(one, other).holds(day) != Season(other, one).holds(day)
+        assert DateRange(one, other).holds(day) != DateRange(other, one).holds(day)
 
 
 def test_a_night_out_of_season_is_judged_by_the_day_it_began() -> None:
-    night = shift(23, 31, "ana", days=DAILY, season=Season((3, 29), (10, 25)))
+    night = shift(23, 31, "ana", days=DAILY, season=DateRange((3, 29), (10, 25)))
     assert who(night, "2026-10-25 06:00") == ("ana",)
     assert who(night, "2026-10-25 23:30") == ()
 
@@ -303,13 +306,13 @@ def test_a_night_out_of_season_is_judged_by_the_day_it_began() -> None:
 # -- the handbook's rota
 
 
-def regions(rosters: Rosters, first: str) -> list[str]:
+def regions(rosters: Schedules, first: str) -> list[str]:
     """Who begins when within a day from `first` on: "23:00 apac"."""
     spans = rosters.spans("seoc", at(first), at(first) + DAY)
     return [f"{span.start:%H:%M} {','.join(span.people)}" for span in spans]
 
 
-def handbook(tmp_path: Path, roster: str) -> Rosters:
+def handbook(tmp_path: Path, roster: str) -> Schedules:
     """A configuration with this roster of the SEOC and a person for each region."""
     (tmp_path / "gitlab.token").write_text("glpat-example")
     (tmp_path / "gitlab.token").chmod(0o600)
@@ -320,7 +323,7 @@ def handbook(tmp_path: Path, roster: str) -> Rosters:
         f'{people}\n[oncall.smoc]\nfixed = ["max"]\n[oncall.seoc]\n{roster}'
     )
     loaded = config.load(tmp_path / "panicmail.toml", {}, host_name=lambda: "panic.example.com")
-    return orders.from_config(loaded, [("a", b"")]).rosters
+    return runtime_settings.from_config(loaded, [("a", b"")]).rosters
 
 
 FOLLOW_THE_SUN = """\
@@ -377,7 +380,7 @@ def test_the_rota_of_the_shipped_example_is_the_handbooks(tmp_path: Path) -> Non
     (tmp_path / "gitlab.token").chmod(0o600)
     (tmp_path / "panicmail.toml").write_text(text)
     loaded = config.load(tmp_path / "panicmail.toml", {}, host_name=lambda: "panic.example.com")
-    rosters = orders.from_config(loaded, [("a", b"")]).rosters
+    rosters = runtime_settings.from_config(loaded, [("a", b"")]).rosters
     assert len(tomllib.loads(text)["oncall"]["seoc"]["shifts"]) == 4
     for first, expected in (
         ("2027-01-12 23:00", ["23:00", "07:00", "15:00"]),

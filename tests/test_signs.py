@@ -10,12 +10,12 @@ from email.utils import format_datetime
 import pytest
 
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
-from panicmail.gitlab.border import clock_ahead, correction
-from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.issues import Act, Activity, Elsewhere, Exposure, Issues, Reopening
-from panicmail.incident import Incident, Owed, State
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.sandbox.gitlab import SandboxGitLab
+from panicmail.gitlab.client import clock_ahead, correction
+from panicmail.gitlab.description import IssueDraft
+from panicmail.gitlab.issues import IssueAct, IssueActivity, IssueDestination, IssueExposure, IssueReopening, Issues
+from panicmail.incident.model import Incident, Owed, State
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.sandbox.gitlab_server import SandboxGitLab
 from tests.office import Office
 
 SECOND = timedelta(seconds=1)
@@ -23,12 +23,12 @@ SECOND = timedelta(seconds=1)
 
 def did(desk: Office, username: str, *, at: datetime | None = None, what: str = "commented") -> None:
     """Somebody did something on issue 1, and the poll saw it."""
-    desk.gitlab.happened[1] = Activity(None, None, (Act(username, at or desk.now, what),))
+    desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct(username, at or desk.now, what),))
     poll(desk)
 
 
 def closed(desk: Office, username: str) -> None:
-    desk.gitlab.happened[1] = Activity(desk.now, username, ())
+    desk.gitlab.happened[1] = IssueActivity(desk.now, username, ())
     poll(desk)
 
 
@@ -166,7 +166,7 @@ def over(desk: Office, *, in_gitlab: bool = True) -> Incident:
 
 
 def reopened(desk: Office, username: str | None, *, at: datetime | None = None, dated: bool = True) -> None:
-    desk.gitlab.reopened[1] = Reopening((at or desk.now) if dated else None, username)
+    desk.gitlab.reopened[1] = IssueReopening((at or desk.now) if dated else None, username)
     poll(desk)
 
 
@@ -174,7 +174,7 @@ def reopened(desk: Office, username: str | None, *, at: datetime | None = None, 
 def test_an_issue_opened_again_by_somebody_paged_opens_the_incident_its_last_holder_first(
     desk: Office, in_gitlab: bool
 ) -> None:
-    desk.orders = replace(desk.orders, rosters=Rosters({"seoc": Roster(("ana", "bo")), "smoc": Roster(("max",))}))
+    desk.orders = replace(desk.orders, rosters=Schedules({"seoc": Schedule(("ana", "bo")), "smoc": Schedule(("max",))}))
     incident = over(desk, in_gitlab=in_gitlab)
     before = len(desk.pages("bo"))
     reopened(desk, "Ana")
@@ -209,7 +209,7 @@ def test_later_than_a_day_an_issue_opened_again_is_told_and_nobody_is_paged(desk
     incident = over(desk)
     pages = len(desk.pages("ana"))
     desk.now += timedelta(hours=25)
-    desk.gitlab.reopened[1] = Reopening(desk.now, "ana")
+    desk.gitlab.reopened[1] = IssueReopening(desk.now, "ana")
     for _ in range(2):
         desk.signs.look(1, "by webhook")
         desk.settle()
@@ -267,9 +267,9 @@ def test_the_issue_of_what_was_closed_more_than_a_day_ago_costs_gitlab_no_questi
 def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
-        iid = issues.create(Draft(title="t", description="d", labels=(), assignee_username=None)).iid
+        iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
-        assert issues.reopening(iid, since) == Reopening(None, None), "it is open, and was never closed"
+        assert issues.reopening(iid, since) == IssueReopening(None, None), "it is open, and was never closed"
         gitlab.comment(iid, "bo", "reopened")  # a comment proves nothing
         gitlab.close(iid, "bo")
         assert issues.reopening(iid, since) is None
@@ -289,13 +289,13 @@ def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
 
 def exposed(desk: Office, username: str | None = "bo", *, dated: bool = True, lacking: tuple[str, ...] = ()) -> None:
     """Issue 1 is not confidential, and the poll saw it."""
-    seen = Exposure(desk.now if dated else None, username)
-    desk.gitlab.happened[1] = Activity(None, None, (), exposure=seen, lacking=lacking)
+    seen = IssueExposure(desk.now if dated else None, username)
+    desk.gitlab.happened[1] = IssueActivity(None, None, (), exposure=seen, lacking=lacking)
     poll(desk)
 
 
 def confidential(desk: Office, *lacking: str) -> None:
-    desk.gitlab.happened[1] = Activity(None, None, (), lacking=lacking)
+    desk.gitlab.happened[1] = IssueActivity(None, None, (), lacking=lacking)
     poll(desk)
 
 
@@ -401,7 +401,7 @@ def test_what_gitlab_never_gave_the_issue_is_not_told_as_taken_off(desk: Office)
 def test_gitlab_says_that_an_issue_is_not_confidential_by_whom_and_what_it_lacks() -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, ["security-incident"])
-        draft = Draft(title="t", description="d", labels=("security-incident",), assignee_username=None)
+        draft = IssueDraft(title="t", description="d", labels=("security-incident",), assignee_username=None)
         iid = issues.create(draft).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         gitlab.comment(iid, "bo", "made the issue visible to everyone")  # a comment proves nothing
@@ -446,9 +446,9 @@ def test_a_gitlab_that_is_away_costs_nothing_but_the_signs(desk: Office) -> None
 
 
 def test_of_two_issues_made_by_a_lost_answer_the_younger_is_closed(desk: Office) -> None:
-    late: list[Draft] = []
+    late: list[IssueDraft] = []
 
-    def create_late(draft: Draft) -> None:
+    def create_late(draft: IssueDraft) -> None:
         late.append(draft)
         raise Unknown("read timed out")
 
@@ -491,7 +491,7 @@ def test_states_are_mirrored_and_a_gitlab_that_cannot_is_left_in_peace(desk: Off
 def test_activity_reads_comments_system_notes_labels_and_closing_and_leaves_out_our_own() -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, ["security-incident"])
-        draft = Draft(title="[panic] x", description="x", labels=("security-incident",), assignee_username="ana")
+        draft = IssueDraft(title="[panic] x", description="x", labels=("security-incident",), assignee_username="ana")
         iid = issues.create(draft).iid
         issues.note(iid, "ours", "marker", look=False)
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
@@ -514,7 +514,7 @@ def test_activity_reads_comments_system_notes_labels_and_closing_and_leaves_out_
 def test_a_spam_refusal_is_told_from_any_other_by_its_words(said: dict[str, object]) -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
-        draft = Draft(title="t", description="d", labels=(), assignee_username=None)
+        draft = IssueDraft(title="t", description="d", labels=(), assignee_username=None)
         gitlab.fault("status", status=400, body=said, match="POST .*/issues$")
         with pytest.raises(Spam):
             issues.create(draft)
@@ -528,9 +528,9 @@ def test_a_spam_refusal_is_told_from_any_other_by_its_words(said: dict[str, obje
 def test_twins_are_found_oldest_first_and_closed_with_a_word() -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
-        draft = Draft(title="t", description="text\n\n`panicmail:abc`", labels=(), assignee_username=None)
+        draft = IssueDraft(title="t", description="text\n\n`panicmail:abc`", labels=(), assignee_username=None)
         first, second = issues.create(draft), issues.create(draft)
-        other = issues.create(Draft(title="t", description="`panicmail:abd`", labels=(), assignee_username=None))
+        other = issues.create(IssueDraft(title="t", description="`panicmail:abd`", labels=(), assignee_username=None))
         made_at = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         assert [twin.iid for twin in issues.twins("panicmail:abc", made_at)] == [first.iid, second.iid]
         issues.close_twin(second.iid, first.iid)
@@ -543,25 +543,25 @@ def test_twins_are_found_oldest_first_and_closed_with_a_word() -> None:
 # -- closed because it went elsewhere
 
 
-def moved(to: str = "43") -> Elsewhere:
-    return Elsewhere(
+def moved(to: str = "43") -> IssueDestination:
+    return IssueDestination(
         how="moved", place="security/other#7", project=to, iid=7, url="https://gitlab.example.com/o/-/issues/7"
     )
 
 
 GONE = [
     moved(),
-    Elsewhere(how="moved", place="security/hidden#3"),
-    Elsewhere(how="moved"),
-    Elsewhere(how="duplicate", place="#12"),
-    Elsewhere(how="promoted", place="&4"),
+    IssueDestination(how="moved", place="security/hidden#3"),
+    IssueDestination(how="moved"),
+    IssueDestination(how="duplicate", place="#12"),
+    IssueDestination(how="promoted", place="&4"),
 ]
 
 
 @pytest.mark.parametrize("elsewhere", GONE, ids=lambda one: f"{one.how} {one.place}")
 @pytest.mark.parametrize("is_held", [False, True])
 def test_an_issue_that_went_elsewhere_ends_nothing_and_whom_it_concerns_hears_where_once(
-    desk: Office, elsewhere: Elsewhere, is_held: bool
+    desk: Office, elsewhere: IssueDestination, is_held: bool
 ) -> None:
     incident = later(desk)
     if is_held:
@@ -590,10 +590,10 @@ def test_a_moved_issue_is_followed_by_notes_files_links_and_signs_of_work(desk: 
     assert any("and the server too" in text for iid, text, _ in there.notes if iid == 7)
     assert len(desk.gitlab.notes) == here
     assert "https://gitlab.example.com/o/-/issues/7" in desk.sent("ana")[-1].text
-    there.happened[7] = Activity(None, None, (Act("ana", desk.now, "commented"),))
+    there.happened[7] = IssueActivity(None, None, (IssueAct("ana", desk.now, "commented"),))
     poll(desk)
     assert desk.incident(incident).holder == "ana"
-    there.happened[7] = Activity(desk.now, "ana", ())
+    there.happened[7] = IssueActivity(desk.now, "ana", ())
     poll(desk)
     assert desk.incident(incident).state is State.RESOLVED, "there it can be closed"
 
@@ -608,8 +608,8 @@ def test_a_moved_issue_that_is_not_confidential_there_is_made_so_and_the_holder_
 
 def test_whoever_was_paged_and_moves_the_issue_is_at_work(desk: Office) -> None:
     incident = later(desk)
-    act = Act("ana", desk.now, "worked")
-    desk.gitlab.happened[1] = Activity(desk.now, "ana", (act,), moved())
+    act = IssueAct("ana", desk.now, "worked")
+    desk.gitlab.happened[1] = IssueActivity(desk.now, "ana", (act,), moved())
     poll(desk)
     now = desk.incident(incident)
     assert (now.state, now.holder, now.issue_iid) == (State.ACKED, "ana", 7)
@@ -622,26 +622,26 @@ def test_an_issue_moved_while_it_was_closed_here_is_followed_when_it_is_opened_a
     moved_at = desk.now
     desk.wait(seconds=30)
     desk.reply(desk.sent("rita@example.com")[0], "it is back!", sender="rita@example.com")
-    desk.gitlab.happened[1] = Activity(moved_at, "bo", (), moved())
+    desk.gitlab.happened[1] = IssueActivity(moved_at, "bo", (), moved())
     poll(desk)
     assert desk.incident(incident).issue_project == "43"
 
 
-def went(desk: Office, elsewhere: Elsewhere) -> None:
-    desk.gitlab.happened[1] = Activity(desk.now, "mallory", (), elsewhere)
+def went(desk: Office, elsewhere: IssueDestination) -> None:
+    desk.gitlab.happened[1] = IssueActivity(desk.now, "mallory", (), elsewhere)
     poll(desk)
 
 
 def test_gitlab_says_where_an_issue_was_moved_and_it_can_be_worked_on_there() -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
-        iid = issues.create(Draft(title="t", description="d", labels=(), assignee_username=None)).iid
+        iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         gitlab.comment(iid, "ana", "moved to nowhere/at-all#1")  # a comment proves nothing
         there = gitlab.move(iid, "bo", "security/elsewhere")
         seen = issues.activity(iid, since)
         assert seen.closed_by == "bo"
-        assert seen.elsewhere == Elsewhere(
+        assert seen.elsewhere == IssueDestination(
             how="moved", place="security/elsewhere#1", project=str(there["project_id"]), iid=1, url=there["web_url"]
         )
         other = issues.in_project(str(there["project_id"]))
@@ -659,7 +659,7 @@ def test_gitlab_says_where_an_issue_was_moved_and_it_can_be_worked_on_there() ->
 def test_whatever_way_gitlab_names_the_new_place_it_is_found(said: str) -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
-        iid = issues.create(Draft(title="t", description="d", labels=(), assignee_username=None)).iid
+        iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         gitlab.move(iid, "bo", "security/elsewhere")
         note = next(one for one in gitlab.instance.issue(iid).notes if one.body.startswith("moved to"))
@@ -678,7 +678,7 @@ def test_whatever_way_gitlab_names_the_new_place_it_is_found(said: str) -> None:
 def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
-        draft = Draft(title="t", description="d", labels=(), assignee_username=None)
+        draft = IssueDraft(title="t", description="d", labels=(), assignee_username=None)
         iid, twin = issues.create(draft).iid, issues.create(draft).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         if how == "hidden":
@@ -707,7 +707,7 @@ def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
 
 def did_apart(desk: Office, at: datetime, ahead: timedelta) -> None:
     """Ana commented at `at`, by our clock, in a GitLab whose clock is `ahead` of ours."""
-    desk.gitlab.happened[1] = Activity(None, None, (Act("ana", at + ahead, "commented"),), ahead=ahead)
+    desk.gitlab.happened[1] = IssueActivity(None, None, (IssueAct("ana", at + ahead, "commented"),), ahead=ahead)
     poll(desk)
 
 
@@ -734,7 +734,7 @@ def test_an_issue_closed_before_escalate_is_no_yes_wherever_gitlabs_clock_stands
     closed_at = desk.now + timedelta(seconds=ahead)
     desk.wait(seconds=10)
     desk.reply(desk.page("ana"), "escalate")
-    desk.gitlab.happened[1] = Activity(closed_at, "ana", (), ahead=timedelta(seconds=ahead))
+    desk.gitlab.happened[1] = IssueActivity(closed_at, "ana", (), ahead=timedelta(seconds=ahead))
     poll(desk)
     assert desk.incident(incident).state is State.OPEN
 

@@ -22,9 +22,9 @@ import structlog
 import trustme
 
 from panicmail.errors import StoreFailed
-from panicmail.smtp import data, replies
-from panicmail.smtp.envelope import Accepted
-from panicmail.smtp.listener import Listener, tls_context
+from panicmail.server.smtp import data, reply_table
+from panicmail.server.smtp.envelope import Accepted
+from panicmail.server.smtp.listeners import SmtpListener, tls_context
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Store:
 class Served:
     """A listener running in an event loop of its own thread."""
 
-    def __init__(self, store: Store, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: Store, listener: SmtpListener, loop: asyncio.AbstractEventLoop) -> None:
         self.store, self.listener, self._loop = store, listener, loop
         self.port = listener.addresses[0][1]
 
@@ -98,7 +98,7 @@ def serving(store: Store | None = None, **options: Any) -> Iterator[Served]:
         "max_message_size": 1 << 20,
         "tls": None,
     }
-    listener = Listener(**(given | options))
+    listener = SmtpListener(**(given | options))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -251,7 +251,7 @@ def test_an_ugly_sender_still_reports_a_panic(served: Served, said: bytes, store
     with served.wire() as client:
         client.reply()
         client.say(b"EHLO client.example")
-        assert client.say(b"MAIL FROM:" + said) == replies.SENDER_OK
+        assert client.say(b"MAIL FROM:" + said) == reply_table.SENDER_OK
         client.say(b"RCPT TO:<panic@example.com>")
         client.say(b"DATA")
         assert client.say(MAIL + b".").startswith("250 ")
@@ -333,8 +333,8 @@ def test_nothing_but_crlf_dot_crlf_ends_a_mail(served: Served, end: bytes) -> No
     wire = b"Subject: outer\r\n\r\nhello" + end + smuggled
     with served.wire().until_data() as client:
         assert client.say(wire + b".").startswith("250 2.0.0 accepted")
-        assert client.say(b"NOOP") == replies.OK
-        assert client.say(b"QUIT") == replies.BYE
+        assert client.say(b"NOOP") == reply_table.OK
+        assert client.say(b"QUIT") == reply_table.BYE
     assert [mail.raw for mail in served.store.mails] == [wire.replace(b"\r\n.", b"\r\n")]
 
 
@@ -408,7 +408,7 @@ def test_an_exception_in_accept_is_a_constant_451(served: Served, logged: list[A
     served.store.failures = {1: error}
     with served.wire().until_data() as client:
         assert client.say(MAIL + b".") == "451 4.3.0 Temporary failure. Try again."
-        assert client.say(b"NOOP") == replies.OK
+        assert client.say(b"NOOP") == reply_table.OK
     failed = [entry for entry in logged if entry["event"] == "smtp.failed"]
     assert [entry["peer"] for entry in failed] == ["127.0.0.1"]
     assert failed[0]["error"] in {type(error).__name__, "CancelledError"}
@@ -420,7 +420,7 @@ def test_accept_that_raises_at_once_is_451_too(logged: list[Any]) -> None:
         raise LookupError(mail.raw)
 
     with serving(accept=broken) as served, served.wire().until_data() as client:
-        assert client.say(MAIL + b".") == replies.FAILED
+        assert client.say(MAIL + b".") == reply_table.FAILED
     failed = [entry for entry in logged if entry["event"] == "smtp.failed"]
     assert failed[0]["error"] == "LookupError"
     assert "in broken" in failed[0]["traceback"]
@@ -434,7 +434,7 @@ def test_a_write_that_is_cancelled_under_us_is_451(served: Served) -> None:
         served.store.wait_for()
         served.store.waiting[0].cancel()
         served.store.waiting[0].set_running_or_notify_cancel()
-        assert client.reply() == replies.FAILED
+        assert client.reply() == reply_table.FAILED
 
 
 def test_the_retry_after_a_451_is_taken(served: Served) -> None:
@@ -451,11 +451,11 @@ def test_accept_that_takes_too_long_is_451_and_goes_on() -> None:
     store = Store()
     store.waiting = []
     with serving(store, accept_timeout=0.1, memory_budget=100) as served, served.wire().until_data() as client:
-        assert client.say(MAIL + b".") == replies.FAILED
+        assert client.say(MAIL + b".") == reply_table.FAILED
         assert not store.waiting[0].cancelled()
         for line in (b"MAIL FROM:<bo@example.net>", b"RCPT TO:<panic@example.com>", b"DATA"):
             client.say(line)
-        assert client.say(b"x" * 90 + b"\r\n.") == replies.NO_ROOM  # the late mail still counts
+        assert client.say(b"x" * 90 + b"\r\n.") == reply_table.NO_ROOM  # the late mail still counts
         store.waiting[0].set_exception(RuntimeError("late, and nobody asks any more"))
         store.waiting = None
         for line in (b"MAIL FROM:<bo@example.net>", b"RCPT TO:<panic@example.com>", b"DATA"):
@@ -471,8 +471,8 @@ def test_a_recipient_that_cannot_be_decided_is_451(logged: list[Any]) -> None:
         client.reply()
         client.say(b"EHLO c")
         client.say(b"MAIL FROM:<bo@example.net>")
-        assert client.say(b"RCPT TO:<panic@example.com>") == replies.FAILED
-        assert client.say(b"DATA") == replies.OUT_OF_ORDER
+        assert client.say(b"RCPT TO:<panic@example.com>") == reply_table.FAILED
+        assert client.say(b"DATA") == reply_table.OUT_OF_ORDER
     assert [entry["error"] for entry in logged if entry["event"] == "smtp.failed"] == ["RuntimeError"]
 
 
@@ -483,9 +483,9 @@ def test_a_fault_while_reading_a_mail_closes_lest_the_rest_be_taken_for_commands
         raise MemoryError
 
     with served.wire().until_data() as client:
-        monkeypatch.setattr(data.Incoming, "feed", broken)
+        monkeypatch.setattr(data.DataReceiver, "feed", broken)
         client.send(b"x\r\nNOOP\r\n.\r\nNOOP\r\n")
-        assert client.reply() == replies.FAILED
+        assert client.reply() == reply_table.FAILED
         with contextlib.suppress(ConnectionResetError):
             assert client.reply() == ""
 
@@ -517,7 +517,7 @@ def test_every_other_recipient_is_unknown(served: Served, logged: list[Any], sai
         client.say(b"EHLO c")
         client.say(b"MAIL FROM:<bo@example.net>")
         assert client.say(b"RCPT TO:" + said) == "550 5.1.1 No such mailbox here"
-        assert client.say(b"RCPT TO:<panic@example.com>") == replies.RECIPIENT_OK
+        assert client.say(b"RCPT TO:<panic@example.com>") == reply_table.RECIPIENT_OK
     assert {"event": "mail.refused", "code": "550 5.1.1", "reason": "unknown_recipient", "peer": "127.0.0.1"} in [
         {key: entry[key] for key in entry if key != "log_level"} for entry in logged
     ]
@@ -529,15 +529,15 @@ def test_control_octets_and_broken_paths_are_malformed(served: Served, said: byt
         client.reply()
         client.say(b"EHLO c")
         client.say(b"MAIL FROM:<bo@example.net>")
-        assert client.say(b"RCPT TO:" + said) == replies.BAD_ADDRESS
+        assert client.say(b"RCPT TO:" + said) == reply_table.BAD_ADDRESS
 
 
 def test_a_sender_with_control_octets_is_malformed(served: Served) -> None:
     with served.wire() as client:
         client.reply()
         client.say(b"EHLO c")
-        assert client.say(b"MAIL FROM:<b\x00o@example.net>") == replies.BAD_SENDER
-        assert client.say(b"MAIL FROM:<bo@example.net>") == replies.SENDER_OK
+        assert client.say(b"MAIL FROM:<b\x00o@example.net>") == reply_table.BAD_SENDER
+        assert client.say(b"MAIL FROM:<bo@example.net>") == reply_table.SENDER_OK
 
 
 def test_a_hundred_recipients_are_taken_and_the_next_waits_its_turn(served: Served) -> None:
@@ -546,8 +546,8 @@ def test_a_hundred_recipients_are_taken_and_the_next_waits_its_turn(served: Serv
         client.say(b"EHLO c")
         client.say(b"MAIL FROM:<bo@example.net>")
         said = {client.say(b"RCPT TO:<panic+%d@example.com>" % n) for n in range(100)}
-        assert said == {replies.RECIPIENT_OK}
-        assert client.say(b"RCPT TO:<panic@example.com>") == replies.TOO_MANY_RECIPIENTS
+        assert said == {reply_table.RECIPIENT_OK}
+        assert client.say(b"RCPT TO:<panic@example.com>") == reply_table.TOO_MANY_RECIPIENTS
         client.say(b"DATA")
         assert client.say(MAIL + b".").startswith("250 ")
     assert len(served.store.mails[0].recipients) == 100
@@ -558,7 +558,7 @@ def test_a_size_beyond_the_limit_is_refused_in_mail_already(served: Served) -> N
         client.reply()
         client.say(b"EHLO c")
         assert client.say(b"MAIL FROM:<bo@example.net> SIZE=1048577") == TOO_LARGE
-        assert client.say(b"MAIL FROM:<bo@example.net> SIZE=1048576") == replies.SENDER_OK
+        assert client.say(b"MAIL FROM:<bo@example.net> SIZE=1048576") == reply_table.SENDER_OK
 
 
 def test_a_mail_beyond_the_limit_is_refused_at_its_dot_and_the_session_goes_on(served: Served) -> None:
@@ -605,7 +605,7 @@ def test_a_mail_that_came_a_long_way_is_taken_and_more_than_a_hundred_hops_are_a
     with served.wire().until_data() as client:
         reply = client.say(b"Received: by x\r\n" * hops + b"\r\nReceived: by x\r\n.")
     assert reply.startswith(answer)
-    assert (reply == replies.LOOP) is (answer == "554")
+    assert (reply == reply_table.LOOP) is (answer == "554")
 
 
 # -- the protocol around it
@@ -642,30 +642,30 @@ def test_helo_still_works_and_its_name_is_kept(served: Served) -> None:
 @pytest.mark.parametrize(
     ("said", "answer"),
     [
-        (b"NOOP", replies.OK),
-        (b"noop anything", replies.OK),
-        (b"RSET", replies.OK),
-        (b"VRFY panic@example.com", replies.NOT_VERIFIED),
-        (b"VRFY \r<x>", replies.NOT_VERIFIED),
-        (b"EXPN staff", replies.NOT_OFFERED),
-        (b"HELP", replies.HELP),
-        (b"HELP \x1b[2J", replies.HELP),
-        (b"AUTH PLAIN AGEAYg==", replies.NOT_OFFERED),
-        (b"STARTTLS", replies.NO_TLS),
-        (b"BDAT 10 LAST", replies.NOT_UNDERSTOOD),
-        (b"GET / HTTP/1.1", replies.NOT_UNDERSTOOD),
-        (b"EVIL<script>\x1b", replies.NOT_UNDERSTOOD),
-        (b"\xff\xfe", replies.NOT_UNDERSTOOD),
-        (b"", replies.NOT_UNDERSTOOD),
-        (b"EHLO", replies.BAD_ARGUMENT),
-        (b"RSET now", replies.BAD_ARGUMENT),
-        (b"QUIT now", replies.BAD_ARGUMENT),
-        (b"MAIL TO:<a@example.net>", replies.BAD_ARGUMENT),
-        (b"MAIL FROM:", replies.BAD_ADDRESS),
-        (b"MAIL FROM:<a@example.net> SIZE=big", replies.BAD_ARGUMENT),
-        (b"MAIL FROM:<a@example.net> RET=FULL", replies.UNKNOWN_PARAMETER),
-        (b"RCPT TO:<panic@example.com>", replies.OUT_OF_ORDER),
-        (b"DATA", replies.OUT_OF_ORDER),
+        (b"NOOP", reply_table.OK),
+        (b"noop anything", reply_table.OK),
+        (b"RSET", reply_table.OK),
+        (b"VRFY panic@example.com", reply_table.NOT_VERIFIED),
+        (b"VRFY \r<x>", reply_table.NOT_VERIFIED),
+        (b"EXPN staff", reply_table.NOT_OFFERED),
+        (b"HELP", reply_table.HELP),
+        (b"HELP \x1b[2J", reply_table.HELP),
+        (b"AUTH PLAIN AGEAYg==", reply_table.NOT_OFFERED),
+        (b"STARTTLS", reply_table.NO_TLS),
+        (b"BDAT 10 LAST", reply_table.NOT_UNDERSTOOD),
+        (b"GET / HTTP/1.1", reply_table.NOT_UNDERSTOOD),
+        (b"EVIL<script>\x1b", reply_table.NOT_UNDERSTOOD),
+        (b"\xff\xfe", reply_table.NOT_UNDERSTOOD),
+        (b"", reply_table.NOT_UNDERSTOOD),
+        (b"EHLO", reply_table.BAD_ARGUMENT),
+        (b"RSET now", reply_table.BAD_ARGUMENT),
+        (b"QUIT now", reply_table.BAD_ARGUMENT),
+        (b"MAIL TO:<a@example.net>", reply_table.BAD_ARGUMENT),
+        (b"MAIL FROM:", reply_table.BAD_ADDRESS),
+        (b"MAIL FROM:<a@example.net> SIZE=big", reply_table.BAD_ARGUMENT),
+        (b"MAIL FROM:<a@example.net> RET=FULL", reply_table.UNKNOWN_PARAMETER),
+        (b"RCPT TO:<panic@example.com>", reply_table.OUT_OF_ORDER),
+        (b"DATA", reply_table.OUT_OF_ORDER),
     ],
 )
 def test_replies_are_ours_and_quote_nobody(served: Served, said: bytes, answer: str) -> None:
@@ -673,13 +673,13 @@ def test_replies_are_ours_and_quote_nobody(served: Served, said: bytes, answer: 
         client.reply()
         client.say(b"EHLO c")
         assert client.say(said) == answer
-        assert client.say(b"NOOP") == replies.OK
+        assert client.say(b"NOOP") == reply_table.OK
 
 
 def test_mail_before_hello_is_out_of_order(served: Served) -> None:
     with served.wire() as client:
         client.reply()
-        assert client.say(b"MAIL FROM:<bo@example.net>") == replies.OUT_OF_ORDER
+        assert client.say(b"MAIL FROM:<bo@example.net>") == reply_table.OUT_OF_ORDER
 
 
 def test_rset_forgets_the_transaction(served: Served) -> None:
@@ -687,8 +687,8 @@ def test_rset_forgets_the_transaction(served: Served) -> None:
         client.reply()
         for line in (b"EHLO c", b"MAIL FROM:<bo@example.net>", b"RCPT TO:<panic@example.com>", b"RSET"):
             client.say(line)
-        assert client.say(b"DATA") == replies.OUT_OF_ORDER
-        assert client.say(b"MAIL FROM:<al@example.net>") == replies.SENDER_OK
+        assert client.say(b"DATA") == reply_table.OUT_OF_ORDER
+        assert client.say(b"MAIL FROM:<al@example.net>") == reply_table.SENDER_OK
 
 
 @pytest.mark.parametrize(("octets", "understood"), [(4096, True), (4097, False), (100_000, False), (1_000_000, False)])
@@ -698,8 +698,8 @@ def test_a_command_line_may_have_4096_octets_and_a_longer_one_ends_nothing(
     with served.wire() as client:
         client.reply()
         said = client.say(b"NOOP ".ljust(octets, b"x"))
-        assert said == (replies.OK if understood else "500 5.5.2 Command unknown or line too long")
-        assert client.say(b"NOOP") == replies.OK
+        assert said == (reply_table.OK if understood else "500 5.5.2 Command unknown or line too long")
+        assert client.say(b"NOOP") == reply_table.OK
 
 
 def test_who_speaks_another_protocol_is_shown_out(served: Served) -> None:
@@ -707,7 +707,7 @@ def test_who_speaks_another_protocol_is_shown_out(served: Served) -> None:
         client.reply()
         client.send(b"X-Header: y\r\n" * 11 + DIALOGUE)
         said = [client.reply() for _ in range(11)]
-        assert said == [replies.NOT_UNDERSTOOD] * 10 + [replies.TOO_MANY_MISTAKES]
+        assert said == [reply_table.NOT_UNDERSTOOD] * 10 + [reply_table.TOO_MANY_MISTAKES]
         assert client.reply() == ""
     assert served.store.mails == []
 
@@ -733,14 +733,14 @@ def test_a_client_over_ipv6_is_named_by_its_address() -> None:
 
 
 def test_an_address_that_is_taken_stops_the_start_and_frees_the_others() -> None:
-    async def start(listener: Listener) -> tuple[tuple[str, int], ...]:
+    async def start(listener: SmtpListener) -> tuple[tuple[str, int], ...]:
         with pytest.raises(OSError, match="in use"):
             await listener.start()
         return listener.addresses
 
     store = Store()
     with serving(store) as served:
-        listener = Listener(
+        listener = SmtpListener(
             listen=[("127.0.0.1", 0), ("127.0.0.1", served.port)],
             hostname="panic.example.com",
             known=store.known,
@@ -765,7 +765,7 @@ def test_an_idle_client_is_told_421_and_let_go() -> None:
 def test_a_client_that_falls_silent_within_its_mail_is_told_421_and_let_go() -> None:
     with serving(idle_timeout=0.2) as served, served.wire().until_data() as client:
         client.send(b"Subject: x\r\n")
-        assert client.reply() == replies.IDLE
+        assert client.reply() == reply_table.IDLE
         assert client.reply() == ""
         assert served.store.mails == []
 
@@ -838,7 +838,7 @@ def test_drain_tells_idle_sessions_421_at_once(served: Served) -> None:
         started = time.monotonic()
         served.drain(10).result(timeout=10)
         assert time.monotonic() - started < 2
-        assert greeted.reply() == busy.reply() == replies.SHUTTING_DOWN
+        assert greeted.reply() == busy.reply() == reply_table.SHUTTING_DOWN
         assert greeted.reply() == busy.reply() == ""
 
 
@@ -937,10 +937,10 @@ def test_what_was_said_in_plaintext_does_not_reach_into_tls(authority: trustme.C
         client.reply()
         for line in (b"EHLO c", b"MAIL FROM:<evil@example.net>", b"RCPT TO:<panic@example.com>"):
             client.say(line)
-        assert client.say(b"STARTTLS\r\nEHLO injected\r\nMAIL FROM:<evil@example.net>") == replies.START_TLS
+        assert client.say(b"STARTTLS\r\nEHLO injected\r\nMAIL FROM:<evil@example.net>") == reply_table.START_TLS
         with _trusting(authority).wrap_socket(client.socket, server_hostname="127.0.0.1") as secure:
             secure.sendall(b"DATA\r\n")
-            assert secure.recv(1000) == replies.OUT_OF_ORDER.encode() + b"\r\n"
+            assert secure.recv(1000) == reply_table.OUT_OF_ORDER.encode() + b"\r\n"
 
 
 def test_a_mail_under_tls_survives_its_client_hanging_up(authority: trustme.CA, tmp_path: Path) -> None:
@@ -967,7 +967,7 @@ def test_a_failed_handshake_ends_only_its_own_session(authority: trustme.CA, tmp
         with served.wire() as client:
             client.reply()
             client.say(b"EHLO c")
-            assert client.say(b"STARTTLS") == replies.START_TLS
+            assert client.say(b"STARTTLS") == reply_table.START_TLS
             client.send(b"this is no handshake\r\n" * 10)
             with contextlib.suppress(ConnectionResetError):
                 while client.socket.recv(1000):
@@ -1016,7 +1016,7 @@ def test_reloading_without_tls_is_an_error(served: Served) -> None:
 
 _HOARDER = """
 import asyncio, concurrent.futures, socket, sys, threading
-from panicmail.smtp.listener import Listener
+from panicmail.server.smtp.listeners import SmtpListener
 
 def accept(mail):
     future = concurrent.futures.Future()
@@ -1024,7 +1024,7 @@ def accept(mail):
     return future
 
 block, sessions, octets = eval(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-listener = Listener(listen=[("127.0.0.1", 0)], hostname="h", known=lambda a: True, accept=accept,
+listener = SmtpListener(listen=[("127.0.0.1", 0)], hostname="h", known=lambda a: True, accept=accept,
                     max_message_size=8 << 20, memory_budget=16 << 20, tls=None)
 loop = asyncio.new_event_loop()
 threading.Thread(target=loop.run_forever, daemon=True).start()

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.smtp import data
-from panicmail.smtp.data import Budget, Incoming, received_fields
+from panicmail.server.smtp import data
+from panicmail.server.smtp.data import DataReceiver, MemoryBudget, received_fields
 
 # Chance finds few CRLF-dot combinations in plain bytes, so mails are built from what matters.
 _PIECES = st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"\x00", b"a", b"..", b"\r\n.", b".\r\n", b"\n.\n", b"\xff"])
 _MAILS = st.lists(st.one_of(_PIECES, st.binary(max_size=8)), max_size=30).map(b"".join)
 
 
-def _incoming(limit: int = 1000, budget: Budget | None = None) -> Incoming:
-    return Incoming(limit=limit, share=(budget or Budget(1 << 20)).share())
+def _incoming(limit: int = 1000, budget: MemoryBudget | None = None) -> DataReceiver:
+    return DataReceiver(limit=limit, share=(budget or MemoryBudget(1 << 20)).share())
 
 
 def _stuffed(mail: bytes) -> bytes:
@@ -55,7 +55,7 @@ def test_where_a_block_ends_makes_no_difference(mail: bytes, cuts: list[int], bl
 
 def test_dots_are_unstuffed_across_blocks_of_the_real_size() -> None:
     mail = b"..\r\n.x\r\n" * 40_000
-    incoming = _incoming(limit=10**6, budget=Budget(10**6))
+    incoming = _incoming(limit=10**6, budget=MemoryBudget(10**6))
     wire = _stuffed(mail)
     assert [incoming.feed(wire[at : at + 7001]) for at in range(0, len(wire), 7001)][-1] == b""
     assert incoming.raw() == mail
@@ -64,7 +64,7 @@ def test_dots_are_unstuffed_across_blocks_of_the_real_size() -> None:
 @given(mail=_MAILS, cuts=st.lists(st.integers(0, 200), max_size=20), after=st.binary(max_size=20))
 def test_a_mail_that_is_dropped_ends_where_it_would_have_ended(mail: bytes, cuts: list[int], after: bytes) -> None:
     wire = _stuffed(mail)
-    for incoming in (_incoming(limit=3), _incoming(budget=Budget(3))):
+    for incoming in (_incoming(limit=3), _incoming(budget=MemoryBudget(3))):
         rest, received = None, b""
         for chunk in _chunks(wire, cuts):
             assert rest is None
@@ -99,7 +99,7 @@ def test_commands_pipelined_behind_a_mail_do_not_count_as_its_size() -> None:
 
 
 def test_a_mail_for_which_there_is_no_room_gives_back_what_it_held() -> None:
-    budget = Budget(10)
+    budget = MemoryBudget(10)
     incoming = _incoming(budget=budget)
     assert incoming.feed(b"12345678") is None
     assert budget.free == 2
@@ -111,7 +111,7 @@ def test_a_mail_for_which_there_is_no_room_gives_back_what_it_held() -> None:
 
 
 def test_a_share_is_given_back_once_however_often_it_is_released() -> None:
-    budget = Budget(10)
+    budget = MemoryBudget(10)
     share = budget.share()
     assert share.grow(10)
     assert not budget.share().grow(1)

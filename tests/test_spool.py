@@ -18,9 +18,9 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import ids
 from panicmail.errors import StoreFailed
-from panicmail.store.rows import Mail
+from panicmail.incident import ids
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool, Spooled
 from tests.cast import MINUTE, T0
 
@@ -34,8 +34,8 @@ def mail(
     peer: str = "192.0.2.1",
     helo: str = "laptop",
     tls: str = "",
-) -> Mail:
-    return Mail(
+) -> AcceptedMail:
+    return AcceptedMail(
         id=ids.new_mail_id(),
         accepted_at=accepted_at,
         mail_from=mail_from,

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from panicmail import ids, states
 from panicmail.errors import StoreFailed
-from panicmail.incident import Entry, Incident, Outcome, Owed, State, unchanged
-from panicmail.policy import SAME_MAIL_WITHIN
+from panicmail.incident import ids, transitions
+from panicmail.incident.escalation_policy import SAME_MAIL_WITHIN
+from panicmail.incident.model import Entry, Incident, Outcome, Owed, State, unchanged
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Delivery, Mail, Task
+from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.tables import Instant, incidents, mails, outbox
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
 from tests.cast import LADDER, MINUTE, SECOND, T0, who
 
 LEASE = timedelta(seconds=30)
@@ -55,17 +55,19 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) 
 
 
 @pytest.fixture
-def ledger(database: Database) -> Iterator[Ledger]:
-    ledger = Ledger(database, operators=lambda: ["max"])
+def ledger(database: Database) -> Iterator[Store]:
+    ledger = Store(database, operators=lambda: ["max"])
     yield ledger
     ledger.close()
 
 
-def accept(ledger: Ledger, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender: str = "rita@example.com") -> Mail:
+def accept(
+    ledger: Store, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender: str = "rita@example.com"
+) -> AcceptedMail:
     mail_id = ids.new_mail_id()
 
-    def work(book: Book) -> Mail:
-        mail = Mail(id=mail_id, accepted_at=book.now, mail_from=sender, recipients=("panic@example.com",),
+    def work(book: Transaction) -> AcceptedMail:
+        mail = AcceptedMail(id=mail_id, accepted_at=book.now, mail_from=sender, recipients=("panic@example.com",),
                     peer="127.0.0.1", helo="client", tls="", size=len(raw))  # fmt: skip
         book.add_mail(mail, raw)
         return mail
@@ -73,12 +75,12 @@ def accept(ledger: Ledger, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender
     return ledger.write("test", work)
 
 
-def panic(ledger: Ledger, **kwargs: bool) -> Incident:
+def panic(ledger: Store, **kwargs: bool) -> Incident:
     """An accepted mail that was understood as a panic."""
     mail = accept(ledger)
 
-    def work(book: Book) -> Incident:
-        fresh = states.new(
+    def work(book: Transaction) -> Incident:
+        fresh = transitions.new(
             id=ids.incident_id(mail.id),
             ref=book.free_ref(mail.id),
             mail_id=mail.id,
@@ -87,7 +89,7 @@ def panic(ledger: Ledger, **kwargs: bool) -> Incident:
             reporter_address="rita@example.com",
         )
         receipt = kwargs.get("receipt", True)
-        change = states.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
+        change = transitions.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
         incident = book.add_incident(change)
         book.understood(mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}")
         return incident
@@ -95,7 +97,7 @@ def panic(ledger: Ledger, **kwargs: bool) -> Incident:
     return ledger.write("test", work)
 
 
-def claim(ledger: Ledger, lane: str = "page", limit: int = 10) -> list[str]:
+def claim(ledger: Store, lane: str = "page", limit: int = 10) -> list[str]:
     return [task.key.partition("/")[2] for task in ledger.write("test", lambda book: book.claim(lane, limit, LEASE))]
 
 
@@ -118,7 +120,7 @@ def test_a_database_of_a_newer_panicmail_is_refused(database: Database) -> None:
 
 
 def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_holds(
-    database: Database, ledger: Ledger
+    database: Database, ledger: Store
 ) -> None:
     incident = panic(ledger)
     migrate.downgrade(database, "0001")
@@ -131,7 +133,7 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_hol
 
 
 def test_an_incident_from_before_issues_could_be_moved_is_in_the_configured_project(
-    database: Database, ledger: Ledger
+    database: Database, ledger: Store
 ) -> None:
     incident = panic(ledger)
     ledger.write("test", lambda book: book.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
@@ -144,7 +146,7 @@ def test_an_incident_from_before_issues_could_be_moved_is_in_the_configured_proj
 
 
 def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_the_version_before(
-    database: Database, ledger: Ledger
+    database: Database, ledger: Store
 ) -> None:
     incident = panic(ledger)
     ledger.write("test", lambda book: book.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
@@ -155,9 +157,7 @@ def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_
     assert ([each.id for each in found[0]], found[1]) == ([incident.id], [])
 
 
-def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(
-    database: Database, ledger: Ledger
-) -> None:
+def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(database: Database, ledger: Store) -> None:
     incident = panic(ledger)
     tell = {"what": "answer", "channel": "push-1", "words": "a NUL \0"}
     ledger.write("tests", lambda book: book._add_task(incident.id, "push", "tell", "x/k", "ana", tell))
@@ -184,14 +184,14 @@ def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(
     ],
 )
 def test_what_was_held_before_there_was_one_clock_is_on_it_and_none_is_silent_for_good(
-    database: Database, ledger: Ledger, remind: int | None, reminded: bool, answer: int | None, worked: int | None,
+    database: Database, ledger: Store, remind: int | None, reminded: bool, answer: int | None, worked: int | None,
     owed: Owed, due: int, words: int | None,
 ) -> None:  # fmt: skip
     def at(minute: int | None) -> datetime | None:
         return None if minute is None else T0 + minute * MINUTE
 
     incident = panic(ledger)
-    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, T0 + MINUTE))
+    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, T0 + MINUTE))
     open_one = panic(ledger)
     migrate.downgrade(database, "0012")
     old = {"remind": at(remind), "reminded": reminded, "answer": at(answer), "worked": at(worked), "id": incident.id}
@@ -210,7 +210,7 @@ def test_what_was_held_before_there_was_one_clock_is_on_it_and_none_is_silent_fo
 
 
 def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(
-    database: Database, ledger: Ledger
+    database: Database, ledger: Store
 ) -> None:
     mail = accept(ledger)
     migrate.downgrade(database, "0005")
@@ -227,7 +227,7 @@ def test_a_naive_instant_is_refused_before_it_is_stored() -> None:
         Instant().process_bind_param(datetime(2026, 11, 22), None)  # noqa: DTZ001
 
 
-def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger: Ledger, database: Database) -> None:
+def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger: Store, database: Database) -> None:
     incident = panic(ledger)
     with pytest.raises(sa.exc.IntegrityError), database.engine.begin() as connection:
         connection.execute(incidents.update().where(incidents.c.id == incident.id).values(next_step_at=None))
@@ -237,7 +237,7 @@ def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger
 
 
 @pytest.mark.parametrize("size", [0, 1, 12_800, 65_535, 65_536, 65_537, 5_000_000])
-def test_a_mail_comes_back_octet_for_octet(ledger: Ledger, size: int) -> None:
+def test_a_mail_comes_back_octet_for_octet(ledger: Store, size: int) -> None:
     raw = (bytes(range(256)) * (size // 256 + 1))[:size]
     mail = accept(ledger, raw)
     assert ledger.read(lambda book: book.raw(mail.id)) == raw
@@ -246,7 +246,7 @@ def test_a_mail_comes_back_octet_for_octet(ledger: Ledger, size: int) -> None:
     assert ledger.read(lambda book: book.mail(mail.id)) == mail
 
 
-def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: Ledger, clock: MovedClock) -> None:
+def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: Store, clock: MovedClock) -> None:
     mail = accept(ledger)
 
     def take() -> list[str]:
@@ -257,10 +257,10 @@ def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: 
     assert take() == [mail.id]
 
 
-def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(ledger: Ledger) -> None:
+def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(ledger: Store) -> None:
     mail = accept(ledger)
 
-    def take_in(spooled: Mail) -> tuple[bool, Mail | None]:
+    def take_in(spooled: AcceptedMail) -> tuple[bool, AcceptedMail | None]:
         return ledger.write("mails.take_in", lambda book: (book.take_in(spooled, b"x"), book.mail(spooled.id)))
 
     for mail_id, ahead, accepted_at in (("early", -MINUTE, T0 - MINUTE), ("late", MINUTE, T0)):
@@ -269,7 +269,7 @@ def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(led
         assert (take_in(spooled), take_in(spooled)) == ((True, stored), (False, stored))
 
 
-def test_an_understood_mail_is_never_claimed_again(ledger: Ledger, clock: MovedClock) -> None:
+def test_an_understood_mail_is_never_claimed_again(ledger: Store, clock: MovedClock) -> None:
     incident = panic(ledger)
     clock.at += timedelta(days=1)
     assert ledger.write("test", lambda book: book.claim_mails(5, LEASE)) == []
@@ -277,35 +277,35 @@ def test_an_understood_mail_is_never_claimed_again(ledger: Ledger, clock: MovedC
 
 
 def test_the_same_mail_is_found_within_48_hours_while_its_incident_is_unresolved(
-    ledger: Ledger, clock: MovedClock
+    ledger: Store, clock: MovedClock
 ) -> None:
     incident = panic(ledger)
     clock.at += SAME_MAIL_WITHIN - SECOND
     again = accept(ledger)
 
-    def same(mail: Mail) -> str | None:
+    def same(mail: AcceptedMail) -> str | None:
         return ledger.write("test", lambda book: book.same_mail(mail, "d", SAME_MAIL_WITHIN))
 
     assert same(again) == incident.id
-    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
-    ledger.change("test", incident.id, lambda i, now: states.resolve(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: transitions.resolve(i, "ana", "", LADDER, now))
     assert same(again) is None
 
 
-def test_the_same_mail_after_48_hours_is_another(ledger: Ledger, clock: MovedClock) -> None:
+def test_the_same_mail_after_48_hours_is_another(ledger: Store, clock: MovedClock) -> None:
     panic(ledger)
     clock.at += SAME_MAIL_WITHIN
     again = accept(ledger)
     assert ledger.write("test", lambda book: book.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
 
 
-def test_a_mail_two_nodes_understand_at_once_is_understood_once(ledger: Ledger) -> None:
+def test_a_mail_two_nodes_understand_at_once_is_understood_once(ledger: Store) -> None:
     """Both find it waiting; the slower one starts over, and what it wrote so far is undone."""
     incident, mail = panic(ledger), accept(ledger)
     both = threading.Barrier(2)
 
     def understand(name: str) -> None:
-        def work(book: Book) -> None:
+        def work(book: Transaction) -> None:
             if not book.is_waiting(mail.id):
                 return
             with contextlib.suppress(threading.BrokenBarrierError):  # on SQLite one waits for the other's COMMIT
@@ -324,30 +324,30 @@ def test_a_mail_two_nodes_understand_at_once_is_understood_once(ledger: Ledger) 
 # -- incidents
 
 
-def test_an_incident_comes_back_as_it_was_stored(ledger: Ledger) -> None:
+def test_an_incident_comes_back_as_it_was_stored(ledger: Store) -> None:
     incident = panic(ledger)
     assert ledger.read(lambda book: book.incident(incident.id)) == incident
     assert ledger.read(lambda book: book.incident_by_ref(f"[{incident.ref.lower()}]")) == incident
 
 
-def test_a_change_raises_the_version_and_a_note_does_not(ledger: Ledger) -> None:
+def test_a_change_raises_the_version_and_a_note_does_not(ledger: Store) -> None:
     incident = panic(ledger)
     ledger.change("test", incident.id, lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent")))
     assert ledger.read(lambda book: book.incident(incident.id)) == incident
-    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
     after = ledger.read(lambda book: book.incident(incident.id))
     assert after is not None
     assert (after.version, after.state) == (1, State.ACKED)
 
 
-def test_of_many_racing_acknowledgements_exactly_one_wins(ledger: Ledger) -> None:
+def test_of_many_racing_acknowledgements_exactly_one_wins(ledger: Store) -> None:
     incident = panic(ledger)
     start = threading.Barrier(8)
 
     def race(n: int) -> Outcome:
         start.wait()
         person = "ana" if n % 2 else "max"
-        change = ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, person, "", LADDER, now))
+        change = ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, person, "", LADDER, now))
         assert change is not None
         return change.outcome
 
@@ -358,7 +358,7 @@ def test_of_many_racing_acknowledgements_exactly_one_wins(ledger: Ledger) -> Non
     assert [line.event for line in lines].count("incident.acked") == 1
 
 
-def test_what_is_due_is_found_at_its_instant_not_before(ledger: Ledger, clock: MovedClock) -> None:
+def test_what_is_due_is_found_at_its_instant_not_before(ledger: Store, clock: MovedClock) -> None:
     incident = panic(ledger)
 
     def due() -> list[str]:
@@ -370,16 +370,16 @@ def test_what_is_due_is_found_at_its_instant_not_before(ledger: Ledger, clock: M
     assert due() == [incident.id]
 
 
-def test_a_taken_ref_is_lengthened(ledger: Ledger) -> None:
+def test_a_taken_ref_is_lengthened(ledger: Store) -> None:
     incident = panic(ledger)
     longer = ledger.read(lambda book: book.free_ref(incident.mail_id))
     assert longer.startswith(incident.ref)
     assert len(longer) == len(incident.ref) + 1
 
 
-def test_a_work_that_raises_leaves_nothing_behind(ledger: Ledger) -> None:
-    def work(book: Book) -> None:
-        accepted = Mail(
+def test_a_work_that_raises_leaves_nothing_behind(ledger: Store) -> None:
+    def work(book: Transaction) -> None:
+        accepted = AcceptedMail(
             id="x" * 26, accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
         )
         book.add_mail(accepted, b"")
@@ -393,25 +393,25 @@ def test_a_work_that_raises_leaves_nothing_behind(ledger: Ledger) -> None:
 # -- the outbox
 
 
-def test_a_panic_queues_its_page_at_once_and_the_files_wait_for_the_issue(ledger: Ledger) -> None:
+def test_a_panic_queues_its_page_at_once_and_the_files_wait_for_the_issue(ledger: Store) -> None:
     panic(ledger)
     assert claim(ledger, "page") == ["page/1/ana"]
     assert claim(ledger, "gitlab") == ["issue"]
     assert claim(ledger, "mail") == [], "the receipt waits for the issue's link"
 
 
-def test_the_receipt_goes_without_the_link_after_ten_seconds(ledger: Ledger, clock: MovedClock) -> None:
+def test_the_receipt_goes_without_the_link_after_ten_seconds(ledger: Store, clock: MovedClock) -> None:
     panic(ledger)
     clock.at += timedelta(seconds=10)
     assert claim(ledger, "mail") == ["receipt"]
 
 
-def test_what_waited_for_the_issue_is_free_once_it_is_there(ledger: Ledger) -> None:
+def test_what_waited_for_the_issue_is_free_once_it_is_there(ledger: Store) -> None:
     incident = panic(ledger)
     (task,) = ledger.write("test", lambda book: book.claim("gitlab", 5, LEASE))
 
-    def open_issue(book: Book) -> None:
-        assert book.settle(task, Delivery.ACCEPTED, "url")
+    def open_issue(book: Transaction) -> None:
+        assert book.settle(task, DeliveryState.ACCEPTED, "url")
         book.issue_opened(incident, 7, "url")
 
     ledger.write("test", open_issue)
@@ -422,7 +422,7 @@ def test_what_waited_for_the_issue_is_free_once_it_is_there(ledger: Ledger) -> N
     assert (stored.issue_iid, stored.version) == (7, 0)
 
 
-def test_two_claimers_never_get_the_same_row(ledger: Ledger) -> None:
+def test_two_claimers_never_get_the_same_row(ledger: Store) -> None:
     for _ in range(10):
         panic(ledger)
     start = threading.Barrier(4)
@@ -436,23 +436,23 @@ def test_two_claimers_never_get_the_same_row(ledger: Ledger) -> None:
     assert len(claimed) == len(set(claimed)) == 10
 
 
-def test_an_attempt_whose_lease_ran_out_no_longer_counts(ledger: Ledger, clock: MovedClock) -> None:
+def test_an_attempt_whose_lease_ran_out_no_longer_counts(ledger: Store, clock: MovedClock) -> None:
     panic(ledger)
     (slow,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     clock.at += LEASE
     (fast,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     assert (slow.attempt, fast.attempt) == (1, 2)
     assert fast.unsure_at == T0, "the second attempt is told that the first may have had its effect"
-    assert not ledger.write("test", lambda book: book.settle(slow, Delivery.FAILED, "late"))
-    assert ledger.write("test", lambda book: book.settle(fast, Delivery.ACCEPTED, "250"))
+    assert not ledger.write("test", lambda book: book.settle(slow, DeliveryState.FAILED, "late"))
+    assert ledger.write("test", lambda book: book.settle(fast, DeliveryState.ACCEPTED, "250"))
 
 
 def test_a_claim_is_ones_own_until_its_lease_ends_another_attempt_is_made_or_the_row_is_over(
-    ledger: Ledger, clock: MovedClock
+    ledger: Store, clock: MovedClock
 ) -> None:
     panic(ledger)
 
-    def is_mine(task: Task) -> bool:
+    def is_mine(task: OutboxRow) -> bool:
         return ledger.read(lambda book: book.is_mine(task))
 
     (first,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
@@ -461,13 +461,13 @@ def test_a_claim_is_ones_own_until_its_lease_ends_another_attempt_is_made_or_the
     assert not is_mine(first), "its lease is over: somebody else may begin any moment"
     (second,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     assert (is_mine(first), is_mine(second)) == (False, True)
-    ledger.write("test", lambda book: book.settle(second, Delivery.ACCEPTED, "250"))
+    ledger.write("test", lambda book: book.settle(second, DeliveryState.ACCEPTED, "250"))
     assert not is_mine(second)
 
 
 def test_a_thread_that_asks_for_work_again_first_gets_what_it_left_behind(database: Database) -> None:
     """It could not write down what came of it, or never heard that it was claimed: nobody is working on it."""
-    with contextlib.closing(Ledger(database, node=lambda: "7")) as ours:
+    with contextlib.closing(Store(database, node=lambda: "7")) as ours:
         panic(ours)
         assert claim(ours) == ["page/1/ana"]
         assert claim(ours) == ["page/1/ana"]
@@ -486,7 +486,7 @@ def test_a_claim_bears_the_name_of_its_node_and_thread_until_it_is_given_up(
             held = sa.union_all(sa.select(mails.c.lease_by), sa.select(outbox.c.lease_by))
             return set(connection.execute(held).scalars()) - {None}
 
-    with contextlib.closing(Ledger(database, node=lambda: "7")) as ours:
+    with contextlib.closing(Store(database, node=lambda: "7")) as ours:
         panic(ours)
         accept(ours)
         mine = {f"7/{threading.current_thread().name}"}
@@ -499,11 +499,11 @@ def test_a_claim_bears_the_name_of_its_node_and_thread_until_it_is_given_up(
         ours.write("test", lambda book: book.put_off(task, book.now, "450", sure=True))
         assert holders() == set()
         (task,) = ours.write("test", lambda book: book.claim("page", 1, LEASE))
-        ours.write("test", lambda book: book.settle(task, Delivery.ACCEPTED, "250"))
+        ours.write("test", lambda book: book.settle(task, DeliveryState.ACCEPTED, "250"))
         assert holders() == set()
 
 
-def test_a_put_off_row_comes_back_at_its_time(ledger: Ledger, clock: MovedClock) -> None:
+def test_a_put_off_row_comes_back_at_its_time(ledger: Store, clock: MovedClock) -> None:
     panic(ledger)
     (task,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     ledger.write("test", lambda book: book.put_off(task, book.now + 5 * SECOND, "450", sure=True))
@@ -514,21 +514,21 @@ def test_a_put_off_row_comes_back_at_its_time(ledger: Ledger, clock: MovedClock)
 
 
 def test_an_acknowledgement_voids_the_pages_not_sent_yet_but_not_the_one_in_flight(
-    ledger: Ledger, clock: MovedClock
+    ledger: Store, clock: MovedClock
 ) -> None:
     incident = panic(ledger)
     (flying,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
     clock.at += 5 * MINUTE
-    ledger.change("test", incident.id, lambda i, now: states.pass_time(i, LADDER, who, now))
+    ledger.change("test", incident.id, lambda i, now: transitions.pass_time(i, LADDER, who, now))
     clock.at = T0 + SECOND
-    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
     states_now = {t.key.partition("/")[2]: t.state for t in ledger.read(lambda book: book.tasks_of(incident.id))}
-    assert states_now["page/2/ana"] is Delivery.VOID
-    assert states_now["page/1/ana"] is Delivery.TRYING
-    assert ledger.write("test", lambda book: book.settle(flying, Delivery.ACCEPTED, "250"))
+    assert states_now["page/2/ana"] is DeliveryState.VOID
+    assert states_now["page/1/ana"] is DeliveryState.TRYING
+    assert ledger.write("test", lambda book: book.settle(flying, DeliveryState.ACCEPTED, "250"))
 
 
-def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Ledger) -> None:
+def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Store) -> None:
     incident = panic(ledger)
     for _ in range(3):
         ledger.write("test", lambda book: book.tell(incident, "ana", "answer/m1", {"what": "answer"}))
@@ -536,7 +536,7 @@ def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Ledger) 
     assert len(tells) == 1
 
 
-def test_the_operators_are_told_once_per_cause_and_hour(ledger: Ledger, clock: MovedClock) -> None:
+def test_the_operators_are_told_once_per_cause_and_hour(ledger: Store, clock: MovedClock) -> None:
     for _ in range(3):
         ledger.write("test", lambda book: book.tell_operators("gitlab_refused", {}))
         clock.at += MINUTE
@@ -549,13 +549,13 @@ def test_the_operators_are_told_once_per_cause_and_hour(ledger: Ledger, clock: M
     assert len(again) == 3, "the first one again, its lease being over, and two new ones"
 
 
-def test_a_reporter_without_a_receipt_gets_no_news(ledger: Ledger) -> None:
+def test_a_reporter_without_a_receipt_gets_no_news(ledger: Store) -> None:
     incident = panic(ledger, receipt=False)
-    ledger.change("test", incident.id, lambda i, now: states.acknowledge(i, "ana", "", LADDER, now))
+    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
     assert "news" not in {t.do for t in ledger.read(lambda book: book.tasks_of(incident.id))}
 
 
-def test_released_leases_are_free_at_once(ledger: Ledger) -> None:
+def test_released_leases_are_free_at_once(ledger: Store) -> None:
     panic(ledger)
     assert claim(ledger) == ["page/1/ana"]
     ledger.write("test", lambda book: book.release_leases())
@@ -568,23 +568,31 @@ def test_who_is_woken_is_told_after_the_commit_not_before(database: Database) ->
     def woken(lanes: set[str]) -> None:
         seen.append((lanes, waking.read(lambda book: book.counts()["mails"]["accepted"])))
 
-    waking = Ledger(database, woken=woken)
+    waking = Store(database, woken=woken)
     accept(waking)
     assert seen == [({"mails"}, 1)]
     waking.close()
 
 
-def test_text_with_every_odd_character_is_stored_and_comes_back(ledger: Ledger) -> None:
+def test_text_with_every_odd_character_is_stored_and_comes_back(ledger: Store) -> None:
     incident = panic(ledger)
     odd = "\x00 \x1b[2J \u202e ééé 🎉 \\u0000 \ud800"
     ledger.write("test", lambda book: book.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
     assert ledger.read(lambda book: book.lines_of(incident.id))[-1].facts["text"] == odd
 
 
-def test_what_no_database_can_hold_in_a_column_of_text_does_not_hold_up_a_mail(ledger: Ledger) -> None:
+def test_what_no_database_can_hold_in_a_column_of_text_does_not_hold_up_a_mail(ledger: Store) -> None:
     """A NUL in a HELO, which PostgreSQL refuses: every copy of that mail would be refused for ever."""
-    mail = Mail(id="m", accepted_at=T0, mail_from="ri\0ta@example.com", recipients=("a\0@example.com",), peer="",
-                helo="a\0b\ud800", tls="", size=1)  # fmt: skip
+    mail = AcceptedMail(
+        id="m",
+        accepted_at=T0,
+        mail_from="ri\0ta@example.com",
+        recipients=("a\0@example.com",),
+        peer="",
+        helo="a\0b\ud800",
+        tls="",
+        size=1,
+    )
     ledger.write("test", lambda book: book.add_mail(mail, b"x"))
     stored = ledger.read(lambda book: book.mail("m"))
     assert stored is not None

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from panicmail.errors import Permanent, Temporary, Unknown
-from panicmail.incident import Incident, State
-from panicmail.mail.tokens import Addresses
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.people import Person
-from panicmail.words import Meaning
+from panicmail.incident.model import Incident, State
+from panicmail.incident.people import Person
+from panicmail.incident.reply_commands import Command
+from panicmail.incident.reply_tokens import Addresses
+from panicmail.oncall.schedules import Schedule, Schedules
 from tests.office import PANIC, PEOPLE, Office, mail
 
 # -- the main story
@@ -646,7 +646,7 @@ def test_a_mail_that_breaks_our_rules_is_at_last_filed_and_paged_unread(
     def broken(*_args: object) -> None:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr("panicmail.triage.decide", broken)
+    monkeypatch.setattr("panicmail.incident.classify.decide", broken)
     desk.accept(mail("help"))
     for _ in range(2):
         with pytest.raises(RuntimeError):
@@ -744,7 +744,7 @@ def carry(here: Office, there: Office, address: str) -> None:
 
 def test_who_is_given_it_by_command_is_told_with_the_report_she_never_had(desk: Office) -> None:
     incident = desk.panic()
-    desk.act(incident, "bo", Meaning.TAKE)
+    desk.act(incident, "bo", Command.TAKE)
     (told,) = desk.sent("bo")
     assert told.subject == f"[{incident.ref}] Clock stopped: Bo Low has it"
     assert "By Rita Lopez <rita@example.com>" in told.text
@@ -753,7 +753,7 @@ def test_who_is_given_it_by_command_is_told_with_the_report_she_never_had(desk: 
 
 def test_a_holder_who_loses_it_to_anothers_escalate_is_told_and_may_take_it_back(desk: Office) -> None:
     incident = desk.panic()
-    desk.act(incident, "bo", Meaning.TAKE)
+    desk.act(incident, "bo", Command.TAKE)
     desk.reply(desk.page("ana"), "escalate")
     told = desk.sent("bo")[-1]
     assert told.subject == f"[{incident.ref}] Clock running again: you do not have it any more"
@@ -764,14 +764,14 @@ def test_a_holder_who_loses_it_to_anothers_escalate_is_told_and_may_take_it_back
 
 def test_a_holder_who_escalates_herself_is_told_once(desk: Office) -> None:
     incident = desk.panic()
-    desk.act(incident, "bo", Meaning.TAKE)
+    desk.act(incident, "bo", Command.TAKE)
     before = len(desk.sent("bo"))
-    desk.act(incident, "bo", Meaning.ESCALATE)
+    desk.act(incident, "bo", Command.ESCALATE)
     assert ["Clock running again" in sent.subject for sent in desk.sent("bo")[before:]] == [False]
 
 
 def test_who_answers_for_a_gap_in_the_roster_is_told_that_it_is_one(tmp_path: Path) -> None:
-    rosters = Rosters({"seoc": Roster(fallback=("bo",)), "smoc": Roster(fixed=("max",))})
+    rosters = Schedules({"seoc": Schedule(fallback=("bo",)), "smoc": Schedule(fixed=("max",))})
     with contextlib.closing(Office(tmp_path, rosters=rosters)) as desk:
         desk.panic()
         assert "Why you: nobody is on call as SEOC, and you answer for gaps." in desk.page("bo").text

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from panicmail.incident import Incident, Owed, State
-from panicmail.mail.tokens import Purpose
-from panicmail.orders import Orders
+from panicmail.incident.model import Incident, Owed, State
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.oncall.runtime_settings import RuntimeSettings
 from tests.office import PANIC, Office, mail
 
 GROUP = "Precedence: list\nList-ID: <panic.example.com>\nX-BeenThere: panic@example.com"
@@ -109,7 +109,7 @@ def test_a_sender_who_is_listed_gets_the_full_policy_whatever_list_or_bulk_heade
     assert bool(desk.sent(RITA)) is (extra != "Precedence: bulk"), "a person reads a receipt"
 
 
-def listing(desk: Office, *known: str) -> Orders:
+def listing(desk: Office, *known: str) -> RuntimeSettings:
     return replace(desk.orders, known_senders=known, once_unknown=True)
 
 
@@ -371,9 +371,7 @@ def test_the_same_mail_by_another_way_joins_the_first_and_those_paged_are_told(
         ("", {}),
     ],
 )
-def test_a_message_id_that_was_used_before_swallows_no_panic(
-    desk: Office, text: str, header: dict[str, str]
-) -> None:
+def test_a_message_id_that_was_used_before_swallows_no_panic(desk: Office, text: str, header: dict[str, str]) -> None:
     assert twice(desk, text=text, **header) == (2, 2)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.accounting import Accounting
 from panicmail.clock import EARLIEST, HostClock, host_clock
 from panicmail.errors import StoreFailed, Temporary
-from panicmail.incident import State
-from panicmail.store.high_water import HighWater
-from panicmail.timekeeping import Timekeeper
+from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.escalation.reconciler import Reconciler
+from panicmail.incident.model import State
+from panicmail.store.watermark import WatermarkFile
 from tests.cast import MINUTE, SECOND, T0
 from tests.office import Office, mail
 
@@ -30,14 +30,14 @@ class Clocked(Office):
     def __init__(self, folder: Path, *, url: str | None = None) -> None:
         self.wall, self.boot = T0, 1234.5
         self._begun = T0  #: the wall clock as it would stand, had nobody moved it
-        self.high_water = HighWater(folder / "high-water.json")
+        self.high_water = WatermarkFile(folder / "high-water.json")
         self._host: HostClock | None = None
         super().__init__(folder, url=url)
         if self.database.is_sqlite:
             self._host = self._clock()
         self.timekeeper = self._timekeeper()
         self.timekeeper.start()
-        self.accounting = Accounting(self.ledger, lambda: self.orders)
+        self.accounting = Reconciler(self.ledger, lambda: self.orders)
 
     @property
     def now(self) -> datetime:
@@ -52,9 +52,9 @@ class Clocked(Office):
     def _clock(self) -> HostClock:
         return host_clock(lambda: self.wall, lambda: self.boot)
 
-    def _timekeeper(self) -> Timekeeper:
+    def _timekeeper(self) -> ClockGuard:
         clock = self._host or (lambda: self.wall)
-        return Timekeeper(self.ledger, clock, self.high_water, wall=lambda: self.wall, boot=lambda: self.boot)
+        return ClockGuard(self.ledger, clock, self.high_water, wall=lambda: self.wall, boot=lambda: self.boot)
 
     def put(self, by: timedelta) -> None:
         """Somebody sets the clock."""

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import ids
-from panicmail.mail.tokens import Addresses, Key, Purpose, Token, Tokens
+from panicmail.incident import ids
+from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, Token, TokenSigner
 
-KEY, OLDER = Key("b", b"n" * 32), Key("a", b"o" * 32)
-TOKENS = Tokens([KEY, OLDER])
+KEY, OLDER = SigningKey("b", b"n" * 32), SigningKey("a", b"o" * 32)
+TOKENS = TokenSigner([KEY, OLDER])
 PEOPLE = ("ana", "max", "bo")
 INCIDENT = ids.incident_id("abcdefghijklmnop234567abcd")
 PANIC = "panic@example.com"
@@ -65,7 +65,7 @@ def test_every_change_of_one_character_is_refused() -> None:
 
 
 def test_the_newest_key_signs_and_the_older_one_still_verifies() -> None:
-    before = Tokens([OLDER]).mint(Purpose.ANSWER, INCIDENT, "ana", 1)
+    before = TokenSigner([OLDER]).mint(Purpose.ANSWER, INCIDENT, "ana", 1)
     after = TOKENS.mint(Purpose.ANSWER, INCIDENT, "ana", 1)
     assert (before[1], after[1]) == (OLDER.kid, KEY.kid)
     assert TOKENS.verify(before, PEOPLE) == TOKENS.verify(after, PEOPLE) == Token(Purpose.ANSWER, INCIDENT, "ana", 1)
@@ -73,8 +73,8 @@ def test_the_newest_key_signs_and_the_older_one_still_verifies() -> None:
 
 def test_a_key_that_is_gone_or_was_never_ours_verifies_nothing() -> None:
     text = TOKENS.mint(Purpose.ANSWER, INCIDENT, "ana", 1)
-    assert Tokens([OLDER]).verify(text, PEOPLE) is None, "an unknown key id"
-    assert Tokens([Key(KEY.kid, b"x" * 32)]).verify(text, PEOPLE) is None, "a known id of another secret"
+    assert TokenSigner([OLDER]).verify(text, PEOPLE) is None, "an unknown key id"
+    assert TokenSigner([SigningKey(KEY.kid, b"x" * 32)]).verify(text, PEOPLE) is None, "a known id of another secret"
     assert TOKENS.verify(text[0] + OLDER.kid + text[2:], PEOPLE) is None, "the id of the other key"
 
 

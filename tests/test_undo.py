@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail import jumps, states, words
+from panicmail.daemon.health import Health
 from panicmail.errors import Temporary
-from panicmail.incident import Change, Entry, Incident, Outcome, Owed, State, Word
-from panicmail.links import EXPIRES_AFTER, LinkExpired
-from panicmail.policy import Who
-from panicmail.report import is_attained
-from panicmail.vitals import Vitals
-from panicmail.web import create_app
-from panicmail.web.backend import LinkBackend
-from panicmail.words import Meaning
+from panicmail.escalation.sla_report import is_attained
+from panicmail.incident import clock_steps, reply_commands, transitions
+from panicmail.incident.escalation_policy import OnCallAt
+from panicmail.incident.model import Change, Entry, Incident, Outcome, Owed, PageReason, State
+from panicmail.incident.reply_commands import Command
+from panicmail.response.incident_links import EXPIRES_AFTER, LinkExpired
+from panicmail.server.http import create_app
+from panicmail.server.http.backend import LinkBackend
 from tests.cast import LADDER, MINUTE, ROSTER, SECOND, T0, events, news, opened, paged, pages, told, until, who
 from tests.office import PANIC, Office, Posted, mail
 from tests.test_web import Client, listening
@@ -47,22 +47,22 @@ class Tale:
 
     def ack(self, person: str, now: datetime, how: str = HOW) -> None:
         """By link, or in another way that cannot be undone."""
-        self._press(states.acknowledge(self.incident, person, how, LADDER, now), how)
+        self._press(transitions.acknowledge(self.incident, person, how, LADDER, now), how)
 
     def take(self, person: str, now: datetime, how: str = HOW) -> None:
-        self._press(states.take(self.incident, person, how, LADDER, now), how)
+        self._press(transitions.take(self.incident, person, how, LADDER, now), how)
 
     def resolve(self, person: str, now: datetime, how: str = HOW) -> None:
-        self._press(states.resolve(self.incident, person, how, LADDER, now), how)
+        self._press(transitions.resolve(self.incident, person, how, LADDER, now), how)
 
     def _press(self, change: Change, how: str) -> None:
         before = self.incident
         self.apply(change)
-        kept = states.undoable(before, self.incident) if how == HOW else None
+        kept = transitions.undoable(before, self.incident) if how == HOW else None
         self.lines += [Line(kept.event, kept.actor, kept.facts)] if kept else []
 
     def undo(self, person: str, now: datetime, missed: Sequence[str] = ()) -> Change:
-        return self.apply(states.undo(self.incident, person, HOW, self.lines, missed, now))
+        return self.apply(transitions.undo(self.incident, person, HOW, self.lines, missed, now))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Line:
     facts: Mapping[str, Any]
 
 
-def tale(at: datetime = T0, who: Who = who) -> Tale:
+def tale(at: datetime = T0, who: OnCallAt = who) -> Tale:
     """A panic accepted at T0, as it stands at `at`."""
     return Tale(until(opened(who=who).incident, at, who=who))
 
@@ -124,18 +124,18 @@ def test_the_step_keeps_its_time_and_one_that_passed_meanwhile_is_due_now() -> N
 def test_two_minutes_are_in_time_and_an_instant_more_is_too_late() -> None:
     story = tale(T0 + MINUTE)
     story.ack("ana", T0 + MINUTE)
-    late = states.undo(story.incident, "ana", HOW, story.lines, (), T0 + 3 * MINUTE + timedelta(microseconds=1))
+    late = transitions.undo(story.incident, "ana", HOW, story.lines, (), T0 + 3 * MINUTE + timedelta(microseconds=1))
     assert (late.outcome, late.incident, late.entries, late.effects) == (Outcome.NOTED, story.incident, (), ())
     assert story.undo("ana", T0 + 3 * MINUTE).outcome is Outcome.DONE
 
 
 def test_the_button_is_there_as_long_as_it_works() -> None:
     story = tale(T0 + MINUTE)
-    assert states.undo_until(story.incident, "ana", story.lines, T0 + MINUTE) is None
+    assert transitions.undo_until(story.incident, "ana", story.lines, T0 + MINUTE) is None
     story.ack("ana", T0 + MINUTE)
-    assert states.undo_until(story.incident, "ana", story.lines, T0 + 3 * MINUTE) == T0 + 3 * MINUTE
-    assert states.undo_until(story.incident, "max", story.lines, T0 + 2 * MINUTE) is None
-    assert states.undo_until(story.incident, "ana", story.lines, T0 + 3 * MINUTE + SECOND) is None
+    assert transitions.undo_until(story.incident, "ana", story.lines, T0 + 3 * MINUTE) == T0 + 3 * MINUTE
+    assert transitions.undo_until(story.incident, "max", story.lines, T0 + 2 * MINUTE) is None
+    assert transitions.undo_until(story.incident, "ana", story.lines, T0 + 3 * MINUTE + SECOND) is None
 
 
 def test_undone_twice_is_undone_once() -> None:
@@ -151,7 +151,7 @@ def test_undone_twice_is_undone_once() -> None:
 def test_it_is_not_undone_when_somebody_else_took_it_since(asker: str) -> None:
     story = tale(T0 + 15 * MINUTE)
     story.ack("ana", T0 + 15 * MINUTE)
-    story.apply(states.take(story.incident, "max", "reply from max@example.com", LADDER, T0 + 16 * MINUTE))
+    story.apply(transitions.take(story.incident, "max", "reply from max@example.com", LADDER, T0 + 16 * MINUTE))
     assert story.undo(asker, T0 + 16 * MINUTE).outcome is Outcome.ALREADY
     assert (story.incident.state, story.incident.holder) == (State.ACKED, "max")
 
@@ -189,13 +189,13 @@ def test_what_somebody_had_is_hers_again_as_it_was(
     done_at = T0 + 15 * MINUTE + after * SECOND
     now, had = done_at + thought * SECOND, story.incident
     if worked:
-        had = states.sign_of_work(had, "max", LADDER, T0 + 15 * MINUTE).incident
+        had = transitions.sign_of_work(had, "max", LADDER, T0 + 15 * MINUTE).incident
     if asked:
         had = said_more(had, T0 + 15 * MINUTE)
     if word == "yes to an offer":
-        had = states.hand_over(had, "max", "ana", "reply", T0 + 15 * MINUTE).incident
+        had = transitions.hand_over(had, "max", "ana", "reply", T0 + 15 * MINUTE).incident
     if had.remind_at is not None and had.remind_at <= done_at:
-        had = states.pass_time(had, LADDER, who, done_at).incident
+        had = transitions.pass_time(had, LADDER, who, done_at).incident
     story.incident = before = had
     by = "max" if word == "resolve" else "ana"
     {"take": story.take, "yes to an offer": story.ack}.get(word, story.resolve)(by, done_at)
@@ -227,7 +227,7 @@ def test_where_somebody_has_it_again_nobody_is_paged_for_a_page_that_was_dropped
 
 def test_an_answer_to_the_one_page_of_an_incident_without_a_ladder_has_no_clock_to_give_back() -> None:
     once = opened(once=True).incident
-    assert states.undoable(once, states.acknowledge(once, "ana", HOW, LADDER, T0 + MINUTE).incident) is None
+    assert transitions.undoable(once, transitions.acknowledge(once, "ana", HOW, LADDER, T0 + MINUTE).incident) is None
 
 
 def test_it_is_the_latest_press_that_is_undone_and_once() -> None:
@@ -235,7 +235,7 @@ def test_it_is_the_latest_press_that_is_undone_and_once() -> None:
     story.ack("ana", T0 + MINUTE)
     story.resolve("ana", T0 + MINUTE)
     assert story.undo("ana", T0 + 2 * MINUTE).incident.state is State.ACKED
-    assert states.undo_until(story.incident, "ana", story.lines, T0 + 2 * MINUTE) is None
+    assert transitions.undo_until(story.incident, "ana", story.lines, T0 + 2 * MINUTE) is None
     assert story.undo("ana", T0 + 2 * MINUTE).outcome is Outcome.ALREADY
 
 
@@ -243,9 +243,9 @@ def test_who_pressed_may_undo_and_whoever_has_it_may_not() -> None:
     story = tale(T0 + 15 * MINUTE)
     story.ack("max", T0 + 15 * MINUTE)
     story.resolve("ana", T0 + 16 * MINUTE)
-    assert states.undo_until(story.incident, "max", story.lines, T0 + 16 * MINUTE) is None
+    assert transitions.undo_until(story.incident, "max", story.lines, T0 + 16 * MINUTE) is None
     assert story.undo("max", T0 + 16 * MINUTE).outcome is Outcome.CLOSED
-    assert states.undo_until(story.incident, "ana", story.lines, T0 + 16 * MINUTE) == T0 + 18 * MINUTE
+    assert transitions.undo_until(story.incident, "ana", story.lines, T0 + 16 * MINUTE) == T0 + 18 * MINUTE
 
 
 def test_after_two_minutes_a_closing_stays() -> None:
@@ -254,7 +254,7 @@ def test_after_two_minutes_a_closing_stays() -> None:
     story.resolve("ana", T0 + 2 * MINUTE)
     late = story.undo("ana", T0 + 4 * MINUTE + SECOND)
     assert (late.outcome, late.effects, late.entries) == (Outcome.CLOSED, (), ())
-    assert states.undo_until(story.incident, "ana", story.lines, T0 + 4 * MINUTE + SECOND) is None
+    assert transitions.undo_until(story.incident, "ana", story.lines, T0 + 4 * MINUTE + SECOND) is None
 
 
 def test_a_message_that_came_meanwhile_still_waits_for_its_answer() -> None:
@@ -268,25 +268,25 @@ def test_a_message_that_came_meanwhile_still_waits_for_its_answer() -> None:
 
 def said_more(incident: Incident, at: datetime) -> Incident:
     more = Entry(event="thread.more", actor="rita@example.com", facts={"text": "the server too"})
-    return states.more(incident, more, LADDER, who, at, mail_id="m", human=True, thanks=False).incident
+    return transitions.more(incident, more, LADDER, who, at, mail_id="m", human=True, thanks=False).incident
 
 
 @pytest.mark.parametrize("word", ["no", "escalate"])
 def test_what_calls_people_is_never_kept_for_an_undo(word: str) -> None:
     story = tale(T0 + MINUTE)
-    for before in (story.incident, states.acknowledge(story.incident, "ana", HOW, LADDER, T0 + MINUTE).incident):
+    for before in (story.incident, transitions.acknowledge(story.incident, "ana", HOW, LADDER, T0 + MINUTE).incident):
         if word == "no":
-            after = states.decline(before, "ana", HOW, "no", LADDER, who, T0 + MINUTE).incident
+            after = transitions.decline(before, "ana", HOW, "no", LADDER, who, T0 + MINUTE).incident
         else:
-            after = states.escalate(before, "ana", HOW, LADDER, who, T0 + MINUTE).incident
-        assert states.undoable(before, after) is None
+            after = transitions.escalate(before, "ana", HOW, LADDER, who, T0 + MINUTE).incident
+        assert transitions.undoable(before, after) is None
 
 
 def test_an_sla_that_passes_before_the_second_thought_is_a_breach() -> None:
     story = tale(T0 + 14 * MINUTE)
     story.ack("ana", T0 + 14 * MINUTE + 30 * SECOND)
     story.undo("ana", T0 + 16 * MINUTE)
-    change = states.pass_time(story.incident, LADDER, who, T0 + 16 * MINUTE)
+    change = transitions.pass_time(story.incident, LADDER, who, T0 + 16 * MINUTE)
     assert change.incident.breached_at == T0 + 16 * MINUTE
     assert paged(change) == ["max", "ana"]
 
@@ -304,7 +304,7 @@ def test_the_figures_do_not_count_what_was_undone() -> None:
 def test_of_a_second_acknowledgement_the_first_stays() -> None:
     story = tale(T0 + MINUTE)
     story.ack("max", T0 + MINUTE, how="reply from max@example.com")
-    story.apply(states.escalate(story.incident, "max", "reply", LADDER, who, T0 + 2 * MINUTE))
+    story.apply(transitions.escalate(story.incident, "max", "reply", LADDER, who, T0 + 2 * MINUTE))
     story.ack("ana", T0 + 3 * MINUTE)
     story.undo("ana", T0 + 4 * MINUTE)
     now = story.incident
@@ -318,7 +318,7 @@ def test_a_clock_that_is_put_back_meanwhile_does_not_make_the_step_late() -> Non
     story = Tale(opened(at=ahead).incident)
     story.ack("ana", ahead + MINUTE)
     now = T0 + MINUTE + 20 * SECOND
-    story.incident = jumps.brought_back(story.incident, timedelta(hours=1), now, touched=True)
+    story.incident = clock_steps.brought_back(story.incident, timedelta(hours=1), now, touched=True)
     story.undo("ana", now)
     assert story.incident.next_step_at == T0 + 5 * MINUTE
 
@@ -330,7 +330,7 @@ def test_whose_page_was_dropped_unsent_is_paged_once_in_a_new_round() -> None:
     story = tale(T0 + MINUTE, who=duty)
     story.ack("ana", T0 + MINUTE)
     change = story.undo("ana", T0 + 2 * MINUTE, missed=["bo", "bo"])
-    assert [(p.person, p.facts["round"], p.facts["word"]) for p in pages(change)] == [("bo", 2, Word.STILL_OPEN)]
+    assert [(p.person, p.facts["round"], p.facts["word"]) for p in pages(change)] == [("bo", 2, PageReason.STILL_OPEN)]
     assert change.incident.round == 2
     assert change.incident.next_step_at == T0 + 5 * MINUTE
     assert events(change)[-1] == "people.paged"
@@ -388,8 +388,8 @@ def test_no_line_of_those_mails_reads_as_a_command(desk: Office) -> None:
         desk.settle()
     mails = [sent for sent in desk.relay.sent[before:] if sent.recipient in {"ana@example.com", "max@example.com"}]
     assert len(mails) > 2 * len(pressed)
-    read = {line: words.read(line).meaning for sent in mails for line in sent.text.splitlines()}
-    assert set(read.values()) == {Meaning.NOTHING}, read
+    read = {line: reply_commands.read(line).meaning for sent in mails for line in sent.text.splitlines()}
+    assert set(read.values()) == {Command.NOTHING}, read
 
 
 def press(office: Office, incident: Incident, person: str, word: str) -> Posted:
@@ -593,7 +593,7 @@ def test_a_links_token_is_no_answer_and_an_answers_token_no_link(desk: Office) -
 
 @contextlib.contextmanager
 def opened_to_the_web(office: Office) -> Iterator[Client]:
-    vitals = Vitals(office.ledger, lambda: True, lambda: True)
+    vitals = Health(office.ledger, lambda: True, lambda: True)
     with listening(create_app(LinkBackend(office.links, vitals))) as port:
         yield Client(port)
 

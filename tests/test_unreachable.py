@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from panicmail.errors import Permanent, Temporary
-from panicmail.incident import Do, Incident, State
-from panicmail.policy import UNDELIVERED
-from panicmail.store.rows import Delivery
+from panicmail.incident.escalation_policy import UNDELIVERED
+from panicmail.incident.model import EffectKind, Incident, State
+from panicmail.store.rows import DeliveryState
 from tests.office import Office, Posted, mail
 from tests.test_stories import bounce
 
@@ -16,7 +16,7 @@ SHOWN = 2000  #: more sends than any test makes
 def rounds(desk: Office, incident: Incident, person: str) -> int:
     """For how many rounds she was paged, whether or not that reached her."""
     tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
-    return len([task for task in tasks if task.do == Do.PAGE and task.person == person])
+    return len([task for task in tasks if task.do == EffectKind.PAGE and task.person == person])
 
 
 def out_of_office(desk: Office, page: Posted) -> None:
@@ -108,10 +108,10 @@ def test_a_reply_of_somebody_taken_for_unreachable_acknowledges_all_the_same(des
 # -- a page that bounces late
 
 
-def delivery_of(desk: Office, incident: Incident, person: str) -> dict[int, Delivery]:
+def delivery_of(desk: Office, incident: Incident, person: str) -> dict[int, DeliveryState]:
     """round -> what became of her page by mail."""
     tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
-    mails = [task for task in tasks if task.do == Do.PAGE and task.person == person and task.lane == "page"]
+    mails = [task for task in tasks if task.do == EffectKind.PAGE and task.person == person and task.lane == "page"]
     return {task.facts["round"]: task.state for task in mails}
 
 
@@ -129,7 +129,7 @@ def test_a_late_bounce_of_her_first_page_marks_that_page_and_she_goes_on_being_c
     before = len(desk.pages("ana"))
     desk.deliver(bounce("failed"), "", [first.mail_from])
     marked = delivery_of(desk, incident, "ana")
-    assert [round_ for round_, state in marked.items() if state is Delivery.FAILED] == [1]
+    assert [round_ for round_, state in marked.items() if state is DeliveryState.FAILED] == [1]
     assert desk.incident(incident).away == {}
     desk.wait(minutes=10)
     assert len(desk.pages("ana")) > before
@@ -142,7 +142,7 @@ def test_a_late_bounce_that_came_twice_marks_one_page(desk: Office) -> None:
     desk.wait(minutes=60)
     for n in range(2):
         desk.deliver(bounce("failed").replace(b"sorry", b"sorry %d" % n), "", [first.mail_from])
-    assert list(delivery_of(desk, incident, "ana").values()).count(Delivery.FAILED) == 1
+    assert list(delivery_of(desk, incident, "ana").values()).count(DeliveryState.FAILED) == 1
     assert desk.incident(incident).away == {}
 
 

@@ -26,19 +26,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from structlog.testing import capture_logs
 
-from panicmail import config, words
-from panicmail.channels import channel
+from panicmail import config
+from panicmail.daemon.watch import AlarmRepeat, UnansweredPanic, WatchMonitor, question
 from panicmail.errors import Permanent, Temporary
-from panicmail.incident import Incident, State
-from panicmail.mail import alarms
-from panicmail.mail.letters import Letter
-from panicmail.mail.scene import PageSent, Scene
-from panicmail.oncall.rosters import Roster, Rosters
-from panicmail.policy import Ladder, Step, Who
-from panicmail.sandbox.relay import Received, SandboxRelay
-from panicmail.store.book import Book
-from panicmail.triage import Report
-from panicmail.watch import Alarm, Lookout, Watch, question
+from panicmail.incident import reply_commands
+from panicmail.incident.classify import Report
+from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt, PolicyStep
+from panicmail.incident.model import Incident, State
+from panicmail.incident.push_channel import channel
+from panicmail.mail.compose import ComposedMail, watch_alerts
+from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation
+from panicmail.oncall.schedules import Schedule, Schedules
+from panicmail.sandbox.relay_server import Received, SandboxRelay
+from panicmail.store.transaction import Transaction
 from tests.cast import LADDER, MINUTE, SECOND, T0, opened
 from tests.office import PEOPLE, Office, mail
 from tests.program import GITLAB_TOKEN, SOON, Program, world
@@ -50,10 +50,10 @@ BERLIN = ZoneInfo("Europe/Berlin")
 GRACE = 30 * SECOND
 
 
-def ask(office: Office, ladder: Ladder | None = None, who: Who | None = None) -> list[Alarm]:
+def ask(office: Office, ladder: EscalationPolicy | None = None, who: OnCallAt | None = None) -> list[UnansweredPanic]:
     standing = office.orders
 
-    def work(book: Book) -> list[Alarm]:
+    def work(book: Transaction) -> list[UnansweredPanic]:
         return question(book, ladder or standing.ladder, who or standing.who_at(book.now), book.now)
 
     return office.ledger.read(work)
@@ -168,7 +168,7 @@ def test_an_incident_opened_again_gives_the_ladder_its_time_and_old_pages_do_not
 
 
 def test_a_step_taken_early_gives_its_page_time_whatever_the_earlier_steps_said(tmp_path: Path) -> None:
-    steps = (LADDER.steps[0], Step(5 * MINUTE, ("smoc",)), Step(10 * MINUTE, ("smoc", "seoc")))
+    steps = (LADDER.steps[0], PolicyStep(5 * MINUTE, ("smoc",)), PolicyStep(10 * MINUTE, ("smoc", "seoc")))
     office = Office(tmp_path, ladder=replace(LADDER, steps=steps))
     incident = office.panic()
     office.wait(minutes=5)
@@ -202,7 +202,7 @@ def test_managers_the_ladder_calls_after_the_sla_are_not_missed_before(
     desk: Office, steps: list[tuple[str, str]], quiet_until: timedelta
 ) -> None:
     spans = {"0s": 0 * MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "20m": 20 * MINUTE}
-    ladder = replace(LADDER, steps=tuple(Step(spans[after], (role,)) for after, role in steps))
+    ladder = replace(LADDER, steps=tuple(PolicyStep(spans[after], (role,)) for after, role in steps))
     desk.panic()
     desk.now = T0 + quiet_until - SECOND
     assert ask(desk, ladder) == []
@@ -212,7 +212,7 @@ def test_managers_the_ladder_calls_after_the_sla_are_not_missed_before(
 
 @pytest.mark.parametrize("repeat", [3, 5, 10, 20])
 def test_a_ladder_without_managers_of_its_own_is_missed_when_its_last_pages_are(tmp_path: Path, repeat: int) -> None:
-    ladder = replace(LADDER, steps=(Step(0 * MINUTE, ("seoc",)),), repeat=repeat * MINUTE)
+    ladder = replace(LADDER, steps=(PolicyStep(0 * MINUTE, ("seoc",)),), repeat=repeat * MINUTE)
     for runs in (True, False):
         folder = tmp_path / str(runs)
         folder.mkdir()
@@ -226,7 +226,9 @@ def test_a_ladder_without_managers_of_its_own_is_missed_when_its_last_pages_are(
 
 
 def test_a_short_sla_has_a_short_grace(tmp_path: Path) -> None:
-    office = Office(tmp_path, ladder=replace(LADDER, sla=8 * SECOND, steps=(LADDER.steps[0], Step(SECOND, ("smoc",)))))
+    office = Office(
+        tmp_path, ladder=replace(LADDER, sla=8 * SECOND, steps=(LADDER.steps[0], PolicyStep(SECOND, ("smoc",))))
+    )
     office.panic()
     office.now = T0 + 9 * SECOND
     assert unreached(office) == []
@@ -263,9 +265,15 @@ def test_a_push_that_was_accepted_is_told_as_a_push(tmp_path: Path) -> None:
         office.panic()
         office.now += 16 * MINUTE
         (alarm,) = ask(office)
-        shown = Scene(house=office.orders.house(office.now), incident=alarm.incident, report=alarm.report, facts={},
-                      now=office.now, pages=alarm.pages)  # fmt: skip
-        _, lines = text_of(alarms.unreached([shown], MAX, ADDRESSES, key="k"))
+        shown = NoticeContext(
+            house=organisation(office.orders, office.now),
+            incident=alarm.incident,
+            report=alarm.report,
+            facts={},
+            now=office.now,
+            pages=alarm.pages,
+        )
+        _, lines = text_of(watch_alerts.unreached([shown], MAX, ADDRESSES, key="k"))
     (told,) = (line for line in lines if line.startswith("Ana") and "paged" in line)
     assert "push accepted" in told
     assert "mail accepted" not in told
@@ -274,29 +282,29 @@ def test_a_push_that_was_accepted_is_told_as_a_push(tmp_path: Path) -> None:
 # -- what was paged
 
 
-def alarm(ref: str = "7KQ2") -> Alarm:
+def alarm(ref: str = "7KQ2") -> UnansweredPanic:
     incident = replace(opened().incident, id=f"id-{ref}", ref=ref)
-    return Alarm(incident=incident, pages=(), report=Report(subject="x"))
+    return UnansweredPanic(incident=incident, pages=(), report=Report(subject="x"))
 
 
-def due(watch: Watch, now: datetime, *refs: str) -> list[str]:
+def due(watch: AlarmRepeat, now: datetime, *refs: str) -> list[str]:
     return [each.incident.ref for each in watch.saw([alarm(ref) for ref in refs], now).due]
 
 
 def test_an_alarm_is_paged_at_once_and_again_every_repeat() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     paged_at = [second for second in range(0, 901, 3) if due(watch, T0 + second * SECOND, "7KQ2")]
     assert paged_at == [0, 300, 600, 900]
 
 
 def test_what_comes_due_within_half_a_minute_shares_a_page() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     pages = [due(watch, T0 + second * SECOND, *(f"R{n}" for n in range(second + 1))) for second in range(61)]
     assert [len(page) for page in pages if page] == [1, 30, 30]
 
 
 def test_an_alarm_that_is_over_is_told_once_and_pages_anew_when_it_comes_back() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     assert due(watch, T0, "7KQ2") == ["7KQ2"]
     assert watch.saw([], T0 + MINUTE).over == ("7KQ2",)
     assert watch.saw([], T0 + 2 * MINUTE).over == ()
@@ -304,7 +312,7 @@ def test_an_alarm_that_is_over_is_told_once_and_pages_anew_when_it_comes_back() 
 
 
 def test_a_page_no_way_took_is_due_again_after_half_a_minute_not_before() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     due(watch, T0, "7KQ2")
     watch.not_taken(["id-7KQ2"])
     assert due(watch, T0 + GRACE - SECOND, "7KQ2") == []
@@ -312,13 +320,13 @@ def test_a_page_no_way_took_is_due_again_after_half_a_minute_not_before() -> Non
 
 
 def test_two_minutes_without_an_answer_are_a_page_and_again_every_repeat() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     blind_at = [second for second in range(0, 901, 10) if watch.could_not(T0 + second * SECOND)]
     assert blind_at == [120, 420, 720]
 
 
 def test_a_blind_page_names_the_last_answer_and_its_end_is_told_once() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     seen_at = T0 + MINUTE
     assert watch.saw([], seen_at).blind_since is None
     assert watch.could_not(seen_at + MINUTE) is None
@@ -328,14 +336,14 @@ def test_a_blind_page_names_the_last_answer_and_its_end_is_told_once() -> None:
 
 
 def test_a_moment_without_an_answer_is_nothing() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     for second in range(0, 3600, 119):
         assert watch.could_not(T0 + second * SECOND) is None
         assert watch.saw([], T0 + second * SECOND).blind_since is None
 
 
 def test_a_blind_page_no_way_took_is_due_again_after_half_a_minute() -> None:
-    watch = Watch(T0, 5 * MINUTE)
+    watch = AlarmRepeat(T0, 5 * MINUTE)
     now = T0 + 2 * MINUTE
     assert watch.could_not(now)
     watch.blind_not_taken(now)
@@ -346,13 +354,13 @@ def test_a_blind_page_no_way_took_is_due_again_after_half_a_minute() -> None:
 # -- the words
 
 
-def scene(**changes: Any) -> Scene:
+def scene(**changes: Any) -> NoticeContext:
     incident = replace(opened(HOUSE.ladder, who=HOUSE.who).incident, ref="7KQ2", **changes)
     pages = [PageSent(person="ana", channel="mail", at=T0, state="accepted")]
-    return Scene(house=HOUSE, incident=incident, report=REPORT, facts={}, now=T0 + 16 * MINUTE, pages=pages)
+    return NoticeContext(house=HOUSE, incident=incident, report=REPORT, facts={}, now=T0 + 16 * MINUTE, pages=pages)
 
 
-def text_of(letter: Letter) -> tuple[str, list[str]]:
+def text_of(letter: ComposedMail) -> tuple[str, list[str]]:
     message = message_from_bytes(letter.message, policy=email.policy.default)
     part = message.get_body(("plain",))
     assert part is not None
@@ -360,7 +368,7 @@ def text_of(letter: Letter) -> tuple[str, list[str]]:
 
 
 def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_report() -> None:
-    letter = alarms.unreached([scene()], MAX, ADDRESSES, key="k")
+    letter = watch_alerts.unreached([scene()], MAX, ADDRESSES, key="k")
     subject, lines = text_of(letter)
     assert subject == "[PANIC 7KQ2] NOBODY REACHED: Ransom note on my laptop"
     assert lines == [
@@ -384,29 +392,31 @@ def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_
 
 def test_many_incidents_are_one_mail_that_names_them() -> None:
     scenes = [replace(scene(), incident=replace(scene().incident, ref=f"R{n:03}", subject="ack")) for n in range(25)]
-    subject, lines = text_of(alarms.unreached(scenes, MAX, ADDRESSES, key="k"))
+    subject, lines = text_of(watch_alerts.unreached(scenes, MAX, ADDRESSES, key="k"))
     assert subject == "[PANIC R000] NOBODY REACHED: 25 incidents"
     assert lines[0] == "Max: nobody has these 25. See now that each finds somebody."
     assert lines.count("| ack") == 20
     assert "And 5 more: panicmail incidents --state open" in lines
 
 
-def letters() -> Iterator[Letter]:
+def letters() -> Iterator[ComposedMail]:
     hostile = "ack\r\nBcc: all@example.com https://evil.example/ @all"
     for changes in ({}, {"drill": True}, {"subject": hostile}, {"subject": "x" * 500}, {"holder": "ana"}):
         one = scene(**changes)
         one = replace(one, report=replace(REPORT, subject=str(changes.get("subject", "")), text=hostile))
-        yield alarms.unreached([one], MAX, ADDRESSES, key="k")
-        yield alarms.unreached([one, scene()], MAX, ADDRESSES, key="k")
-    yield alarms.blind(T0, hostile, "page@example.com", MAX, ADDRESSES, T0 + 16 * MINUTE, key="k")
+        yield watch_alerts.unreached([one], MAX, ADDRESSES, key="k")
+        yield watch_alerts.unreached([one, scene()], MAX, ADDRESSES, key="k")
+    yield watch_alerts.blind(T0, hostile, "page@example.com", MAX, ADDRESSES, T0 + 16 * MINUTE, key="k")
 
 
 @pytest.mark.parametrize("letter", [*letters()])
-def test_no_line_of_ours_is_a_command_and_nothing_of_a_stranger_stands_outside_marked_lines(letter: Letter) -> None:
+def test_no_line_of_ours_is_a_command_and_nothing_of_a_stranger_stands_outside_marked_lines(
+    letter: ComposedMail,
+) -> None:
     subject, lines = text_of(letter)
     assert len(subject) <= 120
     ours = [line for line in lines if not line.startswith("| ")]
-    assert [line for line in ours if words.read(line).meaning is not words.Meaning.NOTHING] == []
+    assert [line for line in ours if reply_commands.read(line).meaning is not reply_commands.Command.NOTHING] == []
     assert not [line for line in ours if line.startswith("Note: ")]
     assert "https://evil" not in "\n".join(lines)
     fields = message_from_bytes(letter.message, policy=email.policy.default)
@@ -429,7 +439,7 @@ MANY = "PANIC 7KQ2 and 41 more NOBODY REACHED: SLA passed 03:22 CET"
 )
 def test_a_push_has_120_characters_and_loses_its_instant_last(refs: int, phone: str, line: str) -> None:
     house = replace(HOUSE, people={**HOUSE.people, "max": replace(MAX, phone=phone)})
-    said = alarms.unreached_push([replace(scene(), house=house)] * refs, BERLIN)
+    said = watch_alerts.unreached_push([replace(scene(), house=house)] * refs, BERLIN)
     assert said == line
     assert len(said) <= 120
 
@@ -437,23 +447,23 @@ def test_a_push_has_120_characters_and_loses_its_instant_last(refs: int, phone: 
 def test_every_manager_is_named_who_fits() -> None:
     house = replace(HOUSE, who=lambda role: ("max", "bo") if role == "smoc" else ("ana",))
     people = {p: replace(person, phone="+49 1") for p, person in HOUSE.people.items()}
-    said = alarms.unreached_push([replace(scene(), house=replace(house, people=people))], BERLIN)
+    said = watch_alerts.unreached_push([replace(scene(), house=replace(house, people=people))], BERLIN)
     assert said.endswith("| call Max +49 1 or Bo +49 1")
 
 
 def test_a_push_about_a_drill_says_so() -> None:
-    assert alarms.unreached_push([scene(drill=True)], BERLIN).startswith("PANIC 7KQ2 DRILL NOBODY REACHED")
+    assert watch_alerts.unreached_push([scene(drill=True)], BERLIN).startswith("PANIC 7KQ2 DRILL NOBODY REACHED")
 
 
 def test_the_other_pushes_are_as_short() -> None:
     now = T0 + 16 * MINUTE
-    assert alarms.blind_push(T0, now, BERLIN) == (
+    assert watch_alerts.blind_push(T0, now, BERLIN) == (
         "PANICMAIL cannot be checked since 03:07 CET: its database gives no answer. See that both run."
     )
-    assert alarms.sees_push(T0, now, BERLIN) == (
+    assert watch_alerts.sees_push(T0, now, BERLIN) == (
         "PANICMAIL can be checked again since 03:23 CET. It could not since 03:07."
     )
-    assert len(alarms.sees_push(T0 - timedelta(days=30), now, BERLIN)) <= 120
+    assert len(watch_alerts.sees_push(T0 - timedelta(days=30), now, BERLIN)) <= 120
 
 
 # -- the lookout: asking and paging
@@ -510,8 +520,8 @@ class Town:
         path.write_text("\n".join([*(line.strip() for line in text.splitlines()), *lines]))
         return path
 
-    def lookout(self, *lines: str, ask_within: float = SOON, **about: str) -> Lookout:
-        return Lookout(config.load(self.write(*lines, **about)), self.now, ask_within=ask_within)
+    def lookout(self, *lines: str, ask_within: float = SOON, **about: str) -> WatchMonitor:
+        return WatchMonitor(config.load(self.write(*lines, **about)), self.now, ask_within=ask_within)
 
     def own(self, path: str = "/200/watch-secret") -> str:
         return f'[watch]\npush = ["json://{self.provider.host}{path}"]'
@@ -524,7 +534,7 @@ class Town:
     def mails(self, to: str) -> list[Received]:
         return self.relay.all(lambda got: got.to(f"{to}@example.com"))
 
-    def round(self, lookout: Lookout, *, seconds: float = 0) -> list[Any]:
+    def round(self, lookout: WatchMonitor, *, seconds: float = 0) -> list[Any]:
         """A round, after so long, and its pages; answers what was logged."""
         self.ahead += timedelta(seconds=seconds)
         with capture_logs() as logs:
@@ -632,7 +642,7 @@ def test_what_is_odd_about_its_configuration_is_told_at_the_start(town: Town) ->
 def test_with_nobody_on_call_the_operators_are_called(town: Town) -> None:
     town.frozen_panic()
     lookout = town.lookout()
-    lookout._orders = replace(lookout._orders, rosters=Rosters({"seoc": Roster(("ana",)), "smoc": Roster()}))
+    lookout._orders = replace(lookout._orders, rosters=Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule()}))
     town.round(lookout)
     assert [where for where, _ in town.pushes] == ["ops-secret"]
     assert len(town.mails("ops")) == 1
@@ -671,10 +681,10 @@ def test_a_way_that_hangs_holds_up_neither_the_other_nor_the_next_round(town: To
 
 
 def test_a_letter_that_cannot_be_written_does_not_keep_the_push(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> Letter:
+    def fail(*_: object, **__: object) -> ComposedMail:
         raise ValueError("no letter")
 
-    monkeypatch.setattr(alarms, "unreached", fail)
+    monkeypatch.setattr(watch_alerts, "unreached", fail)
     town.frozen_panic()
     logs = town.round(town.lookout(town.own()))
     assert sorted(events(logs)) == ["watch.page_failed", "watch.paged", "watch.unreached"]
@@ -703,7 +713,7 @@ def test_its_heart_beats_with_its_rounds(town: Town) -> None:
 # -- the lookout: blind
 
 
-def blinded(town: Town, lookout: Lookout) -> list[Any]:
+def blinded(town: Town, lookout: WatchMonitor) -> list[Any]:
     """Two minutes and a bit in which it asks in vain."""
     return [line for _ in range(13) for line in town.round(lookout, seconds=10)]
 

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 import structlog
 
-from panicmail import acceptance, watchdog
-from panicmail.acceptance import Acceptance
-from panicmail.emergency import Emergency, Watchman
-from panicmail.emergency.calls import Reaches
+from panicmail.daemon import watchdog
+from panicmail.daemon.watchdog import WITHIN, Watchdog, WatchedPart, stacks
+from panicmail.delivery.fallback import FallbackPager, FallbackWatcher
+from panicmail.delivery.fallback.fallback_pages import Reaches
+from panicmail.intake import accept
+from panicmail.intake.accept import MailAcceptance
 from panicmail.store.spool import Spool
-from panicmail.watchdog import WITHIN, Part, Watchdog, stacks
 from tests.cast import T0
 from tests.office import InProcess, Office
 from tests.program import Program, world
@@ -40,7 +41,7 @@ class Clockwork:
 
     def watched(self, monkeypatch: pytest.MonkeyPatch, within: float = WITHIN) -> Watchdog:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        dog = Watchdog([Part("tick", lambda: self.came_round_at, within)], bite=_never)
+        dog = Watchdog([WatchedPart("tick", lambda: self.came_round_at, within)], bite=_never)
         monkeypatch.undo()
         return dog
 
@@ -131,7 +132,10 @@ def test_a_part_that_cannot_be_asked_is_a_dead_one_and_the_others_are_still_watc
     def broken() -> float:
         raise RuntimeError("out of order")
 
-    dog = Watchdog([Part("broken", broken), Part("silent", lambda: 1.0), Part("well", lambda: math.inf)], bite=_never)
+    dog = Watchdog(
+        [WatchedPart("broken", broken), WatchedPart("silent", lambda: 1.0), WatchedPart("well", lambda: math.inf)],
+        bite=_never,
+    )
     now = time.monotonic()
     with structlog.testing.capture_logs() as logged:
         found = [dog.silent(now + second) for second in range(17)]
@@ -153,7 +157,11 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_it_bites_once_with_everything_that_stopped() -> None:
     bites: list[str] = []
-    parts = [Part("writer", lambda: -math.inf), Part("well", lambda: math.inf), Part("page-0", lambda: -math.inf)]
+    parts = [
+        WatchedPart("writer", lambda: -math.inf),
+        WatchedPart("well", lambda: math.inf),
+        WatchedPart("page-0", lambda: -math.inf),
+    ]
     dog = Watchdog(parts, bites.append)
     dog.start()
     dog.join(SOON)
@@ -172,7 +180,7 @@ def test_once_the_daemon_stops_in_good_order_it_bites_nobody() -> None:
         return -math.inf
 
     stopped = threading.Event()
-    dog = Watchdog([Part("writer", dies)], bites.append)
+    dog = Watchdog([WatchedPart("writer", dies)], bites.append)
     dog.start()
     assert looked.wait(SOON)
     dog.stop()
@@ -208,7 +216,8 @@ def test_where_every_thread_stands_is_told_in_places_and_never_in_values() -> No
 
 LAST_WORDS = """
 import sys, threading
-from panicmail import log, watchdog
+from panicmail import log
+from panicmail.daemon import watchdog
 
 class Hangs:
     isatty = lambda self: False
@@ -223,7 +232,7 @@ class Hangs:
 
 log.configure("json", stream=Hangs() if sys.argv[1:] else sys.stderr)
 watchdog._LOOK_EVERY, watchdog._ENDED_WITHIN, watchdog._LAST_WORDS_WITHIN = 0.01, 0.0, 0.5
-dog = watchdog.Watchdog([watchdog.Part("writer", lambda: float("-inf"))])
+dog = watchdog.Watchdog([watchdog.WatchedPart("writer", lambda: float("-inf"))])
 dog.start()
 threading.Event().wait(30)
 """
@@ -258,15 +267,15 @@ class Deaf:
 def test_whoever_watches_the_time_of_senders_comes_round_with_nothing_to_do(
     desk: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "LOOK_EVERY", 0.005)
-    real = Acceptance(desk.ledger, Spool(tmp_path), lambda: T0, Deaf(), print)
+    monkeypatch.setattr(accept, "LOOK_EVERY", 0.005)
+    real = MailAcceptance(desk.ledger, Spool(tmp_path), lambda: T0, Deaf(), print)
     before = time.monotonic()
     assert eventually(lambda: real.came_round_at() > before)
 
-    def fail(_self: Acceptance) -> list[object]:
+    def fail(_self: MailAcceptance) -> list[object]:
         raise SystemExit
 
-    monkeypatch.setattr(Acceptance, "_whose_time_is_up", fail)
+    monkeypatch.setattr(MailAcceptance, "_whose_time_is_up", fail)
     assert eventually(lambda: real.came_round_at() == -math.inf), "and is dead when it is"
 
 
@@ -276,9 +285,9 @@ def test_the_watchman_of_the_emergency_comes_round_and_a_look_that_hangs_shows(
     def nobody() -> Reaches:
         raise AssertionError
 
-    emergency = Emergency(Spool(tmp_path), lambda: desk.orders, InProcess(), nobody, lambda: T0)
-    monkeypatch.setattr("panicmail.emergency.emergency.LOOK_EVERY", 0.001)
-    watchman = Watchman(emergency)
+    emergency = FallbackPager(Spool(tmp_path), lambda: desk.orders, InProcess(), nobody, lambda: T0)
+    monkeypatch.setattr("panicmail.delivery.fallback.fallback_pager.LOOK_EVERY", 0.001)
+    watchman = FallbackWatcher(emergency)
     assert watchman.came_round_at() == -math.inf
     watchman.start()
     before = time.monotonic()

@@ -24,13 +24,13 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
+from panicmail.daemon.health import Health
 from panicmail.errors import StoreFailed
-from panicmail.incident import Outcome, State
-from panicmail.vitals import Vitals
-from panicmail.web import Figure, LinkPage, WebServer, create_app
-from panicmail.web.acts import WORDS, code, recorded
-from panicmail.web.backend import LinkBackend
-from panicmail.web.link import headline, second_line
+from panicmail.incident.model import Outcome, State
+from panicmail.server.http import Figure, LinkPage, WebServer, create_app
+from panicmail.server.http.backend import LinkBackend
+from panicmail.server.http.link import headline, second_line
+from panicmail.server.http.link_actions import WORDS, code, recorded
 from tests.office import Office
 
 T = TypeVar("T")
@@ -679,7 +679,7 @@ def test_on_a_phone_without_scripts_an_acknowledgement_is_undone(tmp_path: Path,
     office.wait(minutes=1)
     link = next(word for word in office.page("ana").text.split() if "/i/" in word)
     path = link.removeprefix("https://panic.example.com")
-    app = create_app(LinkBackend(office.links, Vitals(office.ledger, lambda: True, lambda: True)))
+    app = create_app(LinkBackend(office.links, Health(office.ledger, lambda: True, lambda: True)))
     with listening(app) as port:
         phone.goto(f"http://127.0.0.1:{port}{path}")
         shoot(phone, "link_1_open")
@@ -708,7 +708,7 @@ def test_on_a_phone_without_scripts_a_closing_is_undone(tmp_path: Path, phone: A
     office = Office(tmp_path)
     incident = office.panic()
     path = office.orders.link(incident.id, "ana").removeprefix("https://panic.example.com")
-    app = create_app(LinkBackend(office.links, Vitals(office.ledger, lambda: True, lambda: True)))
+    app = create_app(LinkBackend(office.links, Health(office.ledger, lambda: True, lambda: True)))
     with listening(app) as port:
         phone.goto(f"http://127.0.0.1:{port}{path}")
         phone.get_by_role("button", name="Ack").click()

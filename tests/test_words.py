@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail import words
-from panicmail.people import Person
-from panicmail.words import Meaning
-from panicmail.words.lexicon import Kind, Lexicon, Sign, expanded, lexicon
+from panicmail.incident import reply_commands
+from panicmail.incident.people import Person
+from panicmail.incident.reply_commands import Command
+from panicmail.incident.reply_commands.lexicon import Kind, Lexicon, Sign, expanded, lexicon
 
 #: What stops the clock.
-HERS = {Meaning.YES, Meaning.TAKE, Meaning.YES_ALL}
+HERS = {Command.YES, Command.TAKE, Command.YES_ALL}
 ANA = Person(id="ana", name="Ana Reyes", email="ana@example.com", aliases=("reyes.a@example.com",))
 #: Colleagues whose names are words of the grammar, or of another script, or small words.
 CALLED = (
@@ -27,9 +27,11 @@ CALLED = (
     "Ack Erman", "Im Soo", "O'Brien Kit", "田中太郎", "Ольга Ким", "Jürgen Groß", "Da Silva", "Passt Auf",
 )  # fmt: skip
 COLLEAGUES = [Person(id=f"p{at}", name=name, email=f"p{at}@example.com") for at, name in enumerate(CALLED)]
-KNOWN = words.names([ANA, *COLLEAGUES], "ana", "Rita Lopez", "7KQ2")
+KNOWN = reply_commands.names([ANA, *COLLEAGUES], "ana", "Rita Lopez", "7KQ2")
 #: An office with ordinary names.
-OFFICE = words.names([ANA, *(p for p in COLLEAGUES if p.name in {"Bo Low", "Max Ode"})], "ana", "Rita Lopez", "7KQ2")
+OFFICE = reply_commands.names(
+    [ANA, *(p for p in COLLEAGUES if p.name in {"Bo Low", "Max Ode"})], "ana", "Rita Lopez", "7KQ2"
+)
 
 #: A yes of each language.
 YES = (
@@ -51,9 +53,11 @@ BEFORE = ("", "Hi all, ", "Hello Max, ", "No problem, ", "Sorry, ", "Moin, ", "B
 @pytest.mark.parametrize("yes", YES)
 def test_a_yes_with_what_the_grammar_lets_stand_beside_it_is_one_in_every_language(yes: str) -> None:
     unread = [
-        line for before, after in product(BEFORE, AND) if words.read(line := before + yes + after, OFFICE).meaning
-        not in HERS and not (yes in {"yes", "OK", "will do", "d'accord", "はい", "👍"} and after == " now")
-    ]  # fmt: skip
+        line
+        for before, after in product(BEFORE, AND)
+        if reply_commands.read(line := before + yes + after, OFFICE).meaning not in HERS
+        and not (yes in {"yes", "OK", "will do", "d'accord", "はい", "👍"} and after == " now")
+    ]
     assert unread == []
 
 
@@ -66,7 +70,7 @@ def test_a_yes_with_what_the_grammar_lets_stand_beside_it_is_one_in_every_langua
      "Je m’en occupe, j’arrive", "了解しました。対応します。", "No problem, on it", "uebernehme ich", "Ok,on it"],
 )  # fmt: skip
 def test_a_yes_is_one_however_it_is_typed(line: str) -> None:
-    assert words.read(line, OFFICE).meaning is Meaning.YES
+    assert reply_commands.read(line, OFFICE).meaning is Command.YES
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_a_yes_is_one_however_it_is_typed(line: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["ack. {}", "ack\n{}", "On it!\n\n{}"])
 def test_a_further_sentence_is_context(form: str, more: str) -> None:
-    assert words.read(form.format(more), OFFICE).meaning is Meaning.YES
+    assert reply_commands.read(form.format(more), OFFICE).meaning is Command.YES
 
 
 # -- no yes
@@ -107,12 +111,12 @@ NAMED = tuple(dict.fromkeys(call for name in CALLED for call in (name, name.spli
 def test_a_yes_that_names_a_colleague_as_who_has_it_is_none(
     yes: str, joint: str, of_somebody: str, name: str, before: str
 ) -> None:
-    assert words.read(f"{before}{yes}{joint}{of_somebody.format(name)}", KNOWN).meaning not in HERS
+    assert reply_commands.read(f"{before}{yes}{joint}{of_somebody.format(name)}", KNOWN).meaning not in HERS
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_what_is_said_of_a_colleague_alone_is_no_yes(name: str) -> None:
-    said = {form.format(name): words.read(form.format(name), KNOWN).meaning for form in OF_SOMEBODY}
+    said = {form.format(name): reply_commands.read(form.format(name), KNOWN).meaning for form in OF_SOMEBODY}
     own = {f"{name} ok", f"{name} on it", f"{name}: mine"}  # "Yes ok": read as the name all the same
     assert not [line for line, meaning in said.items() if meaning in HERS and line not in own]
     assert not [line for line in own if said[line] in HERS and " " not in name and name.lower() != "ok"]
@@ -120,7 +124,7 @@ def test_what_is_said_of_a_colleague_alone_is_no_yes(name: str) -> None:
 
 @pytest.mark.parametrize("line", ["Ok, on it", "Sure, got it", "mine", "will do", "I will take it", "ok", "On it"])
 def test_a_word_of_yes_stays_one_where_no_colleague_can_be_meant(line: str) -> None:
-    assert words.read(line, KNOWN).meaning in HERS
+    assert reply_commands.read(line, KNOWN).meaning in HERS
 
 
 #: What takes a yes back, in languages that have a grammar here and in some that have none.
@@ -151,11 +155,9 @@ SOMEBODY = (
     st.sampled_from([*REFUSALS, *LATER, *CONDITIONS, *SOMEBODY]),
     st.sampled_from([str, str.upper, str.capitalize, lambda text: f"{text}.", lambda text: f"{text}, sorry"]),
 )  # fmt: skip
-def test_a_yes_that_is_refused_put_off_or_given_away_is_none(
-    yes: str, joint: str, more: str, typed: object
-) -> None:
+def test_a_yes_that_is_refused_put_off_or_given_away_is_none(yes: str, joint: str, more: str, typed: object) -> None:
     assert callable(typed)
-    assert words.read(yes + joint + typed(more), OFFICE).meaning not in HERS
+    assert reply_commands.read(yes + joint + typed(more), OFFICE).meaning not in HERS
 
 
 @pytest.mark.parametrize("yes", ["ack", "on it", "looking", "bin dran", "je m'en occupe", "taking this"])
@@ -168,7 +170,7 @@ def test_a_yes_that_is_refused_put_off_or_given_away_is_none(
      "I thought I {}", "{} by mistake", "{} the other one", "they {}", "to {} or not to {}", "{} @bo", "{}&co"],
 )  # fmt: skip
 def test_a_word_of_yes_among_others_is_none(form: str, yes: str) -> None:
-    assert words.read(form.format(yes, yes), OFFICE).meaning not in HERS
+    assert reply_commands.read(form.format(yes, yes), OFFICE).meaning not in HERS
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_a_word_of_yes_among_others_is_none(form: str, yes: str) -> None:
      "I take it you called the police", "mine detector found", "take it off the network", "copy the files first"],
 )  # fmt: skip
 def test_what_only_looks_like_a_yes_is_none(line: str) -> None:
-    assert words.read(line, OFFICE).meaning is Meaning.NOTHING
+    assert reply_commands.read(line, OFFICE).meaning is Command.NOTHING
 
 
 WORDS = st.sampled_from(
@@ -205,15 +207,15 @@ def test_no_sentence_with_a_word_outside_the_grammar_is_a_yes(
     pieces: list[str], strange: str, at: int, joint: str
 ) -> None:
     line = joint.join([*pieces[:at], strange, *pieces[at:]])
-    assert words.read(line, OFFICE).meaning not in HERS
+    assert reply_commands.read(line, OFFICE).meaning not in HERS
 
 
 def test_every_phrase_of_yes_in_the_data_is_read_as_one_and_none_of_no_is() -> None:
-    said = {kind: {text: words.read(text).meaning for text in lexicon().phrases.of(kind)} for kind in Kind}
+    said = {kind: {text: reply_commands.read(text).meaning for text in lexicon().phrases.of(kind)} for kind in Kind}
     assert not {text for kind in (Kind.ACK, Kind.YES) for text, is_ in said[kind].items() if is_ not in HERS}
     assert not {text for text, is_ in said[Kind.NO].items() if is_ in HERS}
-    assert not {text for kind in (Kind.NO, Kind.NOT_NOW) for text, is_ in said[kind].items() if is_ is not Meaning.NO}
-    assert not {text for text in lexicon().phrases.of(Kind.NOT_NOW) if words.read(text).alone}
+    assert not {text for kind in (Kind.NO, Kind.NOT_NOW) for text, is_ in said[kind].items() if is_ is not Command.NO}
+    assert not {text for text in lexicon().phrases.of(Kind.NOT_NOW) if reply_commands.read(text).alone}
     beside = {Kind.TIME, Kind.REPORT, Kind.FRIENDLY}
     assert not {text for kind in beside for text, is_ in said[kind].items() if is_ in HERS}
 
@@ -223,8 +225,8 @@ AGAINST = (Sign.NEGATION, Sign.REFUSAL, Sign.DEFER)
 
 @given(st.sampled_from([sign.replace("#", "7") for kind in AGAINST for sign in lexicon().signs.of(kind)]))
 def test_no_sign_against_a_yes_is_itself_part_of_one(sign: str) -> None:
-    assert words.read(f"ack, {sign}").meaning not in HERS
-    assert words.read(f"ack. I {sign}").meaning not in HERS
+    assert reply_commands.read(f"ack, {sign}").meaning not in HERS
+    assert reply_commands.read(f"ack. I {sign}").meaning not in HERS
 
 
 # -- no
@@ -240,7 +242,7 @@ def test_no_sign_against_a_yes_is_itself_part_of_one(sign: str) -> None:
      "対応できません", "I cannot take this because I am ill", "not now"],
 )  # fmt: skip
 def test_a_first_sentence_that_begins_with_a_no_declines_whatever_its_reason(line: str) -> None:
-    assert words.read(line, OFFICE).meaning is Meaning.NO
+    assert reply_commands.read(line, OFFICE).meaning is Command.NO
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ def test_a_first_sentence_that_begins_with_a_no_declines_whatever_its_reason(lin
      "can't open the attachment", "no response from the server"],
 )  # fmt: skip
 def test_what_only_begins_like_a_no_is_none(line: str) -> None:
-    assert words.read(line, OFFICE).meaning is Meaning.NOTHING
+    assert reply_commands.read(line, OFFICE).meaning is Command.NOTHING
 
 
 # -- the other commands
@@ -261,21 +263,21 @@ def test_what_only_begins_like_a_no_is_none(line: str) -> None:
 @pytest.mark.parametrize(
     ("line", "meaning"),
     [
-        ("take", Meaning.TAKE), ("Mine.", Meaning.TAKE), ("mine, on it", Meaning.TAKE), ("ack both", Meaning.YES_ALL),
-        ("ack all", Meaning.YES_ALL), ("acknowledge all of them", Meaning.YES_ALL), ("escalate", Meaning.ESCALATE),
-        ("please escalate", Meaning.ESCALATE), ("escalate, I am on a train and can't", Meaning.ESCALATE),
-        ("Escalate because Bo is away", Meaning.ESCALATE), ("Resolve", Meaning.RESOLVE),
-        ("resolved, thanks", Meaning.RESOLVE), ("resolved: not our server, Bo checked", Meaning.RESOLVE),
-        ("false alarm", Meaning.RESOLVE), ("False alarm, it was my kid", Meaning.RESOLVE),
-        ("it was a false alarm - no attack", Meaning.RESOLVE), ("Fehlalarm", Meaning.RESOLVE),
-        ("close the door", Meaning.NOTHING), ("resolve tomorrow", Meaning.NOTHING), ("resolved?", Meaning.NOTHING),
-        ("resolve if Bo agrees", Meaning.NOTHING), ("resolve, if Bo agrees", Meaning.NOTHING),
-        ("escalate privileges", Meaning.NOTHING), ("not resolved", Meaning.NOTHING),
-        ("was it a false alarm", Meaning.NOTHING),
+        ("take", Command.TAKE), ("Mine.", Command.TAKE), ("mine, on it", Command.TAKE), ("ack both", Command.YES_ALL),
+        ("ack all", Command.YES_ALL), ("acknowledge all of them", Command.YES_ALL), ("escalate", Command.ESCALATE),
+        ("please escalate", Command.ESCALATE), ("escalate, I am on a train and can't", Command.ESCALATE),
+        ("Escalate because Bo is away", Command.ESCALATE), ("Resolve", Command.RESOLVE),
+        ("resolved, thanks", Command.RESOLVE), ("resolved: not our server, Bo checked", Command.RESOLVE),
+        ("false alarm", Command.RESOLVE), ("False alarm, it was my kid", Command.RESOLVE),
+        ("it was a false alarm - no attack", Command.RESOLVE), ("Fehlalarm", Command.RESOLVE),
+        ("close the door", Command.NOTHING), ("resolve tomorrow", Command.NOTHING), ("resolved?", Command.NOTHING),
+        ("resolve if Bo agrees", Command.NOTHING), ("resolve, if Bo agrees", Command.NOTHING),
+        ("escalate privileges", Command.NOTHING), ("not resolved", Command.NOTHING),
+        ("was it a false alarm", Command.NOTHING),
     ],
 )  # fmt: skip
-def test_the_other_commands(line: str, meaning: Meaning) -> None:
-    assert words.read(line, OFFICE).meaning is meaning
+def test_the_other_commands(line: str, meaning: Command) -> None:
+    assert reply_commands.read(line, OFFICE).meaning is meaning
 
 
 @pytest.mark.parametrize(
@@ -284,8 +286,8 @@ def test_the_other_commands(line: str, meaning: Meaning) -> None:
      ("pass it to Bo", "bo"), ("page max please", "max")],
 )  # fmt: skip
 def test_handing_over_names_the_person(line: str, to: str) -> None:
-    said = words.read(line, OFFICE)
-    assert (said.meaning, said.to) == (Meaning.HAND_OVER, to)
+    said = reply_commands.read(line, OFFICE)
+    assert (said.meaning, said.to) == (Command.HAND_OVER, to)
 
 
 # -- the whole answer
@@ -303,7 +305,7 @@ def test_handing_over_names_the_person(line: str, to: str) -> None:
     ],
 )  # fmt: skip
 def test_a_command_may_be_the_whole_answer_with_a_friendly_word_or_without(text: str, bare: bool, alone: bool) -> None:
-    said = words.read(text, OFFICE)
+    said = reply_commands.read(text, OFFICE)
     assert (said.bare, said.alone) == (bare, alone)
 
 
@@ -325,14 +327,14 @@ def test_a_command_may_be_the_whole_answer_with_a_friendly_word_or_without(text:
     ],
 )
 def test_a_question_back_says_why(line: str, why: str) -> None:
-    said = words.read(line, OFFICE)
-    assert (said.meaning, said.why) == (Meaning.NOTHING, why)
+    said = reply_commands.read(line, OFFICE)
+    assert (said.meaning, said.why) == (Command.NOTHING, why)
 
 
 @given(st.text(max_size=300))
 def test_any_text_has_a_meaning_and_a_reason_when_it_has_none(text: str) -> None:
-    said = words.read(text, KNOWN)
-    assert bool(said.why) == (said.meaning is Meaning.NOTHING)
+    said = reply_commands.read(text, KNOWN)
+    assert bool(said.why) == (said.meaning is Command.NOTHING)
     assert said.bare or not said.alone
 
 
@@ -341,7 +343,7 @@ def test_any_text_has_a_meaning_and_a_reason_when_it_has_none(text: str) -> None
 
 @pytest.mark.parametrize("text", ["Thanks!", "Thank you so much for your help", "Great, thanks", "cheers"])
 def test_a_bare_thank_you_is_recognised(text: str) -> None:
-    assert words.is_thanks(text)
+    assert reply_commands.is_thanks(text)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +352,7 @@ def test_a_bare_thank_you_is_recognised(text: str) -> None:
      "Thanks. Is it back?", "Please help, thanks"],
 )  # fmt: skip
 def test_a_thank_you_with_news_in_it_is_none(text: str) -> None:
-    assert not words.is_thanks(text)
+    assert not reply_commands.is_thanks(text)
 
 
 # -- the data

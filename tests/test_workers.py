@@ -8,28 +8,28 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from panicmail.workers import LOOK_EVERY, REST, Bell, Worker
+from panicmail.daemon.worker_threads import LOOK_EVERY, REST, WorkerThread, WorkSignal
 
 #: Long enough for a busy machine, and far longer than anything here takes.
 PATIENCE = 10.0
 #: Less than a worker waits by itself.
 AT_ONCE = 0.9 * LOOK_EVERY
 
-Start = Callable[[Callable[[], bool]], Worker]
+Start = Callable[[Callable[[], bool]], WorkerThread]
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def bell() -> WorkSignal:
+    return WorkSignal()
 
 
 @pytest.fixture
-def start(bell: Bell) -> Iterator[Start]:
+def start(bell: WorkSignal) -> Iterator[Start]:
     """Starts a worker on the lane "page"; stopped at the end."""
-    workers: list[Worker] = []
+    workers: list[WorkerThread] = []
 
-    def started(work: Callable[[], bool]) -> Worker:
-        workers.append(Worker("page-0", "page", bell, work))
+    def started(work: Callable[[], bool]) -> WorkerThread:
+        workers.append(WorkerThread("page-0", "page", bell, work))
         workers[-1].start()
         return workers[-1]
 
@@ -65,13 +65,13 @@ class Looks:
             assert self._looked.wait_for(lambda: len(self.at) >= times, PATIENCE)
 
 
-def test_a_ring_between_looking_and_waiting_is_not_missed(bell: Bell) -> None:
+def test_a_ring_between_looking_and_waiting_is_not_missed(bell: WorkSignal) -> None:
     seen = bell.count("page")
     bell.ring(["mail", "page"])
     assert seconds(lambda: bell.wait("page", seen, PATIENCE)) < AT_ONCE
 
 
-def test_a_ring_wakes_everybody_who_waits_on_that_lane_and_nobody_else(bell: Bell) -> None:
+def test_a_ring_wakes_everybody_who_waits_on_that_lane_and_nobody_else(bell: WorkSignal) -> None:
     woken: list[str] = []
     about_to_wait = threading.Semaphore(0)
 
@@ -96,7 +96,7 @@ def test_a_ring_wakes_everybody_who_waits_on_that_lane_and_nobody_else(bell: Bel
     assert woken[8:] == ["mail"]
 
 
-def test_work_that_is_rung_while_the_worker_looks_is_done_at_once(bell: Bell, start: Start) -> None:
+def test_work_that_is_rung_while_the_worker_looks_is_done_at_once(bell: WorkSignal, start: Start) -> None:
     def rung_meanwhile() -> bool:
         bell.ring(["page"])
         return False
@@ -121,7 +121,7 @@ def test_work_nobody_announced_is_found_within_a_second(start: Start) -> None:
     assert AT_ONCE <= looks.at[1] - looks.at[0] < 3 * LOOK_EVERY
 
 
-def test_an_exception_in_its_work_does_not_end_the_worker_and_it_rests_first(bell: Bell, start: Start) -> None:
+def test_an_exception_in_its_work_does_not_end_the_worker_and_it_rests_first(bell: WorkSignal, start: Start) -> None:
     def fails() -> bool:
         bell.ring(["page"])
         raise RuntimeError("one bad row")
@@ -160,7 +160,7 @@ def test_stop_ends_a_worker_that_has_more_and_more_to_do_after_what_it_is_doing(
     assert (worker.is_alive(), done) == (False, [1])
 
 
-def test_a_worker_says_before_each_look_when_it_came_round_so_that_one_that_hangs_shows(bell: Bell) -> None:
+def test_a_worker_says_before_each_look_when_it_came_round_so_that_one_that_hangs_shows(bell: WorkSignal) -> None:
     said: list[float] = []
 
     def say() -> bool:
@@ -168,7 +168,7 @@ def test_a_worker_says_before_each_look_when_it_came_round_so_that_one_that_hang
         return True
 
     looks = Looks(say, say)
-    worker: Worker = Worker("page-0", "page", bell, looks)
+    worker: WorkerThread = WorkerThread("page-0", "page", bell, looks)
     worker.start()
     looks.wait_for(3)
     worker.stop()

@@ -16,12 +16,12 @@ import pytest
 import sqlalchemy as sa
 
 from panicmail.errors import StoreFailed
-from panicmail.incident import Change
+from panicmail.incident.model import Change
 from panicmail.store import migrate
-from panicmail.store.book import Book
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import BATCH, WriterThread
 from tests.cast import opened
 
@@ -304,13 +304,21 @@ def test_increments_of_racing_threads_are_never_lost(tmp_path: Path, with_writer
     database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}")
     migrate.upgrade(database)
     writer = WriterThread(database, broken=lambda: None) if with_writer else None
-    ledger = Ledger(database, writer=writer)
+    ledger = Store(database, writer=writer)
     change = opened()
     incident = change.incident
-    mail = Mail(id=incident.mail_id, accepted_at=incident.accepted_at, mail_from="", recipients=(), peer="", helo="",
-                tls="", size=0)  # fmt: skip
+    mail = AcceptedMail(
+        id=incident.mail_id,
+        accepted_at=incident.accepted_at,
+        mail_from="",
+        recipients=(),
+        peer="",
+        helo="",
+        tls="",
+        size=0,
+    )
 
-    def begin(book: Book) -> None:
+    def begin(book: Transaction) -> None:
         book.add_mail(mail, b"")
         book.add_incident(change)
 

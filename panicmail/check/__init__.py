@@ -17,7 +17,7 @@ Verdicts: *failed*, panicmail could not do its work like this; *warning*, it wor
 Whatever is not ok says how to mend it. Every question has a time limit, and one that hangs costs its own row.
 """
 
-from panicmail.check.offline import Host
-from panicmail.check.rows import Group, Row, Verdict
+from panicmail.check.offline_checks import Host
+from panicmail.check.result import CheckVerdict, Group, Row
 
-__all__ = ["Group", "Host", "Row", "Verdict"]
+__all__ = ["CheckVerdict", "Group", "Host", "Row"]

@@ -23,8 +23,16 @@ import sys
 
 import click
 
-from panicmail import __version__, crash
-from panicmail.cli import acting, checking, drilling, explaining, looking, running, watching
+from panicmail import __version__, crashpoints
+from panicmail.cli import (
+    check_command,
+    drill_command,
+    explain_command,
+    incidents_command,
+    response_commands,
+    serve_command,
+    watch_command,
+)
 from panicmail.errors import ConfigError, Mistake, StoreFailed
 
 
@@ -32,7 +40,7 @@ def main() -> None:
     """The console script. Ends the process."""
     os.umask(0o077)  # whatever is written, by any command, is for its user alone (see `own_files`)
     try:
-        crash.set_traps(os.environ)
+        crashpoints.set_traps(os.environ)
         status = cli.main(standalone_mode=False)
     except click.ClickException as exc:
         exc.show()
@@ -55,6 +63,14 @@ def cli() -> None:
     """A panic mailbox that owes its reporter a human."""
 
 
-for _family in (running, watching, looking, acting, checking, drilling, explaining):
+for _family in (
+    serve_command,
+    watch_command,
+    incidents_command,
+    response_commands,
+    check_command,
+    drill_command,
+    explain_command,
+):
     for _command in _family.COMMANDS:
         cli.add_command(_command)

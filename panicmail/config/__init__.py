@@ -24,15 +24,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from panicmail.config import checks
-from panicmail.config.draft import Draft
+from panicmail.config.draft import ConfigDraft
 from panicmail.config.inference import infer
-from panicmail.config.mistakes import Mistakes
-from panicmail.config.model import Config, Person, Roster, Step
+from panicmail.config.mistakes import ConfigMistakes
+from panicmail.config.schema import Config, PersonSettings, ScheduleSettings, StepSettings
 from panicmail.config.sources import has_settings, read, read_secret_files
 from panicmail.config.values import Listen, RelayUrl
 from panicmail.errors import ConfigError
 
-__all__ = ["Config", "Listen", "Person", "RelayUrl", "Roster", "Step", "find", "load"]
+__all__ = ["Config", "Listen", "PersonSettings", "RelayUrl", "ScheduleSettings", "StepSettings", "find", "load"]
 
 #: Where a configuration is looked for when none is named.
 PLACES = (Path("panicmail.toml"), Path("/etc/panicmail/panicmail.toml"))
@@ -96,12 +96,12 @@ def load(
         ConfigError: With every mistake there is.
     """
     folder = path.absolute().parent if path else Path.cwd()
-    mistakes = Mistakes(str(path) if path else "environment")
+    mistakes = ConfigMistakes(str(path) if path else "environment")
     warnings: list[str] = []
     raw = read(path, environ, mistakes, warnings)
     read_secret_files(raw, folder, mistakes, warnings)
     inferred = infer(raw, host_name)
-    draft = Draft(raw, inferred, mistakes, {"folder": folder, "warnings": warnings})
+    draft = ConfigDraft(raw, inferred, mistakes, {"folder": folder, "warnings": warnings})
     checks.check(draft)
     if mistakes:
         raise ConfigError(mistakes.lines)

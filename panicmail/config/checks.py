@@ -13,21 +13,21 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from panicmail import channels
-from panicmail.config.draft import Draft
+from panicmail.config.draft import ConfigDraft
 from panicmail.config.mistakes import Place, nearest, spell
-from panicmail.config.model import Override, Shift, Step
+from panicmail.config.schema import OverrideSettings, ShiftSettings, StepSettings
 from panicmail.config.values import Ical, RelayUrl, is_loopback, written
-from panicmail.policy import DEFAULT
+from panicmail.incident import push_channel
+from panicmail.incident.escalation_policy import DEFAULT
 
 
-def check(draft: Draft) -> None:
+def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
     for one in (_people, _rosters, _operators, _ladders, _panic_addresses, _replies, _addresses_of_people, _tls):
         one(draft)
 
 
-def warnings(draft: Draft) -> Iterator[str]:
+def warnings(draft: ConfigDraft) -> Iterator[str]:
     """What works but should be looked at."""
     yield from _in_the_clear(draft)
     for role in draft.names("oncall"):
@@ -41,7 +41,7 @@ def warnings(draft: Draft) -> Iterator[str]:
         yield "watch.heartbeat_url: daemon and watch ping the same switch, so it misses neither alone; put {who} in it"
 
 
-def _in_the_clear(draft: Draft) -> Iterator[str]:
+def _in_the_clear(draft: ConfigDraft) -> Iterator[str]:
     """Secrets that leave this host unencrypted: whoever is on the way reads them."""
     relay: RelayUrl | None = draft.get("relay", "url")
     if relay and relay.password and relay.tls == "none" and not is_loopback(relay.host):
@@ -54,13 +54,13 @@ def _in_the_clear(draft: Draft) -> Iterator[str]:
         if calendar and calendar.url and _is_open(calendar.url.get_secret_value()):
             yield f"oncall.{role}.ical: its URL, often the only key to it, crosses the network in the clear; use https://"
     for place, url in _pushes(draft):
-        host = channels.asked_in_the_clear(url)
+        host = push_channel.asked_in_the_clear(url)
         if host and not is_loopback(host):
             more = f"use {url.partition(':')[0]}s://"
             yield f"{place}: pages, and what is needed to send more, cross the network in the clear; {more}"
 
 
-def _pushes(draft: Draft) -> Iterator[tuple[str, str]]:
+def _pushes(draft: ConfigDraft) -> Iterator[tuple[str, str]]:
     """Every push URL with its place."""
     for place in (("watch", "push"), *(("people", name, "push") for name in draft.names("people"))):
         for number, url in draft.items(*place):
@@ -72,7 +72,7 @@ def _is_open(url: str | None) -> bool:
     return bool(url) and str(url).startswith("http://") and not is_loopback(urlsplit(str(url)).hostname or "")
 
 
-def not_yet(draft: Draft) -> Iterator[str]:
+def not_yet(draft: ConfigDraft) -> Iterator[str]:
     """What was given and read but is not used by this version."""
     if draft.get("smtp", "trusted_relays"):
         yield "smtp.trusted_relays: read but not used by this version; no peer is treated otherwise than another"
@@ -82,12 +82,12 @@ def not_yet(draft: Draft) -> Iterator[str]:
         yield "authentication.trusted_authserv_ids: read but not used by this version; From is taken as it stands"
 
 
-def _people(draft: Draft) -> None:
+def _people(draft: ConfigDraft) -> None:
     if not draft.names("people") and not draft.mistakes.touches(("people",)):
         draft.mistakes.say(("people",), "found nobody, expected at least one table such as [people.ana] with an email")
 
 
-def _rosters(draft: Draft) -> None:
+def _rosters(draft: ConfigDraft) -> None:
     for role in draft.names("oncall"):
         _one_roster(draft, role)
         for key in ("fixed", "fallback"):
@@ -102,7 +102,7 @@ def _rosters(draft: Draft) -> None:
 _ROSTERS = ("fixed", "ical", "shifts")
 
 
-def _one_roster(draft: Draft, role: str) -> None:
+def _one_roster(draft: ConfigDraft, role: str) -> None:
     given = [key for key in _ROSTERS if draft.gives("oncall", role, key)]
     if len(given) > 1:
         for key in given[1:]:
@@ -112,7 +112,7 @@ def _one_roster(draft: Draft, role: str) -> None:
         draft.mistakes.add(("oncall", role, "fixed"), [], "at least one person, or ical or shifts in its place")
 
 
-def _shift(draft: Draft, place: Place, shift: Shift) -> None:
+def _shift(draft: ConfigDraft, place: Place, shift: ShiftSettings) -> None:
     if not shift.people:
         draft.mistakes.add((*place, "people"), [], "at least one person: nobody ever has this shift")
     _known(draft, (*place, "people"), enumerate(shift.people), once=shift.rotate not in ("weekly", "daily"))
@@ -126,13 +126,13 @@ def _shift(draft: Draft, place: Place, shift: Shift) -> None:
         draft.mistakes.say((*place, "start"), f"found nothing, expected {expected}")
 
 
-def _override(draft: Draft, place: Place, override: Override) -> None:
+def _override(draft: ConfigDraft, place: Place, override: OverrideSettings) -> None:
     _known(draft, place, [("person", override.person)])
     if override.to <= override.from_:
         draft.mistakes.add((*place, "to"), override.to.isoformat(), "an instant after from")
 
 
-def _operators(draft: Draft) -> None:
+def _operators(draft: ConfigDraft) -> None:
     place = ("operators", "page")
     if "operators.page" in draft.inferred:  # made from rosters that are checked themselves
         has_calendar = any(draft.gives("oncall", role, "ical") for role in draft.names("oncall"))
@@ -145,11 +145,11 @@ def _operators(draft: Draft) -> None:
     _known_people(draft, place)
 
 
-def _known_people(draft: Draft, place: tuple[str, ...]) -> None:
+def _known_people(draft: ConfigDraft, place: tuple[str, ...]) -> None:
     _known(draft, place, draft.items(*place))
 
 
-def _known(draft: Draft, place: Place, named: Iterable[tuple[int | str, str]], *, once: bool = True) -> None:
+def _known(draft: ConfigDraft, place: Place, named: Iterable[tuple[int | str, str]], *, once: bool = True) -> None:
     people, seen = draft.names("people"), set()
     for key, person in named:
         if person not in people and people:
@@ -160,7 +160,7 @@ def _known(draft: Draft, place: Place, named: Iterable[tuple[int | str, str]], *
         seen.add(person)
 
 
-def _ladders(draft: Draft) -> None:
+def _ladders(draft: ConfigDraft) -> None:
     _steps(draft, "escalation")
     for name in draft.names("ladders"):
         place = ("ladders", name)
@@ -173,11 +173,11 @@ def _ladders(draft: Draft) -> None:
         _steps(draft, *place)
 
 
-def _steps(draft: Draft, *table: str) -> None:
+def _steps(draft: ConfigDraft, *table: str) -> None:
     if draft.get(*table, "steps") == ():
         draft.mistakes.add((*table, "steps"), [], "at least one step")
     after = timedelta(0)
-    steps: list[tuple[int, Step]] = list(draft.items(*table, "steps"))
+    steps: list[tuple[int, StepSettings]] = list(draft.items(*table, "steps"))
     for number, step in steps:
         place: Place = (*table, "steps", number)
         if number == 0 and step.after:
@@ -188,7 +188,7 @@ def _steps(draft: Draft, *table: str) -> None:
         _roles(draft, (*place, "page"), step.page)
 
 
-def _roles(draft: Draft, place: Place, page: tuple[str, ...]) -> None:
+def _roles(draft: ConfigDraft, place: Place, page: tuple[str, ...]) -> None:
     roles = draft.names("oncall")
     if not page:
         draft.mistakes.add(place, [], "at least one role: this step pages nobody")
@@ -206,7 +206,7 @@ def _roles(draft: Draft, place: Place, page: tuple[str, ...]) -> None:
             draft.mistakes.add((*place, number), role, known)
 
 
-def _panic_addresses(draft: Draft) -> None:
+def _panic_addresses(draft: ConfigDraft) -> None:
     place = ("smtp", "addresses")
     if draft.get(*place) == ():
         draft.mistakes.add(place, [], 'at least one address such as "panic@example.com"')
@@ -216,7 +216,7 @@ def _panic_addresses(draft: Draft) -> None:
             draft.mistakes.add((*place, number), address, expected)
 
 
-def _replies(draft: Draft) -> None:
+def _replies(draft: ConfigDraft) -> None:
     reply, ours = draft.get("replies", "address"), draft.get("smtp", "addresses")
     if not reply or not ours or "replies.address" in draft.inferred:
         return
@@ -228,7 +228,7 @@ def _replies(draft: Draft) -> None:
         draft.mistakes.add(("replies", "address"), reply, f"a subaddress of smtp.addresses, {', '.join(ours)}")
 
 
-def _addresses_of_people(draft: Draft) -> None:
+def _addresses_of_people(draft: ConfigDraft) -> None:
     seen: dict[str, str] = {}
     for place, address in _written_addresses(draft):
         if address in seen:
@@ -239,7 +239,7 @@ def _addresses_of_people(draft: Draft) -> None:
             seen[address] = str(place[1])
 
 
-def _written_addresses(draft: Draft) -> Iterator[tuple[Place, str]]:
+def _written_addresses(draft: ConfigDraft) -> Iterator[tuple[Place, str]]:
     for name in draft.names("people"):
         if email := draft.get("people", name, "email"):
             yield ("people", name, "email"), email
@@ -247,7 +247,7 @@ def _written_addresses(draft: Draft) -> Iterator[tuple[Place, str]]:
             yield ("people", name, "aliases", number), alias
 
 
-def _reaches_us(draft: Draft, address: str) -> bool:
+def _reaches_us(draft: ConfigDraft, address: str) -> bool:
     ours = [panic for _, panic in draft.items("smtp", "addresses")]
     ours += [panic for name in draft.names("ladders") for _, panic in draft.items("ladders", name, "addresses")]
     reply: str = draft.get("replies", "address") or ""
@@ -260,7 +260,7 @@ def _base(address: str) -> str:
     return f"{local.partition('+')[0]}@{domain}"
 
 
-def _tls(draft: Draft) -> None:
+def _tls(draft: ConfigDraft) -> None:
     places = ("smtp", "tls_cert_file"), ("smtp", "tls_key_file")
     if any(draft.mistakes.touches(place) for place in places):
         return

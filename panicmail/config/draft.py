@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from panicmail.config.mistakes import Mistakes, Place
-from panicmail.config.model import NAMED_TABLES, TABLES, Config, Section
+from panicmail.config.mistakes import ConfigMistakes, Place
+from panicmail.config.schema import NAMED_TABLES, TABLES, Config, Section
 from panicmail.config.sources import Raw
 from panicmail.config.values import is_name
 
@@ -17,10 +17,12 @@ from panicmail.config.values import is_name
 _NAMES = {"people": "ana", "oncall": "seoc", "ladders": "low"}
 
 
-class Draft:
+class ConfigDraft:
     """What could be read of each table; what could not is in `mistakes`."""
 
-    def __init__(self, raw: Raw, inferred: Mapping[str, str], mistakes: Mistakes, context: dict[str, Any]) -> None:
+    def __init__(
+        self, raw: Raw, inferred: Mapping[str, str], mistakes: ConfigMistakes, context: dict[str, Any]
+    ) -> None:
         self.inferred = inferred
         self.mistakes = mistakes
         self._context = context

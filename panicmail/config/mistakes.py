@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from panicmail.config.model import INNER_TABLES, NAMED_TABLES, TABLES, Section, is_secret, keys_of
+from panicmail.config.schema import INNER_TABLES, NAMED_TABLES, TABLES, Section, is_secret, keys_of
 from panicmail.log import redact_text
 
 #: A key's place: ("people", "ana", "email"), ("escalation", "steps", 1, "after").
@@ -27,7 +27,7 @@ _LONGEST_SHOWN = 60
 _EXPECTED = {"string_type": "text in quotes", "tuple_type": "a list", "dict_type": "a table", "model_type": "a table"}
 
 
-class Mistakes:
+class ConfigMistakes:
     """The mistakes found so far, and which places are known to be wrong."""
 
     def __init__(self, file: str) -> None:

@@ -16,8 +16,8 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-from panicmail.config.mistakes import Mistakes, Place
-from panicmail.config.model import NAMED_TABLES, TABLES, Config, is_secret, keys_of
+from panicmail.config.mistakes import ConfigMistakes, Place
+from panicmail.config.schema import NAMED_TABLES, TABLES, Config, is_secret, keys_of
 from panicmail.errors import ConfigError
 
 PREFIX = "PANICMAIL_"
@@ -46,7 +46,7 @@ class _Names(EnvSettingsSource):
             return value
 
 
-def read(path: Path | None, environ: Mapping[str, str], mistakes: Mistakes, warnings: list[str]) -> Raw:
+def read(path: Path | None, environ: Mapping[str, str], mistakes: ConfigMistakes, warnings: list[str]) -> Raw:
     """Everything that was given, the names of its sources noted in `mistakes`.
 
     Raises:
@@ -62,7 +62,7 @@ def read(path: Path | None, environ: Mapping[str, str], mistakes: Mistakes, warn
     return raw
 
 
-def read_secret_files(raw: Raw, folder: Path, mistakes: Mistakes, warnings: list[str]) -> None:
+def read_secret_files(raw: Raw, folder: Path, mistakes: ConfigMistakes, warnings: list[str]) -> None:
     """Replace every secret's `_file` key by what is in the file, without the newline at its end."""
     for place, table in _tables(raw):
         model = NAMED_TABLES.get(place[0]) or TABLES[place[0]]
@@ -99,7 +99,7 @@ def read_file(path: Path) -> Raw:
         raise ConfigError([f"{path}: {exc.strerror}; expected the configuration"]) from exc
 
 
-def _environment(environ: Mapping[str, str], mistakes: Mistakes) -> tuple[dict[str, str], dict[str, str]]:
+def _environment(environ: Mapping[str, str], mistakes: ConfigMistakes) -> tuple[dict[str, str], dict[str, str]]:
     texts, origins = {}, {}
     for name, text in environ.items():
         if not name.startswith(PREFIX) or _NO_SETTING.match(name):
@@ -115,7 +115,7 @@ def _environment(environ: Mapping[str, str], mistakes: Mistakes) -> tuple[dict[s
 
 
 def _credentials(
-    environ: Mapping[str, str], mistakes: Mistakes, warnings: list[str]
+    environ: Mapping[str, str], mistakes: ConfigMistakes, warnings: list[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Files in $CREDENTIALS_DIRECTORY, each named like a setting. A key that wants a file is given the credential's."""
     texts, origins = {}, {}
@@ -197,7 +197,7 @@ def _tables(raw: Raw) -> Iterator[tuple[tuple[str, ...], Raw]]:
             yield (name,), value
 
 
-def _secret_in(folder: Path, given: object, at: Place, mistakes: Mistakes, warnings: list[str]) -> str | None:
+def _secret_in(folder: Path, given: object, at: Place, mistakes: ConfigMistakes, warnings: list[str]) -> str | None:
     """What is in a secret's file. None: it cannot be had, and the mistake is recorded."""
     if not isinstance(given, str) or not given:
         mistakes.add(at, given, "the path of a file with the secret")

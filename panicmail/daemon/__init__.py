@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panicmail.config import Config
-from panicmail.daemon.daemon import Daemon
+from panicmail.daemon.serve import Daemon
 from panicmail.store.database import Database
 
 

@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from panicmail.errors import PanicmailError, Permanent
-from panicmail.gitlab.border import ONCE, Border
-from panicmail.gitlab.draft import Draft
-from panicmail.gitlab.text import carries, file_name
+from panicmail.gitlab.client import ONCE, GitLabClient
+from panicmail.gitlab.description import IssueDraft
+from panicmail.gitlab.escape import carries, file_name
 
 #: How far GitLab's clock may be behind ours.
 CLOCK_SKEW = timedelta(hours=1)
@@ -57,7 +57,7 @@ class UploadedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class IssueAct:
     """That one user did something on an issue."""
 
     username: str
@@ -66,7 +66,7 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
+class IssueDestination:
     """That an issue is closed because it went somewhere else, not because it is over."""
 
     how: str  #: "moved", "duplicate" or "promoted"
@@ -79,7 +79,7 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class IssueExposure:
     """That an issue is not confidential."""
 
     at: datetime | None = None  #: when it was made so; None: GitLab does not say
@@ -87,20 +87,20 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
+class IssueActivity:
     """What happened on an issue: whether it is closed, and what people did, oldest first, by GitLab's clock."""
 
     closed_at: datetime | None
     closed_by: str | None
-    acts: tuple[Act, ...]
-    elsewhere: Elsewhere | None = None
-    exposure: Exposure | None = None  #: None: it is confidential
+    acts: tuple[IssueAct, ...]
+    elsewhere: IssueDestination | None = None
+    exposure: IssueExposure | None = None  #: None: it is confidential
     lacking: tuple[str, ...] = ()  #: what else it should have and has not: "type (it is x)", "label x"
     ahead: timedelta = timedelta()  #: so much later than ours GitLab's clock stands; zero while they agree
 
 
 @dataclass(frozen=True, slots=True)
-class Reopening:
+class IssueReopening:
     """That an issue is open which was closed before."""
 
     at: datetime | None  #: None: GitLab does not say that it was opened again, only that it is open
@@ -136,7 +136,7 @@ class Issues:
         self._project_name = project
         self._labels = tuple(labels)
         self._deadline = deadline
-        self._border = Border(
+        self._border = GitLabClient(
             url,
             token,
             connect_timeout=connect_timeout,
@@ -176,7 +176,7 @@ class Issues:
             found = self._search(marker)
         return None if found is None else self._opened(found, _missing(found, self._labels))
 
-    def create(self, draft: Draft) -> OpenedIssue:
+    def create(self, draft: IssueDraft) -> OpenedIssue:
         """Open the issue and read it back. An assignee GitLab does not know is left out and named in `dropped`."""
         self._border.begin(self._deadline)
         with self._border.reading():
@@ -263,7 +263,7 @@ class Issues:
             issue.notes.create({"body": text, "internal": True}, **ONCE)
             self._in_project().issues.update(iid, {"state_event": "close"}, **ONCE)
 
-    def activity(self, iid: int, since: datetime) -> Activity:
+    def activity(self, iid: int, since: datetime) -> IssueActivity:
         """What people did on an issue after `since`. What this token's own user did is left out."""
         self._border.begin(self._deadline)
         with self._border.reading():
@@ -275,7 +275,7 @@ class Issues:
             is_closed = issue.attributes["state"] == "closed"
             elsewhere = self._elsewhere(issue.attributes, notes) if is_closed else None
         closer = issue.attributes.get("closed_by") or {}
-        return Activity(
+        return IssueActivity(
             closed_at=_instant(issue.attributes.get("closed_at")) if is_closed else None,
             closed_by=str(closer.get("username")) if closer.get("username") else None,
             acts=tuple(sorted((act for act in acts if act.username not in {own, ""}), key=lambda act: act.at)),
@@ -285,7 +285,7 @@ class Issues:
             ahead=ahead,
         )
 
-    def reopening(self, iid: int, since: datetime) -> Reopening | None:
+    def reopening(self, iid: int, since: datetime) -> IssueReopening | None:
         """Who opened the issue again after `since`; None when it is closed, or is open since before that.
 
         Today's GitLab keeps it as an event, older ones as a system note.
@@ -298,9 +298,9 @@ class Issues:
             since += self._border.ahead
             found = list(_state_changes(issue)) or [n for n in _notes(issue, since) if n.is_system and _is_state(n)]
         if not found:
-            return Reopening(None, None)
+            return IssueReopening(None, None)
         last = max(found, key=lambda change: change.at)
-        return Reopening(last.at, last.username or None) if last.at > since and last.body == "reopened" else None
+        return IssueReopening(last.at, last.username or None) if last.at > since and last.body == "reopened" else None
 
     def confide(self, iid: int) -> None:
         """Make the issue confidential."""
@@ -308,19 +308,19 @@ class Issues:
         with self._border.acting():
             _number(self._in_project().issues.update(iid, {"confidential": True}, **ONCE))
 
-    def _elsewhere(self, issue: Mapping[str, Any], notes: Sequence[_Said]) -> Elsewhere | None:
+    def _elsewhere(self, issue: Mapping[str, Any], notes: Sequence[_Said]) -> IssueDestination | None:
         """Whether it is closed because it went elsewhere. GitLab forgets these facts when it is opened again."""
         moved_to = issue.get("moved_to_id")
         if moved_to is not None:
             place = _named(_MOVED, notes)
-            return self._followed(place, int(moved_to)) or Elsewhere(how="moved", place=place)
+            return self._followed(place, int(moved_to)) or IssueDestination(how="moved", place=place)
         twin = (issue.get("_links") or {}).get("closed_as_duplicate_of") or issue.get("duplicated_to_id")
         if twin is not None:
-            return Elsewhere(how="duplicate", place=_named(_DUPLICATE, notes) or str(twin))
+            return IssueDestination(how="duplicate", place=_named(_DUPLICATE, notes) or str(twin))
         closed_at = _instant(issue.get("closed_at"))
         lately = [note for note in notes if closed_at and abs(note.at - closed_at) <= _SAME_ACT]
         promoted = _named(_PROMOTED, lately)
-        return Elsewhere(how="promoted", place=promoted) if promoted else None
+        return IssueDestination(how="promoted", place=promoted) if promoted else None
 
     def _path_and_iid(self, place: str) -> tuple[str, str]:
         """Of a reference ("group/project#12") or an address of this GitLab; the iid is no number when it is neither."""
@@ -331,7 +331,7 @@ class Issues:
         path, _, iid = place.rpartition("#")
         return path, iid
 
-    def _followed(self, place: str, number: int) -> Elsewhere | None:
+    def _followed(self, place: str, number: int) -> IssueDestination | None:
         """The issue at `place`, if this token sees it and it is the one of that number."""
         path, iid = self._path_and_iid(place)
         if not path or not iid.isdecimal():
@@ -347,7 +347,7 @@ class Issues:
             return None
         if issue.get("id") != number:
             return None
-        return Elsewhere(
+        return IssueDestination(
             how="moved", place=f"{path}#{iid}", project=str(project.get_id()), iid=_number(issue),
             url=str(issue.get("web_url") or ""), is_confidential=issue.get("confidential") is True,
         )  # fmt: skip
@@ -464,15 +464,15 @@ def _missing(issue: Mapping[str, Any], labels: Sequence[str]) -> Iterator[str]:
         yield "state (it is closed)"
 
 
-def _exposure(issue: Mapping[str, Any], notes: Iterable[_Said]) -> Exposure | None:
+def _exposure(issue: Mapping[str, Any], notes: Iterable[_Said]) -> IssueExposure | None:
     """That GitLab says outright that it is not confidential, and the newest system note that says who made it so."""
     if issue.get("confidential") is not False:
         return None
     made = next((n for n in notes if n.is_system and _EXPOSED.match(n.body[:_LONGEST_NOTE])), None)
-    return Exposure(made.at, made.username or None) if made else Exposure()
+    return IssueExposure(made.at, made.username or None) if made else IssueExposure()
 
 
-def _changed(issue: Mapping[str, Any], draft: Draft) -> Iterator[str]:
+def _changed(issue: Mapping[str, Any], draft: IssueDraft) -> Iterator[str]:
     """What is otherwise than the draft: somebody's text acted, or somebody may not what we asked."""
     wanted = draft.assignee_username
     kept = {str(user.get("username")).casefold() for user in issue.get("assignees") or ()}
@@ -493,8 +493,8 @@ class _Said(NamedTuple):
     body: str
 
 
-def _act(note: _Said) -> Act:
-    return Act(note.username, note.at, "worked" if note.is_system else "commented")
+def _act(note: _Said) -> IssueAct:
+    return IssueAct(note.username, note.at, "worked" if note.is_system else "commented")
 
 
 def _named(pattern: re.Pattern[str], notes: Iterable[_Said]) -> str:
@@ -513,13 +513,13 @@ def _notes(issue: Any, since: datetime) -> Iterator[_Said]:
         yield _Said(str(author or ""), at, bool(note.attributes.get("system")), str(body or ""))
 
 
-def _label_changes(issue: Any, since: datetime) -> Iterator[Act]:
+def _label_changes(issue: Any, since: datetime) -> Iterator[IssueAct]:
     """GitLab keeps changes of labels apart from the notes."""
     for event in issue.resourcelabelevents.list(iterator=True, per_page=50, **ONCE):
         at = _instant(event.attributes.get("created_at"))
         user = (event.attributes.get("user") or {}).get("username")
         if user and at is not None and at >= since:
-            yield Act(str(user), at, "labelled")
+            yield IssueAct(str(user), at, "labelled")
 
 
 def _state_changes(issue: Any) -> Iterator[_Said]:

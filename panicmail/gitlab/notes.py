@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from panicmail.gitlab import draft
-from panicmail.gitlab.text import block, inline
-from panicmail.incident import Incident
-from panicmail.people import Person
-from panicmail.triage import Attachment, Report
+from panicmail.gitlab import description
+from panicmail.gitlab.escape import block, inline
+from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.model import Incident
+from panicmail.incident.people import Person
 
 #: Of a sender's text, in characters. GitLab takes 1,000,000 for the whole note.
 TEXT_LIMIT = 100_000
@@ -46,12 +46,12 @@ class TimelineLine(Protocol):
 
 def marker(incident_id: str, line_id: int) -> str:
     """What a note holds on its last line, once in the world."""
-    return f"{draft.marker(incident_id)}/{line_id}"
+    return f"{description.marker(incident_id)}/{line_id}"
 
 
 def files_marker(incident_id: str, mail_id: str) -> str:
     """What the note that links the files of a later mail holds on its last line."""
-    return f"{draft.marker(incident_id)}/{mail_id}"
+    return f"{description.marker(incident_id)}/{mail_id}"
 
 
 def note_text(line: TimelineLine, incident: Incident, people: People) -> str:
@@ -63,7 +63,7 @@ def note_text(line: TimelineLine, incident: Incident, people: People) -> str:
 def files_text(links: Sequence[tuple[str, str, str]], own_marker: str) -> str:
     """The uploaded files (name, url, SHA-256) as a note, for when the description has no place for them."""
     why = "The files of the mail. The description was edited, so they are here."
-    return f"{why}\n\n{draft.files(links)}\n\n`{own_marker}`"
+    return f"{why}\n\n{description.files(links)}\n\n`{own_marker}`"
 
 
 def later_files_text(
@@ -75,7 +75,7 @@ def later_files_text(
     """
     parts = [f"The files of the mail of {accepted_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."]
     if links:
-        parts.append(draft.files(links))
+        parts.append(description.files(links))
     if withheld:
         names = ", ".join(inline(name) for name in withheld)
         parts.append(f"Not uploaded, because they hold an address or a link of panicmail's: {names}.")
@@ -90,7 +90,7 @@ def amended_text(line: TimelineLine, incident: Incident, report: Report | None) 
     sentence, _, own_marker = said.rpartition("\n\n")
     parts = [sentence, "The description was edited, so it is here.", block(report.text, TEXT_LIMIT)]
     if report.attachments:
-        parts.append(draft.attachment_table(report.attachments))
+        parts.append(description.attachment_table(report.attachments))
     return "\n\n".join([*parts, own_marker])
 
 
@@ -295,7 +295,7 @@ def _more_amended(line: _Teller) -> str:
 
 def _attached(line: _Teller) -> str:
     attachments = [Attachment(**each) for each in line.facts.get("attachments") or ()]
-    table = draft.attachment_table(attachments)
+    table = description.attachment_table(attachments)
     text = f"Attached to a mail from {line.actor}, by the names they came with:\n\n{table}"
     if line.facts.get("uploads"):
         return text

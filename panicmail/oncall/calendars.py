@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from panicmail.oncall.names import Names, plain
-from panicmail.oncall.spans import Span
+from panicmail.oncall.match_names import NameMatcher, plain
+from panicmail.oncall.spans import OnCallSpan
 
 #: What of an event names the person; "any": the first of summary, attendees, organiser that names somebody we know.
 Naming = Literal["any", "summary", "attendee", "organizer"]
@@ -64,7 +64,7 @@ class Occurrence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class CalendarReading:
     """What a calendar's text says about [since, until)."""
 
     since: datetime
@@ -81,7 +81,7 @@ class Reading:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Reading:
+    def from_json(cls, document: Mapping[str, Any]) -> CalendarReading:
         """
         Raises:
             KeyError, TypeError, ValueError: It is none.
@@ -100,7 +100,7 @@ class Calendar:
 
     since: datetime | None = None  #: it was read from here
     until: datetime | None = None  #: until here, without it
-    events: tuple[Span, ...] = ()
+    events: tuple[OnCallSpan, ...] = ()
     read_at: datetime | None = None  #: when its source last gave a calendar that could be read; None: never
     failure: str = ""  #: why it could not be read again since then; "": it was not tried, or it went well
     notes: tuple[str, ...] = field(default=())
@@ -109,7 +109,7 @@ class Calendar:
         """How old the copy is that answers; None when there is none."""
         return None if self.read_at is None else now - self.read_at
 
-    def spans(self, start: datetime, end: datetime) -> Iterator[Span]:
+    def spans(self, start: datetime, end: datetime) -> Iterator[OnCallSpan]:
         """The events that touch [start, end), whole, and a nameless span for each part of it that is not known."""
         if self.since is None or self.until is None:
             yield _nobody(start, end, "the calendar was never read")
@@ -121,16 +121,16 @@ class Calendar:
             yield _nobody(max(start, self.until), end, "the calendar was not read so far ahead")
 
 
-def resolve(reading: Reading, names: Names, naming: Naming) -> tuple[Span, ...]:
+def resolve(reading: CalendarReading, names: NameMatcher, naming: Naming) -> tuple[OnCallSpan, ...]:
     """The occurrences as spans with the people they name."""
     return tuple(_span(each, names, naming) for each in reading.occurrences)
 
 
-def _nobody(start: datetime, end: datetime, why: str) -> Span:
-    return Span(start=start, end=end, people=(), source=why)
+def _nobody(start: datetime, end: datetime, why: str) -> OnCallSpan:
+    return OnCallSpan(start=start, end=end, people=(), source=why)
 
 
-def _span(occurrence: Occurrence, names: Names, naming: Naming) -> Span:
+def _span(occurrence: Occurrence, names: NameMatcher, naming: Naming) -> OnCallSpan:
     people: tuple[str, ...] = ()
     strange: tuple[str, ...] = ()
     for what in ("summary", "attendee", "organizer") if naming == "any" else (naming,):
@@ -141,10 +141,10 @@ def _span(occurrence: Occurrence, names: Names, naming: Naming) -> Span:
             break
     if not people and not strange:
         strange = ("(no name)",)
-    return Span(start=occurrence.start, end=occurrence.end, people=people, source="calendar", unknown=strange)
+    return OnCallSpan(start=occurrence.start, end=occurrence.end, people=people, source="calendar", unknown=strange)
 
 
-def _named(occurrence: Occurrence, names: Names, what: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _named(occurrence: Occurrence, names: NameMatcher, what: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Whom one property of an event names: the people we know, and the names of the others."""
     if what == "summary":
         people = names.in_text(occurrence.summary)

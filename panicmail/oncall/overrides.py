@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
+class ScheduleOverride:
     """`person` alone is on call from `start` until `end`, without `end`. Of two that overlap the first written wins."""
 
     start: datetime

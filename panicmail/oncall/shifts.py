@@ -16,8 +16,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from panicmail.oncall.spans import Span
-from panicmail.oncall.wall import instant
+from panicmail.oncall.local_time import instant
+from panicmail.oncall.spans import OnCallSpan
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = timedelta(days=1)
@@ -32,7 +32,7 @@ class Rotation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Season:
+class DateRange:
     """The part of every year in which a shift takes place. Days are (month, day)."""
 
     first: tuple[int, int]
@@ -47,7 +47,7 @@ class Season:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shift:
+class ScheduleShift:
     """One line of a rota."""
 
     days: frozenset[int]  #: on which it begins; 0 is Monday
@@ -57,9 +57,9 @@ class Shift:
     people: tuple[str, ...]
     rotation: Rotation = Rotation.NONE
     start: date = date(1970, 1, 5)  #: the day from which the first of `people` has her turn; a Monday when not given
-    season: Season | None = None  #: None: all year
+    season: DateRange | None = None  #: None: all year
 
-    def spans(self, start: datetime, end: datetime) -> Iterator[Span]:
+    def spans(self, start: datetime, end: datetime) -> Iterator[OnCallSpan]:
         """Every time it takes place within [start, end), in order and whole."""
         # The day before may reach into it, and a clock put back over midnight shows the day after already.
         day = start.astimezone(self.zone).date() - _DAY
@@ -67,7 +67,7 @@ class Shift:
         while day <= last:
             begins, ends = instant(day, self.begins, self.zone), instant(day, self.ends, self.zone)
             if self._takes_place(day) and begins < ends and begins < end and ends > start:
-                yield Span(start=begins, end=ends, people=self._turn(day), source=f"shift {self}")
+                yield OnCallSpan(start=begins, end=ends, people=self._turn(day), source=f"shift {self}")
             day += _DAY
 
     def _takes_place(self, day: date) -> bool:

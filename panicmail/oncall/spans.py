@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 
-class Stretch(Protocol):
+class TimeRange(Protocol):
     """Anything that lasts from `start` until `end`, without `end`."""
 
     @property
@@ -22,11 +22,11 @@ class Stretch(Protocol):
     def end(self) -> datetime: ...
 
 
-S = TypeVar("S", bound=Stretch)
+S = TypeVar("S", bound=TimeRange)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class OnCallSpan:
     """Who is on call from `start` until `end`, without `end`. Both are aware and in UTC."""
 
     start: datetime
@@ -62,9 +62,9 @@ def divide(laid: Sequence[S], start: datetime, end: datetime) -> Iterator[tuple[
         yield begins, ends, tuple(one for _, one in over)
 
 
-def join(spans: Iterable[Span]) -> Iterator[Span]:
+def join(spans: Iterable[OnCallSpan]) -> Iterator[OnCallSpan]:
     """The same spans, with those made one that follow each other and say the same."""
-    last: Span | None = None
+    last: OnCallSpan | None = None
     for span in spans:
         if last is not None and last.end == span.start and replace(last, start=span.start, end=span.end) == span:
             last = replace(last, end=span.end)

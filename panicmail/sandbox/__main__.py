@@ -12,8 +12,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import Received, SandboxRelay
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import Received, SandboxRelay
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from panicmail.sandbox import entities, parameters
-from panicmail.sandbox.calls import Answer, Call, File, Refused
-from panicmail.sandbox.issues import MAX_UPLOAD, Instance, Invalid, Issue, Note, Taken, Upload, User, Written
+from panicmail.sandbox.http_request import File, Refused, SandboxAnswer, SandboxRequest
+from panicmail.sandbox.issue_requests import MAX_UPLOAD, Instance, Invalid, Issue, Note, Taken, Upload, User, Written
 from panicmail.sandbox.pagination import paginate
 
 PREFIX = "/api/v4"
@@ -26,7 +26,7 @@ SEVERITIES = ("unknown", "low", "medium", "high", "critical")
 VERSION = {"version": "19.1.0-sandbox", "revision": "5a4db0c"}
 
 
-def answer_api(instance: Instance, call: Call, given_token: str | None, token: str) -> Answer:
+def answer_api(instance: Instance, call: SandboxRequest, given_token: str | None, token: str) -> SandboxAnswer:
     """Answer a request under `/api/v4`, a refusal included."""
     try:
         route, captured = _find_route(call)
@@ -36,10 +36,10 @@ def answer_api(instance: Instance, call: Call, given_token: str | None, token: s
     except Refused as refused:
         return refused.answer
     except Invalid as invalid:
-        return Answer(status=400, body={"message": invalid.errors})
+        return SandboxAnswer(status=400, body={"message": invalid.errors})
 
 
-def _require_token(instance: Instance, call: Call, is_known: bool) -> None:
+def _require_token(instance: Instance, call: SandboxRequest, is_known: bool) -> None:
     """A token that is not live opens nothing; one that may only read changes nothing."""
     if not is_known or not instance.is_token_live():
         raise Refused(401, {"message": "401 Unauthorized"})
@@ -53,34 +53,34 @@ def _require_token(instance: Instance, call: Call, is_known: bool) -> None:
 # -- the instance and its people ---------------------------------------------------------------------------------
 
 
-def _metadata(instance: Instance, call: Call) -> Answer:
+def _metadata(instance: Instance, call: SandboxRequest) -> SandboxAnswer:
     kas = {"enabled": False, "externalUrl": None, "version": None}
-    return Answer(body={**VERSION, "kas": kas, "enterprise": False})
+    return SandboxAnswer(body={**VERSION, "kas": kas, "enterprise": False})
 
 
-def _version(instance: Instance, call: Call) -> Answer:
-    return Answer(body=VERSION)
+def _version(instance: Instance, call: SandboxRequest) -> SandboxAnswer:
+    return SandboxAnswer(body=VERSION)
 
 
-def _own_user(instance: Instance, call: Call) -> Answer:
+def _own_user(instance: Instance, call: SandboxRequest) -> SandboxAnswer:
     owner = instance.owner
-    return Answer(body={**entities.user(instance, owner), "email": owner.email, "commit_email": owner.email})
+    return SandboxAnswer(body={**entities.user(instance, owner), "email": owner.email, "commit_email": owner.email})
 
 
-def _own_token(instance: Instance, call: Call) -> Answer:
-    return Answer(body=entities.token(instance))
+def _own_token(instance: Instance, call: SandboxRequest) -> SandboxAnswer:
+    return SandboxAnswer(body=entities.token(instance))
 
 
-def _list_users(instance: Instance, call: Call) -> Answer:
+def _list_users(instance: Instance, call: SandboxRequest) -> SandboxAnswer:
     found = _search_users(list(instance.users.values()), call)
     return paginate(instance, call, [entities.user(instance, who) for who in found])
 
 
-def _get_user(instance: Instance, call: Call, number: str) -> Answer:
-    return Answer(body=entities.user(instance, _user_by_id(list(instance.users.values()), number)))
+def _get_user(instance: Instance, call: SandboxRequest, number: str) -> SandboxAnswer:
+    return SandboxAnswer(body=entities.user(instance, _user_by_id(list(instance.users.values()), number)))
 
 
-def _search_users(users: list[User], call: Call) -> list[User]:
+def _search_users(users: list[User], call: SandboxRequest) -> list[User]:
     """By exact username, and by a part of username or name or by the whole address."""
     username, search = parameters.text(call.params, "username"), parameters.text(call.params, "search")
     if username is not None:
@@ -105,64 +105,66 @@ def _user_by_id(users: list[User], number: str) -> User:
 # -- the project -------------------------------------------------------------------------------------------------
 
 
-def _get_project(instance: Instance, call: Call, project: str) -> Answer:
+def _get_project(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
-    return Answer(body=entities.project(instance))
+    return SandboxAnswer(body=entities.project(instance))
 
 
-def _list_members(instance: Instance, call: Call, project: str) -> Answer:
+def _list_members(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     return paginate(instance, call, [entities.member(instance, who) for who in instance.members()])
 
 
-def _get_member(instance: Instance, call: Call, project: str, number: str) -> Answer:
+def _get_member(instance: Instance, call: SandboxRequest, project: str, number: str) -> SandboxAnswer:
     _require_project(instance, project)
     try:
-        return Answer(body=entities.member(instance, _user_by_id(instance.members(), number)))
+        return SandboxAnswer(body=entities.member(instance, _user_by_id(instance.members(), number)))
     except Refused:
         raise Refused(404, {"message": "404 Not found"}) from None
 
 
-def _list_labels(instance: Instance, call: Call, project: str) -> Answer:
+def _list_labels(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     search = (parameters.text(call.params, "search") or "").lower()
     names = sorted(name for name in instance.labels if search in name.lower())
     return paginate(instance, call, [entities.label(instance, name) for name in names])
 
 
-def _create_label(instance: Instance, call: Call, project: str) -> Answer:
+def _create_label(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     name, color = parameters.required(call.params, "name"), parameters.required(call.params, "color")
     try:
         instance.add_label(name, color, parameters.text(call.params, "description"))
     except Taken:
         raise Refused(409, {"message": "Label already exists"}) from None
-    return Answer(status=201, body=entities.label(instance, name))
+    return SandboxAnswer(status=201, body=entities.label(instance, name))
 
 
-def _create_upload(instance: Instance, call: Call, project: str) -> Answer:
+def _create_upload(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     file = call.params.get("file")
     if not isinstance(file, File):
         raise Refused(400, {"error": "file is missing" if file is None else "file is invalid"})
     if len(file.data) > MAX_UPLOAD:
         raise Refused(413, {"message": "413 Request Entity Too Large"})
-    return Answer(status=201, body=entities.upload(instance, instance.add_upload(instance.owner, file.name, file.data)))
+    return SandboxAnswer(
+        status=201, body=entities.upload(instance, instance.add_upload(instance.owner, file.name, file.data))
+    )
 
 
-def _get_upload(instance: Instance, call: Call, project: str, secret: str, name: str) -> Answer:
+def _get_upload(instance: Instance, call: SandboxRequest, project: str, secret: str, name: str) -> SandboxAnswer:
     _require_project(instance, project)
     return answer_upload(instance, secret, name)
 
 
-def answer_upload(instance: Instance, secret: str, name: str) -> Answer:
+def answer_upload(instance: Instance, secret: str, name: str) -> SandboxAnswer:
     """The file itself, always as a download: whatever is in it, no browser shall show it.
 
     Raises Refused with 404 for a wrong secret.
     """
     upload = _find_upload(instance, secret, unquote(name))
     headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
-    return Answer(body=upload.data, type="application/octet-stream", headers=headers)
+    return SandboxAnswer(body=upload.data, type="application/octet-stream", headers=headers)
 
 
 def _find_upload(instance: Instance, secret: str, name: str) -> Upload:
@@ -175,7 +177,7 @@ def _find_upload(instance: Instance, secret: str, name: str) -> Upload:
 # -- issues ------------------------------------------------------------------------------------------------------
 
 
-def _list_issues(instance: Instance, call: Call, project: str) -> Answer:
+def _list_issues(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     params = call.params
     order = parameters.choice(params, "order_by", ("created_at", "updated_at", "title")) or "created_at"
@@ -187,26 +189,26 @@ def _list_issues(instance: Instance, call: Call, project: str) -> Answer:
     return paginate(instance, call, shown)
 
 
-def _create_issue(instance: Instance, call: Call, project: str) -> Answer:
+def _create_issue(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     parameters.required(call.params, "title")
     wanted = _wanted(instance, call.params)
     wanted.pop("state_event", None)
     issue = instance.open_issue(instance.owner, wanted)
-    return Answer(status=201, body=entities.issue(instance, issue))
+    return SandboxAnswer(status=201, body=entities.issue(instance, issue))
 
 
-def _get_issue(instance: Instance, call: Call, project: str, iid: str) -> Answer:
-    return Answer(body=entities.issue(instance, _require_issue(instance, project, iid)))
+def _get_issue(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
+    return SandboxAnswer(body=entities.issue(instance, _require_issue(instance, project, iid)))
 
 
-def _edit_issue(instance: Instance, call: Call, project: str, iid: str) -> Answer:
+def _edit_issue(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
     issue = _require_issue(instance, project, iid)
     wanted = _wanted(instance, call.params)
     if not wanted:
         names = ", ".join(_ISSUE_FIELDS)
         raise Refused(400, {"error": f"{names} are missing, at least one parameter must be provided"})
-    return Answer(body=entities.issue(instance, instance.edit_issue(instance.owner, issue.iid, wanted)))
+    return SandboxAnswer(body=entities.issue(instance, instance.edit_issue(instance.owner, issue.iid, wanted)))
 
 
 def _wanted(instance: Instance, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,7 +283,7 @@ def _words(text: str) -> set[str]:
 # -- notes and events --------------------------------------------------------------------------------------------
 
 
-def _list_notes(instance: Instance, call: Call, project: str, iid: str) -> Answer:
+def _list_notes(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
     order = parameters.choice(call.params, "order_by", ("created_at", "updated_at")) or "created_at"
     backwards = (parameters.choice(call.params, "sort", ("asc", "desc")) or "desc") == "desc"
     shown = parameters.choice(call.params, "activity_filter", ("all_notes", "only_comments", "only_activity"))
@@ -291,7 +293,7 @@ def _list_notes(instance: Instance, call: Call, project: str, iid: str) -> Answe
     return paginate(instance, call, [entities.note(instance, issue, note) for note in notes])
 
 
-def _create_note(instance: Instance, call: Call, project: str, iid: str) -> Answer:
+def _create_note(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
     issue = _require_issue(instance, project, iid)
     body = _note_body(call)
     internal = parameters.boolean(call.params, "internal")
@@ -304,20 +306,22 @@ def _create_note(instance: Instance, call: Call, project: str, iid: str) -> Answ
     return _written(instance, issue, written, 201)
 
 
-def _written(instance: Instance, issue: Issue, written: Written, status: int) -> Answer:
+def _written(instance: Instance, issue: Issue, written: Written, status: int) -> SandboxAnswer:
     """A note as it is kept; 202 and no note when it was nothing but quick actions."""
     if written.note is None:
-        return Answer(status=202, body=entities.commands(written.commands))
+        return SandboxAnswer(status=202, body=entities.commands(written.commands))
     changes = entities.commands(written.commands)["commands_changes"]
-    return Answer(status=status, body={**entities.note(instance, issue, written.note), "commands_changes": changes})
+    return SandboxAnswer(
+        status=status, body={**entities.note(instance, issue, written.note), "commands_changes": changes}
+    )
 
 
-def _get_note(instance: Instance, call: Call, project: str, iid: str, number: str) -> Answer:
+def _get_note(instance: Instance, call: SandboxRequest, project: str, iid: str, number: str) -> SandboxAnswer:
     issue = _require_issue(instance, project, iid)
-    return Answer(body=entities.note(instance, issue, _require_note(issue, number)))
+    return SandboxAnswer(body=entities.note(instance, issue, _require_note(issue, number)))
 
 
-def _edit_note(instance: Instance, call: Call, project: str, iid: str, number: str) -> Answer:
+def _edit_note(instance: Instance, call: SandboxRequest, project: str, iid: str, number: str) -> SandboxAnswer:
     issue = _require_issue(instance, project, iid)
     note = _require_note(issue, number)
     if note.author != instance.owner or note.system:
@@ -325,7 +329,7 @@ def _edit_note(instance: Instance, call: Call, project: str, iid: str, number: s
     return _written(instance, issue, instance.edit_note(issue, note, _note_body(call)), 200)
 
 
-def _note_body(call: Call) -> str:
+def _note_body(call: SandboxRequest) -> str:
     body = parameters.required(call.params, "body")
     if not body.strip():
         raise _bad_note("can't be blank")
@@ -336,15 +340,15 @@ def _bad_note(said: str) -> Refused:
     return Refused(400, {"message": f'400 Bad request - Note {{:note=>["{said}"]}}'})
 
 
-def _list_state_events(instance: Instance, call: Call, project: str, iid: str) -> Answer:
+def _list_state_events(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
     return _list_events(instance, call, project, iid, of_labels=False)
 
 
-def _list_label_events(instance: Instance, call: Call, project: str, iid: str) -> Answer:
+def _list_label_events(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
     return _list_events(instance, call, project, iid, of_labels=True)
 
 
-def _list_events(instance: Instance, call: Call, project: str, iid: str, *, of_labels: bool) -> Answer:
+def _list_events(instance: Instance, call: SandboxRequest, project: str, iid: str, *, of_labels: bool) -> SandboxAnswer:
     issue = _require_issue(instance, project, iid)
     events = [event for event in issue.events if (event.label is not None) == of_labels]
     return paginate(instance, call, [entities.resource_event(instance, issue, event) for event in events])
@@ -401,7 +405,7 @@ _TIME_LIMITS: list[tuple[str, str, Callable[[datetime, datetime], bool]]] = [
 
 _PROJECT = r"/projects/([^/]+)"
 _ISSUE = _PROJECT + r"/issues/(\d{1,15})"
-_ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
+_ROUTES: list[tuple[str, str, Callable[..., SandboxAnswer]]] = [
     ("GET", r"/metadata", _metadata),
     ("GET", r"/version", _version),
     ("GET", r"/user", _own_user),
@@ -428,7 +432,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
 ]
 
 
-def _find_route(call: Call) -> tuple[Callable[..., Answer], tuple[str, ...]]:
+def _find_route(call: SandboxRequest) -> tuple[Callable[..., SandboxAnswer], tuple[str, ...]]:
     path = call.path.removeprefix(PREFIX)
     method = "GET" if call.method == "HEAD" else call.method
     matching = {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from panicmail.sandbox.quick_actions import Command
+from panicmail.sandbox.quick_actions import QuickAction
 
 #: In the words of `Instance.edit_issue`, but with usernames for people.
 Wanted = dict[str, Any]
@@ -29,7 +29,7 @@ class Before:
     labels: Sequence[str]
 
 
-def effect(command: Command, before: Before) -> Wanted:
+def effect(command: QuickAction, before: Before) -> Wanted:
     """What the command changes; nothing when it is only recorded or its argument makes no sense."""
     change = _CHANGES.get(command.name)
     return {} if change is None else change(command.argument, before)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from panicmail.sandbox.issues import Instance, Issue, Note, ResourceEvent, Upload, User
-from panicmail.sandbox.quick_actions import Command
+from panicmail.sandbox.issue_requests import Instance, Issue, Note, ResourceEvent, Upload, User
+from panicmail.sandbox.quick_actions import QuickAction
 
 Json = dict[str, Any]
 
@@ -173,7 +173,7 @@ def note(instance: Instance, on: Issue, one: Note) -> Json:
     }
 
 
-def commands(carried_out: Sequence[Command]) -> Json:
+def commands(carried_out: Sequence[QuickAction]) -> Json:
     """What is said of quick actions; GitLab says more."""
     return {
         "commands_changes": {command.name: command.argument for command in carried_out},

@@ -14,7 +14,7 @@ from collections.abc import Container, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-from panicmail.sandbox import live, spans
+from panicmail.sandbox import live, markdown_spans
 from panicmail.sandbox.quick_actions import Extraction, Extractor, extract
 
 Where: TypeAlias = Literal["title", "description", "note"]
@@ -75,7 +75,7 @@ class Interpreter:
                 self._acted += [Acted(*command, where, iid, extractor) for command in commands]
             found = live.found_in(self.extract(text).text)
         self._live |= {
-            Live(kind, where, iid, words.replace(spans.HOLE, "…")): None
+            Live(kind, where, iid, words.replace(markdown_spans.HOLE, "…")): None
             for kind, words in found
             if not (kind == "link" and _target(words) in files)
         }

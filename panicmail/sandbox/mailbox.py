@@ -15,10 +15,10 @@ from html import escape
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
-from panicmail.sandbox.calls import Answer
-from panicmail.sandbox.listener import HOST, Connection, Listener
+from panicmail.sandbox.http_request import SandboxAnswer
 from panicmail.sandbox.received import Received
 from panicmail.sandbox.sheet import HEADERS, sheet
+from panicmail.sandbox.tcp_listener import HOST, Connection, TcpListener
 
 _REFRESH_SECONDS = 3
 #: Shown of each mail, when it has them.
@@ -35,7 +35,7 @@ class Mailbox:
     """
 
     def __init__(self, mails: Callable[[], Sequence[Received]], port: int = 0) -> None:
-        self._listener = Listener(port, lambda connection: _Handler.serve(connection, mails))
+        self._listener = TcpListener(port, lambda connection: _MailboxRequestHandler.serve(connection, mails))
         self.port = self._listener.port
         self.url = f"http://{HOST}:{self.port}"
 
@@ -53,7 +53,7 @@ class Mailbox:
         self.stop()
 
 
-def answer_mail(mails: Sequence[Received], path: str) -> Answer:
+def answer_mail(mails: Sequence[Received], path: str) -> SandboxAnswer:
     """Answer a request, a refusal included."""
     if path == "/":
         return sheet("Mails", _index(mails), refresh=_REFRESH_SECONDS)
@@ -62,7 +62,7 @@ def answer_mail(mails: Sequence[Received], path: str) -> Answer:
         return sheet("404", "<p>There is nothing here.</p>", status=404)
     mail = mails[int(asked[1])]
     if asked[2]:
-        return Answer(body=mail.raw, type="text/plain; charset=utf-8", headers=HEADERS)
+        return SandboxAnswer(body=mail.raw, type="text/plain; charset=utf-8", headers=HEADERS)
     return sheet(_subject(mail), _show(mail, int(asked[1])))
 
 
@@ -108,7 +108,7 @@ def _read(what: Callable[..., str], *arguments: str) -> str:
         return _UNREADABLE
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _MailboxRequestHandler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"

@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from panicmail.sandbox import parameters
-from panicmail.sandbox.calls import Answer, Call
-from panicmail.sandbox.issues import Instance
+from panicmail.sandbox.http_request import SandboxAnswer, SandboxRequest
+from panicmail.sandbox.issue_requests import Instance
 
 
-def paginate(instance: Instance, call: Call, items: Sequence[Any]) -> Answer:
+def paginate(instance: Instance, call: SandboxRequest, items: Sequence[Any]) -> SandboxAnswer:
     """One page of `items`, with the headers that lead to the others."""
     page, per_page = parameters.number(call.params, "page", 1), min(parameters.number(call.params, "per_page", 20), 100)
     pages = -(-len(items) // per_page)
@@ -32,9 +32,9 @@ def paginate(instance: Instance, call: Call, items: Sequence[Any]) -> Answer:
         "X-Total-Pages": str(pages),
         "Link": links,
     }
-    return Answer(body=list(items[(page - 1) * per_page : page * per_page]), headers=headers)
+    return SandboxAnswer(body=list(items[(page - 1) * per_page : page * per_page]), headers=headers)
 
 
-def _page_url(instance: Instance, call: Call, page: int, per_page: int) -> str:
+def _page_url(instance: Instance, call: SandboxRequest, page: int, per_page: int) -> str:
     rest = [(name, value) for name, value in call.query if name not in ("page", "per_page")]
     return f"{instance.url}{call.path}?{urlencode([*rest, ('page', page), ('per_page', per_page)])}"

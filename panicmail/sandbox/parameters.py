@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from panicmail.sandbox.calls import File, Refused
+from panicmail.sandbox.http_request import File, Refused
 
 Params = Mapping[str, Any]
 

@@ -44,7 +44,7 @@ NAMES = re.findall(
 _OLD_LIMIT = 100_000
 
 
-class Command(NamedTuple):
+class QuickAction(NamedTuple):
     """A quick action, as written."""
 
     name: str  #: lower case
@@ -55,7 +55,7 @@ class Command(NamedTuple):
 class Extraction:
     """What one extractor made of a text."""
 
-    commands: tuple[Command, ...]
+    commands: tuple[QuickAction, ...]
     text: str  #: without them, as GitLab keeps it
 
 
@@ -87,7 +87,7 @@ def _greedily_sheltered(text: str) -> int:
 
 def _by_markdown(text: str) -> Extraction:
     lines = text.split("\n")
-    commands: list[Command] = []
+    commands: list[QuickAction] = []
     kept: list[str] = []
     at = 0
     for first, end in _paragraphs(text):
@@ -106,14 +106,14 @@ def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
             yield block.first, block.end
 
 
-def _without(text: str, pattern: re.Pattern[str]) -> tuple[str, list[Command]]:
+def _without(text: str, pattern: re.Pattern[str]) -> tuple[str, list[QuickAction]]:
     """The text without the commands the pattern finds, and the commands."""
-    commands: list[Command] = []
+    commands: list[QuickAction] = []
 
     def take(found: re.Match[str]) -> str:
         if found["name"] is None:
             return found[0]
-        commands.append(Command(found["name"].lower(), (found["argument"] or "").strip()))
+        commands.append(QuickAction(found["name"].lower(), (found["argument"] or "").strip()))
         return ""
 
     return pattern.sub(take, text), commands

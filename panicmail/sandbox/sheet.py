@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from panicmail.sandbox.calls import Answer
+from panicmail.sandbox.http_request import SandboxAnswer
 
 #: Nothing of a mail may load, run or navigate, should a text ever get through unescaped.
 HEADERS = {
@@ -23,7 +23,7 @@ small { color: #666 } h3 { font-size: 1rem; margin: 1.5rem 0 .3rem } .system { c
 """
 
 
-def sheet(title: str, body: str, *, status: int = 200, refresh: int = 0) -> Answer:
+def sheet(title: str, body: str, *, status: int = 200, refresh: int = 0) -> SandboxAnswer:
     """A page. `body` is HTML, the title is text; `refresh`: seconds after which it is asked for again, 0 for never."""
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
     html = (
@@ -31,4 +31,4 @@ def sheet(title: str, body: str, *, status: int = 200, refresh: int = 0) -> Answ
         f'<meta name="viewport" content="width=device-width">{again}<style>{_STYLE}</style>'
         f"<h1>{escape(title)}</h1>{body}</html>"
     )
-    return Answer(status=status, body=html.encode(), type="text/html; charset=utf-8", headers=HEADERS)
+    return SandboxAnswer(status=status, body=html.encode(), type="text/html; charset=utf-8", headers=HEADERS)

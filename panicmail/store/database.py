@@ -19,13 +19,10 @@ from sqlalchemy.engine import make_url
 
 from panicmail.clock import Clock, host_clock
 from panicmail.errors import StoreFailed
+from panicmail.store.sql_limits import READ_ONLY
 
 #: How long a write waits for another process's write, in seconds. A sender waits for its 250 meanwhile.
 BUSY_SECONDS = 5
-#: Connections to PostgreSQL that one node has at most.
-CONNECTIONS = 21
-#: PostgreSQL's code for a write where only reading is allowed.
-READ_ONLY = "25006"
 #: What makes a transaction one that reads, from one picture.
 _READING_SQLITE: dict[str, Any] = {"readonly": True}
 _READING_POSTGRES: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

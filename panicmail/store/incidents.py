@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from panicmail import ids
-from panicmail.channels import PAGERDUTY
-from panicmail.incident import Change, Do, Effect, Entry, Incident, State
-from panicmail.store.outbox import ALARMS, LANES, PUSH, Outbox
-from panicmail.store.rows import Delivery, Line, incident_of, line_of, row_of
-from panicmail.store.statements import Conflict
+from panicmail.incident import ids
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, State
+from panicmail.incident.push_channel import PAGERDUTY
+from panicmail.store.outbox import ALARMS, LANES, PUSH, OutboxQueries
+from panicmail.store.queries import Conflict
+from panicmail.store.rows import DeliveryState, TimelineRow, incident_of, row_of, timeline_row_of
 from panicmail.store.tables import incidents, outbox, timeline
 
 #: An entry of the timeline as an internal note on the issue.
@@ -25,7 +25,7 @@ LARGEST_NUMBER = 2**31 - 1
 TWINS_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 
 
-class Incidents(Outbox):
+class IncidentQueries(OutboxQueries):
     """Statements about incidents and their timelines."""
 
     def incident(self, incident_id: str) -> Incident | None:
@@ -93,15 +93,17 @@ class Incidents(Outbox):
     def last_mailed(self, address: str, person: str | None, since: datetime) -> str | None:
         """The incident about which the relay last took a mail to `address`, a reporter's, or to `person`, since."""
         c = outbox.c
-        is_news = c.do.in_([Do.RECEIPT.value, Do.NEWS.value])
+        is_news = c.do.in_([EffectKind.RECEIPT.value, EffectKind.NEWS.value])
         to_reporter = sa.and_(is_news, incidents.c.reporter_address == address) if address else sa.false()
         to_person = c.person == person if person else sa.false()
         # `due_at` is what the index knows; what was taken since was hardly due a day before.
-        taken = sa.and_(c.state == Delivery.ACCEPTED.value, c.due_at > since - timedelta(days=1), c.done_at > since)
+        taken = sa.and_(
+            c.state == DeliveryState.ACCEPTED.value, c.due_at > since - timedelta(days=1), c.done_at > since
+        )
         query = (
             sa.select(c.incident_id)
             .join(incidents, incidents.c.id == c.incident_id)
-            .where(c.lane.in_([LANES[Do.PAGE], LANES[Do.NEWS]]), taken, sa.or_(to_reporter, to_person))
+            .where(c.lane.in_([LANES[EffectKind.PAGE], LANES[EffectKind.NEWS]]), taken, sa.or_(to_reporter, to_person))
             .order_by(c.done_at.desc(), c.id.desc())
             .limit(1)
         )
@@ -128,7 +130,7 @@ class Incidents(Outbox):
         """Store a change of `before`, which was read in this transaction.
 
         Raises:
-            Conflict: Another node changed it meanwhile; `Ledger.write` starts over.
+            Conflict: Another node changed it meanwhile; `Store.write` starts over.
         """
         after = change.incident
         if after != before:
@@ -150,12 +152,12 @@ class Incidents(Outbox):
 
     def _add_mirror(self, incident: Incident, version: int) -> None:
         facts = {"state": incident.state.value, "holder": incident.holder, "at": self.now.isoformat()}
-        self._add_effects(incident, [Effect(do=Do.MIRROR, key=f"mirror/{version}", facts=facts)])
+        self._add_effects(incident, [Effect(do=EffectKind.MIRROR, key=f"mirror/{version}", facts=facts)])
         for person in incident.paged:
             for channel in self._channels(person):
                 if channel.startswith(PAGERDUTY):
                     key, told = f"{incident.id}/mirror/{version}/{channel}", {**facts, "channel": channel}
-                    self._add_task(incident.id, PUSH, Do.MIRROR.value, key, person, told)
+                    self._add_task(incident.id, PUSH, EffectKind.MIRROR.value, key, person, told)
 
     def _log_change(self, old: str, incident: Incident) -> None:
         facts = {"ref": incident.ref, "incident": incident.id, "old": old, "new": incident.state.value,
@@ -173,11 +175,11 @@ class Incidents(Outbox):
         self._add_entries(incident, [Entry(event="issue.opened", actor="panicmail", facts={"url": url}, note=False)])
         if twin_possible:
             for number, wait in enumerate(TWINS_AFTER):
-                self._add_task(incident.id, "gitlab", Do.TWINS.value, f"{incident.id}/twins/{number}", None, {},
+                self._add_task(incident.id, "gitlab", EffectKind.TWINS.value, f"{incident.id}/twins/{number}", None, {},
                                due_at=self.now + wait)  # fmt: skip
         receipt = self.task(f"{incident.id}/receipt")
-        if receipt is not None and receipt.state is not Delivery.QUEUED:
-            late = Effect(do=Do.NEWS, key="news/issue", facts={"what": "issue"})
+        if receipt is not None and receipt.state is not DeliveryState.QUEUED:
+            late = Effect(do=EffectKind.NEWS, key="news/issue", facts={"what": "issue"})
             self._add_effects(incident, [late])
 
     def move_issue(self, incident: Incident, iid: int, url: str) -> None:
@@ -223,12 +225,12 @@ class Incidents(Outbox):
                 self._add_task(incident.id, "gitlab", NOTE, f"{incident.id}/note/{line_id}", None, {"line": line_id},
                                after=f"{incident.id}/issue")  # fmt: skip
 
-    def lines_of(self, incident_id: str) -> list[Line]:
+    def lines_of(self, incident_id: str) -> list[TimelineRow]:
         query = sa.select(timeline).where(timeline.c.incident_id == incident_id).order_by(timeline.c.id)
-        return [line_of(row) for row in self._connection.execute(query)]
+        return [timeline_row_of(row) for row in self._connection.execute(query)]
 
-    def line(self, line_id: int) -> Line:
-        return line_of(self._connection.execute(sa.select(timeline).where(timeline.c.id == line_id)).one())
+    def line(self, line_id: int) -> TimelineRow:
+        return timeline_row_of(self._connection.execute(sa.select(timeline).where(timeline.c.id == line_id)).one())
 
 
 def _alarm(entry: Entry) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from panicmail.incident import Do, State
-from panicmail.store.statements import Statements
+from panicmail.incident.model import EffectKind, State
+from panicmail.store.queries import Queries
 from panicmail.store.tables import incidents, mails, outbox, raws
 
 #: So many rows that break an invariant are named.
@@ -21,7 +21,7 @@ _again = incidents.alias("again")
 _round = _o.facts["round"].as_integer()
 _channel = _o.facts["channel"].as_string()
 _is_open = _i.state == State.OPEN.value
-_is_page = _o.do == Do.PAGE.value
+_is_page = _o.do == EffectKind.PAGE.value
 
 #: Invariant -> a query for what breaks it: REFs, ids of mails, keys of rows.
 _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
@@ -69,7 +69,7 @@ _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
 }
 
 
-class Invariants(Statements):
+class InvariantQueries(Queries):
     """Statements that hold everything against what must be true."""
 
     def violations(self) -> dict[str, list[str]]:

@@ -14,31 +14,38 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from panicmail.channels import PAGERDUTY
-from panicmail.incident import Do, Effect, Incident, Owed, State, Word
-from panicmail.store.barred import Barred, Heard, adapter_name, adapter_of
-from panicmail.store.rows import OVER, Delivery, Task, task_of
-from panicmail.store.statements import UNHELD, free
+from panicmail.incident.model import Effect, EffectKind, Incident, Owed, PageReason, State
+from panicmail.incident.push_channel import PAGERDUTY
+from panicmail.store.blocked_adapters import BlockedQueries, Heard, adapter_name, adapter_of
+from panicmail.store.queries import UNHELD, free
+from panicmail.store.rows import OVER, DeliveryState, OutboxRow, outbox_row_of
 from panicmail.store.tables import incidents, outbox
 
 #: Which thread carries out which kind of effect.
 LANES = {
-    Do.PAGE: "page",
-    Do.TELL: "mail",
-    Do.RECEIPT: "mail",
-    Do.NEWS: "mail",
-    Do.OPERATORS: "mail",
-    Do.LIST: "mail",
-    Do.PROVEN: "mail",
-    Do.ISSUE: "gitlab",
-    Do.FILES: "gitlab",
-    Do.AMEND: "gitlab",
-    Do.MIRROR: "gitlab",
-    Do.TWINS: "gitlab",
-    Do.CONFIDE: "gitlab",
+    EffectKind.PAGE: "page",
+    EffectKind.TELL: "mail",
+    EffectKind.RECEIPT: "mail",
+    EffectKind.NEWS: "mail",
+    EffectKind.OPERATORS: "mail",
+    EffectKind.LIST: "mail",
+    EffectKind.PROVEN: "mail",
+    EffectKind.ISSUE: "gitlab",
+    EffectKind.FILES: "gitlab",
+    EffectKind.AMEND: "gitlab",
+    EffectKind.MIRROR: "gitlab",
+    EffectKind.TWINS: "gitlab",
+    EffectKind.CONFIDE: "gitlab",
+}
+#: A claimed row whose attempt never reported back is free again after this long: twice the slowest adapter.
+LEASE = {
+    "page": timedelta(seconds=60),
+    "push": timedelta(seconds=40),
+    "mail": timedelta(seconds=60),
+    "gitlab": timedelta(seconds=240),
 }
 #: What goes to people's phones too, and the thread that carries it there.
-PUSHED = frozenset({Do.PAGE, Do.TELL, Do.OPERATORS})
+PUSHED = frozenset({EffectKind.PAGE, EffectKind.TELL, EffectKind.OPERATORS})
 PUSH = "push"
 #: The receipt waits this long for the issue's link, then goes without.
 RECEIPT_WAITS = timedelta(seconds=10)
@@ -48,16 +55,16 @@ ALARMS = {"nobody_on_call": "oncall.nobody", "nobody_left": "oncall.nobody_left"
 ALL_LANES = tuple(sorted({*LANES.values(), PUSH}))
 
 
-class Outbox(Barred):
+class OutboxQueries(BlockedQueries):
     """Statements about the rows of the outbox."""
 
     def _add_effects(self, incident: Incident, effects: Iterable[Effect]) -> None:
         for effect in effects:
             key = f"{incident.id}/{effect.key}"
             after, until = self._predecessor(incident, effect.do)
-            if effect.do is Do.NEWS and after is None:
+            if effect.do is EffectKind.NEWS and after is None:
                 continue  # the reporter had no receipt, so she gets no news either
-            if effect.do is Do.OPERATORS:
+            if effect.do is EffectKind.OPERATORS:
                 self._alarm(incident, effect)
                 self.tell_operators(str(effect.facts["cause"]), effect.facts, incident_id=incident.id)
                 continue
@@ -72,23 +79,23 @@ class Outbox(Barred):
         self.alarmed.append((ALARMS.get(cause, cause), {**about, **effect.facts, "operators": list(self._operators)}))
 
     def _add_pushes(
-        self, incident_id: str | None, do: Do, key: str, person: str | None, facts: Mapping[str, Any]
+        self, incident_id: str | None, do: EffectKind, key: str, person: str | None, facts: Mapping[str, Any]
     ) -> None:
         """The same to her phone, by every channel she has, none waiting for another."""
-        is_pushed = do in PUSHED and facts.get("word") != Word.STATUS
+        is_pushed = do in PUSHED and facts.get("word") != PageReason.STATUS
         for channel in self._channels(person) if person and is_pushed else ():
-            if do is Do.TELL and channel.startswith(PAGERDUTY):
+            if do is EffectKind.TELL and channel.startswith(PAGERDUTY):
                 continue  # it follows the incident by itself: `_add_mirror`
             told = {**facts, "channel": channel}
             self._add_task(incident_id, PUSH, do.value, f"{key}/{channel}", person, told)
 
-    def _predecessor(self, incident: Incident, do: Do) -> tuple[str | None, datetime | None]:
+    def _predecessor(self, incident: Incident, do: EffectKind) -> tuple[str | None, datetime | None]:
         """Which row must be over first, and how long to wait for it (None: as long as it takes)."""
-        if do in {Do.FILES, Do.AMEND, Do.MIRROR}:
+        if do in {EffectKind.FILES, EffectKind.AMEND, EffectKind.MIRROR}:
             return f"{incident.id}/issue", None
-        if do is Do.RECEIPT:
+        if do is EffectKind.RECEIPT:
             return f"{incident.id}/issue", self.now + RECEIPT_WAITS
-        if do is Do.NEWS:
+        if do is EffectKind.NEWS:
             receipt = f"{incident.id}/receipt"
             return (receipt, None) if self.task(receipt) else (None, None)
         return None, None
@@ -104,13 +111,15 @@ class Outbox(Barred):
         hour = self.now.strftime("%Y%m%d%H")
         for person in self._operators:
             key, told = f"operators/{cause}/{hour}/{person}", {"at": self.now.isoformat(), **facts, "cause": cause}
-            self._add_task(incident_id, LANES[Do.OPERATORS], Do.OPERATORS.value, key, person, told)
+            self._add_task(incident_id, LANES[EffectKind.OPERATORS], EffectKind.OPERATORS.value, key, person, told)
             if rings:
-                self._add_pushes(incident_id, Do.OPERATORS, key, person, told)
+                self._add_pushes(incident_id, EffectKind.OPERATORS, key, person, told)
 
     def add_list(self, person: str, day: str) -> None:
         """Tell `person` what is open or held, once a day."""
-        self._add_task(None, LANES[Do.LIST], Do.LIST.value, _list_key(person, day), person, {"day": day})
+        self._add_task(
+            None, LANES[EffectKind.LIST], EffectKind.LIST.value, _list_key(person, day), person, {"day": day}
+        )
 
     def has_list(self, person: str, day: str) -> bool:
         return self.task(_list_key(person, day)) is not None
@@ -118,14 +127,16 @@ class Outbox(Barred):
     def told_operators(self, cause: str, since: datetime) -> bool:
         """Whether the operators were told of this cause since then."""
         hers = outbox.c.key.startswith(f"operators/{cause}/", autoescape=True)
-        query = sa.select(sa.exists().where(outbox.c.do == Do.OPERATORS.value, outbox.c.queued_at > since, hers))
+        query = sa.select(
+            sa.exists().where(outbox.c.do == EffectKind.OPERATORS.value, outbox.c.queued_at > since, hers)
+        )
         return bool(self._connection.execute(query).scalar_one())
 
     def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about an incident; the same `key` once."""
         key = f"{incident.id}/tell/{key}/{person}"
-        self._add_task(incident.id, LANES[Do.TELL], Do.TELL.value, key, person, facts)
-        self._add_pushes(incident.id, Do.TELL, key, person, facts)
+        self._add_task(incident.id, LANES[EffectKind.TELL], EffectKind.TELL.value, key, person, facts)
+        self._add_pushes(incident.id, EffectKind.TELL, key, person, facts)
 
     def _add_task(
         self,
@@ -144,7 +155,7 @@ class Outbox(Barred):
             return
         before = self.task(after) if after else None
         row = {"incident_id": incident_id, "lane": lane, "do": do, "key": key, "person": person, "facts": dict(facts),
-               "after_id": before.id if before else None, "after_until": until, "state": Delivery.QUEUED.value,
+               "after_id": before.id if before else None, "after_until": until, "state": DeliveryState.QUEUED.value,
                "attempt": 0, "queued_at": self.now, "due_at": due_at or self.now, "answer": "",
                "adapter": adapter_name(lane, person, facts)}  # fmt: skip
         # Two nodes may want the same key at once: one of them writes it, the other finds it done.
@@ -152,15 +163,15 @@ class Outbox(Barred):
         self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
         self.woken.add(lane)
 
-    def task(self, key: str) -> Task | None:
+    def task(self, key: str) -> OutboxRow | None:
         row = self._connection.execute(sa.select(outbox).where(outbox.c.key == key)).one_or_none()
-        return task_of(row) if row else None
+        return outbox_row_of(row) if row else None
 
-    def tasks_of(self, incident_id: str) -> list[Task]:
+    def tasks_of(self, incident_id: str) -> list[OutboxRow]:
         query = sa.select(outbox).where(outbox.c.incident_id == incident_id).order_by(outbox.c.id)
-        return [task_of(row) for row in self._connection.execute(query)]
+        return [outbox_row_of(row) for row in self._connection.execute(query)]
 
-    def claim(self, lane: str, limit: int, lease: timedelta) -> list[Task]:
+    def claim(self, lane: str, limit: int, lease: timedelta) -> list[OutboxRow]:
         """Rows of `lane` that can be carried out now, ours for `lease`; their attempt is counted before it is made."""
         c = outbox.c
         barred = self._begin_probes(lane)
@@ -168,98 +179,107 @@ class Outbox(Barred):
         over = sa.exists().where(before.c.id == c.after_id, before.c.state.in_([s.value for s in OVER]))
         ready = sa.and_(
             c.lane == lane,
-            c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
+            c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]),
             c.due_at <= self.now,
             self._may_claim(outbox),
             sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
             ~self._is_held(),
         )
         due = sa.select(outbox).where(ready).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
-        tasks = self._one_probe([task_of(row) for row in self._connection.execute(due).all()], barred)
+        tasks = self._one_probe([outbox_row_of(row) for row in self._connection.execute(due).all()], barred)
         if tasks:
             claim = outbox.update().where(c.id.in_([task.id for task in tasks]))
             self._connection.execute(
                 claim.values(
-                    state=Delivery.TRYING.value,
+                    state=DeliveryState.TRYING.value,
                     attempt=c.attempt + 1,
                     **self._leased(lease),
                     unsure_at=self.now,
                 )
             )
-        return [replace(task, state=Delivery.TRYING, attempt=task.attempt + 1) for task in tasks]
+        return [replace(task, state=DeliveryState.TRYING, attempt=task.attempt + 1) for task in tasks]
 
-    def has_another_way(self, task: Task) -> bool:
+    def has_another_way(self, task: OutboxRow) -> bool:
         """As `has_a_way`, this row left out."""
         return self._has_a_way(task, outbox.c.id != task.id)
 
-    def has_a_way(self, task: Task) -> bool:
+    def has_a_way(self, task: OutboxRow) -> bool:
         """Whether this page, or another of the same round to the same person, was accepted, or is on its way and not
         held up by an adapter that lets nothing through."""
         return self._has_a_way(task, sa.true())
 
-    def _has_a_way(self, task: Task, which: sa.ColumnElement[bool]) -> bool:
+    def _has_a_way(self, task: OutboxRow, which: sa.ColumnElement[bool]) -> bool:
         c = outbox.c
         same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == task.do, which)
-        on_its_way = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), ~self._is_held())
-        alive = sa.or_(on_its_way, c.state == Delivery.ACCEPTED.value)
+        on_its_way = sa.and_(c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]), ~self._is_held())
+        alive = sa.or_(on_its_way, c.state == DeliveryState.ACCEPTED.value)
         rows = self._connection.execute(sa.select(outbox).where(same, alive))
         return any(row.facts.get("round") == task.facts.get("round") for row in rows)
 
-    def refused_pushes(self) -> list[Task]:
+    def refused_pushes(self) -> list[OutboxRow]:
         """Of each person's channels that refused a push and took none since, the last one they refused."""
         c = outbox.c
         latest = sa.func.row_number().over(
             partition_by=[c.person, c.facts["channel"].as_string()],
             order_by=[sa.func.coalesce(c.done_at, c.due_at).desc(), c.id.desc()],
         )
-        is_barred = sa.and_(c.barred.is_not(None), c.state == Delivery.TRYING.value)
+        is_barred = sa.and_(c.barred.is_not(None), c.state == DeliveryState.TRYING.value)
         heard = sa.and_(
-            c.lane == PUSH, sa.or_(c.state.in_([Delivery.ACCEPTED.value, Delivery.FAILED.value]), is_barred)
+            c.lane == PUSH, sa.or_(c.state.in_([DeliveryState.ACCEPTED.value, DeliveryState.FAILED.value]), is_barred)
         )
         last = sa.select(outbox, latest.label("latest")).where(heard).subquery()
-        refused = last.c.state != Delivery.ACCEPTED.value
+        refused = last.c.state != DeliveryState.ACCEPTED.value
         query = sa.select(last).where(last.c.latest == 1, refused).order_by(last.c.id)
-        return [task_of(row) for row in self._connection.execute(query)]
+        return [outbox_row_of(row) for row in self._connection.execute(query)]
 
-    def took_a_later_page(self, task: Task) -> bool:
+    def took_a_later_page(self, task: OutboxRow) -> bool:
         """Whether a page of a later round to the same person was accepted, by whatever channel."""
         c = outbox.c
-        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == Do.PAGE.value)
-        rows = self._connection.execute(sa.select(outbox).where(same, c.state == Delivery.ACCEPTED.value))
+        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == EffectKind.PAGE.value)
+        rows = self._connection.execute(sa.select(outbox).where(same, c.state == DeliveryState.ACCEPTED.value))
         return any(row.facts.get("round", 0) > task.facts.get("round", 0) for row in rows)
 
-    def bounced(self, incident_id: str, person: str, answer: str, round_: int = 0) -> Task | None:
+    def bounced(self, incident_id: str, person: str, answer: str, round_: int = 0) -> OutboxRow | None:
         """Her page by mail came back: it counts as failed. None when there is no such page.
 
         Args:
             round_: Of the page; 0: the latest that was accepted.
         """
         c = outbox.c
-        hers = sa.and_(c.incident_id == incident_id, c.person == person, c.do == Do.PAGE.value, c.lane == "page")
-        rows = [task_of(row) for row in self._connection.execute(sa.select(outbox).where(hers).order_by(c.id.desc()))]
-        meant = [r for r in rows if (r.facts.get("round") == round_ if round_ else r.state is Delivery.ACCEPTED)]
+        hers = sa.and_(
+            c.incident_id == incident_id, c.person == person, c.do == EffectKind.PAGE.value, c.lane == "page"
+        )
+        rows = [
+            outbox_row_of(row) for row in self._connection.execute(sa.select(outbox).where(hers).order_by(c.id.desc()))
+        ]
+        meant = [r for r in rows if (r.facts.get("round") == round_ if round_ else r.state is DeliveryState.ACCEPTED)]
         page = next(iter(meant), None)
-        if page is not None and page.state is Delivery.ACCEPTED:
-            failed = outbox.update().where(c.id == page.id).values(state=Delivery.FAILED.value, answer=answer)
+        if page is not None and page.state is DeliveryState.ACCEPTED:
+            failed = outbox.update().where(c.id == page.id).values(state=DeliveryState.FAILED.value, answer=answer)
             self._connection.execute(failed)
         return page
 
-    def is_mine(self, task: Task) -> bool:
+    def is_mine(self, task: OutboxRow) -> bool:
         """Whether this attempt still counts and its lease still runs. Ask right before acting: whoever claimed it may
         have been frozen meanwhile, or cut off and taken for dead."""
         still = sa.and_(_counts(task), outbox.c.lease_until > self.now)
         return bool(self._connection.execute(sa.select(sa.exists().where(still))).scalar_one())
 
-    def settle(self, task: Task, state: Delivery, answer: str) -> bool:
+    def settle(self, task: OutboxRow, state: DeliveryState, answer: str) -> bool:
         """Write what came of this attempt; False when another attempt has taken over and this one no longer counts."""
         closed = self._close(task, state=state.value, done_at=self.now, answer=answer, **UNHELD)
-        if closed and state in {Delivery.ACCEPTED, Delivery.FAILED}:  # it was listened to, whatever it was told
+        if closed and state in {
+            DeliveryState.ACCEPTED,
+            DeliveryState.FAILED,
+        }:  # it was listened to, whatever it was told
             self._works(task)
         elif closed:
             self._probe_with_another(task)
         return closed
 
-    def put_off(self, task: Task, until: datetime, answer: str, *, sure: bool, heard: Heard = Heard.NOT_SURELY) -> bool:
+    def put_off(
+        self, task: OutboxRow, until: datetime, answer: str, *, sure: bool, heard: Heard = Heard.NOT_SURELY
+    ) -> bool:
         """This attempt failed: try again at `until`. False as for `settle`.
 
         Args:
@@ -281,20 +301,22 @@ class Outbox(Barred):
             self._probe_at(task, until)
         return closed
 
-    def _works(self, task: Task) -> None:
+    def _works(self, task: OutboxRow) -> None:
         """The adapter of `task` listened: if it was barred, what waits goes, and the operators hear that it is over."""
         if not self._free(task):
             return
         kind = adapter_of(task).partition("/")[0]
-        c, pending = outbox.c, [Delivery.QUEUED.value, Delivery.TRYING.value]
+        c, pending = outbox.c, [DeliveryState.QUEUED.value, DeliveryState.TRYING.value]
         begun = c.key.startswith(f"operators/{kind}_barred/", autoescape=True)
-        waiting = sa.and_(c.do == Do.OPERATORS.value, c.state.in_(pending), free(c.lease_until, self.now), begun)
-        over = {"state": Delivery.VOID.value, "done_at": self.now, "answer": "it works again", **UNHELD}
+        waiting = sa.and_(
+            c.do == EffectKind.OPERATORS.value, c.state.in_(pending), free(c.lease_until, self.now), begun
+        )
+        over = {"state": DeliveryState.VOID.value, "done_at": self.now, "answer": "it works again", **UNHELD}
         self._connection.execute(outbox.update().where(waiting).values(over))
         about = {"person": task.person} if task.lane == PUSH else {}
         self.tell_operators(f"{kind}_works", about, rings=False)
 
-    def _close(self, task: Task, **values: Any) -> bool:
+    def _close(self, task: OutboxRow, **values: Any) -> bool:
         closed = self._connection.execute(outbox.update().where(_counts(task)).values(**values)).rowcount == 1
         if closed and values.get("state"):
             followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id).distinct()
@@ -304,36 +326,38 @@ class Outbox(Barred):
     def _void_pages(self, incident: Incident) -> None:
         unsent = sa.and_(
             outbox.c.incident_id == incident.id,
-            outbox.c.do == Do.PAGE.value,
-            outbox.c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]),
+            outbox.c.do == EffectKind.PAGE.value,
+            outbox.c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]),
             free(outbox.c.lease_until, self.now),
         )
-        voided = {"state": Delivery.VOID.value, "done_at": self.now, **UNHELD}
+        voided = {"state": DeliveryState.VOID.value, "done_at": self.now, **UNHELD}
         self._connection.execute(outbox.update().where(unsent).values(voided))
 
-    def undelivered_pages(self, after: timedelta) -> list[Task]:
+    def undelivered_pages(self, after: timedelta) -> list[OutboxRow]:
         """Pages that nobody takes: not within `after` of their queueing, failed for good, or held up by an adapter that
         lets nothing through; of incidents that are open, or whose holder is silent."""
         c = outbox.c
         is_late = sa.or_(c.queued_at <= self.now - after, self._is_held())
-        stale = sa.and_(c.state.in_([Delivery.QUEUED.value, Delivery.TRYING.value]), is_late)
+        stale = sa.and_(c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]), is_late)
         query = (
             sa.select(outbox)
             .join(incidents, incidents.c.id == c.incident_id)
             .where(
-                c.do == Do.PAGE.value,
+                c.do == EffectKind.PAGE.value,
                 sa.or_(incidents.c.state == State.OPEN.value, incidents.c.owed == Owed.ANSWER.value),
-                sa.or_(stale, c.state == Delivery.FAILED.value),
+                sa.or_(stale, c.state == DeliveryState.FAILED.value),
             )
             .order_by(c.id)
         )
-        return [task_of(row) for row in self._connection.execute(query)]
+        return [outbox_row_of(row) for row in self._connection.execute(query)]
 
 
 def _list_key(person: str, day: str) -> str:
     return f"list/{day}/{person}"
 
 
-def _counts(task: Task) -> sa.ColumnElement[bool]:
+def _counts(task: OutboxRow) -> sa.ColumnElement[bool]:
     """No other attempt was made since, and nothing ended the row."""
-    return sa.and_(outbox.c.id == task.id, outbox.c.attempt == task.attempt, outbox.c.state == Delivery.TRYING.value)
+    return sa.and_(
+        outbox.c.id == task.id, outbox.c.attempt == task.attempt, outbox.c.state == DeliveryState.TRYING.value
+    )

@@ -28,7 +28,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.abc import PQGen
 
-from panicmail.store.database import CONNECTIONS, READ_ONLY
+from panicmail.store.sql_limits import CONNECTIONS, READ_ONLY
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ SESSION = {
 _USELESS = frozenset({READ_ONLY, "57P01", "57P02", "57P03", "57P05", "25P03"})
 
 
-class Impatient(psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """A connection whose waits end, and whose COMMIT is what it says."""
 
     #: Seconds without an octet from the server; None waits for ever.
@@ -125,7 +125,9 @@ def open_engine(url: sa.URL) -> sa.Engine:
         hide_parameters=True,  # an error that is logged would quote the mail
         connect_args=_connect_args(url),
     )
-    sa.event.listen(engine, "do_connect", lambda _dialect, _record, args, kwargs: Impatient.connect(*args, **kwargs))
+    sa.event.listen(
+        engine, "do_connect", lambda _dialect, _record, args, kwargs: BoundedConnection.connect(*args, **kwargs)
+    )
     sa.event.listen(engine, "handle_error", _judge)
     return engine
 

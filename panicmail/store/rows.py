@@ -10,10 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from panicmail.incident import Incident, Owed, Paged, State
+from panicmail.incident.model import Incident, Owed, PagedPerson, State
 
 
-class Delivery(StrEnum):
+class DeliveryState(StrEnum):
     """How far a row of the outbox has come."""
 
     QUEUED = "queued"  #: not tried yet
@@ -25,11 +25,11 @@ class Delivery(StrEnum):
 
 
 #: A row in one of these is over.
-OVER = (Delivery.ACCEPTED, Delivery.FAILED, Delivery.VOID, Delivery.PARKED)
+OVER = (DeliveryState.ACCEPTED, DeliveryState.FAILED, DeliveryState.VOID, DeliveryState.PARKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
+class AcceptedMail:
     """An accepted mail, without its octets."""
 
     id: str
@@ -50,7 +50,7 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class OutboxRow:
     """A row of the outbox."""
 
     id: int
@@ -60,7 +60,7 @@ class Task:
     key: str
     person: str | None
     facts: Mapping[str, Any]
-    state: Delivery
+    state: DeliveryState
     attempt: int
     queued_at: datetime
     due_at: datetime
@@ -70,7 +70,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TimelineRow:
     """A row of the timeline."""
 
     id: int
@@ -97,24 +97,24 @@ def row_of(incident: Incident) -> dict[str, Any]:
     return values
 
 
-def _paged(facts: Mapping[str, Any]) -> Paged:
+def _paged(facts: Mapping[str, Any]) -> PagedPerson:
     at, last_at = datetime.fromisoformat(facts["at"]), datetime.fromisoformat(facts["last_at"])
-    return Paged(role=facts["role"], round=facts["round"], at=at, last_at=last_at)
+    return PagedPerson(role=facts["role"], round=facts["round"], at=at, last_at=last_at)
 
 
-def _paged_json(paged: Paged) -> dict[str, Any]:
+def _paged_json(paged: PagedPerson) -> dict[str, Any]:
     return {**asdict(paged), "at": paged.at.isoformat(), "last_at": paged.last_at.isoformat()}
 
 
-def task_of(row: sa.Row[Any]) -> Task:
-    values = {f.name: row._mapping[f.name] for f in fields(Task)}
-    return Task(**{**values, "state": Delivery(values["state"])})
+def outbox_row_of(row: sa.Row[Any]) -> OutboxRow:
+    values = {f.name: row._mapping[f.name] for f in fields(OutboxRow)}
+    return OutboxRow(**{**values, "state": DeliveryState(values["state"])})
 
 
-def mail_of(row: sa.Row[Any]) -> Mail:
-    values = {f.name: row._mapping[f.name] for f in fields(Mail)}
-    return Mail(**{**values, "recipients": tuple(values["recipients"])})
+def mail_of(row: sa.Row[Any]) -> AcceptedMail:
+    values = {f.name: row._mapping[f.name] for f in fields(AcceptedMail)}
+    return AcceptedMail(**{**values, "recipients": tuple(values["recipients"])})
 
 
-def line_of(row: sa.Row[Any]) -> Line:
-    return Line(**{f.name: row._mapping[f.name] for f in fields(Line)})
+def timeline_row_of(row: sa.Row[Any]) -> TimelineRow:
+    return TimelineRow(**{f.name: row._mapping[f.name] for f in fields(TimelineRow)})

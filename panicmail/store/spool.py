@@ -30,9 +30,9 @@ from pathlib import Path
 
 import structlog
 
-from panicmail import crash
+from panicmail import crashpoints
 from panicmail.errors import StoreFailed
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
 
 _log = structlog.get_logger()
 
@@ -88,7 +88,7 @@ class Spool:
                     (self.folder / name).unlink(missing_ok=True)
             _sync(self.folder)
 
-    def put(self, mail: Mail, raw: bytes) -> None:
+    def put(self, mail: AcceptedMail, raw: bytes) -> None:
         """Make a mail durable. A second time, with the same id and instant, changes nothing.
 
         Raises:
@@ -98,7 +98,7 @@ class Spool:
         path = self.folder / f"{mail.accepted_at.astimezone(UTC):{_AT}}-{mail.id}{_MAIL}"
         unfinished = path.with_suffix(_UNFINISHED)
         with self._refusing():
-            crash.point("spool.writing")
+            crashpoints.point("spool.writing")
             self._make_folder()
             # Outside the `try`: a file that is there already is being written by somebody else.
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -110,7 +110,7 @@ class Spool:
                     unfinished.unlink(missing_ok=True)
                 raise
             _sync(self.folder)
-            crash.point("spool.written")
+            crashpoints.point("spool.written")
 
     def waiting(self) -> list[Spooled]:
         """What is there, oldest first; nothing when the folder cannot be read."""
@@ -129,7 +129,7 @@ class Spool:
         """The names of the files that were put aside and wait for a person."""
         return sorted(name for name, told in self._look().items() if told.kind == _BROKEN)
 
-    def read(self, spooled: Spooled) -> tuple[Mail, bytes] | None:
+    def read(self, spooled: Spooled) -> tuple[AcceptedMail, bytes] | None:
         """One mail; None when the file is gone, or was not what was written and has been put aside.
 
         Raises:
@@ -245,7 +245,7 @@ def _write(descriptor: int, head: bytes, raw: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _head(mail: Mail, raw: bytes) -> bytes:
+def _head(mail: AcceptedMail, raw: bytes) -> bytes:
     return json.dumps(
         {
             "id": mail.id,
@@ -260,13 +260,13 @@ def _head(mail: Mail, raw: bytes) -> bytes:
     ).encode()
 
 
-def _mail(head: dict[str, object], raw: bytes, mail_id: str) -> Mail:
+def _mail(head: dict[str, object], raw: bytes, mail_id: str) -> AcceptedMail:
     if head["sha256"] != hashlib.sha256(raw).hexdigest() or head["id"] != mail_id:
         raise ValueError("not the octets that were written")
     recipients = head["recipients"]
     if not isinstance(recipients, list):
         raise TypeError("recipients")
-    return Mail(
+    return AcceptedMail(
         id=str(head["id"]),
         accepted_at=datetime.fromisoformat(str(head["accepted_at"])),
         mail_from=str(head["mail_from"]),

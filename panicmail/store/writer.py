@@ -23,7 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from panicmail import crash
+from panicmail import crashpoints
 from panicmail.errors import StoreFailed
 from panicmail.store.database import Database
 
@@ -103,7 +103,7 @@ class WriterThread:
     def _next(self) -> _Job | None:
         """The next job; None at the end. Comes round every second, so that a hang can be told from a rest."""
         while True:
-            crash.point("writer")
+            crashpoints.point("writer")
             self._looked_at = time.monotonic()
             try:
                 return self._jobs.get(timeout=1.0)
@@ -135,10 +135,10 @@ class WriterThread:
                         self._run_one(connection, job, done)
                     committing = True
                     for job, _ in done:
-                        crash.point(f"{job.name}.commit")
+                        crashpoints.point(f"{job.name}.commit")
                     transaction.commit()
                     for job, _ in done:
-                        crash.point(f"{job.name}.committed")
+                        crashpoints.point(f"{job.name}.committed")
                 except BaseException:
                     transaction.close()
                     raise

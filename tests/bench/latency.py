@@ -21,8 +21,8 @@ import time
 from email.message import EmailMessage
 from pathlib import Path
 
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 
 CONFIG = """
 [smtp]

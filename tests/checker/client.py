@@ -26,7 +26,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from panicmail.sandbox.relay import Received, SandboxRelay
+from panicmail.sandbox.relay_server import Received, SandboxRelay
 from tests.checker.history import History
 from tests.office import PANIC, mail
 

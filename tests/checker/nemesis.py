@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from panicmail.crash import POINTS
+from panicmail.crashpoints import POINTS
 from panicmail.sandbox.faults import Kind
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 from tests.checker.client import Post
 from tests.checker.history import History
 from tests.checker.nodes import Node

@@ -52,7 +52,7 @@ class Node:
     # -- orders
 
     def start(self, *, trap: str = "") -> None:
-        """`trap`: a point of `panicmail.crash` at which the process dies; it is set for this one start."""
+        """`trap`: a point of `panicmail.crashpoints` at which the process dies; it is set for this one start."""
         self._trap = trap
         self._want(up=True)
 

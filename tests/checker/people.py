@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from panicmail.sandbox.relay import Received, SandboxRelay
+from panicmail.sandbox.relay_server import Received, SandboxRelay
 from panicmail.sandbox.returns import returns
 from panicmail.sandbox.rules import Action, Rule
 from tests.checker.client import Letter, Post

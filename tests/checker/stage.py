@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from panicmail.config.model import Database
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.config.schema import DatabaseSettings
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 from tests.checker import state
 from tests.checker.client import HOST, Post, Reporters
 from tests.checker.history import History
@@ -234,7 +234,9 @@ def configuration(
     port: int, store: Sqlite | Postgres, gitlab: SandboxGitLab, relay: SandboxRelay
 ) -> Mapping[str, Mapping[str, Any]]:
     database: dict[str, Any] = {"url": store.url}
-    if isinstance(store, Postgres) and "spool" in Database.model_fields:  # an emergency spool is each node's own
+    if (
+        isinstance(store, Postgres) and "spool" in DatabaseSettings.model_fields
+    ):  # an emergency spool is each node's own
         database["spool"] = "spool"
     return {
         "smtp": {"listen": [f"{HOST}:{port}"], "hostname": "panic.example.com", "addresses": [PANIC]},

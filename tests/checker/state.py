@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from panicmail import ids
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import Received
+from panicmail.incident import ids
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import Received
 from tests.checker.client import uid_of
 from tests.checker.people import PAGE
 from tests.checker.record import IncidentRow, Issue, Line, MailRow, Outbound, State, TaskRow

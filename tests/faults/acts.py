@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from panicmail.sandbox.relay import Received
+from panicmail.sandbox.relay_server import Received
 from tests.program import SOON, Program, World
 
 #: Whether there is time for the long forms.
@@ -75,7 +75,7 @@ def readers_of(program: Program) -> list[int]:
     """The children that read mails, by their process ids."""
     tasks = Path(f"/proc/{program.pid}/task").glob("*/children")
     pids = [int(pid) for children in tasks for pid in children.read_text().split()]
-    return [pid for pid in pids if b"panicmail.mail.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in pids if b"panicmail.mail.parse.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """`panicmail` in a process that ends, as killed, whenever a stage of the way of a fatal mail works on it.
 
-    FATAL_AT=digest python -m tests.faults.fatal serve -c panicmail.toml
+FATAL_AT=digest python -m tests.faults.fatal serve -c panicmail.toml
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from panicmail import crash, intake, triage
+from panicmail import crashpoints
 from panicmail.cli import main
-from panicmail.mail import fallback
-from panicmail.mail.children import Readers
+from panicmail.incident import classify
+from panicmail.intake import understand
+from panicmail.mail.parse import bytes_fallback
+from panicmail.mail.parse.pool import ParserPool
 
 #: Stands in the subject of a fatal mail.
 FATAL = "ends whoever touches it"
 #: Stage -> whose attribute does it; "octets": whatever looks at them, the last resort too.
 STAGES: dict[str, list[tuple[Any, str]]] = {
-    "reading": [(Readers, "read")],
-    "digest": [(intake, "digest_of")],
-    "deciding": [(triage, "decide")],
-    "octets": [(Readers, "read"), (intake, "digest_of"), (fallback, "read_bytes")],
+    "reading": [(ParserPool, "read")],
+    "digest": [(understand, "digest_of")],
+    "deciding": [(classify, "decide")],
+    "octets": [(ParserPool, "read"), (understand, "digest_of"), (bytes_fallback, "read_bytes")],
 }
 
 
@@ -34,7 +36,7 @@ def is_fatal(argument: object) -> bool:
 def deadly(stage: Callable[..., Any]) -> Callable[..., Any]:
     def work(*arguments: Any, **named: Any) -> Any:
         if any(map(is_fatal, arguments)):
-            os._exit(crash.KILLED)
+            os._exit(crashpoints.KILLED)
         return stage(*arguments, **named)
 
     return work

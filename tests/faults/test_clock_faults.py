@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from panicmail.channels import channel
 from panicmail.clock import host_clock
 from panicmail.errors import Temporary
-from panicmail.incident import State
-from panicmail.store.high_water import HighWater
-from panicmail.timekeeping import Timekeeper
+from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.incident.model import State
+from panicmail.incident.push_channel import channel
+from panicmail.store.watermark import WatermarkFile
 from tests.cast import MINUTE, T0
 from tests.office import PEOPLE, Office
 
@@ -43,8 +43,8 @@ class Machine(Office):
         self._is_set = False  # an office begins by setting its clock, and this one's host has its own
         super().__init__(folder)
         self._is_set = True
-        mark = HighWater(folder / "high_water")
-        self._keeper = Timekeeper(self.ledger, self._clock, mark, wall=lambda: host.wall, boot=lambda: host.boot)
+        mark = WatermarkFile(folder / "high_water")
+        self._keeper = ClockGuard(self.ledger, self._clock, mark, wall=lambda: host.wall, boot=lambda: host.boot)
         self._keeper.start()
 
     @property

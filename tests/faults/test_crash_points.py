@@ -1,4 +1,5 @@
-"""Every point at which `panicmail.crash` can end the process, one after the other on one database, and what is left.
+"""Every point at which `panicmail.crashpoints` can end the process, one after the other on one database, and what is
+left.
 
 Each life of the daemon ends at the next point; what the lives before left undone is there for it. Then one more life
 in which nothing crashes, and every 250 of all lives is looked for.
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import crash
+from panicmail import crashpoints
 from tests.faults.acts import (
     IS_LONG,
     accounted_for,
@@ -69,7 +70,7 @@ ELSEWHERE = {
     **dict.fromkeys(both("tick.move"), "test_crashes.py"),
     **dict.fromkeys(both("mails.amend"), "below"),
     **dict.fromkeys((*both("mails.take_in"), "spool.writing", "spool.written"), "test_database_faults.py"),
-    **dict.fromkeys(crash.ROUNDS, "for hanging: test_watchdog_faults.py"),
+    **dict.fromkeys(crashpoints.ROUNDS, "for hanging: test_watchdog_faults.py"),
     **dict.fromkeys(both("copy.alarm"), "said only when PostgreSQL fails over under a running daemon"),
 }
 
@@ -87,7 +88,7 @@ def live_until(town: World, point: str) -> list[str]:
     del town.environ["PANICMAIL_CRASH_AT"]
     town.until(lambda: is_ready(program) or not program.is_running, SOON, "neither ready nor dead")
     refs = sent(town, f"until {point}") if is_ready(program) else []
-    assert program.ended() == crash.KILLED, f"{point} was not come by{program.tail()}"
+    assert program.ended() == crashpoints.KILLED, f"{point} was not come by{program.tail()}"
     return refs
 
 
@@ -226,7 +227,7 @@ def test_a_press_on_the_button_cut_short_is_an_act_or_none(town: World, point: s
     path = link.removeprefix("https://panic.example.com")
     with pytest.raises((http.client.HTTPException, OSError)):
         town.http("POST", path, "word=ack")
-    assert town.program.ended() == crash.KILLED
+    assert town.program.ended() == crashpoints.KILLED
     assert town.rows("SELECT state FROM incidents") == [(found,)]
     town.start()
     assert town.http("POST", path, "word=ack")[0] == 303
@@ -240,7 +241,7 @@ def test_a_command_cut_short_is_an_act_or_none(town: World, point: str, found: s
     ref = town.panic()
     town.settled()
     cut = town.run("ack", ref, "--as", "ana", environ={"PANICMAIL_CRASH_AT": point})
-    assert cut.status == crash.KILLED, cut
+    assert cut.status == crashpoints.KILLED, cut
     assert town.rows("SELECT state FROM incidents") == [(found,)]
     assert town.run("ack", ref, "--as", "ana").status == 0
     assert town.rows("SELECT state, holder FROM incidents") == [("acked", "ana")]
@@ -261,7 +262,7 @@ def test_an_acknowledgement_in_pagerduty_cut_short_is_taken_whole_and_once_when_
     body = json.dumps(event("incident.acknowledged", alert, datetime.now(UTC))).encode()
     with pytest.raises((http.client.HTTPException, OSError)):
         tell(town, "pagerduty", body, signed_by_pagerduty(body))
-    assert town.program.ended() == crash.KILLED
+    assert town.program.ended() == crashpoints.KILLED
     assert town.rows("SELECT state FROM incidents") == [(found,)]
     town.start()
     answers = [tell(town, "pagerduty", body, signed_by_pagerduty(body)) for _ in range(2)]
@@ -289,7 +290,7 @@ def test_a_late_reading_cut_short_is_made_again_and_amends_once(town: World, poi
         for pid in readers:
             threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
         ref = town.send(raw).ref
-        assert town.program.ended(30) == crash.KILLED
+        assert town.program.ended(30) == crashpoints.KILLED
     town.start()
     accounted_for(town, [ref])
     town.until(lambda: text in town.issue(ref)["description"], SOON, "the issue was not amended")
@@ -318,7 +319,7 @@ def test_a_sign_of_work_cut_short_counts_after_the_next_start(town: World) -> No
     town.gitlab.comment(iid, "ana", "I am looking at it")
     for point in both("signs.weigh"):
         town.environ["PANICMAIL_CRASH_AT"] = point
-        assert town.spawn().ended(30) == crash.KILLED
+        assert town.spawn().ended(30) == crashpoints.KILLED
     del town.environ["PANICMAIL_CRASH_AT"]
     town.start()
     town.until(lambda: town.rows("SELECT holder FROM incidents") == [("ana",)], 30, "the sign of work was lost")
@@ -363,7 +364,7 @@ def test_what_is_put_right_at_a_start_or_by_the_accounting_survives_a_kill_in_th
 
 def die_at(town: World, point: str, within: float = SOON) -> None:
     town.environ["PANICMAIL_CRASH_AT"] = point
-    assert town.spawn().ended(within) == crash.KILLED, f"{point} was not come by"
+    assert town.spawn().ended(within) == crashpoints.KILLED, f"{point} was not come by"
     del town.environ["PANICMAIL_CRASH_AT"]
 
 
@@ -399,4 +400,4 @@ def test_every_point_has_a_test_that_ends_there_or_a_reason_why_none_does() -> N
         "copy.hold", "accounts.repair",
     )  # fmt: skip
     ended_at = (*ON_ITS_WAY, *PUSHED, *BESIDES, *acts, *ELSEWHERE)
-    assert sorted(ended_at) == sorted(crash.POINTS), set(ended_at) ^ set(crash.POINTS)
+    assert sorted(ended_at) == sorted(crashpoints.POINTS), set(ended_at) ^ set(crashpoints.POINTS)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import crash
-from panicmail.restoring import Restoring
-from panicmail.sandbox.relay import Received
-from panicmail.store.high_water import HighWater
+from panicmail import crashpoints
+from panicmail.escalation.restore_guard import RestoreGuard
+from panicmail.sandbox.relay_server import Received
+from panicmail.store.watermark import WatermarkFile
 from tests.faults.acts import IS_LONG, accounted_for, eventually, locked, one_copy_a_life, start_again
 from tests.faults.strace import full
 from tests.office import Office, mail
@@ -90,10 +90,10 @@ def test_a_mail_of_the_spool_survives_a_kill_on_its_way_in_and_out(town: World, 
     with full(program.pid):
         answer = town.send(mail("My files are .locked.", subject="spooled"))
         if point.startswith("spool."):
-            assert program.ended() == crash.KILLED
+            assert program.ended() == crashpoints.KILLED
         else:
             assert answer.code == 250
-    assert program.ended() == crash.KILLED
+    assert program.ended() == crashpoints.KILLED
     assert len(waiting(town)) == promised
     del town.environ["PANICMAIL_CRASH_AT"]
     start_again(town)
@@ -160,7 +160,7 @@ def test_a_panic_that_comes_while_postgresql_is_down_is_kept_paged_and_taken_in(
 @pytest.mark.row(17, "the database is an old copy", "noticed at the start; the operators get the list; no pages")
 def test_an_old_copy_put_in_place_of_the_database_pages_nobody_until_the_operators_could_look(tmp_path: Path) -> None:
     office = Office(tmp_path)
-    mark = HighWater(tmp_path / "high_water")
+    mark = WatermarkFile(tmp_path / "high_water")
     in_the_copy = [office.panic(subject=f"panic {number}") for number in range(3)]
     database = tmp_path / "panicmail.db"
     with closing(sqlite3.connect(database)) as original, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
@@ -168,14 +168,14 @@ def test_an_old_copy_put_in_place_of_the_database_pages_nobody_until_the_operato
     for page in office.pages("ana"):
         office.reply(page, "ack")
     lost = office.panic(subject="after the copy")
-    Restoring(office.ledger, lambda: office.orders, mark).remember()
+    RestoreGuard(office.ledger, lambda: office.orders, mark).remember()
     office.close()
     for file in tmp_path.glob("panicmail.db*"):
         file.unlink()
     (tmp_path / "copy.db").rename(database)
     restored = Office(tmp_path)
     restored.now = office.now + timedelta(minutes=30)
-    assert Restoring(restored.ledger, lambda: restored.orders, mark).start()
+    assert RestoreGuard(restored.ledger, lambda: restored.orders, mark).start()
     restored.wait(minutes=14)
     assert restored.pages("ana") == restored.pages("max") == []
     told = next(posted.text for posted in restored.sent("max") if lost.ref in posted.text)
@@ -191,7 +191,7 @@ def test_an_old_copy_put_in_place_of_the_database_pages_nobody_until_the_operato
     15, "PostgreSQL fails over to a standby that lags", "what is missing is told to the operators; no pages", long=True
 )
 def test_a_standby_that_had_not_heard_of_a_mail_is_noticed_and_the_mail_is_named(tmp_path: Path) -> None:
-    mark = HighWater(tmp_path / "high_water")
+    mark = WatermarkFile(tmp_path / "high_water")
     with server() as primary, standby_of(primary, "late") as standby:
         office = Office(tmp_path, url=primary.url)
         known = office.panic(subject="both know of it")
@@ -199,13 +199,13 @@ def test_a_standby_that_had_not_heard_of_a_mail_is_noticed_and_the_mail_is_named
         eventually(heard, "the standby does not follow")
         standby.stop()
         lost = office.panic(subject="the standby never heard of it")
-        Restoring(office.ledger, lambda: office.orders, mark).remember()
+        RestoreGuard(office.ledger, lambda: office.orders, mark).remember()
         office.close()
         primary.stop("immediate")
         standby.start()
         standby.promote()
         promoted = Office(tmp_path, url=standby.url)
-        assert Restoring(promoted.ledger, lambda: promoted.orders, mark).start()
+        assert RestoreGuard(promoted.ledger, lambda: promoted.orders, mark).start()
         promoted.settle()
         assert promoted.pages("ana") == []
         told = next(posted.text for posted in promoted.sent("max") if lost.ref in posted.text)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import ids
+from panicmail.incident import ids
 from tests.faults.acts import IS_LONG, accounted_for, start_again
 from tests.faults.strace import Disk, Strace, read_record
 from tests.office import mail

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import crash, ids
+from panicmail import crashpoints
+from panicmail.incident import ids
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.ledger import Ledger
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.unit_of_work import Store
 from tests.faults.fatal import FATAL, STAGES
 from tests.office import PANIC, mail
 from tests.program import World, world
@@ -26,14 +27,14 @@ def accepted(town: World, *subjects: str) -> list[str]:
     database = Database(f"sqlite:///{town.database}")
     migrate.upgrade(database)
     refs = []
-    with closing(Ledger(database)) as ledger:
+    with closing(Store(database)) as ledger:
         for subject in subjects:
             raw = mail(f"This is what {subject} says.", subject=subject)
             mail_id = ids.new_mail_id()
             ledger.write(
                 "mails.accept",
                 lambda book, mail_id=mail_id, raw=raw: book.add_mail(  # type: ignore[misc]
-                    Mail(id=mail_id, accepted_at=book.now, mail_from="rita@example.com", recipients=(PANIC,),
+                    AcceptedMail(id=mail_id, accepted_at=book.now, mail_from="rita@example.com", recipients=(PANIC,),
                          peer="127.0.0.1", helo="client", tls="", size=len(raw)), raw
                 ),
             )  # fmt: skip
@@ -53,7 +54,7 @@ def live_until_all_is_understood(town: World) -> int:
         )
         if program.is_running:
             return life
-        assert program.ended() == crash.KILLED, program.tail()
+        assert program.ended() == crashpoints.KILLED, program.tail()
     raise AssertionError(f"it died {LIVES} times{town.program.tail()}")
 
 

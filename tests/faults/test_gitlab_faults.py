@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from panicmail.accounting import Accounting
 from panicmail.errors import Temporary
+from panicmail.escalation.reconciler import Reconciler
 from tests.faults import tls
 from tests.faults.acts import it_happened_earlier
 from tests.office import Office, mail
@@ -161,7 +161,7 @@ def test_the_operators_hear_of_a_gitlab_that_cannot_be_reached_for_ten_minutes(t
     office = Office(tmp_path)
     office.gitlab.failures = [Temporary("no TLS with GitLab")] * 1000
     office.orders = replace(office.orders, operators=("bo",))
-    accounting = Accounting(office.ledger, lambda: office.orders)
+    accounting = Reconciler(office.ledger, lambda: office.orders)
     incident = office.panic()
     for _ in range(10):
         office.wait(minutes=1)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from panicmail import orders
-from panicmail.check.daily import Daily
-from panicmail.mail.operators import CAUSES
-from panicmail.sandbox.gitlab import SandboxGitLab
-from panicmail.sandbox.relay import SandboxRelay
+from panicmail.check.daily_check import DailyCheck
+from panicmail.mail.compose.operator_alerts import CAUSES
+from panicmail.oncall import runtime_settings
+from panicmail.sandbox.gitlab_server import SandboxGitLab
+from panicmail.sandbox.relay_server import SandboxRelay
 from tests.faults import tls
 from tests.faults.acts import IS_LONG
 from tests.office import PANIC, Office, mail
@@ -48,8 +48,8 @@ class Calendar:
     def __init__(self, site: Site, office: Office) -> None:
         pair = 'hostname = "panic.example.com"'
         self.config = site.config((pair, f'{pair}\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'))
-        office.orders = orders.from_config(self.config, [("a", b"k" * 32)])
-        self._office, self._daily = office, Daily(office.ledger, lambda: office.orders, lambda: self.config)
+        office.orders = runtime_settings.from_config(self.config, [("a", b"k" * 32)])
+        self._office, self._daily = office, DailyCheck(office.ledger, lambda: office.orders, lambda: self.config)
 
     def heard(self, at: datetime) -> list[str]:
         """What the operators are told about certificates by a check at that instant."""

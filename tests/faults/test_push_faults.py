@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.channels import channel
 from panicmail.errors import Permanent, Temporary
+from panicmail.incident.push_channel import channel
 from tests.cast import SECOND
 from tests.faults.acts import it_happened_earlier
 from tests.office import PEOPLE, Office, mail

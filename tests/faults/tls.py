@@ -12,7 +12,7 @@ from typing import Self
 
 import trustme
 
-from panicmail.sandbox.listener import HOST, Connection, Listener
+from panicmail.sandbox.tcp_listener import HOST, Connection, TcpListener
 from tests.program import World
 
 _AUTHORITY = trustme.CA()
@@ -57,7 +57,7 @@ class Front:
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self.context = context
         self._behind = (HOST, port)
-        self._listener = Listener(0, self._answer)
+        self._listener = TcpListener(0, self._answer)
         self.port = self._listener.port
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from panicmail.store.barred import adapter_name
+from panicmail.store.blocked_adapters import adapter_name
 from panicmail.store.tables import AnyText
 
 revision = "0012"

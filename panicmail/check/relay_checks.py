@@ -1,0 +1,93 @@
+"""The relay: whether it takes us, our senders, and a page to each person. Nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from panicmail.check import certificate_checks
+from panicmail.check.parallel import ParallelChecks, PendingAnswer
+from panicmail.check.result import Group, Row
+from panicmail.config import Config
+from panicmail.delivery.smtp_client import Rehearsal, RelayClient
+from panicmail.errors import PanicmailError, Permanent
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.oncall.runtime_settings import RuntimeSettings
+
+#: For one mail altogether, in seconds, and for all of them.
+STEP_SECONDS, SECONDS = 2.5, 8.0
+
+_RELAY = Group.RELAY
+_CAUSE = "check_relay"
+_REACH = "see [relay] url: host, port, kind of TLS, user and password; and that this host may reach it"
+_SENDER = "let the relay take mail of panicmail's host from its addresses; ask whoever runs the relay"
+#: Of the form of an incident's id, and nobody's.
+_NOBODYS = "checkcheckcheckc"
+
+
+def connect(config: Config, timeout: float = STEP_SECONDS) -> RelayClient:
+    """A connection to the relay, for one thread."""
+    url = config.relay.url
+    password = url.password.get_secret_value() if url.password else None
+    hostname = config.smtp.hostname
+    return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=hostname, timeout=timeout)
+
+
+def rows(config: Config, standing: RuntimeSettings, now: datetime) -> list[Row]:
+    """Every row, or one when the relay takes none of us."""
+    asking = ParallelChecks(SECONDS)
+
+    def rehearse(mail_from: str, recipient: str = "") -> PendingAnswer[Rehearsal]:
+        return asking.ask(lambda: connect(config).rehearse(mail_from, recipient))
+
+    pages = {key: rehearse(_bounces_to(standing, key), person.email) for key, person in config.people.items()}
+    us, null = rehearse(_bounces_to(standing, "")), rehearse("")
+    try:
+        taken = us.wait()
+    except PanicmailError as exc:
+        return [_not_taken(config, exc)]
+    told = f"{config.relay.url} takes us{f', under {taken.tls}' if taken.tls else ', in the clear'}"
+    found = [_RELAY.ok("relay answers", told).told_as(_CAUSE), _null_sender(null)]
+    if taken.certificate_ends_at is not None:
+        mend = "whoever runs the relay must renew its certificate; without it no page gets out"
+        ends_at = taken.certificate_ends_at
+        found.append(certificate_checks.judge(_RELAY, "relay certificate", "", ends_at, now, mend))
+    return [*found, *_people(config, pages)]
+
+
+def _bounces_to(standing: RuntimeSettings, person: str) -> str:
+    """An envelope sender such as pages have."""
+    addresses = standing.addresses
+    if not addresses.carries_token:
+        return standing.page_sender
+    return addresses.reply_to(standing.tokens.mint(Purpose.BOUNCE, _NOBODYS, person))
+
+
+def _not_taken(config: Config, exc: PanicmailError) -> Row:
+    if isinstance(exc, Permanent):
+        found = f"{config.relay.url} refuses the sender of our pages: {exc}"
+        return _RELAY.failed("relay answers", found, _SENDER).told_as(_CAUSE)
+    return _RELAY.failed("relay answers", f"{config.relay.url}: {exc}", _REACH).told_as(_CAUSE).passes()
+
+
+def _null_sender(answer: PendingAnswer[Rehearsal]) -> Row:
+    try:
+        answer.wait()
+    except PanicmailError as exc:
+        found = f"mail from the null sender is not taken ({exc}): receipts and answers do not get out"
+        return _RELAY.failed("null sender", found, _SENDER).told_as(_CAUSE)
+    return _RELAY.ok("null sender", "taken; receipts and answers come from it").told_as(_CAUSE)
+
+
+def _people(config: Config, pages: dict[str, PendingAnswer[Rehearsal]]) -> Iterator[Row]:
+    for key, answer in pages.items():
+        address, subject = config.people[key].email, f"{key} mail"
+        try:
+            row = Group.PEOPLE.ok(subject, f"the relay takes a page to {address}: {answer.wait().answer}")
+        except Permanent as exc:
+            mend = f"see that people.{key}.email is right, and that the relay may send there"
+            row = Group.PEOPLE.failed(subject, f"the relay refuses {address}: {exc}", mend)
+        except PanicmailError as exc:
+            mend = "run panicmail check again in some minutes; if it stays so, ask whoever runs the relay"
+            row = Group.PEOPLE.warning(subject, f"the relay does not take {address} now: {exc}", mend).passes()
+        yield row.told_as(_CAUSE).of(key)

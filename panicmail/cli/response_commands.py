@@ -1,0 +1,127 @@
+"""What people do by mail, done by command; the timeline says who ran it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+import click
+
+from panicmail.cli.command_context import config_option, find_incident, json_option, open_ledger
+from panicmail.cli.output import brief, print_json, shown
+from panicmail.errors import Mistake
+from panicmail.incident.push_channel import in_words
+
+if TYPE_CHECKING:
+    from panicmail.incident.model import Incident
+    from panicmail.oncall.runtime_settings import RuntimeSettings
+    from panicmail.response.replies import ReplyResult
+    from panicmail.store.blocked_adapters import Bar
+    from panicmail.store.transaction import Transaction
+
+as_option = click.option("--as", "person", required=True, metavar="PERSON", help="Whose act it is: a key of [people].")
+
+
+def _act(word: str, about: str) -> click.Command:
+    """A command that does for PERSON what her mail with `word` would do."""
+
+    @click.command(word, help=about)
+    @config_option
+    @as_option
+    @json_option
+    @click.argument("ref")
+    def command(config_file: str | None, person: str, as_json: bool, ref: str) -> None:
+        ledger, orders = open_ledger(config_file)
+        answer, actor = ledger.write("command.act", lambda book: _do(book, orders, word, ref, person))
+        incident, outcome = answer.incident, answer.outcome.value
+        is_anothers = word == "ack" and outcome == "already" and incident.holder != actor
+        if as_json:
+            print_json({**brief(incident), "outcome": outcome})
+        else:
+            take = f" To give it to {actor}: panicmail take {incident.ref} --as {actor}" if is_anothers else ""
+            click.echo(_told(orders, incident, outcome) + take)
+        click.get_current_context().exit(1 if is_anothers or outcome == "closed" else 0)
+
+    return command
+
+
+def _told(orders: RuntimeSettings, incident: Incident, outcome: str) -> str:
+    """How it stands now, and what else to know."""
+    holder = orders.people.get(incident.holder or "")
+    name = holder.name if holder else incident.holder
+    now = {"open": "open, nobody has it", "acked": f"acknowledged, {name} has it", "resolved": "closed"}
+    besides = {
+        "closed": f"It was closed before; nothing was done. A new mail to {orders.addresses.panic} starts anew.",
+        "already": "It was so before.",
+        "how_to_close": f"It was open, so that comes first. To close it, once more: panicmail resolve {incident.ref}",
+        "nobody_left": "Nobody else is left to call; the last call is repeated.",
+    }.get(outcome, "")
+    return f"{incident.ref}: {now[incident.state.value]}. {besides}".rstrip()
+
+
+def _do(book: Transaction, orders: RuntimeSettings, word: str, ref: str, as_person: str) -> tuple[ReplyResult, str]:
+    """What came of it, and who did it."""
+    from panicmail.incident import people
+    from panicmail.incident.reply_commands import Command, ReplyCommand
+    from panicmail.response.replies import ReplyChannel, ReplyHandler
+
+    meanings = {"ack": Command.YES, "resolve": Command.RESOLVE, "take": Command.TAKE, "escalate": Command.ESCALATE}
+    incident = find_incident(book, ref)
+    person = people.by_word(orders.people, as_person)
+    if person is None:
+        raise Mistake(f"there is no person {as_person!r}; there are {', '.join(sorted(orders.people))}")
+    # Only somebody who was paged acknowledges, and closing an open one acknowledges it.
+    acknowledges = word == "ack" or (word == "resolve" and incident.state.value == "open")
+    if acknowledges and person.id not in incident.paged:
+        paged = ", ".join(sorted(incident.paged)) or "nobody"
+        raise Mistake(f"{person.id} was not paged for {incident.ref}, so cannot acknowledge it (paged: {paged}); "
+                      f"to make it hers all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
+    how = f"command run by {_runner()} on {socket.gethostname()}"
+    way = ReplyChannel(channel="command", how=how, key=f"command/{secrets.token_hex(6)}")
+    return ReplyHandler(book, orders).act(incident, person, ReplyCommand(meanings[word], word), way), person.id
+
+
+def _runner() -> str:
+    """Who runs this: whoever became somebody else by sudo, else the user, else his number."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+@click.command("retry")
+@config_option
+@json_option
+@click.argument("ref", required=False)
+def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
+    """Try now what waits: what was put off, given up, or stands behind a relay, GitLab or phone that was barred.
+
+    Of REF alone, or of everything. The running daemon does it; pages that lost their reason are not sent.
+    """
+    ledger, orders = open_ledger(config_file)
+
+    def work(book: Transaction) -> tuple[int, dict[str, Bar]]:
+        return book.retry(find_incident(book, ref).id if ref else None), book.barred()
+
+    count, barred = ledger.write("command.act", work)
+    channels = [channel for person in orders.people.values() for channel in person.push]
+    bars = {in_words(name, channels): bar.answer for name, bar in barred.items()}
+    if as_json:
+        print_json({"ref": ref, "tried_again": count, "barred": bars})
+        return
+    about = f" of {ref}" if ref else ""
+    click.echo(f"Tried again now{about}: {count}." if count else f"Nothing{about} waits to be tried again.")
+    for name, answer in bars.items() if count else ():
+        click.echo(f"  {shown(name)}: the oldest goes first, the rest when it gets through. It said: {shown(answer)}")
+
+
+COMMANDS = (
+    _act("ack", "Acknowledge REF as PERSON, who was paged for it."),
+    _act("resolve", "Close REF as PERSON, whoever has it; an open one is only acknowledged."),
+    _act("take", "Give REF to PERSON, whoever has it."),
+    _act("escalate", "Take the next step of REF at once, in the name of PERSON."),
+    retry,
+)

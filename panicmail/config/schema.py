@@ -1,0 +1,465 @@
+"""The configuration as the rest of panicmail sees it: frozen, typed, complete.
+
+Attributes are named as in the file (contract.md part 2). What a file may leave out because it follows from other keys
+has no default here; `inference` fills it in before a section is read, so nothing is None that the daemon needs.
+Secrets are `SecretStr` (or inside a `RelayUrl`); no repr shows one.
+
+A field's description says what is expected there, for a file that lacks it; a list or an inner table has an example,
+written as the file is read, for a file that has something else there. A field marked `SECRET` is never printed
+and may also be given as a file, under its name with `_file`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from panicmail.config import values
+from panicmail.config.values import Ical, Listen, Network, RelayUrl
+
+#: Marks a field whose value is never shown.
+SECRET = object()
+
+
+def _resolved(value: str | Path, info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("folder", ""), value)
+
+
+def _file(value: object, info: ValidationInfo) -> Path | None:
+    """A readable file, made absolute from the configuration's folder; "" says there is none."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str | Path):
+        raise ValueError("the path of a file")
+    path = _resolved(value, info)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as exc:
+        raise ValueError(f"a readable file ({path}: {exc.strerror})") from None
+
+
+def _secret_file(value: object, info: ValidationInfo) -> Path | None:
+    """As `_file`, with a warning when everybody on the host can read it."""
+    path = _file(value, info)
+    if path and path.stat().st_mode & 0o004 and info.context:
+        info.context["warnings"].append(f"{path}: everybody on this host can read this secret; chmod o-r")
+    return path
+
+
+def _database_url(value: object, info: ValidationInfo) -> SecretStr:
+    """A database's URL; SQLite's path made absolute from the configuration's folder."""
+    url = values.secret(value).get_secret_value()
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgresql", "postgresql+psycopg") and rest.strip("/"):
+        return SecretStr(url)
+    # In memory, a 250 would be a promise nobody can keep.
+    if scheme != "sqlite" or not rest.startswith("/") or "?" in rest or rest[1:] in ("", "/", ":memory:"):
+        raise ValueError(values.DATABASE_URL)
+    path = _resolved(rest[1:], info)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"a database in a folder that is there ({path.parent})")
+    return SecretStr(f"sqlite:///{path}")
+
+
+def _folder(value: object, info: ValidationInfo) -> Path:
+    """A folder that is there or can be made, made absolute from the configuration's folder."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("the path of a folder")
+    path = _resolved(value, info)
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except (OSError, ValueError) as exc:  # a name too long, or with a NUL in it
+        raise ValueError("the path of a folder") from exc
+    if is_other:
+        raise ValueError(f"a folder, and {path} is none")
+    return path
+
+
+def _heartbeat_url(value: object) -> SecretStr | None:
+    if value is None or value == "":
+        return None
+    url = values.secret(value)
+    if not url.get_secret_value().startswith(("https://", "http://")):
+        raise ValueError("an http or https URL")
+    return url
+
+
+def _secret_or_none(value: object) -> SecretStr | None:
+    """A secret; "" says there is none."""
+    return None if value is None or value == "" else values.secret(value)
+
+
+def _signing_key_or_none(value: object) -> SecretStr | None:
+    return None if value is None or value == "" else values.signing_key(value)
+
+
+def _method(value: object) -> object:
+    if value in ("verify", "trusted"):
+        raise ValueError('"none": verifying senders comes with a later version; until then From is taken as it stands')
+    return value
+
+
+def _no_lmtp(value: object) -> bool:
+    if values.switch(value):
+        raise ValueError("false: LMTP comes with a later version")
+    return False
+
+
+def _ical(value: object, info: ValidationInfo) -> Ical | None:
+    """A calendar's file, made absolute from the configuration's folder, or its URL; "" says there is none.
+
+    A file that cannot be read is a warning: the last good copy of it may be there, and a start must not fail on it.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, Ical):
+        return value
+    if not isinstance(value, str) or not value.strip() or "\n" in value.strip():
+        raise ValueError(values.CALENDAR)
+    if url := values.calendar_url(value.strip()):
+        return Ical(url=url)
+    path = _resolved(value.strip(), info)
+    if info.context and not os.access(path, os.R_OK):
+        told = f"{path}: this calendar cannot be read; its last good copy answers, else the fallback"
+        if told not in info.context["warnings"]:
+            info.context["warnings"].append(told)
+    return Ical(path=path)
+
+
+def _new_file(value: object, info: ValidationInfo) -> Path | None:
+    """A file that need not be there yet, made absolute from the configuration's folder; "" says it was not named."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str | Path) or _resolved(value, info).is_dir():
+        raise ValueError("the path of a file")
+    return _resolved(value, info)
+
+
+def _day(value: object) -> date | None:
+    return None if value is None else values.day(value)
+
+
+def _naming(value: object) -> object:
+    return "organizer" if value == "organiser" else value
+
+
+Text = Annotated[str, BeforeValidator(values.text)]
+Switch = Annotated[bool, BeforeValidator(values.switch)]
+Address = Annotated[str, BeforeValidator(values.address)]
+Domain = Annotated[str, BeforeValidator(values.domain)]
+Secret = Annotated[SecretStr, BeforeValidator(values.secret)]
+PushUrl = Annotated[SecretStr, BeforeValidator(values.push_url)]
+File = Annotated[Path | None, BeforeValidator(_file)]
+SecretFile = Annotated[Path | None, BeforeValidator(_secret_file)]
+ListenAt = Annotated[Listen, BeforeValidator(values.listen)]
+NewFile = Annotated[Path | None, BeforeValidator(_new_file)]
+Instant = Annotated[datetime, BeforeValidator(values.instant)]
+MonthDay = Annotated[tuple[int, int], BeforeValidator(values.month_day)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SmtpSettings(Section):
+    listen: tuple[ListenAt, ...] = Field((Listen("127.0.0.1", 2525),), examples=[["127.0.0.1:2525"]])
+    hostname: Domain
+    #: Lower case; they and their subaddresses are accepted.
+    addresses: tuple[Address, ...] = Field(examples=[["panic@example.com"]])
+    max_message_size: Annotated[int, BeforeValidator(values.size)] = 50 * 2**20  #: octets
+    tls_cert_file: File = None  #: absolute; both or none
+    tls_key_file: SecretFile = None
+    trusted_relays: tuple[Annotated[Network, BeforeValidator(values.network)], ...] = Field(
+        (), examples=[["192.0.2.0/24"]]
+    )
+    lmtp: Annotated[bool, BeforeValidator(_no_lmtp)] = False
+
+
+class ReplySettings(Section):
+    #: "panic+{token}@example.com", "{token}@panic.example.com", or an address of ours without a token.
+    address: Annotated[str, BeforeValidator(values.reply_address)]
+
+
+class DatabaseSettings(Section):
+    url: Annotated[SecretStr, BeforeValidator(_database_url), SECRET]  #: sqlite with an absolute path, or postgresql
+    spool: Annotated[Path, BeforeValidator(_folder)]  #: absolute; takes mails while the database does not
+
+
+class GitLabSettings(Section):
+    #: Without a trailing slash.
+    url: Annotated[str, BeforeValidator(values.web_url)] = Field(description=values.WEB_URL)
+    #: Path or numeric id.
+    project: Annotated[str, BeforeValidator(values.project)] = Field(
+        description='a project\'s path such as "security/incidents", or its number'
+    )
+    token: Annotated[Secret, SECRET] = Field(description='`token_file = "gitlab.token"`, a file with an access token')
+    labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = Field(
+        ("security-incident",), examples=[["security-incident"]]
+    )
+    uploads: Literal["all", "attachments", "none"] = "all"
+    reporter_access: Switch = False
+    #: What GitLab's webhook sends as its secret token; None: nothing is taken for that alone.
+    webhook_token: Annotated[SecretStr | None, BeforeValidator(_secret_or_none), SECRET] = None
+    #: What GitLab signs its webhook with, as it showed it; None: signatures are not looked at.
+    webhook_signing_key: Annotated[SecretStr | None, BeforeValidator(_signing_key_or_none), SECRET] = None
+
+
+class RelaySettings(Section):
+    url: Annotated[RelayUrl, BeforeValidator(values.relay_url), SECRET] = RelayUrl("127.0.0.1", 25, "none")
+    sender: Address  #: of receipts, answers, news
+    page_sender: Address
+
+
+class PersonSettings(Section):
+    name: Annotated[str, BeforeValidator(values.words)]
+    email: Address = Field(description=values.ADDRESS)  #: lower case
+    aliases: tuple[Address, ...] = Field((), examples=[["ana.reyes@example.com"]])
+    phone: Text = ""  #: "" when not known
+    gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
+    tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana"]])
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of the times in this person's mails."""
+        return values.zone(self.tz)
+
+
+class SeasonSettings(Section):
+    """The part of every year in which a shift takes place."""
+
+    from_: MonthDay = Field(alias="from", description=values.MONTH_DAY)  #: (month, day)
+    to: MonthDay = Field(description=values.MONTH_DAY)  #: the first day that is out again
+
+    @model_validator(mode="after")
+    def _some_days(self) -> SeasonSettings:
+        if self.from_ == self.to:
+            raise ValueError('a season of some days: "to" is the first day that is out again')
+        return self
+
+
+class ShiftSettings(Section):
+    """A line of a rota. A shift belongs to the day it begins."""
+
+    days: Annotated[frozenset[int], BeforeValidator(values.weekdays)] = Field(description=values.WEEKDAYS)
+    #: By the wall clock of `tz`, since midnight.
+    from_: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(alias="from", description=values.CLOCK_TIME)
+    to: Annotated[timedelta, BeforeValidator(values.clock_time_or_midnight)] = Field(description=values.CLOCK_TIME)
+    tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+    people: tuple[str, ...] = Field(examples=[["ana"]])  #: keys of `people`
+    rotate: Literal["weekly", "daily", "none"] | None = None  #: None: only one person is named
+    start: Annotated[date | None, BeforeValidator(_day)] = None  #: from when the first of `people` has her turn
+    season: SeasonSettings | None = Field(None, examples=[{"from": "03-29", "to": "10-25"}])  #: None: all year
+
+    @property
+    def ends(self) -> timedelta:
+        """When it ends, since midnight of the day it begins: at `to` of the next day unless that is later than it."""
+        return self.to if self.to > self.from_ else self.to + timedelta(days=1)
+
+
+class OverrideSettings(Section):
+    """Somebody else for a while."""
+
+    from_: Instant = Field(alias="from", description=values.INSTANT)
+    to: Instant = Field(description=values.INSTANT)
+    person: str = Field(description="one of the people")  #: key of `people`
+
+
+class ScheduleSettings(Section):
+    """A role. Exactly one of `fixed`, `ical` and `shifts` is given."""
+
+    fixed: tuple[str, ...] = Field((), examples=[["ana"]])  #: keys of `people`
+    fallback: tuple[str, ...] = Field((), examples=[["max"]])
+    ical: Annotated[Ical | None, BeforeValidator(_ical), SECRET] = None
+    #: What of an event names the person; "any": the first of the three that names somebody we know.
+    ical_person: Annotated[Literal["any", "summary", "attendee", "organizer"], BeforeValidator(_naming)] = "any"
+    ical_refresh: Annotated[timedelta, BeforeValidator(values.refresh)] = timedelta(minutes=15)
+    ical_copy: NewFile = None  #: absolute, for the last good copy; None: beside the database
+    shifts: tuple[ShiftSettings, ...] = Field(
+        (), examples=[[{"days": "mon-fri", "from": "08:00", "to": "20:00", "people": ["ana"]}]]
+    )
+    overrides: tuple[OverrideSettings, ...] = Field(
+        (), examples=[[{"from": "2026-12-24T18:00:00Z", "to": "2026-12-25T06:00:00Z", "person": "max"}]]
+    )
+
+
+class StepSettings(Section):
+    #: From the acceptance of the mail.
+    after: Annotated[timedelta, BeforeValidator(values.duration)] = Field(description=values.DURATION)
+    page: tuple[str, ...] = Field(examples=[["seoc"]])  #: keys of `oncall`
+
+
+class EscalationSettings(Section):
+    sla: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=15)
+    steps: tuple[StepSettings, ...] = Field(
+        examples=[[{"after": "0s", "page": ["seoc"]}]]
+    )  #: ascending, the first at 0
+    repeat: Annotated[timedelta, BeforeValidator(values.interval)] = timedelta(minutes=5)
+    remind_after: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=20)
+
+
+class BusinessHoursSettings(Section):
+    """The hours that count for a ladder nobody is woken for."""
+
+    days: Annotated[frozenset[int], BeforeValidator(values.weekdays)] = Field(description=values.WEEKDAYS)
+    #: By the wall clock of `tz`, since midnight.
+    from_: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(alias="from", description=values.CLOCK_TIME)
+    to: Annotated[timedelta, BeforeValidator(values.clock_time)] = Field(description=values.CLOCK_TIME)
+    tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+
+
+class PolicySettings(EscalationSettings):
+    """A ladder beside the default one, and which panics climb it: one hit is enough."""
+
+    #: None: day and night
+    hours: BusinessHoursSettings | None = Field(None, examples=[{"days": "mon-fri", "from": "08:00", "to": "18:00"}])
+    severity: tuple[Annotated[int, BeforeValidator(values.severity)], ...] = Field((), examples=[[3, 4]])
+    subject: tuple[Text, ...] = Field((), examples=[["phishing"]])  #: single words
+    addresses: tuple[Address, ...] = Field((), examples=[["panic+low@example.com"]])  #: of ours, subaddresses included
+    drill: Switch = False
+
+
+class PagingSettings(Section):
+    detail: Literal["full", "subject", "ref"] = "subject"
+    pagerduty_url: Annotated[str, BeforeValidator(values.events_url)] = "https://events.pagerduty.com"
+    #: What PagerDuty's webhook signs with; None: it is not listened to.
+    pagerduty_webhook_secret: Annotated[SecretStr | None, BeforeValidator(_secret_or_none), SECRET] = None
+
+
+class SenderSettings(Section):
+    #: Empty: everybody.
+    known: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = Field((), examples=[["example.com"]])
+    unknown: Literal["page", "once"] = "page"
+    reporters_file: File = None
+
+
+class AuthenticationSettings(Section):
+    method: Annotated[Literal["none"], BeforeValidator(_method)] = "none"
+    trusted_authserv_ids: tuple[Text, ...] = Field((), examples=[["mx.example.com"]])
+
+
+class ReceiptSettings(Section):
+    enabled: Switch = True
+    domains: tuple[Domain, ...] = Field(examples=[["example.com"]])
+    phone: Text = ""  #: a hotline; "" when there is none
+    advice: tuple[Text, ...] = Field(
+        (
+            "If a device is involved: leave it on, take it off the network. Use another device.",
+            "We never ask for passwords.",
+        ),
+        examples=[["We never ask for passwords."]],
+    )
+
+
+class OperatorSettings(Section):
+    page: tuple[str, ...] = Field(examples=[["max"]])  #: keys of `people`
+
+
+class WebSettings(Section):
+    listen: Annotated[Listen, BeforeValidator(values.web_listen)] = Listen("127.0.0.1", 8025)
+    url: Annotated[str, BeforeValidator(values.links_url)] = ""  #: no trailing slash; "": no links
+
+
+class WatchSettings(Section):
+    #: {who} in it is who lives, "tick" or "watch"; None: nobody is pinged.
+    heartbeat_url: Annotated[SecretStr | None, BeforeValidator(_heartbeat_url), SECRET] = None
+    #: The watch's own way to page.
+    push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/watch"]])
+
+
+class TokenSettings(Section):
+    key_file: SecretFile = None  #: absolute; None: keys are kept in the database
+
+
+class LogSettings(Section):
+    format: Literal["json", "console"] | None = None  #: None: console on a terminal, else json
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """Everything panicmail was told, and what it concluded. Two of the same content are equal."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="PANICMAIL_", env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    smtp: SmtpSettings
+    replies: ReplySettings
+    database: DatabaseSettings
+    gitlab: GitLabSettings
+    relay: RelaySettings
+    people: dict[str, PersonSettings]
+    oncall: dict[str, ScheduleSettings]
+    escalation: EscalationSettings
+    ladders: dict[str, PolicySettings]  #: besides the default one, which is `escalation`
+    paging: PagingSettings
+    senders: SenderSettings
+    authentication: AuthenticationSettings
+    receipts: ReceiptSettings
+    operators: OperatorSettings
+    web: WebSettings
+    watch: WatchSettings
+    tokens: TokenSettings
+    log: LogSettings
+
+    path: Path | None  #: the file it came from; None: the environment alone
+    inferred: dict[str, str]  #: key -> value, for what nobody wrote down and depends on other keys
+    not_yet: tuple[str, ...]  #: one sentence each: keys that are read, but not used by this version
+    warnings: tuple[str, ...]  #: one sentence each: it works, but somebody should look
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands in: it asks the sources itself, to know which of them a mistake came from."""
+        return (init_settings,)
+
+
+#: The tables of the file that have fixed keys.
+TABLES: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+#: The tables that hold one table per name of our own choosing.
+NAMED_TABLES: dict[str, type[Section]] = {
+    "people": PersonSettings,
+    "oncall": ScheduleSettings,
+    "ladders": PolicySettings,
+}
+
+#: The tables that stand within a list or under a key of another table.
+INNER_TABLES: dict[str, type[Section]] = {
+    "steps": StepSettings,
+    "shifts": ShiftSettings,
+    "overrides": OverrideSettings,
+    "season": SeasonSettings,
+    "hours": BusinessHoursSettings,
+}
+
+
+def is_secret(model: type[Section], key: str) -> bool:
+    """Whether the value under this key must not be shown."""
+    return key in model.model_fields and SECRET in model.model_fields[key].metadata
+
+
+def keys_of(model: type[Section]) -> list[str]:
+    """Every key that may stand in a table, a secret's `_file` included."""
+    return [
+        name
+        for key, field in model.model_fields.items()
+        for name in ((key, f"{key}_file") if is_secret(model, key) else (field.alias or key,))
+    ]

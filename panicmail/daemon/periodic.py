@@ -1,0 +1,126 @@
+"""The recurring duties, as the scheduler calls them. Each catches everything: APScheduler must see no exception.
+
+    tick     once a second: looks at the clock, takes what is due
+    empty    once a second: moves what is in the spool into the database, a large mail in its own time
+    poll     every 10 seconds: signs of work in GitLab
+    minute   the accounting, how far the database has come, shifts that ended, the daily list, gaps in the rosters ahead
+    hour     every row against what must always be true; once a day every real thing in the configuration
+
+A part of a duty that fails costs the others nothing: its next turn comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+from panicmail import crashpoints
+from panicmail.check.daily_check import DailyCheck
+from panicmail.daemon import systemd
+from panicmail.daemon.calendar_refresh import ScheduleFaults
+from panicmail.daemon.health import Health
+from panicmail.delivery.fallback import FallbackPager
+from panicmail.delivery.heartbeat import Heartbeat
+from panicmail.errors import StoreFailed
+from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.escalation.reconciler import Reconciler
+from panicmail.escalation.restore_guard import RestoreGuard
+from panicmail.escalation.shift_handover import ShiftHandover
+from panicmail.escalation.tick import EscalationTick
+from panicmail.incident.model import State
+from panicmail.intake.accept import MailAcceptance
+from panicmail.response.daily_list import DailyList
+from panicmail.response.gitlab_activity import ActivityPoll
+from panicmail.store.unit_of_work import Store
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True, kw_only=True)
+class PeriodicJobs:
+    """What is done again and again, and by whom."""
+
+    ledger: Store
+    acceptance: MailAcceptance
+    timekeeper: ClockGuard
+    escalation: EscalationTick
+    signs: ActivityPoll
+    accounting: Reconciler
+    restoring: RestoreGuard
+    emergency: FallbackPager
+    vitals: Health
+    heartbeat: Heartbeat
+    handover: ShiftHandover
+    daily_list: DailyList
+    roster_faults: ScheduleFaults
+    daily: DailyCheck
+    came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
+
+    def start(self) -> None:
+        """What has to be known before anything is due: is the clock right, is the database the latest.
+
+        Raises:
+            StoreFailed: The database does not answer.
+        """
+        self.timekeeper.start()
+        self.restoring.start()
+
+    def tick(self) -> None:
+        """Everything that must not wait. A database that is away ends the round, not the ticking."""
+        crashpoints.point("tick")
+        parts = (self.timekeeper.look, self._let_time_pass)
+        done = [self._part_of_tick(part) for part in parts]
+        if all(done):
+            self.vitals.ticked()
+            self.heartbeat.beat()
+        # Without its database panicmail still takes mails and calls people: a restart would only interrupt that.
+        systemd.tell("WATCHDOG=1")
+
+    def _part_of_tick(self, part: Callable[[], object]) -> bool:
+        done = self._safely("tick.failed", part)
+        self.came_on()
+        return done
+
+    def _let_time_pass(self) -> None:
+        self.escalation.tick(self.came_on)
+        self.emergency.answered(self.ledger.read(lambda book: book.list_incidents(states=[State.OPEN])))
+
+    def came_on(self) -> None:
+        self.came_round_at = time.monotonic()
+        self.vitals.came_round()
+
+    def empty(self) -> None:
+        self._safely("spool.not_emptied", self.acceptance.take_in)
+
+    def poll(self) -> None:
+        self._safely("signs.failed", self.signs.poll)
+
+    def minute(self) -> None:
+        self._safely("accounts.failed", self.accounting.reconcile)
+        self.remember()
+        self._safely("handover.failed", self.handover.look)
+        self._safely("list.failed", self.daily_list.look)
+        self._safely("rosters.failed", self.roster_faults.look)
+
+    def remember(self) -> None:
+        self._safely("copy.failed", self.restoring.remember)
+
+    def hour(self) -> None:
+        self._safely("accounts.failed", self.accounting.sweep)
+        self._safely("check.failed", lambda: self.daily.run(datetime.now(UTC)))
+
+    def _safely(self, event: str, duty: Callable[[], object]) -> bool:
+        """Whether it was done."""
+        try:
+            duty()
+        except StoreFailed as exc:
+            _log.error(event, reason=str(exc))
+            return False
+        except Exception:  # its next turn comes
+            _log.exception(event)
+            return False
+        return True

@@ -1,0 +1,104 @@
+"""The lanes that send mail: pages, and everything else that is written to people."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import structlog
+
+from panicmail import crashpoints
+from panicmail.delivery import outcomes
+from panicmail.delivery.message_context import is_wanted, notice_context
+from panicmail.delivery.outbox_worker import OutboxWorker
+from panicmail.incident.model import EffectKind
+from panicmail.incident.people import Person
+from panicmail.mail import compose
+from panicmail.mail.compose import ComposedMail
+from panicmail.mail.compose.notice_context import organisation
+from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
+from panicmail.response import daily_list
+from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+
+_log = structlog.get_logger()
+
+
+class SendsMail(Protocol):
+    """Hands a mail to the relay; answers what the relay said after the dot."""
+
+    def send(self, message: bytes, mail_from: str, recipient: str) -> str: ...
+
+
+class EmailWorker(OutboxWorker):
+    """Pages, or all other mail: composed when they are sent, from what is true then."""
+
+    def __init__(self, name: str, ledger: Store, orders: CurrentSettings, relay: SendsMail) -> None:
+        super().__init__(name, ledger)
+        self._orders = orders
+        self._relay = relay
+
+    def _carry_out(self, task: OutboxRow) -> None:
+        orders = self._orders()
+        if task.do == EffectKind.PAGE and task.person not in orders.people:  # a reload took her out of [people]
+            self._refused(task, "there is no such person any more")
+            return
+        mine, letter = self._ledger.read(lambda book: (book.is_mine(task), _compose(book, orders, task)))
+        if not mine:  # we were frozen, or cut off: whoever has it now sends it
+            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
+            return
+        if letter is None:
+            self._settle(task, DeliveryState.VOID, "it lost its reason before it was sent")
+            return
+        crashpoints.point(f"{self.name}.sending")
+        answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
+        crashpoints.point(f"{self.name}.sent")
+        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.sent(book, task, answer))
+        _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
+
+    def _refused(self, task: OutboxRow, answer: str) -> None:
+        orders = self._orders()
+        _log.error(f"{task.do}.refused", **self._about(task), answer=answer)
+        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.refused(book, orders, task, answer))
+
+
+def _compose(book: Transaction, orders: RuntimeSettings, task: OutboxRow) -> ComposedMail | None:
+    """The mail as it must read now; None when there is no reason left to send it."""
+    person = orders.people.get(task.person or "")
+    if task.do == EffectKind.OPERATORS:
+        house = organisation(orders, book.now)
+        return (
+            compose.operators(task.facts, house, person, orders.addresses, book.now, key=task.key) if person else None
+        )
+    if task.do == EffectKind.LIST:
+        return _list(book, orders, task, person) if person else None
+    if task.do == EffectKind.PROVEN:
+        return _proven(book, orders, task, person) if person else None
+    incident = book.incident(task.incident_id or "")
+    if incident is None or (task.person and person is None):
+        return None
+    scene = notice_context(book, orders, incident, task)
+    if task.do == EffectKind.RECEIPT:
+        return compose.receipt(scene, orders.tokens, orders.addresses, key=task.key)
+    if task.do == EffectKind.NEWS:
+        return compose.news(scene, orders.tokens, orders.addresses, key=task.key)
+    if person is None:
+        return None
+    if task.do == EffectKind.TELL:
+        return compose.tell(scene, person, orders.tokens, orders.addresses, key=task.key)
+    if not is_wanted(book, incident, task):
+        return None
+    return compose.page(scene, person, orders.tokens, orders.addresses)
+
+
+def _list(book: Transaction, orders: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail | None:
+    """None when all of it was closed meanwhile, or the day is over."""
+    entries = daily_list.listed(book, orders, person.id)
+    if not entries or task.facts["day"] != daily_list.day_of(orders, person.id, book.now):
+        return None
+    return compose.listing(entries, organisation(orders, book.now), person, orders.addresses, book.now, key=task.key)
+
+
+def _proven(book: Transaction, orders: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail:
+    house = organisation(orders, book.now)
+    return compose.proven(task.facts, house, person, orders.tokens, orders.addresses, book.now, key=task.key)

@@ -1,0 +1,158 @@
+"""A mail in the spool, as those who are called for it get to know it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from panicmail.incident import ids, transitions
+from panicmail.incident.classify import LOOP_HOPS, Report
+from panicmail.incident.model import Incident, PagedPerson, PageReason
+from panicmail.incident.people import Person
+from panicmail.incident.reply_tokens import Purpose, Token
+from panicmail.mail import compose
+from panicmail.mail.compose import ComposedMail, push_text
+from panicmail.mail.compose.notice_context import NoticeContext, organisation
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.spool import Spool, Spooled
+
+_log = structlog.get_logger()
+
+#: What is said of a mail that cannot be read now.
+UNREAD = Report(subject="(a mail panicmail cannot read)", lossless=False)
+
+
+class ReadsSpooledMail(Protocol):
+    """Reads raw bytes into a report; total, and bounded in time."""
+
+    def read(self, raw: bytes, mail_from: str) -> Report: ...
+
+
+class SpooledPanic:
+    """One mail, and who is still to be called for it. It is read once, by whoever is first to call.
+
+    Args:
+        people: Who is called: person -> role.
+        away_since: Since when the database does not answer.
+    """
+
+    def __init__(
+        self,
+        spooled: Spooled,
+        spool: Spool,
+        reads: ReadsSpooledMail,
+        orders: RuntimeSettings,
+        people: Mapping[str, str],
+        away_since: datetime,
+    ) -> None:
+        self.spooled = spooled
+        self._spool = spool
+        self._reads = reads
+        self._orders = orders
+        self._people = people
+        self._away_since = away_since
+        self._left = set(people)
+        self._reading = threading.Lock()
+        self._report: Report | None = None
+        self._is_none = False  #: it is no panic
+
+    def is_wanted(self) -> bool:
+        """Whether it still waits in the spool."""
+        return self.spooled.path.exists()
+
+    def letter(self, person: Person, now: datetime) -> ComposedMail | None:
+        """Her page about it; None when it is no panic, or has been taken in."""
+        scene = self._scene(now)
+        if scene is None:
+            return None
+        return compose.page(scene, person, self._orders.tokens, self._orders.addresses)
+
+    def line(self, person: Person, now: datetime) -> str | None:
+        """The same for her lock screen."""
+        scene = self._scene(now)
+        return None if scene is None else push_text.page(scene, person, self._orders.detail)
+
+    def _scene(self, now: datetime) -> NoticeContext | None:
+        report = self._read_once()
+        if report is None:
+            return None
+        return NoticeContext(
+            house=organisation(self._orders, now),
+            incident=self._incident(now),
+            report=report,
+            facts={"word": PageReason.DATABASE_AWAY.value, "round": 0, "since": self._away_since.isoformat()},
+            now=now,
+        )
+
+    def over(self, person: str) -> None:
+        """She was called, or need not or cannot be."""
+        with self._reading:
+            self._left.discard(person)
+            if not self._left:
+                self._spool.mark_called(self.spooled)
+
+    def _incident(self, now: datetime) -> Incident:
+        """The incident this mail will open, as far as it can be known."""
+        mail_id = self.spooled.mail_id
+        paged = {p: PagedPerson(role=role, round=0, at=now, last_at=now) for p, role in self._people.items()}
+        incident = transitions.new(
+            id=ids.incident_id(mail_id),
+            ref=ids.ref(mail_id),
+            mail_id=mail_id,
+            accepted_at=self.spooled.accepted_at,
+            ladder=self._orders.ladder,
+        )
+        return replace(incident, paged=paged)
+
+    def _read_once(self) -> Report | None:
+        with self._reading:  # the others wait for the first
+            if self._report is None and not self._is_none:
+                try:
+                    self._report = self._read()
+                except Exception as exc:  # called for all the same; whoever is called next may have the whole of it
+                    _log.error("emergency.unreadable", ref=ids.ref(self.spooled.mail_id), reason=str(exc))
+                    return UNREAD
+                self._is_none = self._report is None
+            return self._report
+
+    def _read(self) -> Report | None:
+        with self._spool.trying(self.spooled) as is_first:
+            return self._read_panic() if is_first else UNREAD
+
+    def _read_panic(self) -> Report | None:
+        found = self._spool.read(self.spooled)
+        if found is None:  # taken in, or put aside and told as that
+            return None
+        mail, raw = found
+        if _answers(self._orders, mail):
+            return None
+        report = self._reads.read(raw, mail.mail_from)
+        if report.hops >= LOOP_HOPS or _refers(self._orders, report):
+            return None
+        return report
+
+
+def _answers(orders: RuntimeSettings, mail: AcceptedMail) -> bool:
+    """Whether it went to somebody's own token address: her answer, or the bounce of her page, a test page included."""
+    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
+    purposes = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.TEST}
+    return any(token.purpose in purposes for token in _verified(orders, texts))
+
+
+def _refers(orders: RuntimeSettings, report: Report) -> bool:
+    """Whether it answers a page, by the Message-IDs that carry the token where addresses do not."""
+    if orders.addresses.carries_token:
+        return False
+    texts = filter(None, map(orders.addresses.token_of, report.references))
+    # A token of a mail to the reporter names nobody.
+    return any(token.person and token.purpose in {Purpose.MESSAGE, Purpose.TEST} for token in _verified(orders, texts))
+
+
+def _verified(orders: RuntimeSettings, texts: Iterator[str]) -> Iterator[Token]:
+    return filter(None, (orders.tokens.verify(text, orders.people) for text in texts))

@@ -1,0 +1,71 @@
+"""What a message is about as it is sent: gathered right before, so that it says what is true then."""
+
+from __future__ import annotations
+
+from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
+from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation
+from panicmail.mail.incident_report import flags_of, report_of
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import incident_links, reporter_thread
+from panicmail.store.outbox import PUSH
+from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
+
+
+def is_wanted(book: Transaction, incident: Incident, task: OutboxRow) -> bool:
+    """Whether this page still asks for something: checked right before it is sent."""
+    word = PageReason(task.facts["word"])
+    newer = [
+        t
+        for t in book.tasks_of(incident.id)
+        if t.do == EffectKind.PAGE
+        and t.person == task.person
+        and t.facts["round"] > task.facts["round"]
+        and t.state is not DeliveryState.VOID
+        and t.facts["word"] != PageReason.HANDED
+    ]
+    if newer:
+        return False
+    if incident.once:
+        return True
+    match word:
+        case PageReason.HANDED:
+            return incident.handed_to == task.person and incident.state is not State.RESOLVED
+        case PageReason.STILL_YOURS:
+            return incident.holder == task.person and incident.owed is Owed.ANSWER
+        case PageReason.STATUS:
+            return incident.holder == task.person and incident.owed is Owed.STATUS
+        case PageReason.SILENT_HOLDER:
+            return incident.state is State.ACKED
+        case _:
+            return incident.state is State.OPEN
+
+
+def notice_context(book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow) -> NoticeContext:
+    reader = task.person or ""
+    others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
+    lines = book.lines_of(incident.id)
+    return NoticeContext(
+        house=organisation(orders, book.now, incident),
+        incident=incident,
+        report=report_of(book, incident),
+        facts=task.facts,
+        now=book.now,
+        pages=[
+            PageSent(
+                person=t.person or "",
+                channel="push" if t.lane == PUSH else "mail",
+                at=t.queued_at,
+                state=t.state.value,
+                answer=t.answer,
+            )
+            for t in book.tasks_of(incident.id)
+            if t.do == EffectKind.PAGE
+        ],
+        also_open=[i for i in others if reader in i.paged],
+        same_reporter=[i for i in others if i.reporter_address and i.reporter_address == incident.reporter_address],
+        link=orders.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
+        conversation=reporter_thread.address(book, orders, incident, reader) if reader else "",
+        unheard=(reporter_thread.why_none(book, orders, incident, reader) or "") if reader else "",
+        flags=flags_of(lines),
+    )

@@ -1,0 +1,115 @@
+"""What every lane does: claim a row, try it, and write down what came of it."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from panicmail.errors import Blocked, Permanent, StoreFailed, Temporary, Unknown
+from panicmail.store.blocked_adapters import adapter_of
+from panicmail.store.outbox import LEASE
+from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+
+_log = structlog.get_logger()
+
+#: The wait after the first failed attempt, doubled with each further one up to the lane's longest.
+FIRST_WAIT = timedelta(seconds=1)
+LONGEST_WAIT = {
+    "page": timedelta(seconds=15),
+    "push": timedelta(seconds=15),
+    "mail": timedelta(seconds=60),
+    "gitlab": timedelta(seconds=60),
+}
+#: The first tries towards GitLab, some five minutes of them, are at most this far apart.
+GITLAB_SOON = timedelta(seconds=8)
+GITLAB_SOON_TRIES = 40
+
+
+class OutboxWorker:
+    """Claims rows of one lane and carries them out. One per thread."""
+
+    def __init__(self, name: str, ledger: Store) -> None:
+        self.name = name
+        self._ledger = ledger
+
+    def work(self) -> bool:
+        """Claim one row and carry it out; False when none is due."""
+        claimed = self._ledger.write(f"{self.name}.claim", lambda book: book.claim(self.name, 1, LEASE[self.name]))
+        for task in claimed:
+            self._try(task)
+        return bool(claimed)
+
+    def _try(self, task: OutboxRow) -> None:
+        try:
+            self._carry_out(task)
+        except Blocked as exc:
+            self._barred(task, exc)
+        except Permanent as exc:
+            self._refused(task, str(exc))
+        except Temporary as exc:
+            self._put_off(task, str(exc), sure=not isinstance(exc, Unknown), retry_after=exc.retry_after)
+        except Exception as exc:  # ours or a library's: the row stays, the others go on
+            about = self._about(task)
+            _log.exception("dispatch.failed", **about, lane=self.name, do=task.do, attempt=task.attempt, exc_info=exc)
+            self._put_off(task, f"panicmail failed: {type(exc).__name__}", sure=False)
+
+    def _carry_out(self, task: OutboxRow) -> None:
+        raise NotImplementedError
+
+    def _refused(self, task: OutboxRow, answer: str) -> None:
+        raise NotImplementedError
+
+    def _barred(self, task: OutboxRow, why: Blocked) -> None:
+        """Nothing gets through there, whatever it is: the row waits until something does, and the others behind it."""
+        about, answer, adapter = self._about(task), str(why), adapter_of(task)
+
+        def work(book: Transaction) -> None:
+            if book.park(task, answer):
+                cause, facts = f"{adapter.partition('/')[0]}_barred", self._barred_facts(book, task)
+                book.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
+
+        self._ledger.write("outbox.put_off", work)
+        _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
+
+    def _barred_facts(self, book: Transaction, task: OutboxRow) -> dict[str, Any]:
+        """What else the operators are told of it."""
+        return {}
+
+    def _put_off(self, task: OutboxRow, answer: str, *, sure: bool, retry_after: float | None = None) -> None:
+        wait = timedelta(seconds=retry_after) if retry_after is not None else self._wait(task)
+        _log.warning(
+            "dispatch.put_off",
+            **self._about(task),
+            lane=self.name,
+            do=task.do,
+            attempt=task.attempt,
+            seconds=wait.total_seconds(),
+            reason=answer,
+        )
+        self._ledger.write("outbox.put_off", lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
+
+    def _about(self, task: OutboxRow) -> dict[str, str | None]:
+        """Which incident and whom a row is about, for the log."""
+        ref = None
+        if task.incident_id is not None:
+            incident_id = task.incident_id
+            with suppress(StoreFailed):  # a line without it is better than none
+                incident = self._ledger.read(lambda book: book.incident(incident_id))
+                ref = incident.ref if incident else None
+        return {"ref": ref, "person": task.person}
+
+    def _wait(self, task: OutboxRow) -> timedelta:
+        longest = LONGEST_WAIT[self.name]
+        if self.name == "gitlab" and task.attempt <= GITLAB_SOON_TRIES:
+            longest = GITLAB_SOON
+        wait = min(FIRST_WAIT * float(2 ** min(task.attempt - 1, 16)), longest)
+        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
+
+    def _settle(self, task: OutboxRow, state: DeliveryState, answer: str) -> None:
+        self._ledger.write(f"{self.name}.settle", lambda book: book.settle(task, state, answer))

@@ -1,0 +1,66 @@
+"""What came of a message, written down: accepted, refused, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from panicmail.incident import push_channel, transitions
+from panicmail.incident.model import EffectKind, Entry, Incident
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import reporter_thread
+from panicmail.store.outbox import PUSH
+from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
+
+
+def sent(book: Transaction, task: OutboxRow, answer: str) -> None:
+    if not book.settle(task, DeliveryState.ACCEPTED, answer):
+        return  # another attempt took over meanwhile; its outcome is the one that counts
+    incident = book.incident(task.incident_id or "")
+    if incident is not None and task.do in {EffectKind.PAGE, EffectKind.RECEIPT}:
+        event = "page.accepted" if task.do == EffectKind.PAGE else "receipt.accepted"
+        facts = {"person": task.person, "answer": answer, "channel": _channel(task)}
+        book.add_entry(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
+        if task.do == EffectKind.PAGE and task.person:
+            book.apply(incident, transitions.reached(incident, task.person))
+
+
+def refused(book: Transaction, orders: RuntimeSettings, task: OutboxRow, answer: str) -> None:
+    if not book.settle(task, DeliveryState.FAILED, answer):
+        return
+    incident = book.incident(task.incident_id or "")
+    if incident is not None and task.do == EffectKind.NEWS:
+        reporter_thread.not_taken(book, incident, task, answer)
+    if incident is None or task.person is None:
+        return
+    facts = {"person": task.person, "answer": answer, "channel": _channel(task)}
+    book.add_entry(incident, Entry(event=f"{task.do}.refused", actor="panicmail", facts=facts))
+    if task.do == EffectKind.PAGE:
+        _alarm(book, orders, incident, task, facts)
+        lost(book, orders, incident, task, f"her {'phone' if task.lane == PUSH else 'mail server'} refused the page")
+
+
+def _alarm(
+    book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow, facts: Mapping[str, Any]
+) -> None:
+    """Mail and phones have a cause each: one is told once an hour, and a dead phone must not hide the relay."""
+    person = orders.people.get(task.person or "")
+    told = {
+        **facts,
+        "ref": incident.ref,
+        "channel": push_channel.in_words(_channel(task), person.push if person else ()),
+    }
+    book.tell_operators("push_refused" if task.lane == PUSH else "page_refused", told, incident_id=incident.id)
+
+
+def lost(book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow, why: str) -> None:
+    """A page failed for good. Unless another channel of theirs carries it, they are unreachable."""
+    if task.person is None or book.has_another_way(task):
+        return
+    ladder, who = orders.ladder_of(incident), orders.who_at(book.now)
+    book.apply(incident, transitions.unreachable(incident, task.person, why, ladder, who, book.now))
+
+
+def _channel(task: OutboxRow) -> str:
+    return str(task.facts.get("channel", "mail"))

@@ -1,0 +1,84 @@
+"""Handing over: when a shift ends, whatever is open or held is told to both sides.
+
+Looked at once a minute. When those on call now came on is read from the rosters, and what was told from the timeline,
+so nothing is forgotten over a restart: a change of shift that fell into an outage is told when it is over, if it is not
+older than a day.
+
+Only what a roster itself says counts as a change of shift: other people in `fixed`, by a reload, are none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from panicmail.incident import transitions
+from panicmail.incident.model import Change, Incident, Outcome, State, unchanged
+from panicmail.incident.transitions import ShiftChange
+from panicmail.oncall.runtime_settings import CurrentSettings
+from panicmail.oncall.schedules import Schedules
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+
+_log = structlog.get_logger()
+
+#: A change of shift is looked for so far back.
+LOOK_BACK = timedelta(days=1)
+
+
+class ShiftHandover:
+    """Tells both sides of a change of shift what is open or held."""
+
+    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
+        self._ledger = ledger
+        self._orders = orders
+
+    def look(self) -> int:
+        """Tell whatever a change of shift asks for; answers for how many incidents.
+
+        Raises:
+            StoreFailed: The database could not be asked.
+        """
+        concerned = self._ledger.read(self._concerned)
+        return sum(self._tell(incident) for incident in concerned)
+
+    def _concerned(self, book: Transaction) -> list[Incident]:
+        unresolved = book.list_incidents(states=[State.OPEN, State.ACKED])
+        return [incident for incident in unresolved if self._change(book, incident).outcome is Outcome.DONE]
+
+    def _tell(self, incident: Incident) -> bool:
+        try:
+            self._ledger.write("tick.move", lambda book: self._carry_out(book, incident.id))
+        except Exception:  # found again in a minute; the others must not wait for it
+            _log.exception("handover.failed", ref=incident.ref)
+            return False
+        return True
+
+    def _carry_out(self, book: Transaction, incident_id: str) -> None:
+        incident = book.incident(incident_id)
+        if incident is not None:
+            book.apply(incident, self._change(book, incident))
+
+    def _change(self, book: Transaction, incident: Incident) -> Change:
+        orders = self._orders()
+        ladder = orders.ladder_of(incident)
+        whole = unchanged(incident, Outcome.NOTED)
+        for role in transitions.shift_roles(incident, ladder):
+            change = change_of_shift(orders.rosters, role, book.now)
+            if change is None:
+                continue
+            next_ = transitions.shift_changed(whole.incident, ladder, change, book.lines_of(incident.id), book.now)
+            whole = whole.then(next_) if next_.outcome is Outcome.DONE else whole
+        return whole
+
+
+def change_of_shift(rosters: Schedules, role: str, now: datetime) -> ShiftChange | None:
+    """Since when those on call in `role` are; None when they already were a day ago."""
+    *earlier, current = rosters.spans(role, now - LOOK_BACK, now + datetime.resolution)
+    since = current.start
+    for span in reversed(earlier):
+        if set(span.people) != set(current.people):
+            return ShiftChange(role=role, at=since, people=current.people)
+        since = span.start
+    return None

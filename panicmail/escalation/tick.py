@@ -1,0 +1,133 @@
+"""The tick: takes every step whose time has come.
+
+Its times are columns of the incidents, so whoever ticks next, after whatever happened, finds what is due. It reads
+the store only. One incident that cannot be moved does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from panicmail.incident import transitions
+from panicmail.incident.escalation_policy import UNDELIVERED
+from panicmail.incident.model import Change, EffectKind, Incident, Outcome, State, unchanged
+from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
+from panicmail.store.outbox import PUSH
+from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+
+_log = structlog.get_logger()
+
+
+class EscalationTick:
+    """Moves incidents as time passes."""
+
+    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
+        self._ledger = ledger
+        self._orders = orders
+        self._people: frozenset[str] | None = None  #: none of them has left while they had something
+
+    def tick(self, came_on: Callable[[], None] = lambda: None) -> int:
+        """Take what is due now; answers how many incidents moved.
+
+        `came_on` is called after each incident: a tick with many to move takes its time, and is alive.
+
+        Raises:
+            StoreFailed: The database could not be asked at all.
+        """
+        moved = self._release(came_on)
+        due, silent = self._ledger.read(self._look)
+        for incident in due:
+            moved += self._move(incident, self._pass_time, came_on)
+            came_on()
+        for task in silent:
+            self._give_up_on(task)
+            came_on()
+        return moved
+
+    def _release(self, came_on: Callable[[], None]) -> int:
+        """What somebody had who is no longer in the configuration is nobody's. Asked at the start and after a reload.
+
+        Answers how many incidents moved. While there is one left, it is asked again.
+        """
+        people = frozenset(self._orders().people)
+        if people == self._people:
+            return 0
+        held = self._ledger.read(lambda book: book.held_by_others(people))
+        moved = 0
+        for incident in held:
+            _log.warning("holder.gone", ref=incident.ref, person=incident.holder)
+            moved += self._move(incident, self._holder_gone, came_on)
+            came_on()
+        self._people = people if not held else None
+        return moved
+
+    def _look(self, book: Transaction) -> tuple[list[Incident], list[OutboxRow]]:
+        orders = self._orders()
+        undelivered = book.undelivered_pages(min(ladder.undelivered_after for ladder in orders.ladders.values()))
+        return book.due_incidents(), [task for task in undelivered if _is_silent(book, orders, task)]
+
+    def _move(
+        self, incident: Incident, change: Callable[[Incident, datetime], Change], came_on: Callable[[], None]
+    ) -> bool:
+        try:
+            return self._ledger.change("tick.move", incident.id, change) is not None
+        except Exception as exc:  # the next tick finds it still due; the others must not wait for it
+            _log.exception("escalation.failed", ref=incident.ref)
+            came_on()  # a locked database lets each write wait
+            facts = {"ref": incident.ref, "error": type(exc).__name__}
+            self._ledger.write(
+                "tick.alarm",
+                lambda book: book.tell_operators("escalation_failed", facts, incident_id=incident.id),
+            )
+            return False
+
+    def _pass_time(self, incident: Incident, now: datetime) -> Change:
+        orders = self._orders()
+        if not transitions.is_due(incident, now):  # another node took it meanwhile
+            return unchanged(incident, Outcome.ALREADY)
+        daytime = orders.daytime_of(incident.holder or "")
+        return transitions.pass_time(incident, orders.ladder_of(incident), orders.who_at(now), now, daytime)
+
+    def _holder_gone(self, incident: Incident, now: datetime) -> Change:
+        orders = self._orders()
+        return transitions.holder_gone(incident, orders.people, orders.ladder_of(incident), orders.who_at(now), now)
+
+    def _give_up_on(self, task: OutboxRow) -> None:
+        """Nobody took her page: she is unreachable, once per incident."""
+        server = "phone" if task.lane == PUSH else "mail server"
+        why = f"her {server} refused the page" if task.state is DeliveryState.FAILED else UNDELIVERED
+        try:
+            self._ledger.write("tick.unreachable", lambda book: self._unreachable(book, task, why))
+        except Exception:  # found again by the next tick
+            _log.exception("escalation.failed", incident=task.incident_id)
+
+    def _unreachable(self, book: Transaction, task: OutboxRow, why: str) -> None:
+        incident = book.incident(task.incident_id or "")
+        if incident is None or not _is_silent(book, self._orders(), task):
+            return
+        orders = self._orders()
+        person = task.person or ""
+        ladder, who = orders.ladder_of(incident), orders.who_at(book.now)
+        book.apply(incident, transitions.unreachable(incident, person, why, ladder, who, book.now))
+
+
+def _is_silent(book: Transaction, orders: RuntimeSettings, task: OutboxRow) -> bool:
+    """Whether nothing panicmail sent this person about this incident was taken, and that is news: it is open, or they
+    were called for its silent holder."""
+    incident, person = book.incident(task.incident_id or ""), task.person or ""
+    if incident is None or person in incident.away:
+        return False
+    is_called = transitions.is_called_for_silent(incident, person)
+    if incident.state is not State.OPEN and not is_called:
+        return False
+    is_young = book.now - task.queued_at < orders.ladder_of(incident).undelivered_after
+    if (is_young or task.state is DeliveryState.FAILED) and book.has_a_way(task):  # which is tried, or took it
+        return False
+    since = task.facts["round"] if is_called else 0  # what they took while it was open does not tell of this
+    taken = [t for t in book.tasks_of(incident.id) if t.do == EffectKind.PAGE and t.state is DeliveryState.ACCEPTED]
+    return not any(t.person == person and t.facts["round"] >= since for t in taken)

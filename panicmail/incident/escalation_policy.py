@@ -1,0 +1,148 @@
+"""The ladder: who is paged when, as the operator wrote it, and the spans the state table is built on.
+
+Pure: no clock, no I/O. Spans are `timedelta`, instants aware UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from panicmail.incident.business_hours import BusinessHours
+
+#: The name of the ladder that is taken when no other one is asked for.
+DEFAULT = "default"
+#: Answers who is on call in a role at the instant the question is about; () when nobody is.
+OnCallAt = Callable[[str], tuple[str, ...]]
+#: The role of those whom `[operators] page` names: they are called for a panic when nobody else can be.
+OPERATOR = "panicmail operator"
+
+#: What the holder leaves unanswered for this long calls somebody else.
+ANSWER_WITHIN = timedelta(minutes=10)
+#: More in the thread of a resolved incident opens it again for this long; later it is a new incident.
+REOPEN_WITHIN = timedelta(hours=24)
+#: A reopened incident pages its last holder alone for this long, then the ladder starts (SLA/3 if shorter).
+REOPEN_GRACE = timedelta(minutes=5)
+#: The same mail again within this time joins the first one.
+SAME_MAIL_WITHIN = timedelta(hours=48)
+#: The same mail by another way, a list or a filter, joins the first one within this time.
+OTHER_WAY_WITHIN = timedelta(minutes=15)
+#: A page no channel accepted for this long makes its person unreachable (a quarter of the SLA if shorter).
+UNDELIVERED_AFTER = timedelta(seconds=60)
+#: Why somebody is unreachable whom no page has reached yet; it ends when one does.
+UNDELIVERED = "no way to her accepted the page"
+#: A step taken later than this says how late it is.
+LATE_AFTER = timedelta(seconds=30)
+
+
+def daytime_in(zone: ZoneInfo) -> BusinessHours:
+    """When mail comes that can wait, on every day: from 08:00 to 20:00 there."""
+    return BusinessHours(frozenset(range(7)), time(8), time(20), zone)
+
+
+#: Of somebody whose zone is not known.
+DAYTIME = daytime_in(ZoneInfo("UTC"))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStep:
+    """One rung: `after` the start of the ladder the people on call in the roles `page` are paged."""
+
+    after: timedelta
+    page: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChoice:
+    """Which panics climb a ladder that is not the default one. What is empty asks for nothing; one hit is enough."""
+
+    severities: tuple[int, ...] = ()  #: as the reporter gave it
+    subjects: tuple[str, ...] = ()  #: lower-case words; one of them in the subject
+    addresses: tuple[str, ...] = ()  #: lower case; one of them among the recipients
+    drill: bool = False
+
+    def fits(self, severity: int | None, subject: str, recipients: Iterable[str], *, drill: bool) -> bool:
+        """Whether such a panic climbs this ladder. Drills climb a ladder for drills or the default one."""
+        if drill or self.drill:
+            return drill and self.drill
+        words = re.findall(r"\w+", subject.lower())
+        return (
+            severity in self.severities
+            or any(wanted in words for wanted in self.subjects)
+            or any(recipient.lower() in self.addresses for recipient in recipients)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationPolicy:
+    """One escalation policy. `steps` is ascending and not empty; its first step is due at once."""
+
+    sla: timedelta  #: from the acceptance of the mail to somebody's acknowledgement
+    steps: tuple[PolicyStep, ...]
+    repeat: timedelta  #: the last step again, until somebody acknowledges
+    remind_after: timedelta  #: acknowledged without a sign of work for this long: asked again
+    name: str = DEFAULT
+    choice: PolicyChoice = PolicyChoice()  #: of the default ladder nothing: it is taken when no other one is
+    hours: BusinessHours | None = None  #: all spans count in these alone; None: day and night
+
+    @property
+    def last(self) -> int:
+        """The index of the last step, the one that repeats."""
+        return len(self.steps) - 1
+
+    def later(self, start: datetime, span: timedelta) -> datetime:
+        """When `span` has passed since `start`, as this ladder counts."""
+        return self.hours.after(start, span) if self.hours else start + span
+
+    def sla_at(self, start: datetime) -> datetime:
+        """When the SLA of what began at `start` passes."""
+        return self.later(start, self.sla)
+
+    def step_at(self, start: datetime, index: int) -> datetime:
+        """When step `index` is due on a ladder that began at `start`."""
+        return self.later(start, self.steps[index].after)
+
+    def start_for(self, index: int, now: datetime) -> datetime:
+        """When a ladder must have begun whose step `index` is due at `now`."""
+        after = self.steps[index].after
+        return self.hours.before(now, after) if self.hours else now - after
+
+    def after_step(self, start: datetime, index: int, now: datetime) -> datetime:
+        """When the next page is due once step `index` was taken at `now`: the next rung's time, or the repeat."""
+        return self.later(now, self.repeat) if index >= self.last else self.step_at(start, index + 1)
+
+    def overdue(self, start: datetime, taken: int, now: datetime) -> range:
+        """The steps after `taken` whose time has come; a time that equals `now` has."""
+        end = taken + 1
+        while end <= self.last and self.step_at(start, end) <= now:
+            end += 1
+        return range(taken + 1, end)
+
+    @property
+    def managers(self) -> tuple[str, ...]:
+        """The roles of the last step that the first step does not page; all of the last step's if it adds none."""
+        first = self.steps[0].page
+        return tuple(role for role in self.steps[-1].page if role not in first) or self.steps[-1].page
+
+    @property
+    def reopen_grace(self) -> timedelta:
+        return min(REOPEN_GRACE, self.sla / 3)
+
+    def horizon(self, now: datetime) -> datetime:
+        """No step of an open incident is due later than this, whatever happened to it."""
+        return self.later(now, max(self.steps[-1].after, self.repeat, self.reopen_grace, self.sla))
+
+    @property
+    def undelivered_after(self) -> timedelta:
+        return min(UNDELIVERED_AFTER, self.sla / 4)
+
+    def people(self, roles: tuple[str, ...], who: OnCallAt) -> dict[str, str]:
+        """Who is on call in `roles`, each person once, with the first role that named her, in order."""
+        named: dict[str, str] = {}
+        for role in roles:
+            for person in who(role):
+                named.setdefault(person, role)
+        return named

@@ -1,0 +1,44 @@
+"""The people panicmail knows by name: those who can be paged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from panicmail.incident.push_channel import PushChannel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who can be paged."""
+
+    id: str  #: her key in the configuration: what commands and the word "to bo" call her
+    name: str
+    email: str  #: lower case; where pages go
+    aliases: tuple[str, ...] = ()  #: lower case; other addresses she may answer from
+    phone: str = ""
+    gitlab: str | None = None  #: GitLab user name; None: she has none
+    push: tuple[PushChannel, ...] = ()  #: ways to her phone, used beside mail
+    tz: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))  #: the zone of the times in her mails
+
+    @property
+    def first_name(self) -> str:
+        return self.name.split()[0] if self.name.split() else self.id
+
+    def writes_from(self, address: str) -> bool:
+        """Whether `address` is hers: her configured one or a listed alias. Case does not matter."""
+        return bool(address) and address.lower() in {self.email, *self.aliases}
+
+
+def by_address(people: Mapping[str, Person], address: str) -> Person | None:
+    """Whose address this is; None when it is nobody's."""
+    return next((person for person in people.values() if person.writes_from(address)), None)
+
+
+def by_word(people: Mapping[str, Person], word: str) -> Person | None:
+    """The one person meant by a key, first name, full name or address; None when it is nobody or more than one."""
+    said = word.strip().lower().removeprefix("@")
+    exact = [p for p in people.values() if said in {p.id.lower(), p.email, p.name.lower()}]
+    found = exact or [p for p in people.values() if said in {p.first_name.lower(), p.email.partition("@")[0]}]
+    return found[0] if len(found) == 1 else None

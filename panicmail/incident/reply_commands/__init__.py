@@ -1,0 +1,173 @@
+"""What the first line of an answer means.
+
+A yes stops the clock, so it is read strictly: every word of its sentence must be of the grammar (`grammar`), whose
+phrases are data by language (`languages/*.toml`). Anything else is a question back and the clock runs on; doubt is
+always on the side of the reporter. Further sentences and lines are context, unless one of them negates, defers, or
+names somebody else as the one who has it. A no, and the reason behind "resolve" or "escalate", may be anything.
+
+Pure functions over data that comes with panicmail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from panicmail.incident.reply_commands import grammar
+from panicmail.incident.reply_commands.grammar import Step
+from panicmail.incident.reply_commands.lexicon import Kind, Sign, lexicon
+from panicmail.incident.reply_commands.named_people import NOBODY, PeopleByName, names
+from panicmail.incident.reply_commands.spelling import Sentence, levelled, sentences
+
+__all__ = ["Command", "PeopleByName", "ReplyCommand", "is_thanks", "names", "read"]
+
+
+class Command(StrEnum):
+    """What a first line asks for."""
+
+    YES = "yes"  #: it is mine now
+    TAKE = "take"  #: mine, even if somebody else has it
+    YES_ALL = "yes_all"  #: every open one I was paged for
+    NO = "no"  #: not me, call the next
+    ESCALATE = "escalate"  #: call the next as well
+    RESOLVE = "resolve"  #: it is over
+    HAND_OVER = "hand_over"  #: to the person named
+    NOTHING = "nothing"  #: none of these; `Said.why` says what it was instead
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyCommand:
+    """The meaning of a first line."""
+
+    meaning: Command
+    line: str = ""  #: the line, as it was written, at most 200 characters
+    to: str = ""  #: of HAND_OVER: the person as they were named, lower case
+    why: str = ""  #: of NOTHING: in words that follow "Why: "
+    bare: bool = False  #: the whole answer is this one command, friendly words apart
+    alone: bool = False  #: the whole answer is this one command and not a word more
+
+
+_LINE_LIMIT = 200
+#: So many lines of greeting are passed over.
+_GREETINGS = 5
+_QUOTES = frozenset('"“”„«»‹›「」『』')
+_EMPTY = "it was empty"
+_ASKED = "it asked a question"
+_BOTH = "it said both yes and no"
+_CONDITION = "it says yes with a condition, or for later"
+_SOMEBODY = "it says yes, and names somebody else"
+_MORE = "it says yes, and more in that sentence than panicmail understands"
+_UNKNOWN = "its first line is no answer panicmail knows"
+_AGAINST = {Sign.NEGATION: _BOTH, Sign.NOBODY: _SOMEBODY}
+
+
+def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
+    """What the first line of `text` (newly written words only) means. Greetings before it are passed over.
+
+    Args:
+        known: What the people configured are called.
+    """
+    lines = [line.strip() for line in text.splitlines() if levelled(line).strip()]
+    if not lines:
+        return ReplyCommand(Command.NOTHING, why=_EMPTY)
+    spoken = [_spell(line, known) for line in lines]
+    first = next((n for n, line in enumerate(spoken[: _GREETINGS + 1]) if not _is_greeting(line, known)), 0)
+    shown = lines[first][:_LINE_LIMIT]
+    if lines[first].startswith((">", "|")) or _mentions(lines[first]):
+        return ReplyCommand(Command.NOTHING, shown, why=_UNKNOWN)
+    answer = [sentence for line in spoken[first:] for sentence in line]
+    start = next((n for n, s in enumerate(answer) if not grammar.is_friendly(s, known)), 0)
+    return replace(_meant(answer[start:], known, whole=first == 0 and start == 0), line=shown)
+
+
+def _mentions(line: str) -> bool:
+    """Whether the line begins with something in quotation marks and goes on: there a command is named, not given, as in
+    a piece of a mail of ours."""
+    line = line.lstrip("([ ")
+    if not line.startswith(tuple(_QUOTES)):
+        return False
+    closed = next((at for at in range(1, len(line)) if line[at] in _QUOTES), len(line))
+    return any(sign.isalnum() for sign in line[closed:])
+
+
+def _spell(line: str, known: PeopleByName) -> list[Sentence]:
+    return sentences(line, lexicon().short, known.firsts)
+
+
+def _is_greeting(line: Sequence[Sentence], known: PeopleByName) -> bool:
+    return all(grammar.is_friendly(sentence, known) for sentence in line)
+
+
+def _meant(answer: Sequence[Sentence], known: PeopleByName, *, whole: bool) -> ReplyCommand:
+    """What an answer of these sentences means. `whole`: nothing was passed over before them."""
+    if not answer or not answer[0]:
+        return ReplyCommand(Command.NOTHING, why=_EMPTY)
+    first, rest = answer[0], [s for s in answer[1:] if not _is_signature(s, known)]
+    if first.asks:
+        return ReplyCommand(Command.NOTHING, why=_ASKED)
+    if len(" ".join(first.words)) > _LINE_LIMIT:
+        return ReplyCommand(Command.NOTHING, why=_UNKNOWN)
+    said = _commanded(first, rest, known)
+    over = not rest and said.meaning is not Command.NOTHING
+    bare = over or (said.bare and all(grammar.is_friendly(s, known) for s in rest))
+    return replace(said, bare=said.bare and bare, alone=said.alone and over and whole)
+
+
+def _is_signature(sentence: Sentence, known: PeopleByName) -> bool:
+    return 0 < known.own_at(sentence.words, 0) == len(sentence.words) if sentence.words else False
+
+
+def _commanded(first: Sentence, rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
+    if (to := grammar.hands_to(first, known)) is not None:
+        ours = grammar.is_ours(to, known)
+        return ReplyCommand(Command.HAND_OVER, to=to, bare=ours, alone=ours)
+    steps = grammar.steps_of(first, known)
+    if steps is not None and grammar.says_yes(steps):
+        return _affirmed(first, steps, rest, known)
+    for kind, meaning in ((Kind.ESCALATE, Command.ESCALATE), (Kind.RESOLVE, Command.RESOLVE)):
+        reason = grammar.reason_after(first, kind, known)
+        if reason is not None:
+            return ReplyCommand(meaning, bare=not reason, alone=grammar.is_only(first, kind))
+    if grammar.says_no(first):
+        if grammar.says_yes_too(first, known) or any(_is_yes(s, known) for s in rest):
+            return ReplyCommand(Command.NOTHING, why=_BOTH)
+        return ReplyCommand(Command.NO, bare=grammar.is_all_no(first), alone=grammar.is_bare_no(first))
+    return ReplyCommand(Command.NOTHING, why=_why(first, known))
+
+
+def _is_yes(sentence: Sentence, known: PeopleByName) -> bool:
+    steps = grammar.steps_of(sentence, known)
+    return steps is not None and not sentence.asks and grammar.says_yes(steps)
+
+
+def _affirmed(first: Sentence, steps: Sequence[Step], rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
+    """A yes, unless a further sentence takes it back."""
+    for sentence in rest:
+        against = grammar.takes_back(sentence, known)
+        if against is not None:
+            return ReplyCommand(Command.NOTHING, why=_AGAINST.get(against, _CONDITION))
+    kinds = {step.kind for step in steps}
+    meaning = Command.YES_ALL if Kind.ALL in kinds else Command.TAKE if Kind.TAKE in kinds else Command.YES
+    return ReplyCommand(meaning, bare=True, alone=grammar.is_alone(first, steps))
+
+
+def _why(sentence: Sentence, known: PeopleByName) -> str:
+    """Why a sentence that is no command is none."""
+    if not grammar.begins_with_yes(sentence):
+        return _UNKNOWN
+    against = grammar.takes_back(sentence, known)
+    return _MORE if against is None else _AGAINST.get(against, _CONDITION)
+
+
+def is_thanks(text: str) -> bool:
+    """A bare thank-you: nothing in it that would need anybody."""
+    words = [w for line in text.splitlines() for s in sentences(line, {}) for w in s.words if w.isalpha()]
+    thanking = {"thanks", "thank", "thx", "ty", "cheers"}
+    return "?" not in text and 0 < len(words) <= 15 and bool(thanking & set(words)) and set(words) <= _THANKS
+
+
+_THANKS = frozenset(
+    "thanks thank thx ty cheers you so much very many a lot great good work job perfect ok okay for your help the "  # noqa: SIM905
+    "quick everyone guys folks team all appreciated appreciate that was fast best regards really kind again".split()
+)

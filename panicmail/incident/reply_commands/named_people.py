@@ -1,0 +1,97 @@
+"""Whom a sentence may name: the people configured, as the grammar needs them.
+
+A name may be a word of the grammar as well ("Will", "Mine", "Jan Gut"). Such a word is the person wherever a person
+could stand; see `Names.others_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from panicmail.incident.people import Person
+from panicmail.incident.reply_commands.spelling import FEW, SEP, sentences
+
+#: Never somebody's name here, whatever keys and local parts there are.
+_PRONOUNS = frozenset("i it we me you he she they this that the a an".split())  # noqa: SIM905
+#: Some people are called so, and no sentence does without them. The sentence of a yes has its own place for each.
+SMALL_WORDS = frozenset("on in at to of my is am are be not no and or do does can".split())  # noqa: SIM905
+_Name = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleByName:
+    """What people are called, as `spelling` levels it."""
+
+    others: frozenset[_Name] = frozenset()  #: colleagues of the writer
+    own: frozenset[_Name] = frozenset()  #: the writer
+    reporter: frozenset[_Name] = frozenset()
+    ref: str = ""  #: of the incident that is answered, lower case
+    firsts: frozenset[str] = field(default=frozenset(), init=False)  #: the words the others' names begin with
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "firsts", frozenset(name[0] for name in self.others))
+
+    def others_at(self, words: Sequence[str], at: int) -> int:
+        """Where the name of a colleague that stands in `words` at `at` ends; `at` when none does."""
+        return _longest(self.others, words, at) if self.firsts & {words[at], _stem(words[at])} else at
+
+    def own_at(self, words: Sequence[str], at: int) -> int:
+        return _longest(self.own, words, at)
+
+    def reporter_at(self, words: Sequence[str], at: int) -> int:
+        return _longest(self.reporter, words, at)
+
+
+#: Nobody is known.
+NOBODY = PeopleByName()
+
+
+def names(people: Iterable[Person], writer: str = "", reporter: str = "", ref: str = "") -> PeopleByName:
+    """The names of the people configured.
+
+    Args:
+        writer: The key of whoever writes; their own name in a sentence is no colleague's.
+        reporter: What the reporter is called.
+        ref: The incident that is answered.
+    """
+    own: set[_Name] = set()
+    others: set[_Name] = set()
+    for person in people:
+        (own if person.id == writer else others).update(_called(person))
+    return PeopleByName(frozenset(others), frozenset(own - others), frozenset(_of(reporter)), ref.lower())
+
+
+def _called(person: Person) -> set[_Name]:
+    """By key, whole name, each part of it that is not small print, and the local parts of the addresses."""
+    addresses = (person.email, *person.aliases)
+    called = _of(person.name) | {_spelled(text) for text in (person.id, *(a.partition("@")[0] for a in addresses))}
+    return {name for name in called if _fits(name)}
+
+
+def _of(name: str) -> set[_Name]:
+    whole = _spelled(name)
+    first_and_last = {whole[:1], whole[-1:]} if whole else set()
+    return {n for n in {whole, *first_and_last, *((part,) for part in whole if len(part) > 3)} if _fits(n)}
+
+
+def _spelled(text: str) -> _Name:
+    return tuple(w for s in sentences(text.replace(".", " "), {}) for w in s.words if w not in {SEP, FEW})
+
+
+def _fits(name: _Name) -> bool:
+    return bool(name) and (len(name) > 1 or (name[0] not in _PRONOUNS and len(name[0]) > 1))
+
+
+def _longest(known: Collection[_Name], words: Sequence[str], at: int) -> int:
+    known = [name for name in known if name[0] in (words[at], _stem(words[at]))]
+    return at + max((len(name) for name in known if _stands(name, words[at : at + len(name)])), default=0)
+
+
+def _stands(name: _Name, words: Sequence[str]) -> bool:
+    """Whether `words` are the name; the last one may go on behind an apostrophe ("Bo's")."""
+    return len(words) == len(name) and tuple(words[:-1]) == name[:-1] and name[-1] in {words[-1], _stem(words[-1])}
+
+
+def _stem(word: str) -> str:
+    return word.rpartition("'")[0] or word

@@ -1,0 +1,275 @@
+"""Climbing the ladder: the step that is due, the early step, and at its end the operators."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from panicmail.incident.escalation_policy import OPERATOR, EscalationPolicy, OnCallAt
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident.transitions.page_step import lateness, nobody_alarm, page_all, paged_entry, reachable, role_of
+from panicmail.incident.transitions.silent_holder import NOTHING_OWED
+
+
+def take_due_step(
+    incident: Incident,
+    ladder: EscalationPolicy,
+    who: OnCallAt,
+    now: datetime,
+    *,
+    besides: str = "",
+    cause: Mapping[str, Any] | None = None,
+) -> Change:
+    """Take the step whose time has come; overdue ones collapse into one page for each person.
+
+    The last step repeats with a new round. After an outage the next repeat counts from `now`, so that nobody is
+    paged twice in a row for time that has already passed. Where no step names anybody who can be reached the operators
+    are called too, and again after each `repeat`.
+
+    Args:
+        besides: Who asked for others: paged with them, and never alone.
+        cause: Why it is taken now, as JSON.
+    """
+    due = incident.next_step_at or now
+    overdue = ladder.overdue(incident.ladder_at, incident.step, now)
+    # A reload may have made the ladder shorter than the step this incident stands on.
+    steps = list(overdue) or [min(max(incident.step, 0), ladder.last)]
+    taken = steps[-1]
+    named = _named(ladder, who, steps)
+    if not reachable(named, incident.away) and _further(incident, ladder, who, taken):
+        return _skip_to_reachable(replace(incident, step=taken), ladder, who, now, named)
+    people, is_last_resort = _called(incident, ladder, who, steps, besides)
+    next_at = ladder.after_step(incident.ladder_at, taken, now)
+    about: dict[str, Any] = lateness(now, due)
+    if is_last_resort:
+        next_at = min(next_at, ladder.later(now, ladder.repeat))
+        cause = {**(cause or {}), **_why_last_resort(ladder, who, steps)}
+    if cause:
+        about["cause"] = dict(cause)
+    incident = replace(incident, step=taken, next_step_at=next_at)
+    incident, pages = page_all(incident, people, now, **about)
+    entries = [paged_entry(incident, people, taken, **about)]
+    if len(steps) > 1:
+        entries.append(
+            Entry(event="steps.skipped", actor="panicmail", facts={"steps": [i + 1 for i in steps[:-1]]}, note=False)
+        )
+    alarms = () if people else (nobody_alarm(incident, taken),)
+    return Change(incident=incident, effects=(*pages, *alarms), entries=tuple(entries))
+
+
+def _named(ladder: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, str]:
+    return ladder.people(tuple(role for index in steps for role in ladder.steps[index].page), who)
+
+
+def _called(
+    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, steps: Sequence[int], besides: str = ""
+) -> tuple[dict[str, str], bool]:
+    """Whom `steps` call, person -> role, and whether the operators are among them because nobody else is left.
+
+    Where nobody they name can be reached, nor anybody above, whoever else of the policy can be is called with the
+    operators; and when nobody can, all are paged all the same: silence is not an answer. Whoever had it last, or asked
+    for others, is called as well, but counts for nobody.
+    """
+    named = _named(ladder, who, steps)
+    people = reachable(named, incident.away)
+    asked = {besides, incident.holder or ""}
+    if people.keys() - asked or _further(incident, ladder, who, steps[-1], *asked):
+        return people, False
+    everybody, operators = _named(ladder, who, range(len(ladder.steps))), ladder.people((OPERATOR,), who)
+    people = reachable(everybody, incident.away)
+    resort = reachable(operators, {*incident.away, *asked})
+    if not people.keys() - asked and not resort:
+        people, resort = {**named, **everybody}, operators
+    resort = reachable(resort, people)
+    return {**(people or named), **resort}, bool(resort)
+
+
+def _further(
+    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, taken: int, *besides: str
+) -> tuple[int, dict[str, str]] | None:
+    """The first step above `taken` that names somebody reachable besides those, and whom; None when none does."""
+    for index in range(taken + 1, len(ladder.steps)):
+        people = reachable(_named(ladder, who, [index]), {*besides, *incident.away})
+        if people:
+            return index, people
+    return None
+
+
+def _why_last_resort(ladder: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, Any]:
+    """As a cause of pages: the roles nobody is on call in, or that nobody of them is left."""
+    roles = dict.fromkeys(role for index in steps for role in ladder.steps[index].page)
+    empty = not ladder.people(tuple(roles), who)
+    return {"last_resort": "nobody_on_call", "roles": list(roles)} if empty else {"last_resort": "nobody_left"}
+
+
+def _skip_to_reachable(
+    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime, named: Mapping[str, str]
+) -> Change:
+    """Nobody in the due step can be reached: the next one that names somebody reachable is taken now."""
+    alarm = () if named else (nobody_alarm(incident, incident.step),)
+    skipped = Change(incident=incident, effects=alarm)
+    return skipped.then(early_step(incident, ladder, who, now, skip="", cause={}))
+
+
+def early_step(
+    incident: Incident,
+    ladder: EscalationPolicy,
+    who: OnCallAt,
+    now: datetime,
+    *,
+    skip: str,
+    cause: Mapping[str, Any],
+    again: bool = False,
+) -> Change:
+    """Take now the first later step that names somebody reachable besides `skip`; later steps keep their times.
+
+    A step is only ever left upwards, so one step causes at most one early step and nothing can spin the ladder.
+    `again`: it was acknowledged for a while, so the steps above get their intervals back, counted from now.
+    Above the last step there are the operators: they are called, and the repeat goes on.
+    """
+    further = _further(incident, ladder, who, incident.step, skip)
+    if further is None:
+        return _at_the_end(incident, ladder, who, now, cause, skip=skip, again=again)
+    index, named = further
+    start = ladder.start_for(index, now) if again else incident.ladder_at
+    incident = replace(incident, step=index, ladder_at=start, next_step_at=ladder.after_step(start, index, now))
+    incident, pages = page_all(incident, named, now, cause=dict(cause))
+    return Change(incident=incident, effects=pages, entries=(paged_entry(incident, named, index, cause=dict(cause)),))
+
+
+def _at_the_end(
+    incident: Incident,
+    ladder: EscalationPolicy,
+    who: OnCallAt,
+    now: datetime,
+    cause: Mapping[str, Any],
+    *,
+    skip: str,
+    again: bool,
+) -> Change:
+    if again:
+        # The ladder has ended once already: page its last step now, then repeat.
+        last = replace(incident, step=ladder.last, ladder_at=ladder.start_for(ladder.last, now))
+        return take_due_step(last, ladder, who, now, besides=skip, cause=cause)
+    operators = _fresh_operators(incident, ladder, who, skip)
+    if not operators:
+        facts = {"cause": "nobody_left", "ref": incident.ref, **cause}
+        alarm = Effect(do=EffectKind.OPERATORS, key=f"operators/stuck/{incident.version}", facts=facts)
+        return Change(incident=incident, effects=(alarm,), outcome=Outcome.NOBODY_LEFT)
+    repeat_at = ladder.later(now, ladder.repeat)
+    incident = replace(incident, next_step_at=min(incident.next_step_at or repeat_at, repeat_at))
+    cause = {**cause, "last_resort": "nobody_left"}
+    incident, pages = page_all(incident, operators, now, cause=cause)
+    entry = paged_entry(incident, operators, incident.step, cause=cause)
+    return Change(incident=incident, effects=pages, entries=(entry,))
+
+
+def _fresh_operators(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, besides: str) -> dict[str, str]:
+    """The operators who can be reached and were not called since it is open: each is called early once.
+
+    None of them while somebody else whom the step names can still answer.
+    """
+    if reachable(_named(ladder, who, [min(max(incident.step, 0), ladder.last)]), {besides, *incident.away}):
+        return {}
+    operators = reachable(ladder.people((OPERATOR,), who), {besides, *incident.away})
+    paged = incident.paged
+    return {p: role for p, role in operators.items() if p not in paged or paged[p].last_at < incident.opened_at}
+
+
+def next_step_now(
+    incident: Incident,
+    ladder: EscalationPolicy,
+    who: OnCallAt,
+    now: datetime,
+    said: Entry,
+    *,
+    skip: str,
+    cause: Mapping[str, Any],
+) -> Change:
+    said_first = unchanged(incident, Outcome.DONE, said)
+    if incident.state is State.OPEN:
+        return said_first.then(early_step(incident, ladder, who, now, skip=skip, cause=cause))
+    again = _open_again(incident, now)
+    step = early_step(again.incident, ladder, who, now, skip=skip, cause=cause, again=True)
+    change = said_first.then(again).then(step)
+    return replace(change, effects=change.effects + _told_holder(incident, said.actor, change.effects, now))
+
+
+def _told_holder(incident: Incident, by: str | None, effects: tuple[Effect, ...], now: datetime) -> tuple[Effect, ...]:
+    """Whoever had it until somebody else asked for more people; her page says it too, if she is paged."""
+    holder = incident.holder
+    paged = {effect.person for effect in effects if effect.do is EffectKind.PAGE}
+    if holder is None or holder == by or holder in paged or incident.state is not State.ACKED:
+        return ()
+    facts = {"what": "opened_again", "by": by, "at": now.isoformat()}
+    return (
+        Effect(do=EffectKind.TELL, key=f"tell/{incident.version}/opened_again/{holder}", person=holder, facts=facts),
+    )
+
+
+def _open_again(incident: Incident, now: datetime) -> Change:
+    """From acked (or paged once) back to open; the holder stays on record. The caller takes the next step at once."""
+    incident = replace(
+        incident,
+        state=State.OPEN,
+        opened_at=now,
+        next_step_at=now,
+        handed_to=None,
+        resolved_at=None,
+        resolved_by="",
+        once=False,
+        **NOTHING_OWED,
+    )
+    entry = Entry(event="incident.opened_again", actor="panicmail", facts={"last_holder": incident.holder}, note=False)
+    return Change(incident=incident, entries=(entry,))
+
+
+def holder_gone(
+    incident: Incident, known: Container[str], ladder: EscalationPolicy, who: OnCallAt, now: datetime
+) -> Change:
+    """Whoever has it is no longer in the configuration, so nobody does: open again, and those on call are called now.
+
+    They are called as of the first step that pages the role of whoever had it; the steps above follow as ever.
+
+    Args:
+        known: The people there are.
+    """
+    holder = incident.holder
+    if incident.state is not State.ACKED or holder is None or holder in known:
+        return unchanged(incident, Outcome.ALREADY)
+    role = role_of(incident, holder)
+    index = next((number for number, step in enumerate(ladder.steps) if role in step.page), 0)
+    again = _open_again(incident, now)
+    start = replace(again.incident, step=index - 1, ladder_at=ladder.start_for(index, now))
+    return again.then(take_due_step(start, ladder, who, now, cause={"holder_gone": holder}))
+
+
+#: When somebody is called, and who: person -> role.
+NextCall = tuple[datetime, dict[str, str]]
+
+
+def next_call(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, besides: str) -> NextCall | None:
+    """When somebody other than `besides` is called next, and who; None when nobody else ever is.
+
+    What a page promises its reader: "ack by this time, or these people are called".
+    """
+    if further := _further(incident, ladder, who, incident.step, besides):
+        index, people = further
+        # The first step of a reopened incident waits a grace: no step is ever due before `next_step_at`.
+        at = ladder.step_at(incident.ladder_at, index)
+        return max(at, incident.next_step_at or at), people
+    if incident.next_step_at is None:
+        return None
+    people, is_last_resort = _called(incident, ladder, who, [min(max(incident.step, 0), ladder.last)])
+    others = reachable(people, {besides, *incident.away}) if is_last_resort else {}
+    return (incident.next_step_at, others) if others else None
+
+
+def called_on_no(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, person: str) -> Mapping[str, str]:
+    """Whom a "no" of `person` to an open incident calls at once: person -> role; {} when nobody is left."""
+    if person in incident.away:
+        return {}
+    further = _further(incident, ladder, who, incident.step, person)
+    return further[1] if further else _fresh_operators(incident, ladder, who, person)

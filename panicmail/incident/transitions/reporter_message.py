@@ -1,0 +1,108 @@
+"""The holder and the reporter: who may speak to her, and what becomes of words that do not go out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from panicmail.incident.escalation_policy import EscalationPolicy
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident.transitions.silent_holder import sign_of_work
+
+
+class UnsentReason(StrEnum):
+    """Why what somebody wrote did not go to the reporter."""
+
+    NOT_YOURS = "not_yours"  #: somebody else has it, or nobody
+    CLOSED = "closed"
+    EMPTY = "empty"  #: nothing newly written
+    LOSSY = "lossy"  #: not read in full
+    MACHINE = "machine"  #: it bears a sign of a machine, such as a list's
+    STRANGER = "stranger"  #: it is not certain that she wrote it
+    OURS = "ours"  #: it holds a piece of a mail of ours
+    LONG = "long"
+    YOURSELF = "yourself"  #: the holder is the reporter
+    NO_ADDRESS = "no_address"  #: the report names nobody who reads an answer
+    NOT_ALLOWED = "not_allowed"  #: by `[receipts]`
+    PLAIN = "plain"  #: reply addresses are plain here, so none tells that it is for the reporter
+    BOTH = "both"  #: it went to her own address as well, where what she writes stays internal
+    ASTRAY = "astray"  #: it went to the reporter's own address for answers
+    REFUSED = "refused"  #: by the reporter's mail server
+
+
+#: In words that follow "because".
+WHY: Mapping[UnsentReason, str] = {
+    UnsentReason.NOT_YOURS: "only whoever has it writes to the reporter",
+    UnsentReason.CLOSED: "it is closed",
+    UnsentReason.EMPTY: "nothing in it is newly written",
+    UnsentReason.LOSSY: "it could not be read in full",
+    UnsentReason.MACHINE: "it looks like an automatic mail",
+    UnsentReason.STRANGER: "it came from an address that is not the holder's",
+    UnsentReason.OURS: "it holds a piece of a mail of panicmail's, or a colleague's address",
+    UnsentReason.LONG: "it is too long",
+    UnsentReason.YOURSELF: "the holder is the reporter",
+    UnsentReason.NO_ADDRESS: "the report names nobody who reads an answer",
+    UnsentReason.NOT_ALLOWED: "panicmail may not write to the reporter",
+    UnsentReason.PLAIN: "reply addresses carry no token here",
+    UnsentReason.BOTH: "it went to the holder's own address as well, and what goes there stays internal",
+    UnsentReason.ASTRAY: "it went to the reporter's own address for answers",
+    UnsentReason.REFUSED: "the reporter's mail server refused it",
+}
+
+
+def speaks(incident: Incident, person: str) -> bool:
+    """Whether `person` may speak to the reporter: she has it now."""
+    return incident.state is State.ACKED and incident.holder == person
+
+
+def speak(
+    incident: Incident,
+    person: str,
+    text: str,
+    how: str,
+    mail_id: str,
+    ladder: EscalationPolicy,
+    now: datetime,
+    *,
+    left: Sequence[Mapping[str, Any]] = (),
+    **about: str | None,
+) -> Change:
+    """The holder's words go to the reporter. They are a sign of work.
+
+    Args:
+        left: The attachments that do not go with them, as JSON; when there are any, `person` is told.
+        about: What else she should know then: `in_reply_to`.
+    """
+    facts = {"by": person, "text": text, "how": how, "mail": mail_id, "at": now.isoformat()}
+    news = Effect(do=EffectKind.NEWS, key=f"news/said/{mail_id}", facts={"what": "said", **facts})
+    said = Entry(event="conversation.said", actor=person, facts={"to": incident.reporter_address, **facts})
+    without = {"what": "sent_without", "attachments": list(left), **about}
+    told = Effect(do=EffectKind.TELL, key=f"tell/sent/{mail_id}/{person}", person=person, facts=without)
+    change = sign_of_work(incident, person, ladder, now)
+    return replace(change, effects=(news, told) if left else (news,), entries=(said,), outcome=Outcome.DONE)
+
+
+def leave_unsaid(
+    incident: Incident, person: str, why: UnsentReason, *, writer: str, text: str, mail_id: str, **about: str | None
+) -> Change:
+    """Words that do not go to the reporter: an internal note, and `person` is told so.
+
+    Args:
+        writer: Who wrote them: `person`, or the address they came from.
+        about: What else the one who is told should know: `detail`, `in_reply_to`.
+    """
+    facts = {"what": "unsent", "why": why.value, **about}
+    told = Effect(do=EffectKind.TELL, key=f"tell/unsent/{mail_id}/{person}", person=person, facts=facts)
+    kept = Entry(event="conversation.unsent", actor=writer, facts={"text": text, "why": WHY[why]})
+    return replace(unchanged(incident, Outcome.NOTED, kept), effects=(told,))
+
+
+def refused(incident: Incident, person: str, answer: str, mail_id: str) -> Change:
+    """The reporter's mail server refused for good what `person` wrote: she is told, and may call her."""
+    facts = {"what": "unsent", "why": UnsentReason.REFUSED.value, "detail": answer}
+    told = Effect(do=EffectKind.TELL, key=f"tell/unsent/{mail_id}/{person}", person=person, facts=facts)
+    entry = Entry(event="conversation.refused", actor=person, facts={"answer": answer})
+    return replace(unchanged(incident, Outcome.NOTED, entry), effects=(told,))

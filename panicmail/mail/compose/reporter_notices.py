@@ -1,0 +1,158 @@
+"""What the reporter is told: the receipt, once, and what became of it.
+
+A receipt quotes nothing of the report but its subject, names none of our people and no link a stranger could use. It
+says what happens next and by when, and that nothing depends on her answer. Only the holder's own words to her come
+with a name: they are shown as anybody's, marked, and no link among them can be followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from panicmail.incident.escalation_policy import OPERATOR
+from panicmail.incident.model import State
+from panicmail.incident.reply_tokens import Addresses, TokenSigner
+from panicmail.mail.compose import sanitize
+from panicmail.mail.compose.message import ComposedMail, Link, TextLine, call, headline, ours, theirs
+from panicmail.mail.compose.notice_context import NoticeContext
+from panicmail.mail.compose.thread_ids import subject, word_to_reporter
+from panicmail.mail.compose.wording import Wording
+
+
+def receipt(scene: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
+    """The reporter's first answer. `key`: the outbox row's; a retry repeats its Message-ID."""
+    lines = _receipt(Wording.to_reporter(scene), scene)
+    return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
+
+
+def news(scene: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
+    """What `scene.facts` says became of it."""
+    what = str(scene.facts.get("what"))
+    lines = _NEWS.get(what, _anything)(Wording.to_reporter(scene), scene)
+    if scene.incident.drill:
+        lines.insert(1, ours("This is a drill."))
+    return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
+
+
+def _subject(scene: NoticeContext) -> str:
+    return subject("Re:", scene, suffix=f" [{scene.incident.ref}]")
+
+
+def _receipt(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    incident, house = scene.incident, scene.house
+    return [
+        headline(f"We have your report, {voice.zoned(incident.accepted_at)}. Reference {incident.ref}."),
+        *map(ours, _what_happens(voice)),
+        ours("Stay reachable; reply with your phone number if you can."),
+        ours("Nothing changes if you cannot reply."),
+        *([call("Hotline: ", house.hotline)] if house.hotline else []),
+        *map(ours, house.advice),
+        *_link(scene),
+        *([ours("This is a drill.")] if incident.drill else []),
+    ]
+
+
+def _what_happens(voice: Wording) -> list[str]:
+    incident, ladder = voice.incident, voice.house.ladder
+    if incident.state is State.ACKED:
+        return [f"An engineer has it since {voice.zoned(incident.acked_at)} and will contact you."]
+    if incident.state is State.RESOLVED:
+        return [f"It was closed at {voice.zoned(incident.resolved_at)} by the security team."]
+    if not incident.paged and incident.next_step_at and incident.next_step_at > voice.now:
+        at = voice.zoned(incident.next_step_at)
+        return [
+            f"It is taken for something that can wait: the security engineer on call is called at {at}.",
+            f"It cannot wait? Write anew to {voice.house.panic}, with another subject: somebody is called at once.",
+        ]
+    on_call = [paged for paged in incident.paged.values() if paged.role != OPERATOR]
+    called = "The security engineer on call is being called now." if on_call else "We are calling people now."
+    later = incident.step < ladder.last and ladder.people(ladder.managers, voice.house.who)
+    manager_at = ladder.step_at(incident.ladder_at, ladder.last)
+    if later and manager_at > voice.now:
+        return [called, f"If nobody answers by {voice.at(manager_at)}, the security manager is called."]
+    return [called, "The call is repeated until somebody answers."]
+
+
+def _link(scene: NoticeContext) -> list[TextLine]:
+    url = sanitize.one_line(scene.incident.issue_url or "", 500)
+    if not url:
+        return []
+    before = "Follow it here: " if scene.house.reporter_access else "If you have access: "
+    return [ours(before + url, Link(url, url))]
+
+
+# -- news ------------------------------------------------------------------------------------------
+
+
+def _acked(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(scene.facts))
+    paged = scene.incident.paged.get(str(scene.facts.get("holder", "")))
+    manager = paged is not None and paged.role in scene.house.ladder.managers
+    who = "The security manager" if manager else "An engineer"
+    return [headline(f"{who} acknowledged {scene.incident.ref} at {at} and will contact you."), *_link(scene)]
+
+
+def _breached(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    # Not "No engineer ...": such a line reads as a no where its quote marks are lost.
+    first = headline(f"{scene.incident.ref}: no engineer has answered yet.")
+    hotline = [call("Hotline: ", scene.house.hotline)] if scene.house.hotline else []
+    called = [p.last_at for p in scene.incident.paged.values() if p.role in scene.house.ladder.managers]
+    if not called or scene.house.ladder.last == 0:
+        return [first, ours("We keep calling until somebody answers."), *hotline]
+    said = f"The security manager was called at {voice.zoned(max(called))} and is called again until somebody answers."
+    return [first, ours(said), *hotline]
+
+
+def _resolved(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(scene.facts))
+    return [
+        headline(f"{scene.incident.ref} was closed at {at} by the security team."),
+        ours("Something still wrong? Reply: that opens it again as urgent."),
+    ]
+
+
+def _not_closed(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    """Closing it was undone a moment later."""
+    at, ref = voice.zoned(voice.said_at(scene.facts)), scene.incident.ref
+    has_it = " An engineer has it, as before." if scene.incident.state is State.ACKED else ""
+    return [headline(f"{ref} was not closed after all; that was put right at {at}.{has_it}"), *_link(scene)]
+
+
+def _reopened(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(scene.facts))
+    return [
+        headline(f"{scene.incident.ref} is open again as urgent since {at}. We are calling people now."),
+        ours("Stay reachable; reply with your phone number if you can."),
+    ]
+
+
+def _said(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    """What the holder writes to her. Her words come last: no line of ours follows them."""
+    name, ref = voice.full(str(scene.facts.get("by", ""))), scene.incident.ref
+    hotline = [call("Hotline: ", scene.house.hotline)] if scene.house.hotline else []
+    return [
+        headline(f"{name} of the security team writes to you about {ref}. Reply to this mail to answer."),
+        *hotline,
+        ours(f"{name} writes:"),
+        *map(theirs, sanitize.report_lines(str(scene.facts.get("text") or ""))),
+    ]
+
+
+def _issue(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    return [headline(f"{scene.incident.ref} has its issue now; nothing else has changed."), *_link(scene)]
+
+
+def _anything(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+    """A kind of news this version has no words for."""
+    return [headline(f"There is news of {scene.incident.ref}; the security team will contact you."), *_link(scene)]
+
+
+_NEWS: Mapping[str, Callable[[Wording, NoticeContext], list[TextLine]]] = {
+    "acked": _acked,
+    "breached": _breached,
+    "resolved": _resolved,
+    "not_closed": _not_closed,
+    "reopened": _reopened,
+    "issue": _issue,
+    "said": _said,
+}

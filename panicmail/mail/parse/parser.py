@@ -1,0 +1,560 @@
+"""Bytes to `Report`: what a mail says, who it says it is from, and what it carries.
+
+`read` is total: whatever the octets, it answers a report; what it cannot parse goes to `fallback`. It may take long
+or much memory on hostile input, which is why the daemon calls it through `children.ParserPool` only.
+
+All readers see one canonical copy of the octets. The tree of parts is the one mail-parser works on, the standard
+library's; mail-parser (this is the only module that knows it) reads the header: date, addresses, defects. It is not
+given the parts, because it decodes each once more and shows the text of attached mails as the sender's own; and on
+one hostile header in a hundred it raises, which costs its view and nothing else. Body and identity are decided here:
+
+* The sender's own words are the text parts that are neither attached nor inside another message, plain text before
+  HTML. What a forwarded mail says is in `text`, below a heading, and never in `reply_text`.
+* `from_address` is set only if there is one From field to every reader, with one plain mailbox, and they agree.
+* Any part not shown as body is an attachment, named or not, so nothing is lost without a trace.
+
+`lossless` is False on every doubt. The price is that some readable mail cannot acknowledge.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import Message
+from html import unescape
+from typing import Any
+
+import mailparser
+
+from panicmail.incident.classify import Attachment, MailKind, Report
+from panicmail.incident.redact import carried
+from panicmail.mail.parse import contacts
+from panicmail.mail.parse.automatic import MimeStructure, deliveries, origin_of
+from panicmail.mail.parse.bytes_fallback import read_bytes, references
+from panicmail.mail.parse.charsets import decode
+from panicmail.mail.parse.header import line, mailbox, message_ids, one_line, words
+from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, plain
+from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
+from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
+from panicmail.mail.parse.reply_text import fresh
+from panicmail.mail.parse.report_json import explained
+
+#: The longest text kept, in characters.
+_TEXT = 1024 * 1024
+#: So deep in forwarded mails others are taken out; what is deeper is in the one around it.
+_FORWARDED = 5
+#: So much of a mail is looked through for tokens of ours, of a file, in characters; and so many of them are told.
+_LOOKED_AT, _OF_A_FILE, _CARRIED = 1024 * 1024, 256 * 1024, 40
+#: Fields that name mails, not addresses: every reply has ids of ours there.
+_IDS = frozenset({"message-id", "in-reply-to", "references", "received"})
+
+
+def read(raw: bytes, *, mail_from: str | None = "?") -> Report:
+    """Read one mail. Never raises, whatever the octets.
+
+    Args:
+        raw: The mail as accepted.
+        mail_from: The envelope sender; "" is the null sender, None or "?" that there is no envelope to ask.
+    """
+    try:
+        return _report(canonical(raw), mail_from)
+    except TooMuch as reason:
+        why, ours = str(reason), False
+    except Exception as error:  # the promise of this module; a parser's bug must not cost a panic
+        why, ours = type(error).__name__, isinstance(error, MemoryError)
+    # Out here the exception is gone; with the library's cycles goes the memory, should that have been what failed.
+    gc.collect()
+    return read_bytes(raw, mail_from=mail_from, why=why, cut_short=ours)
+
+
+def parts(raw: bytes) -> list[tuple[Attachment, bytes]]:
+    """The attachments with their decoded contents, as `read` lists them; none of a mail it cannot parse."""
+    try:
+        return [(shown, bytes(data)) for shown, data in _open(canonical(raw)).attachments]
+    except Exception:  # as in `read`: the raw mail itself is kept and shown, so nothing is lost
+        return []
+
+
+def explain(raw: bytes) -> dict[str, Any]:
+    """What `panicmail explain --json` prints, read here and now."""
+    return explained(read(raw))
+
+
+@dataclass(slots=True)
+class _Room:
+    """What may still be read, of all parts together."""
+
+    characters: int = 4 * _TEXT  #: of text parts, HTML included
+    markup: int = MOST_CHARACTERS  #: of HTML, with care
+    tags: int = MOST_TAGS
+    looked: int = _LOOKED_AT  #: for tokens of ours
+    carried: dict[str, None] = field(default_factory=dict)  #: those found
+
+    def read(self, html: str) -> PlainText:
+        page = plain(html, characters=self.markup, tags=self.tags)
+        self.markup = max(0, self.markup - len(html))
+        self.tags = max(0, self.tags - html.count("<"))
+        return page
+
+    def look(self, text: str) -> None:
+        """Look for tokens of ours."""
+        text = text[: self.looked]
+        self.looked -= len(text)
+        self.carried.update(dict.fromkeys(carried(text)))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Opened:
+    """A mail taken apart."""
+
+    tree: Part
+    octets: bytes
+    room: _Room = field(default_factory=_Room)
+    text: list[str] = field(default_factory=list)  #: the sender's body, part by part
+    own: list[str] = field(default_factory=list)  #: the same without what HTML marks as history
+    forwarded: list[str] = field(default_factory=list)  #: bodies of attached mails, below a heading
+    targets: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    reports: list[str] = field(default_factory=list)
+    method: str = ""
+    attachments: list[tuple[Attachment, bytes | memoryview]] = field(default_factory=list)
+    defects: dict[str, None] = field(default_factory=dict)
+    lossless: bool = True
+
+    def doubt(self, defect: str) -> None:
+        """Something may be missing or wrong, and this is what."""
+        self.defects.setdefault(one_line(defect, 200))
+        self.lossless = False
+
+
+def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
+    opened = _open(mail)
+    header = _Header.of(mail, opened)
+    opened.room.look(header.subject)
+    text = "\n\n".join(filter(None, opened.text)).strip()
+    shape = MimeStructure(
+        types=tuple(opened.types),
+        report_type=str(opened.tree.get_param("report-type", "")).lower(),
+        method=opened.method,
+        text=text,
+        reports=tuple(opened.reports),
+    )
+    origin = origin_of(mail, shape, mail_from)
+    everything = "\n\n".join(filter(None, [text or "\n\n".join(opened.reports).strip(), *opened.forwarded]))
+    return Report(
+        subject=header.subject,
+        from_address=header.address,
+        from_name=header.name,
+        from_shown=header.shown,
+        reply_to=header.reply_to,
+        date=header.date,
+        message_id=next(iter(message_ids(mail.all("message-id"))), None),
+        references=references(mail),
+        text=everything[:_TEXT],
+        reply_text=fresh("\n\n".join(filter(None, opened.own))),
+        kind=origin.kind,
+        author=origin.author,
+        why=origin.why,
+        lists=origin.lists,
+        attachments=tuple(attachment for attachment, _ in opened.attachments),
+        deliveries=deliveries(mail, shape) if origin.kind is MailKind.BOUNCE else (),
+        defects=(*mail.defects, *opened.defects)[:200],
+        lossless=opened.lossless and not mail.doubtful,
+        hops=contacts.hops(mail.first(contacts.HOPS)),
+        links=contacts.links(everything[:_TEXT], opened.targets),
+        phones=contacts.phones(everything[:_TEXT]),
+        carried=tuple(opened.room.carried)[:_CARRIED],
+    )
+
+
+# --- the header -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    subject: str
+    address: str
+    name: str
+    shown: str
+    reply_to: str | None
+    date: datetime | None
+
+    @classmethod
+    def of(cls, mail: NormalizedMail, opened: _Opened) -> _Header:
+        parsed = _ask_mail_parser(opened)
+        subject, sure = line(mail.first("subject"))
+        if not sure:
+            opened.doubt("the subject could not be read without loss")
+        name, address = _identity(mail, opened, parsed)
+        reply_to = parsed.reply_to[0][1] if parsed is not None and parsed.reply_to else None
+        return cls(
+            subject=subject,
+            address=address,
+            name=name,
+            shown=line(mail.first("from"))[0],
+            reply_to=one_line(reply_to, 320).lower() if reply_to else None,
+            date=parsed.date.astimezone(UTC) if parsed is not None and parsed.date else None,
+        )
+
+
+_ASKED = frozenset({"from", "sender", "reply-to", "to", "cc", "date", "message-id"})
+#: So many octets of each; a longer one ends at a comma before.
+_ASKED_FOR = 16 * 1024
+
+
+def _ask_mail_parser(opened: _Opened) -> Any:
+    """mail-parser's view of the fields we want it for, and its defects; None where it stumbles.
+
+    It is given these alone, and of each its beginning: its reading of fields is quadratic in places, and it would
+    decode every attachment once more.
+    """
+    bare = Message()
+    for name, value in opened.tree.raw_items():
+        if name.lower() in _ASKED:
+            value = value if len(value) <= _ASKED_FOR else value[:_ASKED_FOR].rpartition(",")[0]
+            bare._headers.append((name, value))  # type: ignore[attr-defined]  # verbatim, as the parser stores them
+    bare.set_payload("")
+    try:
+        parsed = mailparser.MailParser(bare)
+    except Exception as error:  # it raises outside its own family on odd headers (reliability 2.1)
+        opened.doubt(f"mail-parser could not read the header: {type(error).__name__}")
+        return None
+    for defect in parsed.defects:
+        for said in defect.values():
+            for each in said:
+                opened.defects.setdefault(one_line(str(each), 200))
+    return parsed
+
+
+def _identity(mail: NormalizedMail, opened: _Opened, parsed: Any) -> tuple[str, str]:
+    """Display name and address of the sender; empty unless every reader sees the same single plain mailbox."""
+    fields = mail.all("from")
+    if len(fields) != 1:
+        opened.defects.setdefault("no From field" if not fields else "several From fields")
+        return "", ""
+    found = mailbox(fields[0])
+    if found is None:
+        opened.defects.setdefault("From is not one plain address")
+        return "", ""
+    if len(opened.tree.get_all("from", [])) != 1:
+        opened.doubt("From stands where other readers do not see it")
+        return "", ""
+    if parsed is not None and [address.lower() for _, address in parsed.from_] != [found[1]]:
+        opened.doubt("From is read differently by different readers")
+        return "", ""
+    return found
+
+
+# --- the parts ------------------------------------------------------------------------------------------------------
+
+
+def _open(mail: NormalizedMail) -> _Opened:
+    """Take a mail apart.
+
+    Raises:
+        TooMuch: It is beyond our limits.
+    """
+    if mail.excessive:
+        raise TooMuch("the header is too large")
+    tree = tree_of(mail.octets)
+    opened = _Opened(tree=tree, octets=mail.octets)
+    opened.room.look("\n".join(str(value) for name, value in tree.raw_items() if name.lower() not in _IDS))
+    for part in tree.walk():
+        _mend(part, opened)
+    _BodyText(opened).take(tree)
+    return opened
+
+
+#: What the parser says of broken structure -> what we say. Others lose nothing.
+_BROKEN = {
+    "NoBoundaryInMultipartDefect": "a multipart without a boundary",
+    "StartBoundaryNotFoundDefect": "a multipart whose boundary does not appear",
+    "CloseBoundaryNotFoundDefect": "a multipart without its end: cut off?",
+    "MultipartInvariantViolationDefect": "a multipart without parts",
+    "FirstHeaderLineIsContinuationDefect": "a header that begins in the middle",
+    "MisplacedEnvelopeHeaderDefect": "an envelope line inside the header",
+    "MissingHeaderBodySeparatorDefect": "no empty line after the header",
+    "InvalidBase64PaddingDefect": "base64 without its end",
+    "InvalidBase64CharactersDefect": "base64 with foreign characters",
+    "InvalidBase64LengthDefect": "base64 of impossible length",
+}
+
+
+def _note_defects(part: Part, opened: _Opened) -> None:
+    for defect in part.defects:
+        if said := _BROKEN.get(type(defect).__name__):
+            opened.doubt(said)
+        else:
+            opened.defects.setdefault(type(defect).__name__)
+
+
+def _mend(part: Part, opened: _Opened) -> None:
+    """Make the fields that say how to read a part harmless and plain; the library trips over odd ones."""
+    _note_defects(part, opened)
+    part.defects.clear()
+    for name in ("content-type", "content-disposition"):
+        if len(part.get_all(name, [])) > 1:
+            opened.doubt(f"several {name} fields")
+        if name in part.cut:
+            opened.doubt(f"a {name} field too long to read")
+        value = _field(part, name)
+        if name in part:
+            part.replace_header(name, re.sub(r"[\r\n]+", "", decode(value, None)[0]))
+    encoding = part.get_all("content-transfer-encoding", [])
+    if encoding:
+        word = re.match(r"[\s\"']*([a-z0-9-]*)", str(encoding[0]).lower())
+        named = word[1] if word else ""
+        part.replace_header("content-transfer-encoding", _ENCODINGS.get(named, named))
+        if named and _ENCODINGS.get(named, named) not in _ENCODINGS.values():
+            opened.doubt(f"unknown transfer encoding {named}")
+
+
+_ENCODINGS = {
+    "7bit": "7bit",
+    "7-bit": "7bit",
+    "8bit": "8bit",
+    "8-bit": "8bit",
+    "8bits": "8bit",
+    "binary": "binary",
+    "base64": "base64",
+    "base-64": "base64",
+    "quoted-printable": "quoted-printable",
+    "quoted": "quoted-printable",
+    "qp": "quoted-printable",
+    "x-uuencode": "x-uuencode",
+    "x-uue": "x-uuencode",
+    "uuencode": "x-uuencode",
+    "uue": "x-uuencode",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where in a mail a part stands."""
+
+    attached: bool = False  #: inside something attached: never the body
+    forwarded: int = 0  #: inside so many other messages
+
+
+class _BodyText:
+    """Walks the parts and sorts them into body, attached mails and attachments."""
+
+    def __init__(self, opened: _Opened) -> None:
+        self._opened = opened
+
+    def take(self, tree: Part) -> None:
+        self._part(tree, _Where(), root=True)
+
+    def _part(self, part: Part, where: _Where, *, root: bool = False) -> None:
+        kind = _type(part)
+        if not where.forwarded:
+            self._opened.types.append(kind)
+        if kind.startswith("message/") and not (root and not part.is_multipart()):
+            self._message(part, kind, where)
+        elif part.is_multipart():
+            self._multipart(part, kind, where)
+        else:
+            self._leaf(part, kind, where, root=root)
+
+    def _multipart(self, part: Part, kind: str, where: _Where) -> None:
+        opened = self._opened
+        if kind == "multipart/encrypted":
+            opened.doubt("encrypted")
+        if part.get_content_disposition() == "attachment":
+            where = _Where(attached=True, forwarded=where.forwarded)
+        inner = children(part)
+        if kind == "multipart/alternative" and not where.attached:
+            self._alternative(inner, where)
+            return
+        for each in inner:
+            self._part(each, where)
+
+    def _alternative(self, inner: list[Part], where: _Where) -> None:
+        """Of several forms of one text the plain ones that say something, else the last that does."""
+        readings = []
+        for each in inner:
+            trial = _Opened(tree=self._opened.tree, octets=self._opened.octets, room=self._opened.room)
+            _BodyText(trial)._part(each, where)
+            readings.append(trial)
+        saying = [trial for trial in readings if any(map(str.strip, trial.text))]
+        plainly = [trial for trial in saying if "text/html" not in trial.types]
+        chosen = plainly or saying[-1:]
+        for trial in readings:
+            self._merge(trial, body=trial in chosen)
+
+    def _merge(self, trial: _Opened, *, body: bool) -> None:
+        opened = self._opened
+        opened.types += trial.types
+        opened.reports += trial.reports
+        opened.method = opened.method or trial.method
+        opened.attachments += trial.attachments
+        opened.targets += trial.targets
+        opened.forwarded += trial.forwarded
+        opened.defects.update(trial.defects)
+        if body:
+            opened.text += trial.text
+            opened.own += trial.own
+            opened.lossless = opened.lossless and trial.lossless
+
+    def _message(self, part: Part, kind: str, where: _Where) -> None:
+        opened = self._opened
+        if where.forwarded >= _FORWARDED:
+            opened.forwarded.append("[attached mail, inside the one above]")
+            return
+        inner = children(part)
+        data = _message(part, opened)
+        if kind in ("message/delivery-status", "message/global-delivery-status"):
+            opened.reports.append(decode(bytes(data[:262_144]), None)[0].replace("\r\n", "\n"))
+        if kind == "message/partial":
+            opened.doubt("only a piece of a message")
+        subject = line(_field(inner[0], "subject"))[0] if inner else ""
+        self._attach(part, kind, data, name=_filename(part) or (f"{subject[:80]}.eml" if subject else ""))
+        if kind not in ("message/rfc822", "message/global", "message/news"):
+            return
+        for each in inner:
+            trial = _Opened(tree=each, octets=opened.octets, room=opened.room)
+            _BodyText(trial)._part(each, _Where(forwarded=where.forwarded + 1))
+            opened.forwarded.append(_heading(each) + "\n\n" + "\n\n".join(filter(None, trial.text)))
+            opened.forwarded += trial.forwarded
+            opened.attachments += trial.attachments
+            opened.targets += trial.targets
+
+    def _leaf(self, part: Part, kind: str, where: _Where, *, root: bool) -> None:
+        opened = self._opened
+        data = self._decoded(part, opened)
+        disposition = part.get_content_disposition()
+        named = _filename(part)
+        readable = kind.startswith("text/") and kind not in ("text/calendar", "text/rfc822-headers", "text/x-vcard")
+        if kind in ("text/calendar", "application/ics"):
+            opened.method = opened.method or str(part.get_param("method", "")).lower()[:40]
+        broken = part.get_content_maintype() in ("multipart", "message")
+        aside = where.attached or disposition == "attachment" or (bool(named) and disposition != "inline")
+        if (readable and not aside) or (root and (readable or broken)):
+            self._say(part, kind, data)
+        if not readable or aside or named:
+            self._note(kind, data)
+            self._attach(part, kind, data, name=named)
+
+    def _note(self, kind: str, data: bytes) -> None:
+        if kind in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
+            self._opened.doubt("encrypted or wrapped by S/MIME")
+        if kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
+            self._tnef()
+
+    def _tnef(self) -> None:
+        """Outlook's own form of the mail. Beside a plain text it repeats that one, with its fonts and its files."""
+        if any(text.strip() for text in self._opened.text) and "text/plain" in self._opened.types:
+            self._opened.defects.setdefault("attachments, if any, only in winmail.dat")
+        else:
+            self._opened.doubt("body or attachments only in winmail.dat")
+
+    def _decoded(self, part: Part, opened: _Opened) -> bytes:
+        data = part.get_payload(decode=True)
+        _note_defects(part, opened)
+        part.defects.clear()
+        return data if isinstance(data, bytes) else b""
+
+    def _say(self, part: Part, kind: str, data: bytes) -> None:
+        opened = self._opened
+        charset = str(part.get_param("charset", "") or "") if not isinstance(part.get_param("charset"), tuple) else ""
+        text, sure = decode(data[: 4 * _TEXT], charset)
+        if len(data) > 4 * _TEXT or len(text) > opened.room.characters:
+            opened.doubt("text too long, cut")
+        text = text[: opened.room.characters].replace("\r\n", "\n").replace("\r", "\n")
+        opened.room.characters -= len(text)
+        opened.room.look(unescape(text) if kind == "text/html" else text)
+        if not sure:
+            opened.doubt("text that could not be decoded without loss")
+        if "-----BEGIN PGP MESSAGE-----" in text:
+            opened.doubt("encrypted")
+        if kind == "text/html":
+            page = opened.room.read(text)
+            opened.text.append(page.text)
+            opened.own.append(page.own)
+            opened.targets += page.links
+            if not page.whole:
+                opened.doubt("HTML too large to read whole")
+            return
+        if kind in ("text/enriched", "text/richtext"):
+            text = re.sub(r"<[^<>\n]{1,60}>", "", text)
+        if len(text) > _TEXT:
+            opened.doubt("text too long, cut")
+        text = _unflowed(text, part)[:_TEXT]
+        opened.text.append(text.strip("\n"))
+        opened.own.append(text)
+
+    def _attach(self, part: Part, kind: str, data: bytes | memoryview, *, name: str) -> None:
+        beginning = bytes(data[:_OF_A_FILE]).replace(b"\0", b"").decode("latin-1")  # of UTF-16 as well
+        self._opened.room.look(f"{name}\n{beginning}")
+        shown = Attachment(name=name, type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        self._opened.attachments.append((shown, data))
+
+
+def _type(part: Part) -> str:
+    return one_line(part.get_content_type(), 120).lower()
+
+
+def _unflowed(text: str, part: Part) -> str:
+    """RFC 3676: lines that end in a space go on; quoted and signature lines are left alone."""
+    if str(part.get_param("format", "")).lower() != "flowed":
+        return text
+    out: list[list[str]] = []
+    flows = False
+    for each in text.split("\n"):
+        quoted = each.startswith(">")
+        stuffed = each[1:] if each.startswith(" ") else each
+        if flows and not quoted and each != "-- ":
+            out[-1].append(stuffed)
+        else:
+            out.append([stuffed])
+        flows = each.endswith(" ") and not quoted and each != "-- "
+    return "\n".join("".join(pieces) for pieces in out)
+
+
+def _field(part: Part, name: str) -> bytes:
+    """The first such field of a part, its octets untouched by the library's repairs."""
+    found = next((value for key, value in part.raw_items() if key.lower() == name.lower()), "")
+    return _octets(found)[:HEADER_OCTETS]
+
+
+def _octets(value: object) -> bytes:
+    return str(value).encode("utf-8", "surrogateescape")
+
+
+def _filename(part: Part) -> str:
+    """What an attachment calls itself: RFC 2231, encoded words inside quotes, or as it stands."""
+    for name, header in (("filename", "content-disposition"), ("name", "content-type")):
+        value = part.get_param(name, None, header)
+        if value is None:
+            continue
+        if isinstance(value, tuple):
+            charset, _, text = value
+            shown = decode(str(text).encode("latin-1", "replace"), charset)[0]
+        else:
+            shown = words(_octets(value))[0]
+        if shown := one_line(shown, 255):
+            return shown
+    return ""
+
+
+def _heading(part: Part) -> str:
+    """What an attached mail is, above what it says."""
+    said = [f"{name}: {line(_field(part, name))[0]}" for name in ("From", "Date", "Subject") if name in part]
+    return "\n".join(["[attached mail]", *said])
+
+
+def _message(part: Part, opened: _Opened) -> bytes | memoryview:
+    """The octets of an attached message, as they stood in the mail."""
+    inner = children(part)
+    if not inner:
+        data = part.get_payload(decode=True)
+        return data if isinstance(data, bytes) else b""
+    if len(inner) == 1 and not inner[0].keys() and str(part.get("content-transfer-encoding", "")) == "base64":
+        # Against RFC 2046 5.2.1, but seen: the library takes the coded lines for the text of a message.
+        inner[0]["content-transfer-encoding"] = "base64"
+        data = inner[0].get_payload(decode=True)
+        return data if isinstance(data, bytes) else b""
+    return message_in(part, opened.octets)

@@ -1,0 +1,226 @@
+"""Feeds: where a role's calendar comes from, and what is kept when it does not come.
+
+A feed is asked every so often. A text that can be read becomes the last good copy. Whatever else happens – no answer,
+an error page, a text that is cut off, too large or takes too long – the last good copy stays, its age goes on, and the
+reason is kept beside it. Whose copy was read for a time that ends soon is read again from its own text, so a calendar
+that is away for weeks still answers.
+
+What can go wrong and who notices: no copy at all, or one that is older than `AHEAD`, is a gap, and the fallback is
+called. A copy that cannot be written is in memory only; `FetchOutcome.failure` says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from panicmail.errors import PanicmailError, Permanent
+from panicmail.oncall import calendar_cache
+from panicmail.oncall.calendar_cache import CachedCalendar
+from panicmail.oncall.calendars import Calendar, CalendarReading, Naming, resolve
+from panicmail.oncall.match_names import NameMatcher
+
+#: A calendar is read for this time around now, and again from the same text when less than half of it is left.
+BEHIND, AHEAD = timedelta(days=2), timedelta(days=100)
+#: Whoever asks comes round a moment early or late: so little before its turn a calendar is asked too.
+SLACK = timedelta(seconds=5)
+#: A larger text is not read, in octets.
+LARGEST = 10 * 2**20
+#: A text that takes longer is given up, in seconds.
+WITHIN_SECONDS = 30.0
+
+
+class Fetch(Protocol):
+    """What gets a calendar over the network."""
+
+    def __call__(self, url: str) -> bytes:
+        """The body behind an http or https URL. It need not give more than `LARGEST` + 1 octets of it.
+
+        Raises:
+            Temporary, Permanent: There is none; the text holds nothing secret and is shown. Of anything else it raises
+                only the type is shown, because a calendar's URL is often its only key.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """The calendar of one role."""
+
+    role: str
+    source: Path | str  #: a file, or an http or https URL, which is never shown
+    naming: Naming = "any"
+    every: timedelta = timedelta(minutes=15)
+    copy_path: Path  #: where its last good copy is kept
+
+    @property
+    def origin(self) -> str:
+        return hashlib.sha256(str(self.source).encode()).hexdigest()
+
+    def is_due(self, copy: CachedCalendar | None, now: datetime) -> bool:
+        """Whether to ask its source again. A clock that was put back does not hold it up."""
+        return copy is None or not timedelta(0) <= now - copy.tried_at < self.every - SLACK
+
+    def last_copy(self) -> CachedCalendar | None:
+        """The last good copy on disk."""
+        return calendar_cache.load(self.copy_path, self.origin)
+
+    def calendar(self, copy: CachedCalendar | None, names: NameMatcher) -> Calendar:
+        """What a copy comes to for these people."""
+        if copy is None:
+            return Calendar()
+        return Calendar(
+            since=copy.reading.since,
+            until=copy.reading.until,
+            events=resolve(copy.reading, names, self.naming),
+            read_at=copy.read_at,
+            failure=copy.failure,
+            notes=copy.reading.notes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOutcome:
+    """How a refresh went."""
+
+    role: str
+    copy: CachedCalendar | None  #: the one that answers from now on; None: there never was one
+    failure: str = ""  #: what went wrong, in words for the operators; "": nothing
+
+
+def refresh(feed: Feed, copy: CachedCalendar | None, fetch: Fetch, now: datetime) -> FetchOutcome:
+    """Ask a feed's source and keep what comes of it on disk.
+
+    Args:
+        copy: The one that answers so far.
+    """
+    outcome = ask(feed, copy, fetch, now)
+    if outcome.copy is None:
+        return outcome
+    try:
+        calendar_cache.keep(feed.copy_path, outcome.copy)
+    except OSError as exc:
+        unkept = f"the copy cannot be kept at {feed.copy_path}: {exc.strerror}"
+        return replace(outcome, failure="; ".join(filter(None, (outcome.failure, unkept))))
+    return outcome
+
+
+def ask(feed: Feed, copy: CachedCalendar | None, fetch: Fetch, now: datetime) -> FetchOutcome:
+    """As `refresh`, and nothing is written."""
+    try:
+        text = _text(feed, fetch)
+        unchanged = copy is not None and copy.text == text and _lasts(copy.reading, now)
+        reading = copy.reading if copy and unchanged else read(text, now - BEHIND, now + AHEAD)
+    except ValueError as exc:
+        failure = str(exc)
+        if copy is None:
+            return FetchOutcome(role=feed.role, copy=None, failure=failure)
+        kept = replace(_read_on(copy, now), tried_at=now, failure=failure)
+        return FetchOutcome(role=feed.role, copy=kept, failure=failure)
+    fresh = CachedCalendar(origin=feed.origin, text=text, reading=reading, read_at=now, tried_at=now)
+    return FetchOutcome(role=feed.role, copy=fresh)
+
+
+def consult(feed: Feed, now: datetime, start: datetime, end: datetime) -> FetchOutcome:
+    """What answers for [start, end) without the network and without a trace: a file as it is now, a URL's last copy."""
+    copy = feed.last_copy()
+    outcome = (
+        ask(feed, copy, _no_network, now) if isinstance(feed.source, Path) else FetchOutcome(role=feed.role, copy=copy)
+    )
+    return replace(outcome, copy=reading_for(outcome.copy, start, end)) if outcome.copy else outcome
+
+
+def _no_network(url: str) -> bytes:
+    raise Permanent("this does not ask the network")
+
+
+def reading_for(copy: CachedCalendar, start: datetime, end: datetime) -> CachedCalendar:
+    """The copy, read so that it answers for [start, end); as it is when its text cannot be read for then."""
+    if copy.reading.since <= start and end <= copy.reading.until:
+        return copy
+    try:
+        return replace(copy, reading=read(copy.text, start - BEHIND, end + BEHIND))
+    except ValueError:
+        return copy
+
+
+def _read_on(copy: CachedCalendar, now: datetime) -> CachedCalendar:
+    """A copy whose source is away, read for the time to come."""
+    return copy if _lasts(copy.reading, now) else reading_for(copy, now - BEHIND, now + AHEAD)
+
+
+def _lasts(reading: CalendarReading, now: datetime) -> bool:
+    """Whether it answers for now and long enough after."""
+    return reading.since <= now and reading.until - now > AHEAD / 2
+
+
+def _text(feed: Feed, fetch: Fetch) -> str:
+    """
+    Raises:
+        ValueError: There is none, or not one to read; the text says why and holds nothing secret.
+    """
+    raw = _file(feed.source) if isinstance(feed.source, Path) else _fetched(feed.source, fetch)
+    if len(raw) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST // 2**20} MiB")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"octet {exc.start} is not UTF-8") from exc
+
+
+def _file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError as exc:
+        raise ValueError(f"{path}: {exc.strerror}") from exc
+
+
+def _fetched(url: str, fetch: Fetch) -> bytes:
+    try:
+        return fetch(url)
+    except PanicmailError as exc:
+        raise ValueError(str(exc)) from exc
+    except Exception as exc:  # whatever a fetch fails with, the last good copy stays
+        raise ValueError(f"it could not be fetched ({type(exc).__name__})") from exc
+
+
+def read(text: str, since: datetime, until: datetime, *, within_seconds: float = WITHIN_SECONDS) -> CalendarReading:
+    """What a text says about [since, until), found out in a process of its own, which ends in time.
+
+    Raises:
+        ValueError: It cannot be read, or not within the limits; the text says why.
+    """
+    command = [sys.executable, "-m", "panicmail.oncall.ical_worker", since.isoformat(), until.isoformat()]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            command,
+            input=text.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a traceback quotes the calendar
+            timeout=within_seconds,
+            cwd="/",
+            env={"PYTHONPATH": os.pathsep.join(_import_path())},
+            start_new_session=True,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+    except subprocess.TimeoutExpired as exc:
+        raise ValueError(f"it takes longer than {within_seconds:g} s to read") from exc
+    except (subprocess.CalledProcessError, OSError, ValueError) as exc:
+        raise ValueError(f"its reader ended without an answer ({type(exc).__name__})") from exc
+    if "mistake" in answer:
+        raise ValueError(answer["mistake"])
+    return CalendarReading.from_json(answer["reading"])
+
+
+def _import_path() -> list[str]:
+    """Where the child finds what we have imported."""
+    here = str(Path(__file__).resolve().parents[2])
+    return list(dict.fromkeys([here, *(entry for entry in sys.path if entry and Path(entry).is_absolute())]))

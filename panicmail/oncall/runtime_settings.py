@@ -1,0 +1,230 @@
+"""The standing orders: what the operator configured, as the use cases need it. Immutable; a reload makes new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from panicmail.config import Config
+from panicmail.config.schema import EscalationSettings, PolicySettings
+from panicmail.incident import classify
+from panicmail.incident.business_hours import BusinessHours
+from panicmail.incident.classify import Report
+from panicmail.incident.escalation_policy import (
+    DAYTIME,
+    DEFAULT,
+    OPERATOR,
+    EscalationPolicy,
+    OnCallAt,
+    PolicyChoice,
+    PolicyStep,
+    daytime_in,
+)
+from panicmail.incident.model import Incident
+from panicmail.incident.people import Person
+from panicmail.incident.push_channel import channel
+from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, TokenSigner
+from panicmail.oncall import config_schedules
+from panicmail.oncall.calendar_cache import CachedCalendar
+from panicmail.oncall.schedules import Schedules
+
+#: What an acknowledgement by mail rests on while `authentication.method` is "none". Shown wherever it counts.
+UNVERIFIED = "From address not verified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """Everything about people, ladder and mail that decisions are made by."""
+
+    people: Mapping[str, Person]
+    ladders: Mapping[str, EscalationPolicy]  #: by name; the default one is there
+    rosters: Schedules
+    addresses: Addresses
+    tokens: TokenSigner
+    operators: tuple[str, ...]
+    known_senders: tuple[str, ...]
+    once_unknown: bool
+    receipts: bool
+    receipt_domains: tuple[str, ...]
+    hotline: str
+    advice: tuple[str, ...]
+    reporter_access: bool
+    sender: str
+    page_sender: str
+    web_url: str
+    hostname: str
+    detail: str  #: of pushes: "full", "subject" or "ref"
+    labels: tuple[str, ...]
+    uploads: str
+
+    def who_at(self, at: datetime) -> OnCallAt:
+        """Who is on call in a role at `at`; the operators always are."""
+        return lambda role: self.operators if role == OPERATOR else self.rosters.who(role, at)
+
+    @property
+    def ladder(self) -> EscalationPolicy:
+        """The default ladder."""
+        return self.ladders[DEFAULT]
+
+    def channels(self, person: str) -> tuple[str, ...]:
+        """The ids of a person's push channels."""
+        found = self.people.get(person)
+        return tuple(channel.id for channel in found.push) if found else ()
+
+    def ladder_of(self, incident: Incident) -> EscalationPolicy:
+        """The ladder an incident climbs; the default one when a reload took its own away."""
+        return self.ladders.get(incident.ladder, self.ladder)
+
+    def ladder_for(
+        self, severity: int | None, subject: str, recipients: Sequence[str], *, drill: bool
+    ) -> EscalationPolicy:
+        """The ladder a new panic climbs: of those that ask for such a one the fastest, else the default."""
+        fitting = (ladder for name, ladder in self.ladders.items() if name != DEFAULT)
+        hits = (one for one in fitting if one.choice.fits(severity, subject, recipients, drill=drill))
+        return min(hits, key=lambda one: (one.hours is not None, one.sla), default=self.ladder)
+
+    def daytime_of(self, person: str) -> BusinessHours:
+        """When mail that can wait comes to a person."""
+        found = self.people.get(person)
+        return daytime_in(found.tz) if found else DAYTIME
+
+    def link(self, incident_id: str, person: str, round_: int = 0) -> str:
+        """The address of `person`'s page of an incident; "" when there is no `[web] url`. `round_`: of the link
+        (`links.live_round`)."""
+        if not self.web_url:
+            return ""
+        return f"{self.web_url}/i/{self.tokens.mint(Purpose.LINK, incident_id, person, round_)}"
+
+    def is_known_sender(self, address: str) -> bool:
+        """Whether `[senders] known` lists the address or its domain; everybody is known when it is empty."""
+        if not self.known_senders:
+            return True
+        domain = address.rpartition("@")[2]
+        return bool(address) and (address in self.known_senders or domain in self.known_senders)
+
+    def is_listed_sender(self, address: str) -> bool:
+        """Whether `[senders] known` names the address or its domain; nobody is named when it is empty."""
+        return bool(self.known_senders) and self.is_known_sender(address)
+
+    def is_own_list(self, names: Iterable[str]) -> bool:
+        """Whether one of the lists a mail came through is one of our addresses, by its address or its List-Id."""
+        return any(map(self.addresses.is_list, names))
+
+    def may_answer(self, report: Report) -> bool:
+        """Whether the sender of this mail reads an answer: a person, and not by way of a foreign list."""
+        own, listed = self.is_own_list(report.lists), self.is_listed_sender(report.from_address)
+        return classify.may_be_answered(report, list_is_ours=own, listed_sender=listed)
+
+    def may_have_receipt(self, address: str) -> bool:
+        """Whether a receipt may go to `address`: switched on, in a receipt domain, and not one of our own."""
+        if not self.receipts or not address or self.addresses.is_ours(address):
+            return False
+        return address.rpartition("@")[2] in self.receipt_domains
+
+
+#: Answers the orders in force now; a reload changes the answer.
+CurrentSettings = Callable[[], RuntimeSettings]
+
+
+def from_config(
+    config: Config, keys: Sequence[tuple[str, bytes]], copies: Mapping[str, CachedCalendar | None] | None = None
+) -> RuntimeSettings:
+    """The orders a configuration gives.
+
+    Args:
+        keys: (kid, secret), newest first.
+        copies: By role, what answers for the calendars; None takes the last good copies from disk.
+    """
+    people = _people(config)
+    return RuntimeSettings(
+        people=people,
+        ladders=_ladders(config),
+        rosters=config_schedules.schedules(config, people, copies),
+        addresses=Addresses(
+            config.smtp.addresses,
+            config.replies.address,
+            _id_domain(config),
+            also=[address for ladder in config.ladders.values() for address in ladder.addresses],
+        ),
+        tokens=TokenSigner([SigningKey(kid, secret) for kid, secret in keys]),
+        operators=config.operators.page,
+        known_senders=tuple(s.lower() for s in config.senders.known),
+        once_unknown=config.senders.unknown == "once",
+        receipts=config.receipts.enabled,
+        receipt_domains=config.receipts.domains,
+        hotline=config.receipts.phone,
+        advice=config.receipts.advice,
+        reporter_access=config.gitlab.reporter_access,
+        sender=config.relay.sender,
+        page_sender=config.relay.page_sender,
+        web_url=config.web.url,
+        hostname=config.smtp.hostname,
+        detail=config.paging.detail,
+        labels=config.gitlab.labels,
+        uploads=config.gitlab.uploads,
+    )
+
+
+def channels_of(config: Config) -> Mapping[str, tuple[str, ...]]:
+    """The ids of everybody's push channels."""
+    return {key: tuple(channel(url.get_secret_value()).id for url in p.push) for key, p in config.people.items()}
+
+
+def _people(config: Config) -> dict[str, Person]:
+    return {
+        key: Person(
+            id=key,
+            name=p.name,
+            email=p.email,
+            aliases=p.aliases,
+            phone=p.phone,
+            gitlab=p.gitlab,
+            tz=ZoneInfo(p.tz),
+            push=tuple(channel(url.get_secret_value()) for url in p.push),
+        )
+        for key, p in config.people.items()
+    }
+
+
+def _ladders(config: Config) -> Mapping[str, EscalationPolicy]:
+    named = {name: _ladder(name, ladder, _choice(ladder), _hours(ladder)) for name, ladder in config.ladders.items()}
+    return {DEFAULT: _ladder(DEFAULT, config.escalation), **named}
+
+
+def _ladder(
+    name: str, given: EscalationSettings, choice: PolicyChoice | None = None, hours: BusinessHours | None = None
+) -> EscalationPolicy:
+    return EscalationPolicy(
+        sla=given.sla,
+        steps=tuple(PolicyStep(step.after, step.page) for step in given.steps),
+        repeat=given.repeat,
+        remind_after=given.remind_after,
+        name=name,
+        choice=choice or PolicyChoice(),
+        hours=hours,
+    )
+
+
+def _choice(given: PolicySettings) -> PolicyChoice:
+    return PolicyChoice(
+        severities=given.severity,
+        subjects=tuple(word.lower() for word in given.subject),
+        addresses=given.addresses,
+        drill=given.drill,
+    )
+
+
+def _hours(given: PolicySettings) -> BusinessHours | None:
+    if given.hours is None:
+        return None
+    hours = given.hours
+    midnight = datetime.min.replace(tzinfo=UTC)
+    opens, closes = (midnight + hours.from_).time(), (midnight + hours.to).time()
+    return BusinessHours(hours.days, opens, closes, ZoneInfo(hours.tz))
+
+
+def _id_domain(config: Config) -> str:
+    """What stands behind the @ of a Message-ID: the same on every node, whatever its host is called."""
+    return config.smtp.addresses[0].rpartition("@")[2]

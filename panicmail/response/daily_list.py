@@ -1,0 +1,81 @@
+"""The daily list: what is open or held, to whoever has it and to those on call in its role, until it is resolved.
+
+One mail a day to each of them, in the daytime of their zone, of what became open before that day's daytime began.
+Looked at once a minute; the row of the outbox says that the day's list was sent, so nothing is forgotten over a restart
+and nobody gets two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache
+
+from panicmail.incident import transitions
+from panicmail.incident.model import Incident, State
+from panicmail.mail.compose.open_list import Listed
+from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
+from panicmail.response import incident_links
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+
+
+class DailyList:
+    """Sends each of our people the list of what concerns them."""
+
+    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
+        self._ledger = ledger
+        self._orders = orders
+
+    def look(self) -> int:
+        """Send the lists whose time has come; answers how many.
+
+        Raises:
+            StoreFailed: The database could not be asked.
+        """
+        due = self._ledger.read(self._due)
+        for person, day in due:
+            self._ledger.write("list.add", lambda book, to=person, on=day: book.add_list(to, on))  # type: ignore[misc]
+        return len(due)
+
+    def _due(self, book: Transaction) -> list[tuple[str, str]]:
+        orders, concerned = self._orders(), _concerned(book, self._orders())
+        return [
+            (person, day)
+            for person in set().union(*(readers for _, readers in concerned)) & orders.people.keys()
+            if _is_daytime(orders, person, book.now)
+            and not book.has_list(person, day := day_of(orders, person, book.now))
+            and _of(concerned, orders, person, book.now)
+        ]
+
+
+def listed(book: Transaction, orders: RuntimeSettings, person: str) -> list[Listed]:
+    """What stands on the list of `person` now, oldest first."""
+    return [
+        Listed(each, orders.link(each.id, person, incident_links.live_round(book.lines_of(each.id), person)))
+        for each in _of(_concerned(book, orders), orders, person, book.now)
+    ]
+
+
+def day_of(orders: RuntimeSettings, person: str, now: datetime) -> str:
+    """The day it is where `person` is, as an ISO date."""
+    return now.astimezone(orders.daytime_of(person).zone).date().isoformat()
+
+
+def _is_daytime(orders: RuntimeSettings, person: str, now: datetime) -> bool:
+    return orders.daytime_of(person).after(now, timedelta()) == now
+
+
+#: Incidents, oldest first, and whom each concerns.
+Concerned = Sequence[tuple[Incident, set[str]]]
+
+
+def _concerned(book: Transaction, orders: RuntimeSettings) -> Concerned:
+    who = cache(orders.who_at(book.now))
+    unresolved = book.list_incidents(states=[State.OPEN, State.ACKED])[::-1]
+    return [(each, transitions.daily_readers(each, orders.ladder_of(each), who)) for each in unresolved]
+
+
+def _of(concerned: Concerned, orders: RuntimeSettings, person: str, now: datetime) -> list[Incident]:
+    began_at = orders.daytime_of(person).opens_at(now)
+    return [each for each, readers in concerned if person in readers and each.opened_at < began_at]

@@ -1,0 +1,314 @@
+"""Signs of work in GitLab: a poll that sees that somebody paged is on it, without any webhook.
+
+What counts, strictly (design.md 2.5): a comment, a system note or a change of labels authored by a person on this
+incident's paged list and made after her page, and after the incident last became open. The issue's fields are never
+evidence: who is assigned, which label is on, may be our own doing. Somebody who said no is not acknowledging by what
+she writes afterwards.
+
+For an open incident such a sign is an acknowledgement; of a held one it is the answer its holder owes, theirs or that
+of somebody called in their place. A closed issue
+acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
+when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
+where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`) by our
+clock: the `Date` of GitLab's own answer says how far its clock is from ours.
+
+The issue of a resolved incident is looked at for a day and an hour more, then by a webhook alone: one that was closed
+and is opened again there opens the incident again, if somebody paged did it within a day, or GitLab does not say who.
+
+While an incident is not over, its issue stays confidential: that is put back once (`states.issue_altered`).
+
+Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
+but the signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from panicmail.errors import Permanent, Temporary
+from panicmail.incident import transitions
+from panicmail.incident.escalation_policy import REOPEN_WITHIN
+from panicmail.incident.model import EffectKind, Incident, State
+from panicmail.incident.people import Person
+from panicmail.incident.reply_commands import Command, ReplyCommand
+from panicmail.incident.transitions.issue_moved import Destination
+from panicmail.oncall.runtime_settings import CurrentSettings
+from panicmail.response.replies import ReplyChannel, ReplyHandler
+from panicmail.store.rows import DeliveryState, TimelineRow
+from panicmail.store.transaction import Transaction
+from panicmail.store.unit_of_work import Store
+
+_log = structlog.get_logger()
+
+#: An incident whose next step, reminder or manager's turn is this near is asked about every time.
+NEAR = timedelta(seconds=60)
+#: Any other one this often.
+FAR_EVERY = timedelta(seconds=60)
+#: The issues of incidents resolved so lately are looked at too: a day counts, and an hour in which GitLab was away.
+LATELY = REOPEN_WITHIN + timedelta(hours=1)
+
+
+class Act(Protocol):
+    @property
+    def username(self) -> str: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def what(self) -> str: ...
+
+
+class Exposure(Protocol):
+    @property
+    def at(self) -> datetime | None: ...
+    @property
+    def by(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """An act, by our clock."""
+
+    username: str
+    at: datetime
+    what: str
+
+
+class Activity(Protocol):
+    @property
+    def closed_at(self) -> datetime | None: ...
+    @property
+    def closed_by(self) -> str | None: ...
+    @property
+    def acts(self) -> Sequence[Act]: ...
+    @property
+    def ahead(self) -> timedelta: ...
+    @property
+    def elsewhere(self) -> Destination | None: ...
+    @property
+    def exposure(self) -> Exposure | None: ...
+    @property
+    def lacking(self) -> tuple[str, ...]: ...
+
+
+class Reopening(Protocol):
+    @property
+    def at(self) -> datetime | None: ...
+    @property
+    def by(self) -> str | None: ...
+
+
+class TellsActivity(Protocol):
+    """GitLab, as far as the poll needs it."""
+
+    def activity(self, iid: int, since: datetime) -> Activity: ...
+    def reopening(self, iid: int, since: datetime) -> Reopening | None: ...
+    def in_project(self, project: str) -> TellsActivity: ...
+
+
+class ActivityPoll:
+    """The poll, and the look at one issue that a webhook asks for. One instance, called by one thread at a time."""
+
+    def __init__(self, ledger: Store, orders: CurrentSettings, issues: TellsActivity) -> None:
+        self._ledger = ledger
+        self._orders = orders
+        self._issues = issues
+        self._asked_at: dict[str, datetime] = {}
+
+    def poll(self) -> None:
+        """Ask GitLab about every incident whose turn it is."""
+        now, watched = self._ledger.read(
+            lambda book: (book.now, [*book.watched_incidents(), *book.resolved_incidents(book.now - LATELY)])
+        )
+        self._asked_at = {i.id: at for i in watched if (at := self._asked_at.get(i.id))}
+        for incident in watched:
+            if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
+                self._asked_at[incident.id] = now
+                self._ask(incident)
+
+    def look(self, issue_iid: int, told: str) -> None:
+        """Ask GitLab about one issue now, whatever its turn; nothing when no incident has it.
+
+        Args:
+            told: Who said that something happened there, and how that was verified; it stands beside what counts.
+
+        Raises:
+            StoreFailed: The database does not answer. The poll comes to it.
+        """
+        for incident in self._ledger.read(lambda book: book.incidents_of_issue(issue_iid)):
+            self._ask(incident, told)
+
+    def _ask(self, incident: Incident, told: str = "") -> None:
+        if incident.issue_iid is None:
+            return
+        project = incident.issue_project
+        try:
+            issues = self._issues if project is None else self._issues.in_project(project)
+            if incident.state is State.RESOLVED:
+                self._ask_closed(incident, incident.issue_iid, issues)
+            else:
+                self._ask_unresolved(incident, incident.issue_iid, issues, told)
+        except (Temporary, Permanent) as exc:
+            _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
+
+    def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told: str) -> None:
+        since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
+        asked_at = self._ledger.now()
+        activity = issues.activity(iid, since)
+        self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity, told))
+        self._ledger.write("signs.weigh", lambda book: self._altered(book, incident, activity, asked_at))
+
+    def _altered(self, book: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
+        """Confidentiality, type and labels. Of an issue that is followed since, the new one is looked at next time."""
+        incident = book.incident_locked(asked.id)
+        if incident is None or (incident.issue_project, incident.issue_iid) != (asked.issue_project, asked.issue_iid):
+            return
+        exposure, seen = activity.exposure, transitions.Seen(is_exposed=False, lacking=activity.lacking)
+        if exposure is not None:
+            known = _by_username(self._orders().people).get((exposure.by or "").casefold())
+            by = known.id if known else exposure.by or seen.by
+            exposed_at = exposure.at.isoformat() if exposure.at else ""
+            seen = replace(seen, is_exposed=True, by=by, exposed_at=exposed_at)
+        change = transitions.issue_altered(
+            incident, seen, _put_back(book, incident, asked_at), book.lines_of(incident.id)
+        )
+        if change.entries:
+            _log.warning("issue.altered", ref=incident.ref, **change.entries[0].facts)
+            book.apply(incident, change)
+
+    def _ask_closed(self, incident: Incident, iid: int, issues: TellsActivity) -> None:
+        resolved = self._ledger.read(lambda book: _resolved_by(book, incident))
+        reopening = issues.reopening(iid, transitions.own_time(resolved)) if resolved else None
+        if reopening is not None:
+            self._ledger.write("signs.weigh", lambda book: self._reopened(book, incident.id, reopening))
+
+    def _reopened(self, book: Transaction, incident_id: str, reopening: Reopening) -> None:
+        """The issue of a resolved incident is open: opened again by somebody, told once."""
+        incident = book.incident_locked(incident_id)
+        resolved = _resolved_by(book, incident) if incident else None
+        if incident is None or resolved is None or incident.state is not State.RESOLVED:
+            return
+        known = [x for x in book.lines_of(incident.id) if x.id > resolved.id and x.event == transitions.ISSUE_REOPENED]
+        if reopening.at is None:
+            # By default an issue stays open when its incident ends: only one that was closed is open again.
+            if known or resolved.facts.get("how") != transitions.CLOSED_IN_GITLAB:
+                return
+        elif any(line.facts.get("reopened_at") == reopening.at.isoformat() for line in known):
+            return
+        opener, orders = _by_username(self._orders().people).get((reopening.by or "").casefold()), self._orders()
+        counts = reopening.by is None or (opener is not None and opener.id in {*incident.paged, incident.holder})
+        change = transitions.issue_reopened(
+            incident,
+            opener.id if opener else reopening.by or "somebody in GitLab",
+            orders.ladder_of(incident),
+            orders.who_at(book.now),
+            book.now,
+            reopened_at=reopening.at or book.now,
+            counts=counts,
+        )
+        _log.info("issue.reopened", ref=incident.ref, counts=counts)
+        book.apply(incident, change)
+
+    def _weigh(self, book: Transaction, incident_id: str, activity: Activity, told: str) -> None:
+        incident = book.incident_locked(incident_id)  # two nodes may be looking at the same issue
+        if incident is None:
+            return
+        people, lines = _by_username(self._orders().people), book.lines_of(incident.id)
+        if activity.elsewhere is not None:
+            self._went(book, incident, activity, activity.elsewhere, people)
+            incident = book.incident_locked(incident_id) or incident
+        elif self._closed(book, incident, activity, people):
+            return
+        counted = [
+            (person, act)
+            for act in (_Act(act.username, act.at - activity.ahead, act.what) for act in activity.acts)
+            if (person := people.get(act.username.casefold())) and _counts(incident, person, act, lines)
+        ]
+        if counted:  # who was first has it; of a holder the latest counts
+            self._sign(book, incident, *counted[-1 if incident.state is State.ACKED else 0], told)
+
+    def _went(
+        self,
+        book: Transaction,
+        incident: Incident,
+        activity: Activity,
+        elsewhere: Destination,
+        people: Mapping[str, Person],
+    ) -> None:
+        """The issue is closed because it went elsewhere: told once, and followed if it can be."""
+        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
+        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+            return
+        closer = people.get((activity.closed_by or "").casefold())
+        by = closer.id if closer else activity.closed_by or "somebody in GitLab"
+        _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
+        book.apply(incident, transitions.issue_went(incident, elsewhere, by, closed_at))
+
+    def _closed(self, book: Transaction, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
+        """Whether the issue was closed since the incident last became open, and that was news."""
+        if activity.closed_at is None or (at := activity.closed_at - activity.ahead) <= incident.opened_at:
+            return False
+        closed_at, lines = activity.closed_at.isoformat(), book.lines_of(incident.id)
+        if any(line.facts.get("closed_at") == closed_at for line in lines):
+            return False  # it acknowledged, or those paged know that a stranger closed it
+        closer = people.get((activity.closed_by or "").casefold())
+        by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
+        is_yes = incident.state is State.OPEN
+        is_late = transitions.overtaken_by(lines, by or "", at, is_yes=is_yes) is not None
+        orders = self._orders()
+        ladder = orders.ladder_of(incident)
+        change = transitions.issue_closed(incident, by, ladder, book.now, closed_at=closed_at, is_late=is_late)
+        book.apply(incident, transitions.dated(change, at))
+        return True
+
+    def _sign(self, book: Transaction, incident: Incident, person: Person, act: Act, told: str) -> None:
+        if incident.state is State.ACKED:
+            ladder = self._orders().ladder_of(incident)
+            book.apply(incident, transitions.sign_of_work(incident, person.id, ladder, book.now, act.at))
+            return
+        how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
+        way = ReplyChannel(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
+        ReplyHandler(book, self._orders()).act(incident, person, ReplyCommand(Command.YES, act.what), way)
+
+
+def is_near(incident: Incident, now: datetime) -> bool:
+    """Whether time is about to bring something a sign of work would spare."""
+    due = (incident.next_step_at, incident.remind_at)
+    return any(at is not None and at - now <= NEAR for at in due)
+
+
+def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[TimelineRow]) -> bool:
+    paged = incident.paged.get(person.id)
+    if incident.state is State.ACKED:
+        known = max(filter(None, (incident.acked_at, incident.worked_at)), default=None)
+        if incident.holder != person.id:  # who was called in their place, and works on it since
+            known = paged.last_at if paged else None
+        return transitions.answers_for(incident, person.id) and known is not None and act.at > known
+    if incident.state is not State.OPEN or paged is None or person.id in incident.away:
+        return False
+    is_old = act.at <= paged.at or act.at <= incident.opened_at
+    return not is_old and transitions.overtaken_by(lines, person.id, act.at, is_yes=True) is None
+
+
+def _put_back(book: Transaction, incident: Incident, asked_at: datetime) -> transitions.PutBack:
+    """Whether confidentiality was put back before GitLab was asked."""
+    tries = [t for t in book.tasks_of(incident.id) if t.do == EffectKind.CONFIDE and t.state is not DeliveryState.VOID]
+    if not tries:
+        return transitions.PutBack.NEVER
+    done = [t.done_at for t in tries if t.state is DeliveryState.ACCEPTED and t.done_at]
+    is_done = len(done) == len(tries) and max(done) < asked_at
+    return transitions.PutBack.DONE if is_done else transitions.PutBack.UNDER_WAY
+
+
+def _resolved_by(book: Transaction, incident: Incident) -> TimelineRow | None:
+    """The line of what ended a resolved incident; None of one that was paged once."""
+    ended = [line for line in book.lines_of(incident.id) if line.event == "incident.resolved"]
+    return ended[-1] if ended else None
+
+
+def _by_username(people: Mapping[str, Person]) -> dict[str, Person]:
+    return {person.gitlab.casefold(): person for person in people.values() if person.gitlab}

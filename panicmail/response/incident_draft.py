@@ -1,0 +1,31 @@
+"""The issue of an incident as it would be opened now."""
+
+from __future__ import annotations
+
+from panicmail.gitlab import description as drafts
+from panicmail.incident.model import Incident
+from panicmail.mail.incident_report import flags_of, report_of
+from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
+from panicmail.store.transaction import Transaction
+
+
+def draft_of(book: Transaction, orders: RuntimeSettings, incident: Incident) -> drafts.IssueDraft:
+    """Everything the description says, from the store and the settings."""
+    mail = book.mail(incident.mail_id)
+    first = min(incident.paged.items(), key=lambda item: item[1].round, default=None)
+    return drafts.draft(
+        incident,
+        report_of(book, incident),
+        received=drafts.ReceivedFacts(
+            mail_from=mail.mail_from if mail else "",
+            peer=mail.peer if mail else "",
+            tls=mail.tls if mail else "",
+            size=mail.size if mail else 0,
+            recipients=mail.recipients if mail else (),
+        ),
+        assignee=orders.people.get(first[0]) if first else None,
+        ack_by=incident.sla_at,
+        labels=orders.labels,
+        verified=UNVERIFIED,
+        flags=flags_of(book.lines_of(incident.id)),
+    )

@@ -1,0 +1,1 @@
+"""The two listeners: SMTP and HTTP."""

@@ -1,0 +1,162 @@
+"""What the pages stand on: the links and the vital signs, as the pages want them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from panicmail.incident.model import Outcome, State
+from panicmail.response.incident_links import IncidentLinks, IncidentView
+from panicmail.server.http.link import LinkPage
+from panicmail.server.http.metrics import Figure, HealthFigures
+from panicmail.store.rows import TimelineRow
+
+
+class TellsHealth(Protocol):
+    """The running daemon's health, as far as the pages need it."""
+
+    def is_alive(self) -> bool: ...
+    def unready(self) -> tuple[str, ...]: ...
+    def figures(self) -> HealthFigures: ...
+
+
+class LinkBackend:
+    """`app.Backend` over the running daemon."""
+
+    def __init__(self, links: IncidentLinks, health: TellsHealth) -> None:
+        self._links = links
+        self._health = health
+
+    def look(self, token: str) -> LinkPage | None:
+        view = self._links.look(token)
+        return _page(view) if view else None
+
+    def act(self, token: str, word: str) -> Outcome | None:
+        return self._links.act(token, word)
+
+    def is_alive(self) -> bool:
+        return self._health.is_alive()
+
+    def unready(self) -> tuple[str, ...]:
+        return self._health.unready()
+
+    def figures(self) -> Iterable[Figure]:
+        now = self._health.figures()
+        return (
+            Figure(name="incidents", help="Incidents by state.", label="state", values=now.incidents),
+            Figure(name="mails", help="Accepted mails by state.", label="state", values=now.mails),
+            Figure(name="outbox", help="Rows of the outbox by lane and state.", label="row", values=now.outbox),
+            Figure(name="open_seconds_max", help="Age of the oldest open incident.", values={"": now.open_seconds_max}),
+            Figure(name="breached_open", help="Open incidents past their SLA.", values={"": now.breached_open}),
+            Figure(
+                name="accounting_gaps",
+                help="What accepted mails are owed and is missing, by kind.",
+                label="kind",
+                values=now.gaps,
+            ),
+            Figure(
+                name="adapter_barred",
+                help="1: nothing gets through there until somebody mends what is set up wrong.",
+                label="adapter",
+                values=now.barred,
+            ),
+            Figure(
+                name="mails_accepted",
+                help="Mails answered 250 since the start.",
+                values={"": now.mails_accepted},
+                counts=True,
+            ),
+        )
+
+
+def _page(view: IncidentView) -> LinkPage:
+    incident, report, people = view.incident, view.report, view.orders.people
+    reporter = " ".join(filter(None, (report.from_name, f"<{report.from_address or report.from_shown}>")))
+    call = view.next_call if incident.state is State.OPEN else None
+    holder = people.get(incident.holder or "")
+    return LinkPage(
+        ref=incident.ref,
+        state=incident.state,
+        person_name=view.person.name,
+        tz=view.person.tz,
+        accepted_at=incident.accepted_at,
+        subject=incident.subject,
+        reporter=reporter,
+        verified=view.verified,
+        report=report.text,
+        flags=view.flags,
+        attachments=tuple(attachment.name or attachment.type for attachment in report.attachments),
+        ack_by=call[0] if call else None,
+        next_people=tuple(people[p].name for p in call[1] if p in people) if call else (),
+        holder=holder.name if holder else incident.holder,
+        holder_since=incident.acked_at,
+        holder_is_reader=incident.holder == view.person.id,
+        holder_how=incident.acked_how,
+        resolved_by=_name(view, incident.resolved_by),
+        resolved_at=incident.resolved_at,
+        issue_url=incident.issue_url,
+        phones=tuple((p.name, p.phone) for p in people.values() if p.phone and p.id != view.person.id),
+        happened=tuple(said for line in view.lines if (said := _happened(view, line))),
+        acts=view.acts,
+        undo_until=view.undo_until,
+        revoked=view.revoked,
+    )
+
+
+def _name(view: IncidentView, person: str) -> str:
+    known = view.orders.people.get(person)
+    return known.name if known else person
+
+
+def _names(view: IncidentView, people: Iterable[str]) -> str:
+    return ", ".join(_name(view, person) for person in people)
+
+
+def _addressee(view: IncidentView, facts: Mapping[str, Any]) -> str:
+    """Whom news was for: the reporter is nobody of ours."""
+    return _name(view, facts["person"]) if facts.get("person") else "The reporter"
+
+
+def _server(view: IncidentView, facts: Mapping[str, Any]) -> str:
+    """Whose answer it was: of her mail or of her phone."""
+    kind = "mail server" if facts.get("channel", "mail") == "mail" else "push service"
+    return f"The {kind} of {_name(view, facts['person'])}"
+
+
+def _happened(view: IncidentView, line: TimelineRow) -> tuple[datetime, str] | None:
+    """A line of the timeline in words; None for what its reader need not know."""
+    actor = _name(view, line.actor or "")
+    facts = line.facts
+    sentences: dict[str, Callable[[], str]] = {
+        "incident.opened": lambda: "The mail arrived.",
+        "ladder.waits": lambda: "Nobody is called before the opening hours of its ladder.",
+        "people.paged": lambda: f"Paged: {_names(view, facts['people']) or 'nobody'}.",
+        "page.accepted": lambda: f"{_server(view, facts)} took the page.",
+        "page.refused": lambda: f"{_server(view, facts)} refused the page.",
+        "sla.breached": lambda: "The deadline passed without an answer.",
+        "incident.acked": lambda: f"{actor} acknowledged ({facts['how']}).",
+        "ack.undone": lambda: f"{actor} undid it: it was not her ({facts['how']}).",
+        "incident.taken": lambda: f"{actor} took it ({facts['how']}).",
+        "take.undone": lambda: f"{actor} undid it: {_name(view, facts['holder'])} has it again ({facts['how']}).",
+        "resolve.undone": lambda: f"{actor} undid it: it is not closed ({facts['how']}).",
+        "incident.offered": lambda: f"{actor} offered it to {_name(view, facts['to'])}.",
+        "person.declined": lambda: f"{actor} said no.",
+        "person.unreachable": lambda: f"{_name(view, facts['person'])} cannot be reached: {facts['why']}.",
+        "incident.escalated": lambda: f"{actor} asked for more people.",
+        "holder.reminded": lambda: f"{_name(view, facts['person'])} was asked for a sign of work.",
+        "holder.silent": lambda: f"Called: {_names(view, facts['people']) or 'nobody else'}, because {facts['why']}.",
+        "link.revoked": lambda: f"The link of {_name(view, facts['person'])} acts no more: {actor} had it in a mail.",
+        "manager.called": lambda: f"Called: {_names(view, facts['people'])}, because {facts['why']}.",
+        "news.dropped": lambda: f"{_addressee(view, facts)} was not told any more: for an hour no news got out.",
+        "thread.more": lambda: f"{line.actor} wrote more.",
+        "incident.reopened": lambda: "Open again: there was more in its thread.",
+        "incident.resolved": lambda: f"{actor} closed it.",
+        "issue.opened": lambda: "The GitLab issue was opened.",
+        "issue.went": lambda: f"The GitLab issue went elsewhere: {facts['how']} {facts['place']}".rstrip() + ".",
+        "shift.changed": lambda: f"On call now: {_names(view, facts['people']) or 'nobody'}.",
+        "conversation.said": lambda: f"{actor} wrote to the reporter.",
+        "conversation.unsent": lambda: f"{actor} wrote to the reporter, and it was not sent: {facts['why']}.",
+    }
+    sentence = sentences.get(line.event)
+    return (line.at, sentence()) if sentence else None

@@ -1,0 +1,124 @@
+"""The pages as HTML.
+
+A sender's text can only be text here: everything is escaped, what could turn or hide writing is replaced, it stands in
+blocks of its own labelled as the mail's, phones are told not to make links of it, and the policy sent along forbids
+scripts, frames, images and anything remote.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from panicmail.incident.model import State
+from panicmail.incident.redact import redacted
+from panicmail.server.http.link import LinkPage, headline, second_line
+from panicmail.server.http.link_actions import ACTS, UNDO, WORDS, recorded
+
+#: Of a report; the whole of it is on the issue.
+SHOWN_CHARACTERS = 20_000
+#: Of a subject: the buttons stand below it.
+SHOWN_OF_SUBJECT = 160
+
+#: Control characters, marks that reverse the direction of writing, halves of characters (which no page can carry).
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_STATE_WORD = {State.OPEN: "clock running", State.ACKED: "clock stopped", State.RESOLVED: "closed"}
+
+
+class PageRenderer:
+    """Renders. The pages that are the same for everybody are made once: a stranger learns nothing from them."""
+
+    def __init__(self) -> None:
+        self._templates = Environment(
+            loader=PackageLoader("panicmail.server.http"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_harmless,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.policy = _policy(style=self._templates.get_template("style.css").render())
+        self.no_such_link = self._notice(
+            "This link opens nothing.",
+            "It is wrong, cut short or too old.",
+            "If you were paged, the clock may still be running: reply “ack” to the mail, or open the link in the "
+            "newest one.",
+        )
+        self.expired = self._notice(
+            "This link has expired. Nothing was done.",
+            "What it is about was closed more than a week ago.",
+            "Something still wrong? Write a new mail to the panic address: that starts anew, and somebody is called.",
+        )
+        self.revoked = self._notice(
+            "This link only shows. Nothing was done.",
+            "It stood in a mail that its owner did not write, so others have read it.",
+            "Is it yours? Open the link in the newest mail to you, or reply “ack” to the mail that paged you.",
+            look_again=True,
+        )
+        self.unknown_word = self._notice(
+            "Nothing was recorded.",
+            "That is not a word this page takes.",
+            f"The words are: {', '.join(WORDS)}.",
+            look_again=True,
+        )
+        self.too_much = self._notice(
+            "Nothing was recorded.", "That was far too much for one word.", "", look_again=True
+        )
+        self.failed = self._notice(
+            "No answer. The clock may still be running.",
+            "panicmail could not do this now. If you pressed a button, do not count on it.",
+            "Look again, or reply “ack” to the mail that paged you, or telephone.",
+            look_again=True,
+        )
+
+    def link(self, page: LinkPage, did: str) -> str:
+        """Her page. `did` is the code of what she pressed before, as the address has it: "" or anything at all."""
+        return self._templates.get_template("incident.html").render(
+            page=page,
+            state=page.state.value,
+            title=f"PANIC {page.ref}: {_STATE_WORD[page.state]}",
+            headline=headline(page),
+            second_line=second_line(page),
+            recorded=recorded(did),
+            acts=[act for act in ACTS if act.word in page.acts],
+            undo=UNDO,
+            subject=_cut(page.subject, SHOWN_OF_SUBJECT),
+            report=redacted(page.report[: 2 * SHOWN_CHARACTERS])[:SHOWN_CHARACTERS],
+            is_cut=len(page.report) > SHOWN_CHARACTERS,
+            phones=[(name, number, _dialled(number)) for name, number in page.phones],
+            issue_url=_web_address(page.issue_url),
+        )
+
+    def _notice(self, headline: str, why: str, what_now: str, *, look_again: bool = False) -> str:
+        return self._templates.get_template("notice.html").render(
+            title="panicmail", state="notice", headline=headline, why=why, what_now=what_now, look_again=look_again
+        )
+
+
+def _policy(style: str) -> str:
+    """The one inline style is named by its hash, so every page is sent with the same header."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+def _harmless(value: object) -> object:
+    """For everything a template prints: what would turn or hide text is shown as �, and no token of ours is shown."""
+    return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", redacted(value)) if type(value) is str else value
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _dialled(number: str) -> str:
+    return re.sub(r"[^+0-9]", "", number)
+
+
+def _web_address(url: str | None) -> str | None:
+    return url if url and urlsplit(url).scheme in {"http", "https"} else None

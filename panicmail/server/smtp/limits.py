@@ -1,0 +1,25 @@
+"""What every session of one listener goes by."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+from panicmail.server.smtp.data import MemoryBudget
+from panicmail.server.smtp.envelope import Accept, Known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpLimits:
+    """Handed to each session; immutable but for the budget, which is shared on purpose."""
+
+    hostname: str
+    known: Known
+    accept: Accept
+    max_message_size: int  #: octets
+    budget: MemoryBudget
+    tls: ssl.SSLContext | None  #: None: STARTTLS is not offered
+    idle_timeout: float  #: seconds without a whole command, without any octet of a mail, or with a reply unread
+    accept_timeout: float  #: seconds to wait for `accept`; then 451, though the write may still succeed
+    max_recipients: int  #: RFC 5321 4.5.3.1.8 wants 100 at least
+    max_hops: int  #: Received fields; one more is a loop

@@ -1,0 +1,102 @@
+"""What test pages proved, and what the daily re-check found: `panicmail check` writes and reads it.
+
+A proof is about one channel of one person. A channel is named by what it leads to (`check.channels`), so a new address
+or URL has proved nothing yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from panicmail.incident.model import EffectKind
+from panicmail.store.outbox import LANES, OutboxQueries
+from panicmail.store.tables import findings, mails, proofs
+
+
+class ProofKind(StrEnum):
+    """What is known of a channel by a test page."""
+
+    ASKED = "asked"  #: the test page is about to be sent
+    TAKEN = "taken"  #: the relay or the provider took it
+    REFUSED = "refused"  #: it did not
+    DELIVERED = "delivered"  #: it reached her: she answered it
+    REPLY = "reply"  #: her answer would have acknowledged a page
+    FAILED = "failed"  #: it bounced, a machine answered, or her answer would not have counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One thing that was proved, or that failed to be."""
+
+    test: str
+    person: str
+    channel: str
+    what: ProofKind
+    how: str
+    at: datetime
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something the daily re-check told the operators, and that is not mended yet."""
+
+    name: str
+    verdict: str  #: "warning" or "failed"
+    found: str
+    since_at: datetime
+    told_at: datetime
+
+
+class ProofQueries(OutboxQueries):
+    """Statements about proofs and findings."""
+
+    def prove(self, test: str, person: str, channel: str, what: ProofKind, how: str, **facts: Any) -> None:
+        row = {"test": test, "person": person, "channel": channel, "what": what.value, "how": how, "at": self.now,
+               "facts": facts}  # fmt: skip
+        self._connection.execute(proofs.insert().values(row))
+
+    def proofs_of_test(self, test: str) -> list[Proof]:
+        """What one test page came to so far, in order."""
+        return self._proofs(proofs.c.test == test)
+
+    def proofs(self) -> list[Proof]:
+        """The latest of each kind for every channel, oldest first."""
+        c = proofs.c
+        latest = sa.select(sa.func.max(c.id)).group_by(c.person, c.channel, c.what)
+        return self._proofs(c.id.in_(latest))
+
+    def _proofs(self, where: sa.ColumnElement[bool]) -> list[Proof]:
+        query = sa.select(*(c for c in proofs.c if c.name != "id")).where(where).order_by(proofs.c.id)
+        return [Proof(**{**row._mapping, "what": ProofKind(row.what)}) for row in self._connection.execute(query)]
+
+    def answer_test(self, person: str, key: str, facts: Mapping[str, Any]) -> None:
+        """Answer `person` about her test page; the same `key` once."""
+        do = EffectKind.PROVEN
+        self._add_task(None, LANES[do], do.value, f"proven/{key}/{person}", person, facts)
+
+    def newest_by_peer(self) -> list[tuple[str, datetime]]:
+        """Every peer that ever handed over a mail, and when it last did."""
+        newest = sa.func.max(mails.c.accepted_at, type_=mails.c.accepted_at.type)
+        query = sa.select(mails.c.peer, newest).group_by(mails.c.peer)
+        return [(row[0], row[1]) for row in self._connection.execute(query)]
+
+    # -- findings
+
+    def findings(self) -> list[Finding]:
+        query = sa.select(findings).order_by(findings.c.since_at, findings.c.name)
+        return [Finding(**row._mapping) for row in self._connection.execute(query)]
+
+    def keep_finding(self, finding: Finding) -> None:
+        """Remember it, in place of what was remembered under its name."""
+        self.forget_finding(finding.name)
+        self._connection.execute(findings.insert().values(asdict(finding)))
+
+    def forget_finding(self, name: str) -> None:
+        self._connection.execute(findings.delete().where(findings.c.name == name))

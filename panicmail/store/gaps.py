@@ -1,0 +1,269 @@
+"""The accounts: which rows do not add up. Every 250 is an incident or a note, an issue and a page; what is here is not.
+
+The questions are asked once a minute, so each goes by an index to what is unresolved, unfinished or of the last days,
+and answers at most `LIMIT` rows, the oldest first. `mend_…` put right what the rest of the book has no word for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from panicmail.incident import ids
+from panicmail.incident.model import EffectKind, State
+from panicmail.store.blocked_adapters import BlockedQueries
+from panicmail.store.outbox import ALL_LANES
+from panicmail.store.queries import UNHELD, free
+from panicmail.store.rows import OVER, DeliveryState
+from panicmail.store.tables import incidents, mails, outbox, timeline
+
+#: So many rows of a kind are looked at at once.
+LIMIT = 100
+
+_PENDING = (DeliveryState.QUEUED.value, DeliveryState.TRYING.value)
+_OVER = tuple(state.value for state in OVER)
+_UNRESOLVED = (State.OPEN.value, State.ACKED.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OddRow:
+    """Something that does not add up, and since when."""
+
+    since_at: datetime
+    mail_id: str | None = None
+    incident_id: str | None = None
+    ref: str = ""  #: as people know it; of a mail the REF its 250 said
+    lane: str = ""
+    count: int = 1  #: how many rows this is about
+
+
+class GapQueries(BlockedQueries):
+    """Statements that find what is missing."""
+
+    # -- mails
+
+    def unread_mails(self, before: datetime) -> list[OddRow]:
+        """Mails accepted before `before` that nothing has understood: not claimed, or claimed again and again.
+
+        One that waits to be read again is among them when nobody did so since `before`.
+        """
+        c = mails.c
+        overdue = sa.or_(c.again_at.is_(None), c.again_at < before)
+        query = sa.select(c.id, c.accepted_at).where(c.state == "accepted", c.accepted_at < before, overdue)
+        rows = self._connection.execute(query.order_by(c.accepted_at).limit(LIMIT))
+        return [OddRow(since_at=row.accepted_at, mail_id=row.id, ref=ids.ref(row.id)) for row in rows]
+
+    def unfiled_mails(self, since: datetime) -> list[OddRow]:
+        """Mails accepted from `since` on that were understood, and no incident has them."""
+        c, own = mails.c, incidents.alias("own")
+        anothers = sa.and_(c.shape == "panic", incidents.c.mail_id != c.id)
+        query = (
+            sa.select(c.id, c.accepted_at)
+            .outerjoin(incidents, incidents.c.id == c.incident_id)
+            .where(
+                c.state == "understood",
+                c.accepted_at >= since,
+                c.shape.is_distinct_from("proof"),  # an answer to a test page belongs to no incident
+                sa.or_(incidents.c.id.is_(None), anothers),
+                ~sa.exists().where(own.c.mail_id == c.id),
+            )
+        )
+        rows = self._connection.execute(query.order_by(c.accepted_at).limit(LIMIT))
+        return [OddRow(since_at=row.accepted_at, mail_id=row.id, ref=ids.ref(row.id)) for row in rows]
+
+    def mend_unfiled(self, mail_id: str) -> None:
+        """Have the mail understood anew."""
+        taken = mails.update().where(mails.c.id == mail_id, mails.c.state == "understood")
+        self._connection.execute(taken.values(state="accepted", attempts=0, again_at=None, **UNHELD))
+        self.woken.add("mails")
+
+    def misfiled_incidents(self) -> list[OddRow]:
+        """Unresolved incidents whose mail does not say that it is theirs."""
+        c = mails.c
+        query = (
+            sa.select(*_NAMED)
+            .outerjoin(mails, c.id == incidents.c.mail_id)
+            .where(
+                incidents.c.state.in_(_UNRESOLVED),
+                sa.or_(c.incident_id.is_(None), c.incident_id != incidents.c.id, c.state != "understood"),
+            )
+        )
+        return self._incidents(query)
+
+    def mend_misfiled(self, incident_id: str) -> None:
+        """Let the mail of this incident say so."""
+        mail_id = sa.select(incidents.c.mail_id).where(incidents.c.id == incident_id).scalar_subquery()
+        filed = {"state": "understood", "shape": "panic", "incident_id": incident_id, **UNHELD}
+        self._connection.execute(mails.update().where(mails.c.id == mail_id).values(filed))
+
+    # -- issues
+
+    def issueless_incidents(self, since: datetime) -> list[tuple[OddRow, DeliveryState | None]]:
+        """Unresolved incidents, and those accepted from `since` on, that have no issue; with how far the row has come
+        that is to open it (None: there is no such row), and since when."""
+        issue = outbox.alias("issue")
+        query = (
+            sa.select(*_NAMED, issue.c.state, sa.func.coalesce(issue.c.queued_at, incidents.c.accepted_at).label("at"))
+            .outerjoin(issue, issue.c.key == incidents.c.id + "/issue")
+            .where(incidents.c.issue_iid.is_(None))
+            .order_by(issue.c.id.is_not(None), issue.c.state.in_(_PENDING), incidents.c.accepted_at)
+            .limit(LIMIT)
+        )
+        # Two questions, as each has its index; an OR of them would read every row.
+        halves = (incidents.c.state.in_(_UNRESOLVED), incidents.c.accepted_at >= since)
+        rows = {row.id: row for half in halves for row in self._connection.execute(query.where(half))}
+        return [
+            (OddRow(since_at=row.at, incident_id=row.id, ref=row.ref), DeliveryState(row.state) if row.state else None)
+            for row in rows.values()
+        ]
+
+    # -- pages and steps
+
+    def unpaged_incidents(self) -> list[tuple[OddRow, bool]]:
+        """Open incidents nobody is being called for: no page of the current round was taken or is on its way.
+
+        True with those whose pages are not there though somebody was to be paged; False with those whose pages were
+        all refused or let go, or whose step named nobody. Held back ones are none of both.
+        """
+        mine = sa.and_(outbox.c.incident_id == incidents.c.id, outbox.c.do == EffectKind.PAGE.value)
+        of_round = sa.and_(mine, outbox.c.facts["round"].as_integer() == incidents.c.round)
+        idle = outbox.c.state.in_([DeliveryState.FAILED.value, DeliveryState.PARKED.value, DeliveryState.VOID.value])
+        latest = sa.select(sa.func.max(sa.func.coalesce(outbox.c.done_at, outbox.c.queued_at))).where(mine)
+        query = sa.select(
+            *_NAMED, incidents.c.round, sa.exists().where(of_round).label("has_pages"),
+            sa.func.coalesce(latest.scalar_subquery(), incidents.c.opened_at).label("latest_at"),
+        ).where(
+            incidents.c.state == State.OPEN.value,
+            incidents.c.round > 0,  # 0: its ladder begins at its opening hours
+            ~sa.exists().where(of_round, ~idle),
+        )  # fmt: skip
+        found = []
+        for row in self._connection.execute(query.order_by(incidents.c.accepted_at).limit(LIMIT)).all():
+            lines = self._lines_of_round(row.id, row.round)
+            is_lost = not row.has_pages and all(facts.get("people") for facts in lines.values())
+            if "steps.held" not in lines:
+                found.append((OddRow(since_at=row.latest_at, incident_id=row.id, ref=row.ref), is_lost))
+        return found
+
+    def _lines_of_round(self, incident_id: str, round_: int) -> dict[str, Mapping[str, Any]]:
+        """What the timeline says about who was to be called in a round: event -> facts."""
+        c = timeline.c
+        query = sa.select(c.event, c.facts).where(
+            c.incident_id == incident_id, c.event.in_(["people.paged", "steps.held"])
+        )
+        return {row.event: row.facts for row in self._connection.execute(query) if row.facts.get("round") == round_}
+
+    def late_steps(self, before: datetime) -> list[OddRow]:
+        """Incidents of which something was due before `before`: the tick does not move them."""
+        c = incidents.c
+        step = sa.and_(c.state == State.OPEN.value, c.next_step_at < before)
+        asked = sa.and_(c.state == State.ACKED.value, c.remind_at < before)
+        query = sa.select(*_NAMED, c.next_step_at, c.remind_at).where(sa.or_(step, asked)).limit(LIMIT)
+        return sorted(
+            (
+                OddRow(since_at=min(filter(None, (row.next_step_at, row.remind_at))),
+                    incident_id=row.id, ref=row.ref)
+                for row in self._connection.execute(query)
+            ),
+            key=lambda odd: odd.since_at,
+        )  # fmt: skip
+
+    def unset_steps(self, beyond: Mapping[str, datetime]) -> list[OddRow]:
+        """Open incidents without a next step, or with one farther off than their ladder puts any.
+
+        Args:
+            beyond: By the name of a ladder; of one that a reload took away the latest counts.
+        """
+        c = incidents.c
+        too_far = [sa.and_(c.ladder == name, c.next_step_at > at) for name, at in beyond.items()]
+        gone = sa.and_(c.ladder.not_in(list(beyond)), c.next_step_at > max(beyond.values()))
+        unset = sa.or_(c.next_step_at.is_(None), *too_far, gone)
+        return self._incidents(sa.select(*_NAMED).where(c.state == State.OPEN.value, unset))
+
+    # -- the outbox
+
+    def stuck_lane(self, lane: str, before: datetime) -> list[OddRow]:
+        """One for the lane, if rows of it were due before `before` and nobody claims them."""
+        c, first = outbox.c, outbox.alias("first")
+        is_over = sa.exists().where(first.c.id == c.after_id, first.c.state.in_(_OVER))
+        query = sa.select(sa.func.count(), sa.func.min(c.due_at)).where(
+            c.lane == lane,
+            c.state.in_(_PENDING),
+            c.due_at < before,
+            free(c.lease_until, self.now),
+            sa.or_(c.after_id.is_(None), is_over, c.after_until < before),
+            ~self._found(lambda found: found.due_at >= before),  # its adapter is barred, and probed
+        )
+        count, since_at = self._connection.execute(query).one()
+        return [OddRow(since_at=since_at, lane=lane, count=count)] if count else []
+
+    def waiting_for_nothing(self) -> list[OddRow]:
+        """Rows that wait for a row that is not there, by incident."""
+        c, first = outbox.c, outbox.alias("first")
+        query = (
+            sa.select(c.incident_id, sa.func.count().label("rows"), sa.func.min(c.queued_at).label("since_at"))
+            .where(*_pending(), c.after_id.is_not(None), ~sa.exists().where(first.c.id == c.after_id))
+            .group_by(c.incident_id)
+            .limit(LIMIT)
+        )
+        return [
+            OddRow(since_at=row.since_at, incident_id=row.incident_id, ref=self._ref(row.incident_id), count=row.rows)
+            for row in self._connection.execute(query).all()
+        ]
+
+    def mend_waiting_for_nothing(self, incident_id: str) -> None:
+        """Let those rows wait for the incident's issue if that is still to come, else for nothing."""
+        c, first = outbox.c, outbox.alias("first")
+        issue = sa.select(c.id).where(c.key == f"{incident_id}/issue", c.state.in_(_PENDING))
+        lost = sa.and_(
+            c.incident_id == incident_id,
+            c.state.in_(_PENDING),
+            c.after_id.is_not(None),
+            ~sa.exists().where(first.c.id == c.after_id),
+        )
+        after_id = self._connection.execute(issue).scalar_one_or_none()
+        self._connection.execute(outbox.update().where(lost).values(after_id=after_id))
+        self.woken.update(ALL_LANES)
+
+    def held_too_long(self, beyond: datetime) -> list[OddRow]:
+        """One each for mails and lanes, if rows are leased beyond `beyond`, as no claim ever is."""
+        count = sa.select(sa.func.count())
+        held = {"mails": count.where(mails.c.state == "accepted", mails.c.lease_until > beyond)}
+        for lane in ALL_LANES:
+            pending = sa.and_(outbox.c.lane == lane, outbox.c.state.in_(_PENDING))
+            held[lane] = count.where(pending, outbox.c.lease_until > beyond)
+        counts = {name: self._connection.execute(query).scalar_one() for name, query in held.items()}
+        return [OddRow(since_at=self.now, lane=name, count=rows) for name, rows in counts.items() if rows]
+
+    def mend_held(self, beyond: datetime) -> None:
+        """Free what is leased beyond `beyond`."""
+        for table in (mails, outbox):
+            self._connection.execute(table.update().where(table.c.lease_until > beyond).values(**UNHELD))
+        self.woken.update(["mails", *ALL_LANES])
+
+    # -- in common
+
+    def accepted_since(self, since: datetime) -> int:
+        """How many mails got their 250 since."""
+        query = sa.select(sa.func.count()).where(mails.c.state.in_(["accepted", "understood"]))
+        return int(self._connection.execute(query.where(mails.c.accepted_at >= since)).scalar_one())
+
+    def _incidents(self, query: sa.Select[Any]) -> list[OddRow]:
+        rows = self._connection.execute(query.order_by(incidents.c.accepted_at).limit(LIMIT))
+        return [OddRow(since_at=row.accepted_at, incident_id=row.id, ref=row.ref) for row in rows]
+
+    def _ref(self, incident_id: str) -> str:
+        query = sa.select(incidents.c.ref).where(incidents.c.id == incident_id)
+        return self._connection.execute(query).scalar_one_or_none() or ""
+
+
+_NAMED = (incidents.c.id, incidents.c.ref, incidents.c.accepted_at)
+
+
+def _pending() -> Iterable[sa.ColumnElement[bool]]:
+    """Rows that are still to be done; the lanes are named because the index begins with them."""
+    return outbox.c.lane.in_(ALL_LANES), outbox.c.state.in_(_PENDING)

@@ -1,0 +1,261 @@
+"""The mails that got a 250: stored, claimed, understood. A mail is understood once, whoever tries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import takewhile
+
+import sqlalchemy as sa
+
+from panicmail.incident.model import State
+from panicmail.store import raw_mail
+from panicmail.store.queries import UNHELD, Conflict, Queries, free
+from panicmail.store.rows import AcceptedMail, mail_of
+from panicmail.store.tables import incidents, mails
+
+#: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
+LARGE, LARGE_WITHIN = 2**20, 60
+
+
+class MailQueries(Queries):
+    """Statements about mails."""
+
+    def add_mail(self, mail: AcceptedMail, raw: bytes) -> None:
+        row = {
+            "id": mail.id,
+            "accepted_at": mail.accepted_at,
+            "mail_from": mail.mail_from,
+            "recipients": list(mail.recipients),
+            "peer": mail.peer,
+            "helo": mail.helo,
+            "tls": mail.tls,
+            "size": mail.size,
+            "state": "accepted",
+        }
+        self._connection.execute(mails.insert().values(row))
+        if len(raw) > LARGE:
+            self._allow(LARGE_WITHIN)
+        raw_mail.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)
+        self.woken.add("mails")
+
+    def take_in(self, mail: AcceptedMail, raw: bytes) -> bool:
+        """Add a mail from the spool; False when it is there already.
+
+        Its `accepted_at` is by the clock of the host that had it. One ahead of ours would make every step late.
+        """
+        if self.mail(mail.id) is not None:
+            # A write, so that this COMMIT too waits for a standby: the first one may have been cut short in that.
+            self._connection.execute(mails.update().where(mails.c.id == mail.id).values(size=mails.c.size))
+            return False
+        self.add_mail(replace(mail, accepted_at=min(mail.accepted_at, self.now)), raw)
+        return True
+
+    def claim_mails(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[AcceptedMail]:
+        """Mails nobody has understood yet, oldest first, ours for `lease`. Not those that wait to be read again.
+
+        Args:
+            only_new: None that was claimed before, and none that came after it: its turn is next.
+        """
+        due = (
+            sa.select(mails.c.id, mails.c.attempts)
+            .where(mails.c.state == "accepted", mails.c.again_at.is_(None), self._may_claim(mails))
+            .order_by(mails.c.accepted_at, mails.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        # Not as a subquery: PostgreSQL may evaluate its LIMIT anew for each row, and then claims them all.
+        rows = self._connection.execute(due).all()
+        locked = [row.id for row in (takewhile(lambda row: not row.attempts, rows) if only_new else rows)]
+        claim = (
+            mails.update()
+            .where(mails.c.id.in_(locked))
+            .values(**self._leased(lease), attempts=mails.c.attempts + 1)
+            .returning(*mails.c)
+        )
+        claimed = [mail_of(row) for row in self._connection.execute(claim)]
+        return sorted(claimed, key=lambda mail: (mail.accepted_at, mail.id))
+
+    def read_again(self, mail: AcceptedMail, at: datetime) -> None:
+        """It was read from its octets alone, for a reason of ours: from `at` on it is to be read once more.
+
+        One that is not understood yet waits for that. Belongs in the transaction that writes down what was read.
+        """
+        ended = 1 if mail.readings else 0  # else it was claimed to be understood, and that is counted as ever
+        values = {"again_at": at, "attempts": mails.c.attempts - ended, **UNHELD}
+        self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
+        self.woken.add("again")
+
+    def is_to_be_read(self, *, understood: bool) -> bool:
+        """Whether there may be something for `claim_reading`: no write is begun for nothing."""
+        c = mails.c
+        due = sa.exists().where(c.again_at <= self.now, c.state == ("understood" if understood else "accepted"))
+        return bool(self._connection.execute(sa.select(due)).scalar_one())
+
+    def claim_reading(self, lease: timedelta, *, understood: bool) -> AcceptedMail | None:
+        """A mail whose time has come to be read again, ours for `lease`; the reading is counted before it begins, and
+        so is the attempt, until it ends. None while one is to be understood that was in hand when a process ended.
+
+        Args:
+            understood: One that was filed as far as it could be read; else one that waits for being read.
+        """
+        c = mails.c
+        state = "understood" if understood else "accepted"
+        left_behind = sa.and_(c.attempts == 1, free(c.lease_until, self.now))
+        tried_alone = sa.exists().where(
+            c.state == "accepted", c.again_at.is_(None), sa.or_(c.attempts > 1, left_behind)
+        )
+        if self._connection.execute(sa.select(tried_alone)).scalar_one():
+            return None
+        due = (
+            sa.select(c.id)
+            .where(c.again_at <= self.now, c.state == state, self._may_claim(mails))
+            .order_by(c.again_at, c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        found = self._connection.execute(due).scalar_one_or_none()
+        if found is None:
+            return None
+        counted = {"readings": c.readings + 1, "attempts": c.attempts + 1}
+        claim = mails.update().where(c.id == found).values(**self._leased(lease), **counted)
+        return mail_of(self._connection.execute(claim.returning(*c)).one())
+
+    def reread(self, mail_id: str, report: str | None, message_id: str | None = None) -> bool:
+        """It is not to be read again; False when another has ended that already.
+
+        Args:
+            report: What the last reading made of it; None: no more than the first.
+        """
+        values = {"report": report, "message_id": message_id} if report is not None else {}
+        waits = mails.update().where(mails.c.id == mail_id, mails.c.again_at.is_not(None))
+        return self._connection.execute(waits.values(again_at=None, **UNHELD, **values)).rowcount == 1
+
+    def is_coming(self, incident_id: str) -> bool:
+        """Whether a mail nobody has understood yet may open this incident."""
+        c = mails.c
+        query = sa.select(sa.exists().where(c.state == "accepted", c.id.startswith(incident_id, autoescape=True)))
+        return bool(self._connection.execute(query).scalar_one())
+
+    def home_of(self, incident_id: str) -> str | None:
+        """The incident that the mail belongs to which would have opened this one; None when there is no such mail."""
+        c = mails.c
+        known = sa.and_(c.id.startswith(incident_id, autoescape=True), c.incident_id.is_not(None))
+        return self._connection.execute(sa.select(c.incident_id).where(known).limit(1)).scalar_one_or_none()
+
+    def postpone(self, mail: AcceptedMail, until: datetime) -> None:
+        """Leave a claimed mail alone until then; this claim does not count as a try."""
+        values = {"lease_until": until, "lease_by": None, "attempts": mails.c.attempts - 1}
+        self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
+
+    def raw(self, mail_id: str, most: int | None = None) -> bytes:
+        """The octets of a mail; with `most` no more than so many of its first."""
+        self._allow(LARGE_WITHIN)
+        return raw_mail.read(self._connection, mail_id, most, is_sqlite=self._is_sqlite)
+
+    def mail(self, mail_id: str) -> AcceptedMail | None:
+        row = self._connection.execute(sa.select(mails).where(mails.c.id == mail_id)).one_or_none()
+        return mail_of(row) if row else None
+
+    def mails_of(self, incident_id: str) -> list[AcceptedMail]:
+        query = sa.select(mails).where(mails.c.incident_id == incident_id).order_by(mails.c.accepted_at)
+        return [mail_of(row) for row in self._connection.execute(query)]
+
+    def is_waiting(self, mail_id: str) -> bool:
+        """Whether the mail still wants to be understood; False when another did it meanwhile."""
+        query = sa.select(mails.c.state).where(mails.c.id == mail_id)
+        return self._connection.execute(query).scalar_one_or_none() == "accepted"
+
+    def understood(
+        self,
+        mail_id: str,
+        *,
+        shape: str,
+        incident_id: str | None,
+        digest: str,
+        message_id: str | None,
+        report: str,
+    ) -> None:
+        """Record what a mail was. Belongs in the transaction that does what it asks.
+
+        `incident_id` None: it belongs to none, as an answer to a test page does.
+
+        Raises:
+            Conflict: Another node understood it meanwhile; `Store.write` starts over, and then it waits no more.
+        """
+        recorded = self._connection.execute(
+            mails.update()
+            .where(mails.c.id == mail_id, mails.c.state == "accepted")
+            .values(
+                state="understood",
+                again_at=None,
+                **UNHELD,
+                shape=shape,
+                incident_id=incident_id,
+                digest=digest,
+                message_id=message_id,
+                report=report,
+            )
+        )
+        if recorded.rowcount != 1:
+            raise Conflict(mail_id)
+
+    def same_mail(self, mail: AcceptedMail, digest: str, within: timedelta) -> str | None:
+        """The unresolved incident that the very same mail already belongs to, if it came in the last `within`.
+
+        Locks the digest until the end of the transaction, so that two copies understood at once meet.
+        """
+        self._lock(digest)
+        query = (
+            sa.select(mails.c.incident_id)
+            .join(incidents, incidents.c.id == mails.c.incident_id)
+            .where(
+                mails.c.digest == digest,
+                mails.c.id != mail.id,
+                mails.c.accepted_at > mail.accepted_at - within,
+                incidents.c.state != State.RESOLVED.value,
+            )
+            .order_by(mails.c.accepted_at)
+            .limit(1)
+        )
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def mails_named(self, mail: AcceptedMail, message_id: str, within: timedelta) -> list[AcceptedMail]:
+        """Other mails of this Message-ID that belong to an incident and came in the last `within`, the latest first.
+
+        Locks the Message-ID until the end of the transaction, so that two copies understood at once meet.
+        """
+        self._lock(message_id)
+        query = (
+            sa.select(mails)
+            .where(
+                mails.c.message_id == message_id,
+                mails.c.id != mail.id,
+                mails.c.incident_id.is_not(None),
+                mails.c.accepted_at > mail.accepted_at - within,
+            )
+            .order_by(mails.c.accepted_at.desc(), mails.c.id)
+            .limit(10)
+        )
+        return [mail_of(row) for row in self._connection.execute(query)]
+
+    def _lock(self, name: str) -> None:
+        """Nobody else who locks this name goes on before the end of the transaction. SQLite has one writer anyway."""
+        if not self._is_sqlite:
+            lock = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8], signed=True)
+            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+
+    def incident_of_messages(self, message_ids: Iterable[str]) -> str | None:
+        """The latest incident that one of these Message-IDs was accepted for."""
+        wanted = [m for m in message_ids if m]
+        if not wanted:
+            return None
+        query = (
+            sa.select(mails.c.incident_id)
+            .where(mails.c.message_id.in_(wanted), mails.c.incident_id.is_not(None))
+            .order_by(mails.c.accepted_at.desc())
+            .limit(1)
+        )
+        return self._connection.execute(query).scalar_one_or_none()

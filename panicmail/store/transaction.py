@@ -1,0 +1,83 @@
+"""The book: everything panicmail knows, as statements in one transaction.
+
+`Store.write` runs a piece of work in one transaction and hands it a `Transaction`, whose methods are the statements.
+What the work wrote is durable when `write` returns, and wholly undone when it raises. A work may run more than once
+(two nodes changed the same incident, the slower one starts over), so it does nothing but read, decide and write.
+
+Guards:
+
+* an incident changes only `WHERE version = ` the one it was read at;
+* an outbox row is claimed by one conditional UPDATE, with a lease, its attempt counted before the network is touched;
+  what came of it is written only for that attempt;
+* a mail is understood once (`UNIQUE(mail_id)`, and a guard on its state).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from panicmail.incident.model import EffectKind
+from panicmail.store.channel_proofs import ProofQueries
+from panicmail.store.drill_codes import DrillQueries
+from panicmail.store.future_rows import FutureRowQueries
+from panicmail.store.gaps import GapQueries
+from panicmail.store.incidents import IncidentQueries
+from panicmail.store.invariants import InvariantQueries
+from panicmail.store.mails import MailQueries
+from panicmail.store.queries import UNHELD
+from panicmail.store.tables import incidents, keys, mails, outbox
+from panicmail.store.watermark import WatermarkQueries
+
+
+class Transaction(
+    MailQueries,
+    IncidentQueries,
+    ProofQueries,
+    DrillQueries,
+    GapQueries,
+    FutureRowQueries,
+    InvariantQueries,
+    WatermarkQueries,
+):
+    """One transaction: what can be read and written in it."""
+
+    def release_leases(self) -> None:
+        """Free everything claimed: whoever claimed it is gone. Only where one process at a time uses the database."""
+        for table in (mails, outbox):
+            self._connection.execute(table.update().where(table.c.lease_until.is_not(None)).values(**UNHELD))
+
+    def signing_keys(self) -> list[tuple[str, bytes]]:
+        """(kid, secret), newest first."""
+        query = sa.select(keys.c.kid, keys.c.secret).order_by(keys.c.made_at.desc())
+        return [(row.kid, bytes(row.secret)) for row in self._connection.execute(query)]
+
+    def first_key_at(self) -> datetime | None:
+        """When the oldest key that is kept here was made."""
+        oldest = sa.func.min(keys.c.made_at, type_=keys.c.made_at.type)
+        at: datetime | None = self._connection.execute(sa.select(oldest)).scalar_one()
+        return at
+
+    def add_signing_key(self, kid: str, secret: bytes) -> None:
+        self._connection.execute(keys.insert().values(kid=kid, secret=secret, made_at=self.now))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many rows stand where: incidents, drills left out, and mails by state, outbox by "lane state"."""
+        figures: dict[str, dict[str, int]] = {}
+        real = incidents.c.drill.is_(False)
+        for name, table, counted in (("incidents", incidents, real), ("mails", mails, sa.true())):
+            query = sa.select(table.c.state, sa.func.count()).where(counted).group_by(table.c.state)
+            figures[name] = {row[0]: row[1] for row in self._connection.execute(query)}
+        c = outbox.c
+        lanes = self._connection.execute(sa.select(c.lane, c.state, sa.func.count()).group_by(c.lane, c.state))
+        figures["outbox"] = {f"{row[0]} {row[1]}": row[2] for row in lanes}
+        return figures
+
+    def pages_since(self, since: datetime) -> int:
+        """How many pages were queued since, drills left out."""
+        counted = sa.select(sa.func.count()).join_from(outbox, incidents, outbox.c.incident_id == incidents.c.id)
+        query = counted.where(
+            outbox.c.do == EffectKind.PAGE.value, outbox.c.queued_at >= since, incidents.c.drill.is_(False)
+        )
+        return int(self._connection.execute(query).scalar_one())

@@ -1,0 +1,192 @@
+"""Transactions over one database, from any thread: the only way to change what panicmail knows.
+
+On PostgreSQL a work is run again when another transaction was in the way (a changed incident, a deadlock, a key just
+written, a lock that took too long): PostgreSQL has then undone all of it. It is never run again after a lost
+connection, because whether the COMMIT came through is not known. The caller gets `StoreFailed`, and nothing is lost or
+done twice, whichever it was:
+
+    a mail is accepted    not answered 250; it comes again, from its sender or the spool, and joins the first one
+    a row is claimed      under this thread's name, which takes it up again when it next asks for work
+    an effect is settled  the row is still claimed, and carried out again: one more copy, under the same name
+    time, acts            read again what is there, and find it done
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import structlog
+
+from panicmail import crashpoints
+from panicmail.errors import StoreFailed
+from panicmail.incident.model import Change, Incident
+from panicmail.store.database import Database
+from panicmail.store.queries import Conflict
+from panicmail.store.transaction import Transaction
+from panicmail.store.writer import WriterThread
+
+_log = structlog.get_logger()
+T = TypeVar("T")
+
+#: So often a work is run when another node was faster, and for so many seconds: somebody waits for it.
+TRIES, TRIES_SECONDS = 8, 5.0
+
+#: A context for one call to the database, "read" or "write".
+Asking = Callable[[str], AbstractContextManager[None]]
+
+
+class Store:
+    """Transactions over one database.
+
+    Args:
+        writer: The writer thread of the daemon on SQLite. None: each write is a transaction of its own, as commands
+            and PostgreSQL want it.
+        operators: Answers who hears that panicmail needs help.
+        channels: Answers the ids of a person's push channels.
+        woken: Called after a commit with the lanes that got work.
+        node: Answers which node claims; None where one daemon has the database to itself.
+        committed: As of `WriterThread`, where there is none.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        writer: WriterThread | None = None,
+        operators: Callable[[], Sequence[str]] = tuple,
+        channels: Callable[[str], Sequence[str]] = lambda person: (),
+        woken: Callable[[set[str]], None] = lambda lanes: None,
+        node: Callable[[], str | None] = lambda: None,
+        committed: Callable[[Sequence[Any]], None] = lambda results: None,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._operators = operators
+        self._channels = channels
+        self._woken = woken
+        self._node = node
+        self._told = committed
+        self._asking: Asking = lambda _what: nullcontext()
+        self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
+
+    def watched_by(self, asking: Asking) -> Store:
+        """This ledger, which puts each `write` and `read` into a context of `asking`: who calls is told how it went."""
+        watched = copy.copy(self)
+        watched._asking = asking
+        return watched
+
+    def write(self, name: str, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in one transaction. What it wrote is durable when this returns.
+
+        Args:
+            name: What the transaction is called: see `crash.TRANSACTIONS`.
+
+        Raises:
+            StoreFailed: The database did not take it; nothing of it happened.
+        """
+        with self._asking("write"):
+            if self._writer is not None:
+                return self.submit(name, work).result()
+            return self._write_here(name, work)
+
+    def submit(self, name: str, work: Callable[[Transaction], T]) -> Future[T]:
+        """As `write`, without waiting: the future resolves after the commit."""
+        if self._writer is None:
+            assert self._pool is not None  # noqa: S101 - one of the two is always there
+            return self._pool.submit(self._write_here, name, work)
+        after: list[Transaction] = []
+
+        def run(connection: sa.Connection) -> T:
+            after.append(self._book(connection))
+            return work(after[-1])
+
+        future: Future[T] = self._writer.submit(name, run)
+        future.add_done_callback(lambda done: self._committed(after) if done.exception() is None else None)
+        return future
+
+    def _write_here(self, name: str, work: Callable[[Transaction], T]) -> T:
+        give_up_at = time.monotonic() + TRIES_SECONDS
+        for left in reversed(range(TRIES)):
+            try:
+                with self._database.writing() as connection:
+                    book = self._book(connection)
+                    result = work(book)
+                    crashpoints.point(f"{name}.commit")
+                crashpoints.point(f"{name}.committed")
+            except (Conflict, StoreFailed) as exc:
+                if not left or time.monotonic() > give_up_at or not _is_worth_another_try(exc):
+                    raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
+                continue
+            self._told([result])
+            self._committed([book])
+            return result
+        raise AssertionError("unreachable")
+
+    def _committed(self, books: list[Transaction]) -> None:
+        for book in books:
+            for event, facts in book.logged:
+                _log.info(event, **facts)
+            for event, facts in book.alarmed:
+                _log.warning(event, **facts)
+            if book.woken:
+                self._woken(book.woken)
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work`, which only reads, on one consistent picture."""
+        with self._asking("read"), self._database.reading() as connection:
+            return work(self._book(connection))
+
+    def _book(self, connection: sa.Connection) -> Transaction:
+        now = self._database.now(connection)
+        return Transaction(
+            connection,
+            now,
+            is_sqlite=self._database.is_sqlite,
+            operators=self._operators(),
+            channels=self._channels,
+            owner=self._owner(),
+        )
+
+    def _owner(self) -> str | None:
+        """The node and thread a claim is for: each thread does one thing at a time."""
+        node = self._node()
+        return node and f"{node}/{threading.current_thread().name}"
+
+    def now(self) -> datetime:
+        return self.read(lambda book: book.now)
+
+    def change(self, name: str, incident_id: str, decide: Callable[[Incident, datetime], Change]) -> Change | None:
+        """Read an incident, decide, store the change: one transaction. None when there is no such incident."""
+
+        def work(book: Transaction) -> Change | None:
+            incident = book.incident(incident_id)
+            if incident is None:
+                return None
+            change = decide(incident, book.now)
+            book.apply(incident, change)
+            return change
+
+        return self.write(name, work)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+
+
+#: PostgreSQL's codes for a transaction that another one got in the way of: deadlock, serialization, lock time-out,
+#: a key somebody else has just written.
+_IN_THE_WAY = frozenset({"40P01", "40001", "55P03", "23505"})
+
+
+def _is_worth_another_try(exc: Exception) -> bool:
+    if isinstance(exc, Conflict):
+        return True
+    return getattr(getattr(exc.__cause__, "orig", None), "sqlstate", None) in _IN_THE_WAY
