@@ -28,13 +28,13 @@ Place = tuple[str | int, ...]
 #: Of each kind TOML has, one that is nowhere right, or seldom.
 WRONG: tuple[Any, ...] = (-25, True, 2.5, "§ of no kind §", [], [[1]], [-25], ["§"], {}, {"x": 1}, date(2026, 11, 22))
 #: What stands in a named table, and where lists of tables and tables stand within a table.
-NAMES = {"people": "ana", "oncall": "seoc", "ladders": "low"}
+NAMES = {"people": "ana", "oncall": "seoc", "policies": "low"}
 INNER: dict[str, list[Place]] = {
     "steps": [("escalation", "steps", 0)],
     "shifts": [("oncall", "seoc", "shifts", 0)],
     "overrides": [("oncall", "seoc", "overrides", 0)],
     "season": [("oncall", "seoc", "shifts", 0, "season")],
-    "hours": [("ladders", "low", "hours")],
+    "hours": [("policies", "low", "hours")],
 }
 
 
@@ -62,7 +62,7 @@ def whole() -> dict[str, Any]:
     step = {"after": "0s", "page": ["seoc"]}
     hours = {"days": "mon-fri", "from": "08:00", "to": "18:00"}
     raw["escalation"] = {"steps": [step]}
-    raw["ladders"] = {"low": {"severity": [3], "steps": [copy.deepcopy(step)], "hours": hours}}
+    raw["policies"] = {"low": {"severity": [3], "steps": [copy.deepcopy(step)], "hours": hours}}
     infer(raw, lambda: "mx.example.com")
     return raw
 

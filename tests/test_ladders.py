@@ -162,7 +162,7 @@ def test_of_several_ladders_that_ask_for_a_panic_it_climbs_the_fastest(desk: Off
 
 def test_a_ladder_is_chosen_by_its_own_address_too(tmp_path: Path) -> None:
     text = """
-[ladders.low]
+[policies.low]
 sla = "6h"
 steps = [{ after = "0s", page = ["seoc"] }, { after = "6h", page = ["smoc"] }]
 hours = { days = "mon-fri", from = "09:00", to = "17:00", tz = "Europe/Berlin" }
@@ -176,7 +176,7 @@ addresses = ["panic+low@example.com"]
 
 def test_a_mail_to_an_address_that_chooses_a_policy_is_not_called_one_with_a_wrong_token(tmp_path: Path) -> None:
     steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
-    text = f'[ladders.fast]\n{steps}\naddresses = ["panic+fast@example.com", "Urgent@example.com"]\n'
+    text = f'[policies.fast]\n{steps}\naddresses = ["panic+fast@example.com", "Urgent@example.com"]\n'
     standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
     with contextlib.closing(Office(tmp_path, addresses=standing.addresses, ladders=standing.ladders)) as office:
         for address in ("panic+fast@example.com", "PANIC+Fast@example.com", "urgent@example.com"):
@@ -190,7 +190,7 @@ def test_a_mail_to_an_address_that_chooses_a_policy_is_not_called_one_with_a_wro
 
 def test_nobody_is_paged_at_an_address_that_chooses_a_policy(tmp_path: Path) -> None:
     steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
-    text = f'[ladders.fast]\n{steps}\naddresses = ["ana@example.com"]\n'
+    text = f'[policies.fast]\n{steps}\naddresses = ["ana@example.com"]\n'
     with pytest.raises(ConfigError, match="mail to this one comes back to panicmail"):
         loaded(tmp_path, text)
 
@@ -199,7 +199,7 @@ def test_nobody_is_paged_at_an_address_that_chooses_a_policy(tmp_path: Path) -> 
     ("text", "said"),
     [
         ('steps = [{ after = "0s", page = ["seoc"] }]', "found nothing that chooses it"),
-        ("drill = true", "ladders.low.steps"),
+        ("drill = true", "policies.low.steps"),
         ("drill = true\nsteps = []", "at least one step"),
         ('drill = true\nsteps = [{ after = "5m", page = ["seoc"] }]', "the first step is taken at once"),
         ('drill = true\nsteps = [{ after = "0s", page = ["nobody"] }]', "one of the roles"),
@@ -212,13 +212,13 @@ def test_nobody_is_paged_at_an_address_that_chooses_a_policy(tmp_path: Path) -> 
 )
 def test_a_ladder_that_cannot_be_climbed_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        loaded(tmp_path, f"[ladders.low]\n{text}\n")
+        loaded(tmp_path, f"[policies.low]\n{text}\n")
     assert said in str(refused.value)
 
 
 def test_the_default_ladders_name_cannot_be_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="default"):
-        loaded(tmp_path, '[ladders.default]\ndrill = true\nsteps = [{ after = "0s", page = ["seoc"] }]\n')
+        loaded(tmp_path, '[policies.default]\ndrill = true\nsteps = [{ after = "0s", page = ["seoc"] }]\n')
 
 
 def test_the_handbooks_four_rungs_are_an_example_that_works(tmp_path: Path) -> None:

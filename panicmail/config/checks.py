@@ -23,7 +23,7 @@ from panicmail.incident.escalation_policy import DEFAULT
 
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
-    for one in (_people, _rosters, _operators, _ladders, _panic_addresses, _replies, _addresses_of_people, _tls):
+    for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls):
         one(draft)
 
 
@@ -160,12 +160,12 @@ def _known(draft: ConfigDraft, place: Place, named: Iterable[tuple[int | str, st
         seen.add(person)
 
 
-def _ladders(draft: ConfigDraft) -> None:
+def _policies(draft: ConfigDraft) -> None:
     _steps(draft, "escalation")
-    for name in draft.names("ladders"):
-        place = ("ladders", name)
+    for name in draft.names("policies"):
+        place = ("policies", name)
         if name == DEFAULT:
-            draft.mistakes.say(place, "found the name of the default ladder, which is [escalation]; take another one")
+            draft.mistakes.say(place, "found the name of the default policy, which is [escalation]; take another one")
         if not any(draft.gives(*place, key) for key in ("severity", "subject", "addresses", "drill")):
             draft.mistakes.say(place, "found nothing that chooses it, expected severity, subject, addresses or drill")
         if (hours := draft.get(*place, "hours")) and hours.to <= hours.from_:
@@ -249,7 +249,7 @@ def _written_addresses(draft: ConfigDraft) -> Iterator[tuple[Place, str]]:
 
 def _reaches_us(draft: ConfigDraft, address: str) -> bool:
     ours = [panic for _, panic in draft.items("smtp", "addresses")]
-    ours += [panic for name in draft.names("ladders") for _, panic in draft.items("ladders", name, "addresses")]
+    ours += [panic for name in draft.names("policies") for _, panic in draft.items("policies", name, "addresses")]
     reply: str = draft.get("replies", "address") or ""
     return _base(address) in ours or (reply.startswith("{token}@") and address.endswith(reply.removeprefix("{token}")))
 

@@ -14,7 +14,7 @@ from panicmail.config.sources import Raw
 from panicmail.config.values import is_name
 
 #: What people call what stands in each named table.
-_NAMES = {"people": "ana", "oncall": "seoc", "ladders": "low"}
+_NAMES = {"people": "ana", "oncall": "seoc", "policies": "low"}
 
 
 class ConfigDraft:

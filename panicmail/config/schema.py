@@ -307,7 +307,7 @@ class EscalationSettings(Section):
 
 
 class BusinessHoursSettings(Section):
-    """The hours that count for a ladder nobody is woken for."""
+    """The hours that count for an escalation policy nobody is woken for."""
 
     days: Annotated[frozenset[int], BeforeValidator(values.weekdays)] = Field(description=values.WEEKDAYS)
     #: By the wall clock of `tz`, since midnight.
@@ -317,7 +317,7 @@ class BusinessHoursSettings(Section):
 
 
 class PolicySettings(EscalationSettings):
-    """A ladder beside the default one, and which panics climb it: one hit is enough."""
+    """An escalation policy beside the default one, and which panics follow it: one hit is enough."""
 
     #: None: day and night
     hours: BusinessHoursSettings | None = Field(None, examples=[{"days": "mon-fri", "from": "08:00", "to": "18:00"}])
@@ -399,7 +399,7 @@ class Config(BaseSettings):
     people: dict[str, PersonSettings]
     oncall: dict[str, ScheduleSettings]
     escalation: EscalationSettings
-    ladders: dict[str, PolicySettings]  #: besides the default one, which is `escalation`
+    policies: dict[str, PolicySettings]  #: besides the default one, which is `escalation`
     paging: PagingSettings
     senders: SenderSettings
     authentication: AuthenticationSettings
@@ -438,7 +438,7 @@ TABLES: dict[str, type[Section]] = {
 NAMED_TABLES: dict[str, type[Section]] = {
     "people": PersonSettings,
     "oncall": ScheduleSettings,
-    "ladders": PolicySettings,
+    "policies": PolicySettings,
 }
 
 #: The tables that stand within a list or under a key of another table.

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from panicmail.config.mistakes import ConfigMistakes, Place
+from panicmail.config.old_names import OldNames
 from panicmail.config.schema import NAMED_TABLES, TABLES, Config, is_secret, keys_of
 from panicmail.errors import ConfigError
 
@@ -53,12 +54,16 @@ def read(path: Path | None, environ: Mapping[str, str], mistakes: ConfigMistakes
         ConfigError: The file cannot be read or is not TOML; nothing else can be said then.
     """
     raw = read_file(path) if path else {}
-    for texts, origins in (_credentials(environ, mistakes, warnings), _environment(environ, mistakes)):
+    old_names = OldNames(mistakes, warnings)
+    old_names.in_file(raw)
+    credentials = _credentials(environ, mistakes, warnings, old_names)
+    for texts, origins in (credentials, _environment(environ, mistakes, old_names)):
         above = _Names(texts)()
         for name, origin in origins.items():
             mistakes.origins[_place(name, raw)] = origin
         _as_the_file_writes_names(raw, above)
         _lay_over(raw, above)
+    old_names.refuse_both()
     return raw
 
 
@@ -99,12 +104,14 @@ def read_file(path: Path) -> Raw:
         raise ConfigError([f"{path}: {exc.strerror}; expected the configuration"]) from exc
 
 
-def _environment(environ: Mapping[str, str], mistakes: ConfigMistakes) -> tuple[dict[str, str], dict[str, str]]:
+def _environment(
+    environ: Mapping[str, str], mistakes: ConfigMistakes, old_names: OldNames
+) -> tuple[dict[str, str], dict[str, str]]:
     texts, origins = {}, {}
     for name, text in environ.items():
         if not name.startswith(PREFIX) or _NO_SETTING.match(name):
             continue
-        flat = name.removeprefix(PREFIX).lower()
+        flat = old_names.flat(name.removeprefix(PREFIX).lower(), name)
         if _is_known(flat):
             texts[flat], origins[flat] = text, name
         else:
@@ -115,13 +122,13 @@ def _environment(environ: Mapping[str, str], mistakes: ConfigMistakes) -> tuple[
 
 
 def _credentials(
-    environ: Mapping[str, str], mistakes: ConfigMistakes, warnings: list[str]
+    environ: Mapping[str, str], mistakes: ConfigMistakes, warnings: list[str], old_names: OldNames
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Files in $CREDENTIALS_DIRECTORY, each named like a setting. A key that wants a file is given the credential's."""
     texts, origins = {}, {}
     folder = environ.get("CREDENTIALS_DIRECTORY")
     for file in sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else ():
-        flat = file.name.lower()
+        flat = old_names.flat(file.name.lower(), str(file))
         if not _is_known(flat):
             meant = _meant(flat)
             line = f"{file}: found an unknown credential, expected {meant or 'a name such as gitlab__token'}"

@@ -146,7 +146,7 @@ def from_config(
             config.smtp.addresses,
             config.replies.address,
             _id_domain(config),
-            also=[address for ladder in config.ladders.values() for address in ladder.addresses],
+            also=[address for ladder in config.policies.values() for address in ladder.addresses],
         ),
         tokens=TokenSigner([SigningKey(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
@@ -189,7 +189,7 @@ def _people(config: Config) -> dict[str, Person]:
 
 
 def _ladders(config: Config) -> Mapping[str, EscalationPolicy]:
-    named = {name: _ladder(name, ladder, _choice(ladder), _hours(ladder)) for name, ladder in config.ladders.items()}
+    named = {name: _ladder(name, ladder, _choice(ladder), _hours(ladder)) for name, ladder in config.policies.items()}
     return {DEFAULT: _ladder(DEFAULT, config.escalation), **named}
 
 
