@@ -911,3 +911,46 @@ def test_whatever_stands_in_a_file_is_a_configuration_or_a_list_of_mistakes(
 def test_a_wrong_secret_is_never_shown(refused: Refused, table: str, key: str) -> None:
     name = f"PANICMAIL_{table.replace('.', '__').upper()}__{key.upper()}"
     refused(PANICMAIL_WEB__LISTEN="x", **{name: '["hunter2\\n"]'})
+
+
+# -- names that have changed
+
+LOW = 'drill = true\nsteps = [{ after = "0s", page = ["seoc"] }]\n'
+
+
+def test_a_policy_under_its_old_name_is_read_and_told_with_the_line_to_write(load: Load, folder: Path) -> None:
+    loaded = load(f"{SMALLEST}\n[ladders.low]\n{LOW}")
+    assert loaded.policies["low"].drill
+    assert loaded.warnings == (f"{folder / 'panicmail.toml'}: [ladders.low] has a new name; write [policies.low]",)
+
+
+def test_a_policy_under_its_old_name_in_the_environment_is_read_and_told(load: Load) -> None:
+    loaded = load(f"{SMALLEST}\n[policies.other]\n{LOW}", PANICMAIL_LADDERS__LOW__DRILL="true",
+                  PANICMAIL_LADDERS__LOW__STEPS='[{"after": "0s", "page": ["seoc"]}]')  # fmt: skip
+    assert sorted(loaded.policies) == ["low", "other"]
+    assert set(loaded.warnings) == {
+        f"PANICMAIL_LADDERS__LOW__{key} has a new name; write PANICMAIL_POLICIES__LOW__{key}"
+        for key in ("DRILL", "STEPS")
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        (f"[ladders.low]\n{LOW}\n[policies.low]\n{LOW}", {}),
+        (f"[policies.low]\n{LOW}", {"PANICMAIL_LADDERS__LOW__DRILL": "false"}),
+        (f"[ladders.Low]\n{LOW}", {"PANICMAIL_POLICIES__LOW__DRILL": "false"}),
+    ],
+)
+def test_one_name_under_the_old_and_the_new_table_is_refused(
+    refused: Refused, text: str, environ: dict[str, str]
+) -> None:
+    (line,) = refused(f"{SMALLEST}\n{text}", **environ)
+    assert re.search(r": policies\.[lL]ow: found .+ too, its old name; expected one of them$", line)
+
+
+def test_a_mistake_under_the_old_name_is_told_once_and_a_wrong_table_is_no_crash(refused: Refused) -> None:
+    (line,) = refused(f"{SMALLEST}\n[ladders.low]\n{LOW}severty = [1]\n")
+    assert 'policies.low.severty: found an unknown key, expected "severity"' in line
+    (line,) = refused(f'ladders = "all"\n{SMALLEST}')
+    assert 'policies: found a value that is not shown, expected tables such as [policies.low]' in line
