@@ -209,7 +209,8 @@ def one_word_takes_one_step_at_most_and_only_upwards(m: Moved) -> None:
     """Or, when nobody paged is left, it calls those who have come on call since: each person once."""
     if m.event not in {"no", "escalate", "unreachable"} or not m.pages:
         return
-    assert len({page.facts["round"] for page in m.pages}) == 1
+    # Whoever is called for a silent holder, and the holder who is asked again with them, are a call of two rounds.
+    assert len({page.facts["round"] for page in m.pages if page.facts["word"] != PageReason.STILL_YOURS}) == 1
     if m.before.state is State.OPEN and m.after.step <= m.before.step:
         # Whoever came on call after the step was taken is paged in it; above the last step there are the operators.
         fresh = {p for p in CAST if p not in m.before.paged or m.before.paged[p].last_at < m.before.opened_at}
