@@ -489,14 +489,14 @@ def test_a_push_alone_that_is_not_proven_is_exit_status_1(tmp_path: Path) -> Non
 def test_check_tells_of_a_push_that_was_refused_until_one_is_taken(tmp_path: Path) -> None:
     with town(tmp_path) as (here, provider):
         here.expected |= {"push.refused"}
-        provider.status = 403
+        provider.status = 400
         here.panic()
         here.settled()
         told = here.run("check", "--json")
         row = next(row for row in told.json["rows"] if row["subject"] == "ana push")
         assert row["verdict"] == "warning"
         when = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
-        said = rf"json://127\.0\.0\.1/… refused the last push, {when}: JSON answered 403"
+        said = rf"json://127\.0\.0\.1/… refused the last push, {when}: JSON answered 400"
         assert re.fullmatch(said, row["found"])
         assert row["mend"].endswith("panicmail check --page ana tries it again")
         provider.status = 200
