@@ -604,14 +604,17 @@ class Rules(RuleBasedStateMachine):
         if again or self.closed_at is None:
             self.closed_at = d.now
         at = self.closed_at.isoformat()
-        if self.closed_at <= d.incident.opened_at or any(line.facts.get("closed_at") == at for line in d.lines):
-            return  # what `signs` knows already
+        if self.closed_at <= d.incident.opened_at or transitions.is_known_act(d.lines, "closed_at", self.closed_at):
+            return  # as the poll, which has told it
         self._say("issue closed", person, lambda i: transitions.issue_closed(i, person, d.ladder, d.now, closed_at=at))
 
     @rule(person=PEOPLE, counts=st.booleans(), hours=st.sampled_from([0, 23, 24, 25]))
     def the_issue_is_opened_again(self, person: str, counts: bool, hours: int) -> None:
+        """The poll sees an opening each time it asks, too, and another one has a time of its own."""
         d, before = self.desk, self.desk.incident
         at = (before.resolved_at or d.now) + timedelta(hours=hours)
+        if transitions.is_known_act(d.lines, "reopened_at", at):
+            return  # as the poll, which has told it
         reopen = partial(transitions.issue_reopened, by=person, ladder=d.ladder, who=d.who, now=d.now)
         moved = self._say("issue opened again", person, lambda i: reopen(i, reopened_at=at, counts=counts))
         is_open = before.state is State.RESOLVED and counts and hours <= 24
@@ -941,6 +944,19 @@ def test_a_stranger_who_closes_the_issue_again_is_told_again() -> None:
     for closing in ("02:08", "02:09"):
         d.occurrence += 1
         d.happen("issue closed", None, transitions.issue_closed(d.incident, None, d.ladder, d.now, closed_at=closing))
+
+
+def test_an_opening_of_the_issue_that_is_seen_twice_is_told_once_and_another_one_again() -> None:
+    """Of the first one, whoever GitLab names for it the second time, nothing that was told is told again."""
+    machine = Rules()
+    machine.a_panic(LADDER, {"seoc": ("ana",), "smoc": ("max",), "engineers": (), OPERATOR: ()}, late=0, once=False)
+    for _ in range(2):
+        machine.somebody_says("resolve", "ana")
+    for person, hours in (("max", 25), ("max", 25), ("bo", 25), ("max", 23)):
+        machine.the_issue_is_opened_again(person, counts=False, hours=hours)
+    told_ana = [key for key in machine.desk.keys if "issue_reopened" in key]
+    assert [key.rsplit("/", 1)[1] for key in told_ana] == ["ana", "ana"]
+    assert [line.actor for line in machine.desk.lines if line.event == transitions.ISSUE_REOPENED] == ["max", "max"]
 
 
 def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> None:

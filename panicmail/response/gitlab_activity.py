@@ -192,12 +192,13 @@ class ActivityPoll:
         resolved = _resolved_by(book, incident) if incident else None
         if incident is None or resolved is None or incident.state is not State.RESOLVED:
             return
-        known = [x for x in book.lines_of(incident.id) if x.id > resolved.id and x.event == transitions.ISSUE_REOPENED]
+        lines = book.lines_of(incident.id)
         if reopening.at is None:
             # By default an issue stays open when its incident ends: only one that was closed is open again.
+            known = [line for line in lines if line.id > resolved.id and line.event == transitions.ISSUE_REOPENED]
             if known or resolved.facts.get("how") != transitions.CLOSED_IN_GITLAB:
                 return
-        elif any(line.facts.get("reopened_at") == reopening.at.isoformat() for line in known):
+        elif transitions.is_known_act(lines, "reopened_at", reopening.at):
             return
         opener, orders = _by_username(self._orders().people).get((reopening.by or "").casefold()), self._orders()
         counts = reopening.by is None or (opener is not None and opener.id in {*incident.paged, incident.holder})
@@ -240,9 +241,9 @@ class ActivityPoll:
         people: Mapping[str, Person],
     ) -> None:
         """The issue is closed because it went elsewhere: told once, and followed if it can be."""
-        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
-        if any(line.facts.get("closed_at") == closed_at for line in book.lines_of(incident.id)):
+        if transitions.is_known_act(book.lines_of(incident.id), "closed_at", activity.closed_at):
             return
+        closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer else activity.closed_by or "somebody in GitLab"
         _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
@@ -253,7 +254,7 @@ class ActivityPoll:
         if activity.closed_at is None or (at := activity.closed_at - activity.ahead) <= incident.opened_at:
             return False
         closed_at, lines = activity.closed_at.isoformat(), book.lines_of(incident.id)
-        if any(line.facts.get("closed_at") == closed_at for line in lines):
+        if transitions.is_known_act(lines, "closed_at", activity.closed_at):
             return False  # it acknowledged, or those paged know that a stranger closed it
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None

@@ -34,6 +34,7 @@ from panicmail.incident.transitions.reporter_message import WHY, UnsentReason, l
 from panicmail.incident.transitions.resolve import (
     CLOSED_IN_GITLAB,
     ISSUE_REOPENED,
+    is_known_act,
     is_over,
     issue_closed,
     issue_reopened,
@@ -78,6 +79,7 @@ __all__ = [
     "holder_gone",
     "is_called_for_silent",
     "is_due",
+    "is_known_act",
     "is_over",
     "is_undone",
     "issue_altered",

@@ -35,7 +35,7 @@ def issue_went(incident: Incident, elsewhere: Destination, by: str, closed_at: s
 
     Args:
         by: A person of ours, a username, or "somebody in GitLab".
-        closed_at: GitLab's own word for when; it names this going, so that it is told once.
+        closed_at: GitLab's own word for when; it names this going (`is_known_act`), so that it is told once.
     """
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.CLOSED)

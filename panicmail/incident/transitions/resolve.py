@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,25 @@ from panicmail.incident.transitions.acknowledge import give, heard, others_paged
 from panicmail.incident.transitions.escalate import take_due_step
 from panicmail.incident.transitions.page_step import page_all, paged_entry, role_of
 from panicmail.incident.transitions.silent_holder import NOTHING_OWED, owe_answer
+from panicmail.incident.transitions.undo import TimelineEntry
 
 #: How an incident ended whose issue was closed, in words.
 CLOSED_IN_GITLAB = "closed the issue in GitLab"
 #: The line of the timeline that keeps that the issue of a closed incident was opened again.
 ISSUE_REOPENED = "issue.reopened"
+
+
+def is_known_act(lines: Sequence[TimelineEntry], fact: str, at: datetime | None) -> bool:
+    """Whether the timeline has what GitLab says was done to the issue at `at`: each act is news once.
+
+    GitLab tells the same act each time it is asked, so whoever asks it looks here before it says one to the incident.
+
+    Args:
+        fact: What names the act: "closed_at" or "reopened_at".
+        at: GitLab's own word for when; None, where it does not say: all such acts of one issue are one.
+    """
+    name = at.isoformat() if at else ""
+    return any(line.facts.get(fact) == name for line in lines)
 
 
 def resolve(incident: Incident, by: str, how: str, ladder: EscalationPolicy, now: datetime) -> Change:
@@ -65,7 +79,7 @@ def issue_closed(
     """The issue was closed in GitLab: by one of the people paged (`by`), or by anybody else (None).
 
     Args:
-        closed_at: GitLab's own word for when; it names this closing, so that it is told once.
+        closed_at: GitLab's own word for when; it names this closing (`is_known_act`), so that it is told once.
         is_late: Somebody did something since that stands against it: it acknowledges and closes nothing, and is told.
     """
     how = CLOSED_IN_GITLAB
@@ -145,7 +159,7 @@ def issue_reopened(
 
     Args:
         by: A person of ours, a username, or "somebody in GitLab".
-        reopened_at: When, by GitLab's word; it names this opening, so that it is told once.
+        reopened_at: When, by GitLab's word; it names this opening (`is_known_act`), so that it is told once.
         counts: It was somebody who was paged for it, or nobody can say who.
     """
     if incident.state is not State.RESOLVED:
