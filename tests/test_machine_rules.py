@@ -212,11 +212,13 @@ def one_word_takes_one_step_at_most_and_only_upwards(m: Moved) -> None:
     # Whoever is called for a silent holder, and the holder who is asked again with them, are a call of two rounds.
     assert len({page.facts["round"] for page in m.pages if page.facts["word"] != PageReason.STILL_YOURS}) == 1
     if m.before.state is State.OPEN and m.after.step <= m.before.step:
-        # Whoever came on call after the step was taken is paged in it; above the last step there are the operators.
+        # Whoever came on call after the step was taken is paged in it; above the last step there is whoever is left.
         fresh = {p for p in CAST if p not in m.before.paged or m.before.paged[p].last_at < m.before.opened_at}
         called = {page.person for page in m.pages}
         assert called <= fresh
-        assert m.event == "unreachable" or called <= set(m.who(OPERATOR))
+        assert called <= everybody(m)
+        can_answer = named_in(m, min(m.after.step, m.ladder.last)) - {m.by} - set(m.after.away)
+        assert m.event == "unreachable" or not can_answer
 
 
 def more_in_the_thread_touches_no_time_of_an_open_incident(m: Moved) -> None:
@@ -352,13 +354,14 @@ def the_silence_of_a_holder_calls_somebody_else_and_says_whom(m: Moved) -> None:
 
 
 def operators_are_paged_with_the_panic_only_when_nobody_else_is_left(m: Moved) -> None:
-    """As operators: they may be on call besides."""
+    """As operators: they may be on call besides. Everybody else was called with them, or since it is open."""
     resort = [entry for entry in m.entry("people.paged") if "last_resort" in entry.facts.get("cause", ())]
     if resort and not m.before.once:  # which has but its first step
         asked = {m.before.holder, m.by}
         named = named_in(m, min(m.after.step, m.ladder.last))
         assert named - asked <= set(m.after.away)
-        assert everybody(m) - set(m.who(OPERATOR)) - set(m.after.away) <= resort[0].facts["people"].keys()
+        others = everybody(m) - asked - set(m.after.away)
+        assert others <= {p for p, paged in m.after.paged.items() if paged.last_at >= m.after.opened_at}
         assert OPERATOR in resort[0].facts["people"].values()
 
 
@@ -957,6 +960,60 @@ def test_an_opening_of_the_issue_that_is_seen_twice_is_told_once_and_another_one
     told_ana = [key for key in machine.desk.keys if "issue_reopened" in key]
     assert [key.rsplit("/", 1)[1] for key in told_ana] == ["ana", "ana"]
     assert [line.actor for line in machine.desk.lines if line.event == transitions.ISSUE_REOPENED] == ["max", "max"]
+
+
+#: Ana is called at once, whoever is the SMOC five minutes later.
+TWO_STEPS = EscalationPolicy(
+    sla=15 * MINUTE,
+    steps=(PolicyStep(0 * MINUTE, ("seoc",)), PolicyStep(5 * MINUTE, ("smoc",))),
+    repeat=5 * MINUTE,
+    remind_after=20 * MINUTE,
+)
+
+
+def called_by(moved: Moved) -> dict[str | None, str]:
+    """Whom it pages: person -> role."""
+    return {page.person: page.facts["role"] for page in moved.pages}
+
+
+def test_the_only_person_of_the_policy_who_asks_for_others_calls_the_operators_and_it_goes_on() -> None:
+    alone = replace(TWO_STEPS, steps=TWO_STEPS.steps[:1])
+    d = desk(alone, {"seoc": ("ana",), OPERATOR: ("cy",)}, timedelta(0), once=False)
+    asked = d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, alone, d.who, d.now))
+    assert called_by(asked) == {"cy": OPERATOR}
+    assert d.incident.next_step_at == d.now + alone.repeat
+    d.occurrence += 1
+    again = d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, alone, d.who, d.now))
+    assert not again.pages, "each is called early once"
+    d.now += alone.repeat
+    repeated = d.happen("time", None, transitions.pass_time(d.incident, alone, d.who, d.now))
+    assert called_by(repeated) == {"ana": "seoc"}, "who asked for others has not said no"
+
+
+@pytest.mark.parametrize("operators", [("cy",), ()])
+def test_who_was_not_called_since_it_is_open_again_is_called_with_the_operators(operators: tuple[str, ...]) -> None:
+    rosters = {"seoc": ("ana",), "smoc": ("max", "bo"), OPERATOR: operators}
+    d = desk(TWO_STEPS, rosters, timedelta(0), once=False)
+    d.now += 5 * MINUTE
+    d.tick()
+    d.happen("yes", "max", transitions.acknowledge(d.incident, "max", HOW, TWO_STEPS, d.now))
+    d.now += MINUTE
+    assert called_by(d.happen("no", "max", _declined(d, "max", d.incident))) == {"bo": "smoc"}
+    d.now += MINUTE
+    assert transitions.called_on_no(d.incident, TWO_STEPS, d.who, "bo").keys() == {"ana", *operators}
+    moved = d.happen("no", "bo", _declined(d, "bo", d.incident))
+    assert called_by(moved) == {"ana": "seoc", **dict.fromkeys(operators, OPERATOR)}
+    assert [e for e in moved.change.effects if e.do is EffectKind.OPERATORS] == [], "somebody is left"
+
+
+def test_who_came_into_an_earlier_step_by_a_reload_is_called_with_the_operators() -> None:
+    d = desk(TWO_STEPS, {"seoc": ("ana",), "smoc": ("max",), OPERATOR: ("cy",)}, timedelta(0), once=False)
+    d.now += 5 * MINUTE
+    d.tick()
+    d.rosters = {**d.rosters, "seoc": ("bo",)}
+    d.happen("no", "ana", _declined(d, "ana", d.incident))
+    moved = d.happen("no", "max", _declined(d, "max", d.incident))
+    assert called_by(moved) == {"bo": "seoc", "cy": OPERATOR}
 
 
 def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> None:

@@ -127,7 +127,8 @@ def early_step(
 
     A step is only ever left upwards, so one step causes at most one early step and nothing can spin the ladder.
     `again`: it was acknowledged for a while, so the steps above get their intervals back, counted from now.
-    Above the last step there are the operators: they are called, and the repeat goes on.
+    Above the last step there are the operators, and whoever else of the policy was not called since it is open: they
+    are called, and the repeat goes on.
     """
     further = _further(incident, ladder, who, incident.step, skip)
     if further is None:
@@ -153,29 +154,34 @@ def _at_the_end(
         # The ladder has ended once already: page its last step now, then repeat.
         last = replace(incident, step=ladder.last, ladder_at=ladder.start_for(ladder.last, now))
         return take_due_step(last, ladder, who, now, besides=skip, cause=cause)
-    operators = _fresh_operators(incident, ladder, who, skip)
-    if not operators:
+    people = _fresh_at_the_end(incident, ladder, who, skip)
+    if not people:
         facts = {"cause": "nobody_left", "ref": incident.ref, **cause}
         alarm = Effect(do=EffectKind.OPERATORS, key=f"operators/stuck/{incident.version}", facts=facts)
         return Change(incident=incident, effects=(alarm,), outcome=Outcome.NOBODY_LEFT)
     repeat_at = ladder.later(now, ladder.repeat)
     incident = replace(incident, next_step_at=min(incident.next_step_at or repeat_at, repeat_at))
-    cause = {**cause, "last_resort": "nobody_left"}
-    incident, pages = page_all(incident, operators, now, cause=cause)
-    entry = paged_entry(incident, operators, incident.step, cause=cause)
+    last_resort = {"last_resort": "nobody_left"} if OPERATOR in people.values() else {}
+    cause = {**cause, **last_resort}
+    incident, pages = page_all(incident, people, now, cause=cause)
+    entry = paged_entry(incident, people, incident.step, cause=cause)
     return Change(incident=incident, effects=pages, entries=(entry,))
 
 
-def _fresh_operators(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, besides: str) -> dict[str, str]:
-    """The operators who can be reached and were not called since it is open: each is called early once.
+def _fresh_at_the_end(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, besides: str) -> dict[str, str]:
+    """Of the policy and the operators whoever can be reached and was not called since it is open: person -> role.
 
-    None of them while somebody else whom the step names can still answer.
+    Each is called early once. Nobody is while somebody else whom the step names can still answer. Whoever had it last
+    counts for nobody, unless as an operator.
     """
-    if reachable(_named(ladder, who, [min(max(incident.step, 0), ladder.last)]), {besides, *incident.away}):
+    gone = {besides, *incident.away}
+    if reachable(_named(ladder, who, [min(max(incident.step, 0), ladder.last)]), gone):
         return {}
-    operators = reachable(ladder.people((OPERATOR,), who), {besides, *incident.away})
+    policy = reachable(_named(ladder, who, range(len(ladder.steps))), {*gone, incident.holder or ""})
+    operators = reachable(ladder.people((OPERATOR,), who), {*gone, *policy})
     paged = incident.paged
-    return {p: role for p, role in operators.items() if p not in paged or paged[p].last_at < incident.opened_at}
+    left = {**policy, **operators}
+    return {p: role for p, role in left.items() if p not in paged or paged[p].last_at < incident.opened_at}
 
 
 def next_step_now(
@@ -272,4 +278,4 @@ def called_on_no(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, pe
     if person in incident.away:
         return {}
     further = _further(incident, ladder, who, incident.step, person)
-    return further[1] if further else _fresh_operators(incident, ladder, who, person)
+    return further[1] if further else _fresh_at_the_end(incident, ladder, who, person)
