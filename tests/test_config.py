@@ -953,4 +953,4 @@ def test_a_mistake_under_the_old_name_is_told_once_and_a_wrong_table_is_no_crash
     (line,) = refused(f"{SMALLEST}\n[ladders.low]\n{LOW}severty = [1]\n")
     assert 'policies.low.severty: found an unknown key, expected "severity"' in line
     (line,) = refused(f'ladders = "all"\n{SMALLEST}')
-    assert 'policies: found a value that is not shown, expected tables such as [policies.low]' in line
+    assert "policies: found a value that is not shown, expected tables such as [policies.low]" in line
