@@ -25,7 +25,7 @@ from panicmail.incident.push_channel import channel
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.server.http.backend import LinkBackend
 from panicmail.store.outbox import ALL_LANES, LEASE
-from panicmail.store.tables import incidents, mails, outbox, raws, timeline
+from panicmail.store.tables import incidents, mails, outbox, pages, raws, timeline
 from tests.cast import MINUTE, SECOND, T0
 from tests.office import PEOPLE, Office, mail
 from tests.program import world
@@ -176,7 +176,7 @@ def test_a_mail_that_is_claimed_again_and_again_is_found_all_the_same(desk: Audi
 
 
 def without_incident(office: Audited, incident: Incident) -> None:
-    rows = [table.delete().where(table.c.incident_id == incident.id) for table in (outbox, timeline)]
+    rows = [table.delete().where(table.c.incident_id == incident.id) for table in (outbox, pages, timeline)]
     office.do(*rows, incidents.delete().where(incidents.c.id == incident.id))
 
 

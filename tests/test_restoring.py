@@ -26,7 +26,7 @@ from panicmail.incident.model import Incident, Outcome, Owed, State
 from panicmail.store import migrate
 from panicmail.store.database import Database
 from panicmail.store.rows import AcceptedMail
-from panicmail.store.tables import incidents, mails, outbox, raws, timeline
+from panicmail.store.tables import incidents, mails, outbox, pages, raws, timeline
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from panicmail.store.watermark import WatermarkFile
@@ -64,7 +64,7 @@ def office(database_url: str | None, tmp_path: Path) -> Iterator[Kept]:
 def forget(office: Kept, incident: Incident) -> None:
     """What an older copy does not have: one panic, whole."""
     with office.database.engine.begin() as connection:
-        for table in (outbox, timeline):
+        for table in (outbox, pages, timeline):
             connection.execute(table.delete().where(table.c.incident_id == incident.id))
         connection.execute(incidents.delete().where(incidents.c.id == incident.id))
         connection.execute(raws.delete().where(raws.c.mail_id == incident.mail_id))

@@ -20,7 +20,7 @@ from panicmail.incident.model import Entry, Incident, Outcome, Owed, State, unch
 from panicmail.store import migrate
 from panicmail.store.database import Database
 from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
-from panicmail.store.tables import Instant, incidents, mails, outbox
+from panicmail.store.tables import Instant, incidents, mails, outbox, pages
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from tests.cast import LADDER, MINUTE, SECOND, T0, who
@@ -153,8 +153,32 @@ def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_
     migrate.downgrade(database, "0009")
     migrate.upgrade(database)
     migrate.check(database)
-    found = ledger.read(lambda book: (book.incidents_of_issue(41), book.resolved_incidents(book.now)))
+    found = ledger.read(lambda book: (book.incidents_of_issue(41), book.incidents_after(State.RESOLVED, None, 9)))
     assert ([each.id for each in found[0]], found[1]) == ([incident.id], [])
+
+
+def test_pages_of_the_version_before_are_in_their_table_and_say_the_same(database: Database, ledger: Store) -> None:
+    taken, refused, waiting = panic(ledger), panic(ledger), panic(ledger)
+    for key, state in ((taken.id, DeliveryState.ACCEPTED), (refused.id, DeliveryState.FAILED)):
+        tasks = ledger.write("test", lambda book: book.claim("page", 9, LEASE))
+        (task,) = [task for task in tasks if task.incident_id == key]
+        ledger.write("test", lambda book, t=task, s=state: book.settle(t, s, "so it said"))  # type: ignore[misc]
+        for other in tasks:
+            if other.id != task.id:
+                ledger.write("test", lambda book, t=other: book.put_off(t, book.now, "", sure=True))  # type: ignore[misc]
+
+    def written() -> tuple[object, object]:
+        columns = [c for c in pages.c if c.name != "id"]
+        rows = ledger.read(lambda book: sorted(map(str, book._connection.execute(sa.select(*columns)).all())))
+        return rows, ledger.read(lambda book: [book.incident(i.id) for i in (taken, refused, waiting)])
+
+    before = written()
+    migrate.downgrade(database, "0013")
+    migrate.upgrade(database)
+    migrate.check(database)
+    assert written() == before
+    undelivered = ledger.read(lambda book: book.undelivered_pages(timedelta(minutes=-1)))
+    assert sorted(task.incident_id for task in undelivered if task.incident_id) == sorted([refused.id, waiting.id])
 
 
 def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(database: Database, ledger: Store) -> None:

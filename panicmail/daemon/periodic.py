@@ -31,13 +31,15 @@ from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import RestoreGuard
 from panicmail.escalation.shift_handover import ShiftHandover
 from panicmail.escalation.tick import EscalationTick
-from panicmail.incident.model import State
 from panicmail.intake.accept import MailAcceptance
 from panicmail.response.daily_list import DailyList
 from panicmail.response.gitlab_activity import ActivityPoll
 from panicmail.store.unit_of_work import Store
 
 _log = structlog.get_logger()
+
+#: So many open incidents, those whose steps come first, are known while the database is away.
+KEPT_IN_MEMORY = 100
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class PeriodicJobs:
 
     def _let_time_pass(self) -> None:
         self.escalation.tick(self.came_on)
-        self.emergency.answered(self.ledger.read(lambda book: book.list_incidents(states=[State.OPEN])))
+        self.emergency.answered(self.ledger.read(lambda book: book.next_open_incidents(KEPT_IN_MEMORY)))
 
     def came_on(self) -> None:
         self.came_round_at = time.monotonic()

@@ -11,6 +11,9 @@ from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
+#: So many other incidents are looked at, and named as far as there is room.
+NEIGHBOURS = 20
+
 
 def is_wanted(book: Transaction, incident: Incident, task: OutboxRow) -> bool:
     """Whether this page still asks for something: checked right before it is sent."""
@@ -43,7 +46,6 @@ def is_wanted(book: Transaction, incident: Incident, task: OutboxRow) -> bool:
 
 def notice_context(book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow) -> NoticeContext:
     reader = task.person or ""
-    others = [i for i in book.list_incidents(states=[State.OPEN]) if i.id != incident.id]
     lines = book.lines_of(incident.id)
     return NoticeContext(
         house=organisation(orders, book.now, incident),
@@ -62,10 +64,15 @@ def notice_context(book: Transaction, orders: RuntimeSettings, incident: Inciden
             for t in book.tasks_of(incident.id)
             if t.do == EffectKind.PAGE
         ],
-        also_open=[i for i in others if reader in i.paged],
-        same_reporter=[i for i in others if i.reporter_address and i.reporter_address == incident.reporter_address],
+        also_open=book.open_incidents_of(reader, besides=incident.id, limit=NEIGHBOURS) if reader else [],
+        same_reporter=_same_reporter(book, incident),
         link=orders.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
         conversation=reporter_thread.address(book, orders, incident, reader) if reader else "",
         unheard=(reporter_thread.why_none(book, orders, incident, reader) or "") if reader else "",
         flags=flags_of(lines),
     )
+
+
+def _same_reporter(book: Transaction, incident: Incident) -> list[Incident]:
+    address = incident.reporter_address
+    return book.open_incidents_from(address, besides=incident.id, limit=NEIGHBOURS) if address else []

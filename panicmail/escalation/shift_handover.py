@@ -44,8 +44,15 @@ class ShiftHandover:
         return sum(self._tell(incident) for incident in concerned)
 
     def _concerned(self, book: Transaction) -> list[Incident]:
+        if not self._any_changed(book.now):
+            return []
         unresolved = book.list_incidents(states=[State.OPEN, State.ACKED])
         return [incident for incident in unresolved if self._change(book, incident).outcome is Outcome.DONE]
+
+    def _any_changed(self, now: datetime) -> bool:
+        """Whether somebody came on call lately, in whatever role: else no incident need be looked at."""
+        schedules = self._orders().rosters
+        return any(change_of_shift(schedules, role, now) for role in schedules.roles)
 
     def _tell(self, incident: Incident) -> bool:
         try:

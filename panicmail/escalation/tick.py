@@ -7,13 +7,14 @@ the store only. One incident that cannot be moved does not hold up the others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import Enum, auto
 
 import structlog
 
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import UNDELIVERED
-from panicmail.incident.model import Change, EffectKind, Incident, Outcome, State, unchanged
+from panicmail.incident.model import Change, Incident, Outcome, State, unchanged
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
@@ -68,8 +69,12 @@ class EscalationTick:
 
     def _look(self, book: Transaction) -> tuple[list[Incident], list[OutboxRow]]:
         orders = self._orders()
-        undelivered = book.undelivered_pages(min(ladder.undelivered_after for ladder in orders.ladders.values()))
-        return book.due_incidents(), [task for task in undelivered if _is_silent(book, orders, task)]
+        undelivered = [
+            task
+            for task in book.undelivered_pages(_shortest(orders))
+            if _reaches(book, orders, book.incident(task.incident_id or ""), task) is not Reach.UNKNOWN
+        ]
+        return book.due_incidents(), undelivered
 
     def _move(
         self, incident: Incident, change: Callable[[Incident, datetime], Change], came_on: Callable[[], None]
@@ -108,26 +113,39 @@ class EscalationTick:
 
     def _unreachable(self, book: Transaction, task: OutboxRow, why: str) -> None:
         incident = book.incident(task.incident_id or "")
-        if incident is None or not _is_silent(book, self._orders(), task):
-            return
-        orders = self._orders()
-        person = task.person or ""
-        ladder, who = orders.ladder_of(incident), orders.who_at(book.now)
-        book.apply(incident, transitions.unreachable(incident, person, why, ladder, who, book.now))
+        settings = self._orders()
+        match _reaches(book, settings, incident, task):
+            case Reach.UNKNOWN:
+                return
+            case Reach.NOT if incident is not None:
+                policy, who = settings.ladder_of(incident), settings.who_at(book.now)
+                book.apply(incident, transitions.unreachable(incident, task.person or "", why, policy, who, book.now))
+        book.decide_page(task)
 
 
-def _is_silent(book: Transaction, orders: RuntimeSettings, task: OutboxRow) -> bool:
+class Reach(Enum):
+    """Whether a page reaches its person."""
+
+    UNKNOWN = auto()  #: it may still be taken, or another one
+    NOT = auto()  #: nothing took it, and that is news
+    NO_MATTER = auto()  #: they were reached, are passed over anyway, or nobody waits for them any more
+
+
+def _reaches(book: Transaction, settings: RuntimeSettings, incident: Incident | None, task: OutboxRow) -> Reach:
     """Whether nothing panicmail sent this person about this incident was taken, and that is news: it is open, or they
     were called for its silent holder."""
-    incident, person = book.incident(task.incident_id or ""), task.person or ""
+    person = task.person or ""
     if incident is None or person in incident.away:
-        return False
+        return Reach.NO_MATTER
     is_called = transitions.is_called_for_silent(incident, person)
     if incident.state is not State.OPEN and not is_called:
-        return False
-    is_young = book.now - task.queued_at < orders.ladder_of(incident).undelivered_after
+        return Reach.NO_MATTER
+    is_young = book.now - task.queued_at < settings.ladder_of(incident).undelivered_after
     if (is_young or task.state is DeliveryState.FAILED) and book.has_a_way(task):  # which is tried, or took it
-        return False
+        return Reach.UNKNOWN
     since = task.facts["round"] if is_called else 0  # what they took while it was open does not tell of this
-    taken = [t for t in book.tasks_of(incident.id) if t.do == EffectKind.PAGE and t.state is DeliveryState.ACCEPTED]
-    return not any(t.person == person and t.facts["round"] >= since for t in taken)
+    return Reach.NO_MATTER if book.has_taken(incident.id, person, since) else Reach.NOT
+
+
+def _shortest(settings: RuntimeSettings) -> timedelta:
+    return min(policy.undelivered_after for policy in settings.ladders.values())

@@ -451,10 +451,9 @@ def _bare_about(book: Transaction, orders: RuntimeSettings, report: Report, thre
         return None
     if not (reply_commands.read(report.reply_text).bare and _names_no_matter(report)):
         return None
-    paged = [incident.id for incident in book.open_incidents_of(person.id)]
     if thread is not None:
-        return thread if thread in paged else None
-    return next(reversed(paged), None)
+        return thread if book.is_open_for(thread, person.id) else None
+    return next((incident.id for incident in book.open_incidents_of(person.id, limit=1)), None)
 
 
 def _names_no_matter(report: Report) -> bool:

@@ -26,6 +26,7 @@ class DailyList:
     def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
         self._ledger = ledger
         self._orders = orders
+        self._looked: set[tuple[str, str]] = set()  #: (person, day) of which it is known whether they have a list
 
     def look(self) -> int:
         """Send the lists whose time has come; answers how many.
@@ -39,14 +40,14 @@ class DailyList:
         return len(due)
 
     def _due(self, book: Transaction) -> list[tuple[str, str]]:
-        orders, concerned = self._orders(), _concerned(book, self._orders())
-        return [
-            (person, day)
-            for person in set().union(*(readers for _, readers in concerned)) & orders.people.keys()
-            if _is_daytime(orders, person, book.now)
-            and not book.has_list(person, day := day_of(orders, person, book.now))
-            and _of(concerned, orders, person, book.now)
-        ]
+        orders, now = self._orders(), book.now
+        days = {p: day_of(orders, p, now) for p in orders.people if _is_daytime(orders, p, now)}
+        waiting = {p: day for p, day in days.items() if (p, day) not in self._looked and not book.has_list(p, day)}
+        if not waiting:
+            return []
+        concerned = _concerned(book, orders)
+        self._looked = set(days.items())
+        return [(person, day) for person, day in waiting.items() if _of(concerned, orders, person, now)]
 
 
 def listed(book: Transaction, orders: RuntimeSettings, person: str) -> list[Listed]:

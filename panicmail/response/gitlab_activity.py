@@ -23,7 +23,7 @@ but the signs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -49,6 +49,8 @@ _log = structlog.get_logger()
 NEAR = timedelta(seconds=60)
 #: Any other one this often.
 FAR_EVERY = timedelta(seconds=60)
+#: So many of each state are looked at in one poll, beside those that are near.
+FAR_AT_ONCE = 100
 #: The issues of incidents resolved so lately are looked at too: a day counts, and an hour in which GitLab was away.
 LATELY = REOPEN_WITHIN + timedelta(hours=1)
 
@@ -118,17 +120,31 @@ class ActivityPoll:
         self._orders = orders
         self._issues = issues
         self._asked_at: dict[str, datetime] = {}
+        self._asked_to: dict[State, tuple[datetime, str] | None] = dict.fromkeys(
+            State
+        )  #: how far each state was gone through
 
     def poll(self) -> None:
-        """Ask GitLab about every incident whose turn it is."""
-        now, watched = self._ledger.read(
-            lambda book: (book.now, [*book.watched_incidents(), *book.resolved_incidents(book.now - LATELY)])
+        """Ask GitLab about the incidents whose turn it is: those for which something is due soon, and some others."""
+        now, near, others = self._ledger.read(
+            lambda book: (book.now, book.near_incidents(book.now + NEAR), [*self._next(book)])
         )
-        self._asked_at = {i.id: at for i in watched if (at := self._asked_at.get(i.id))}
-        for incident in watched:
+        watched = {incident.id: incident for incident in (*near, *others)}
+        for incident in watched.values():
             if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
                 self._asked_at[incident.id] = now
                 self._ask(incident)
+        self._asked_at = {each: at for each, at in self._asked_at.items() if now - at < FAR_EVERY}
+
+    def _next(self, book: Transaction) -> Iterator[Incident]:
+        """A few of each state, going round: a poll costs the same however many there are."""
+        for state in State:
+            begins = (book.now - LATELY, "") if state is State.RESOLVED else None
+            found = book.incidents_after(state, self._asked_to[state] or begins, FAR_AT_ONCE)
+            last = found[-1] if len(found) == FAR_AT_ONCE else None
+            at = last and (last.resolved_at if state is State.RESOLVED else last.accepted_at)
+            self._asked_to[state] = (at, last.id) if at and last else None
+            yield from (incident for incident in found if incident.issue_iid is not None)
 
     def look(self, issue_iid: int, told: str) -> None:
         """Ask GitLab about one issue now, whatever its turn; nothing when no incident has it.

@@ -142,7 +142,7 @@ class BlockedQueries(Queries):
         """
         c = outbox.c
         due = c.due_at.between(self.now - FORGOTTEN_AFTER, self.now)
-        query = sa.select(c.barred).where(c.barred.is_not(None), due).order_by(c.id).with_for_update()
+        query = sa.select(c.barred).where(c.barred > "", due).order_by(c.barred, c.id).with_for_update()
         barred = set(self._connection.execute(query).scalars())
         adapters = {adapter for adapter in barred if lane in lanes_of(adapter)}
         for adapter in adapters:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,9 +12,10 @@ from panicmail.incident import ids
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, State
 from panicmail.incident.push_channel import PAGERDUTY
 from panicmail.store.outbox import ALARMS, LANES, PUSH, OutboxQueries
+from panicmail.store.pages import AT_ONCE
 from panicmail.store.queries import Conflict
 from panicmail.store.rows import DeliveryState, TimelineRow, incident_of, row_of, timeline_row_of
-from panicmail.store.tables import incidents, outbox, timeline
+from panicmail.store.tables import BREACH_DUE, incidents, outbox, timeline
 
 #: An entry of the timeline as an internal note on the issue.
 NOTE = "note"
@@ -21,6 +23,8 @@ NOTE = "note"
 ALARMING = frozenset({"sla.breached", "person.unreachable"})
 #: What a column of numbers holds at most, in SQLite and PostgreSQL alike.
 LARGEST_NUMBER = 2**31 - 1
+#: What is due is taken in so many at once; a tick must not keep the next one waiting.
+DUE_AT_ONCE = 500
 #: When to look for a second issue after one whose making had an open outcome: GitLab may take its time.
 TWINS_AFTER = (timedelta(minutes=1), timedelta(minutes=10))
 
@@ -34,8 +38,7 @@ class IncidentQueries(OutboxQueries):
     def incident_locked(self, incident_id: str) -> Incident | None:
         """As `incident`, and nobody else changes it until the end of the transaction."""
         query = sa.select(incidents).where(incidents.c.id == incident_id).with_for_update()
-        row = self._connection.execute(query).one_or_none()
-        return incident_of(row) if row else None
+        return next(iter(self._loaded(query)), None)
 
     def incident_by_ref(self, ref: str) -> Incident | None:
         return self._one(incidents.c.ref == ids.read_ref(ref))
@@ -44,8 +47,12 @@ class IncidentQueries(OutboxQueries):
         return self._one(incidents.c.mail_id == mail_id)
 
     def _one(self, where: sa.ColumnElement[bool]) -> Incident | None:
-        row = self._connection.execute(sa.select(incidents).where(where)).one_or_none()
-        return incident_of(row) if row else None
+        return next(iter(self._loaded(sa.select(incidents).where(where))), None)
+
+    def _loaded(self, query: sa.Select[Any]) -> list[Incident]:
+        rows = self._connection.execute(query).all()
+        paged = self._paged([row.id for row in rows]) if rows else {}
+        return [incident_of(row, paged.get(row.id, {})) for row in rows]
 
     def list_incidents(self, *, states: Iterable[State] = tuple(State), since: datetime | None = None,
                        limit: int | None = None) -> list[Incident]:  # fmt: skip
@@ -54,28 +61,66 @@ class IncidentQueries(OutboxQueries):
         if since is not None:
             query = query.where(incidents.c.accepted_at >= since)
         query = query.order_by(incidents.c.accepted_at.desc(), incidents.c.id).limit(limit)
-        return [incident_of(row) for row in self._connection.execute(query)]
+        return self._loaded(query)
 
     def due_incidents(self) -> list[Incident]:
-        """Incidents for which time has brought something: a step, a breach, a reminder. Most overdue first."""
+        """Incidents for which time has brought something: a step, a breach, a reminder. Most overdue first.
+
+        Of each kind `DUE_AT_ONCE` at most; the next tick finds the others.
+        """
         c = incidents.c
-        step = sa.and_(c.state == State.OPEN.value, c.next_step_at <= self.now)
-        breach = sa.and_(
-            c.state == State.OPEN.value, c.breached_at.is_(None), c.sla_at <= self.now, c.opened_at < c.sla_at
+        questions = (
+            sa.select(c.id).where(c.state == State.OPEN.value, c.next_step_at <= self.now).order_by(c.next_step_at),
+            sa.select(c.id).where(BREACH_DUE, c.sla_at <= self.now).order_by(c.sla_at),
+            sa.select(c.id).where(c.state == State.ACKED.value, c.remind_at <= self.now).order_by(c.remind_at),
         )
-        asked = sa.and_(c.state == State.ACKED.value, c.remind_at <= self.now)
-        query = sa.select(incidents).where(sa.or_(step, breach, asked)).order_by(c.sla_at)
-        return [incident_of(row) for row in self._connection.execute(query)]
+        due: dict[str, None] = {}
+        for question in questions:
+            due |= dict.fromkeys(self._connection.execute(question.limit(DUE_AT_ONCE)).scalars())
+        return sorted(self._by_id(list(due)), key=lambda incident: incident.sla_at)
+
+    def _by_id(self, incident_ids: Sequence[str]) -> list[Incident]:
+        """In the order of `incident_ids`."""
+        found: dict[str, Incident] = {}
+        for at in range(0, len(incident_ids), AT_ONCE):
+            query = sa.select(incidents).where(incidents.c.id.in_(incident_ids[at : at + AT_ONCE]))
+            found |= {incident.id: incident for incident in self._loaded(query)}
+        return [found[each] for each in incident_ids if each in found]
+
+    def next_open_incidents(self, most: int) -> list[Incident]:
+        """The open incidents whose next steps come first."""
+        c = incidents.c
+        query = sa.select(incidents).where(c.state == State.OPEN.value).order_by(c.next_step_at).limit(most)
+        return self._loaded(query)
 
     def held_by_others(self, people: Collection[str]) -> list[Incident]:
         """Acknowledged incidents whose holder is none of `people`."""
         c = incidents.c
-        gone = sa.and_(c.state == State.ACKED.value, c.holder.not_in(people))
-        return [incident_of(row) for row in self._connection.execute(sa.select(incidents).where(gone))]
+        gone: list[Incident] = []
+        holder: str | None = ""
+        while holder is not None:  # from one holder to the next by the index, however much each has
+            after = sa.select(sa.func.min(c.holder)).where(c.state == State.ACKED.value, c.holder > holder)
+            holder = self._connection.execute(after).scalar_one()
+            if holder is not None and holder not in people:
+                theirs = sa.select(incidents).where(c.state == State.ACKED.value, c.holder == holder)
+                gone += self._loaded(theirs)
+        return gone
 
-    def open_incidents_of(self, person: str) -> list[Incident]:
-        """Open incidents that `person` was paged for, oldest first."""
-        return [i for i in reversed(self.list_incidents(states=[State.OPEN])) if person in i.paged]
+    def open_incidents_of(self, person: str, *, besides: str | None = None, limit: int | None = None) -> list[Incident]:
+        """Open incidents that `person` was paged for, the latest paged first.
+
+        Args:
+            besides: The id of one that is left out.
+            limit: None: all of them.
+        """
+        return self._by_id(self._open_for(person, besides, limit))
+
+    def open_incidents_from(self, reporter: str, *, besides: str, limit: int) -> list[Incident]:
+        """Other open incidents that this address reported, the newest first."""
+        c = incidents.c
+        theirs = sa.and_(c.reporter_address == reporter, c.id != besides)
+        query = sa.select(incidents).where(theirs).order_by(c.accepted_at.desc()).limit(limit)
+        return [incident for incident in self._loaded(query) if incident.state is State.OPEN]
 
     def incidents_since(self, reporter: str, since: datetime) -> int:
         """How many incidents one address has opened since."""
@@ -122,6 +167,7 @@ class IncidentQueries(OutboxQueries):
         incident = change.incident
         self._connection.execute(incidents.insert().values(row_of(incident)))
         self._log_change("new", incident)
+        self._add_pages(None, incident, change.effects)
         self._add_effects(incident, change.effects)
         self._add_entries(incident, change.entries)
         return incident
@@ -146,6 +192,7 @@ class IncidentQueries(OutboxQueries):
                 self._add_mirror(after, before.version)
         if change.void_pages:
             self._void_pages(after)
+        self._add_pages(before, after, change.effects)
         self._add_effects(after, change.effects)
         self._add_entries(after, change.entries)
         return after
@@ -188,25 +235,38 @@ class IncidentQueries(OutboxQueries):
             incidents.update().where(incidents.c.id == incident.id).values(issue_iid=iid, issue_url=url)
         )
 
-    def watched_incidents(self) -> list[Incident]:
-        """Unresolved incidents that have an issue, the most urgent first."""
+    def near_incidents(self, by: datetime) -> list[Incident]:
+        """Unresolved incidents that have an issue and for which something is due by then, the most urgent first."""
         c = incidents.c
-        query = sa.select(incidents).where(c.state != State.RESOLVED.value, c.issue_iid.is_not(None)).order_by(c.sla_at)
-        return [incident_of(row) for row in self._connection.execute(query)]
+        questions = (
+            sa.select(c.id).where(c.state == State.OPEN.value, c.next_step_at <= by).order_by(c.next_step_at),
+            sa.select(c.id).where(c.state == State.ACKED.value, c.remind_at <= by).order_by(c.remind_at),
+        )
+        near: dict[str, None] = {}
+        for question in questions:
+            near |= dict.fromkeys(self._connection.execute(question.limit(DUE_AT_ONCE)).scalars())
+        found = [incident for incident in self._by_id(list(near)) if incident.issue_iid is not None]
+        return sorted(found, key=lambda incident: incident.sla_at)
 
-    def resolved_incidents(self, since: datetime) -> list[Incident]:
-        """Incidents resolved after `since` that have an issue."""
+    def incidents_after(self, state: State, after: tuple[datetime, str] | None, most: int) -> list[Incident]:
+        """Some incidents in a state, in the order of their acceptance; of resolved ones, of their end.
+
+        Args:
+            after: Later ones than this instant, and than this id at it; None: from the first.
+        """
         c = incidents.c
-        lately = sa.and_(c.state == State.RESOLVED.value, c.resolved_at > since)
-        query = sa.select(incidents).where(lately, c.issue_iid.is_not(None)).order_by(c.resolved_at)
-        return [incident_of(row) for row in self._connection.execute(query)]
+        at = c.resolved_at if state is State.RESOLVED else c.accepted_at
+        query = sa.select(incidents).where(c.state == state.value).order_by(at, c.id).limit(most)
+        if after is not None:
+            query = query.where(at >= after[0], sa.or_(at > after[0], c.id > after[1]))
+        return self._loaded(query)
 
     def incidents_of_issue(self, iid: int) -> list[Incident]:
         """Every incident whose issue has this number, in whatever project and state."""
         if iid > LARGEST_NUMBER:  # a stranger's word: no column holds it
             return []
         query = sa.select(incidents).where(incidents.c.issue_iid == iid)
-        return [incident_of(row) for row in self._connection.execute(query)]
+        return self._loaded(query)
 
     # -- timeline
 

@@ -14,12 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from panicmail.incident.model import Effect, EffectKind, Incident, Owed, PageReason, State
+from panicmail.incident.model import Effect, EffectKind, Incident, PageReason
 from panicmail.incident.push_channel import PAGERDUTY
-from panicmail.store.blocked_adapters import BlockedQueries, Heard, adapter_name, adapter_of
+from panicmail.store.blocked_adapters import Heard, adapter_name, adapter_of
+from panicmail.store.pages import IS_UNDECIDED, MAIL, PageQueries
 from panicmail.store.queries import UNHELD, free
 from panicmail.store.rows import OVER, DeliveryState, OutboxRow, outbox_row_of
-from panicmail.store.tables import incidents, outbox
+from panicmail.store.tables import outbox, pages
 
 #: Which thread carries out which kind of effect.
 LANES = {
@@ -47,6 +48,8 @@ LEASE = {
 #: What goes to people's phones too, and the thread that carries it there.
 PUSHED = frozenset({EffectKind.PAGE, EffectKind.TELL, EffectKind.OPERATORS})
 PUSH = "push"
+#: So many people are told from unreachable in one tick.
+DECIDED_AT_ONCE = 500
 #: The receipt waits this long for the issue's link, then goes without.
 RECEIPT_WAITS = timedelta(seconds=10)
 #: Of what the operators are told about an incident, how the log names it.
@@ -55,7 +58,7 @@ ALARMS = {"nobody_on_call": "oncall.nobody", "nobody_left": "oncall.nobody_left"
 ALL_LANES = tuple(sorted({*LANES.values(), PUSH}))
 
 
-class OutboxQueries(BlockedQueries):
+class OutboxQueries(PageQueries):
     """Statements about the rows of the outbox."""
 
     def _add_effects(self, incident: Incident, effects: Iterable[Effect]) -> None:
@@ -126,10 +129,9 @@ class OutboxQueries(BlockedQueries):
 
     def told_operators(self, cause: str, since: datetime) -> bool:
         """Whether the operators were told of this cause since then."""
-        hers = outbox.c.key.startswith(f"operators/{cause}/", autoescape=True)
-        query = sa.select(
-            sa.exists().where(outbox.c.do == EffectKind.OPERATORS.value, outbox.c.queued_at > since, hers)
-        )
+        hours = [since + timedelta(hours=n) for n in range(int((self.now - since) / timedelta(hours=1)) + 2)]
+        keys = [f"operators/{cause}/{at:%Y%m%d%H}/{person}" for at in hours for person in self._operators]
+        query = sa.select(sa.exists().where(outbox.c.key.in_(keys), outbox.c.queued_at > since))
         return bool(self._connection.execute(query).scalar_one())
 
     def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
@@ -179,7 +181,7 @@ class OutboxQueries(BlockedQueries):
         over = sa.exists().where(before.c.id == c.after_id, before.c.state.in_([s.value for s in OVER]))
         ready = sa.and_(
             c.lane == lane,
-            c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]),
+            c.done_at.is_(None),
             c.due_at <= self.now,
             self._may_claim(outbox),
             sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
@@ -257,6 +259,7 @@ class OutboxQueries(BlockedQueries):
         if page is not None and page.state is DeliveryState.ACCEPTED:
             failed = outbox.update().where(c.id == page.id).values(state=DeliveryState.FAILED.value, answer=answer)
             self._connection.execute(failed)
+            self._page_ended(page, accepted=False, answer=answer)
         return page
 
     def is_mine(self, task: OutboxRow) -> bool:
@@ -268,6 +271,8 @@ class OutboxQueries(BlockedQueries):
     def settle(self, task: OutboxRow, state: DeliveryState, answer: str) -> bool:
         """Write what came of this attempt; False when another attempt has taken over and this one no longer counts."""
         closed = self._close(task, state=state.value, done_at=self.now, answer=answer, **UNHELD)
+        if closed and task.do == EffectKind.PAGE and state in {DeliveryState.ACCEPTED, DeliveryState.FAILED}:
+            self._page_ended(task, accepted=state is DeliveryState.ACCEPTED, answer=answer)
         if closed and state in {
             DeliveryState.ACCEPTED,
             DeliveryState.FAILED,
@@ -319,7 +324,7 @@ class OutboxQueries(BlockedQueries):
     def _close(self, task: OutboxRow, **values: Any) -> bool:
         closed = self._connection.execute(outbox.update().where(_counts(task)).values(**values)).rowcount == 1
         if closed and values.get("state"):
-            followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id).distinct()
+            followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id)
             self.woken.update(self._connection.execute(followers).scalars())
         return closed
 
@@ -332,22 +337,23 @@ class OutboxQueries(BlockedQueries):
         )
         voided = {"state": DeliveryState.VOID.value, "done_at": self.now, **UNHELD}
         self._connection.execute(outbox.update().where(unsent).values(voided))
+        self._decide(incident.id, sa.true())
 
     def undelivered_pages(self, after: timedelta) -> list[OutboxRow]:
-        """Pages that nobody takes: not within `after` of their queueing, failed for good, or held up by an adapter that
-        lets nothing through; of incidents that are open, or whose holder is silent."""
-        c = outbox.c
+        """Pages of which it is to be decided whether they reach their person, and that nobody takes: not within `after`
+        of their queueing, failed for good, or held up by an adapter that lets nothing through."""
+        c, page = outbox.c, pages.c
         is_late = sa.or_(c.queued_at <= self.now - after, self._is_held())
         stale = sa.and_(c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]), is_late)
+        channel = sa.case((page.channel == MAIL, ""), else_=sa.literal("/") + page.channel)
+        number = sa.cast(page.round, sa.Text)
+        key = page.incident_id + sa.literal("/page/") + number + sa.literal("/") + page.person + channel
         query = (
             sa.select(outbox)
-            .join(incidents, incidents.c.id == c.incident_id)
-            .where(
-                c.do == EffectKind.PAGE.value,
-                sa.or_(incidents.c.state == State.OPEN.value, incidents.c.owed == Owed.ANSWER.value),
-                sa.or_(stale, c.state == DeliveryState.FAILED.value),
-            )
-            .order_by(c.id)
+            .join_from(pages, outbox, c.key == key)
+            .where(IS_UNDECIDED, sa.or_(stale, c.state == DeliveryState.FAILED.value))
+            .order_by(page.queued_at, page.id)
+            .limit(DECIDED_AT_ONCE)
         )
         return [outbox_row_of(row) for row in self._connection.execute(query)]
 

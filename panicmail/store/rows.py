@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -80,30 +80,21 @@ class TimelineRow:
     facts: Mapping[str, Any]
 
 
-def incident_of(row: sa.Row[Any]) -> Incident:
-    values = {f.name: row._mapping[f.name] for f in fields(Incident)}
+def incident_of(row: sa.Row[Any], paged: Mapping[str, PagedPerson]) -> Incident:
+    """An incident from its row, and whom its pages say were paged."""
+    values = {f.name: row._mapping[f.name] for f in fields(Incident) if f.name != "paged"}
     values["state"] = State(values["state"])
     values["owed"] = Owed(values["owed"]) if values["owed"] else None
-    values["paged"] = {person: _paged(facts) for person, facts in values["paged"].items()}
-    return Incident(**values)
+    return Incident(**values, paged=paged)
 
 
 def row_of(incident: Incident) -> dict[str, Any]:
-    values = {f.name: getattr(incident, f.name) for f in fields(Incident)}
+    """The columns of its row; whom it paged stands in pages of their own."""
+    values = {f.name: getattr(incident, f.name) for f in fields(Incident) if f.name != "paged"}
     values["state"] = incident.state.value
     values["owed"] = incident.owed.value if incident.owed else None
-    values["paged"] = {person: _paged_json(paged) for person, paged in incident.paged.items()}
     values["away"] = dict(incident.away)
     return values
-
-
-def _paged(facts: Mapping[str, Any]) -> PagedPerson:
-    at, last_at = datetime.fromisoformat(facts["at"]), datetime.fromisoformat(facts["last_at"])
-    return PagedPerson(role=facts["role"], round=facts["round"], at=at, last_at=last_at)
-
-
-def _paged_json(paged: PagedPerson) -> dict[str, Any]:
-    return {**asdict(paged), "at": paged.at.isoformat(), "last_at": paged.last_at.isoformat()}
 
 
 def outbox_row_of(row: sa.Row[Any]) -> OutboxRow:

@@ -58,6 +58,15 @@ metadata = sa.MetaData(
 #: Of the indexes that find what nodes hold: a handful of rows, however many there are.
 _HELD = sa.text("lease_by IS NOT NULL")
 _BARRED = sa.text("barred IS NOT NULL")
+#: Of the index that finds what is still to be carried out.
+_PENDING = sa.text("done_at IS NULL")
+#: Open incidents whose SLA has not passed unanswered: these have their breach before them.
+BREACH_DUE = sa.text("state = 'open' AND breached_at IS NULL AND opened_at < sla_at")
+#: Open incidents past their SLA.
+LATE = sa.text("state = 'open' AND breached_at IS NOT NULL")
+#: Pages of open incidents, and those of which nobody knows yet whether they reach their person.
+PAGE_OPEN = sa.text("is_open")
+PAGE_UNDECIDED = sa.text("undecided")
 #: Of the index that finds mails to be read again.
 _AGAIN = sa.text("again_at IS NOT NULL")
 
@@ -128,7 +137,6 @@ incidents = sa.Table(
     sa.Column("breached_at", Instant),
     sa.Column("resolved_at", Instant),
     sa.Column("resolved_by", AnyText, nullable=False),
-    sa.Column("paged", sa.JSON, nullable=False),
     sa.Column("away", sa.JSON, nullable=False),
     sa.Column("once", sa.Boolean, nullable=False),
     sa.Column("drill", sa.Boolean, nullable=False),
@@ -144,6 +152,13 @@ incidents = sa.Table(
     sa.Column("issue_url", AnyText),
     sa.CheckConstraint("(state = 'open') = (next_step_at IS NOT NULL)", name="open_has_a_next_step"),
     sa.Index(None, "state", "next_step_at"),
+    sa.Index(None, "state", "remind_at"),
+    sa.Index(None, "state", "accepted_at"),
+    sa.Index(None, "state", "opened_at"),
+    sa.Index(None, "state", "holder"),
+    sa.Index(None, "reporter_address", "accepted_at"),
+    sa.Index("ix_incidents_breach_due", "sla_at", sqlite_where=BREACH_DUE, postgresql_where=BREACH_DUE),
+    sa.Index("ix_incidents_late", "breached_at", sqlite_where=LATE, postgresql_where=LATE),
     sa.Index(None, "accepted_at"),
     sa.Index(None, "resolved_at"),
     sa.Index(None, "issue_iid"),
@@ -187,10 +202,32 @@ outbox = sa.Table(
     sa.Column("adapter", AnyText, nullable=False, server_default=""),  # see `barred.adapter_name`
     sa.Column("barred", AnyText),  # the same, when its last attempt found to let nothing through
     sa.Index(None, "lane", "state", "due_at"),
+    sa.Index("ix_outbox_pending", "lane", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
     sa.Index(None, "incident_id"),
     sa.Index(None, "after_id"),
     sa.Index("ix_outbox_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),
     sa.Index("ix_outbox_barred", "barred", sqlite_where=_BARRED, postgresql_where=_BARRED),
+)
+
+#: Every page: whom, as what, by which channel, and what came of it.
+pages = sa.Table(
+    "pages",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id"), nullable=False),
+    sa.Column("person", AnyText, nullable=False),
+    sa.Column("role", AnyText, nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("channel", AnyText, nullable=False),  # "mail", the id of a push channel, "" for one from memory
+    sa.Column("queued_at", Instant, nullable=False),
+    sa.Column("accepted_at", Instant),
+    sa.Column("failed_at", Instant),  # with `accepted_at`: it was taken, and came back
+    sa.Column("answer", AnyText, nullable=False),
+    sa.Column("is_open", sa.Boolean, nullable=False),  # as its incident is
+    sa.Column("undecided", sa.Boolean, nullable=False),  # whether it reaches its person is still to be seen
+    sa.UniqueConstraint("incident_id", "person", "round", "channel"),
+    sa.Index("ix_pages_open", "person", "queued_at", sqlite_where=PAGE_OPEN, postgresql_where=PAGE_OPEN),
+    sa.Index("ix_pages_undecided", "queued_at", sqlite_where=PAGE_UNDECIDED, postgresql_where=PAGE_UNDECIDED),
 )
 
 #: The keys tokens are signed with, shared by all nodes; newest first by `made_at`.

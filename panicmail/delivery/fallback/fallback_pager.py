@@ -96,7 +96,7 @@ class FallbackPager:
                     self._unanswered.pop(what, None)
 
     def answered(self, open_incidents: Iterable[Incident]) -> None:
-        """The database answered a whole tick, and these are open."""
+        """The database answered a whole tick, and these are open: those whose steps come first."""
         with self._hearing:
             self._answered_at = self._clock()
             self._unanswered.clear()

@@ -44,9 +44,24 @@ class LinkBackend:
     def figures(self) -> Iterable[Figure]:
         now = self._health.figures()
         return (
-            Figure(name="incidents", help="Incidents by state.", label="state", values=now.incidents),
-            Figure(name="mails", help="Accepted mails by state.", label="state", values=now.mails),
-            Figure(name="outbox", help="Rows of the outbox by lane and state.", label="row", values=now.outbox),
+            Figure(
+                name="incidents",
+                help="Unresolved incidents by state; 1000: that many or more.",
+                label="state",
+                values=now.incidents,
+            ),
+            Figure(
+                name="mails",
+                help="Mails that wait to be understood; 1000: that many or more.",
+                label="state",
+                values=now.mails,
+            ),
+            Figure(
+                name="outbox",
+                help="Rows of the outbox that wait, or that failed, by lane and state; 1000: that many or more.",
+                label="row",
+                values=now.outbox,
+            ),
             Figure(name="open_seconds_max", help="Age of the oldest open incident.", values={"": now.open_seconds_max}),
             Figure(name="breached_open", help="Open incidents past their SLA.", values={"": now.breached_open}),
             Figure(

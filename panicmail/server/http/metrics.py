@@ -37,11 +37,11 @@ class Figure:
 class HealthFigures:
     """What a monitor wants to know. Drills are left out of what counts incidents."""
 
-    incidents: Mapping[str, int]  #: by state
-    mails: Mapping[str, int]  #: by state
-    outbox: Mapping[str, int]  #: by "lane state"
+    incidents: Mapping[str, int]  #: open and acked ones, 1000 at most
+    mails: Mapping[str, int]  #: accepted and not understood, 1000 at most
+    outbox: Mapping[str, int]  #: by "lane state", what waits or failed, 1000 each at most
     open_seconds_max: float  #: how long the oldest open incident is open; 0 when none is
-    breached_open: int  #: open and past their SLA
+    breached_open: int  #: open and past their SLA, 1000 at most
     mails_accepted: int  #: answered 250 since the start of the process
     gaps: Mapping[str, int]  #: what the accounting found missing, by kind; every kind is named
     barred: Mapping[str, int]  #: 1: the adapter lets nothing through; GitLab and the relay are always named

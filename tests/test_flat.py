@@ -1,0 +1,160 @@
+"""What a mail, a page, an answer, a tick and /metrics cost does not grow with what is open, waits, or is history.
+
+Statements are recorded while a small night is played, and each one's plan is asked for. The cost of the same acts is
+counted in steps of SQLite's machine beside few incidents and beside many.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from panicmail.daemon.health import Health
+from panicmail.daemon.periodic import KEPT_IN_MEMORY
+from panicmail.incident.model import Incident
+from panicmail.incident.reply_commands import Command
+from panicmail.store.tables import incidents, mails, outbox, pages, timeline
+from tests.office import Office, mail
+
+GROWING = ("incidents", "mails", "outbox", "timeline", "pages")
+
+Statement = tuple[str, Any]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Office]:
+    desk = Office(tmp_path)
+    yield desk
+    desk.close()
+
+
+@contextmanager
+def recorded(desk: Office) -> Iterator[dict[str, Statement]]:
+    """Every statement that is run meanwhile, each text once."""
+    statements: dict[str, Statement] = {}
+
+    def keep(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        statements.setdefault(statement, (statement, parameters[0] if many else parameters))
+
+    sa.event.listen(desk.database.engine, "before_cursor_execute", keep)
+    yield statements
+    sa.event.remove(desk.database.engine, "before_cursor_execute", keep)
+
+
+def plan(desk: Office, statement: Statement) -> list[str]:
+    with desk.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement[0]}", statement[1])
+        return [row.detail for row in rows]
+
+
+def is_flat(text: str, steps: list[str]) -> bool:
+    """Whether it reads no growing table from end to end, nor sorts what it then cuts short."""
+    named = {alias: table for table, alias in re.findall(r"\b(\w+) AS (\w+)\b", text)}
+    scanned = {named.get(name, name) for step in steps for name in re.findall(r"^SCAN (\w+)", step)}
+    sorts = any("TEMP B-TREE FOR ORDER BY" in step for step in steps)
+    return not scanned & set(GROWING) or ("LIMIT" in text and not sorts)
+
+
+def a_night(desk: Office, incident: Incident) -> None:
+    """A panic, its pages, a follow-up, answers, the time that passes, what machines ask."""
+    desk.reply(desk.page("ana"), "ack")
+    desk.deliver(mail("More of it.", subject="Re: Ransom note on my laptop", in_reply_to="<rita-1@example.com>"))
+    desk.deliver(mail("ack", sender="ana@example.com", subject="ack"), "ana@example.com")
+    desk.act(incident, "ana", Command.RESOLVE)
+    desk.panic("Another one.", subject="Strange login")
+    desk.wait(minutes=16)
+    desk.signs.poll()
+    desk.ledger.read(lambda book: book.next_open_incidents(KEPT_IN_MEMORY))
+    desk.ledger.write("tests", lambda book: book.told_operators("roster_gap", desk.now))
+    Health(desk.ledger, lambda: True, lambda: True).figures()
+    desk.act(desk.incidents()[0], "max", Command.YES)
+
+
+def add_others(desk: Office, like: Incident, count: int) -> None:
+    """So many more open incidents as `like` is, all they have with them, and nothing of theirs due."""
+    with desk.database.engine.begin() as connection:
+        found = {table: connection.execute(sa.select(table)).mappings().all() for table in
+                 (mails, incidents, pages, outbox, timeline)}  # fmt: skip
+        for number in range(count):
+            name = f"{number:016}"
+            for table, rows in found.items():
+                copies = [_copy(table, dict(row), like, name) for row in rows if like.id in map(str, row.values())
+                          or row.get("id") == like.mail_id]  # fmt: skip
+                if copies:
+                    connection.execute(table.insert(), copies)
+
+
+def _copy(table: sa.Table, row: dict[str, Any], like: Incident, name: str) -> dict[str, Any]:
+    own: dict[str, Any] = {"incident_id": name} if "incident_id" in row else {}
+    if table is mails:
+        own |= {"id": name.ljust(26, "m"), "message_id": f"<{name}@example.com>", "digest": name}
+    elif table is incidents:
+        own |= {"id": name, "ref": name[-8:], "mail_id": name.ljust(26, "m"), "message_id": f"<{name}@example.com>"}
+    else:
+        own |= {"id": None}
+    if table is outbox:
+        own |= {"key": f"{name}/{row['key']}", "after_id": None}
+    copied = {**row, **own}
+    if copied["id"] is None:
+        del copied["id"]
+    return copied
+
+
+def steps_of(desk: Office, act: Callable[[], object]) -> int:
+    """How many instructions of SQLite's machine an act takes, in hundreds."""
+    counted = [0]
+
+    def step() -> int:
+        counted[0] += 1
+        return 0
+
+    def count(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        cursor.connection.set_progress_handler(step, 100)
+
+    sa.event.listen(desk.database.engine, "before_cursor_execute", count)
+    act()
+    sa.event.remove(desk.database.engine, "before_cursor_execute", count)
+    return counted[0]
+
+
+def test_no_statement_of_a_night_reads_a_whole_table(desk: Office) -> None:
+    with recorded(desk) as statements:
+        a_night(desk, desk.panic())
+    asked = [s for s in statements.values() if re.match(r"SELECT|UPDATE|DELETE|WITH", s[0].lstrip())]
+    assert len(asked) > 40
+    wrong = {text: steps for text, _ in asked if not is_flat(text, steps := plan(desk, statements[text]))}
+    assert not wrong, "\n\n".join(f"{text}\n  {steps}" for text, steps in wrong.items())
+
+
+ACTS: dict[str, Callable[[Office], object]] = {
+    "a panic and its page": lambda desk: desk.panic("Another one.", subject="Strange login"),
+    "a tick": lambda desk: desk.escalation.tick(),
+    "an answer": lambda desk: desk.reply(desk.page("ana"), "ack"),
+    "a follow-up": lambda desk: desk.deliver(mail("More.", subject="Re: it", in_reply_to="<rita-1@example.com>")),
+    "metrics": lambda desk: Health(desk.ledger, lambda: True, lambda: True).figures(),
+    "what is known while the database is away": lambda desk: desk.ledger.read(lambda b: b.next_open_incidents(5)),
+    "whether the operators were told": lambda desk: desk.ledger.read(lambda b: b.told_operators("x", desk.now)),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_act_costs_the_same_beside_ten_open_incidents_and_beside_a_thousand(
+    tmp_path_factory: pytest.TempPathFactory, act: str
+) -> None:
+    costs = []
+    for others in (10, 1000):
+        desk = Office(tmp_path_factory.mktemp("desk"))
+        first = desk.panic()
+        add_others(desk, first, others)
+        with desk.database.engine.begin() as connection:
+            connection.exec_driver_sql("ANALYZE")
+        costs.append(steps_of(desk, lambda: ACTS[act](desk)))  # noqa: B023 - it is called here
+        desk.close()
+    # The counts of what waits go to a limit, and an index is a level deeper.
+    assert costs[1] <= 1.5 * costs[0] + (200 if act == "metrics" else 20), costs
