@@ -13,7 +13,7 @@ T0 = datetime(2026, 11, 22, 2, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 
-LADDER = EscalationPolicy(
+POLICY = EscalationPolicy(
     sla=15 * MINUTE,
     steps=(
         PolicyStep(0 * MINUTE, ("seoc",)),
@@ -32,7 +32,7 @@ def who(role: str) -> tuple[str, ...]:
 
 
 def opened(
-    ladder: EscalationPolicy = LADDER,
+    policy: EscalationPolicy = POLICY,
     *,
     at: datetime = T0,
     who: OnCallAt = who,
@@ -46,13 +46,13 @@ def opened(
         ref=ids.ref(mail_id),
         mail_id=mail_id,
         accepted_at=at,
-        ladder=ladder,
+        policy=policy,
         subject="Ransom note on my laptop",
         reporter_address="rita@example.com",
         reporter_name="Rita Lopez",
         once=once,
     )
-    return transitions.open_panic(incident, ladder, who, at, receipt=receipt, entry_facts={})
+    return transitions.open_panic(incident, policy, who, at, receipt=receipt, entry_facts={})
 
 
 def paged(change: Change) -> list[str]:
@@ -76,11 +76,11 @@ def events(change: Change) -> list[str]:
     return [entry.event for entry in change.entries]
 
 
-def until(incident: Incident, at: datetime, ladder: EscalationPolicy = LADDER, who: OnCallAt = who) -> Incident:
+def until(incident: Incident, at: datetime, policy: EscalationPolicy = POLICY, who: OnCallAt = who) -> Incident:
     """Let time pass to `at`, a tick each second that has something due."""
     now = incident.accepted_at
     while now <= at:
         if transitions.is_due(incident, now):
-            incident = transitions.pass_time(incident, ladder, who, now).incident
+            incident = transitions.pass_time(incident, policy, who, now).incident
         now += SECOND
     return incident

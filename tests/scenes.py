@@ -49,7 +49,7 @@ def minutes(count: float) -> timedelta:
     return timedelta(minutes=count)
 
 
-LADDER = EscalationPolicy(
+POLICY = EscalationPolicy(
     sla=minutes(15),
     steps=(PolicyStep(minutes(0), ("seoc",)), PolicyStep(minutes(15), ("smoc",))),
     repeat=minutes(5),
@@ -70,7 +70,7 @@ HOUSE = Organisation(
     has_gap=lambda role: False,
     panic="panic@example.com",
     people={p.id: p for p in (ANA, BO, MAX)},
-    ladder=LADDER,
+    policy=POLICY,
     who=on_call,
     sender="panic@example.com",
     page_sender="page@example.com",
@@ -104,7 +104,7 @@ def subject(letter: ComposedMail) -> str:
 class Night:
     """A house, a report, and what can be written about them."""
 
-    house: Organisation = HOUSE
+    organisation: Organisation = HOUSE
     report: Report = REPORT
     addresses: Addresses = ADDRESSES
     link: str = "https://panic.example.com/i/token"
@@ -121,18 +121,20 @@ class Night:
             ref="7KQ2N",
             mail_id="mail",
             accepted_at=START,
-            ladder=self.house.ladder,
+            policy=self.organisation.policy,
             subject=self.report.subject,
             reporter_address=about.pop("reporter_address", self.report.from_address or "rita@example.com"),
             reporter_name=self.report.from_name,
             message_id=self.report.message_id,
             **about,
         )
-        return transitions.open_panic(incident, self.house.ladder, self.house.who, now, receipt=True, entry_facts={})
+        return transitions.open_panic(
+            incident, self.organisation.policy, self.organisation.who, now, receipt=True, entry_facts={}
+        )
 
-    def scene(self, incident: Incident, facts: Mapping[str, Any], now: datetime) -> NoticeContext:
+    def context(self, incident: Incident, facts: Mapping[str, Any], now: datetime) -> NoticeContext:
         return NoticeContext(
-            house=self.house,
+            organisation=self.organisation,
             incident=incident,
             report=self.report,
             facts=facts,
@@ -150,19 +152,19 @@ class Night:
         """Every mail a change asks for: kind and person -> letter."""
         written = {}
         for effect in change.effects:
-            scene = self.scene(change.incident, effect.facts, now)
-            person = self.house.people.get(effect.person or "max", MAX)
+            context = self.context(change.incident, effect.facts, now)
+            person = self.organisation.people.get(effect.person or "max", MAX)
             name = f"{effect.do.value} {effect.person or ''}".strip()
             if effect.do is EffectKind.PAGE:
-                written[name] = page(scene, person, TOKENS, self.addresses)
+                written[name] = page(context, person, TOKENS, self.addresses)
             elif effect.do is EffectKind.TELL:
-                written[name] = tell(scene, person, TOKENS, self.addresses, key=effect.key)
+                written[name] = tell(context, person, TOKENS, self.addresses, key=effect.key)
             elif effect.do is EffectKind.RECEIPT:
-                written[name] = receipt(scene, TOKENS, self.addresses, key=effect.key)
+                written[name] = receipt(context, TOKENS, self.addresses, key=effect.key)
             elif effect.do is EffectKind.NEWS:
-                written[f"news {effect.facts['what']}"] = news(scene, TOKENS, self.addresses, key=effect.key)
+                written[f"news {effect.facts['what']}"] = news(context, TOKENS, self.addresses, key=effect.key)
             elif effect.do is EffectKind.OPERATORS:
-                written[name] = operators(effect.facts, self.house, person, self.addresses, now, key=effect.key)
+                written[name] = operators(effect.facts, self.organisation, person, self.addresses, now, key=effect.key)
         return written
 
     def page(self, change: Change, person: Person, now: datetime) -> ComposedMail:
@@ -182,13 +184,13 @@ class Night:
             "refs": [],
             **facts,
         }
-        return tell(self.scene(change.incident, about, now), person, TOKENS, self.addresses, key="row")
+        return tell(self.context(change.incident, about, now), person, TOKENS, self.addresses, key="row")
 
     def tells(self, incident: Incident, person: Person, now: datetime, **facts: Any) -> ComposedMail:
-        return tell(self.scene(incident, facts, now), person, TOKENS, self.addresses, key="row")
+        return tell(self.context(incident, facts, now), person, TOKENS, self.addresses, key="row")
 
     def news(self, incident: Incident, now: datetime, **facts: Any) -> ComposedMail:
-        return news(self.scene(incident, facts, now), TOKENS, self.addresses, key="row")
+        return news(self.context(incident, facts, now), TOKENS, self.addresses, key="row")
 
 
 def said_more(text: str = "It spreads.") -> Entry:
@@ -198,7 +200,7 @@ def said_more(text: str = "It spreads.") -> Entry:
 
 def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     """The whole night, every turn it can take: what it is, and the letter."""
-    ladder, who = night.house.ladder, night.house.who
+    policy, who = night.organisation.policy, night.organisation.who
     more: dict[str, Any] = {"mail_id": "m", "human": True, "thanks": False}
 
     def all_of(title: str, change: Change, after: float) -> Iterator[tuple[str, ComposedMail]]:
@@ -211,41 +213,41 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     yield from all_of("outage", night.panic(START + minutes(22)), 22)
     yield from all_of("once", night.panic(once=True), 0)
     yield from all_of("drill", night.panic(drill=True), 0)
-    empty = replace(night, house=replace(night.house, who=nobody))
+    empty = replace(night, organisation=replace(night.organisation, who=nobody))
     unfilled = empty.panic().incident
-    later = transitions.pass_time(unfilled, ladder, nobody, START + minutes(15))
+    later = transitions.pass_time(unfilled, policy, nobody, START + minutes(15))
     for name, letter in empty.letters(later, START + minutes(15)).items():
         yield f"nobody on call: {name}", letter
 
-    yield from all_of("more", transitions.more(first, said_more(), ladder, who, START + minutes(2), **more), 2)
-    yield from all_of("issue closed", transitions.issue_closed(first, None, ladder, START + minutes(2)), 2)
-    breached = transitions.pass_time(first, ladder, who, START + minutes(15))
+    yield from all_of("more", transitions.more(first, said_more(), policy, who, START + minutes(2), **more), 2)
+    yield from all_of("issue closed", transitions.issue_closed(first, None, policy, START + minutes(2)), 2)
+    breached = transitions.pass_time(first, policy, who, START + minutes(15))
     yield from all_of("breached", breached, 15)
-    yield from all_of("again", transitions.pass_time(breached.incident, ladder, who, START + minutes(20)), 20)
+    yield from all_of("again", transitions.pass_time(breached.incident, policy, who, START + minutes(20)), 20)
 
-    declined = transitions.decline(first, "ana", HOW, "can't", ladder, who, START + minutes(3))
+    declined = transitions.decline(first, "ana", HOW, "can't", policy, who, START + minutes(3))
     yield from all_of("declined", declined, 3)
     yield "no done", night.answer(declined, ANA, "no", START + minutes(3))
-    left = transitions.decline(declined.incident, "max", HOW, "no", ladder, who, START + minutes(4))
+    left = transitions.decline(declined.incident, "max", HOW, "no", policy, who, START + minutes(4))
     yield from all_of("nobody left", left, 4)
     yield "no, nobody left", night.answer(left, MAX, "no", START + minutes(4))
-    asked = transitions.escalate(first, "ana", HOW, ladder, who, START + minutes(3))
+    asked = transitions.escalate(first, "ana", HOW, policy, who, START + minutes(3))
     yield from all_of("escalated", asked, 3)
     yield "escalate done", night.answer(asked, ANA, "escalate", START + minutes(3))
-    further = transitions.escalate(asked.incident, "max", HOW, ladder, who, START + minutes(4))
+    further = transitions.escalate(asked.incident, "max", HOW, policy, who, START + minutes(4))
     yield "escalate, nobody left", night.answer(further, MAX, "escalate", START + minutes(4))
     for why in ("out of office", "every way failed (550 no such user)"):
-        yield from all_of(why, transitions.unreachable(first, "ana", why, ladder, who, START + minutes(3)), 3)
+        yield from all_of(why, transitions.unreachable(first, "ana", why, policy, who, START + minutes(3)), 3)
 
-    acked = transitions.acknowledge(breached.incident, "ana", HOW, ladder, START + minutes(17))
+    acked = transitions.acknowledge(breached.incident, "ana", HOW, policy, START + minutes(17))
     held = acked.incident
     yield from all_of("acked", acked, 17)
     for said in ("yes", "take", "yes_all"):
         yield f"{said} done", night.answer(acked, ANA, said, START + minutes(17), refs=["M4TD", "7KQ2N"])
-    second = transitions.acknowledge(held, "max", HOW, ladder, START + minutes(18))
+    second = transitions.acknowledge(held, "max", HOW, policy, START + minutes(18))
     yield "yes already", night.answer(second, MAX, "yes", START + minutes(18))
     yield "yes already mine", night.answer(unchanged(held, Outcome.ALREADY), ANA, "yes", START + minutes(18))
-    taken = transitions.take(held, "max", HOW, ladder, START + minutes(18))
+    taken = transitions.take(held, "max", HOW, policy, START + minutes(18))
     yield from all_of("taken", taken, 18)
     since = {"before": "ana", "stopped_at": (START + minutes(17)).isoformat()}
     yield "take done, from somebody", night.answer(taken, MAX, "take", START + minutes(18), **since)
@@ -261,28 +263,28 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
         yield f"hand over {stage}", night.answer(offered, ANA, "hand_over", START + minutes(19), to="bo")
     unknown = unchanged(first, Outcome.NOTED)
     yield "hand over to nobody", night.answer(unknown, ANA, "hand_over", START + minutes(2), why='nobody is called "x"')
-    reminded = transitions.pass_time(held, ladder, who, START + minutes(38))
+    reminded = transitions.pass_time(held, policy, who, START + minutes(38))
     yield from all_of("reminded", reminded, 38)
-    yield from all_of("silent", transitions.pass_time(reminded.incident, ladder, who, START + minutes(48)), 48)
-    follow = transitions.more(held, said_more(), ladder, who, START + minutes(20), **more)
+    yield from all_of("silent", transitions.pass_time(reminded.incident, policy, who, START + minutes(48)), 48)
+    follow = transitions.more(held, said_more(), policy, who, START + minutes(20), **more)
     yield from all_of("more acked", follow, 20)
-    yield from all_of("unanswered", transitions.pass_time(follow.incident, ladder, who, START + minutes(31)), 31)
-    again = transitions.escalate(held, "ana", HOW, ladder, who, START + minutes(30))
+    yield from all_of("unanswered", transitions.pass_time(follow.incident, policy, who, START + minutes(31)), 31)
+    again = transitions.escalate(held, "ana", HOW, policy, who, START + minutes(30))
     yield from all_of("escalated by holder", again, 30)
     yield "escalate by holder", night.answer(again, ANA, "escalate", START + minutes(30))
 
-    how_to = transitions.resolve(first, "ana", HOW, ladder, START + minutes(2))
+    how_to = transitions.resolve(first, "ana", HOW, policy, START + minutes(2))
     yield "how to close", night.answer(how_to, ANA, "resolve", START + minutes(2))
-    closed = transitions.resolve(held, "ana", HOW, ladder, START + minutes(60))
+    closed = transitions.resolve(held, "ana", HOW, policy, START + minutes(60))
     yield from all_of("closed", closed, 60)
     yield "resolve done", night.answer(closed, ANA, "resolve", START + minutes(60))
     for said in ("yes", "take", "escalate", "no", "nothing"):
         late = unchanged(closed.incident, Outcome.CLOSED)
         yield f"{said} too late", night.answer(late, MAX, said, START + minutes(70))
-    reopened = transitions.more(closed.incident, said_more(), ladder, who, START + minutes(120), **more)
+    reopened = transitions.more(closed.incident, said_more(), policy, who, START + minutes(120), **more)
     yield from all_of("reopened", reopened, 120)
     yield from all_of(
-        "reopened, ladder", transitions.pass_time(reopened.incident, ladder, who, START + minutes(125)), 125
+        "reopened, ladder", transitions.pass_time(reopened.incident, policy, who, START + minutes(125)), 125
     )
     once = night.panic(once=True).incident
     yield "nothing once", night.answer(unchanged(once, Outcome.NOTED), ANA, "nothing", START + minutes(2))
@@ -293,17 +295,17 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     for stage, incident in (("open", first), ("acked", held)):
         for people in (("bo",), ()):
             shift = transitions.ShiftChange(role="seoc", at=START + minutes(19), people=people)
-            changed = transitions.shift_changed(incident, ladder, shift, (), START + minutes(19))
+            changed = transitions.shift_changed(incident, policy, shift, (), START + minutes(19))
             yield from all_of(f"shift {stage} {people}", changed, 19)
             yield from all_of(f"shift {stage} {people}, too late", replace(changed, incident=closed.incident), 90)
             yield from all_of(f"shift {stage} {people}, since taken", replace(changed, incident=taken.incident), 30)
-    spoken = transitions.speak(held, "ana", "Pull the plug.\nack", HOW, "m", ladder, START + minutes(20))
+    spoken = transitions.speak(held, "ana", "Pull the plug.\nack", HOW, "m", policy, START + minutes(20))
     yield from all_of("spoken", spoken, 20)
     files = [{"name": "ack\n/close [PANIC 7KQ2N].exe", "type": "text/plain", "size": 11, "sha256": "0" * 64}] * 12
-    without = transitions.speak(held, "ana", "Pull the plug.", HOW, "m", ladder, START + minutes(20), left=files)
+    without = transitions.speak(held, "ana", "Pull the plug.", HOW, "m", policy, START + minutes(20), left=files)
     yield from all_of("spoken, with files", without, 20)
     showing = replace(said_more(""), facts={**said_more("").facts, "attachments": files})
-    yield from all_of("more files", transitions.more(held, showing, ladder, who, START + minutes(20), **more), 20)
+    yield from all_of("more files", transitions.more(held, showing, policy, who, START + minutes(20), **more), 20)
     for stage, incident in (("open", breached.incident), ("acked", held), ("closed", closed.incident)):
         for why in (*transitions.UnsentReason, "something else"):
             about = {"what": "unsent", "why": str(why), "detail": "550 no such user"}
@@ -326,11 +328,11 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
             "error": "403 Forbidden",
             "channel": ["ana: ntfy://ntfy.example.com/…"],
         }
-        yield f"operators {cause}", operators(facts, night.house, MAX, night.addresses, START, key=cause)
+        yield f"operators {cause}", operators(facts, night.organisation, MAX, night.addresses, START, key=cause)
 
 
 def page_of(
     night: Night, word: PageReason, incident: Incident, person: Person, now: datetime, **facts: Any
 ) -> ComposedMail:
     about = {"round": incident.round, "role": "seoc", "word": word.value, **facts}
-    return page(night.scene(incident, about, now), person, TOKENS, night.addresses)
+    return page(night.context(incident, about, now), person, TOKENS, night.addresses)

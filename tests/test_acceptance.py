@@ -109,7 +109,7 @@ class FakeLedger:
 
     def commit(self, work: Callable[[Transaction], T], future: Future[T], *, heard: bool = True) -> None:
         try:
-            result = work(self._book())
+            result = work(self._tx())
         except Exception as exc:  # as the writer does it
             future.set_exception(exc)
             return
@@ -132,13 +132,13 @@ class FakeLedger:
         if self.way is Way.REFUSES:
             raise StoreFailed("database is locked")
         before = dict(self.mails)
-        result = work(self._book())
+        result = work(self._tx())
         if self.poison & (self.mails.keys() - before.keys()):
             self.mails = before
             raise StoreFailed("value too long for type")
         return result
 
-    def _book(self) -> Transaction:
+    def _tx(self) -> Transaction:
         return cast(Transaction, FakeBook(self.mails, self.told, T0 + SECOND))
 
 
@@ -174,10 +174,10 @@ class House:
     """An acceptance between a ledger and a spool, and what it told whom."""
 
     def __init__(self, folder: Path, *, patience: float = FOR_EVER) -> None:
-        self.ledger, self.spool = FakeLedger(), FakeSpool(folder)
+        self.store, self.spool = FakeLedger(), FakeSpool(folder)
         self.heard: list[str] = []
         self.refused: list[str] = []
-        self.acceptance = MailAcceptance(self.ledger, self.spool, lambda: T0, self, self.refused.append, patience)
+        self.acceptance = MailAcceptance(self.store, self.spool, lambda: T0, self, self.refused.append, patience)
         self._at = T0
 
     def stored(self) -> None:
@@ -200,11 +200,11 @@ class House:
         return mail
 
     def is_durable(self, mail: AcceptedMail) -> bool:
-        return mail.id in self.ledger.mails or mail.id in {spooled.mail_id for spooled in self.spool.waiting()}
+        return mail.id in self.store.mails or mail.id in {spooled.mail_id for spooled in self.spool.waiting()}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def organisation(tmp_path: Path) -> House:
     return House(tmp_path / "spool")
 
 
@@ -237,22 +237,22 @@ def eventually(question: Callable[[], object], else_: str) -> None:
 # -- the database takes it
 
 
-def test_a_mail_the_database_takes_is_answered_with_its_ref_and_needs_no_spool(house: House) -> None:
+def test_a_mail_the_database_takes_is_answered_with_its_ref_and_needs_no_spool(organisation: House) -> None:
     mail = a_mail()
-    assert house.accept(mail).result(SOON) == ids.ref(mail.id)
-    kept, raw = house.ledger.mails[mail.id]
+    assert organisation.accept(mail).result(SOON) == ids.ref(mail.id)
+    kept, raw = organisation.store.mails[mail.id]
     assert (kept.accepted_at, raw) == (T0 + SECOND, RAW), "by the database's clock"
-    assert (house.heard, house.spool.puts) == (["stored"], [])
+    assert (organisation.heard, organisation.spool.puts) == (["stored"], [])
 
 
-def test_nobody_is_told_250_before_the_database_has_committed(house: House) -> None:
-    house.ledger.way = Way.HANGS
-    outcome = house.accept()
+def test_nobody_is_told_250_before_the_database_has_committed(organisation: House) -> None:
+    organisation.store.way = Way.HANGS
+    outcome = organisation.accept()
     assert not outcome.done()
-    assert house.heard == []
-    house.ledger.answers_late()
+    assert organisation.heard == []
+    organisation.store.answers_late()
     assert outcome.result(SOON)
-    assert house.heard == ["stored"]
+    assert organisation.heard == ["stored"]
 
 
 # -- the spool takes it
@@ -269,56 +269,56 @@ def test_nobody_is_told_250_before_the_database_has_committed(house: House) -> N
 def test_what_the_database_does_not_take_is_in_the_spool_before_the_answer(
     tmp_path: Path, way: Way, reason: str
 ) -> None:
-    house = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
-    house.ledger.way, mail = way, a_mail()
+    organisation = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
+    organisation.store.way, mail = way, a_mail()
     there: list[bool] = []
     with structlog.testing.capture_logs() as logged:
-        outcome = house.accept(mail)
-        outcome.add_done_callback(lambda _: there.append(house.is_durable(mail)))
+        outcome = organisation.accept(mail)
+        outcome.add_done_callback(lambda _: there.append(organisation.is_durable(mail)))
         assert outcome.result(SOON) == ids.ref(mail.id)
-        eventually(lambda: house.heard, "nobody heard of it")
-    assert (there, house.heard, house.refused) == ([True], ["spooled"], [])
+        eventually(lambda: organisation.heard, "nobody heard of it")
+    assert (there, organisation.heard, organisation.refused) == ([True], ["spooled"], [])
     assert [line["reason"] for line in logged if line["event"] == "mail.spooled"] == [reason]
-    found = house.spool.read(house.spool.waiting()[0])
+    found = organisation.spool.read(organisation.spool.waiting()[0])
     assert found is not None
     assert (found[0].accepted_at, found[1]) == (T0, RAW), "by the host's clock"
 
 
 def test_a_database_that_cannot_even_be_asked_is_one_that_refused(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    organisation: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def submit(_name: str, _work: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(house.ledger, "submit", submit)
-    assert house.accept().result(SOON)
-    assert len(house.spool.waiting()) == 1
+    monkeypatch.setattr(organisation.store, "submit", submit)
+    assert organisation.accept().result(SOON)
+    assert len(organisation.spool.waiting()) == 1
 
 
-def test_whoever_waits_cannot_call_the_mail_off(house: House) -> None:
-    house.ledger.way, mail = Way.HANGS, a_mail()
-    outcome = house.accept(mail)
+def test_whoever_waits_cannot_call_the_mail_off(organisation: House) -> None:
+    organisation.store.way, mail = Way.HANGS, a_mail()
+    outcome = organisation.accept(mail)
     assert not outcome.cancel()
-    house.ledger.answers_late()
+    organisation.store.answers_late()
     assert outcome.result(SOON)
-    assert mail.id in house.ledger.mails
+    assert mail.id in organisation.store.mails
 
 
-def test_a_write_that_was_called_off_is_one_that_failed(house: House) -> None:
-    house.ledger.way, mail = Way.HANGS, a_mail()
-    outcome = house.accept(mail)
-    assert house.ledger.hanging[0][1].cancel()
+def test_a_write_that_was_called_off_is_one_that_failed(organisation: House) -> None:
+    organisation.store.way, mail = Way.HANGS, a_mail()
+    outcome = organisation.accept(mail)
+    assert organisation.store.hanging[0][1].cancel()
     assert outcome.result(SOON)
-    assert house.is_durable(mail)
+    assert organisation.is_durable(mail)
 
 
-def test_one_mail_on_a_disk_that_hangs_does_not_hold_up_the_next(house: House) -> None:
-    house.ledger.way, slow = Way.REFUSES, a_mail()
-    house.spool.hanging.add(slow.id)
-    waiting = house.accept(slow)
-    assert house.accept().result(SOON)
+def test_one_mail_on_a_disk_that_hangs_does_not_hold_up_the_next(organisation: House) -> None:
+    organisation.store.way, slow = Way.REFUSES, a_mail()
+    organisation.spool.hanging.add(slow.id)
+    waiting = organisation.accept(slow)
+    assert organisation.accept().result(SOON)
     assert not waiting.done()
-    house.spool.go_on.set()
+    organisation.spool.go_on.set()
     assert waiting.result(SOON)
 
 
@@ -329,55 +329,55 @@ def test_after_one_who_waited_in_vain_everybody_waits_but_little_until_the_datab
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.01)
-    house = House(tmp_path / "spool", patience=1.5)
-    house.ledger.way = Way.HANGS
+    organisation = House(tmp_path / "spool", patience=1.5)
+    organisation.store.way = Way.HANGS
     began = time.monotonic()
-    first = house.accept()
+    first = organisation.accept()
     time.sleep(1.0)
-    second = house.accept()
+    second = organisation.accept()
     first.result(SOON)
     assert time.monotonic() - began >= 1.5
     second.result(0.8)  # with the first: its own patience would be over only a second later
-    house.accept().result(1.0)
-    house.ledger.answers_late()
-    house.ledger.way = Way.AT_ONCE
-    house.accept().result(SOON)
-    house.ledger.way = Way.HANGS
+    organisation.accept().result(1.0)
+    organisation.store.answers_late()
+    organisation.store.way = Way.AT_ONCE
+    organisation.accept().result(SOON)
+    organisation.store.way = Way.HANGS
     with pytest.raises(TimeoutError):
-        house.accept().result(0.3)
+        organisation.accept().result(0.3)
 
 
 def test_a_database_that_answers_in_time_never_costs_anybody_her_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
-    house = House(tmp_path / "spool", patience=0.6)
-    house.accept().result(SOON)
+    organisation = House(tmp_path / "spool", patience=0.6)
+    organisation.accept().result(SOON)
     time.sleep(0.7)
-    house.ledger.way = Way.HANGS
+    organisation.store.way = Way.HANGS
     with pytest.raises(TimeoutError):
-        house.accept().result(0.2)
+        organisation.accept().result(0.2)
 
 
 def test_a_database_that_takes_in_what_was_spooled_is_waited_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
-    house = House(tmp_path / "spool", patience=0.6)
-    house.ledger.way = Way.HANGS
-    house.accept().result(SOON)
-    house.ledger.way = Way.AT_ONCE
-    assert house.acceptance.take_in() == 1
-    house.ledger.way = Way.HANGS
+    organisation = House(tmp_path / "spool", patience=0.6)
+    organisation.store.way = Way.HANGS
+    organisation.accept().result(SOON)
+    organisation.store.way = Way.AT_ONCE
+    assert organisation.acceptance.take_in() == 1
+    organisation.store.way = Way.HANGS
     with pytest.raises(TimeoutError):
-        house.accept().result(0.2)
+        organisation.accept().result(0.2)
 
 
-def test_a_mail_is_not_made_to_wait_for_the_one_before_it(house: House) -> None:
-    house.ledger.way = Way.HANGS
-    first = house.accept()
-    house.ledger.way = Way.REFUSES
-    assert house.accept().result(SOON)
+def test_a_mail_is_not_made_to_wait_for_the_one_before_it(organisation: House) -> None:
+    organisation.store.way = Way.HANGS
+    first = organisation.accept()
+    organisation.store.way = Way.REFUSES
+    assert organisation.accept().result(SOON)
     assert not first.done()
 
 
@@ -388,92 +388,94 @@ def test_a_mail_is_not_made_to_wait_for_the_one_before_it(house: House) -> None:
 def test_what_neither_takes_is_refused_with_both_reasons_and_somebody_is_called(
     tmp_path: Path, way: Way, reason: str
 ) -> None:
-    house = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
-    house.ledger.way, house.spool.fails = way, True
+    organisation = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
+    organisation.store.way, organisation.spool.fails = way, True
     with pytest.raises(StoreFailed, match=f"{reason}; no space left"):
-        house.accept().result(SOON)
-    eventually(lambda: house.heard, "nobody heard")
-    assert house.heard == ["not stored"]
-    assert [reason in told and "no space left" in told for told in house.refused] == [True]
+        organisation.accept().result(SOON)
+    eventually(lambda: organisation.heard, "nobody heard")
+    assert organisation.heard == ["not stored"]
+    assert [reason in told and "no space left" in told for told in organisation.refused] == [True]
 
 
 @pytest.mark.parametrize("failure", [MemoryError(), ValueError("of ours"), OSError(5, "Input/output error")])
 def test_whatever_breaks_the_spool_the_sender_hears_that_she_still_has_her_mail(
-    house: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    organisation: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     def put(_mail: AcceptedMail, _raw: bytes) -> None:
         raise failure
 
-    house.ledger.way = Way.REFUSES
-    monkeypatch.setattr(house.spool, "put", put)
+    organisation.store.way = Way.REFUSES
+    monkeypatch.setattr(organisation.spool, "put", put)
     with pytest.raises(StoreFailed):
-        house.accept().result(SOON)
+        organisation.accept().result(SOON)
 
 
-def test_somebody_who_cannot_be_told_costs_nobody_an_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_who_cannot_be_told_costs_nobody_an_answer(
+    organisation: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of order")
 
     for name in ("stored", "spooled", "not_stored"):
-        monkeypatch.setattr(house, name, fail)
-    house.ledger.way = Way.REFUSES
+        monkeypatch.setattr(organisation, name, fail)
+    organisation.store.way = Way.REFUSES
     for _ in range(5):  # more than there are threads to lose
-        assert house.accept().result(SOON)
-    house.spool.fails = True
+        assert organisation.accept().result(SOON)
+    organisation.spool.fails = True
     for _ in range(5):
         with pytest.raises(StoreFailed):
-            house.accept().result(SOON)
-    eventually(lambda: len(house.refused) == 5, "nor the operators a call")
+            organisation.accept().result(SOON)
+    eventually(lambda: len(organisation.refused) == 5, "nor the operators a call")
 
 
 # -- once only
 
 
-def test_a_mail_whose_commit_nobody_heard_of_is_in_the_database_once(house: House) -> None:
-    house.ledger.way, mail = Way.UNKNOWN, a_mail()
-    house.accept(mail).result(SOON)
-    assert mail.id in house.ledger.mails
-    house.ledger.way = Way.AT_ONCE
-    assert house.acceptance.take_in() == 1
-    assert (list(house.ledger.mails), house.spool.waiting()) == ([mail.id], [])
+def test_a_mail_whose_commit_nobody_heard_of_is_in_the_database_once(organisation: House) -> None:
+    organisation.store.way, mail = Way.UNKNOWN, a_mail()
+    organisation.accept(mail).result(SOON)
+    assert mail.id in organisation.store.mails
+    organisation.store.way = Way.AT_ONCE
+    assert organisation.acceptance.take_in() == 1
+    assert (list(organisation.store.mails), organisation.spool.waiting()) == ([mail.id], [])
 
 
 def test_a_database_that_comes_to_it_after_the_spool_leaves_it_to_the_spool(hasty: House) -> None:
-    hasty.ledger.way, mail = Way.HANGS, a_mail()
+    hasty.store.way, mail = Way.HANGS, a_mail()
     hasty.accept(mail).result(SOON)
-    hasty.ledger.answers_late()
-    assert hasty.ledger.mails == {}
-    hasty.ledger.way = Way.AT_ONCE
+    hasty.store.answers_late()
+    assert hasty.store.mails == {}
+    hasty.store.way = Way.AT_ONCE
     hasty.acceptance.take_in()
-    assert hasty.ledger.mails[mail.id][0].accepted_at == T0
+    assert hasty.store.mails[mail.id][0].accepted_at == T0
     eventually(lambda: hasty.heard == ["spooled"], "it did not go through the spool")
 
 
 def test_a_database_that_was_in_the_middle_of_it_when_the_spool_took_it_has_it_once(hasty: House) -> None:
-    hasty.ledger.way, mail = Way.HANGS, a_mail()
+    hasty.store.way, mail = Way.HANGS, a_mail()
     hasty.spool.hanging.add(mail.id)
     outcome = hasty.accept(mail)
     eventually(lambda: hasty.spool.puts, "the spool was not asked")
-    hasty.ledger.answers_late()
+    hasty.store.answers_late()
     assert outcome.result(SOON) == ids.ref(mail.id)
     hasty.spool.go_on.set()
     eventually(hasty.spool.waiting, "it was not put into the spool")
-    hasty.ledger.way = Way.AT_ONCE
+    hasty.store.way = Way.AT_ONCE
     hasty.acceptance.take_in()
-    assert (list(hasty.ledger.mails), hasty.spool.waiting(), hasty.heard) == ([mail.id], [], ["stored"])
+    assert (list(hasty.store.mails), hasty.spool.waiting(), hasty.heard) == ([mail.id], [], ["stored"])
 
 
 def test_a_refusal_of_the_spool_that_comes_after_the_databases_yes_changes_nothing(hasty: House) -> None:
-    hasty.ledger.way, mail = Way.HANGS, a_mail()
+    hasty.store.way, mail = Way.HANGS, a_mail()
     hasty.spool.hanging.add(mail.id)
     outcome = hasty.accept(mail)
     eventually(lambda: hasty.spool.puts, "the spool was not asked")
-    hasty.ledger.answers_late()
+    hasty.store.answers_late()
     assert outcome.result(SOON)
     hasty.spool.fails = True
     hasty.spool.go_on.set()
     eventually(lambda: hasty.spool.over, "the spool did not answer")
-    hasty.ledger.way = Way.REFUSES
+    hasty.store.way = Way.REFUSES
     hasty.spool.fails = False
     assert hasty.accept().result(SOON), "the spool's threads go on"
     assert ("not stored" in hasty.heard, hasty.refused) == (False, [])
@@ -498,46 +500,52 @@ HAPPENINGS = st.lists(
 def test_whatever_happens_in_whatever_order_a_250_is_durable_and_every_mail_is_in_once(
     happenings: list[tuple[Way, bool, bool, str, float]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    house = House(tmp_path_factory.mktemp("house") / "spool", patience=0.003)
+    organisation = House(tmp_path_factory.mktemp("house") / "spool", patience=0.003)
     answered: dict[str, list[bool]] = {}
     outcomes = []
     for way, slow, fails, ending, after in happenings:
         mail = a_mail()
-        house.ledger.way, house.spool.fails = way, fails
+        organisation.store.way, organisation.spool.fails = way, fails
         if slow:
-            house.spool.hanging.add(mail.id)
-        outcome = house.accept(mail)
-        outcome.add_done_callback(_note_durability(house, mail, answered.setdefault(mail.id, [])))
+            organisation.spool.hanging.add(mail.id)
+        outcome = organisation.accept(mail)
+        outcome.add_done_callback(_note_durability(organisation, mail, answered.setdefault(mail.id, [])))
         outcomes.append(outcome)
         time.sleep(after)
-        _end(house.ledger, ending)
+        _end(organisation.store, ending)
     with structlog.testing.capture_logs() as logged:
-        house.spool.go_on.set()
+        organisation.spool.go_on.set()
         failures = [outcome.exception(SOON) for outcome in outcomes]
-        house.ledger.way = Way.AT_ONCE
-        house.ledger.answers_late()
-        eventually(lambda: len(house.spool.over) == len(house.spool.puts), "the spool has not ended")
+        organisation.store.way = Way.AT_ONCE
+        organisation.store.answers_late()
+        eventually(lambda: len(organisation.spool.over) == len(organisation.spool.puts), "the spool has not ended")
     assert "mail.rescue_failed" not in [line["event"] for line in logged]
     assert all(failure is None or isinstance(failure, StoreFailed) for failure in failures)
     eventually(lambda: all(answered.values()), "somebody was never answered")
     assert all(told == [True] for told in answered.values()), "250 for what is not durable"
-    eventually(lambda: len(house.heard) == len(outcomes), "not everybody heard")
-    assert house.heard.count("not stored") == len(house.refused) == sum(failure is not None for failure in failures)
-    assert len(set(house.spool.puts)) == len(house.spool.puts), "a mail went into the spool twice"
-    eventually(lambda: not house.acceptance.take_in() and not house.spool.waiting(), "the spool is not emptied")
+    eventually(lambda: len(organisation.heard) == len(outcomes), "not everybody heard")
+    assert (
+        organisation.heard.count("not stored")
+        == len(organisation.refused)
+        == sum(failure is not None for failure in failures)
+    )
+    assert len(set(organisation.spool.puts)) == len(organisation.spool.puts), "a mail went into the spool twice"
+    eventually(
+        lambda: not organisation.acceptance.take_in() and not organisation.spool.waiting(), "the spool is not emptied"
+    )
     promised = {mail_id for mail_id, failure in zip(answered, failures, strict=True) if failure is None}
-    assert promised <= house.ledger.mails.keys()
+    assert promised <= organisation.store.mails.keys()
 
 
-def _note_durability(house: House, mail: AcceptedMail, told: list[bool]) -> Callable[[Future[str]], None]:
-    return lambda outcome: told.append(outcome.exception() is not None or house.is_durable(mail))
+def _note_durability(organisation: House, mail: AcceptedMail, told: list[bool]) -> Callable[[Future[str]], None]:
+    return lambda outcome: told.append(outcome.exception() is not None or organisation.is_durable(mail))
 
 
-def _end(ledger: FakeLedger, ending: str) -> None:
+def _end(store: FakeLedger, ending: str) -> None:
     if ending == "refuses_late":
-        ledger.refuses_late()
+        store.refuses_late()
     elif ending != "never":
-        ledger.answers_late(heard=ending == "answers_late")
+        store.answers_late(heard=ending == "answers_late")
 
 
 # -- what it keeps in memory
@@ -549,23 +557,23 @@ class Octets(bytearray):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_octets_are_let_go_with_the_answer_even_while_the_database_still_hangs(hasty: House, fails: bool) -> None:
-    hasty.ledger.way, hasty.spool.fails = Way.HANGS, fails
+    hasty.store.way, hasty.spool.fails = Way.HANGS, fails
     raw = Octets(RAW)
     there = weakref.ref(raw)
     outcome = hasty.acceptance.accept(a_mail(), cast(bytes, raw))
     del raw
     outcome.exception(SOON)
-    assert len(hasty.ledger.hanging) == 1
+    assert len(hasty.store.hanging) == 1
     eventually(lambda: there() is None, "somebody holds a mail that is over")
 
 
-def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(house: House) -> None:
-    house.ledger.way = Way.HANGS
-    house.accept()
-    house.ledger.way = Way.AT_ONCE
+def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(organisation: House) -> None:
+    organisation.store.way = Way.HANGS
+    organisation.accept()
+    organisation.store.way = Way.AT_ONCE
     raw = Octets(RAW)
     there = weakref.ref(raw)
-    outcome = house.acceptance.accept(a_mail(), cast(bytes, raw))
+    outcome = organisation.acceptance.accept(a_mail(), cast(bytes, raw))
     del raw
     outcome.result(SOON)
     eventually(lambda: there() is None, "somebody holds a mail that is over")
@@ -574,77 +582,77 @@ def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(hou
 # -- into the database, later
 
 
-def test_what_waits_is_taken_in_oldest_first_with_its_instant_and_a_sign_of_life_for_each(house: House) -> None:
-    mails = [house.spool_one() for _ in range(3)]
+def test_what_waits_is_taken_in_oldest_first_with_its_instant_and_a_sign_of_life_for_each(organisation: House) -> None:
+    mails = [organisation.spool_one() for _ in range(3)]
     signs: list[int] = []
-    assert house.acceptance.take_in(lambda: signs.append(len(house.ledger.mails))) == 3
-    assert [kept for kept, _ in house.ledger.mails.values()] == mails
+    assert organisation.acceptance.take_in(lambda: signs.append(len(organisation.store.mails))) == 3
+    assert [kept for kept, _ in organisation.store.mails.values()] == mails
     assert signs == [1, 2, 3]
-    assert (house.acceptance.take_in(), house.acceptance.waiting()) == (0, [])
+    assert (organisation.acceptance.take_in(), organisation.acceptance.waiting()) == (0, [])
 
 
-def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(house: House) -> None:
-    mail = house.spool_one()
-    house.spool.forgets = False
-    assert house.acceptance.take_in() == 1
-    assert len(house.spool.waiting()) == 1
-    again = Spool(house.spool.folder)
+def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(organisation: House) -> None:
+    mail = organisation.spool_one()
+    organisation.spool.forgets = False
+    assert organisation.acceptance.take_in() == 1
+    assert len(organisation.spool.waiting()) == 1
+    again = Spool(organisation.spool.folder)
     again.open()
-    second = MailAcceptance(house.ledger, again, lambda: T0, house, house.refused.append)
+    second = MailAcceptance(organisation.store, again, lambda: T0, organisation, organisation.refused.append)
     assert second.take_in() == 1
-    assert (list(house.ledger.mails), again.waiting()) == ([mail.id], [])
+    assert (list(organisation.store.mails), again.waiting()) == ([mail.id], [])
 
 
-def test_while_the_database_is_away_everything_stays_and_keeps_its_order(house: House) -> None:
-    mails = [house.spool_one() for _ in range(3)]
-    house.ledger.way = Way.REFUSES
+def test_while_the_database_is_away_everything_stays_and_keeps_its_order(organisation: House) -> None:
+    mails = [organisation.spool_one() for _ in range(3)]
+    organisation.store.way = Way.REFUSES
     for _ in range(5):
         with pytest.raises(StoreFailed, match="locked"):
-            house.acceptance.take_in()
-    assert len(house.spool.waiting()) == 3
-    house.ledger.way = Way.AT_ONCE
-    house.acceptance.take_in()
-    assert [kept.id for kept, _ in house.ledger.mails.values()] == [mail.id for mail in mails]
-    assert house.ledger.told == []
+            organisation.acceptance.take_in()
+    assert len(organisation.spool.waiting()) == 3
+    organisation.store.way = Way.AT_ONCE
+    organisation.acceptance.take_in()
+    assert [kept.id for kept, _ in organisation.store.mails.values()] == [mail.id for mail in mails]
+    assert organisation.store.told == []
 
 
 def test_mails_the_database_never_takes_hold_up_no_other_and_the_operators_hear_of_them(
-    house: House,
+    organisation: House,
 ) -> None:
-    bad = [house.spool_one() for _ in range(2 * intake_accept.ROUND_FAILURES)]
-    good = [house.spool_one() for _ in range(2)]
-    house.ledger.poison = {mail.id for mail in bad}
+    bad = [organisation.spool_one() for _ in range(2 * intake_accept.ROUND_FAILURES)]
+    good = [organisation.spool_one() for _ in range(2)]
+    organisation.store.poison = {mail.id for mail in bad}
     with structlog.testing.capture_logs() as logged:
-        assert house.acceptance.take_in() == 0
-        assert len(house.ledger.told) == intake_accept.ROUND_FAILURES, "a round has an end"
-        assert sum(house.acceptance.take_in() for _ in range(3)) == 2
-    assert [kept.id for kept, _ in house.ledger.mails.values()] == [mail.id for mail in good]
-    assert {told["mail"] for told in house.ledger.told} == house.ledger.poison
-    assert {told["cause"] for told in house.ledger.told} == {"mail_stuck"}
+        assert organisation.acceptance.take_in() == 0
+        assert len(organisation.store.told) == intake_accept.ROUND_FAILURES, "a round has an end"
+        assert sum(organisation.acceptance.take_in() for _ in range(3)) == 2
+    assert [kept.id for kept, _ in organisation.store.mails.values()] == [mail.id for mail in good]
+    assert {told["mail"] for told in organisation.store.told} == organisation.store.poison
+    assert {told["cause"] for told in organisation.store.told} == {"mail_stuck"}
     said = [line["mail"] for line in logged if line["event"] == "mail.stuck"]
-    assert sorted(said) == sorted(house.ledger.poison), "once for each"
-    house.ledger.poison.clear()
-    assert sum(house.acceptance.take_in() for _ in range(2)) == len(bad)
+    assert sorted(said) == sorted(organisation.store.poison), "once for each"
+    organisation.store.poison.clear()
+    assert sum(organisation.acceptance.take_in() for _ in range(2)) == len(bad)
 
 
-def test_what_cannot_be_read_from_the_spool_holds_up_no_mail(house: House) -> None:
-    torn, unreadable, good = (house.spool_one() for _ in range(3))
-    paths = {spooled.mail_id: spooled.path for spooled in house.spool.waiting()}
+def test_what_cannot_be_read_from_the_spool_holds_up_no_mail(organisation: House) -> None:
+    torn, unreadable, good = (organisation.spool_one() for _ in range(3))
+    paths = {spooled.mail_id: spooled.path for spooled in organisation.spool.waiting()}
     paths[torn.id].write_bytes(b"{}")
     paths[unreadable.id].unlink()
     paths[unreadable.id].mkdir()
-    assert house.acceptance.take_in() == 1
-    assert list(house.ledger.mails) == [good.id]
-    assert len(house.spool.broken()) == 1
+    assert organisation.acceptance.take_in() == 1
+    assert list(organisation.store.mails) == [good.id]
+    assert len(organisation.spool.broken()) == 1
 
 
 def test_one_round_ends_in_time_for_the_ladders_steps_however_many_wait(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    organisation: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
-        house.spool_one()
+        organisation.spool_one()
     monkeypatch.setattr(intake_accept, "ROUND_SECONDS", 0.0)
-    assert [house.acceptance.take_in() for _ in range(4)] == [1, 1, 1, 0]
+    assert [organisation.acceptance.take_in() for _ in range(4)] == [1, 1, 1, 0]
 
 
 # -- with the real database
@@ -659,49 +667,51 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_a_locked_file_costs_a_wait_and_a_spool_and_then_the_mail_is_there_with_its_instant(
-    house: House, database: Database
+    organisation: House, database: Database
 ) -> None:
     writer = WriterThread(database, lambda: None)
     earlier = T0 - timedelta(minutes=5)
-    ledger = Store(database, writer=writer)
-    real = MailAcceptance(ledger, house.spool, lambda: earlier, house, house.refused.append, patience=SOON)
+    store = Store(database, writer=writer)
+    real = MailAcceptance(
+        store, organisation.spool, lambda: earlier, organisation, organisation.refused.append, patience=SOON
+    )
     mail = a_mail()
     with database.writing():
         assert real.accept(mail, RAW).result(SOON) == ids.ref(mail.id)
-        eventually(lambda: house.heard == ["spooled"], "it did not go through the spool")
+        eventually(lambda: organisation.heard == ["spooled"], "it did not go through the spool")
         with pytest.raises(StoreFailed, match="locked"):
             real.take_in()
     assert real.take_in() == 1
-    kept = ledger.read(lambda book: book.mail(mail.id))
+    kept = store.read(lambda tx: tx.mail(mail.id))
     assert kept is not None
     assert kept.accepted_at == earlier
-    assert ledger.read(lambda book: book.counts())["mails"] == {"accepted": 1}
+    assert store.read(lambda tx: tx.counts())["mails"] == {"accepted": 1}
     assert writer.stop(SOON)
 
 
 def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
-    house: House, database: Database
+    organisation: House, database: Database
 ) -> None:
     writer = WriterThread(database, lambda: None)
-    ledger = Store(database, writer=writer)
-    real = MailAcceptance(ledger, house.spool, lambda: T0, house, house.refused.append)
+    store = Store(database, writer=writer)
+    real = MailAcceptance(store, organisation.spool, lambda: T0, organisation, organisation.refused.append)
     busy, go_on = threading.Event(), threading.Event()
 
-    def hold_up(_book: Transaction) -> None:
+    def hold_up(_tx: Transaction) -> None:
         busy.set()
         assert go_on.wait(SOON)
 
-    ledger.submit("tick.alarm", hold_up)
+    store.submit("tick.alarm", hold_up)
     assert busy.wait(SOON)
     assert not writer.stop(0.0)
     late = a_mail()
     outcome = real.accept(late, RAW)
     go_on.set()
     assert outcome.result(SOON)
-    assert house.is_durable(late)
+    assert organisation.is_durable(late)
     after = a_mail()
     assert real.accept(after, RAW).result(SOON)
-    assert house.is_durable(after)
+    assert organisation.is_durable(after)
 
 
 # -- and the ladder meanwhile
@@ -710,15 +720,15 @@ def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
 def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(_book: Transaction, mail: AcceptedMail, _raw: bytes) -> bool:
+    def never(_tx: Transaction, mail: AcceptedMail, _raw: bytes) -> bool:
         raise ValueError(mail.helo)
 
     monkeypatch.setattr(Transaction, "take_in", never)
     office = Office(tmp_path)
-    house = House(tmp_path / "spool")
-    duties = duties_of(office, house, WatermarkFile(tmp_path / "panicmail.mark"))
+    organisation = House(tmp_path / "spool")
+    duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
     incident = office.panic()
-    house.spool_one()
+    organisation.spool_one()
     office.now += timedelta(minutes=5)
     with structlog.testing.capture_logs() as logged:
         duties.empty()
@@ -737,15 +747,15 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
     """Whoever had the database locked let go of it right then."""
     refusals, real = [StoreFailed("database is locked")], Transaction.take_in
 
-    def locked_once(book: Transaction, mail: AcceptedMail, raw: bytes) -> bool:
+    def locked_once(tx: Transaction, mail: AcceptedMail, raw: bytes) -> bool:
         if refusals:
             raise refusals.pop()
-        return real(book, mail, raw)
+        return real(tx, mail, raw)
 
     monkeypatch.setattr(Transaction, "take_in", locked_once)
-    office, house = Office(tmp_path), House(tmp_path / "spool")
-    duties = duties_of(office, house, WatermarkFile(tmp_path / "panicmail.mark"))
-    house.spool_one()
+    office, organisation = Office(tmp_path), House(tmp_path / "spool")
+    duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
+    organisation.spool_one()
     with structlog.testing.capture_logs() as logged:
         duties.empty()
     assert {"mail.taken_in", "mail.stuck"} & {line["event"] for line in logged} == {"mail.taken_in"}
@@ -754,8 +764,8 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
 
 def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_database_is_away(tmp_path: Path) -> None:
     """Each step takes a second here; the database answers every one."""
-    office, house = Office(tmp_path), House(tmp_path / "spool")
-    duties = duties_of(office, house, WatermarkFile(tmp_path / "panicmail.mark"))
+    office, organisation = Office(tmp_path), House(tmp_path / "spool")
+    duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
     duties.tick()
     for number in range(40):
         office.panic(subject=f"Panic {number}")
@@ -767,7 +777,7 @@ def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_datab
         duties.emergency.look()  # NoRelay says whom it calls
         looks.append(1)
 
-    duties.vitals = SimpleNamespace(came_round=came_round, ticked=lambda: None)  # type: ignore[assignment]
+    duties.health = SimpleNamespace(came_round=came_round, ticked=lambda: None)  # type: ignore[assignment]
     office.now += timedelta(minutes=6)
     with structlog.testing.capture_logs() as logged:
         duties.tick()
@@ -777,31 +787,31 @@ def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_datab
     office.close()
 
 
-def duties_of(office: Office, house: House, mark: WatermarkFile) -> PeriodicJobs:
+def duties_of(office: Office, organisation: House, mark: WatermarkFile) -> PeriodicJobs:
     """The tick over this office and this house's spool."""
 
-    def orders() -> RuntimeSettings:
-        return office.orders
+    def settings() -> RuntimeSettings:
+        return office.settings
 
     def clock() -> datetime:
         return office.now
 
-    emergency = FallbackPager(house.spool, orders, InProcess(), NoRelay, clock)
-    watched = office.ledger.watched_by(emergency.asking)
+    emergency = FallbackPager(organisation.spool, settings, InProcess(), NoRelay, clock)
+    watched = office.store.watched_by(emergency.asking)
     return PeriodicJobs(
-        ledger=watched,
-        acceptance=MailAcceptance(office.ledger, house.spool, clock, house, house.refused.append),
+        store=watched,
+        acceptance=MailAcceptance(office.store, organisation.spool, clock, organisation, organisation.refused.append),
         timekeeper=ClockGuard(watched, clock, mark, wall=clock),
-        escalation=EscalationTick(watched, orders),
+        escalation=EscalationTick(watched, settings),
         signs=office.signs,
-        accounting=Reconciler(office.ledger, orders),
-        restoring=RestoreGuard(office.ledger, orders, mark),
+        accounting=Reconciler(office.store, settings),
+        restoring=RestoreGuard(office.store, settings, mark),
         emergency=emergency,
-        vitals=Health(office.ledger, lambda: True, lambda: True),
+        health=Health(office.store, lambda: True, lambda: True),
         heartbeat=Heartbeat("", "tick"),
-        handover=ShiftHandover(office.ledger, orders),
-        daily_list=DailyList(office.ledger, orders),
-        roster_faults=ScheduleFaults(office.ledger, orders, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
+        handover=ShiftHandover(office.store, settings),
+        daily_list=DailyList(office.store, settings),
+        roster_faults=ScheduleFaults(office.store, settings, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
         daily=SimpleNamespace(run=lambda now: None),  # type: ignore[arg-type]
     )
 

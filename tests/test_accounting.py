@@ -37,9 +37,9 @@ PHONE, TABLET = "pover://user@token", "ntfys://ana:secret@ntfy.example.com/ana"
 class Audited(Office):
     """An office with an accountant."""
 
-    def __init__(self, folder: Path, *, url: str | None = None, **orders: object) -> None:
-        super().__init__(folder, url=url, **orders)
-        self.accounting = Reconciler(self.ledger, lambda: self.orders)
+    def __init__(self, folder: Path, *, url: str | None = None, **settings: object) -> None:
+        super().__init__(folder, url=url, **settings)
+        self.accounting = Reconciler(self.store, lambda: self.settings)
 
     def kinds(self) -> list[GapKind]:
         """Of the gaps the reconciler leaves now."""
@@ -80,7 +80,7 @@ def desk(tmp_path: Path) -> Iterator[Audited]:
 def reached_by(office: Audited, *urls: str) -> None:
     """Ana has these phones from now on."""
     ana = replace(PEOPLE["ana"], push=tuple(map(channel, urls)))
-    office.orders = replace(office.orders, people={**PEOPLE, "ana": ana})
+    office.settings = replace(office.settings, people={**PEOPLE, "ana": ana})
 
 
 # -- nothing is missing
@@ -123,7 +123,7 @@ def live(office: Audited, seconds: int) -> None:
 
 
 def test_work_in_progress_is_never_a_gap(tmp_path: Path) -> None:
-    office = Audited(tmp_path, ladder=QUICK)
+    office = Audited(tmp_path, policy=QUICK)
     office.gitlab.failures = [Temporary("connection refused")] * 12
     office.relay.failures = [Temporary("450 later")] * 5
     office.accept(mail("help", message_id="<first@example.com>"))
@@ -153,24 +153,24 @@ def test_work_in_progress_is_never_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_mail_nobody_understands_is_a_gap_after_a_minute_and_panicmail_is_not_ready(office: Audited) -> None:
-    vitals = Health(office.ledger, lambda: True, lambda: True, gaps=lambda: office.accounting.gaps)
+    health = Health(office.store, lambda: True, lambda: True, gaps=lambda: office.accounting.gaps)
     mail_id = office.accept(mail("help"))
     office.now += MINUTE
     assert office.kinds() == []
     office.now += SECOND
     (gap,) = office.accounting.reconcile()
     assert (gap.kind, gap.mail_id, gap.since_at) == (GapKind.UNREAD, mail_id, T0)
-    assert vitals.unready() == (f"gaps: 1, such as {gap.about}: accepted, and nothing has understood it",)
-    assert vitals.figures().gaps["unread"] == 1
+    assert health.unready() == (f"gaps: 1, such as {gap.about}: accepted, and nothing has understood it",)
+    assert health.figures().gaps["unread"] == 1
     office.settle()
     assert office.kinds() == []
-    assert vitals.unready() == ()
+    assert health.unready() == ()
 
 
 def test_a_mail_that_is_claimed_again_and_again_is_found_all_the_same(desk: Audited) -> None:
     desk.accept(mail("help"))
     for _ in range(3):
-        desk.ledger.write("test", lambda book: book.claim_mails(1, 30 * SECOND))
+        desk.store.write("test", lambda tx: tx.claim_mails(1, 30 * SECOND))
         desk.now += 30 * SECOND
     assert desk.kinds() == [GapKind.UNREAD]
 
@@ -239,7 +239,7 @@ def test_an_issue_that_was_given_up_is_an_alarm(office: Audited, state: str) -> 
 
 
 def test_gitlab_away_for_an_hour_is_one_alarm_and_panicmail_stays_ready(desk: Audited) -> None:
-    vitals = Health(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
+    health = Health(desk.store, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
     desk.now += timedelta(minutes=50)  # so that the absence does not end with the hour
     desk.gitlab.failures = [Temporary("connection refused")] * 10_000
     began = desk.now
@@ -253,7 +253,7 @@ def test_gitlab_away_for_an_hour_is_one_alarm_and_panicmail_stays_ready(desk: Au
     assert [gap.since_at for gap in late] == [began] * 4, "from the sixth minute on"
     assert [line["kind"] for line in lines if line["event"] == "accounts.gap"] == ["issue_late"]
     assert desk.told("GitLab did not take the issue within minutes") == 1
-    assert vitals.unready() == ()
+    assert health.unready() == ()
     desk.gitlab.failures.clear()
     desk.wait(minutes=2)
     assert desk.kinds() == []
@@ -294,12 +294,12 @@ def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladde
 
 def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited) -> None:
     """Where the operators are nobody either; else they are called, and it is no gap."""
-    desk.orders = replace(desk.orders, rosters=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))
+    desk.settings = replace(desk.settings, schedules=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))
     desk.panic()
     desk.wait(minutes=2)
     assert desk.kinds() == []
     desk.reply(desk.page("max"), "ack")
-    desk.orders = replace(desk.orders, operators=())
+    desk.settings = replace(desk.settings, operators=())
     incident = desk.panic()
     for _ in range(3):
         desk.wait(minutes=1)
@@ -425,7 +425,7 @@ def test_a_push_whose_lease_is_over_and_that_nobody_takes_up_is_a_gap_after_five
     reached_by(office, PHONE)
     office.accept(mail("help"))
     office.intake.work()
-    (claimed,) = office.ledger.write("test", lambda book: book.claim("push", 1, LEASE["push"]))
+    (claimed,) = office.store.write("test", lambda tx: tx.claim("push", 1, LEASE["push"]))
     office.now += 5 * MINUTE
     assert GapKind.LANE_STUCK not in [gap.kind for gap in office.accounting.reconcile() if gap.about == "push"]
     office.now += SECOND
@@ -522,11 +522,11 @@ def test_a_gap_that_cannot_be_mended_stays_one_and_the_others_are_mended(
 
 
 def test_the_metric_names_every_kind(desk: Audited) -> None:
-    vitals = Health(desk.ledger, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
+    health = Health(desk.store, lambda: True, lambda: True, gaps=lambda: desk.accounting.gaps)
     desk.accept(mail("help"))
     desk.now += 2 * MINUTE
     desk.accounting.reconcile()
-    (figure,) = [f for f in LinkBackend(desk.links, vitals).figures() if f.name == "accounting_gaps"]
+    (figure,) = [f for f in LinkBackend(desk.links, health).figures() if f.name == "accounting_gaps"]
     assert figure.values == {kind.value: int(kind is GapKind.UNREAD) for kind in GapKind}
 
 
@@ -548,8 +548,8 @@ def test_no_question_of_the_minute_reads_a_whole_table(desk: Audited) -> None:
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
-    desk.ledger.read(lambda book: reconciler.gaps_in(book, desk.orders.ladders))
-    desk.ledger.read(lambda book: (book.lead(), book.high_water(), book.accepted_since(T0)))
+    desk.store.read(lambda tx: reconciler.gaps_in(tx, desk.settings.policies))
+    desk.store.read(lambda tx: (tx.lead(), tx.high_water(), tx.accepted_since(T0)))
     sa.event.remove(desk.database.engine, "before_cursor_execute", note)
     questions = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
     assert len(questions) > 15

@@ -49,7 +49,7 @@ def three(desk: Office) -> list[Incident]:
     for name in ("rita", "sam", "uma"):
         sender = f"{name}@example.com"
         mail_id = desk.deliver(mail("My files are locked.", sender=sender, subject=f"Help {name}"), sender)
-        found = desk.ledger.read(lambda book, mail_id=mail_id: book.incident_by_mail(mail_id))  # type: ignore[misc]
+        found = desk.store.read(lambda tx, mail_id=mail_id: tx.incident_by_mail(mail_id))  # type: ignore[misc]
         assert found is not None
         incidents.append(found)
         desk.wait(seconds=3)
@@ -57,7 +57,7 @@ def three(desk: Office) -> list[Incident]:
 
 
 def rows(desk: Office, incident: Incident, lane: str) -> list[OutboxRow]:
-    return [task for task in desk.ledger.read(lambda book: book.tasks_of(incident.id)) if task.lane == lane]
+    return [task for task in desk.store.read(lambda tx: tx.tasks_of(incident.id)) if task.lane == lane]
 
 
 def bar(desk: Office, cause: Exception) -> None:
@@ -276,7 +276,7 @@ def test_a_pagerduty_that_lets_nothing_through_is_asked_once_a_minute_and_then_r
 ) -> None:
     desk = Office(tmp_path, people={**PEOPLE, "ana": replace(PEOPLE["ana"], push=(channel(PAGER),))})
     pagers = Pagers([cause] * MANY)
-    desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, desk.phones, pagers)
+    desk.lanes[1] = PushWorker(desk.store, lambda: desk.settings, desk.phones, pagers)
     incidents = three(desk)
     desk.wait(minutes=8)
     assert 7 <= pagers.asked <= 10
@@ -313,7 +313,7 @@ def test_retry_frees_what_waits_without_waiting_for_the_next_probe(desk: Office)
     bar(desk, CAUSES["401"])
     three(desk)
     desk.relay.failures, desk.phones.failures, desk.gitlab.failures = [], [], []
-    count = desk.ledger.write("command.act", lambda book: book.retry())
+    count = desk.store.write("command.act", lambda tx: tx.retry())
     assert count > 0
     desk.settle()
     assert [draft.title.rsplit(" ", 1)[1] for draft in desk.gitlab.issues] == ["rita", "sam", "uma"]
@@ -324,7 +324,7 @@ def test_retry_of_one_incident_tries_what_it_stands_behind(desk: Office) -> None
     desk.gitlab.failures = [CAUSES["401"]] * MANY
     _, _, last = three(desk)
     desk.gitlab.failures = []
-    assert desk.ledger.write("command.act", lambda book: book.retry(last.id)) > 0
+    assert desk.store.write("command.act", lambda tx: tx.retry(last.id)) > 0
     desk.settle()
     assert len(desk.gitlab.issues) == 3
 
@@ -336,7 +336,7 @@ def test_retry_takes_up_files_that_were_given_up(desk: Office) -> None:
     (files,) = [task for task in rows(desk, incident, "gitlab") if task.do == EffectKind.FILES]
     assert files.state is DeliveryState.PARKED
     desk.gitlab.upload_failures = []
-    assert desk.ledger.write("command.act", lambda book: book.retry(incident.id)) == 1
+    assert desk.store.write("command.act", lambda tx: tx.retry(incident.id)) == 1
     desk.settle()
     assert len(desk.gitlab.uploads) == 1
 
@@ -358,7 +358,7 @@ def test_a_lane_that_waits_for_its_adapter_is_not_taken_for_stuck(desk: Office) 
     three(desk)
     desk.wait(minutes=15)
     before = desk.now - timedelta(minutes=10)
-    assert desk.ledger.read(lambda book: book.stuck_lane("gitlab", before)) == []
+    assert desk.store.read(lambda tx: tx.stuck_lane("gitlab", before)) == []
 
 
 def test_a_clock_that_is_put_back_holds_nothing_up(desk: Office) -> None:
@@ -376,7 +376,7 @@ def test_every_cause_is_one_a_lane_knows(cause: Exception) -> None:
 
 
 def test_the_operators_hear_once_that_it_is_over_and_no_phone_rings_for_that(desk: Office) -> None:
-    desk.orders = replace(desk.orders, people={**desk.orders.people, "max": replace(PEOPLE["max"], push=(MAX,))})
+    desk.settings = replace(desk.settings, people={**desk.settings.people, "max": replace(PEOPLE["max"], push=(MAX,))})
     desk.gitlab.failures = [CAUSES["401"]] * MANY
     desk.panic()
     desk.wait(minutes=5)
@@ -431,7 +431,7 @@ def test_every_channel_that_is_barred_stands_in_what_the_operators_are_told(tmp_
 def test_a_page_is_not_held_up_by_what_other_mail_came_to(desk: Office) -> None:
     desk.relay.refused["rita@example.com"] = CAUSES["401"]
     desk.panic()
-    assert "relay" in desk.ledger.read(lambda book: book.barred()), "the receipt found it"
+    assert "relay" in desk.store.read(lambda tx: tx.barred()), "the receipt found it"
     desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
     assert len(desk.pages("ana")) == 2
 
@@ -461,7 +461,7 @@ def test_a_nicety_of_gitlab_bars_nothing(desk: Office) -> None:
     desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
     assert len(desk.gitlab.issues) == 2
     desk.wait(minutes=10)
-    assert desk.ledger.read(lambda book: book.barred()) == {}
+    assert desk.store.read(lambda tx: tx.barred()) == {}
     mirrors = [task for task in rows(desk, incident, "gitlab") if task.do == EffectKind.MIRROR]
     assert {task.state for task in mirrors} == {DeliveryState.VOID}
 
@@ -471,7 +471,7 @@ def test_an_issue_that_lies_elsewhere_bars_gitlab_only_by_what_is_about_all_of_i
     desk: Office, cause: str, is_barred: bool
 ) -> None:
     incident = desk.panic()
-    desk.ledger.write("tests", lambda book: book.apply(incident, Change(incident=replace(incident, issue_project="9"))))
+    desk.store.write("tests", lambda tx: tx.apply(incident, Change(incident=replace(incident, issue_project="9"))))
     elsewhere = desk.gitlab.in_project("9")
 
     def note(iid: int, text: str, marker: str, *, look: bool) -> None:
@@ -479,7 +479,7 @@ def test_an_issue_that_lies_elsewhere_bars_gitlab_only_by_what_is_about_all_of_i
 
     elsewhere.note = note  # type: ignore[method-assign]
     desk.reply(desk.page("ana"), "ack")
-    assert ("gitlab" in desk.ledger.read(lambda book: book.barred())) is is_barred
+    assert ("gitlab" in desk.store.read(lambda tx: tx.barred())) is is_barred
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -489,7 +489,7 @@ def test_a_lane_is_not_taken_for_stuck_at_the_moment_a_probe_is_due(desk: Office
     desk.wait(minutes=15)
     due_at = min(task.due_at for i in desk.incidents() for task in rows(desk, i, "gitlab") if task.attempt)
     desk.now = max(due_at, desk.now) + timedelta(seconds=at)
-    assert desk.ledger.read(lambda book: book.stuck_lane("gitlab", desk.now - timedelta(minutes=10))) == []
+    assert desk.store.read(lambda tx: tx.stuck_lane("gitlab", desk.now - timedelta(minutes=10))) == []
 
 
 def test_a_restart_keeps_what_is_barred_and_probes_no_sooner(tmp_path: Path) -> None:
@@ -503,7 +503,7 @@ def test_a_restart_keeps_what_is_barred_and_probes_no_sooner(tmp_path: Path) -> 
         after.gitlab.failures = [CAUSES["401"]]
         after.settle()
         assert after.gitlab.creates == after.gitlab.looks == 0
-        assert set(after.ledger.read(lambda book: book.barred())) == {"gitlab"}
+        assert set(after.store.read(lambda tx: tx.barred())) == {"gitlab"}
         after.wait(minutes=2, seconds=1)
         assert [draft.title.rsplit(" ", 1)[1] for draft in after.gitlab.issues] == ["rita", "sam", "uma"]
 
@@ -516,11 +516,11 @@ def test_of_two_nodes_one_probes(office: Office) -> None:
     claimed: list[list[OutboxRow]] = []
 
     def claim() -> None:
-        claimed.append(office.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease)))
+        claimed.append(office.store.write("gitlab.claim", lambda tx: tx.claim("gitlab", 1, lease)))
 
     other = threading.Thread(target=claim)
     with office.database.writing() as connection:
-        first = office.ledger._book(connection).claim("gitlab", 1, lease)
+        first = office.store._tx(connection).claim("gitlab", 1, lease)
         other.start()
         other.join(0.5)  # it waits for us, or has found nothing
     other.join(10)
@@ -561,19 +561,19 @@ def test_the_timeline_says_in_words_who_was_not_told(desk: Office) -> None:
 
 
 def test_what_is_barred_stands_in_the_metrics_and_goes_with_it(desk: Office) -> None:
-    vitals = Health(desk.ledger, lambda: True, lambda: True)
-    assert vitals.figures().barred == {"gitlab": 0, "relay": 0}
+    health = Health(desk.store, lambda: True, lambda: True)
+    assert health.figures().barred == {"gitlab": 0, "relay": 0}
     bar(desk, CAUSES["401"])
     desk.panic()
-    assert vitals.figures().barred == {"gitlab": 1, "relay": 1, f"push/ana/{channel(TOPIC).id}": 1}
+    assert health.figures().barred == {"gitlab": 1, "relay": 1, f"push/ana/{channel(TOPIC).id}": 1}
     desk.relay.failures, desk.phones.failures, desk.gitlab.failures = [], [], []
     desk.wait(seconds=61)
-    assert vitals.figures().barred == {"gitlab": 0, "relay": 0}
+    assert health.figures().barred == {"gitlab": 0, "relay": 0}
 
 
 def test_check_tells_what_the_running_daemon_keeps(desk: Office) -> None:
     bar(desk, CAUSES["401"])
     desk.panic()
-    told = list(database_checks.waiting(desk.ledger.read(database_checks.KnownFindings.of)))
+    told = list(database_checks.waiting(desk.store.read(database_checks.KnownFindings.of)))
     assert {row.subject: row.group for row in told} == {"gitlab backlog": Group.GITLAB, "relay backlog": Group.RELAY}
     assert all("Token is expired" in row.found and "panicmail retry" in row.mend for row in told)

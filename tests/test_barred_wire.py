@@ -44,7 +44,7 @@ def three(desk: Office) -> list[Incident]:
 
 
 def barred(desk: Office) -> set[str]:
-    return set(desk.ledger.read(lambda book: book.barred()))
+    return set(desk.store.read(lambda tx: tx.barred()))
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def test_a_gitlab_that_answers_nothing_but_no_is_probed_and_then_has_each_issue_
     with office(tmp_path) as desk, SandboxGitLab() as gitlab:
         gitlab.fault("status", times=None, **cause)
         issues = Issues(gitlab.url, gitlab.project, gitlab.token, ())
-        desk.lanes[3] = GitLabWorker(desk.ledger, lambda: desk.orders, issues, desk.readers.parts)
+        desk.lanes[3] = GitLabWorker(desk.store, lambda: desk.settings, issues, desk.readers.parts)
         incidents = three(desk)
         asked = len(gitlab.requests)
         desk.wait(minutes=MINUTES)
@@ -103,7 +103,7 @@ def test_a_gitlab_whose_tls_does_not_fit_hears_no_token_and_then_has_each_issue_
     with office(tmp_path) as desk, SandboxGitLab() as gitlab, tls.Front(gitlab.port, wrong) as front:
         port = gitlab.port if what == "no TLS" else front.port
         issues = Issues(f"https://127.0.0.1:{port}", gitlab.project, gitlab.token, (), ssl_context=tls.client())
-        desk.lanes[3] = GitLabWorker(desk.ledger, lambda: desk.orders, issues, desk.readers.parts)
+        desk.lanes[3] = GitLabWorker(desk.store, lambda: desk.settings, issues, desk.readers.parts)
         incidents = three(desk)
         desk.wait(minutes=MINUTES)
         assert creates(gitlab) == []
@@ -111,7 +111,7 @@ def test_a_gitlab_whose_tls_does_not_fit_hears_no_token_and_then_has_each_issue_
         issues.close()
         front.context = tls.server(ended=False)
         mended = Issues(f"https://127.0.0.1:{front.port}", gitlab.project, gitlab.token, (), ssl_context=tls.client())
-        desk.lanes[3] = GitLabWorker(desk.ledger, lambda: desk.orders, mended, desk.readers.parts)
+        desk.lanes[3] = GitLabWorker(desk.store, lambda: desk.settings, mended, desk.readers.parts)
         desk.wait(seconds=61)
         has_each_issue_once(desk, gitlab, incidents)
         mended.close()
@@ -179,7 +179,7 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
 
 def mails_by(desk: Office, relay: RelayClient) -> None:
     for number, name in ((0, "page"), (2, "mail")):
-        desk.lanes[number] = EmailWorker(name, desk.ledger, lambda: desk.orders, relay)
+        desk.lanes[number] = EmailWorker(name, desk.store, lambda: desk.settings, relay)
 
 
 def pages_in_order(desk: Office, sandbox: SandboxRelay, incidents: Sequence[Incident]) -> None:
@@ -253,7 +253,7 @@ def probed(desk: Office, provider: Provider, mend: Callable[[], None]) -> tuple[
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_push_service_that_refuses_us_is_probed_and_then_rings_for_each_once(tmp_path: Path, status: int) -> None:
     with Provider() as provider, office(tmp_path, f"json://{provider.host}/") as desk:
-        desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url))
+        desk.lanes[1] = PushWorker(desk.store, lambda: desk.settings, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = status
         incidents, texts = probed(desk, provider, lambda: setattr(provider, "status", 200))
         rung_in_order(desk, texts, incidents)
@@ -262,7 +262,7 @@ def test_a_push_service_that_refuses_us_is_probed_and_then_rings_for_each_once(t
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_pagerduty_that_refuses_us_is_probed_and_then_rings_for_each_once(tmp_path: Path, status: int) -> None:
     with Provider() as provider, office(tmp_path, "pagerduty:R0UTINGKEY") as desk:
-        desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url))
+        desk.lanes[1] = PushWorker(desk.store, lambda: desk.settings, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = status
         incidents, texts = probed(desk, provider, lambda: setattr(provider, "status", 202))
         rung_in_order(desk, texts, incidents)
@@ -285,7 +285,7 @@ def test_a_push_service_nobody_vouches_for_gets_nothing_and_then_rings_for_each_
         url = f"jsons://{provider.host}/" if service == "apprise" else "pagerduty:R0UTINGKEY"
         with office(tmp_path, url) as desk:
             desk.lanes[1] = PushWorker(
-                desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url)
+                desk.store, lambda: desk.settings, AppriseClient(5), PagerDutyClient(provider.url)
             )
             incidents, texts = probed(desk, provider, trust)
             rung_in_order(desk, texts, incidents)
@@ -293,9 +293,9 @@ def test_a_push_service_nobody_vouches_for_gets_nothing_and_then_rings_for_each_
 
 def test_a_refusal_of_the_one_thing_pushed_is_final(tmp_path: Path) -> None:
     with Provider() as provider, office(tmp_path, f"json://{provider.host}/") as desk:
-        desk.lanes[1] = PushWorker(desk.ledger, lambda: desk.orders, AppriseClient(5), PagerDutyClient(provider.url))
+        desk.lanes[1] = PushWorker(desk.store, lambda: desk.settings, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = 400
         incident = desk.panic()
-        tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+        tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
         assert [task.state for task in tasks if task.lane == "push"] == [DeliveryState.FAILED]
         assert barred(desk) == set()

@@ -69,7 +69,7 @@ def times(found: CalendarReading) -> list[str]:
     return [f"{o.start:%d %H:%M} - {o.end:%d %H:%M} {o.summary}" for o in found.occurrences]
 
 
-def rosters(
+def schedules(
     text_or_reading: str | CalendarReading, *, naming: Naming = "any", fallback: tuple[str, ...] = ("max",)
 ) -> Schedules:
     found = text_or_reading if isinstance(text_or_reading, CalendarReading) else read(text_or_reading)
@@ -172,7 +172,7 @@ def test_a_daily_rota_in_a_calendar_has_every_instant_once_on_both_nights(night:
         for first, who in ((20260907, "ana"), (20260908, "bo"))
     ]
     found = read(*rota, since=since, until=until)
-    spans = rosters(found).spans("seoc", since, until)
+    spans = schedules(found).spans("seoc", since, until)
     assert not any(span.is_gap or len(span.people) > 1 for span in spans)
     assert {span.people for span in spans} == {("ana",), ("bo",)}
 
@@ -287,13 +287,13 @@ def test_a_text_names_people_by_whole_words(text: str, people: tuple[str, ...]) 
 )
 def test_who_is_meant_stands_where_the_configuration_says(naming: Naming, expected: tuple[str, ...]) -> None:
     text = day(23, "ATTENDEE;CN=Somebody:MAILTO:Bo@example.com", "ORGANIZER:mailto:max@example.com", who="Ana Reyes")
-    assert rosters(text, naming=naming).who("seoc", NOW) == expected
+    assert schedules(text, naming=naming).who("seoc", NOW) == expected
 
 
 def test_without_a_summary_that_names_anybody_the_attendees_are_asked_then_the_organiser() -> None:
     attendee, organizer = "ATTENDEE:mailto:bo@example.com", "ORGANIZER;CN=Ana Reyes:mailto:desk@example.com"
-    assert rosters(day(23, attendee, organizer, who="On call")).who("seoc", NOW) == ("bo",)
-    assert rosters(day(23, organizer, who="On call")).who("seoc", NOW) == ("ana",)
+    assert schedules(day(23, attendee, organizer, who="On call")).who("seoc", NOW) == ("bo",)
+    assert schedules(day(23, organizer, who="On call")).who("seoc", NOW) == ("ana",)
 
 
 def test_attendees_who_declined_and_rooms_are_nobody() -> None:
@@ -303,40 +303,40 @@ def test_attendees_who_declined_and_rooms_are_nobody() -> None:
         "ATTENDEE;CUTYPE=ROOM;CN=Situation Room:mailto:room@example.com",
         "ATTENDEE;PARTSTAT=ACCEPTED:mailto:bo@example.com",
     )
-    (now,) = rosters(text, naming="attendee").spans("seoc", NOW, NOW + HOUR)
+    (now,) = schedules(text, naming="attendee").spans("seoc", NOW, NOW + HOUR)
     assert (now.people, now.unknown) == (("bo",), ())
 
 
 def test_two_events_at_once_put_both_on_call_and_who_began_first_is_first() -> None:
     found = read(day(23, who="bo"), event("DTSTART:20261122T220000Z", "DURATION:PT8H", "SUMMARY:ana"))
-    assert rosters(found).who("seoc", NOW) == ("ana", "bo")
+    assert schedules(found).who("seoc", NOW) == ("ana", "bo")
 
 
 def test_a_name_nobody_has_is_a_gap_that_tells_the_name() -> None:
-    (now,) = rosters(day(23, who="On call: Zoe Park")).spans("seoc", NOW, NOW + HOUR)
+    (now,) = schedules(day(23, who="On call: Zoe Park")).spans("seoc", NOW, NOW + HOUR)
     assert (now.people, now.unknown, now.is_gap) == (("max",), ("On call: Zoe Park",), True)
     assert now.source == "fallback: unknown name On call: Zoe Park"
 
 
 def test_a_strange_name_beside_a_known_one_is_told_and_no_gap() -> None:
-    (now,) = rosters(read(day(23), day(23, who="Zoe"))).spans("seoc", NOW, NOW + HOUR)
+    (now,) = schedules(read(day(23), day(23, who="Zoe"))).spans("seoc", NOW, NOW + HOUR)
     assert (now.people, now.unknown, now.is_gap, now.is_faulty) == (("ana",), ("Zoe",), False, True)
 
 
 def test_an_event_that_names_nobody_at_all_is_told_too() -> None:
-    (now,) = rosters(event("DTSTART:20261123T000000Z", "DURATION:P1D")).spans("seoc", NOW, NOW + HOUR)
+    (now,) = schedules(event("DTSTART:20261123T000000Z", "DURATION:P1D")).spans("seoc", NOW, NOW + HOUR)
     assert now.source == "fallback: unknown name (no name)"
 
 
 def test_a_strange_name_is_one_short_line_without_control_characters() -> None:
-    (now,) = rosters(day(23, who="Zoe\\nBcc: x\x1b[2J\u202e" + "e" * 300)).spans("seoc", NOW, NOW + HOUR)
+    (now,) = schedules(day(23, who="Zoe\\nBcc: x\x1b[2J\u202e" + "e" * 300)).spans("seoc", NOW, NOW + HOUR)
     (name,) = now.unknown
     assert len(name) == LONGEST_NAME
     assert name.isprintable()
 
 
 def test_between_events_and_beyond_what_was_read_the_fallback_answers_and_says_why() -> None:
-    kept = rosters(day(24))
+    kept = schedules(day(24))
     said = [
         kept.spans("seoc", moment, moment + HOUR)[0].source
         for moment in (at("2026-11-23 12:00"), at("2026-11-24 12:00"), UNTIL, SINCE - HOUR)

@@ -27,8 +27,8 @@ SECOND = timedelta(seconds=1)
 
 
 def office(folder: Path, seoc: tuple[str, ...], smoc: tuple[str, ...], operators: tuple[str, ...]) -> Office:
-    rosters = Schedules({"seoc": Schedule(seoc), "smoc": Schedule(smoc)})
-    return Office(folder, rosters=rosters, operators=operators)
+    schedules = Schedules({"seoc": Schedule(seoc), "smoc": Schedule(smoc)})
+    return Office(folder, schedules=schedules, operators=operators)
 
 
 def times(pages: list[Posted]) -> list[datetime]:
@@ -62,7 +62,7 @@ def test_an_operator_who_was_paged_acknowledges_by_link_command_and_pagerduty_to
         o = office(folder, (), (), ("bo",))
         incident = o.panic()
         if way == "link":
-            o.links.act(o.orders.link(incident.id, "bo").rpartition("/")[2], "ack")
+            o.links.act(o.settings.link(incident.id, "bo").rpartition("/")[2], "ack")
         elif way == "command":
             o.act(incident, "bo", Command.YES)
         else:
@@ -82,8 +82,8 @@ def test_the_receipt_does_not_say_that_an_engineer_or_a_manager_is_called_where_
 
 def test_steps_far_apart_that_name_nobody_do_not_slow_the_calls_to_the_operators(tmp_path: Path) -> None:
     o = office(tmp_path, (), (), ("bo",))
-    slow = replace(o.orders.ladder, steps=tuple(replace(s, after=s.after * 60) for s in o.orders.ladder.steps))
-    o.orders = replace(o.orders, ladders={slow.name: slow})
+    slow = replace(o.settings.policy, steps=tuple(replace(s, after=s.after * 60) for s in o.settings.policy.steps))
+    o.settings = replace(o.settings, policies={slow.name: slow})
     o.panic()
     o.wait(minutes=30)
     assert len(o.pages("bo")) == 7, "at once, and every five minutes"
@@ -123,9 +123,9 @@ def test_operators_who_are_away_themselves_are_called_all_the_same_and_so_is_eve
 
 def test_a_last_step_that_names_nobody_calls_the_operators_beside_those_of_the_other_steps(tmp_path: Path) -> None:
     o = office(tmp_path, ("ana",), (), ("bo",))
-    steps = o.orders.ladder.steps
-    only_smoc = replace(o.orders.ladder, steps=(*steps[:3], replace(steps[3], page=("smoc",))))
-    o.orders = replace(o.orders, ladders={only_smoc.name: only_smoc})
+    steps = o.settings.policy.steps
+    only_smoc = replace(o.settings.policy, steps=(*steps[:3], replace(steps[3], page=("smoc",))))
+    o.settings = replace(o.settings, policies={only_smoc.name: only_smoc})
     o.panic()
     o.wait(minutes=16)
     assert "nobody is on call as SMOC" in o.page("bo").text
@@ -228,7 +228,7 @@ def in_pagerduty(o: Office, incident: Incident, name: str, what: str, at: dateti
     body = json.dumps({"event": event}).encode()
     signature = "v1=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
     hooks = WebhookReceiver(
-        o.ledger, lambda: o.orders, o.signs, lambda: WebhookSecrets(pagerduty=secret), "1", wall=lambda: o.now
+        o.store, lambda: o.settings, o.signs, lambda: WebhookSecrets(pagerduty=secret), "1", wall=lambda: o.now
     )
     hooks.pagerduty({"x-pagerduty-signature": signature}, body)
     o.settle()
@@ -346,12 +346,12 @@ def test_a_mail_understood_late_does_not_beat_what_she_pressed_since(desk: Offic
     desk.act(incident, "ana", Command.NO)
     way = ReplyChannel(channel="mail", how="a reply", key="late", acted_at=accepted_at + SECOND)
 
-    def work(book: Transaction) -> None:
-        now = book.incident(incident.id)
+    def work(tx: Transaction) -> None:
+        now = tx.incident(incident.id)
         assert now is not None
-        ReplyHandler(book, desk.orders).act(now, desk.orders.people["ana"], ReplyCommand(Command.YES, "ack"), way)
+        ReplyHandler(tx, desk.settings).act(now, desk.settings.people["ana"], ReplyCommand(Command.YES, "ack"), way)
 
-    desk.ledger.write("test", work)
+    desk.store.write("test", work)
     desk.settle()
     assert desk.incident(incident).state is State.OPEN
     answer = desk.sent("ana")[-1].text
@@ -362,6 +362,6 @@ def test_a_mail_understood_late_does_not_beat_what_she_pressed_since(desk: Offic
 def test_everybodys_push_and_mail_say_that_an_operator_is_called(tmp_path: Path) -> None:
     o = office(tmp_path, (), (), ("bo",))
     phone = channel("json://phone.example/bo")
-    o.orders = replace(o.orders, people={**PEOPLE, "bo": replace(PEOPLE["bo"], push=(phone,))})
+    o.settings = replace(o.settings, people={**PEOPLE, "bo": replace(PEOPLE["bo"], push=(phone,))})
     o.panic()
     assert [text for text in o.phones.texts("json://phone.example/bo") if text.startswith("PANIC")]

@@ -37,7 +37,7 @@ class Desk(Office):
 
     def another(self, host: str) -> DailyCheck:
         """A daily check of a process that was just started."""
-        return DailyCheck(self.ledger, lambda: self.orders, _no_config, host=host, look=self._look)
+        return DailyCheck(self.store, lambda: self.settings, _no_config, host=host, look=self._look)
 
     def _look(self, known: KnownFindings, now: datetime) -> Sequence[Row]:
         self.looks += 1
@@ -167,9 +167,9 @@ def test_what_could_not_be_looked_at_is_not_mended_and_what_is_gone_is_forgotten
     desk.run()
     desk.rows = [AWAY]  # and no word about the token
     assert MENDED not in desk.run(after=HOUR)
-    assert [finding.name for finding in desk.ledger.read(lambda book: book.findings())] == ["check_token/token"]
+    assert [finding.name for finding in desk.store.read(lambda tx: tx.findings())] == ["check_token/token"]
     desk.run(after=timedelta(days=7))
-    assert "check_token/token" not in [f.name for f in desk.ledger.read(lambda book: book.findings())]
+    assert "check_token/token" not in [f.name for f in desk.store.read(lambda tx: tx.findings())]
 
 
 def test_a_choice_of_the_configuration_is_never_told(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_a_choice_of_the_configuration_is_never_told(tmp_path: Path) -> None:
         site = Site(tmp_path, gitlab, relay)
         config = site.config()
         office = Office(tmp_path)
-        office.orders = runtime_settings.from_config(config, [("a", b"k" * 32)])
-        daily = DailyCheck(office.ledger, lambda: office.orders, lambda: config)
+        office.settings = runtime_settings.from_config(config, [("a", b"k" * 32)])
+        daily = DailyCheck(office.store, lambda: office.settings, lambda: config)
         gitlab.set_token(expires_on=(datetime.now(UTC) + timedelta(days=10)).date())
         relay.rule("ana@", "reject")
         with capture_logs() as lines:

@@ -89,8 +89,8 @@ def accept(path: Path, peer: str, at: datetime) -> None:
     """A mail that came at that instant."""
     database = Database(f"sqlite:///{path}", clock=lambda: at)
     mail = AcceptedMail(id="m" * 26, accepted_at=at, mail_from="", recipients=(), peer=peer, helo="", tls="", size=1)
-    with contextlib.closing(database), contextlib.closing(Store(database)) as ledger:
-        ledger.write("mails.accept", lambda book: book.add_mail(mail, b"x"))
+    with contextlib.closing(database), contextlib.closing(Store(database)) as store:
+        store.write("mails.accept", lambda tx: tx.add_mail(mail, b"x"))
 
 
 # -- the whole output
@@ -408,9 +408,9 @@ def test_the_operators_of_a_fresh_install_hear_of_silence_after_eight_days_of_it
 def test_the_age_of_an_install_is_read_from_its_database(site: Site) -> None:
     path = make_database(site.folder)
     opened = Database(f"sqlite:///{path}", clock=lambda: NOW - 3 * DAY)
-    with contextlib.closing(opened), contextlib.closing(Store(opened)) as ledger:
-        signing_keys(site.config(), ledger)
-        assert ledger.read(database_checks.KnownFindings.of).begun_at == NOW - 3 * DAY
+    with contextlib.closing(opened), contextlib.closing(Store(opened)) as store:
+        signing_keys(site.config(), store)
+        assert store.read(database_checks.KnownFindings.of).begun_at == NOW - 3 * DAY
 
 
 def test_tables_of_a_newer_panicmail_fail_and_older_ones_want_a_restart(site: Site) -> None:

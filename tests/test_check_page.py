@@ -57,12 +57,12 @@ class Trying(Office):
         self.test = ids.incident_id(ids.new_mail_id())
         ways_out = [(ANAS_MAIL.name, "")] + [(PHONE, CODE)] * with_push
 
-        def asked(book: Transaction) -> None:
+        def asked(tx: Transaction) -> None:
             for name, code in ways_out:
-                book.prove(self.test, "ana", name, ProofKind.ASKED, "by a test", code=code, shown=f"the {name}")
+                tx.prove(self.test, "ana", name, ProofKind.ASKED, "by a test", code=code, shown=f"the {name}")
 
-        self.ledger.write("command.act", asked)
-        letter = check_page.test_page(self.test, ANA, PANIC, self.orders.tokens, self.orders.addresses, self.now,
+        self.store.write("command.act", asked)
+        letter = check_page.test_page(self.test, ANA, PANIC, self.settings.tokens, self.settings.addresses, self.now,
                                   with_code=with_push)  # fmt: skip
         return Posted(letter.message, letter.mail_from, letter.recipient)
 
@@ -71,7 +71,7 @@ class Trying(Office):
         return [(proof.channel, proof.what) for proof in self.latest() if proof.what is not ProofKind.ASKED]
 
     def latest(self) -> list[Proof]:
-        return self.ledger.read(lambda book: book.proofs_of_test(self.test))
+        return self.store.read(lambda tx: tx.proofs_of_test(self.test))
 
     def why(self) -> str:
         return next((proof.how for proof in reversed(self.latest()) if proof.what is ProofKind.FAILED), "")
@@ -274,7 +274,7 @@ def test_where_addresses_carry_no_token_the_message_id_tells_it(tmp_path: Path) 
 def test_an_answer_to_a_test_page_is_no_gap_and_breaks_no_invariant(office: Trying) -> None:
     office.reply(office.page_of_test(), "ack")
     office.now += timedelta(hours=1)
-    assert office.ledger.read(lambda book: (gaps_in(book, office.orders.ladders), book.violations())) == ([], {})
+    assert office.store.read(lambda tx: (gaps_in(tx, office.settings.policies), tx.violations())) == ([], {})
 
 
 def test_an_answer_that_waits_in_the_spool_calls_nobody(office: Trying, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_an_answer_that_waits_in_the_spool_calls_nobody(office: Trying, tmp_path
                 helo="", tls="", size=len(raw))  # fmt: skip
     spool.put(told, raw)
     (spooled,) = spool.waiting()
-    panic = SpooledPanic(spooled, spool, InProcess(), office.orders, {"ana": "seoc"}, T0)
+    panic = SpooledPanic(spooled, spool, InProcess(), office.settings, {"ana": "seoc"}, T0)
     assert panic.letter(ANA, T0) is None
 
 
@@ -299,7 +299,7 @@ def test_pagerduty_gets_an_alert_with_the_code_and_it_is_closed_when_the_waiting
             more=f'[paging]\npagerduty_url = "{provider.url}"',
         )
         standing = runtime_settings.from_config(config, [("a", b"k" * 32)])
-        trial = paging_checks.send(office.ledger, standing, config, standing.people["ana"])
+        trial = paging_checks.send(office.store, standing, config, standing.people["ana"])
         assert paging_checks.close(config, trial) == []
         trigger, resolve = provider.wait(1).json, provider.wait(2).json
     assert [each.is_taken for each in trial.sent] == [True, True]
@@ -316,7 +316,7 @@ def test_an_alert_that_cannot_be_closed_is_told(office: Trying, tmp_path: Path) 
             more=f'[paging]\npagerduty_url = "{provider.url}"',
         )
         standing = runtime_settings.from_config(config, [("a", b"k" * 32)])
-        trial = paging_checks.send(office.ledger, standing, config, standing.people["ana"])
+        trial = paging_checks.send(office.store, standing, config, standing.people["ana"])
         provider.status = 503
         (told,) = paging_checks.close(config, trial)
     assert told.startswith("the alert of this test may still be open in PagerDuty (")
@@ -333,9 +333,9 @@ def test_what_was_proved_is_told_with_its_day_and_is_stale_after_ninety(office: 
     office.reply(office.page_of_test(), "ack")
 
     def told(days: int) -> Row:
-        proofs = office.ledger.read(lambda book: book.proofs())
+        proofs = office.store.read(lambda tx: tx.proofs())
         return next(
-            r for r in people_checks.proven(office.orders, proofs, T0 + timedelta(days=days)) if r.person == "ana"
+            r for r in people_checks.proven(office.settings, proofs, T0 + timedelta(days=days)) if r.person == "ana"
         )
 
     assert (told(90).verdict, told(90).found) == (

@@ -391,18 +391,18 @@ def test_a_yes_that_was_read_byte_by_byte_acknowledges_nothing(case: Case) -> No
 # -- I5
 
 
-LADDER = invariants.nobody_is_paged_beyond_the_ladder
+POLICY = invariants.nobody_is_paged_beyond_the_ladder
 TWICE = invariants.nothing_is_sent_twice_without_a_cause
 
 
 def test_a_page_without_its_line_in_the_timeline_is_one_too_many(case: Case) -> None:
     case.page(3.0, "bo")
-    assert "R1: bo got 2 different pages; the timeline has 1" in case.says(LADDER)
+    assert "R1: bo got 2 different pages; the timeline has 1" in case.says(POLICY)
 
 
 def test_a_copy_of_a_page_is_not_another_page(case: Case) -> None:
     case.page(3.0, "bo", case.outbound[1].message_id)
-    assert case.says(LADDER) == ""
+    assert case.says(POLICY) == ""
 
 
 def test_a_ladder_has_as_many_steps_as_it_has_and_repeats_that_fit(unanswered: Case) -> None:
@@ -410,24 +410,24 @@ def test_a_ladder_has_as_many_steps_as_it_has_and_repeats_that_fit(unanswered: C
     unanswered.event(21.0, "run", "ends")
     for at in (5.1, 9.1, 12.1, 15.1, 18.1):
         unanswered.paged(at, "ana", step=2 if at < 9 else 3)
-    assert unanswered.says(LADDER) == ""
+    assert unanswered.says(POLICY) == ""
     for at in range(10, 16):
         unanswered.paged(5.0 + at / 10, "ana", step=2)
-    assert "R1: 12 steps in 20.0 s, the ladder has 10" in unanswered.says(LADDER)
+    assert "R1: 12 steps in 20.0 s, the ladder has 10" in unanswered.says(POLICY)
 
 
 def test_the_last_step_is_not_repeated_before_its_time_unless_somebody_caused_it(unanswered: Case) -> None:
     unanswered.paged(9.2, "max", step=3)
     unanswered.paged(10.0, "ana", step=3, cause={"declined_by": "max"})
-    assert unanswered.says(LADDER) == ""
+    assert unanswered.says(POLICY) == ""
     unanswered.paged(11.0, "ana", step=3)
-    assert "paged at 10.00 and again at 11.00, too soon for a repeat" in unanswered.says(LADDER)
+    assert "paged at 10.00 and again at 11.00, too soon for a repeat" in unanswered.says(POLICY)
 
 
 def test_people_are_called_from_memory_once_for_an_outage_by_each_node(case: Case) -> None:
     called = invariants.nobody_is_called_from_memory_without_need
     case.page(30.0, "max", "<ma-ag2vpo375fqzfywj-500002-p7pv4l5o4cylfklr@panic.example.com>")
-    assert case.says(LADDER) == "", "it is none of the ladder's"
+    assert case.says(POLICY) == "", "it is none of the ladder's"
     assert case.says(called).startswith("R1: max@example.com called from memory at 30.00, for nothing")
     case.harm(15.0, 29.0, "database.stop")
     assert case.says(called) == ""

@@ -312,8 +312,8 @@ def test_any_secret_in_the_clear_to_another_host_is_a_warning(load: Load, place:
 
 
 def test_a_calendars_url_in_the_clear_is_a_warning(load: Load) -> None:
-    roster = 'ical = "http://calendar.example.com/secret.ics"\nfallback = ["max"]'
-    (told,) = load(with_("oncall.seoc", roster).replace('fixed = ["ana"]', "")).warnings
+    schedule = 'ical = "http://calendar.example.com/secret.ics"\nfallback = ["max"]'
+    (told,) = load(with_("oncall.seoc", schedule).replace('fixed = ["ana"]', "")).warnings
     assert told.startswith("oncall.seoc.ical: ")
     assert "secret.ics" not in told
 
@@ -606,10 +606,10 @@ def test_rosters_can_come_from_the_environment_too(load: Load) -> None:
 
 def test_a_calendar_is_a_file_beside_the_configuration_or_a_url(load: Load, folder: Path) -> None:
     (folder / "seoc.ics").touch()
-    roster = load(rota('ical = "seoc.ics"', 'fallback = ["max"]')).oncall["seoc"]
-    assert roster.ical is not None
-    assert roster.ical.source == folder / "seoc.ics"
-    assert (roster.ical_person, roster.ical_refresh, roster.ical_copy) == ("any", timedelta(minutes=15), None)
+    schedule = load(rota('ical = "seoc.ics"', 'fallback = ["max"]')).oncall["seoc"]
+    assert schedule.ical is not None
+    assert schedule.ical.source == folder / "seoc.ics"
+    assert (schedule.ical_person, schedule.ical_refresh, schedule.ical_copy) == ("any", timedelta(minutes=15), None)
     told = load(
         rota(
             'ical = "webcal://calendar.example.com/private-hunter2/basic.ics"',
@@ -619,11 +619,11 @@ def test_a_calendar_is_a_file_beside_the_configuration_or_a_url(load: Load, fold
             'fallback = ["max"]',
         )
     )
-    roster = told.oncall["seoc"]
-    assert roster.ical is not None
-    assert roster.ical.source == "https://calendar.example.com/private-hunter2/basic.ics"
-    assert (roster.ical_person, roster.ical_refresh) == ("organizer", timedelta(hours=1))
-    assert roster.ical_copy == folder / "kept" / "seoc.json"
+    schedule = told.oncall["seoc"]
+    assert schedule.ical is not None
+    assert schedule.ical.source == "https://calendar.example.com/private-hunter2/basic.ics"
+    assert (schedule.ical_person, schedule.ical_refresh) == ("organizer", timedelta(hours=1))
+    assert schedule.ical_copy == folder / "kept" / "seoc.json"
     assert told.warnings == ()
     assert "hunter2" not in repr(told) + told.model_dump_json()
 
@@ -631,9 +631,9 @@ def test_a_calendar_is_a_file_beside_the_configuration_or_a_url(load: Load, fold
 def test_a_calendars_url_can_stand_in_a_file_of_its_own(load: Load, folder: Path) -> None:
     (folder / "seoc.url").write_text("https://calendar.example.com/private-hunter2/basic.ics\n")
     (folder / "seoc.url").chmod(0o600)
-    roster = load(rota('ical_file = "seoc.url"', 'fallback = ["max"]')).oncall["seoc"]
-    assert roster.ical is not None
-    assert roster.ical.source == "https://calendar.example.com/private-hunter2/basic.ics"
+    schedule = load(rota('ical_file = "seoc.url"', 'fallback = ["max"]')).oncall["seoc"]
+    assert schedule.ical is not None
+    assert schedule.ical.source == "https://calendar.example.com/private-hunter2/basic.ics"
 
 
 def test_a_calendar_that_is_not_there_is_a_warning_because_its_copy_may_be(load: Load, folder: Path) -> None:

@@ -108,7 +108,7 @@ def test_the_night_as_the_three_people_see_it(desk: Office) -> None:
         "Clock stopped: you have it since 02:08 UTC.",
         "Your reply goes to Rita Lopez.",
         "A command counts there too, as the whole reply and no word more; it is not sent on.",
-        f"Without mail: {desk.orders.link(incident.id, 'ana')}",
+        f"Without mail: {desk.settings.link(incident.id, 'ana')}",
         "Issue: https://gitlab.example.com/-/issues/1",
         "They write (quoted, untrusted):",
         "| Room 3.14. The cable is out.",
@@ -232,9 +232,9 @@ def test_a_command_counts_at_either_address_of_the_holder_and_so_at_both(desk: O
 def test_the_address_of_another_incident_or_person_keeps_it_internal_too(desk: Office) -> None:
     other = desk.panic(subject="another")
     held(desk)
-    mint = desk.orders.tokens.mint
+    mint = desk.settings.tokens.mint
     for token in (mint(Purpose.ANSWER, other.id, "ana"), mint(Purpose.ANSWER, other.id, "max")):
-        both = [desk.orders.addresses.reply_to(token), where(desk)]
+        both = [desk.settings.addresses.reply_to(token), where(desk)]
         desk.deliver(mail("Please leave it on.", sender="ana@example.com"), "ana@example.com", both)
         assert "stays internal" in unsent(desk)[1]
 
@@ -317,7 +317,7 @@ def test_a_mail_that_only_quotes_her_page_puts_no_link_of_hers_on_the_issue(desk
 
 
 def test_with_uploads_none_a_file_is_named_and_kept(desk: Office) -> None:
-    desk.orders = replace(desk.orders, uploads="none")
+    desk.settings = replace(desk.settings, uploads="none")
     incident = held(desk)
     notes = len(desk.gitlab.notes)
     mail_id = desk.deliver(with_file("x", "a.png", "z"), RITA, [desk.sent(RITA)[-1].reply_to])
@@ -326,7 +326,7 @@ def test_with_uploads_none_a_file_is_named_and_kept(desk: Office) -> None:
     assert "More from the reporter" in said
     assert "| `a.png` | `image/png` | 1 |" in naming
     assert f"Not uploaded, by the configuration. Kept by panicmail, in the mail `{mail_id}`." in naming
-    assert [task.do for task in desk.ledger.read(lambda book: book.tasks_of(incident.id))].count("files") == 1
+    assert [task.do for task in desk.store.read(lambda tx: tx.tasks_of(incident.id))].count("files") == 1
 
 
 def sent_back(page: bytes) -> bytes:
@@ -375,7 +375,7 @@ def test_an_attempt_that_was_lost_after_its_note_posts_no_second_one(desk: Offic
 
     held(desk)
     desk.gitlab = LosesAnAnswer(issues=desk.gitlab.issues)
-    desk.lanes[-1] = GitLabWorker(desk.ledger, lambda: desk.orders, desk.gitlab, InProcess().parts)
+    desk.lanes[-1] = GitLabWorker(desk.store, lambda: desk.settings, desk.gitlab, InProcess().parts)
     desk.deliver(with_file("x", "a.png", "z"), RITA, [desk.sent(RITA)[-1].reply_to])
     desk.wait(minutes=1)
     assert [name for name, _ in desk.gitlab.uploads] == ["a.png", "a.png"], "which harms nobody"
@@ -539,7 +539,7 @@ def test_what_somebody_else_writes_in_the_thread_is_not_answered_to_the_reporter
 
 
 @pytest.mark.parametrize(
-    ("orders", "line"),
+    ("settings", "line"),
     [
         ({"receipts": False}, "to send it: write to rita@example.com by your own mail."),
         (
@@ -549,9 +549,9 @@ def test_what_somebody_else_writes_in_the_thread_is_not_answered_to_the_reporter
     ],
 )
 def test_where_panicmail_cannot_write_to_the_reporter_it_says_what_can(
-    tmp_path: Path, orders: dict[str, object], line: str
+    tmp_path: Path, settings: dict[str, object], line: str
 ) -> None:
-    office = Office(tmp_path, **orders)  # type: ignore[arg-type]
+    office = Office(tmp_path, **settings)  # type: ignore[arg-type]
     held(office)
     assert f"What you reply to this mail is NOT sent to Rita Lopez; {line}" in lines(office.sent("ana")[-1])
     office.deliver(mail("What now?", in_reply_to=office.incidents()[0].message_id or ""))
@@ -673,13 +673,13 @@ def test_a_colleague_who_was_paged_cannot_speak_with_the_holders_address(desk: O
 
 
 @pytest.mark.parametrize(
-    ("orders", "why"),
+    ("settings", "why"),
     [({"receipts": False}, "[receipts]"), ({"receipt_domains": ("elsewhere.example",)}, "[receipts]")],
 )
-def test_a_reporter_who_may_no_longer_get_mail_gets_none(desk: Office, orders: dict[str, object], why: str) -> None:
+def test_a_reporter_who_may_no_longer_get_mail_gets_none(desk: Office, settings: dict[str, object], why: str) -> None:
     held(desk)
     to = where(desk)
-    desk.orders = replace(desk.orders, **orders)  # type: ignore[arg-type]  # a reload
+    desk.settings = replace(desk.settings, **settings)  # type: ignore[arg-type]  # a reload
     says(desk, "Please leave it on.", to=to)
     assert why in unsent(desk)[1]
 
@@ -699,9 +699,9 @@ def test_where_no_answer_may_go_no_address_is_offered(desk: Office, sender: str,
     desk.reply(desk.page("ana"), "ack")
     assert "Clock stopped" in desk.sent("ana")[-1].subject
     assert "reporter:" not in desk.sent("ana")[-1].text
-    token = desk.orders.tokens.mint(Purpose.CONVERSATION, incident.id, "ana")
+    token = desk.settings.tokens.mint(Purpose.CONVERSATION, incident.id, "ana")
     before = len(desk.sent(sender))
-    says(desk, "Please leave it on.", to=desk.orders.addresses.reply_to(token))
+    says(desk, "Please leave it on.", to=desk.settings.addresses.reply_to(token))
     assert "NOT SENT" in desk.sent("ana")[-1].subject
     assert len(desk.sent(sender)) == before
 
@@ -710,8 +710,8 @@ def test_a_holder_who_reported_it_herself_is_told_so(desk: Office) -> None:
     desk.deliver(mail("my own disk is gone", sender="ana@example.com"), "ana@example.com")
     (incident,) = desk.incidents()
     desk.reply(desk.page("ana"), "ack")
-    token = desk.orders.tokens.mint(Purpose.CONVERSATION, incident.id, "ana")
-    says(desk, "Note to self.", to=desk.orders.addresses.reply_to(token))
+    token = desk.settings.tokens.mint(Purpose.CONVERSATION, incident.id, "ana")
+    says(desk, "Note to self.", to=desk.settings.addresses.reply_to(token))
     assert unsent(desk)[1] == "Why: you are the reporter."
 
 
@@ -820,7 +820,7 @@ def test_only_who_has_it_now_speaks(desk: Office) -> None:
 def test_the_address_is_hers_alone_and_of_this_incident(desk: Office) -> None:
     incident = held(desk)
     people: dict[str, Person] = PEOPLE
-    token = desk.orders.tokens.verify(desk.orders.addresses.token_in(where(desk)) or "", people)
+    token = desk.settings.tokens.verify(desk.settings.addresses.token_in(where(desk)) or "", people)
     assert token is not None
     assert (token.purpose, token.incident_id, token.person) == (Purpose.CONVERSATION, incident.id, "ana")
     assert where(desk) != desk.sent(RITA)[0].reply_to

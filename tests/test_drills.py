@@ -24,7 +24,7 @@ from panicmail.incident.escalation_policy import DEFAULT, PolicyChoice
 from panicmail.incident.model import Incident, State
 from panicmail.intake import drills
 from panicmail.store.tables import drills as table
-from tests.cast import LADDER, MINUTE, SECOND
+from tests.cast import MINUTE, POLICY, SECOND
 from tests.office import PANIC, Office, mail
 from tests.program import SOON, World, world
 from tests.provider import Provider, closed_port
@@ -35,14 +35,14 @@ RITA = "rita@example.com"
 def code(desk: Office) -> str:
     """A new code, valid from now on."""
     made = drills.new_code()
-    desk.ledger.write("test", lambda book: drills.begin(book, made))
+    desk.store.write("test", lambda tx: drills.begin(tx, made))
     return made
 
 
 def sent(desk: Office, text: str = "", subject: str = "") -> Incident:
     """The incident a mail to panic@ made."""
     mail_id = desk.deliver(mail(text, subject=subject))
-    incident = desk.ledger.read(lambda book: book.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
     assert incident is not None
     return incident
 
@@ -92,11 +92,11 @@ def test_a_drill_without_a_subject_has_a_title_that_cannot_be_mistaken(desk: Off
 
 
 def test_a_drill_climbs_the_ladder_for_drills(tmp_path: Path) -> None:
-    practice = replace(LADDER, name="practice", sla=MINUTE, choice=PolicyChoice(drill=True))
-    desk = Office(tmp_path, ladders={DEFAULT: LADDER, "practice": practice})
+    practice = replace(POLICY, name="practice", sla=MINUTE, choice=PolicyChoice(drill=True))
+    desk = Office(tmp_path, policies={DEFAULT: POLICY, "practice": practice})
     drill, real = sent(desk, f"drill {code(desk)}"), sent(desk, "drill")
-    assert (drill.ladder, drill.sla_at) == ("practice", drill.accepted_at + MINUTE)
-    assert (real.ladder, real.drill) == (DEFAULT, False)
+    assert (drill.policy, drill.sla_at) == ("practice", drill.accepted_at + MINUTE)
+    assert (real.policy, real.drill) == (DEFAULT, False)
     desk.close()
 
 
@@ -124,7 +124,7 @@ def test_two_mails_that_race_for_one_code_make_one_drill(office: Office) -> None
         thread.start()
     for thread in both:
         thread.join(SOON)
-    found = [office.ledger.read(lambda book, m=m: book.incident_by_mail(m)) for m in mails]  # type: ignore[misc]
+    found = [office.store.read(lambda tx, m=m: tx.incident_by_mail(m)) for m in mails]  # type: ignore[misc]
     assert [incident.drill for incident in found if incident].count(True) == 1
     assert len(found) == 6
 
@@ -141,7 +141,7 @@ def test_a_drill_that_came_in_time_and_was_understood_late_is_one(desk: Office) 
     mail_id = desk.accept(mail(f"drill {made}"))
     desk.now += 2 * drills.LASTS
     desk.settle()
-    incident = desk.ledger.read(lambda book: book.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
     assert incident is not None
     assert incident.drill
 
@@ -181,14 +181,14 @@ def test_more_in_the_thread_of_a_real_panic_is_never_a_drill_and_keeps_the_code(
 def test_drills_are_in_no_figure(desk: Office) -> None:
     sent(desk, f"drill {code(desk)}")
     desk.wait(minutes=16)
-    figures = sla_report.figures(desk.ledger, timedelta(days=1))
+    figures = sla_report.figures(desk.store, timedelta(days=1))
     assert (figures.incidents, figures.breached, figures.pages) == (0, 0, 0)
-    vital = Health(desk.ledger, lambda: True, lambda: True).figures()
+    vital = Health(desk.store, lambda: True, lambda: True).figures()
     assert (vital.incidents, vital.breached_open, vital.open_seconds_max) == ({}, 0, 0.0)
     desk.panic()
-    figures = sla_report.figures(desk.ledger, timedelta(days=1))
+    figures = sla_report.figures(desk.store, timedelta(days=1))
     assert (figures.incidents, figures.pages) == (1, 1)
-    assert Health(desk.ledger, lambda: True, lambda: True).figures().incidents == {"open": 1}
+    assert Health(desk.store, lambda: True, lambda: True).figures().incidents == {"open": 1}
 
 
 # -- the command
@@ -264,7 +264,7 @@ def test_a_drill_shows_each_step_and_ends_with_a_verdict(town: World) -> None:
     said = {name: (fate, text) for fate, name, text in steps}
     assert said["arrived"][1].startswith("from <max@example.com> by 127.0.0.1, no TLS, ")
     assert said["sender"][1] == "max@example.com, From address not verified"
-    assert said["understood"] == ("done", "a drill, on the ladder default")
+    assert said["understood"] == ("done", "a drill, on the policy default")
     assert said["page"][1].startswith("Ana Reyes: 250")
     assert said["issue"] == ("done", town.issue(ref)["web_url"])
     assert said["receipt"][1].startswith("max@example.com: 250")

@@ -82,7 +82,7 @@ class Night:
     def __init__(self, folder: Path, callers: Executor | None = None) -> None:
         self.now = T0
         self.folder = folder
-        self.orders = in_berlin(standing_orders())
+        self.settings = in_berlin(standing_orders())
         self.relay = Line()
         self.callers = callers or AtOnce()
         self.start()
@@ -92,7 +92,7 @@ class Night:
         self.spool = Spool(self.folder)
         self.spool.open()
         self.emergency = FallbackPager(
-            self.spool, lambda: self.orders, InProcess(), self.relay.connect, lambda: self.now, self.callers
+            self.spool, lambda: self.settings, InProcess(), self.relay.connect, lambda: self.now, self.callers
         )
         self.fails()
 
@@ -144,13 +144,13 @@ def night(tmp_path: Path) -> Night:
     return Night(tmp_path / "spool")
 
 
-def in_berlin(orders: RuntimeSettings) -> RuntimeSettings:
-    people = {key: replace(person, tz=ZoneInfo("Europe/Berlin")) for key, person in orders.people.items()}
-    return replace(orders, people=people)
+def in_berlin(settings: RuntimeSettings) -> RuntimeSettings:
+    people = {key: replace(person, tz=ZoneInfo("Europe/Berlin")) for key, person in settings.people.items()}
+    return replace(settings, people=people)
 
 
-def on_call(orders: RuntimeSettings, **roles: tuple[str, ...]) -> RuntimeSettings:
-    return replace(orders, rosters=Schedules({role: Schedule(people) for role, people in roles.items()}))
+def on_call(settings: RuntimeSettings, **roles: tuple[str, ...]) -> RuntimeSettings:
+    return replace(settings, schedules=Schedules({role: Schedule(people) for role, people in roles.items()}))
 
 
 def incident(change: Change | None = None) -> Incident:
@@ -181,14 +181,14 @@ def test_everybody_of_the_first_and_the_last_step_is_called_once_for_each_mail(n
 
 
 def test_who_is_on_call_in_two_roles_is_called_once(night: Night) -> None:
-    night.orders = on_call(night.orders, seoc=("ana", "bo"), smoc=("bo", "ana"))
+    night.settings = on_call(night.settings, seoc=("ana", "bo"), smoc=("bo", "ana"))
     night.spooled()
     night.pass_time(MINUTE)
     assert night.called == ["ana", "bo"]
 
 
 def test_when_nobody_is_on_call_the_operators_are_called(night: Night) -> None:
-    night.orders = on_call(night.orders, seoc=(), smoc=())
+    night.settings = on_call(night.settings, seoc=(), smoc=())
     night.spooled()
     night.pass_time(MINUTE)
     assert night.called == ["max"]
@@ -198,9 +198,9 @@ def test_a_reply_to_a_call_comes_to_the_incident_the_mail_will_open(night: Night
     mail_id = night.spooled()
     night.pass_time(GRACE)
     page = night.to("ana")[0]
-    text = night.orders.addresses.token_in(page.reply_to)
+    text = night.settings.addresses.token_in(page.reply_to)
     assert text is not None
-    token = night.orders.tokens.verify(text, night.orders.people)
+    token = night.settings.tokens.verify(text, night.settings.people)
     assert token is not None
     assert (token.purpose, token.incident_id, token.person) == (Purpose.ANSWER, ids.incident_id(mail_id), "ana")
 
@@ -345,7 +345,7 @@ def test_whoever_was_not_reached_before_a_restart_is_called_after_it(night: Nigh
 def test_a_mail_to_somebodys_own_token_address_calls_nobody_now_or_after_a_restart(
     night: Night, purpose: Purpose
 ) -> None:
-    night.spooled(to=night.orders.addresses.reply_to(night.orders.tokens.mint(purpose, "abcdefgh23456723", "ana")))
+    night.spooled(to=night.settings.addresses.reply_to(night.settings.tokens.mint(purpose, "abcdefgh23456723", "ana")))
     night.pass_time(MINUTE)
     night.start()
     night.pass_time(MINUTE)
@@ -362,21 +362,21 @@ def test_a_mail_to_somebodys_own_token_address_calls_nobody_now_or_after_a_resta
     ],
 )
 def test_a_forged_token_and_more_from_a_reporter_are_called_for(night: Night, to: str) -> None:
-    conversation = night.orders.tokens.mint(Purpose.CONVERSATION, "abcdefgh23456723")
-    night.spooled(to=to.format(conversation=night.orders.addresses.reply_to(conversation)))
+    conversation = night.settings.tokens.mint(Purpose.CONVERSATION, "abcdefgh23456723")
+    night.spooled(to=to.format(conversation=night.settings.addresses.reply_to(conversation)))
     night.pass_time(MINUTE)
     assert night.called == ["ana", "max"]
 
 
 def test_where_addresses_carry_no_token_an_answer_is_known_by_what_it_answers(night: Night) -> None:
-    night.orders = replace(night.orders, addresses=Addresses([PANIC], PANIC, "panic.example.com"))
+    night.settings = replace(night.settings, addresses=Addresses([PANIC], PANIC, "panic.example.com"))
     night.spooled()
     night.pass_time(GRACE)
     page = night.to("ana")[0]
     night.spooled(mail("ack", sender="ana@example.com", subject=f"Re: {page.subject}", in_reply_to=page.message_id))
     night.pass_time(MINUTE)
     assert night.called == ["ana", "max"]
-    receipt = night.orders.addresses.message_id(night.orders.tokens.mint(Purpose.MESSAGE, "abcdefgh23456723"))
+    receipt = night.settings.addresses.message_id(night.settings.tokens.mint(Purpose.MESSAGE, "abcdefgh23456723"))
     for answered in ("<somebody@else.example>", receipt):
         night.spooled(mail("it spreads", in_reply_to=answered))
     night.pass_time(MINUTE)
@@ -527,14 +527,14 @@ def test_the_next_absence_calls_for_the_next_step_as_another_mail(night: Night) 
     night.pass_time(5 * MINUTE)
     assert night.called == ["ana", "ana"]
     first, second = (posted.message_id for posted in night.to("ana"))
-    real = [night.orders.addresses.message_id(night.orders.tokens.mint(Purpose.MESSAGE, taken.id, "ana", round_))
+    real = [night.settings.addresses.message_id(night.settings.tokens.mint(Purpose.MESSAGE, taken.id, "ana", round_))
             for round_ in range(20)]  # fmt: skip
     assert first != second
     assert not {first, second} & set(real), "a mail server that drops repeats must take this one and the next page"
 
 
 def test_a_step_that_names_nobody_calls_the_operators(night: Night) -> None:
-    night.orders = on_call(night.orders, seoc=(), smoc=())
+    night.settings = on_call(night.settings, seoc=(), smoc=())
     night.answered(incident())
     night.pass_time(6 * MINUTE)
     assert night.called == ["max"]
@@ -616,7 +616,7 @@ def test_a_mistake_of_ours_in_the_middle_of_a_call_is_no_absence(night: Night) -
 
 
 def test_that_nothing_is_accepted_is_told_to_operators_and_those_on_call_once_an_hour(night: Night) -> None:
-    night.orders = replace(night.orders, operators=("bo", "max"))
+    night.settings = replace(night.settings, operators=("bo", "max"))
     for _ in range(5):
         night.emergency.refused("database is locked; no space left on device")
     night.pass_time(SECOND)
@@ -726,7 +726,7 @@ def test_the_page_about_a_mail_in_the_spool_says_act_now_and_who_else_knows(nigh
 
 
 def test_the_page_to_the_only_one_on_call_says_that_nobody_else_is_called(night: Night) -> None:
-    night.orders = on_call(night.orders, seoc=("ana",), smoc=("ana",))
+    night.settings = on_call(night.settings, seoc=("ana",), smoc=("ana",))
     night.spooled()
     night.pass_time(GRACE)
     assert text(night.to("ana")[0])[0] == "Ana: act on this now. Nobody else is called."

@@ -44,7 +44,7 @@ INCIDENT = Incident(
     sla_at=NOW + timedelta(minutes=15),
     first_sla_at=NOW + timedelta(minutes=15),
     opened_at=NOW,
-    ladder_at=NOW,
+    steps_from_at=NOW,
     step=0,
 )
 MARKER = drafts.marker(INCIDENT.id)

@@ -17,7 +17,7 @@ from panicmail.incident.transitions import ShiftChange
 from panicmail.oncall.overrides import ScheduleOverride
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.oncall.shifts import ScheduleShift
-from tests.cast import LADDER, MINUTE, SECOND, T0, events, opened, paged, told
+from tests.cast import MINUTE, POLICY, SECOND, T0, events, opened, paged, told
 from tests.office import Office, Posted, mail
 
 HOUR = timedelta(hours=1)
@@ -31,8 +31,8 @@ def shift(begins: float, ends: float, *people: str) -> ScheduleShift:
 
 
 def seoc(*shifts: ScheduleShift, smoc: Schedule | None = None, **more: object) -> Schedules:
-    roster = replace(Schedule(shifts=shifts), **more)  # type: ignore[arg-type]
-    return Schedules({"seoc": roster, "smoc": smoc or Schedule(fixed=("max",))})
+    schedule = replace(Schedule(shifts=shifts), **more)  # type: ignore[arg-type]
+    return Schedules({"seoc": schedule, "smoc": smoc or Schedule(fixed=("max",))})
 
 
 ANA_THEN_BO = seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "bo"))
@@ -40,7 +40,7 @@ ANA_THEN_BO = seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "bo"))
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path, rosters=ANA_THEN_BO)
+    office = Office(tmp_path, schedules=ANA_THEN_BO)
     yield office
     office.close()
 
@@ -55,7 +55,7 @@ def held(desk: Office) -> Incident:
 
 def look(desk: Office) -> int:
     """The minute's look, by a daemon that has just started; for how many incidents it told anything."""
-    moved = ShiftHandover(desk.ledger, lambda: desk.orders).look()
+    moved = ShiftHandover(desk.store, lambda: desk.settings).look()
     desk.settle()
     return moved
 
@@ -119,7 +119,7 @@ def test_a_change_that_fell_into_an_outage_is_told_when_it_is_over(desk: Office)
 
 
 def test_each_later_shift_is_asked_too_while_it_stays_with_the_first_one(tmp_path: Path) -> None:
-    desk = Office(tmp_path, rosters=seoc(shift(0, 2.5, "ana"), shift(2.5, 3, "bo"), shift(3, 24, "max")))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 2.5, "ana"), shift(2.5, 3, "bo"), shift(3, 24, "max")))
     held(desk)
     for hours in (0.0, 0.5, 1.0):
         desk.now = CHANGE + hours * HOUR
@@ -133,7 +133,7 @@ def test_each_later_shift_is_asked_too_while_it_stays_with_the_first_one(tmp_pat
 
 
 def test_where_nobody_came_on_the_holder_is_told_that_too(tmp_path: Path) -> None:
-    desk = Office(tmp_path, rosters=seoc(shift(0, 2.5, "ana")))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 2.5, "ana")))
     held(desk)
     desk.now = CHANGE
     look(desk)
@@ -143,7 +143,7 @@ def test_where_nobody_came_on_the_holder_is_told_that_too(tmp_path: Path) -> Non
 
 def test_an_override_ends_a_shift_as_well(tmp_path: Path) -> None:
     rest = ScheduleOverride(start=CHANGE, end=CHANGE + HOUR, person="bo")
-    desk = Office(tmp_path, rosters=seoc(shift(0, 24, "ana"), overrides=(rest,)))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 24, "ana"), overrides=(rest,)))
     held(desk)
     desk.now = CHANGE
     assert look(desk) == 1
@@ -152,7 +152,7 @@ def test_an_override_ends_a_shift_as_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rosters",
+    "schedules",
     [
         seoc(shift(0, 24, "ana")),
         seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "ana")),
@@ -160,8 +160,8 @@ def test_an_override_ends_a_shift_as_well(tmp_path: Path) -> None:
         seoc(shift(0, 24, "ana"), smoc=Schedule(shifts=(shift(0, 2.5, "max"), shift(2.5, 24, "bo")))),
     ],
 )
-def test_as_long_as_the_holder_is_on_call_nobody_is_told_anything(tmp_path: Path, rosters: Schedules) -> None:
-    desk = Office(tmp_path, rosters=rosters)
+def test_as_long_as_the_holder_is_on_call_nobody_is_told_anything(tmp_path: Path, schedules: Schedules) -> None:
+    desk = Office(tmp_path, schedules=schedules)
     held(desk)
     desk.now = CHANGE
     assert look(desk) == 0
@@ -205,13 +205,13 @@ def test_whoever_came_on_before_it_began_is_simply_on_call(desk: Office) -> None
 def test_one_that_cannot_be_told_does_not_hold_up_the_others(desk: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = held(desk), held(desk)
     desk.now = CHANGE
-    handover = ShiftHandover(desk.ledger, lambda: desk.orders)
+    handover = ShiftHandover(desk.store, lambda: desk.settings)
     carry_out = handover._carry_out
 
-    def broken(book: object, incident_id: str) -> None:
+    def broken(tx: object, incident_id: str) -> None:
         if incident_id == second.id:
             raise RuntimeError("a row that cannot be")
-        carry_out(book, incident_id)  # type: ignore[arg-type]
+        carry_out(tx, incident_id)  # type: ignore[arg-type]
 
     monkeypatch.setattr(handover, "_carry_out", broken)
     assert handover.look() == 1
@@ -224,7 +224,7 @@ def test_one_that_cannot_be_told_does_not_hold_up_the_others(desk: Office, monke
 
 
 def test_who_comes_on_while_it_is_open_is_paged_at_once_and_the_ladder_stands(tmp_path: Path) -> None:
-    desk = Office(tmp_path, rosters=seoc(shift(0, 2 + 8 / 60, "ana"), shift(2 + 8 / 60, 24, "bo")))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 2 + 8 / 60, "ana"), shift(2 + 8 / 60, 24, "bo")))
     incident = desk.panic()
     before = desk.incident(incident)
     desk.now = T0 + MINUTE
@@ -246,7 +246,7 @@ def test_who_comes_on_while_it_is_open_is_paged_at_once_and_the_ladder_stands(tm
 
 
 def test_who_comes_on_later_in_the_ladder_hears_that_it_is_hers_now(tmp_path: Path) -> None:
-    desk = Office(tmp_path, rosters=seoc(shift(0, 2 + 14 / 60, "ana"), shift(2 + 14 / 60, 24, "bo")))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 2 + 14 / 60, "ana"), shift(2 + 14 / 60, 24, "bo")))
     incident = desk.panic()
     desk.wait(minutes=7)
     assert look(desk) == 1
@@ -257,7 +257,7 @@ def test_who_comes_on_later_in_the_ladder_hears_that_it_is_hers_now(tmp_path: Pa
 
 
 def test_a_step_that_pages_the_new_shift_first_leaves_nothing_to_page(tmp_path: Path) -> None:
-    desk = Office(tmp_path, rosters=seoc(shift(0, 2.2, "ana"), shift(2.2, 24, "bo")))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 2.2, "ana"), shift(2.2, 24, "bo")))
     desk.panic()
     desk.wait(minutes=5)
     assert len(desk.pages("bo")) == 1
@@ -269,7 +269,7 @@ def test_a_step_that_pages_the_new_shift_first_leaves_nothing_to_page(tmp_path: 
 
 def test_a_shift_of_a_role_that_is_not_called_yet_changes_nothing(tmp_path: Path) -> None:
     smoc = Schedule(shifts=(shift(0, 2.2, "max"), shift(2.2, 24, "bo")))
-    desk = Office(tmp_path, rosters=seoc(shift(0, 24, "ana"), smoc=smoc))
+    desk = Office(tmp_path, schedules=seoc(shift(0, 24, "ana"), smoc=smoc))
     desk.panic()
     desk.now = T0 + 6 * MINUTE
     assert look(desk) == 0
@@ -308,20 +308,20 @@ def shift_to(*people: str, role: str = "seoc", at: datetime = T0 + 2 * MINUTE) -
 
 def test_who_said_no_is_not_paged_for_coming_on_and_not_told_of_going() -> None:
     incident = replace(opened().incident, away={"bo": "declined", "ana": "out of office"})
-    change = transitions.shift_changed(incident, LADDER, shift_to("bo"), (), T0 + 2 * MINUTE)
+    change = transitions.shift_changed(incident, POLICY, shift_to("bo"), (), T0 + 2 * MINUTE)
     assert (change.outcome, change.incident) == (Outcome.NOTED, incident)
-    change = transitions.shift_changed(incident, LADDER, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
+    change = transitions.shift_changed(incident, POLICY, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
     assert (paged(change), told(change, "shift_ended")) == (["max"], [])
 
 
 def test_a_change_at_the_very_instant_it_opened_is_no_news() -> None:
     at_once = shift_to("bo", at=T0)
-    assert transitions.shift_changed(opened().incident, LADDER, at_once, (), T0).outcome is Outcome.NOTED
+    assert transitions.shift_changed(opened().incident, POLICY, at_once, (), T0).outcome is Outcome.NOTED
 
 
 def test_all_of_the_new_shift_are_paged_in_one_round() -> None:
     first = opened().incident
-    change = transitions.shift_changed(first, LADDER, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
+    change = transitions.shift_changed(first, POLICY, shift_to("bo", "max"), (), T0 + 2 * MINUTE)
     assert paged(change) == ["bo", "max"]
     assert {effect.facts["round"] for effect in change.effects if "round" in effect.facts} == {first.round + 1}
     assert events(change) == ["shift.changed", "people.paged"]
@@ -346,8 +346,8 @@ def test_a_roster_that_always_names_the_same_has_no_shifts(role: str) -> None:
 
 def test_the_same_people_in_another_order_or_by_another_source_are_no_change() -> None:
     again = ScheduleOverride(start=T0 - HOUR, end=T0 + HOUR, person="ana")
-    rosters = seoc(shift(0, 2, "ana"), shift(2, 24, "ana"), overrides=(again,))
-    assert change_of_shift(rosters, "seoc", T0) is None
+    schedules = seoc(shift(0, 2, "ana"), shift(2, 24, "ana"), overrides=(again,))
+    assert change_of_shift(schedules, "seoc", T0) is None
     pair = seoc(shift(0, 2, "ana", "bo"), shift(2, 24, "bo", "ana"))
     assert change_of_shift(pair, "seoc", T0) is None
 

@@ -22,7 +22,7 @@ from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_commands import Command
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.response.daily_list import DailyList
-from tests.cast import LADDER, MINUTE, SECOND, T0, opened, pages, who
+from tests.cast import MINUTE, POLICY, SECOND, T0, opened, pages, who
 from tests.office import PEOPLE, Office, Posted, mail
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -36,8 +36,8 @@ RITA = "rita@example.com"
 def desk(tmp_path: Path) -> Iterator[Office]:
     """Ana is the SEOC, Max the SMOC, Bo the operator; all in Berlin, all with a phone."""
     people = {key: replace(p, tz=BERLIN, push=(channel(PHONES[key]),)) for key, p in PEOPLE.items()}
-    rosters = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))})
-    office = Office(tmp_path, people=people, rosters=rosters, operators=("bo",))
+    schedules = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))})
+    office = Office(tmp_path, people=people, schedules=schedules, operators=("bo",))
     yield office
     office.close()
 
@@ -257,7 +257,7 @@ def bounced(desk: Office) -> None:
 
 @pytest.mark.parametrize("cannot", [no, out_of_office, bounced])
 def test_a_no_a_bounce_or_an_absence_of_whoever_was_called_calls_the_next_at_once(desk: Office, cannot: object) -> None:
-    desk.orders = replace(desk.orders, people={**desk.orders.people, "max": PEOPLE["max"]})  # by mail alone
+    desk.settings = replace(desk.settings, people={**desk.settings.people, "max": PEOPLE["max"]})  # by mail alone
     incident = held(desk)
     desk.wait(minutes=31)
     assert (len(desk.pages("max")), len(desk.pages("bo"))) == (1, 0)
@@ -291,8 +291,8 @@ def test_a_page_for_a_silent_holder_that_nothing_takes_calls_the_next_within_a_m
 
 
 def test_while_somebody_called_with_them_can_still_answer_a_no_calls_nobody_else(desk: Office) -> None:
-    rosters = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max", "bo"))})
-    desk.orders = replace(desk.orders, rosters=rosters, operators=("ana",))
+    schedules = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max", "bo"))})
+    desk.settings = replace(desk.settings, schedules=schedules, operators=("ana",))
     held(desk)
     desk.wait(minutes=31)
     no(desk)
@@ -342,13 +342,13 @@ def lists(desk: Office, person: str) -> list[Posted]:
 
 def test_what_is_held_is_on_a_daily_list_to_holder_and_role_until_it_is_resolved(desk: Office) -> None:
     """Max has it; Ana comes on call in the role he was paged as."""
-    rosters = Schedules({"seoc": Schedule(("max",)), "smoc": Schedule(("max",))})
-    desk.orders = replace(desk.orders, rosters=rosters)
+    schedules = Schedules({"seoc": Schedule(("max",)), "smoc": Schedule(("max",))})
+    desk.settings = replace(desk.settings, schedules=schedules)
     incident = desk.panic()
     desk.reply(desk.page("max"), "ack")
     desk.reply(desk.page("max"), "at work on it")
-    rosters = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))})
-    desk.orders = replace(desk.orders, rosters=rosters)
+    schedules = Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule(("max",))})
+    desk.settings = replace(desk.settings, schedules=schedules)
     pushed = len(rung(desk, "ana"))
     for day in range(1, 6):
         desk.wait(minutes=24 * 60)
@@ -394,8 +394,8 @@ def test_what_came_since_the_morning_is_listed_the_next_one(desk: Office) -> Non
 
 
 def test_everybody_gets_the_list_in_their_own_morning(desk: Office) -> None:
-    people = {**desk.orders.people, "ana": replace(desk.orders.people["ana"], tz=TOKYO)}
-    desk.orders = replace(desk.orders, people=people)
+    people = {**desk.settings.people, "ana": replace(desk.settings.people["ana"], tz=TOKYO)}
+    desk.settings = replace(desk.settings, people=people)
     quiet(desk)
     desk.wait(minutes=36 * 60)
     at = [each.message["Date"].datetime.astimezone(TOKYO) for each in lists(desk, "ana")]
@@ -416,7 +416,7 @@ def test_a_list_that_had_to_wait_is_of_its_day_or_not_sent(desk: Office) -> None
 def test_a_restart_sends_no_second_list(desk: Office) -> None:
     quiet(desk)
     desk.wait(minutes=6 * 60)
-    assert DailyList(desk.ledger, lambda: desk.orders).look() == 0
+    assert DailyList(desk.store, lambda: desk.settings).look() == 0
     desk.settle()
     assert len(lists(desk, "ana")) == 1
 
@@ -424,11 +424,11 @@ def test_a_restart_sends_no_second_list(desk: Office) -> None:
 def test_somebody_who_left_gets_no_list(desk: Office) -> None:
     quiet(desk)
     desk.wait(minutes=60)
-    people = {key: person for key, person in desk.orders.people.items() if key != "ana"}
-    desk.orders = replace(desk.orders, people=people)
-    assert DailyList(desk.ledger, lambda: desk.orders).look() == 0
+    people = {key: person for key, person in desk.settings.people.items() if key != "ana"}
+    desk.settings = replace(desk.settings, people=people)
+    assert DailyList(desk.store, lambda: desk.settings).look() == 0
     desk.now += 5 * HOUR
-    assert DailyList(desk.ledger, lambda: desk.orders).look() == 0
+    assert DailyList(desk.store, lambda: desk.settings).look() == 0
 
 
 # -- the rule alone
@@ -445,15 +445,15 @@ def test_in_every_zone_and_season_quiet_is_asked_about_by_day_and_each_day(
     zone: str, start: int, remind: int, lates: list[int]
 ) -> None:
     """Whatever the tick is late by: in the daytime there, never more than a day apart, but for the clocks' hour."""
-    ladder = replace(LADDER, remind_after=remind * MINUTE)
+    policy = replace(POLICY, remind_after=remind * MINUTE)
     now, daytime = T0 + start * MINUTE, daytime_in(ZoneInfo(zone))
-    incident = transitions.acknowledge(opened(ladder, at=now).incident, "ana", "", ladder, now).incident
-    incident = transitions.sign_of_work(incident, "ana", ladder, now).incident
+    incident = transitions.acknowledge(opened(policy, at=now).incident, "ana", "", policy, now).incident
+    incident = transitions.sign_of_work(incident, "ana", policy, now).incident
     at = [now]
     for late in lates:
         assert incident.remind_at is not None
         now = incident.remind_at + late * SECOND
-        change = transitions.pass_time(incident, ladder, who, now, daytime)
+        change = transitions.pass_time(incident, policy, who, now, daytime)
         assert not transitions.is_due(change.incident, now)
         assert change.incident.owed is Owed.STATUS
         asked = pages(change)
@@ -470,9 +470,9 @@ def test_in_every_zone_and_season_quiet_is_asked_about_by_day_and_each_day(
 
 
 def test_a_clock_that_was_put_back_does_not_ask_again_and_again() -> None:
-    incident = transitions.acknowledge(opened().incident, "ana", "", LADDER, T0 + 8 * HOUR).incident
-    incident = transitions.sign_of_work(incident, "ana", LADDER, T0 + 10 * HOUR).incident
+    incident = transitions.acknowledge(opened().incident, "ana", "", POLICY, T0 + 8 * HOUR).incident
+    incident = transitions.sign_of_work(incident, "ana", POLICY, T0 + 10 * HOUR).incident
     now = T0 + 9 * HOUR
-    change = transitions.pass_time(replace(incident, remind_at=now), LADDER, who, now)
+    change = transitions.pass_time(replace(incident, remind_at=now), POLICY, who, now)
     assert change.incident.remind_at is not None
-    assert change.incident.remind_at >= now + 2 * LADDER.remind_after
+    assert change.incident.remind_at >= now + 2 * POLICY.remind_after

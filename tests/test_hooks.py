@@ -186,15 +186,15 @@ class House:
 
 
 def house_of(
-    desk: Office, secrets: WebhookSecrets = SECRETS, ledger: Any = None, project: str = "security/incidents"
+    desk: Office, secrets: WebhookSecrets = SECRETS, store: Any = None, project: str = "security/incidents"
 ) -> House:
-    ledger = ledger or desk.ledger
-    orders, wall = (lambda: desk.orders), (lambda: desk.now)
-    return House(desk, WebhookReceiver(ledger, orders, desk.signs, lambda: secrets, project, wall=wall))
+    store = store or desk.store
+    settings, wall = (lambda: desk.settings), (lambda: desk.now)
+    return House(desk, WebhookReceiver(store, settings, desk.signs, lambda: secrets, project, wall=wall))
 
 
 @pytest.fixture
-def house(desk: Office) -> House:
+def organisation(desk: Office) -> House:
     return house_of(desk)
 
 
@@ -204,64 +204,67 @@ def house(desk: Office) -> House:
 @pytest.mark.parametrize(
     "said", [note(), issue(action="update"), work_item(action="update")], ids=["note", "issue", "work_item"]
 )
-def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(house: House, said: Document) -> None:
-    incident = house.later()
-    house.did("ana")
-    assert house.gitlab(said) is WebhookResult.TAKEN
-    house.work()
-    now = house.desk.incident(incident)
+def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(organisation: House, said: Document) -> None:
+    incident = organisation.later()
+    organisation.did("ana")
+    assert organisation.gitlab(said) is WebhookResult.TAKEN
+    organisation.work()
+    now = organisation.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
     assert now.acked_how == f"commented on the issue in GitLab as ana, {BY_SIGNATURE}"
-    assert "Clock stopped" in house.desk.sent("ana")[-1].subject
+    assert "Clock stopped" in organisation.desk.sent("ana")[-1].subject
 
 
-def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(house: House) -> None:
-    incident = house.later()
+def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(organisation: House) -> None:
+    incident = organisation.later()
     for said in (note(), issue(action="close"), work_item(action="update")):
-        assert house.gitlab(said, name=str(id(said))) is WebhookResult.TAKEN
-        house.work()
-    assert house.now(incident) == (State.OPEN, None)
-    assert house.desk.gitlab.asked == 3
+        assert organisation.gitlab(said, name=str(id(said))) is WebhookResult.TAKEN
+        organisation.work()
+    assert organisation.now(incident) == (State.OPEN, None)
+    assert organisation.desk.gitlab.asked == 3
 
 
-def test_a_comment_of_somebody_not_paged_does_not_acknowledge(house: House) -> None:
-    incident = house.later()
-    house.did("max")
-    assert house.gitlab(note(username="max")) is WebhookResult.TAKEN
-    house.work()
-    assert house.now(incident) == (State.OPEN, None)
+def test_a_comment_of_somebody_not_paged_does_not_acknowledge(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.did("max")
+    assert organisation.gitlab(note(username="max")) is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.now(incident) == (State.OPEN, None)
 
 
 @pytest.mark.parametrize("said", [issue(), work_item()], ids=["issue", "work_item"])
-def test_closing_the_issue_acknowledges_and_closing_it_again_resolves(house: House, said: Document) -> None:
-    incident = house.later()
-    house.closed("ana")
-    house.gitlab(said, name="one")
-    house.work()
-    assert house.now(incident) == (State.ACKED, "ana")
-    house.desk.wait(seconds=20)
-    house.closed("ana")
-    house.gitlab(said, name="two")
-    house.work()
-    assert house.now(incident)[0] is State.RESOLVED
+def test_closing_the_issue_acknowledges_and_closing_it_again_resolves(organisation: House, said: Document) -> None:
+    incident = organisation.later()
+    organisation.closed("ana")
+    organisation.gitlab(said, name="one")
+    organisation.work()
+    assert organisation.now(incident) == (State.ACKED, "ana")
+    organisation.desk.wait(seconds=20)
+    organisation.closed("ana")
+    organisation.gitlab(said, name="two")
+    organisation.work()
+    assert organisation.now(incident)[0] is State.RESOLVED
 
 
-def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(house: House) -> None:
-    incident = house.later()
-    house.closed("mallory")
-    assert house.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
-    house.work()
-    assert house.now(incident) == (State.OPEN, None)
-    assert "the issue was closed" in house.desk.sent("ana")[-1].subject
+def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.closed("mallory")
+    assert organisation.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.now(incident) == (State.OPEN, None)
+    assert "the issue was closed" in organisation.desk.sent("ana")[-1].subject
 
 
-def test_our_own_notes_and_strangers_comments_cost_no_question(house: House) -> None:
-    house.later()
+def test_our_own_notes_and_strangers_comments_cost_no_question(organisation: House) -> None:
+    organisation.later()
     for username in ("panicmail-bot", "mallory", ""):
-        assert house.gitlab(note(username=username), name=username or "none") is WebhookResult.IGNORED
-        assert house.gitlab(issue(username=username, action="update"), name=f"{username}-2") is WebhookResult.IGNORED
-    house.work()
-    assert house.desk.gitlab.asked == 0
+        assert organisation.gitlab(note(username=username), name=username or "none") is WebhookResult.IGNORED
+        assert (
+            organisation.gitlab(issue(username=username, action="update"), name=f"{username}-2")
+            is WebhookResult.IGNORED
+        )
+    organisation.work()
+    assert organisation.desk.gitlab.asked == 0
 
 
 @pytest.mark.parametrize(
@@ -275,30 +278,30 @@ def test_our_own_notes_and_strangers_comments_cost_no_question(house: House) -> 
     ],
     ids=["another issue", "another project", "an emoji", "a merge request", "a push"],
 )
-def test_what_is_not_about_an_issue_of_ours_is_ignored(house: House, said: Document) -> None:
-    house.later()
-    assert house.gitlab(said) is WebhookResult.IGNORED
-    assert not house.hooks.work()
+def test_what_is_not_about_an_issue_of_ours_is_ignored(organisation: House, said: Document) -> None:
+    organisation.later()
+    assert organisation.gitlab(said) is WebhookResult.IGNORED
+    assert not organisation.hooks.work()
 
 
-def test_an_issue_that_was_moved_is_looked_at_when_its_new_project_says_so(house: House) -> None:
-    incident = house.later()
+def test_an_issue_that_was_moved_is_looked_at_when_its_new_project_says_so(organisation: House) -> None:
+    incident = organisation.later()
     there = IssueDestination(
         how="moved", place="security/other#7", project="43", iid=7, url="https://g.example.com/o/-/issues/7"
     )
-    house.desk.gitlab.happened[1] = IssueActivity(house.desk.now, "mallory", (), there)
-    assert house.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
-    house.work()
-    assert house.desk.incident(incident).issue_project == "43"
+    organisation.desk.gitlab.happened[1] = IssueActivity(organisation.desk.now, "mallory", (), there)
+    assert organisation.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.desk.incident(incident).issue_project == "43"
     moved = {"project": {"id": 43, "path_with_namespace": "security/other"}}
-    assert house.gitlab({**note(iid=7), **moved}, name="there") is WebhookResult.TAKEN
-    assert house.gitlab(note(iid=7), name="another issue of the old project") is WebhookResult.IGNORED
+    assert organisation.gitlab({**note(iid=7), **moved}, name="there") is WebhookResult.TAKEN
+    assert organisation.gitlab(note(iid=7), name="another issue of the old project") is WebhookResult.IGNORED
 
 
 def test_a_project_by_number_is_known_by_its_number(desk: Office) -> None:
-    house = house_of(desk, project="1")
-    house.later()
-    assert house.gitlab(note()) is WebhookResult.TAKEN
+    organisation = house_of(desk, project="1")
+    organisation.later()
+    assert organisation.gitlab(note()) is WebhookResult.TAKEN
     assert house_of(desk, project="2").gitlab(note()) is WebhookResult.IGNORED
 
 
@@ -320,30 +323,30 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
-def test_verified_garbage_is_ignored(house: House, body: bytes) -> None:
-    house.later()
-    assert house.hooks.gitlab(signed(body, house.desk.now), body) is WebhookResult.IGNORED
-    assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
-    assert not house.hooks.work()
+def test_verified_garbage_is_ignored(organisation: House, body: bytes) -> None:
+    organisation.later()
+    assert organisation.hooks.gitlab(signed(body, organisation.desk.now), body) is WebhookResult.IGNORED
+    assert organisation.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
+    assert not organisation.hooks.work()
 
 
-def test_many_hooks_of_one_issue_are_one_look(house: House) -> None:
-    house.later()
+def test_many_hooks_of_one_issue_are_one_look(organisation: House) -> None:
+    organisation.later()
     for n in range(50):
-        assert house.gitlab(note(), name=str(n)) is WebhookResult.TAKEN
-    house.work()
-    assert house.desk.gitlab.asked == 1
+        assert organisation.gitlab(note(), name=str(n)) is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.desk.gitlab.asked == 1
 
 
-def test_what_gitlab_does_not_answer_now_the_poll_sees_later(house: House) -> None:
-    incident = house.later()
-    house.did("ana")
-    house.desk.gitlab.activity_failures = [Temporary("down")]
-    house.gitlab(note())
-    house.work()
-    assert house.now(incident) == (State.OPEN, None)
-    house.desk.signs.poll()
-    assert house.now(incident) == (State.ACKED, "ana")
+def test_what_gitlab_does_not_answer_now_the_poll_sees_later(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.did("ana")
+    organisation.desk.gitlab.activity_failures = [Temporary("down")]
+    organisation.gitlab(note())
+    organisation.work()
+    assert organisation.now(incident) == (State.OPEN, None)
+    organisation.desk.signs.poll()
+    assert organisation.now(incident) == (State.ACKED, "ana")
 
 
 @dataclass
@@ -359,23 +362,23 @@ class Away:
 
 def test_a_hook_of_gitlabs_that_comes_while_the_database_is_away_is_taken(desk: Office) -> None:
     """GitLab switches off a hook that fails often."""
-    house = house_of(desk, ledger=Away())
-    incident = house.later()
-    house.did("ana")
-    assert house.gitlab(note()) is WebhookResult.TAKEN
-    house.work()
-    assert house.now(incident) == (State.ACKED, "ana")
+    organisation = house_of(desk, store=Away())
+    incident = organisation.later()
+    organisation.did("ana")
+    assert organisation.gitlab(note()) is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.now(incident) == (State.ACKED, "ana")
 
 
 # -- GitLab: how it is verified
 
 
-def test_the_token_alone_is_taken_and_called_what_it_is(house: House) -> None:
-    incident = house.later()
-    house.did("ana")
-    assert house.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is WebhookResult.TAKEN
-    house.work()
-    assert house.desk.incident(incident).acked_how.endswith(BY_TOKEN)
+def test_the_token_alone_is_taken_and_called_what_it_is(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.did("ana")
+    assert organisation.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.desk.incident(incident).acked_how.endswith(BY_TOKEN)
 
 
 BODY = json.dumps(note()).encode()
@@ -434,11 +437,11 @@ def test_the_example_of_the_standard_verifies() -> None:
     assert webhook_signatures.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
 
 
-def test_a_wrong_signature_is_not_saved_by_the_right_token(house: House) -> None:
-    headers = {**signed(BODY, house.desk.now, key=b"x" * 32), "x-gitlab-token": TOKEN}
-    assert house.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
-    old = {**signed(BODY, house.desk.now - timedelta(hours=1)), "x-gitlab-token": TOKEN}
-    assert house.hooks.gitlab(old, BODY) is WebhookResult.REFUSED
+def test_a_wrong_signature_is_not_saved_by_the_right_token(organisation: House) -> None:
+    headers = {**signed(BODY, organisation.desk.now, key=b"x" * 32), "x-gitlab-token": TOKEN}
+    assert organisation.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
+    old = {**signed(BODY, organisation.desk.now - timedelta(hours=1)), "x-gitlab-token": TOKEN}
+    assert organisation.hooks.gitlab(old, BODY) is WebhookResult.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -456,28 +459,28 @@ def test_a_wrong_signature_is_not_saved_by_the_right_token(house: House) -> None
     ],
 )
 def test_without_the_right_secret_nothing_is_taken(desk: Office, secrets: WebhookSecrets, headers: Headers) -> None:
-    house = house_of(desk, secrets)
-    incident = house.later()
-    house.did("ana")
-    assert house.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
-    house.work()
-    assert house.now(incident) == (State.OPEN, None)
+    organisation = house_of(desk, secrets)
+    incident = organisation.later()
+    organisation.did("ana")
+    assert organisation.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
+    organisation.work()
+    assert organisation.now(incident) == (State.OPEN, None)
 
 
-def test_the_same_hook_again_is_nothing_and_one_with_another_id_is_looked_at(house: House) -> None:
-    house.later()
-    assert house.gitlab(note(), name="once") is WebhookResult.TAKEN
-    house.work()
-    assert house.gitlab(note(), name="once") is WebhookResult.IGNORED
-    assert not house.hooks.work()
-    assert house.gitlab(note(), name="twice") is WebhookResult.TAKEN
+def test_the_same_hook_again_is_nothing_and_one_with_another_id_is_looked_at(organisation: House) -> None:
+    organisation.later()
+    assert organisation.gitlab(note(), name="once") is WebhookResult.TAKEN
+    organisation.work()
+    assert organisation.gitlab(note(), name="once") is WebhookResult.IGNORED
+    assert not organisation.hooks.work()
+    assert organisation.gitlab(note(), name="twice") is WebhookResult.TAKEN
 
 
-def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(house: House) -> None:
+def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(organisation: House) -> None:
     with structlog.testing.capture_logs() as lines:
         for _ in range(100):
-            house.hooks.gitlab({"x-gitlab-token": "guess", "webhook-id": "evil"}, b"evil")
-            house.hooks.pagerduty({"x-pagerduty-signature": "v1=evil"}, b"evil")
+            organisation.hooks.gitlab({"x-gitlab-token": "guess", "webhook-id": "evil"}, b"evil")
+            organisation.hooks.pagerduty({"x-pagerduty-signature": "v1=evil"}, b"evil")
     assert [(line["event"], line["sender"], line["reason"]) for line in lines] == [
         ("hook.refused", "gitlab", "wrong token"),
         ("hook.refused", "pagerduty", "wrong signature"),
@@ -487,20 +490,20 @@ def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(house: Hou
 # -- PagerDuty: what it comes to
 
 
-def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(house: House) -> None:
-    incident = house.later()
-    assert house.pagerduty("incident.acknowledged", incident) is WebhookResult.TAKEN
-    now = house.desk.incident(incident)
+def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(organisation: House) -> None:
+    incident = organisation.later()
+    assert organisation.pagerduty("incident.acknowledged", incident) is WebhookResult.TAKEN
+    now = organisation.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
     assert now.acked_how == f"{BY_PAGERDUTY}, known by her name there"
-    assert BY_PAGERDUTY in house.desk.sent("ana")[-1].text
+    assert BY_PAGERDUTY in organisation.desk.sent("ana")[-1].text
 
 
-def test_an_address_says_better_than_a_name_who_it_was(house: House) -> None:
-    incident = house.later()
+def test_an_address_says_better_than_a_name_who_it_was(organisation: House) -> None:
+    incident = organisation.later()
     agent = {"type": "user_reference", "email": "ANA@home.example", "summary": "Max Ode"}
-    house.pagerduty("incident.acknowledged", incident, agent=agent)
-    now = house.desk.incident(incident)
+    organisation.pagerduty("incident.acknowledged", incident, agent=agent)
+    now = organisation.desk.incident(incident)
     assert (now.holder, now.acked_how) == ("ana", BY_PAGERDUTY)
 
 
@@ -515,50 +518,50 @@ def test_an_address_says_better_than_a_name_who_it_was(house: House) -> None:
         ({"at": NOW - 10 * MINUTE}, "before this was last opened"),
     ],
 )
-def test_anybody_elses_acknowledgement_is_a_note(house: House, named: Document, why: str) -> None:
-    incident = house.later()
-    assert house.pagerduty("incident.acknowledged", incident, **named) is WebhookResult.TAKEN
-    assert house.now(incident) == (State.OPEN, None)
-    (noted,) = [text for _, text, _ in house.desk.gitlab.notes if "incident.acknowledged" in text]
+def test_anybody_elses_acknowledgement_is_a_note(organisation: House, named: Document, why: str) -> None:
+    incident = organisation.later()
+    assert organisation.pagerduty("incident.acknowledged", incident, **named) is WebhookResult.TAKEN
+    assert organisation.now(incident) == (State.OPEN, None)
+    (noted,) = [text for _, text, _ in organisation.desk.gitlab.notes if "incident.acknowledged" in text]
     assert "nothing was done" in noted
     assert why in noted
 
 
 def test_a_name_two_of_ours_share_names_nobody(desk: Office) -> None:
-    desk.orders = replace(desk.orders, people={**PEOPLE, "bo": replace(PEOPLE["bo"], name="ana  REYES")})
-    house = house_of(desk)
-    incident = house.later()
-    house.pagerduty("incident.acknowledged", incident)
-    assert house.now(incident) == (State.OPEN, None)
+    desk.settings = replace(desk.settings, people={**PEOPLE, "bo": replace(PEOPLE["bo"], name="ana  REYES")})
+    organisation = house_of(desk)
+    incident = organisation.later()
+    organisation.pagerduty("incident.acknowledged", incident)
+    assert organisation.now(incident) == (State.OPEN, None)
 
 
-def test_resolved_in_pagerduty_acknowledges_an_open_one_and_closes_an_acknowledged_one(house: House) -> None:
-    incident = house.later()
-    house.pagerduty("incident.resolved", incident, id_="one")
-    assert house.now(incident) == (State.ACKED, "ana")
-    house.pagerduty("incident.resolved", incident, id_="two")
-    assert house.now(incident)[0] is State.RESOLVED
+def test_resolved_in_pagerduty_acknowledges_an_open_one_and_closes_an_acknowledged_one(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.pagerduty("incident.resolved", incident, id_="one")
+    assert organisation.now(incident) == (State.ACKED, "ana")
+    organisation.pagerduty("incident.resolved", incident, id_="two")
+    assert organisation.now(incident)[0] is State.RESOLVED
 
 
-def test_merged_into_another_one_it_is_not_resolved(house: House) -> None:
-    incident = house.later()
-    house.pagerduty("incident.resolved", incident, resolve_reason={"type": "merge_resolve_reason"})
-    assert house.now(incident) == (State.OPEN, None)
+def test_merged_into_another_one_it_is_not_resolved(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.pagerduty("incident.resolved", incident, resolve_reason={"type": "merge_resolve_reason"})
+    assert organisation.now(incident) == (State.OPEN, None)
 
 
-def test_escalated_in_pagerduty_by_somebody_paged_calls_the_next_one(house: House) -> None:
-    incident = house.later()
-    house.pagerduty("incident.escalated", incident)
-    assert house.desk.pages("max")
-    assert house.now(incident) == (State.OPEN, None)
+def test_escalated_in_pagerduty_by_somebody_paged_calls_the_next_one(organisation: House) -> None:
+    incident = organisation.later()
+    organisation.pagerduty("incident.escalated", incident)
+    assert organisation.desk.pages("max")
+    assert organisation.now(incident) == (State.OPEN, None)
 
 
 @pytest.mark.parametrize("type_", ["incident.reassigned", "incident.annotated", "incident.priority_updated"])
-def test_whatever_else_a_person_does_there_is_a_note(house: House, type_: str) -> None:
-    incident = house.later()
-    assert house.pagerduty(type_, incident) is WebhookResult.TAKEN
-    assert house.now(incident) == (State.OPEN, None)
-    assert any(type_ in text for _, text, _ in house.desk.gitlab.notes)
+def test_whatever_else_a_person_does_there_is_a_note(organisation: House, type_: str) -> None:
+    incident = organisation.later()
+    assert organisation.pagerduty(type_, incident) is WebhookResult.TAKEN
+    assert organisation.now(incident) == (State.OPEN, None)
+    assert any(type_ in text for _, text, _ in organisation.desk.gitlab.notes)
 
 
 @pytest.mark.parametrize(
@@ -571,49 +574,50 @@ def test_whatever_else_a_person_does_there_is_a_note(house: House, type_: str) -
         ("incident.triggered", None),
     ],
 )
-def test_what_no_person_did_is_nothing(house: House, type_: str, agent: object) -> None:
-    incident = house.later()
-    before = house.desk.lines(incident)
-    assert house.pagerduty(type_, incident, agent=agent) is WebhookResult.IGNORED
-    assert house.desk.lines(incident) == before
+def test_what_no_person_did_is_nothing(organisation: House, type_: str, agent: object) -> None:
+    incident = organisation.later()
+    before = organisation.desk.lines(incident)
+    assert organisation.pagerduty(type_, incident, agent=agent) is WebhookResult.IGNORED
+    assert organisation.desk.lines(incident) == before
 
 
-def test_an_event_about_nothing_of_ours_is_ignored(house: House) -> None:
-    incident = house.later()
+def test_an_event_about_nothing_of_ours_is_ignored(organisation: House) -> None:
+    incident = organisation.later()
     for key in ("", "somebody-elses", f"panicmail-{incident.id}x", "panicmail-aaaaaaaaaaaaaaaa", incident.id):
-        body = json.dumps(event("incident.acknowledged", key, house.desk.now)).encode()
-        assert house.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
+        body = json.dumps(event("incident.acknowledged", key, organisation.desk.now)).encode()
+        assert organisation.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
     ping = b'{"event": {"id": "01", "event_type": "pagey.ping", "agent": {"type": "user_reference"}, "data": {}}}'
-    assert house.hooks.pagerduty(signed_by_pagerduty(ping), ping) is WebhookResult.IGNORED
-    assert house.now(incident) == (State.OPEN, None)
+    assert organisation.hooks.pagerduty(signed_by_pagerduty(ping), ping) is WebhookResult.IGNORED
+    assert organisation.now(incident) == (State.OPEN, None)
 
 
-def test_an_event_caught_and_sent_again_does_nothing_however_late(house: House) -> None:
-    incident = house.later()
-    caught = house.desk.now
-    assert house.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.TAKEN
-    house.desk.reply(house.desk.page("ana"), "escalate")
-    assert house.now(incident)[0] is State.OPEN
-    assert house.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.IGNORED
-    assert house.now(incident)[0] is State.OPEN
+def test_an_event_caught_and_sent_again_does_nothing_however_late(organisation: House) -> None:
+    incident = organisation.later()
+    caught = organisation.desk.now
+    assert organisation.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.TAKEN
+    organisation.desk.reply(organisation.desk.page("ana"), "escalate")
+    assert organisation.now(incident)[0] is State.OPEN
+    assert organisation.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.IGNORED
+    assert organisation.now(incident)[0] is State.OPEN
 
 
-def test_an_event_that_comes_late_does_not_count_for_what_was_opened_again_since(house: House) -> None:
-    incident = house.later()
-    done_at = house.desk.now
-    house.desk.reply(house.desk.page("ana"), "ack")
-    house.desk.wait(minutes=3)
-    house.desk.reply(house.desk.page("ana"), "escalate")
-    assert house.pagerduty("incident.acknowledged", incident, at=done_at) is WebhookResult.TAKEN
-    assert house.now(incident)[0] is State.OPEN
+def test_an_event_that_comes_late_does_not_count_for_what_was_opened_again_since(organisation: House) -> None:
+    incident = organisation.later()
+    done_at = organisation.desk.now
+    organisation.desk.reply(organisation.desk.page("ana"), "ack")
+    organisation.desk.wait(minutes=3)
+    organisation.desk.reply(organisation.desk.page("ana"), "escalate")
+    assert organisation.pagerduty("incident.acknowledged", incident, at=done_at) is WebhookResult.TAKEN
+    assert organisation.now(incident)[0] is State.OPEN
 
 
-def test_pagerdutys_clock_may_be_a_minute_behind_ours(house: House) -> None:
-    incident = house.later()
+def test_pagerdutys_clock_may_be_a_minute_behind_ours(organisation: House) -> None:
+    incident = organisation.later()
     assert (
-        house.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND) is WebhookResult.TAKEN
+        organisation.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND)
+        is WebhookResult.TAKEN
     )
-    assert house.now(incident) == (State.ACKED, "ana")
+    assert organisation.now(incident) == (State.ACKED, "ana")
 
 
 # -- PagerDuty: how it is verified
@@ -653,9 +657,9 @@ def test_what_anybody_could_sign_is_refused(desk: Office) -> None:
 
 
 @contextlib.contextmanager
-def serving(desk: Office, secrets: WebhookSecrets = SECRETS, ledger: Store | Away | None = None) -> Iterator[Client]:
-    vitals = Health(desk.ledger, lambda: True, lambda: True)
-    app = create_app(LinkBackend(desk.links, vitals), house_of(desk, secrets, ledger).hooks)
+def serving(desk: Office, secrets: WebhookSecrets = SECRETS, store: Store | Away | None = None) -> Iterator[Client]:
+    health = Health(desk.store, lambda: True, lambda: True)
+    app = create_app(LinkBackend(desk.links, health), house_of(desk, secrets, store).hooks)
     with listening(app) as port:
         yield Client(port)
 
@@ -721,7 +725,7 @@ def test_a_hook_over_a_mebibyte_is_not_read_to_its_end(desk: Office, site: Clien
 def test_what_the_database_does_not_take_pagerduty_is_asked_to_send_again(desk: Office) -> None:
     incident = desk.panic()
     body = json.dumps(event("incident.acknowledged", f"panicmail-{incident.id}", desk.now)).encode()
-    with serving(desk, ledger=Away()) as site, structlog.testing.capture_logs() as lines:
+    with serving(desk, store=Away()) as site, structlog.testing.capture_logs() as lines:
         assert site.ask("POST", "/hooks/pagerduty", body, signed_by_pagerduty(body))[0] == 503
     assert [(line["event"], line["sender"]) for line in lines] == [("hook.failed", "pagerduty")]
 
@@ -852,11 +856,13 @@ def test_a_reload_brings_a_hook_its_secret(town: World) -> None:
 # -- PagerDuty: an alert somebody silenced there
 
 
-def rung(house: House, incident: Incident, minutes: float) -> list[str]:
+def rung(organisation: House, incident: Incident, minutes: float) -> list[str]:
     """What PagerDuty is told of the incident in the next minutes."""
-    before = len(house.desk.phones.events)
-    house.desk.wait(minutes=minutes)
-    return [action for _, action, key, _ in house.desk.phones.events[before:] if key == f"panicmail-{incident.id}"]
+    before = len(organisation.desk.phones.events)
+    organisation.desk.wait(minutes=minutes)
+    return [
+        action for _, action, key, _ in organisation.desk.phones.events[before:] if key == f"panicmail-{incident.id}"
+    ]
 
 
 @pytest.fixture

@@ -180,9 +180,9 @@ class Looked(InProcess):
 
 def begun_and_lost(desk: Office, *mails: str) -> None:
     """A process claimed these, and died."""
-    claimed = desk.ledger.write("test", lambda book: book.claim_mails(len(mails), LEASE))
+    claimed = desk.store.write("test", lambda tx: tx.claim_mails(len(mails), LEASE))
     assert [each.id for each in claimed] == list(mails)
-    desk.ledger.write("leases.release", lambda book: book.release_leases())
+    desk.store.write("leases.release", lambda tx: tx.release_leases())
 
 
 def accepted(desk: Office, *subjects: str) -> list[str]:
@@ -198,10 +198,10 @@ def test_the_claim_is_counted_before_an_octet_is_read(desk: Office) -> None:
     counted: list[int] = []
 
     def look(_subject: str) -> None:
-        kept = desk.ledger.read(lambda book: book.mail(mail_id))
+        kept = desk.store.read(lambda tx: tx.mail(mail_id))
         counted.append(kept.attempts if kept else -1)
 
-    desk.intake = Intake(desk.ledger, lambda: desk.orders, Looked(look))
+    desk.intake = Intake(desk.store, lambda: desk.settings, Looked(look))
     assert desk.intake.work()
     assert counted == [1]
 
@@ -211,7 +211,7 @@ def test_what_was_in_flight_at_a_crash_is_tried_again_one_at_a_time_and_nothing_
     accepted(desk, "new")
     beside: list[bool] = []
     readers = Looked(lambda _subject: beside.append(desk.intake.work()))
-    desk.intake = Intake(desk.ledger, lambda: desk.orders, readers)
+    desk.intake = Intake(desk.store, lambda: desk.settings, readers)
     assert [desk.intake.work() for _ in range(4)] == [True, True, True, False]
     assert readers.subjects == ["one", "two", "new"]
     assert beside == [False, False, False]
@@ -234,7 +234,7 @@ def test_a_mail_that_was_in_flight_at_a_crash_waits_for_what_is_in_hand_and_noth
             beside.append(desk.intake.work())
 
     readers = Looked(meanwhile)
-    desk.intake = Intake(desk.ledger, lambda: desk.orders, readers)
+    desk.intake = Intake(desk.store, lambda: desk.settings, readers)
     while desk.intake.work():
         pass
     assert beside == [False]
@@ -245,7 +245,7 @@ def test_new_mails_are_understood_beside_each_other(desk: Office) -> None:
     accepted(desk, "one", "two")
     beside: list[bool] = []
     readers = Looked(lambda subject: beside.append(desk.intake.work()) if subject == "one" else None)
-    desk.intake = Intake(desk.ledger, lambda: desk.orders, readers)
+    desk.intake = Intake(desk.store, lambda: desk.settings, readers)
     assert desk.intake.work()
     assert (beside, readers.subjects) == ([True], ["two", "one"])
 
@@ -261,7 +261,7 @@ def test_a_mail_that_was_alone_at_a_second_death_is_neither_read_nor_digested_no
         begun_and_lost(desk, mail_id)
     for stage in ("panicmail.intake.understand.digest_of", "panicmail.incident.classify.decide"):
         monkeypatch.setattr(stage, deadly)
-    desk.intake = Intake(desk.ledger, lambda: desk.orders, Looked(deadly))
+    desk.intake = Intake(desk.store, lambda: desk.settings, Looked(deadly))
     desk.settle()
     page = desk.page("ana")
     assert "deadly" in page.subject
@@ -316,23 +316,23 @@ def test_what_another_node_has_in_hand_is_no_suspect_when_this_one_dies(tmp_path
             assert free_claims(session, [7]) == {"mails"}
         (again,) = claim(office, "9")
         assert (again.id, again.attempts) == (ids_of[0], 2)
-        kept = office.ledger.read(lambda book: book.mail(ids_of[1]))
+        kept = office.store.read(lambda tx: tx.mail(ids_of[1]))
         assert kept is not None
         assert kept.attempts == 1
 
 
 def claim(office: Office, node: str) -> list[AcceptedMail]:
-    with closing(Store(office.database, node=lambda: node)) as ledger:
-        return ledger.write("mails.claim", lambda book: book.claim_mails(1, LEASE))
+    with closing(Store(office.database, node=lambda: node)) as store:
+        return store.write("mails.claim", lambda tx: tx.claim_mails(1, LEASE))
 
 
 def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office) -> None:
     """Both were in the spool: a panic, and the answer to the call made for it while the database was away."""
     panic_id = desk.accept(mail("My files are .locked.", subject="Ransom note"))
-    tokens, addresses = desk.orders.tokens, desk.orders.addresses
+    tokens, addresses = desk.settings.tokens, desk.settings.addresses
     to = addresses.reply_to(tokens.mint(Purpose.ANSWER, ids.incident_id(panic_id), "ana"))
     answer_id = desk.accept(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
-    claimed = {waiting.id: waiting for waiting in desk.ledger.write("test", lambda book: book.claim_mails(2, LEASE))}
+    claimed = {waiting.id: waiting for waiting in desk.store.write("test", lambda tx: tx.claim_mails(2, LEASE))}
     desk.intake.understand(claimed[answer_id])
     assert desk.incidents() == [], "not a panic of its own"
     desk.intake.understand(claimed[panic_id])
@@ -343,7 +343,7 @@ def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office
 
 def test_an_answer_to_an_incident_nobody_knows_of_is_a_panic_after_half_a_minute(desk: Office) -> None:
     """What it answers may be in another node's spool; or the database was restored from before that incident."""
-    to = desk.orders.addresses.reply_to(desk.orders.tokens.mint(Purpose.ANSWER, "a" * 16, "ana"))
+    to = desk.settings.addresses.reply_to(desk.settings.tokens.mint(Purpose.ANSWER, "a" * 16, "ana"))
     desk.deliver(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
     assert desk.incidents() == []
     for _ in range(32):
@@ -353,9 +353,9 @@ def test_an_answer_to_an_incident_nobody_knows_of_is_a_panic_after_half_a_minute
 
 def test_an_answer_whose_panic_turned_out_to_be_the_same_mail_again_goes_where_that_went(desk: Office) -> None:
     first = desk.panic()
-    raw = desk.ledger.read(lambda book: book.raw(first.mail_id))
+    raw = desk.store.read(lambda tx: tx.raw(first.mail_id))
     again = desk.deliver(raw)
-    to = desk.orders.addresses.reply_to(desk.orders.tokens.mint(Purpose.ANSWER, ids.incident_id(again), "ana"))
+    to = desk.settings.addresses.reply_to(desk.settings.tokens.mint(Purpose.ANSWER, ids.incident_id(again), "ana"))
     desk.deliver(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
     assert [incident.id for incident in desk.incidents()] == [first.id]
     assert desk.incident(first).holder == "ana"

@@ -53,7 +53,7 @@ def test_a_person_who_cannot_be_reached_is_an_event_with_ref_person_and_why(offi
 
 
 def test_nobody_on_call_is_an_event_with_its_ref(tmp_path: Path) -> None:
-    with closing(Office(tmp_path, rosters=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))) as office:
+    with closing(Office(tmp_path, schedules=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))) as office:
         with capture_logs() as logs:
             incident = office.panic()
             office.wait(minutes=1)

@@ -15,33 +15,33 @@ from panicmail.incident import clock_steps, transitions
 from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.clock_steps import ClockReading
 from panicmail.incident.model import Entry, Incident, State
-from tests.cast import LADDER, MINUTE, SECOND, T0, opened, who
+from tests.cast import MINUTE, POLICY, SECOND, T0, opened, who
 
 HOUR = timedelta(hours=1)
 Event = Callable[[Incident, datetime], Incident]
 
 
 def ack(incident: Incident, now: datetime) -> Incident:
-    return transitions.acknowledge(incident, "ana", "", LADDER, now).incident
+    return transitions.acknowledge(incident, "ana", "", POLICY, now).incident
 
 
 def more(incident: Incident, now: datetime) -> Incident:
     entry = Entry(event="thread.more", facts={"text": "x"})
-    return transitions.more(incident, entry, LADDER, who, now, mail_id="m", human=True, thanks=False).incident
+    return transitions.more(incident, entry, POLICY, who, now, mail_id="m", human=True, thanks=False).incident
 
 
 #: It is never night: what waits for the morning waits for a wall clock, whatever that says.
 ALWAYS = BusinessHours(frozenset(range(7)), time(0), time(23, 59), ZoneInfo("UTC"))
 
 EVENTS: dict[str, Event] = {
-    "time": lambda i, now: transitions.pass_time(i, LADDER, who, now, ALWAYS).incident,
+    "time": lambda i, now: transitions.pass_time(i, POLICY, who, now, ALWAYS).incident,
     "ack": ack,
-    "decline": lambda i, now: transitions.decline(i, "ana", "", "no", LADDER, who, now).incident,
-    "escalate": lambda i, now: transitions.escalate(i, "max", "", LADDER, who, now).incident,
+    "decline": lambda i, now: transitions.decline(i, "ana", "", "no", POLICY, who, now).incident,
+    "escalate": lambda i, now: transitions.escalate(i, "max", "", POLICY, who, now).incident,
     "offer": lambda i, now: transitions.hand_over(i, "ana", "bo", "", now).incident,
-    "work": lambda i, now: transitions.sign_of_work(i, "ana", LADDER, now).incident,
+    "work": lambda i, now: transitions.sign_of_work(i, "ana", POLICY, now).incident,
     "more": more,
-    "reopen": lambda i, now: more(transitions.resolve(ack(i, now), "ana", "", LADDER, now).incident, now),
+    "reopen": lambda i, now: more(transitions.resolve(ack(i, now), "ana", "", POLICY, now).incident, now),
 }
 
 
@@ -87,11 +87,11 @@ def test_an_incident_of_a_right_clock_stays_as_it_is(story: list[tuple[int, str]
 def test_nothing_is_ever_brought_back_into_the_future() -> None:
     ahead = opened(at=T0 + 2 * HOUR).incident
     back = clock_steps.brought_back(ahead, HOUR, T0, touched=False)
-    assert (back.accepted_at, back.opened_at, back.ladder_at) == (T0, T0, T0)
+    assert (back.accepted_at, back.opened_at, back.steps_from_at) == (T0, T0, T0)
 
 
 def test_an_sla_that_was_promised_at_the_reopening_moves_with_it_and_the_first_one_stays() -> None:
-    closed = transitions.resolve(ack(opened().incident, T0), "ana", "", LADDER, T0).incident
+    closed = transitions.resolve(ack(opened().incident, T0), "ana", "", POLICY, T0).incident
     reopened = more(closed, T0 + HOUR + MINUTE)
     back = clock_steps.brought_back(reopened, HOUR, T0 + MINUTE, touched=False)
     assert (back.sla_at, back.first_sla_at) == (T0 + 16 * MINUTE, T0 + 15 * MINUTE)

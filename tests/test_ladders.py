@@ -18,7 +18,7 @@ from panicmail.incident import classify
 from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.escalation_policy import DEFAULT, EscalationPolicy, PolicyChoice, PolicyStep
 from panicmail.oncall import runtime_settings
-from tests.cast import LADDER, MINUTE
+from tests.cast import MINUTE, POLICY
 from tests.office import Office, mail
 
 HOURS = BusinessHours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
@@ -51,7 +51,7 @@ fixed = ["max"]
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Office]:
-    office = Office(tmp_path, ladders={DEFAULT: LADDER, "low": LOW})
+    office = Office(tmp_path, policies={DEFAULT: POLICY, "low": LOW})
     yield office
     office.close()
 
@@ -89,14 +89,14 @@ def test_a_severity_is_read_only_where_it_stands_as_one(subject: str, severity: 
 
 def test_a_panic_without_a_severity_climbs_the_default_ladder(desk: Office) -> None:
     incident = desk.panic(subject="Ransom note")
-    assert (incident.ladder, incident.severity) == (DEFAULT, None)
+    assert (incident.policy, incident.severity) == (DEFAULT, None)
     desk.wait(minutes=16)
     assert desk.pages("max")
 
 
 def test_a_low_severity_on_a_sunday_night_breaches_six_hours_into_monday(desk: Office) -> None:
     incident = desk.panic(subject="[S3] odd mail")
-    assert (incident.ladder, incident.severity) == ("low", 3)
+    assert (incident.policy, incident.severity) == ("low", 3)
     assert incident.sla_at == datetime(2026, 11, 23, 14, tzinfo=UTC)
     desk.wait(minutes=16)
     assert desk.pages("max") == []
@@ -118,7 +118,7 @@ def test_nobody_is_woken_by_a_ladder_for_business_hours(desk: Office) -> None:
     desk.now = opens_at - MINUTE
     desk.wait(seconds=59)
     assert desk.pages("ana") == []
-    assert desk.ledger.read(lambda book: (gaps_in(book, desk.orders.ladders), book.violations())) == ([], {})
+    assert desk.store.read(lambda tx: (gaps_in(tx, desk.settings.policies), tx.violations())) == ([], {})
     desk.wait(seconds=1)
     (page,) = desk.pages("ana")
     assert page.subject == f"[PANIC {incident.ref}] (S3) odd mail"
@@ -139,7 +139,7 @@ def test_its_pages_say_its_own_times(desk: Office) -> None:
 
 def test_a_ladder_a_reload_took_away_is_replaced_by_the_default_one(desk: Office) -> None:
     incident = desk.panic(subject="phishing again")
-    desk.orders = replace(desk.orders, ladders={DEFAULT: LADDER})
+    desk.settings = replace(desk.settings, policies={DEFAULT: POLICY})
     desk.now = incident.sla_at
     desk.wait(minutes=1)
     assert desk.pages("max")
@@ -154,10 +154,10 @@ def test_a_drill_climbs_a_ladder_for_drills_and_nothing_else_does() -> None:
 
 def test_of_several_ladders_that_ask_for_a_panic_it_climbs_the_fastest(desk: Office) -> None:
     urgent = replace(LOW, name="urgent", sla=timedelta(minutes=10), hours=None, choice=PolicyChoice(subjects=("ceo",)))
-    ladders = {DEFAULT: LADDER, "low": LOW, "urgent": urgent}
-    standing = replace(desk.orders, ladders=ladders)
-    assert standing.ladder_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
-    assert standing.ladder_for(4, "[S4] phishing", (), drill=False).name == "low"
+    policies = {DEFAULT: POLICY, "low": LOW, "urgent": urgent}
+    standing = replace(desk.settings, policies=policies)
+    assert standing.policy_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
+    assert standing.policy_for(4, "[S4] phishing", (), drill=False).name == "low"
 
 
 def test_a_ladder_is_chosen_by_its_own_address_too(tmp_path: Path) -> None:
@@ -169,21 +169,21 @@ hours = { days = "mon-fri", from = "09:00", to = "17:00", tz = "Europe/Berlin" }
 addresses = ["panic+low@example.com"]
 """
     standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
-    low = standing.ladder_for(None, "", ["Panic+Low@example.com"], drill=False)
+    low = standing.policy_for(None, "", ["Panic+Low@example.com"], drill=False)
     assert (low.name, low.sla, low.hours) == ("low", timedelta(hours=6), HOURS)
-    assert standing.ladder_for(None, "", ["panic@example.com"], drill=False) is standing.ladder
+    assert standing.policy_for(None, "", ["panic@example.com"], drill=False) is standing.policy
 
 
 def test_a_mail_to_an_address_that_chooses_a_policy_is_not_called_one_with_a_wrong_token(tmp_path: Path) -> None:
     steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
     text = f'[policies.fast]\n{steps}\naddresses = ["panic+fast@example.com", "Urgent@example.com"]\n'
     standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
-    with contextlib.closing(Office(tmp_path, addresses=standing.addresses, ladders=standing.ladders)) as office:
+    with contextlib.closing(Office(tmp_path, addresses=standing.addresses, policies=standing.policies)) as office:
         for address in ("panic+fast@example.com", "PANIC+Fast@example.com", "urgent@example.com"):
             assert standing.addresses.is_ours(address), "RCPT is accepted"
             office.deliver(mail("My files are .locked.", subject=address), to=[address])
             assert "token" not in office.page("ana").text
-            assert office.incidents()[0].ladder == "fast"
+            assert office.incidents()[0].policy == "fast"
         office.deliver(mail("My files are .locked."), to=["panic+a1b2@example.com"])
         assert "came to an address with a token that does not verify" in office.page("ana").text
 
@@ -230,7 +230,7 @@ def test_the_handbooks_four_rungs_are_an_example_that_works(tmp_path: Path) -> N
     standing = runtime_settings.from_config(config.load(file), [("a", b"k" * 32)])
     tuesday = datetime(2026, 11, 24, 10, tzinfo=UTC)
     who = standing.who_at(tuesday)
-    called = [tuple(standing.ladder.people(step.page, who)) for step in standing.ladder.steps]
+    called = [tuple(standing.policy.people(step.page, who)) for step in standing.policy.steps]
     assert called == [("ana",), ("ana", "bo"), ("max", "ana"), ("dia", "max", "ana")]
-    assert standing.ladder_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == "low"
-    assert standing.ladder.managers == ("director", "smoc")
+    assert standing.policy_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == "low"
+    assert standing.policy.managers == ("director", "smoc")

@@ -270,11 +270,11 @@ def test_the_raw_mail_is_kept_as_it_came(desk: Office) -> None:
     desk.panic()
     raw = mail(forwarded(desk.page("ana")), sender=CARL)
     mail_id = desk.deliver(raw, CARL)
-    assert desk.ledger.read(lambda book: book.raw(mail_id)) == raw
+    assert desk.store.read(lambda tx: tx.raw(mail_id)) == raw
 
 
 def test_a_mail_read_byte_by_byte_tells_what_it_carries(desk: Office) -> None:
-    token = desk.orders.tokens.mint(Purpose.LINK, "abcdefgh23456723", "ana")
+    token = desk.settings.tokens.mint(Purpose.LINK, "abcdefgh23456723", "ana")
     report = read_bytes(mail(f"https://panic.example.com/i/{token}", sender=CARL))
     assert report.carried == (token,)
 

@@ -33,8 +33,8 @@ def held(desk: Office, by: str = "ana") -> Incident:
 
 def reload(desk: Office, without: str = "", seoc: tuple[str, ...] = ("bo",), smoc: tuple[str, ...] = ("max",)) -> None:
     people = {key: person for key, person in PEOPLE.items() if key != without}
-    desk.orders = replace(
-        desk.orders, people=people, rosters=Schedules({"seoc": Schedule(seoc), "smoc": Schedule(smoc)})
+    desk.settings = replace(
+        desk.settings, people=people, schedules=Schedules({"seoc": Schedule(seoc), "smoc": Schedule(smoc)})
     )
 
 
@@ -99,13 +99,13 @@ def test_whoever_is_off_call_and_still_in_the_configuration_keeps_what_they_have
 def test_it_is_found_after_a_restart_too_and_once(desk: Office) -> None:
     incident = held(desk)
     reload(desk, without="ana")
-    desk.escalation = EscalationTick(desk.ledger, lambda: desk.orders)
+    desk.escalation = EscalationTick(desk.store, lambda: desk.settings)
     desk.escalation.tick()
     desk.settle()
     pages = len(desk.pages("bo"))
     assert pages == 1
     for _ in range(3):
-        EscalationTick(desk.ledger, lambda: desk.orders).tick()
+        EscalationTick(desk.store, lambda: desk.settings).tick()
     desk.settle()
     assert len(desk.pages("bo")) == pages
     assert desk.events(incident).count("incident.opened_again") == 1

@@ -20,8 +20,8 @@ from tests.scenes import (
     BO,
     HOUSE,
     HOW,
-    LADDER,
     MAX,
+    POLICY,
     REPORT,
     START,
     Night,
@@ -37,8 +37,8 @@ from tests.scenes import (
 
 NIGHT = Night()
 OPEN = NIGHT.panic().incident
-BREACHED = transitions.pass_time(OPEN, LADDER, on_call, START + minutes(15))
-HELD = transitions.acknowledge(BREACHED.incident, "ana", HOW, LADDER, START + minutes(17)).incident
+BREACHED = transitions.pass_time(OPEN, POLICY, on_call, START + minutes(15))
+HELD = transitions.acknowledge(BREACHED.incident, "ana", HOW, POLICY, START + minutes(17)).incident
 
 
 # -- pages -----------------------------------------------------------------------------------------
@@ -79,16 +79,16 @@ def test_the_breach_page_says_who_was_silent_since_when() -> None:
 
 
 def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> None:
-    ladder = replace(
-        LADDER, steps=(PolicyStep(minutes(0), ("seoc",)), PolicyStep(minutes(5), ("seoc",)), LADDER.steps[1])
+    policy = replace(
+        POLICY, steps=(PolicyStep(minutes(0), ("seoc",)), PolicyStep(minutes(5), ("seoc",)), POLICY.steps[1])
     )
     pages = [
         PageSent(person="ana", channel="mail", at=START, state="accepted"),
         PageSent(person="ana", channel="push", at=START, state="failed"),
         PageSent(person="ana", channel="mail", at=START + minutes(5), state="queued"),
     ]
-    night = Night(house=replace(HOUSE, ladder=ladder), pages=pages)
-    reminder = transitions.pass_time(night.panic().incident, ladder, on_call, START + minutes(5))
+    night = Night(organisation=replace(HOUSE, policy=policy), pages=pages)
+    reminder = transitions.pass_time(night.panic().incident, policy, on_call, START + minutes(5))
     letter = night.page(reminder, ANA, START + minutes(5))
     assert subject(letter) == "[PANIC 7KQ2N] STILL OPEN: Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -102,19 +102,19 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
     ("change", "first"),
     [
         (
-            transitions.decline(OPEN, "ana", HOW, "can't", LADDER, on_call, START + minutes(3)),
+            transitions.decline(OPEN, "ana", HOW, "can't", POLICY, on_call, START + minutes(3)),
             'Max: Ana asks for you ("can\'t"). Reply "ack" so the calling stops.',
         ),
         (
-            transitions.escalate(OPEN, "ana", HOW, LADDER, on_call, START + minutes(3)),
+            transitions.escalate(OPEN, "ana", HOW, POLICY, on_call, START + minutes(3)),
             'Max: Ana asks for you ("escalate"). Reply "ack" so the calling stops.',
         ),
         (
-            transitions.unreachable(OPEN, "ana", "out of office until Monday", LADDER, on_call, START + minutes(3)),
+            transitions.unreachable(OPEN, "ana", "out of office until Monday", POLICY, on_call, START + minutes(3)),
             'Max: Ana is out of office. Reply "ack" so the calling stops.',
         ),
         (
-            transitions.unreachable(OPEN, "ana", "every way failed (bounce, push refused)", LADDER, on_call, START),
+            transitions.unreachable(OPEN, "ana", "every way failed (bounce, push refused)", POLICY, on_call, START),
             'Max: every way to Ana failed (bounce, push refused). Reply "ack" so the calling stops.',
         ),
     ],
@@ -127,7 +127,7 @@ def test_called_early_she_is_told_why_and_of_no_breach(change: Change, first: st
 
 
 def test_where_nobody_was_on_call_nobody_is_called_silent() -> None:
-    night = Night(house=replace(HOUSE, who=nobody))
+    night = Night(organisation=replace(HOUSE, who=nobody))
     change = night.panic()
     first = lines(night.page(change, MAX, START))[0]
     assert first == 'Max: nobody is on call as SEOC. Reply "ack" so the calling stops.'
@@ -142,7 +142,7 @@ def test_after_an_outage_it_says_how_late_it_is_and_blames_nobody() -> None:
 
 
 def test_a_ladder_without_a_further_step_says_that_she_is_called_again() -> None:
-    again = transitions.pass_time(BREACHED.incident, LADDER, on_call, START + minutes(20))
+    again = transitions.pass_time(BREACHED.incident, POLICY, on_call, START + minutes(20))
     text = lines(NIGHT.page(again, MAX, START + minutes(20)))
     assert text[0] == (
         'Max: nobody has this. Reply "ack" by 03:32 CET, or you are called again, until somebody answers.'
@@ -162,7 +162,7 @@ def test_an_offer_says_who_has_it_until_then() -> None:
 
 
 def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
-    asked = transitions.pass_time(HELD, LADDER, on_call, START + minutes(38))
+    asked = transitions.pass_time(HELD, POLICY, on_call, START + minutes(38))
     letter = NIGHT.page(asked, ANA, START + minutes(38))
     assert subject(letter) == "[PANIC 7KQ2N] STILL YOURS? Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -170,7 +170,7 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
         "Why: you took this at 03:24 CET; no sign of work seen since.",
     ]
     assert "Your reply: none" not in part(letter, "plain")
-    called = transitions.pass_time(asked.incident, LADDER, on_call, START + minutes(48))
+    called = transitions.pass_time(asked.incident, POLICY, on_call, START + minutes(48))
     letter = NIGHT.page(called, MAX, START + minutes(48))
     assert subject(letter) == "[PANIC 7KQ2N] ANA SILENT: Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -180,11 +180,11 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
 
 
 def test_reopened_its_last_holder_has_until_the_ladder_starts() -> None:
-    closed = transitions.resolve(HELD, "ana", HOW, LADDER, START + minutes(60)).incident
-    house = replace(HOUSE, who=lambda role: ("bo",) if role == "seoc" else ("max",))
-    night = Night(house=house)
+    closed = transitions.resolve(HELD, "ana", HOW, POLICY, START + minutes(60)).incident
+    organisation = replace(HOUSE, who=lambda role: ("bo",) if role == "seoc" else ("max",))
+    night = Night(organisation=organisation)
     change = transitions.more(
-        closed, said_more(), LADDER, house.who, START + minutes(120), mail_id="m", human=True, thanks=False
+        closed, said_more(), POLICY, organisation.who, START + minutes(120), mail_id="m", human=True, thanks=False
     )
     letter = night.page(change, ANA, START + minutes(120))
     assert subject(letter) == "[PANIC 7KQ2N] OPEN AGAIN: Ransom note on my laptop"
@@ -225,31 +225,31 @@ def test_the_issue_is_linked_when_there_is_one_and_the_page_link_left_out_when_t
 def test_times_are_in_the_readers_zone_with_the_day_when_it_is_not_today() -> None:
     late = START.replace(hour=22, minute=55)  # 23:55 in Berlin: the manager's turn is tomorrow
     night = Night()
-    incident = transitions.new(id="a" * 16, ref="M4TD", mail_id="m", accepted_at=late, ladder=LADDER)
-    change = transitions.open_panic(incident, LADDER, on_call, late, receipt=False, entry_facts={})
+    incident = transitions.new(id="a" * 16, ref="M4TD", mail_id="m", accepted_at=late, policy=POLICY)
+    change = transitions.open_panic(incident, POLICY, on_call, late, receipt=False, entry_facts={})
     assert lines(night.page(change, ANA, late))[0] == 'Ana: reply "ack" by Mon 00:10 CET, or Max (SMOC) is called.'
 
 
 def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
-    ladder = EscalationPolicy(
+    policy = EscalationPolicy(
         sla=timedelta(seconds=20),
         steps=(PolicyStep(timedelta(0), ("seoc",)), PolicyStep(timedelta(seconds=20), ("smoc",))),
         repeat=timedelta(seconds=5),
         remind_after=timedelta(seconds=30),
     )
-    night = Night(house=replace(HOUSE, ladder=ladder))
+    night = Night(organisation=replace(HOUSE, policy=policy))
     assert lines(night.page(night.panic(), ANA, START))[0] == (
         'Ana: reply "ack" by 03:07:20 CET, or Max (SMOC) is called.'
     )
     later = START + timedelta(seconds=20)
-    breached = transitions.pass_time(night.panic().incident, ladder, on_call, later)
+    breached = transitions.pass_time(night.panic().incident, policy, on_call, later)
     first = lines(night.page(breached, MAX, later))[0]
     assert first == 'Max: Ana (SEOC) gave no answer in 20 s. Reply "ack" so the calling stops.'
 
 
 def test_two_of_one_first_name_are_told_apart() -> None:
     twin = Person(id="ana2", name="Ana Bell", email="bell@example.com", tz=ZoneInfo("UTC"))
-    night = Night(house=replace(HOUSE, people={**HOUSE.people, "ana2": twin}))
+    night = Night(organisation=replace(HOUSE, people={**HOUSE.people, "ana2": twin}))
     assert lines(night.page(BREACHED, MAX, START + minutes(15)))[0].startswith("Max: Ana Reyes (SEOC) gave no answer")
 
 
@@ -257,7 +257,7 @@ def test_two_of_one_first_name_are_told_apart() -> None:
 
 
 def test_the_clock_stopped_and_what_comes_next() -> None:
-    acked = transitions.acknowledge(OPEN, "ana", HOW, LADDER, START + minutes(2))
+    acked = transitions.acknowledge(OPEN, "ana", HOW, POLICY, START + minutes(2))
     other = replace(OPEN, ref="M4TD", opened_at=START - minutes(2))
     letter = Night(also_open=[other]).answer(acked, ANA, "yes", START + minutes(2))
     assert subject(letter) == "[7KQ2N] Clock stopped: Ana Reyes has it"
@@ -273,7 +273,7 @@ def test_the_clock_stopped_and_what_comes_next() -> None:
 
 
 def test_the_others_are_told_who_has_it_and_what_that_rests_on() -> None:
-    change = transitions.acknowledge(BREACHED.incident, "ana", HOW, LADDER, START + minutes(17))
+    change = transitions.acknowledge(BREACHED.incident, "ana", HOW, POLICY, START + minutes(17))
     letters = NIGHT.letters(change, START + minutes(17))
     assert subject(letters["tell max"]) == "[7KQ2N] Clock stopped: Ana Reyes has it"
     assert lines(letters["tell max"])[:3] == [
@@ -298,17 +298,17 @@ def test_a_mail_that_did_not_stop_the_clock_says_why_and_what_would() -> None:
 
 
 def test_a_second_yes_is_told_who_was_first() -> None:
-    second = transitions.acknowledge(HELD, "max", HOW, LADDER, START + minutes(18))
+    second = transitions.acknowledge(HELD, "max", HOW, POLICY, START + minutes(18))
     assert lines(NIGHT.answer(second, MAX, "yes", START + minutes(18)))[0] == (
         "Clock stopped: Ana Reyes has it since 03:24 CET. You need do nothing."
     )
 
 
 def test_a_no_says_who_is_called_instead_or_that_nobody_is_left() -> None:
-    declined = transitions.decline(OPEN, "ana", HOW, "no", LADDER, on_call, START + minutes(3))
+    declined = transitions.decline(OPEN, "ana", HOW, "no", POLICY, on_call, START + minutes(3))
     letter = NIGHT.answer(declined, ANA, "no", START + minutes(3))
     assert lines(letter)[0] == "Clock still running: Max (SMOC) is called now."
-    left = transitions.decline(declined.incident, "max", HOW, "no", LADDER, on_call, START + minutes(4))
+    left = transitions.decline(declined.incident, "max", HOW, "no", POLICY, on_call, START + minutes(4))
     assert lines(NIGHT.answer(left, MAX, "no", START + minutes(4)))[0] == (
         "Clock still running, and nobody is left to call. "
         "The last call is repeated at 03:15 CET, until somebody answers."
@@ -325,7 +325,7 @@ def test_a_hand_over_keeps_the_clock_as_it_was() -> None:
 
 
 def test_resolve_on_an_open_one_says_how_to_close() -> None:
-    change = transitions.resolve(OPEN, "ana", HOW, LADDER, START + minutes(2))
+    change = transitions.resolve(OPEN, "ana", HOW, POLICY, START + minutes(2))
     assert lines(NIGHT.answer(change, ANA, "resolve", START + minutes(2)))[:2] == [
         "Clock stopped 03:09 CET. Ana Reyes has it, after 2 min.",
         'It is not over. Reply "resolve" once more to end it.',
@@ -333,9 +333,9 @@ def test_resolve_on_an_open_one_says_how_to_close() -> None:
 
 
 def test_too_late_it_says_who_closed_it_and_where_to_start_anew() -> None:
-    closed = transitions.resolve(HELD, "ana", HOW, LADDER, START + minutes(60))
+    closed = transitions.resolve(HELD, "ana", HOW, POLICY, START + minutes(60))
     assert lines(NIGHT.answer(closed, ANA, "resolve", START + minutes(60)))[0] == "7KQ2N is closed, 04:07 CET, by you."
-    late = transitions.acknowledge(closed.incident, "max", HOW, LADDER, START + minutes(70))
+    late = transitions.acknowledge(closed.incident, "max", HOW, POLICY, START + minutes(70))
     assert lines(NIGHT.answer(late, MAX, "yes", START + minutes(70)))[:2] == [
         "7KQ2N was closed at 04:07 CET by Ana Reyes. Your mail changed nothing.",
         "Something still wrong? A new mail to panic@example.com starts anew.",
@@ -344,7 +344,7 @@ def test_too_late_it_says_who_closed_it_and_where_to_start_anew() -> None:
 
 def test_more_in_the_thread_quotes_it_and_says_the_clock_is_as_it_was() -> None:
     change = transitions.more(
-        OPEN, said_more(), LADDER, on_call, START + minutes(2), mail_id="m", human=True, thanks=False
+        OPEN, said_more(), POLICY, on_call, START + minutes(2), mail_id="m", human=True, thanks=False
     )
     letter = NIGHT.letters(change, START + minutes(2))["tell ana"]
     assert subject(letter) == "[7KQ2N] More on: Ransom note on my laptop"
@@ -393,7 +393,7 @@ def test_a_reporter_of_ours_is_told_in_her_own_zone() -> None:
     [(True, "Follow it here: https://git/41"), (False, "If you have access: https://git/41")],
 )
 def test_the_issue_is_worded_for_whether_the_reporter_can_open_it(has_access: bool, line: str) -> None:
-    night = Night(house=replace(HOUSE, reporter_access=has_access))
+    night = Night(organisation=replace(HOUSE, reporter_access=has_access))
     assert line in lines(night.news(replace(OPEN, issue_url="https://git/41"), START, what="issue"))
 
 

@@ -26,9 +26,9 @@ from tests.scenes import (
     ANA,
     HOUSE,
     HOW,
-    LADDER,
     MAX,
     PLAIN_ADDRESSES,
+    POLICY,
     REPORT,
     START,
     TOKENS,
@@ -207,7 +207,7 @@ def test_one_incident_is_one_thread() -> None:
     later = raw_fields(again)
     assert later["In-Reply-To"] == first["Message-ID"] != later["Message-ID"]
     assert later["References"].split() == [root, first["Message-ID"]]
-    acked = transitions.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
+    acked = transitions.acknowledge(opened.incident, "ana", HOW, POLICY, START + minutes(2))
     answer = raw_fields(NIGHT.answer(acked, ANA, "yes", START + minutes(2)))
     assert answer["In-Reply-To"] == "<hers@example.com>"
     assert answer["References"].split() == [root, first["Message-ID"], "<hers@example.com>"]
@@ -229,7 +229,7 @@ def test_the_reporters_mails_answer_her_report_where_it_can_be_named() -> None:
 def test_a_message_id_that_is_no_id_puts_nothing_of_it_into_any_header_of_ours(theirs: str) -> None:
     night = Night(report=replace(REPORT, message_id=theirs))
     opened = night.panic()
-    held = transitions.acknowledge(opened.incident, "ana", HOW, LADDER, START + minutes(2))
+    held = transitions.acknowledge(opened.incident, "ana", HOW, POLICY, START + minutes(2))
     letters = [*night.letters(opened, START).values()]
     letters += [night.answer(held, ANA, "yes", START + minutes(2), in_reply_to=theirs)]
     letters += [night.news(held.incident, START)]
@@ -272,8 +272,8 @@ def test_a_reply_to_any_of_our_mails_is_found_by_its_message_id() -> None:
 
 
 def test_letters_of_different_rows_have_different_ids() -> None:
-    scene = NIGHT.scene(NIGHT.panic().incident, {}, START)
-    ids = {raw_fields(receipt(scene, TOKENS, ADDRESSES, key=key))["Message-ID"] for key in ("a", "b", "a")}
+    context = NIGHT.context(NIGHT.panic().incident, {}, START)
+    ids = {raw_fields(receipt(context, TOKENS, ADDRESSES, key=key))["Message-ID"] for key in ("a", "b", "a")}
     assert len(ids) == 2
 
 
@@ -378,7 +378,7 @@ def test_the_html_says_the_same_lines() -> None:
 @pytest.mark.parametrize("name", ["Mine Yılmaz", "No", "Ack Ack", "On It", "Okay Then", "Resolve", "To Bo", "Будет Да"])
 def test_nobodys_name_makes_a_line_of_ours_a_command(name: str) -> None:
     people = {p.id: replace(p, name=name) for p in HOUSE.people.values()}
-    for letter in dict(every_letter(Night(house=replace(HOUSE, people=people)))).values():
+    for letter in dict(every_letter(Night(organisation=replace(HOUSE, people=people)))).values():
         assert commands_in(letter) == []
 
 
@@ -387,11 +387,11 @@ def test_nobodys_name_makes_a_line_of_ours_a_command(name: str) -> None:
 )
 def test_an_unusual_recipient_is_written_to(address: str) -> None:
     person = Person(id="ana", name="Ána \ud800 Reyes", email=address)
-    night = Night(house=replace(HOUSE, people={**HOUSE.people, "ana": person}))
+    night = Night(organisation=replace(HOUSE, people={**HOUSE.people, "ana": person}))
     letter = night.page(night.panic(), person, START)
     assert letter.recipient == address
     assert "could not write" not in part(letter, "plain")
-    rita = Night().scene(replace(NIGHT.panic().incident, reporter_address=address), {}, START)
+    rita = Night().context(replace(NIGHT.panic().incident, reporter_address=address), {}, START)
     assert receipt(rita, TOKENS, ADDRESSES, key="row").recipient == address
 
 
@@ -409,13 +409,13 @@ def broken(role: str) -> tuple[str, ...]:
         {"facts": {"word": "unheard of", "round": 1}},
         {"facts": {}},
         {"pages": None},
-        {"house": replace(HOUSE, who=broken)},
+        {"organisation": replace(HOUSE, who=broken)},
     ],
 )
 def test_a_page_goes_out_whatever_fails_in_writing_it(change: dict[str, Any]) -> None:
     incident = NIGHT.panic().incident
-    scene: NoticeContext = replace(NIGHT.scene(incident, {"word": "page", "round": 1}, START), **change)
-    letter = page(scene, ANA, TOKENS, ADDRESSES)
+    context: NoticeContext = replace(NIGHT.context(incident, {"word": "page", "round": 1}, START), **change)
+    letter = page(context, ANA, TOKENS, ADDRESSES)
     assert subject(letter) == "[PANIC 7KQ2N] Emergency reported, reply needed"
     assert lines(letter)[0] == 'Ana: somebody reports an emergency. Reply "ack" so the calling stops.'
     assert "Without mail: https://panic.example.com/i/token" in lines(letter)
@@ -455,8 +455,8 @@ HOSTILE = st.builds(
 def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
     night = Night(report=report, flags=(other,))
     opened = night.panic(reporter_address="rita@example.com")
-    held = transitions.acknowledge(opened.incident, "ana", other, LADDER, START + minutes(2))
-    declined = transitions.decline(opened.incident, "ana", HOW, other, LADDER, on_call, START + minutes(3))
+    held = transitions.acknowledge(opened.incident, "ana", other, POLICY, START + minutes(2))
+    declined = transitions.decline(opened.incident, "ana", HOW, other, POLICY, on_call, START + minutes(3))
     more = {"what": "more", "from_address": other, "from_name": other, "text": other}
     letters = [
         *night.letters(opened, START).values(),
@@ -480,7 +480,7 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
 @given(facts=st.dictionaries(st.sampled_from(["what", "said", "outcome", "why", "to", "at", "refs", "how", "by"]), ANY))
 def test_no_facts_break_an_answer(facts: dict[str, str]) -> None:
     incident = NIGHT.panic().incident
-    sound(tell(NIGHT.scene(incident, facts, START), ANA, TOKENS, ADDRESSES, key="row"))
+    sound(tell(NIGHT.context(incident, facts, START), ANA, TOKENS, ADDRESSES, key="row"))
     sound(NIGHT.news(incident, START, **facts))
 
 

@@ -53,7 +53,7 @@ from panicmail.incident.model import (
     unchanged,
 )
 from panicmail.incident.transitions import ShiftChange, UnsentReason
-from tests.cast import LADDER, MINUTE, SECOND, T0, news, pages, told
+from tests.cast import MINUTE, POLICY, SECOND, T0, news, pages, told
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(240 * max(1, FUZZ))  # a failing machine takes its time to shrink
@@ -73,7 +73,7 @@ ROSTERS: st.SearchStrategy[Rosters] = st.fixed_dictionaries(
 SPANS = st.integers(1, 40) | st.integers(41, 7200)
 
 
-def ladder_of(rungs: Sequence[tuple[int, list[str]]], sla: int, repeat: int, remind: int) -> EscalationPolicy:
+def policy_of(rungs: Sequence[tuple[int, list[str]]], sla: int, repeat: int, remind: int) -> EscalationPolicy:
     """Each rung: seconds after the one before, and roles. The first is due at once."""
     at, steps = 0, []
     for number, (gap, roles) in enumerate(rungs):
@@ -82,8 +82,8 @@ def ladder_of(rungs: Sequence[tuple[int, list[str]]], sla: int, repeat: int, rem
     return EscalationPolicy(sla=sla * SECOND, steps=tuple(steps), repeat=repeat * SECOND, remind_after=remind * SECOND)
 
 
-LADDERS = st.builds(
-    ladder_of,
+POLICIES = st.builds(
+    policy_of,
     st.lists(
         st.tuples(st.integers(1, 900), st.lists(st.sampled_from(ROLES), min_size=1, max_size=2, unique=True)),
         min_size=1,
@@ -95,14 +95,14 @@ LADDERS = st.builds(
 )
 
 
-def on_call(rosters: Rosters) -> OnCallAt:
-    return lambda role: rosters.get(role, ())
+def on_call(schedules: Rosters) -> OnCallAt:
+    return lambda role: schedules.get(role, ())
 
 
-def longest_gap(ladder: EscalationPolicy) -> timedelta:
+def longest_gap(policy: EscalationPolicy) -> timedelta:
     """The longest the ladder by itself leaves an open incident alone."""
-    gaps = [b.after - a.after for a, b in pairwise(ladder.steps)]
-    return max([ladder.repeat, ladder.reopen_grace, *gaps])
+    gaps = [b.after - a.after for a, b in pairwise(policy.steps)]
+    return max([policy.repeat, policy.reopen_grace, *gaps])
 
 
 # -- one change, and what is true of each
@@ -117,7 +117,7 @@ class Moved:
     before: Incident
     change: Change
     after: Incident
-    ladder: EscalationPolicy
+    policy: EscalationPolicy
     who: OnCallAt
     now: datetime
 
@@ -217,7 +217,7 @@ def one_word_takes_one_step_at_most_and_only_upwards(m: Moved) -> None:
         called = {page.person for page in m.pages}
         assert called <= fresh
         assert called <= everybody(m)
-        can_answer = named_in(m, min(m.after.step, m.ladder.last)) - {m.by} - set(m.after.away)
+        can_answer = named_in(m, min(m.after.step, m.policy.last)) - {m.by} - set(m.after.away)
         assert m.event == "unreachable" or not can_answer
 
 
@@ -229,9 +229,9 @@ def more_in_the_thread_touches_no_time_of_an_open_incident(m: Moved) -> None:
 def the_next_step_is_at_most_the_longest_gap_away_or_at_its_own_time(m: Moved) -> None:
     if m.event in {"held back", "undo"} or m.after.next_step_at in {None, m.before.next_step_at}:
         return  # an undo brings back the very instant it was due at
-    own_time = m.after.ladder_at + m.ladder.steps[-1].after
+    own_time = m.after.steps_from_at + m.policy.steps[-1].after
     assert m.after.next_step_at
-    assert m.after.next_step_at <= max(m.now + longest_gap(m.ladder), own_time)
+    assert m.after.next_step_at <= max(m.now + longest_gap(m.policy), own_time)
 
 
 def a_change_of_shift_moves_neither_times_nor_the_holder(m: Moved) -> None:
@@ -263,7 +263,7 @@ def the_reporter_hears_the_holder_and_nobody_else(m: Moved) -> None:
     said = [e for e in m.change.effects if e.do is EffectKind.NEWS and e.facts["what"] == "said"]
     assert not said or (m.before.state, m.before.holder, m.event) == (State.ACKED, m.by, "speak")
     if m.event == "speak":
-        due_at = m.ladder.later(m.now, m.ladder.remind_after)
+        due_at = m.policy.later(m.now, m.policy.remind_after)
         work = replace(m.before, remind_at=due_at, owed=Owed.STATUS, words_at=None, worked_at=m.now)
         assert replace(m.after, version=m.before.version) == (work if said else m.before)
 
@@ -283,16 +283,16 @@ def once_time_has_passed_nothing_is_due(m: Moved) -> None:
 
 
 def named_in(m: Moved, step: int) -> set[str]:
-    return {person for role in m.ladder.steps[step].page for person in m.who(role)}
+    return {person for role in m.policy.steps[step].page for person in m.who(role)}
 
 
 def a_due_step_calls_everybody_it_names_and_the_next_one_keeps_its_time(m: Moved) -> None:
     """Whoever was named in a step that is overdue is called once; who is away, only when nobody else is named."""
-    i, steps = m.before, m.ladder.steps
+    i, steps = m.before, m.policy.steps
     if m.event != "time" or i.next_step_at is None or i.next_step_at > m.now:
         return
-    overdue = [n for n, step in enumerate(steps) if n > i.step and i.ladder_at + step.after <= m.now]
-    overdue = overdue or [min(max(i.step, 0), m.ladder.last)]
+    overdue = [n for n, step in enumerate(steps) if n > i.step and i.steps_from_at + step.after <= m.now]
+    overdue = overdue or [min(max(i.step, 0), m.policy.last)]
     named = set().union(*(named_in(m, n) for n in overdue))
     called, away = {page.person for page in m.pages}, set(i.away)
     above = [named_in(m, n) - away for n in range(overdue[-1] + 1, len(steps))]
@@ -308,18 +308,18 @@ def a_due_step_calls_everybody_it_names_and_the_next_one_keeps_its_time(m: Moved
         assert called <= everybody(m)
         assert called - {i.holder} or everybody(m) <= {i.holder}
     assert (m.after.step > overdue[-1]) == (not reachable and bool(later))
-    last = m.after.step >= m.ladder.last
-    own_time = m.now + m.ladder.repeat if last else i.ladder_at + steps[m.after.step + 1].after
-    assert m.after.next_step_at == (min(own_time, m.now + m.ladder.repeat) if others else own_time)
+    last = m.after.step >= m.policy.last
+    own_time = m.now + m.policy.repeat if last else i.steps_from_at + steps[m.after.step + 1].after
+    assert m.after.next_step_at == (min(own_time, m.now + m.policy.repeat) if others else own_time)
     skipped = [number for entry in m.entry("steps.skipped") for number in entry.facts["steps"]]
     assert not reachable or [n + 1 for n in overdue[:-1]] == skipped
 
 
 def a_due_last_step_pages_somebody_unless_it_names_nobody_at_all(m: Moved) -> None:
     if m.event == "time" and m.before.state is State.OPEN and m.entry("people.paged"):
-        step = m.ladder.steps[min(m.after.step, m.ladder.last)]
-        named = m.ladder.people(step.page, m.who)
-        assert m.pages or not named or m.after.step < m.ladder.last
+        step = m.policy.steps[min(m.after.step, m.policy.last)]
+        named = m.policy.people(step.page, m.who)
+        assert m.pages or not named or m.after.step < m.policy.last
 
 
 def who_names_nobody_is_told_to_the_operators(m: Moved) -> None:
@@ -331,7 +331,7 @@ def who_names_nobody_is_told_to_the_operators(m: Moved) -> None:
 
 def everybody(m: Moved) -> set[str]:
     """Whom the policy names, and the operators."""
-    return set(m.who(OPERATOR)).union(*(named_in(m, n) for n in range(len(m.ladder.steps))))
+    return set(m.who(OPERATOR)).union(*(named_in(m, n) for n in range(len(m.policy.steps))))
 
 
 def the_silence_of_a_holder_calls_somebody_else_and_says_whom(m: Moved) -> None:
@@ -348,7 +348,7 @@ def the_silence_of_a_holder_calls_somebody_else_and_says_whom(m: Moved) -> None:
         assert asked == ([holder] if calls[0].facts["again"] else [])
         assert asked or called
         assert bool(called) == bool(others)
-        assert (m.after.owed, m.after.remind_at) == (Owed.ANSWER, m.now + m.ladder.repeat), "and so it goes on"
+        assert (m.after.owed, m.after.remind_at) == (Owed.ANSWER, m.now + m.policy.repeat), "and so it goes on"
         assert not set(called) & set(m.before.away) or not others - set(m.before.away)
         assert others or [e.facts["cause"] for e in m.change.effects if e.do is EffectKind.OPERATORS] == ["nobody_left"]
 
@@ -358,7 +358,7 @@ def operators_are_paged_with_the_panic_only_when_nobody_else_is_left(m: Moved) -
     resort = [entry for entry in m.entry("people.paged") if "last_resort" in entry.facts.get("cause", ())]
     if resort and not m.before.once:  # which has but its first step
         asked = {m.before.holder, m.by}
-        named = named_in(m, min(m.after.step, m.ladder.last))
+        named = named_in(m, min(m.after.step, m.policy.last))
         assert named - asked <= set(m.after.away)
         others = everybody(m) - asked - set(m.after.away)
         assert others <= {p for p, paged in m.after.paged.items() if paged.last_at >= m.after.opened_at}
@@ -415,8 +415,8 @@ EVERY_CHANGE: tuple[Callable[[Moved], None], ...] = (
 class Desk:
     """One incident, its ladder and its clock."""
 
-    ladder: EscalationPolicy
-    rosters: Rosters
+    policy: EscalationPolicy
+    schedules: Rosters
     now: datetime
     incident: Incident
     occurrence: int = 0  #: counts what happened; the same event twice is one
@@ -430,14 +430,14 @@ class Desk:
 
     @property
     def who(self) -> OnCallAt:
-        return on_call(self.rosters)
+        return on_call(self.schedules)
 
     def happen(self, event: str, by: str | None, change: Change) -> Moved:
         """Store a change and ask every claim about it."""
         before, after = self.incident, change.incident
         if after != before:
             after = replace(after, version=before.version + 1)
-        moved = Moved(event, by, before, change, after, self.ladder, self.who, self.now)
+        moved = Moved(event, by, before, change, after, self.policy, self.who, self.now)
         for claim in EVERY_CHANGE:
             claim(moved)
         self._use_keys(change)
@@ -476,7 +476,7 @@ class Desk:
 
     def tick(self) -> None:
         """What the daemon does each second: nothing, or all that is due."""
-        change = transitions.pass_time(self.incident, self.ladder, self.who, self.now)
+        change = transitions.pass_time(self.incident, self.policy, self.who, self.now)
         if transitions.is_due(self.incident, self.now):
             self.occurrence += 1
             self.happen("time", None, change)
@@ -491,13 +491,13 @@ class Desk:
         return sorted(at for at in (i.next_step_at, i.remind_at, breach, over) if at and at > self.now)
 
 
-def desk(ladder: EscalationPolicy, rosters: Rosters, late: timedelta, *, once: bool, now: datetime = T0) -> Desk:
+def desk(policy: EscalationPolicy, schedules: Rosters, late: timedelta, *, once: bool, now: datetime = T0) -> Desk:
     """A panic accepted at `now` and understood `late`."""
     mail_id = f"{int(now.timestamp()):026}"
     fresh = transitions.new(id=ids.incident_id(mail_id), ref=ids.ref(mail_id), mail_id=mail_id, accepted_at=now,
-                       ladder=ladder, reporter_address="rita@example.com", once=once)  # fmt: skip
-    made = Desk(ladder, rosters, now + late, fresh, open_since=now)
-    change = transitions.open_panic(fresh, ladder, made.who, made.now, receipt=True, entry_facts={})
+                       policy=policy, reporter_address="rita@example.com", once=once)  # fmt: skip
+    made = Desk(policy, schedules, now + late, fresh, open_since=now)
+    change = transitions.open_panic(fresh, policy, made.who, made.now, receipt=True, entry_facts={})
     made.happen("panic", None, change)
     return made
 
@@ -514,11 +514,11 @@ class Rules(RuleBasedStateMachine):
 
     desk: Desk
 
-    @initialize(ladder=LADDERS, rosters=ROSTERS, late=st.just(0) | SPANS, once=st.sampled_from([False] * 5 + [True]))
-    def a_panic(self, ladder: EscalationPolicy, rosters: Rosters, late: int, once: bool) -> None:
+    @initialize(policy=POLICIES, schedules=ROSTERS, late=st.just(0) | SPANS, once=st.sampled_from([False] * 5 + [True]))
+    def a_panic(self, policy: EscalationPolicy, schedules: Rosters, late: int, once: bool) -> None:
         self.mails = 0
         self.closed_at: datetime | None = None
-        self.desk = desk(ladder, rosters, late * SECOND, once=once)
+        self.desk = desk(policy, schedules, late * SECOND, once=once)
 
     def _say(self, event: str, by: str | None, decide: Callable[[Incident], Change]) -> Moved:
         self.desk.occurrence += 1
@@ -569,12 +569,12 @@ class Rules(RuleBasedStateMachine):
     def somebody_says(self, word: str, person: str) -> None:
         d, before = self.desk, self.desk.incident
         decide: dict[str, Callable[[Incident], Change]] = {
-            "yes": lambda i: transitions.acknowledge(i, person, HOW, d.ladder, d.now),
-            "take": lambda i: transitions.take(i, person, HOW, d.ladder, d.now),
-            "no": lambda i: transitions.decline(i, person, HOW, "no", d.ladder, d.who, d.now),
-            "escalate": lambda i: transitions.escalate(i, person, HOW, d.ladder, d.who, d.now),
-            "resolve": lambda i: transitions.resolve(i, person, HOW, d.ladder, d.now),
-            "sign of work": lambda i: transitions.sign_of_work(i, person, d.ladder, d.now),
+            "yes": lambda i: transitions.acknowledge(i, person, HOW, d.policy, d.now),
+            "take": lambda i: transitions.take(i, person, HOW, d.policy, d.now),
+            "no": lambda i: transitions.decline(i, person, HOW, "no", d.policy, d.who, d.now),
+            "escalate": lambda i: transitions.escalate(i, person, HOW, d.policy, d.who, d.now),
+            "resolve": lambda i: transitions.resolve(i, person, HOW, d.policy, d.now),
+            "sign of work": lambda i: transitions.sign_of_work(i, person, d.policy, d.now),
         }
         outcome = self._say(word, person, decide[word]).change.outcome
         self._heard(word, person, outcome, before, d.incident)
@@ -609,7 +609,7 @@ class Rules(RuleBasedStateMachine):
         at = self.closed_at.isoformat()
         if self.closed_at <= d.incident.opened_at or transitions.is_known_act(d.lines, "closed_at", self.closed_at):
             return  # as the poll, which has told it
-        self._say("issue closed", person, lambda i: transitions.issue_closed(i, person, d.ladder, d.now, closed_at=at))
+        self._say("issue closed", person, lambda i: transitions.issue_closed(i, person, d.policy, d.now, closed_at=at))
 
     @rule(person=PEOPLE, counts=st.booleans(), hours=st.sampled_from([0, 23, 24, 25]))
     def the_issue_is_opened_again(self, person: str, counts: bool, hours: int) -> None:
@@ -618,7 +618,7 @@ class Rules(RuleBasedStateMachine):
         at = (before.resolved_at or d.now) + timedelta(hours=hours)
         if transitions.is_known_act(d.lines, "reopened_at", at):
             return  # as the poll, which has told it
-        reopen = partial(transitions.issue_reopened, by=person, ladder=d.ladder, who=d.who, now=d.now)
+        reopen = partial(transitions.issue_reopened, by=person, policy=d.policy, who=d.who, now=d.now)
         moved = self._say("issue opened again", person, lambda i: reopen(i, reopened_at=at, counts=counts))
         is_open = before.state is State.RESOLVED and counts and hours <= 24
         assert (moved.after.state is State.OPEN) == (before.state is State.OPEN or is_open)
@@ -628,7 +628,7 @@ class Rules(RuleBasedStateMachine):
     @rule(left=PEOPLE)
     def somebody_leaves_the_configuration(self, left: str) -> None:
         d, before, known = self.desk, self.desk.incident, set(CAST) - {left}
-        moved = self._say("left", None, lambda i: transitions.holder_gone(i, known, d.ladder, d.who, d.now))
+        moved = self._say("left", None, lambda i: transitions.holder_gone(i, known, d.policy, d.who, d.now))
         is_theirs = before.state is State.ACKED and before.holder == left
         assert (moved.after != before) == is_theirs
         assert not is_theirs or moved.after.state is State.OPEN
@@ -680,7 +680,7 @@ class Rules(RuleBasedStateMachine):
     def _was_never_pressed(self, moved: Moved, dropped: list[str]) -> None:
         was, now, at = self.desk.pressed, moved.after, moved.now
         assert was is not None
-        kept = ("state", "step", "opened_at", "ladder_at", "breached_at", "acked_at", "first_acked_at", "acked_how",
+        kept = ("state", "step", "opened_at", "steps_from_at", "breached_at", "acked_at", "first_acked_at", "acked_how",
                 "handed_to", "resolved_at", "resolved_by")  # fmt: skip
         assert [getattr(now, name) for name in kept] == [getattr(was, name) for name in kept]
         assert now.away.get(moved.by or "") == was.away.get(moved.by or "")
@@ -711,7 +711,7 @@ class Rules(RuleBasedStateMachine):
             moved = self._say("speak", person, lambda i: unsaid)
             assert (told(moved.change, "unsent"), moved.after) == ([person], before)
             return
-        moved = self._say("speak", person, lambda i: transitions.speak(i, person, text, HOW, mail_id, d.ladder, d.now))
+        moved = self._say("speak", person, lambda i: transitions.speak(i, person, text, HOW, mail_id, d.policy, d.now))
         assert news(moved.change) == ["said"]
         if refused:
             moved = self._say("refused", person, lambda i: transitions.refused(i, person, "550 no such user", mail_id))
@@ -722,7 +722,7 @@ class Rules(RuleBasedStateMachine):
     @rule(person=PEOPLE, why=st.sampled_from(["out of office", "her page bounced (5.1.1)", UNDELIVERED]))
     def unreachable(self, person: str, why: str) -> None:
         d = self.desk
-        self._say("unreachable", person, lambda i: transitions.unreachable(i, person, why, d.ladder, d.who, d.now))
+        self._say("unreachable", person, lambda i: transitions.unreachable(i, person, why, d.policy, d.who, d.now))
 
     @rule(person=PEOPLE)
     def a_page_reaches_her_after_all(self, person: str) -> None:
@@ -744,7 +744,7 @@ class Rules(RuleBasedStateMachine):
                 self._say("no", person, partial(_declined, d, person))
             else:
                 self._say("unreachable", person, partial(_away, d, person))
-        steps, people = max(0, d.ladder.last - before.step), len(set(CAST) - before.paged.keys())
+        steps, people = max(0, d.policy.last - before.step), len(set(CAST) - before.paged.keys())
         operators = len(d.who(OPERATOR))
         most = steps + people + operators
         assert d.incident.round - before.round <= most, "each step above, new person and operator once at most"
@@ -755,12 +755,12 @@ class Rules(RuleBasedStateMachine):
         d = self.desk
         self.mails += 1
         if transitions.is_over(d.incident, d.now):
-            self.desk = desk(d.ladder, d.rosters, timedelta(0), once=once, now=d.now)
+            self.desk = desk(d.policy, d.schedules, timedelta(0), once=once, now=d.now)
             return
         entry = Entry(event="thread.more", actor="rita@example.com", facts={"text": "and the server too"})
         mail_id = f"m{self.mails}"
         moved = self._say("more", writer, lambda i: transitions.more(
-            i, entry, d.ladder, d.who, d.now, mail_id=mail_id, human=human, thanks=thanks, writer=writer))  # fmt: skip
+            i, entry, d.policy, d.who, d.now, mail_id=mail_id, human=human, thanks=thanks, writer=writer))  # fmt: skip
         self._reached(moved, writer, human=human, thanks=thanks)
 
     def _reached(self, moved: Moved, writer: str, *, human: bool, thanks: bool) -> None:
@@ -769,7 +769,7 @@ class Rules(RuleBasedStateMachine):
             assert (moved.after, moved.change.effects) == (before, ())
         elif before.state is State.RESOLVED:
             reopened = (moved.after.state, moved.after.sla_at, moved.after.breached_at, moved.after.away)
-            assert reopened == (State.OPEN, moved.now + moved.ladder.sla, None, {}), "as urgent as a new one"
+            assert reopened == (State.OPEN, moved.now + moved.policy.sla, None, {}), "as urgent as a new one"
             assert before.holder is None or [page.person for page in moved.pages] == [before.holder]
         else:
             listeners = {before.holder} if before.state is State.ACKED else set(before.paged)
@@ -777,26 +777,26 @@ class Rules(RuleBasedStateMachine):
 
     # -- the operator
 
-    @rule(ladder=LADDERS, rosters=ROSTERS)
-    def a_reload(self, ladder: EscalationPolicy, rosters: Rosters) -> None:
+    @rule(policy=POLICIES, schedules=ROSTERS)
+    def a_reload(self, policy: EscalationPolicy, schedules: Rosters) -> None:
         """Other people by it are no change of shift."""
-        self.desk.ladder, self.desk.rosters = ladder, rosters
+        self.desk.policy, self.desk.schedules = policy, schedules
         self.desk.came_on.clear()
 
-    @rule(rosters=ROSTERS, seconds=st.just(0) | SPANS)
-    def the_shift_changes(self, rosters: Rosters, seconds: int) -> None:
+    @rule(schedules=ROSTERS, seconds=st.just(0) | SPANS)
+    def the_shift_changes(self, schedules: Rosters, seconds: int) -> None:
         """It is looked at so much later."""
         d = self.desk
-        d.came_on |= {role: d.now for role in ROLES if set(rosters[role]) != set(d.rosters[role])}
-        d.rosters = rosters
+        d.came_on |= {role: d.now for role in ROLES if set(schedules[role]) != set(d.schedules[role])}
+        d.schedules = schedules
         self._until(d.now + seconds * SECOND, ticking=True)
         self.the_handover_is_looked_at()
 
     @rule(person=PEOPLE, which=st.integers(0, 1), seconds=st.just(0) | SPANS)
     def somebody_comes_on_call_meanwhile(self, person: str, which: int, seconds: int) -> None:
         """In a role that is concerned."""
-        roles = transitions.shift_roles(self.desk.incident, self.desk.ladder) or ROLES
-        self.the_shift_changes({**self.desk.rosters, roles[which % len(roles)]: (person,)}, seconds)
+        roles = transitions.shift_roles(self.desk.incident, self.desk.policy) or ROLES
+        self.the_shift_changes({**self.desk.schedules, roles[which % len(roles)]: (person,)}, seconds)
 
     @rule()
     def the_handover_is_looked_at(self) -> None:
@@ -804,10 +804,10 @@ class Rules(RuleBasedStateMachine):
 
         def decide(incident: Incident) -> Change:
             whole = unchanged(incident, Outcome.NOTED)
-            for role in transitions.shift_roles(incident, d.ladder):
+            for role in transitions.shift_roles(incident, d.policy):
                 if role in d.came_on and d.now - d.came_on[role] <= LOOK_BACK:
-                    change = ShiftChange(role=role, at=d.came_on[role], people=d.rosters[role])
-                    whole = whole.then(transitions.shift_changed(whole.incident, d.ladder, change, d.lines, d.now))
+                    change = ShiftChange(role=role, at=d.came_on[role], people=d.schedules[role])
+                    whole = whole.then(transitions.shift_changed(whole.incident, d.policy, change, d.lines, d.now))
             return whole
 
         self._say("shift", None, decide)
@@ -846,7 +846,7 @@ class Rules(RuleBasedStateMachine):
     @invariant()
     def nothing_happened_in_the_future(self) -> None:
         i = self.desk.incident
-        past = [i.opened_at, i.ladder_at, i.acked_at, i.first_acked_at, i.breached_at, i.resolved_at, i.worked_at]
+        past = [i.opened_at, i.steps_from_at, i.acked_at, i.first_acked_at, i.breached_at, i.resolved_at, i.worked_at]
         assert all(at <= self.desk.now for at in past if at)
 
     @invariant()
@@ -857,13 +857,13 @@ class Rules(RuleBasedStateMachine):
         if i.state is not State.OPEN and not held:
             return
         called: set[str] = set()
-        soon = len(d.ladder.steps) + 3  # steps, or reminders, and the repeat
+        soon = len(d.policy.steps) + 3  # steps, or reminders, and the repeat
         for _ in range(soon):
             at = min(at for at in (i.next_step_at, i.remind_at) if at)
-            change = transitions.pass_time(i, d.ladder, d.who, max(at, d.now))
+            change = transitions.pass_time(i, d.policy, d.who, max(at, d.now))
             called |= {page.person or "" for page in pages(change)}
             i = change.incident
-        roles = {role for step in d.ladder.steps for role in step.page} | {OPERATOR}
+        roles = {role for step in d.policy.steps for role in step.page} | {OPERATOR}
         others = {person for role in roles for person in d.who(role)} - {i.holder}
         assert called - {i.holder} or not others
 
@@ -874,10 +874,10 @@ class Rules(RuleBasedStateMachine):
         if i.state is not State.OPEN:
             return
         reader = next(reversed(list(i.paged)), "")
-        promise = transitions.next_call(i, d.ladder, d.who, reader)
+        promise = transitions.next_call(i, d.policy, d.who, reader)
         called: set[str] = set()
         while promise and i.next_step_at and i.next_step_at <= promise[0] and not promise[1].keys() <= called:
-            change = transitions.pass_time(i, d.ladder, d.who, max(i.next_step_at, d.now))
+            change = transitions.pass_time(i, d.policy, d.who, max(i.next_step_at, d.now))
             called.update(page.person or "" for page in pages(change))
             i = change.incident
         assert not promise or promise[1].keys() <= called
@@ -893,19 +893,19 @@ def test_the_state_table_keeps_its_promises_whatever_happens() -> None:
 
 
 def _declined(d: Desk, person: str, incident: Incident) -> Change:
-    return transitions.decline(incident, person, HOW, "no", d.ladder, d.who, d.now)
+    return transitions.decline(incident, person, HOW, "no", d.policy, d.who, d.now)
 
 
 def _away(d: Desk, person: str, incident: Incident) -> Change:
-    return transitions.unreachable(incident, person, "out of office", d.ladder, d.who, d.now)
+    return transitions.unreachable(incident, person, "out of office", d.policy, d.who, d.now)
 
 
 @settings(max_examples=int(60 * FUZZ), deadline=None)
-@given(LADDERS, ROSTERS, st.sampled_from(["no", "unreachable", "both"]), st.integers(1, 300), st.integers(1, 40))
+@given(POLICIES, ROSTERS, st.sampled_from(["no", "unreachable", "both"]), st.integers(1, 300), st.integers(1, 40))
 def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repeats_allow(
-    ladder: EscalationPolicy, rosters: Rosters, answer: str, every: int, ticks: int
+    policy: EscalationPolicy, schedules: Rosters, answer: str, every: int, ticks: int
 ) -> None:
-    d = desk(ladder, rosters, timedelta(0), once=False)
+    d = desk(policy, schedules, timedelta(0), once=False)
     for _ in range(ticks):
         for person in CAST:
             if answer in {"no", "both"}:
@@ -914,26 +914,26 @@ def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repea
                 d.happen("unreachable", person, _away(d, person, d.incident))
         d.now += every * SECOND
         d.tick()
-    operators = len(rosters[OPERATOR])  # each of whom is called early once
-    assert d.incident.round <= len(ladder.steps) + operators + (d.now - T0) // ladder.repeat
+    operators = len(schedules[OPERATOR])  # each of whom is called early once
+    assert d.incident.round <= len(policy.steps) + operators + (d.now - T0) // policy.repeat
     assert d.incident.state is State.OPEN
 
 
 @settings(max_examples=int(80 * FUZZ), deadline=None)
-@given(LADDERS, st.lists(st.tuples(st.integers(0, 900), st.sampled_from(["yes", "escalate"])), max_size=8))
+@given(POLICIES, st.lists(st.tuples(st.integers(0, 900), st.sampled_from(["yes", "escalate"])), max_size=8))
 def test_it_is_a_breach_exactly_if_nobody_had_it_when_the_sla_passed(
-    ladder: EscalationPolicy, said: list[tuple[int, str]]
+    policy: EscalationPolicy, said: list[tuple[int, str]]
 ) -> None:
-    d = desk(ladder, dict.fromkeys(ROLES, ("ana", "max")), timedelta(0), once=False)
+    d = desk(policy, dict.fromkeys(ROLES, ("ana", "max")), timedelta(0), once=False)
     was_open, since = False, T0
     for seconds, word in [*said, (3600, "")]:
         d.now += seconds * SECOND
         was_open = was_open or (d.incident.state is State.OPEN and since < d.incident.sla_at <= d.now)
         d.tick()
         if word == "yes":
-            d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, ladder, d.now))
+            d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, policy, d.now))
         elif word and d.incident.state is State.ACKED:
-            d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, ladder, d.who, d.now))
+            d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, policy, d.who, d.now))
             since = d.now
         d.occurrence += 1
     assert (d.incident.breached_at is not None) == was_open
@@ -943,16 +943,16 @@ def test_it_is_a_breach_exactly_if_nobody_had_it_when_the_sla_passed(
 
 
 def test_a_stranger_who_closes_the_issue_again_is_told_again() -> None:
-    d = desk(LADDER, {"seoc": ("ana",)}, timedelta(0), once=False)
+    d = desk(POLICY, {"seoc": ("ana",)}, timedelta(0), once=False)
     for closing in ("02:08", "02:09"):
         d.occurrence += 1
-        d.happen("issue closed", None, transitions.issue_closed(d.incident, None, d.ladder, d.now, closed_at=closing))
+        d.happen("issue closed", None, transitions.issue_closed(d.incident, None, d.policy, d.now, closed_at=closing))
 
 
 def test_an_opening_of_the_issue_that_is_seen_twice_is_told_once_and_another_one_again() -> None:
     """Of the first one, whoever GitLab names for it the second time, nothing that was told is told again."""
     machine = Rules()
-    machine.a_panic(LADDER, {"seoc": ("ana",), "smoc": ("max",), "engineers": (), OPERATOR: ()}, late=0, once=False)
+    machine.a_panic(POLICY, {"seoc": ("ana",), "smoc": ("max",), "engineers": (), OPERATOR: ()}, late=0, once=False)
     for _ in range(2):
         machine.somebody_says("resolve", "ana")
     for person, hours in (("max", 25), ("max", 25), ("bo", 25), ("max", 23)):
@@ -992,8 +992,8 @@ def test_the_only_person_of_the_policy_who_asks_for_others_calls_the_operators_a
 
 @pytest.mark.parametrize("operators", [("cy",), ()])
 def test_who_was_not_called_since_it_is_open_again_is_called_with_the_operators(operators: tuple[str, ...]) -> None:
-    rosters = {"seoc": ("ana",), "smoc": ("max", "bo"), OPERATOR: operators}
-    d = desk(TWO_STEPS, rosters, timedelta(0), once=False)
+    schedules = {"seoc": ("ana",), "smoc": ("max", "bo"), OPERATOR: operators}
+    d = desk(TWO_STEPS, schedules, timedelta(0), once=False)
     d.now += 5 * MINUTE
     d.tick()
     d.happen("yes", "max", transitions.acknowledge(d.incident, "max", HOW, TWO_STEPS, d.now))
@@ -1010,18 +1010,18 @@ def test_who_came_into_an_earlier_step_by_a_reload_is_called_with_the_operators(
     d = desk(TWO_STEPS, {"seoc": ("ana",), "smoc": ("max",), OPERATOR: ("cy",)}, timedelta(0), once=False)
     d.now += 5 * MINUTE
     d.tick()
-    d.rosters = {**d.rosters, "seoc": ("bo",)}
+    d.schedules = {**d.schedules, "seoc": ("bo",)}
     d.happen("no", "ana", _declined(d, "ana", d.incident))
     moved = d.happen("no", "max", _declined(d, "max", d.incident))
     assert called_by(moved) == {"bo": "seoc", "cy": OPERATOR}
 
 
 def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> None:
-    d = desk(LADDER, {"seoc": ("ana",), "smoc": ("max",)}, timedelta(0), once=False)
-    d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, LADDER, d.now))
+    d = desk(POLICY, {"seoc": ("ana",), "smoc": ("max",)}, timedelta(0), once=False)
+    d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, POLICY, d.now))
     d.happen("held back", None, transitions.hold_back(d.incident, T0 + 40 * MINUTE, "the clock jumped"))
     d.now = T0 + 20 * MINUTE
-    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", LADDER, d.who, d.now))
+    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", POLICY, d.who, d.now))
     d.now = T0 + 40 * MINUTE
     assert d.now > d.incident.first_sla_at
     d.tick()
@@ -1036,7 +1036,7 @@ def test_who_changes_roles_is_not_paged_and_told_to_rest_at_once() -> None:
     d = desk(both, {"seoc": ("ana",), "smoc": ("max",)}, timedelta(0), once=False)
     d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, both, d.now))
     d.now += MINUTE
-    d.rosters = {"seoc": ("ana",), "smoc": ("bo",)}
+    d.schedules = {"seoc": ("ana",), "smoc": ("bo",)}
     d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", both, d.who, d.now))
     d.now += MINUTE
     change = unchanged(d.incident, Outcome.NOTED)

@@ -59,7 +59,7 @@ from panicmail.store.rows import OVER, AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import WriterThread
-from tests.cast import LADDER, MINUTE, SECOND, T0, who
+from tests.cast import MINUTE, POLICY, SECOND, T0, who
 from tests.test_store import MovedClock
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
@@ -86,16 +86,16 @@ ANY = st.integers(0, 30)
 MAILS = 6
 
 
-def write(ledger: Store, work: Callable[[Transaction], T]) -> T:
-    return ledger.write("test", work)
+def write(store: Store, work: Callable[[Transaction], T]) -> T:
+    return store.write("test", work)
 
 
-def submit(ledger: Store, work: Callable[[Transaction], T]) -> Future[T]:
-    return ledger.submit("test", work)
+def submit(store: Store, work: Callable[[Transaction], T]) -> Future[T]:
+    return store.submit("test", work)
 
 
-def change(ledger: Store, incident: Incident, decide: Decide) -> Change | None:
-    return ledger.change("test", incident.id, decide)
+def change(store: Store, incident: Incident, decide: Decide) -> Change | None:
+    return store.change("test", incident.id, decide)
 
 
 # -- what happens to incidents and mails
@@ -109,7 +109,7 @@ def more(person: str) -> Decide:
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id = f"m{now.timestamp()}"
         return transitions.more(
-            incident, entry, LADDER, who, now, mail_id=mail_id, human=True, thanks=False, writer=person
+            incident, entry, POLICY, who, now, mail_id=mail_id, human=True, thanks=False, writer=person
         )
 
     return decide
@@ -121,7 +121,7 @@ def speak(person: str) -> Decide:
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id, text, writer = f"m{now.timestamp()}", "\x00 and \U0001f631", incident.holder or person
         if transitions.speaks(incident, writer):
-            return transitions.speak(incident, writer, text, HOW, mail_id, LADDER, now)
+            return transitions.speak(incident, writer, text, HOW, mail_id, POLICY, now)
         why = UnsentReason.NOT_YOURS
         return transitions.leave_unsaid(incident, writer, why, writer=writer, text=text, mail_id=mail_id)
 
@@ -146,25 +146,25 @@ def shift(person: str) -> Decide:
 
     def decide(incident: Incident, now: datetime) -> Change:
         change = ShiftChange(role="seoc", at=now - SECOND, people=(person,))
-        return transitions.shift_changed(incident, LADDER, change, [], now)
+        return transitions.shift_changed(incident, POLICY, change, [], now)
 
     return decide
 
 
 DECIDE: dict[str, Callable[[str], Decide]] = {
-    "yes": lambda p: lambda i, now: transitions.acknowledge(i, p, HOW, LADDER, now),
-    "no": lambda p: lambda i, now: transitions.decline(i, p, HOW, "no", LADDER, who, now),
-    "escalate": lambda p: lambda i, now: transitions.escalate(i, p, HOW, LADDER, who, now),
-    "resolve": lambda p: lambda i, now: transitions.resolve(i, p, HOW, LADDER, now),
-    "work": lambda p: lambda i, now: transitions.sign_of_work(i, p, LADDER, now),
-    "closed": lambda p: lambda i, now: transitions.issue_closed(i, p, LADDER, now, closed_at=now.isoformat()),
+    "yes": lambda p: lambda i, now: transitions.acknowledge(i, p, HOW, POLICY, now),
+    "no": lambda p: lambda i, now: transitions.decline(i, p, HOW, "no", POLICY, who, now),
+    "escalate": lambda p: lambda i, now: transitions.escalate(i, p, HOW, POLICY, who, now),
+    "resolve": lambda p: lambda i, now: transitions.resolve(i, p, HOW, POLICY, now),
+    "work": lambda p: lambda i, now: transitions.sign_of_work(i, p, POLICY, now),
+    "closed": lambda p: lambda i, now: transitions.issue_closed(i, p, POLICY, now, closed_at=now.isoformat()),
     "reopened": lambda p: (
-        lambda i, now: transitions.issue_reopened(i, p, LADDER, who, now, reopened_at=now, counts=p != "cy")
+        lambda i, now: transitions.issue_reopened(i, p, POLICY, who, now, reopened_at=now, counts=p != "cy")
     ),
     "offer": lambda p: lambda i, now: transitions.hand_over(i, p, "cy", HOW, now),
-    "away": lambda p: lambda i, now: transitions.unreachable(i, p, "out of office", LADDER, who, now),
+    "away": lambda p: lambda i, now: transitions.unreachable(i, p, "out of office", POLICY, who, now),
     "note": lambda p: lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent", actor=p)),
-    "time": lambda p: lambda i, now: transitions.pass_time(i, LADDER, who, now),
+    "time": lambda p: lambda i, now: transitions.pass_time(i, POLICY, who, now),
     "more": more,
     "speak": speak,
     "undo": undo,
@@ -190,14 +190,14 @@ def overtaken(decide: Decide, hurry: list[Callable[[], None]]) -> Decide:
     return deciding
 
 
-def opened(book: Transaction, mail: AcceptedMail, *, receipt: bool) -> Change:
-    fresh = transitions.new(id=ids.incident_id(mail.id), ref=book.free_ref(mail.id), mail_id=mail.id, ladder=LADDER,
+def opened(tx: Transaction, mail: AcceptedMail, *, receipt: bool) -> Change:
+    fresh = transitions.new(id=ids.incident_id(mail.id), ref=tx.free_ref(mail.id), mail_id=mail.id, policy=POLICY,
                        accepted_at=mail.accepted_at, reporter_address="rita@example.com")  # fmt: skip
-    return transitions.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
+    return transitions.open_panic(fresh, POLICY, who, tx.now, receipt=receipt, entry_facts={})
 
 
 def understand(
-    book: Transaction,
+    tx: Transaction,
     mail: AcceptedMail,
     into: Incident | None,
     *,
@@ -205,16 +205,16 @@ def understand(
     hurry: Sequence[Callable[[], None]] = (),
 ) -> Change | None:
     """As intake does it: None when another has understood it. `hurry` is done between looking and writing."""
-    if not book.is_waiting(mail.id):
+    if not tx.is_waiting(mail.id):
         return None
     for done in hurry:
         done()
-    made = more("")(into, book.now) if into else opened(book, mail, receipt=receipt)
+    made = more("")(into, tx.now) if into else opened(tx, mail, receipt=receipt)
     if into:
-        book.apply(into, made)
+        tx.apply(into, made)
     else:
-        book.add_incident(made)
-    book.understood(mail.id, digest=mail.id, incident_id=made.incident.id, **filed(into))
+        tx.add_incident(made)
+    tx.understood(mail.id, digest=mail.id, incident_id=made.incident.id, **filed(into))
     return made
 
 
@@ -223,20 +223,20 @@ def filed(into: Incident | None) -> dict[str, Any]:
 
 
 def adding(mail: AcceptedMail, *, fails: bool) -> Callable[[Transaction], None]:
-    def work(book: Transaction) -> None:
-        book.add_mail(mail, b"x")
+    def work(tx: Transaction) -> None:
+        tx.add_mail(mail, b"x")
         if fails:
             raise RuntimeError("half way")
 
     return work
 
 
-def word_of(task: OutboxRow, state: DeliveryState, book: Transaction, *, off: bool, at: datetime) -> bool:
-    return book.put_off(task, at, "late", sure=True) if off else book.settle(task, state, "late")
+def word_of(task: OutboxRow, state: DeliveryState, tx: Transaction, *, off: bool, at: datetime) -> bool:
+    return tx.put_off(task, at, "late", sure=True) if off else tx.settle(task, state, "late")
 
 
-def _is_mine(task: OutboxRow, book: Transaction) -> bool:
-    return book.is_mine(task)
+def _is_mine(task: OutboxRow, tx: Transaction) -> bool:
+    return tx.is_mine(task)
 
 
 # -- the model
@@ -272,7 +272,7 @@ class Worker:
     """A thread with a ledger, and what it has claimed and not settled: it may be slow, and speak up much later."""
 
     name: str | None  #: under which it claims; None: the store does not tell one from the other
-    ledger: Store
+    store: Store
     mails: list[AcceptedMail] = field(default_factory=list)
     tasks: list[OutboxRow] = field(default_factory=list)
 
@@ -374,34 +374,34 @@ class Model:
 
     # what is true whatever happened
 
-    def no_accepted_mail_disappears_or_changes(self, book: Transaction) -> None:
+    def no_accepted_mail_disappears_or_changes(self, tx: Transaction) -> None:
         for letter in self.letters.values():
-            assert (book.mail(letter.mail.id), book.raw(letter.mail.id)) == (letter.mail, letter.raw)
+            assert (tx.mail(letter.mail.id), tx.raw(letter.mail.id)) == (letter.mail, letter.raw)
 
-    def every_incident_is_there_once_as_the_rules_left_it(self, book: Transaction) -> None:
-        stored = book.list_incidents()
+    def every_incident_is_there_once_as_the_rules_left_it(self, tx: Transaction) -> None:
+        stored = tx.list_incidents()
         assert {incident.id: incident for incident in stored} == self.incidents
         assert len({incident.mail_id for incident in stored}) == len({i.ref for i in stored}) == len(stored)
 
-    def every_row_stands_as_the_last_word_that_counts_left_it(self, book: Transaction) -> None:
-        stored = [task for incident_id in self.incidents for task in book.tasks_of(incident_id)]
+    def every_row_stands_as_the_last_word_that_counts_left_it(self, tx: Transaction) -> None:
+        stored = [task for incident_id in self.incidents for task in tx.tasks_of(incident_id)]
         assert {task.key: task for task in stored} == {key: row.task for key, row in self.rows.items()}
         assert len({task.key for task in stored}) == len(stored)
 
-    def the_figures_count_what_is_there(self, book: Transaction) -> None:
-        figures = book.counts()
+    def the_figures_count_what_is_there(self, tx: Transaction) -> None:
+        figures = tx.counts()
         waiting = sum(letter.waits for letter in self.letters.values())
         mails = {"accepted": waiting, "understood": len(self.letters) - waiting}
         assert figures["mails"] == {state: n for state, n in mails.items() if n}
         assert sum(figures["outbox"].values()) == len(self.rows)
 
-    def pages_nobody_took_are_seen(self, book: Transaction) -> None:
+    def pages_nobody_took_are_seen(self, tx: Transaction) -> None:
         pages = [row.task for row in self.in_order() if row.task.do == EffectKind.PAGE]
         stale = [task for task in pages if task.state is DeliveryState.FAILED
                  or (task.state in PENDING and task.queued_at <= self.now - MINUTE)]  # fmt: skip
         homes = {task.key: self.incidents[str(task.incident_id)] for task in stale}
         seen = [task for task in stale if homes[task.key].state is State.OPEN or homes[task.key].owed is Owed.ANSWER]
-        assert book.undelivered_pages(MINUTE) == seen
+        assert tx.undelivered_pages(MINUTE) == seen
 
 
 def notes(made: Change) -> int:
@@ -498,28 +498,28 @@ class StoreMachine(RuleBasedStateMachine):
         if writer:
             self._close.callback(lambda: writer.stop(10))
         node = None if self.is_sqlite else str(next(self.nodes))
-        ledger = Store(
+        store = Store(
             database,
             writer=writer,
             operators=lambda: ["max"],
             channels=lambda person: CHANNELS.get(person, ()),
             node=lambda: node,
         )
-        self._close.callback(ledger.close)
-        return Worker(node and f"{node}/MainThread", ledger)
+        self._close.callback(store.close)
+        return Worker(node and f"{node}/MainThread", store)
 
     def teardown(self) -> None:
         self._close.close()
         self.home.clear(self._url)
 
-    def _ledger(self, worker: int) -> Store:
-        return self.workers[worker].ledger
+    def _store(self, worker: int) -> Store:
+        return self.workers[worker].store
 
     def _incident(self, which: int) -> Incident:
         return list(self.model.incidents.values())[which % len(self.model.incidents)]
 
     def _rows_of(self, incident: Incident) -> list[OutboxRow]:
-        return self._ledger(1).read(lambda book: book.tasks_of(incident.id))
+        return self._store(1).read(lambda tx: tx.tasks_of(incident.id))
 
     @initialize(receipts=st.lists(st.booleans(), min_size=1, max_size=2))
     def some_panics(self, receipts: list[bool]) -> None:
@@ -539,7 +539,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._close.close()
         self._start()
         if self.is_sqlite:
-            write(self._ledger(0), lambda book: book.release_leases())
+            write(self._store(0), lambda tx: tx.release_leases())
             for letter in self.model.letters.values():
                 letter.lease_until = None
             for row in self.model.rows.values():
@@ -556,10 +556,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         mail = known[which].mail if spooled and which < len(known) else self._mail(raw)
         if spooled:
-            taken = write(self._ledger(worker), lambda book: book.take_in(mail, raw))
+            taken = write(self._store(worker), lambda tx: tx.take_in(mail, raw))
             assert taken == (mail.id not in self.model.letters)
         else:
-            write(self._ledger(worker), lambda book: book.add_mail(mail, raw))
+            write(self._store(worker), lambda tx: tx.add_mail(mail, raw))
         self.model.letters.setdefault(mail.id, Letter(mail, raw))
 
     def _mail(self, raw: bytes) -> AcceptedMail:
@@ -581,7 +581,7 @@ class StoreMachine(RuleBasedStateMachine):
         if len(self.model.letters) > MAILS:
             return
         mails = [self._mail(b"x") for _ in range(3)]
-        futures = [submit(self._ledger(worker), adding(mail, fails=n == bad)) for n, mail in enumerate(mails)]
+        futures = [submit(self._store(worker), adding(mail, fails=n == bad)) for n, mail in enumerate(mails)]
         for number, (mail, future) in enumerate(zip(mails, futures, strict=True)):
             if number == bad:
                 with pytest.raises(RuntimeError, match="half way"):
@@ -598,7 +598,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim_mails(self, worker: int, limit: int) -> None:
         by = self.workers[worker]
         expected = self.model.waiting_mails(by)[:limit]
-        claimed = write(by.ledger, lambda book: book.claim_mails(limit, LEASE))
+        claimed = write(by.store, lambda tx: tx.claim_mails(limit, LEASE))
         for letter in expected:
             letter.mail = replace(letter.mail, attempts=letter.mail.attempts + 1)
             self.model.lease(letter, by)
@@ -622,7 +622,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _understand(self, worker: int, into: Incident | None, *, receipt: bool) -> None:
         mail = self.workers[worker].mails.pop(0)
         waits = self.model.letters[mail.id].waits
-        made = write(self._ledger(worker), lambda book: understand(book, mail, into, receipt=receipt))
+        made = write(self._store(worker), lambda tx: understand(tx, mail, into, receipt=receipt))
         assert (made is not None) == waits, "a mail is understood once"
         if made is not None:
             self._is_understood(mail, into, made)
@@ -648,7 +648,7 @@ class StoreMachine(RuleBasedStateMachine):
     def a_mail_opens_one_incident_only(self, worker: int, which: int) -> None:
         mail = self.model.letters[self._incident(which).mail_id].mail
         with pytest.raises(StoreFailed):
-            write(self._ledger(worker), lambda book: book.add_incident(opened(book, mail, receipt=True)))
+            write(self._store(worker), lambda tx: tx.add_incident(opened(tx, mail, receipt=True)))
 
     # -- incidents
 
@@ -667,14 +667,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _change(self, worker: int, before: Incident, decide: Decide) -> None:
         expected = decide(before, self.clock.at)
-        assert change(self._ledger(worker), before, decide) == expected
+        assert change(self._store(worker), before, decide) == expected
         self.model.expect(before, expected, self._rows_of(before))
 
     @rule(wait=WAIT, worker=WORKERS)
     def the_clock_ticks(self, wait: timedelta, worker: int) -> None:
         self.clock.at += wait
         due = [i for i in self.model.incidents.values() if transitions.is_due(i, self.clock.at)]
-        found = self._ledger(worker).read(lambda book: book.due_incidents())
+        found = self._store(worker).read(lambda tx: tx.due_incidents())
         assert {i.id for i in found} == {i.id for i in due}, "the statement knows what is due as the rules do"
         assert [i.sla_at for i in found] == sorted(i.sla_at for i in due), "most overdue first"
         for incident in found:
@@ -692,34 +692,34 @@ class StoreMachine(RuleBasedStateMachine):
             self.somebody_looks_at_an_incident(which)
             self._change(worker, self._incident(which), DECIDE["escalate"](person))
         seen = self.snapshots.pop(which % len(self.snapshots))
-        taken, now = transitions.take(seen, person, HOW, LADDER, self.clock.at), self.model.incidents[seen.id]
+        taken, now = transitions.take(seen, person, HOW, POLICY, self.clock.at), self.model.incidents[seen.id]
         if taken.incident == seen:
             return
         if seen.version == now.version:
-            write(self._ledger(worker), lambda book: book.apply(seen, taken))
+            write(self._store(worker), lambda tx: tx.apply(seen, taken))
             # An issue is no change of state, and stays.
             after = replace(taken.incident, issue_iid=now.issue_iid, issue_url=now.issue_url)
             self.model.expect(seen, replace(taken, incident=after), self._rows_of(seen))
         else:
             with pytest.raises((Conflict, StoreFailed)):
-                write(self._ledger(worker), lambda book: book.apply(seen, taken))
+                write(self._store(worker), lambda tx: tx.apply(seen, taken))
 
     @rule(worker=WORKERS, which=ANY)
     def a_work_that_fails_leaves_nothing_behind(self, worker: int, which: int) -> None:
         incident = self._incident(which)
 
-        def work(book: Transaction) -> None:
-            book.apply(incident, transitions.take(incident, "bo", "", LADDER, book.now))
-            book.tell(incident, "bo", f"half/{next(self.iids)}", {})
+        def work(tx: Transaction) -> None:
+            tx.apply(incident, transitions.take(incident, "bo", "", POLICY, tx.now))
+            tx.tell(incident, "bo", f"half/{next(self.iids)}", {})
             raise RuntimeError("half way")
 
         with pytest.raises(RuntimeError, match="half way"):
-            write(self._ledger(worker), work)
+            write(self._store(worker), work)
 
     @rule(worker=WORKERS, which=ANY, person=PEOPLE, key=st.integers(0, 1))
     def the_same_is_told_once(self, worker: int, which: int, person: str, key: int) -> None:
         incident = self._incident(which)
-        write(self._ledger(worker), lambda book: book.tell(incident, person, f"k{key}", {"what": "answer"}))
+        write(self._store(worker), lambda tx: tx.tell(incident, person, f"k{key}", {"what": "answer"}))
         told = f"{incident.id}/tell/k{key}/{person}"
         self.model.adopt(self._rows_of(incident), {told, *pushed(EffectKind.TELL, told, person)}, notes=0)
 
@@ -733,7 +733,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim(self, worker: int, lane: str, limit: int) -> list[OutboxRow]:
         by, other = self.workers[worker], self.workers[1 - worker]
         ready = self.model.ready_rows(lane, by)[:limit]
-        claimed = write(by.ledger, lambda book: book.claim(lane, limit, LEASE))
+        claimed = write(by.store, lambda tx: tx.claim(lane, limit, LEASE))
         assert claimed == [replace(r.task, state=DeliveryState.TRYING, attempt=r.task.attempt + 1) for r in ready]
         for row, task in zip(ready, claimed, strict=True):
             has_it = any(held.id == task.id and self.model.counts(held) for held in other.tasks)
@@ -761,13 +761,13 @@ class StoreMachine(RuleBasedStateMachine):
         counts, iid = self.model.counts(task), next(self.iids)
         is_issue = task.do == EffectKind.ISSUE and state is DeliveryState.ACCEPTED
 
-        def work(book: Transaction) -> bool:
-            settled = book.settle(task, state, "answer")
+        def work(tx: Transaction) -> bool:
+            settled = tx.settle(task, state, "answer")
             if settled and is_issue:
-                book.issue_opened(self.model.incidents[str(task.incident_id)], iid, "url", twin_possible=iid % 2 == 0)
+                tx.issue_opened(self.model.incidents[str(task.incident_id)], iid, "url", twin_possible=iid % 2 == 0)
             return settled
 
-        assert write(worker.ledger, work) == counts, "late words of an old attempt do not count"
+        assert write(worker.store, work) == counts, "late words of an old attempt do not count"
         worker.tasks.remove(task)
         if counts:
             row.task, row.lease_until = replace(row.task, state=state, done_at=self.clock.at, answer="answer"), None
@@ -790,7 +790,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         worker, task, row = held
         until, counts = self.clock.at + span, self.model.counts(task)
-        done = write(worker.ledger, lambda book: book.put_off(task, until, "450", sure=sure))
+        done = write(worker.store, lambda tx: tx.put_off(task, until, "450", sure=sure))
         assert done == counts, "late words of an old attempt do not count"
         worker.tasks.remove(task)
         if counts:
@@ -806,14 +806,12 @@ class StoreMachine(RuleBasedStateMachine):
         slow, fast = self.workers[worker], self.workers[1 - worker]
         claimed = self._claim(worker, lane, 2)
         self.clock.at += LEASE
-        assert not any(slow.ledger.read(partial(_is_mine, task)) for task in claimed), (
-            "its lease is over at its instant"
-        )
+        assert not any(slow.store.read(partial(_is_mine, task)) for task in claimed), "its lease is over at its instant"
         again = {task.id for task in self._claim(1 - worker, lane, 40)}
         for task in claimed:
             assert task.id in again, "its lease was over"
-            late = write(slow.ledger, partial(word_of, task, state, off=off, at=self.clock.at))
-            has_it = [fast.ledger.read(partial(_is_mine, held)) for held in fast.tasks if held.id == task.id]
+            late = write(slow.store, partial(word_of, task, state, off=off, at=self.clock.at))
+            has_it = [fast.store.read(partial(_is_mine, held)) for held in fast.tasks if held.id == task.id]
             assert (late, has_it[-1]) == (False, True), "the word of the slow one changes nothing"
             slow.tasks.remove(task)
 
@@ -824,7 +822,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         worker, task, row = held
         has_it = self.model.counts(task) and not self.model.is_free(row)
-        assert worker.ledger.read(lambda book: book.is_mine(task)) == has_it
+        assert worker.store.read(lambda tx: tx.is_mine(task)) == has_it
 
     @rule(worker=WORKERS)
     def a_worker_dies_over_its_work(self, worker: int) -> None:
@@ -858,14 +856,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def everything_stands_as_the_model_says(self) -> None:
-        self._ledger(1).read(self._look)
+        self._store(1).read(self._look)
 
-    def _look(self, book: Transaction) -> None:
-        self.model.no_accepted_mail_disappears_or_changes(book)
-        self.model.every_incident_is_there_once_as_the_rules_left_it(book)
-        self.model.every_row_stands_as_the_last_word_that_counts_left_it(book)
-        self.model.the_figures_count_what_is_there(book)
-        self.model.pages_nobody_took_are_seen(book)
+    def _look(self, tx: Transaction) -> None:
+        self.model.no_accepted_mail_disappears_or_changes(tx)
+        self.model.every_incident_is_there_once_as_the_rules_left_it(tx)
+        self.model.every_row_stands_as_the_last_word_that_counts_left_it(tx)
+        self.model.the_figures_count_what_is_there(tx)
+        self.model.pages_nobody_took_are_seen(tx)
 
 
 class Nodes(StoreMachine):
@@ -880,11 +878,11 @@ class Nodes(StoreMachine):
         mine, theirs = (None if panic else self._incident(which) for panic in panics)
         hurry = [lambda: self._understand_here(1 - worker, mail, theirs)]
         if self.model.letters[mail.id].waits:
-            work = lambda book: understand(book, mail, mine, receipt=True, hurry=hurry)  # noqa: E731
-            assert write(self._ledger(worker), work) is None, "a mail is understood once"
+            work = lambda tx: understand(tx, mail, mine, receipt=True, hurry=hurry)  # noqa: E731
+            assert write(self._store(worker), work) is None, "a mail is understood once"
 
     def _understand_here(self, worker: int, mail: AcceptedMail, into: Incident | None) -> None:
-        made = write(self._ledger(worker), lambda book: understand(book, mail, into, receipt=True))
+        made = write(self._store(worker), lambda tx: understand(tx, mail, into, receipt=True))
         if made is not None:  # the slower one is run again, and hurries again: to no effect
             self._is_understood(mail, into, made)
 
@@ -893,7 +891,7 @@ class Nodes(StoreMachine):
         """It changes the incident after this one has read it and before it writes."""
         read, decide = self._incident(which), DECIDE[mine](person)
         hurry = [lambda: self._change(1 - worker, read, DECIDE[theirs]("max"))]
-        made = change(self._ledger(worker), read, overtaken(decide, hurry))
+        made = change(self._store(worker), read, overtaken(decide, hurry))
         if (first := decide(read, self.clock.at)).incident == read:  # it wrote nothing: it may as well have come first
             assert made == first
             self.model.adopt(self._rows_of(read), set(self.model.keys(read, first.effects)), notes=notes(first))
@@ -932,9 +930,9 @@ def opened_ledger(url: str) -> Iterator[Store]:
     tables_in(url)
     with (
         contextlib.closing(Database(url, clock=MovedClock())) as database,
-        contextlib.closing(Store(database, operators=lambda: ["max"])) as ledger,
+        contextlib.closing(Store(database, operators=lambda: ["max"])) as store,
     ):
-        yield ledger
+        yield store
 
 
 def letter(number: int) -> AcceptedMail:
@@ -946,14 +944,14 @@ def letter(number: int) -> AcceptedMail:
 @pytest.mark.postgres
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_more_mails_are_claimed_than_were_asked_for(postgres_url: str, limit: int) -> None:
-    with opened_ledger(postgres_url) as ledger:
+    with opened_ledger(postgres_url) as store:
         for number in range(4):
-            write(ledger, partial(_accepted, letter(number)))
-        assert len(write(ledger, lambda book: book.claim_mails(limit, LEASE))) == limit
+            write(store, partial(_accepted, letter(number)))
+        assert len(write(store, lambda tx: tx.claim_mails(limit, LEASE))) == limit
 
 
-def _accepted(mail: AcceptedMail, book: Transaction) -> None:
-    book.add_mail(mail, b"x")
+def _accepted(mail: AcceptedMail, tx: Transaction) -> None:
+    tx.add_mail(mail, b"x")
 
 
 @pytest.mark.postgres
@@ -961,9 +959,9 @@ def test_an_issue_is_not_lost_to_another_nodes_change(postgres_url: str) -> None
     with opened_ledger(postgres_url) as one, opened_ledger(postgres_url) as another:
         mail = letter(1)
         write(one, partial(_accepted, mail))
-        incident = write(one, lambda book: book.add_incident(opened(book, mail, receipt=True)))
-        hurry = [lambda: write(another, lambda book: book.issue_opened(incident, 7, "url"))]
+        incident = write(one, lambda tx: tx.add_incident(opened(tx, mail, receipt=True)))
+        hurry = [lambda: write(another, lambda tx: tx.issue_opened(incident, 7, "url"))]
         change(one, incident, overtaken(DECIDE["yes"]("ana"), hurry))
-        stored = one.read(lambda book: book.incident(incident.id))
+        stored = one.read(lambda tx: tx.incident(incident.id))
         assert stored
         assert (stored.state, stored.issue_iid) == (State.ACKED, 7)

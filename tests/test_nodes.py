@@ -100,7 +100,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house(folder: Path, url: str, count: int = 2, **about: Any) -> Iterator[House]:
+def organisation_at(folder: Path, url: str, count: int = 2, **about: Any) -> Iterator[House]:
     """Nodes with nothing running on them yet; `about` as for `world`."""
     first = folder / "node0"
     first.mkdir()
@@ -127,9 +127,9 @@ def copies(town: World) -> Counter[str]:
     return Counter(page.header("Message-ID") for page in town.relay.mails if page.subject.startswith("[PANIC"))
 
 
-def late(page: Received, house: House, ref: str, after: float) -> float:
+def late(page: Received, organisation: House, ref: str, after: float) -> float:
     """How long after its time a page came, in seconds: `after` the acceptance by the database's clock."""
-    ((accepted_at,),) = house.rows("SELECT accepted_at FROM incidents WHERE ref = %s", ref)
+    ((accepted_at,),) = organisation.rows("SELECT accepted_at FROM incidents WHERE ref = %s", ref)
     return float((page.at - accepted_at - timedelta(seconds=after)).total_seconds())
 
 
@@ -140,7 +140,7 @@ def test_the_smoc_is_paged_in_time_and_once_when_one_of_three_nodes_is_killed(
     tmp_path: Path, postgres_url: str
 ) -> None:
     """The others both tick at the deadline, also for what the dead one had accepted."""
-    with house(tmp_path, postgres_url, 3, steps=SHORT, sla="10s") as home:
+    with organisation_at(tmp_path, postgres_url, 3, steps=SHORT, sla="10s") as home:
         home.start()
         refs = [node.panic(f"At node {number}") for number, node in enumerate(home.nodes) for _ in range(2)]
         killed, other, _ = home.nodes
@@ -160,7 +160,7 @@ def test_the_smoc_is_paged_in_time_and_once_when_one_of_three_nodes_is_killed(
 def test_a_page_claimed_by_a_node_that_died_is_sent_by_another_at_once_not_after_its_lease(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    with house(tmp_path, postgres_url) as home:
+    with organisation_at(tmp_path, postgres_url) as home:
         taker, other = home.nodes
         taker.environ["PANICMAIL_CRASH_AT"] = "page.sending"
         home.start()
@@ -180,7 +180,7 @@ def test_a_page_of_a_node_that_stands_still_is_sent_by_another_and_once_more_at_
     tmp_path: Path, postgres_url: str
 ) -> None:
     """The worst case: the relay has the page, and the node that sent it never heard."""
-    with house(tmp_path, postgres_url, expects=AWAY) as home:
+    with organisation_at(tmp_path, postgres_url, expects=AWAY) as home:
         home.nodes[0].relay.rule("ana@", "hang", times=1)
         home.start()
         ref = home.nodes[0].panic()
@@ -201,7 +201,7 @@ def test_a_page_of_a_node_that_stands_still_is_sent_by_another_and_once_more_at_
 
 
 def test_what_a_node_holds_is_free_when_it_is_stopped(tmp_path: Path, postgres_url: str) -> None:
-    with house(tmp_path, postgres_url) as home:
+    with organisation_at(tmp_path, postgres_url) as home:
         home.nodes[0].relay.rule("ana@", "hang", times=1)
         home.start()
         ref = home.nodes[0].panic()
@@ -222,7 +222,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iter
     """Two nodes that go on, known by different names."""
     ask(postgres_server, "CREATE DATABASE pm_pair TEMPLATE template0")
     url = re.sub(r"/postgres(?=\?|\Z)", "/pm_pair", postgres_server)
-    with house(tmp_path_factory.mktemp("pair"), url, steps=(("0s", "seoc", "smoc"), ("10m", "smoc"))) as home:
+    with organisation_at(tmp_path_factory.mktemp("pair"), url, steps=(("0s", "seoc", "smoc"), ("10m", "smoc"))) as home:
         home.nodes[1].config["smtp"]["hostname"] = "other.example.com"
         home.start()
         yield home
@@ -296,7 +296,7 @@ def test_of_two_acknowledgements_that_race_at_two_nodes_one_has_it(pair: House) 
 
 
 def test_nodes_go_on_when_their_database_is_stopped_and_started_again(tmp_path: Path) -> None:
-    with server() as primary, house(tmp_path, primary.url, steps=SHORT, sla="10s", expects=AWAY) as home:
+    with server() as primary, organisation_at(tmp_path, primary.url, steps=SHORT, sla="10s", expects=AWAY) as home:
         home.start()
         one, other = home.nodes
         hows: Sequence[How] = ("fast", "immediate")
@@ -324,7 +324,7 @@ def test_nothing_answered_250_is_lost_when_a_synchronous_standby_takes_over(tmp_
     with server() as primary, standby_of(primary, "b") as standby:
         primary.set("synchronous_standby_names", "b")
         url = f"postgresql://postgres@/postgres?host={primary.folder}&host={standby.folder}"
-        with house(tmp_path, url, steps=SHORT, sla="10s", expects=AWAY) as home:
+        with organisation_at(tmp_path, url, steps=SHORT, sla="10s", expects=AWAY) as home:
             home.url = primary.url
             home.start()
             refs = [node.panic(f"Before the failover {n}") for n in range(3) for node in home.nodes]
@@ -358,21 +358,21 @@ def living(database: Database, woken: set[str] | None = None) -> Iterator[tuple[
     """A node and the ledger it claims with."""
     node = Node(database, woken=(woken if woken is not None else set[str]()).update)
     node.start()
-    with contextlib.closing(Store(database, node=lambda: node.name)) as ledger:
+    with contextlib.closing(Store(database, node=lambda: node.name)) as store:
         try:
-            yield node, ledger
+            yield node, store
         finally:
             node.stop()
 
 
-def claim(ledger: Store) -> list[str]:
-    return [m.id for m in ledger.write("mails.claim", lambda book: book.claim_mails(5, timedelta(minutes=1)))]
+def claim(store: Store) -> list[str]:
+    return [m.id for m in store.write("mails.claim", lambda tx: tx.claim_mails(5, timedelta(minutes=1)))]
 
 
 def test_what_a_living_node_holds_is_not_for_others(shared: Database) -> None:
-    with living(shared) as (node, ledger), living(shared) as (_, other):
-        mine = accept(ledger).id
-        assert claim(ledger) == [mine]
+    with living(shared) as (node, store), living(shared) as (_, other):
+        mine = accept(store).id
+        assert claim(store) == [mine]
         with shared.session() as session:
             assert leases.free_claims_of_the_dead(session) == set()
             assert int(node.name or 0) in leases.living(session)
@@ -381,10 +381,10 @@ def test_what_a_living_node_holds_is_not_for_others(shared: Database) -> None:
 
 def test_what_a_node_without_a_session_holds_is_for_whoever_comes_first(shared: Database) -> None:
     woken: set[str] = set()
-    with contextlib.closing(Store(shared, node=lambda: "1")) as dead, living(shared, woken) as (_, ledger):
+    with contextlib.closing(Store(shared, node=lambda: "1")) as dead, living(shared, woken) as (_, store):
         mine = accept(dead).id
         assert claim(dead) == [mine]
-        until(lambda: claim(ledger) == [mine], "it was not freed")
+        until(lambda: claim(store) == [mine], "it was not freed")
     assert woken == {"mails"}
 
 
@@ -399,9 +399,9 @@ def test_a_node_that_lost_its_session_is_back_with_the_next_beat(shared: Databas
 
 
 def test_a_node_frees_what_it_holds_as_its_last_act(shared: Database) -> None:
-    with living(shared) as (node, ledger), contextlib.closing(Store(shared, node=lambda: "1")) as other:
-        mine = accept(ledger).id
-        assert claim(ledger) == [mine]
+    with living(shared) as (node, store), contextlib.closing(Store(shared, node=lambda: "1")) as other:
+        mine = accept(store).id
+        assert claim(store) == [mine]
         assert claim(other) == []
         node.stop()
         assert claim(other) == [mine]
@@ -431,7 +431,7 @@ def test_a_node_that_wakes_when_another_has_taken_over_sends_nothing(desk: Offic
     desk.intake.work()
     (lane,) = (lane for lane in desk.lanes if lane.name == "page")
     lease = timedelta(seconds=60)
-    (frozen,) = desk.ledger.write("page.claim", lambda book: book.claim("page", 1, lease))
+    (frozen,) = desk.store.write("page.claim", lambda tx: tx.claim("page", 1, lease))
     desk.now += lease
     lane._try(frozen)
     assert desk.pages("ana") == [], "its lease is over, so somebody else may be sending this very moment"
@@ -446,9 +446,9 @@ def test_a_node_that_wakes_when_another_has_taken_over_opens_no_issue(desk: Offi
     desk.intake.work()
     (lane,) = (lane for lane in desk.lanes if lane.name == "gitlab")
     lease = timedelta(seconds=240)
-    (frozen,) = desk.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease))
+    (frozen,) = desk.store.write("gitlab.claim", lambda tx: tx.claim("gitlab", 1, lease))
     desk.now += lease
-    (taken,) = desk.ledger.write("gitlab.claim", lambda book: book.claim("gitlab", 1, lease))
+    (taken,) = desk.store.write("gitlab.claim", lambda tx: tx.claim("gitlab", 1, lease))
     lane._try(frozen)
     assert not desk.gitlab.issues
     desk.now += timedelta(seconds=10)

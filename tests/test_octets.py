@@ -115,12 +115,12 @@ def test_a_thread_that_could_not_run_notes_it() -> None:
 class Desk:
     """Database and spool as the daemon has them."""
 
-    ledger: Store
+    store: Store
     spool: Spool
 
     def accept(self, raw: bytes) -> AcceptedMail:
         mail = a_mail(raw)
-        self.ledger.write("mails.accept", lambda book: book.add_mail(mail, raw))
+        self.store.write("mails.accept", lambda tx: tx.add_mail(mail, raw))
         return mail
 
     def put_aside_and_read(self, raw: bytes) -> None:
@@ -150,10 +150,10 @@ def desk(database_url: str | None, tmp_path: Path) -> Iterator[Desk]:
     database = Database(database_url or f"sqlite:///{tmp_path / 'panicmail.db'}")
     migrate.upgrade(database)
     writer = WriterThread(database, lambda: None) if database.is_sqlite else None
-    with closing(Store(database, writer=writer)) as ledger:
+    with closing(Store(database, writer=writer)) as store:
         spool = Spool(tmp_path / "spool")
         spool.open()
-        yield Desk(ledger, spool)
+        yield Desk(store, spool)
         assert writer is None or writer.stop(10.0)
     database.close()
 
@@ -193,9 +193,9 @@ def test_storing_and_fetching_a_mail_holds_up_nobody(desk: Desk) -> None:
     raw = full_of(hashlib.sha256(b"noise").digest())
     mail = desk.accept(raw)
     assert held_by(lambda: desk.accept(raw)) < HELD
-    assert held_by(lambda: desk.ledger.read(lambda book: book.raw(mail.id))) < HELD
+    assert held_by(lambda: desk.store.read(lambda tx: tx.raw(mail.id))) < HELD
     assert held_by(lambda: desk.put_aside_and_read(raw)) < HELD
-    assert held_by(lambda: desk.ledger.read(lambda book: _is_internal(book, standing_orders(), mail))) < HELD
+    assert held_by(lambda: desk.store.read(lambda tx: _is_internal(tx, standing_orders(), mail))) < HELD
 
 
 def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> None:
@@ -207,8 +207,8 @@ def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> Non
     known = {"shape": "panic", "incident_id": None, "digest": "d", "message_id": None, "report": said.decode()}
 
     def store() -> None:
-        desk.ledger.write("test", lambda book: book._connection.execute(mails.update().values(state="accepted")))
-        desk.ledger.write("mails.understand", lambda book: book.understood(mail.id, **known))  # type: ignore[arg-type]
+        desk.store.write("test", lambda tx: tx._connection.execute(mails.update().values(state="accepted")))
+        desk.store.write("mails.understand", lambda tx: tx.understood(mail.id, **known))  # type: ignore[arg-type]
 
     assert held_by(store) < HELD
 

@@ -93,15 +93,15 @@ def told(spans: tuple[OnCallSpan, ...]) -> list[tuple[float, tuple[str, ...], st
 
 def test_an_override_replaces_everybody_for_its_time_and_the_first_written_wins() -> None:
     overrides = (override(h(10), h(12), "max"), override(h(11), h(14), "bo"))
-    rosters = Schedules({"seoc": Schedule(shifts=(by_day("ana", "kim"),), overrides=overrides)})
-    assert told(rosters.spans("seoc", h(9), h(15))) == [
+    schedules = Schedules({"seoc": Schedule(shifts=(by_day("ana", "kim"),), overrides=overrides)})
+    assert told(schedules.spans("seoc", h(9), h(15))) == [
         (9, ("ana", "kim"), "shift"),
         (10, ("max",), "override"),
         (12, ("bo",), "override"),
         (14, ("ana", "kim"), "shift"),
     ]
-    assert rosters.on_call("seoc", h(10))[0].source == "override until 2026-11-23 12:00Z"
-    assert [rosters.who("seoc", h(hour)) for hour in (9.99, 10, 11.99, 12)] == [
+    assert schedules.on_call("seoc", h(10))[0].source == "override until 2026-11-23 12:00Z"
+    assert [schedules.who("seoc", h(hour)) for hour in (9.99, 10, 11.99, 12)] == [
         ("ana", "kim"),
         ("max",),
         ("max",),
@@ -130,7 +130,7 @@ def test_a_gap_is_the_fallbacks_and_where_there_is_none_nobodys() -> None:
 
 
 def test_a_duty_lasts_as_long_as_the_person_is_among_those_on_call() -> None:
-    rosters = Schedules(
+    schedules = Schedules(
         {
             "seoc": Schedule(
                 shifts=(
@@ -142,8 +142,8 @@ def test_a_duty_lasts_as_long_as_the_person_is_among_those_on_call() -> None:
             "ever": Schedule(shifts=(shift(0, 24, "ana"),)),
         }
     )
-    assert [(duty.person, duty.until) for duty in rosters.on_call("seoc", h(9))] == [("ana", h(24)), ("bo", h(12))]
-    assert [duty.until for duty in rosters.on_call("ever", h(9))] == [None]
+    assert [(duty.person, duty.until) for duty in schedules.on_call("seoc", h(9))] == [("ana", h(24)), ("bo", h(12))]
+    assert [duty.until for duty in schedules.on_call("ever", h(9))] == [None]
 
 
 def test_an_end_beyond_the_horizon_is_none_known() -> None:
@@ -155,14 +155,14 @@ def test_an_end_beyond_the_horizon_is_none_known() -> None:
 def test_what_wants_mending_ahead_is_told_by_role() -> None:
     unknown = OnCallSpan(start=h(30), end=h(31), people=("ana",), source="calendar", unknown=("Zoe",))
     known = OnCallSpan(start=h(0), end=h(48), people=("bo",), source="calendar")
-    rosters = Schedules(
+    schedules = Schedules(
         {
             "whole": Schedule(("ana",)),
             "shifts": Schedule(shifts=(shift(0, 24, "ana", days="01345"),), fallback=("max",)),
             "calendar": Schedule(calendar=Calendar(since=h(0), until=h(48), events=(known, unknown), read_at=h(0))),
         }
     )
-    faults = rosters.faults(h(0), h(48))
+    faults = schedules.faults(h(0), h(48))
     assert list(faults) == ["shifts", "calendar"]
     assert [(f.start, f.end, f.people, f.is_gap) for f in faults["shifts"]] == [(h(47), h(48), ("max",), True)]
     assert [(f.start, f.end, f.unknown, f.is_gap) for f in faults["calendar"]] == [(h(30), h(31), ("Zoe",), False)]
@@ -196,21 +196,21 @@ def rosters_of_all_kinds(draw: st.DrawFn) -> Schedule:
 
 
 @settings(max_examples=200, deadline=None)
-@given(roster=rosters_of_all_kinds(), start=_WHEN, length=st.integers(1, 80), asked=st.integers(0, 79))
+@given(schedule=rosters_of_all_kinds(), start=_WHEN, length=st.integers(1, 80), asked=st.integers(0, 79))
 def test_whatever_a_roster_holds_every_instant_has_one_span_and_who_agrees(
-    roster: Schedule, start: int, length: int, asked: int
+    schedule: Schedule, start: int, length: int, asked: int
 ) -> None:
-    rosters = Schedules({"seoc": roster})
-    spans = rosters.spans("seoc", h(start), h(start + length))
+    schedules = Schedules({"seoc": schedule})
+    spans = schedules.spans("seoc", h(start), h(start + length))
     assert (spans[0].start, spans[-1].end) == (h(start), h(start + length))
     for one, following in itertools.pairwise(spans):
         assert one.start < one.end == following.start
         assert (one.people, one.source, one.unknown) != (following.people, following.source, following.unknown)
     moment = h(start + asked % length)
     (over,) = [span for span in spans if span.start <= moment < span.end]
-    assert rosters.who("seoc", moment) == over.people == tuple(d.person for d in rosters.on_call("seoc", moment))
-    assert not roster.fallback or all(span.people for span in spans)
-    assert all(span.people == roster.fallback for span in spans if span.is_gap)
+    assert schedules.who("seoc", moment) == over.people == tuple(d.person for d in schedules.on_call("seoc", moment))
+    assert not schedule.fallback or all(span.people for span in spans)
+    assert all(span.people == schedule.fallback for span in spans if span.is_gap)
 
 
 def test_spans_that_say_the_same_are_one_and_an_empty_interval_has_none() -> None:
@@ -291,8 +291,8 @@ Fri 09 Apr  00:00 ana
 def test_two_weeks_are_a_line_a_day_and_the_odd_night_is_told_as_it_is(
     start: datetime, instead: datetime, expected: str
 ) -> None:
-    roster = odd_rota(override(instead, instead + HOUR, "kim"))
-    assert shown(roster.spans(start, start + 14 * DAY)) == expected
+    schedule = odd_rota(override(instead, instead + HOUR, "kim"))
+    assert shown(schedule.spans(start, start + 14 * DAY)) == expected
 
 
 def test_a_person_who_goes_on_from_the_day_before_has_no_time_and_nobody_is_loud() -> None:
@@ -474,7 +474,7 @@ def test_a_zone_or_time_nobody_has_is_answered_with_a_right_one(
 # -- senders
 
 
-def orders(*known: str) -> RuntimeSettings:
+def knowing(*known: str) -> RuntimeSettings:
     return replace(standing_orders(), known_senders=known)
 
 
@@ -492,12 +492,12 @@ def orders(*known: str) -> RuntimeSettings:
     ],
 )
 def test_a_sender_is_known_by_her_whole_address_or_her_whole_domain(address: str, is_known: bool) -> None:
-    assert orders("example.com", "guest@partner.example").is_known_sender(address) is is_known
+    assert knowing("example.com", "guest@partner.example").is_known_sender(address) is is_known
 
 
 @pytest.mark.parametrize("address", ["rita@example.com", "anybody@elsewhere.example", ""])
 def test_everybody_is_known_where_nobody_is_listed(address: str) -> None:
-    assert orders().is_known_sender(address)
+    assert knowing().is_known_sender(address)
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,10 @@ def database(url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def ledger(database: Database) -> Iterator[Store]:
-    ledger = Store(database)
-    yield ledger
-    ledger.close()
+def store(database: Database) -> Iterator[Store]:
+    store = Store(database)
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -72,20 +72,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def set_to(url: str, name: str, value: str) -> Iterator[Store]:
     """A ledger whose sessions have this setting, by the URL."""
     database = Database(f"{url}&options=-c%20{name}%3D{value}")
-    with contextlib.closing(database), contextlib.closing(Store(database)) as ledger:
-        yield ledger
+    with contextlib.closing(database), contextlib.closing(Store(database)) as store:
+        yield store
 
 
-def accept(ledger: Store, mail_id: str = "") -> str:
+def accept(store: Store, mail_id: str = "") -> str:
     mail_id = mail_id or ids.new_mail_id()
-    ledger.write("mails.accept", lambda book: add(book, mail_id))
+    store.write("mails.accept", lambda tx: add(tx, mail_id))
     return mail_id
 
 
-def add(book: Transaction, mail_id: str) -> None:
+def add(tx: Transaction, mail_id: str) -> None:
     mail = AcceptedMail(
         id=mail_id,
-        accepted_at=book.now,
+        accepted_at=tx.now,
         mail_from="rita@example.com",
         recipients=("panic@example.com",),
         peer="127.0.0.1",
@@ -93,7 +93,7 @@ def add(book: Transaction, mail_id: str) -> None:
         tls="",
         size=4,
     )
-    book.add_mail(mail, b"help")
+    tx.add_mail(mail, b"help")
 
 
 # -- time-outs
@@ -101,46 +101,46 @@ def add(book: Transaction, mail_id: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_session_that_stands_still_fails_the_write_and_the_next_one_has_another(
-    primary: Server, ledger: Store
+    primary: Server, store: Store
 ) -> None:
-    accept(ledger)
+    accept(store)
 
-    def freeze(book: Transaction) -> None:
-        pid = book._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+    def freeze(tx: Transaction) -> None:
+        pid = tx._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
         still.enter_context(primary.frozen(pid))
-        add(book, ids.new_mail_id())
+        add(tx, ids.new_mail_id())
 
     with contextlib.ExitStack() as still:
         began = time.monotonic()
         with pytest.raises(StoreFailed, match="said nothing"):
-            ledger.write("mails.accept", freeze)
+            store.write("mails.accept", freeze)
         assert time.monotonic() - began < 5
-        accept(ledger)
-    assert ledger.read(lambda book: book.counts()["mails"]) == {"accepted": 2}
+        accept(store)
+    assert store.read(lambda tx: tx.counts()["mails"]) == {"accepted": 2}
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_stands_still_fails_every_write_and_serves_again_when_it_moves(
-    primary: Server, ledger: Store
+    primary: Server, store: Store
 ) -> None:
-    accept(ledger)
+    accept(store)
     with primary.frozen():
         began = time.monotonic()
         with pytest.raises(StoreFailed):
-            accept(ledger)
+            accept(store)
         assert time.monotonic() - began < 10
-    accept(ledger)
+    accept(store)
 
 
-def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, ledger: Store) -> None:
-    mail_id = accept(ledger)
+def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, store: Store) -> None:
+    mail_id = accept(store)
     holding, woken = threading.Event(), threading.Event()
 
-    def touch(book: Transaction) -> None:
-        book.understood(mail_id, shape="panic", incident_id="", digest="", message_id=None, report="")
+    def touch(tx: Transaction) -> None:
+        tx.understood(mail_id, shape="panic", incident_id="", digest="", message_id=None, report="")
 
-    def hold(book: Transaction) -> None:
-        touch(book)
+    def hold(tx: Transaction) -> None:
+        touch(tx)
         holding.set()
         assert woken.wait(SOON)
 
@@ -148,7 +148,7 @@ def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, ledger: S
     with idle as frozen, ThreadPoolExecutor(1) as pool:
         stuck = pool.submit(frozen.write, "mails.understand", hold)
         assert holding.wait(SOON)
-        ledger.write("mails.understand", touch)  # not before the other one was ended
+        store.write("mails.understand", touch)  # not before the other one was ended
         woken.set()
         with pytest.raises(StoreFailed):
             stuck.result(SOON)
@@ -181,18 +181,18 @@ def test_every_session_has_what_the_promise_needs_whatever_the_defaults_are(prim
 def test_a_large_mail_may_take_longer_than_other_statements(url: str, database: Database) -> None:
     raw = b"x" * (8 * 2**20)
 
-    def store(book: Transaction) -> None:
+    def store(tx: Transaction) -> None:
         mail = AcceptedMail(
-            id="large", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
+            id="large", accepted_at=tx.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
         )
-        book.add_mail(mail, raw)
-        assert book._connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "1min"
+        tx.add_mail(mail, raw)
+        assert tx._connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "1min"
 
     with set_to(url, "statement_timeout", "500ms") as hurried:
         hurried.write("mails.accept", store)
-        assert hurried.read(lambda book: book.raw("large")) == raw
+        assert hurried.read(lambda tx: tx.raw("large")) == raw
         with pytest.raises(StoreFailed, match="statement timeout"):
-            hurried.write("mails.accept", lambda book: book._connection.execute(sa.text("SELECT pg_sleep(30)")))
+            hurried.write("mails.accept", lambda tx: tx._connection.execute(sa.text("SELECT pg_sleep(30)")))
 
 
 # -- away, and back
@@ -200,66 +200,66 @@ def test_a_large_mail_may_take_longer_than_other_statements(url: str, database: 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
 def test_a_server_that_was_stopped_fails_writes_until_it_is_back_and_nothing_accepted_is_lost(
-    how: How, primary: Server, ledger: Store
+    how: How, primary: Server, store: Store
 ) -> None:
-    kept = accept(ledger)
+    kept = accept(store)
     primary.stop(how)
     try:
         with pytest.raises(StoreFailed):
-            accept(ledger)
+            accept(store)
     finally:
         primary.start()
-    accept(ledger)
-    assert ledger.read(lambda book: book.raw(kept)) == b"help"
+    accept(store)
+    assert store.read(lambda tx: tx.raw(kept)) == b"help"
 
 
-def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Server, ledger: Store) -> None:
+def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Server, store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _n: accept(ledger), range(16)))
+        list(pool.map(lambda _n: accept(store), range(16)))
         primary.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname <> 'postgres'")
-        list(pool.map(lambda _n: accept(ledger), range(16)))
-    assert ledger.read(lambda book: book.counts()["mails"]) == {"accepted": 32}
+        list(pool.map(lambda _n: accept(store), range(16)))
+    assert store.read(lambda tx: tx.counts()["mails"]) == {"accepted": 32}
 
 
-def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(primary: Server, ledger: Store) -> None:
+def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(primary: Server, store: Store) -> None:
     runs = []
 
-    def work(book: Transaction) -> None:
+    def work(tx: Transaction) -> None:
         runs.append(1)
-        pid = book._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+        pid = tx._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
         primary.rows("SELECT pg_terminate_backend(%s, 5000)", pid)
-        add(book, ids.new_mail_id())
+        add(tx, ids.new_mail_id())
 
     with pytest.raises(StoreFailed, match="terminating connection"):
-        ledger.write("mails.accept", work)
+        store.write("mails.accept", work)
     assert runs == [1]
-    accept(ledger)
-    assert ledger.read(lambda book: book.counts()["mails"]) == {"accepted": 1}
+    accept(store)
+    assert store.read(lambda tx: tx.counts()["mails"]) == {"accepted": 1}
 
 
 def test_a_server_that_turned_read_only_is_told_as_such_and_left_for_a_better_one(
-    primary: Server, ledger: Store
+    primary: Server, store: Store
 ) -> None:
-    accept(ledger)
+    accept(store)
     primary.set("default_transaction_read_only", "on")
     try:
         until(lambda: primary.rows("SHOW default_transaction_read_only") == [("on",)], "not read-only")
         with pytest.raises(StoreFailed, match="read-only"):
-            accept(ledger)
+            accept(store)
         with pytest.raises(StoreFailed, match="session is read-only"):  # a new connection, which is refused
-            accept(ledger)
+            accept(store)
     finally:
         primary.set("default_transaction_read_only", "off")
     until(lambda: primary.rows("SHOW default_transaction_read_only") == [("off",)], "still read-only")
-    accept(ledger)
+    accept(store)
 
 
-def test_what_went_wrong_is_told_on_one_line_and_without_the_values(ledger: Store) -> None:
-    def work(book: Transaction) -> None:
-        book._connection.execute(sa.text("INSERT INTO keys VALUES ('a', 'secret words', NULL)"))
+def test_what_went_wrong_is_told_on_one_line_and_without_the_values(store: Store) -> None:
+    def work(tx: Transaction) -> None:
+        tx._connection.execute(sa.text("INSERT INTO keys VALUES ('a', 'secret words', NULL)"))
 
     with pytest.raises(StoreFailed) as failed:
-        ledger.write("keys.make", work)
+        store.write("keys.make", work)
     assert "null value in column" in str(failed.value)
     assert "secret" not in str(failed.value)
     assert "\n" not in str(failed.value)
@@ -269,9 +269,9 @@ def test_what_went_wrong_is_told_on_one_line_and_without_the_values(ledger: Stor
 
 
 @pytest.fixture
-def lonely(primary: Server, ledger: Store) -> Iterator[Server]:
+def lonely(primary: Server, store: Store) -> Iterator[Server]:
     """The server waits for a standby that is not there: no COMMIT is answered."""
-    accept(ledger)
+    accept(store)
     primary.set("synchronous_standby_names", "nobody")
     until(lambda: primary.rows("SHOW synchronous_standby_names") == [("nobody",)], "not set")
     yield primary
@@ -280,22 +280,22 @@ def lonely(primary: Server, ledger: Store) -> Iterator[Server]:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_commit_that_is_not_answered_fails_and_the_same_mail_is_found_there_later(
-    lonely: Server, ledger: Store
+    lonely: Server, store: Store
 ) -> None:
     mail_id = ids.new_mail_id()
     with pytest.raises(StoreFailed, match="said nothing"):
-        accept(ledger, mail_id)
+        accept(store, mail_id)
     lonely.set("synchronous_standby_names", "")
-    until(lambda: ledger.read(lambda book: book.mail(mail_id)), "the COMMIT went through after all")
-    spooled = ledger.read(lambda book: book.mail(mail_id))
+    until(lambda: store.read(lambda tx: tx.mail(mail_id)), "the COMMIT went through after all")
+    spooled = store.read(lambda tx: tx.mail(mail_id))
     assert spooled is not None
-    assert not ledger.write("mails.take_in", lambda book: book.take_in(spooled, b"help")), "it was there already"
+    assert not store.write("mails.take_in", lambda tx: tx.take_in(spooled, b"help")), "it was there already"
 
 
-def test_a_commit_that_did_not_wait_for_its_standby_is_not_believed(lonely: Server, ledger: Store) -> None:
+def test_a_commit_that_did_not_wait_for_its_standby_is_not_believed(lonely: Server, store: Store) -> None:
     waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with ThreadPoolExecutor(1) as pool:
-        accepting = pool.submit(accept, ledger)
+        accepting = pool.submit(accept, store)
         until(lambda: lonely.rows(waiting), "no COMMIT waits")
         lonely.rows(f"SELECT pg_cancel_backend(pid) FROM ({waiting}) AS waiting")
         with pytest.raises(StoreFailed, match="committed, but with a warning"):

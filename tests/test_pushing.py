@@ -25,7 +25,7 @@ from panicmail.incident.reply_tokens import Purpose
 from panicmail.mail.compose import push_text
 from panicmail.mail.compose.wording import Wording
 from tests import scenes
-from tests.cast import LADDER
+from tests.cast import POLICY
 from tests.office import PEOPLE, Office, mail
 from tests.test_handover import CHANGE, look, seoc, shift
 from tests.test_stories import bounce
@@ -57,7 +57,7 @@ def test_a_page_goes_by_mail_and_push_at_once(desk: Office) -> None:
     ((url, text, link),) = desk.phones.lines
     assert url == ANA
     assert text == f"PANIC {incident.ref} | Ransom note on my laptop | ack by 02:22"
-    assert link == f"https://panic.example.com/i/{desk.orders.tokens.mint(Purpose.LINK, incident.id, 'ana')}"
+    assert link == f"https://panic.example.com/i/{desk.settings.tokens.mint(Purpose.LINK, incident.id, 'ana')}"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_page_goes_by_mail_and_push_at_once(desk: Office) -> None:
     ],
 )
 def test_the_operator_chooses_how_much_a_lock_screen_shows(desk: Office, detail: str, shown: str) -> None:
-    desk.orders = replace(desk.orders, detail=detail)
+    desk.settings = replace(desk.settings, detail=detail)
     incident = desk.panic()
     assert desk.phones.texts(ANA) == [f"PANIC {incident.ref} | {shown}"]
 
@@ -82,7 +82,7 @@ def test_a_long_subject_is_cut_and_never_the_deadline(desk: Office) -> None:
 
 
 def test_of_a_long_subject_and_a_reporter_the_subject_is_cut(desk: Office) -> None:
-    desk.orders = replace(desk.orders, detail="full")
+    desk.settings = replace(desk.settings, detail="full")
     desk.panic(subject="Everything is on fire " * 20)
     (text,) = desk.phones.texts(ANA)
     assert len(text) == 120
@@ -114,26 +114,26 @@ def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_dea
 ) -> None:
     people = {p.id: replace(p, name=f"{ours}{p.name}") for p in (scenes.ANA, scenes.BO, scenes.MAX)}
     report = replace(scenes.REPORT, subject=subject, from_name=reporter, from_address=reporter)
-    night = scenes.Night(house=replace(scenes.HOUSE, people=people), report=report)
-    ladder, who = night.house.ladder, night.house.who
+    night = scenes.Night(organisation=replace(scenes.HOUSE, people=people), report=report)
+    policy, who = night.organisation.policy, night.organisation.who
     opened = night.panic().incident
     early = scenes.START - timedelta(days=days)  # so the deadline is written with its day
-    handed = transitions.escalate(opened, "ana", reporter, ladder, who, scenes.START).incident
-    acked = transitions.acknowledge(opened, "ana", reporter, ladder, scenes.START).incident
+    handed = transitions.escalate(opened, "ana", reporter, policy, who, scenes.START).incident
+    acked = transitions.acknowledge(opened, "ana", reporter, policy, scenes.START).incident
     facts = {"word": word.value, "what": what, "said": said.value, "by": "max", "to": "bo",
              "cause": {"declined_by": "ana", "words": subject, "handed_by": "max"}}  # fmt: skip
     for incident in (opened, handed, acked):
-        scene = night.scene(incident, facts, early)
-        lines = (push_text.page(scene, people["ana"], detail), push_text.told(scene, people["ana"], detail))
+        context = night.context(incident, facts, early)
+        lines = (push_text.page(context, people["ana"], detail), push_text.told(context, people["ana"], detail))
         for line in lines:
             assert len(line) <= 120
             assert inert(line) == line, "it becomes no longer when it is sent"
-    deadline = Wording.to(night.scene(opened, facts, early), people["ana"]).at(opened.next_step_at)
-    scene = night.scene(opened, facts, early)
+    deadline = Wording.to(night.context(opened, facts, early), people["ana"]).at(opened.next_step_at)
+    context = night.context(opened, facts, early)
     if word in {PageReason.PAGE, PageReason.STILL_OPEN, PageReason.REOPENED}:
-        assert push_text.page(scene, people["ana"], detail).endswith(f"ack by {deadline}")
+        assert push_text.page(context, people["ana"], detail).endswith(f"ack by {deadline}")
     if what in {"issue_closed", "undone"} or (what == "answer" and said not in {Command.ESCALATE, Command.NO}):
-        assert push_text.told(scene, people["ana"], detail).endswith(f"{deadline}.")
+        assert push_text.told(context, people["ana"], detail).endswith(f"{deadline}.")
 
 
 @given(text=st.text(st.sampled_from("<@!# a\n")) | st.text())
@@ -143,7 +143,7 @@ def test_what_is_made_harmless_once_is_not_changed_again(text: str) -> None:
 
 
 def test_no_acting_link_goes_to_a_topic_anybody_can_read(desk: Office) -> None:
-    desk.orders = replace(desk.orders, people=phones(ana=(OPEN_TOPIC, ANA)))
+    desk.settings = replace(desk.settings, people=phones(ana=(OPEN_TOPIC, ANA)))
     desk.panic()
     links = {url: link for url, _, link in desk.phones.lines}
     assert links[OPEN_TOPIC] == ""
@@ -196,21 +196,21 @@ def test_pagerduty_follows_the_incident_under_one_key(desk: Office) -> None:
 def test_pagerduty_follows_an_acknowledgement_by_link_too(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=15)
-    desk.links.act(desk.orders.tokens.mint(Purpose.LINK, incident.id, "max"), "ack")
+    desk.links.act(desk.settings.tokens.mint(Purpose.LINK, incident.id, "max"), "ack")
     desk.settle()
     assert [action for _, action, _, _ in desk.phones.events] == ["trigger", "acknowledge"]
 
 
 @pytest.mark.parametrize(
-    ("ladder", "subject", "severity"),
+    ("policy", "subject", "severity"),
     [("low", "phishing", "critical"), ("low", "[S3] phishing", "warning"), (DEFAULT, "[S4] odd", "critical")],
 )
 def test_pagerduty_hears_how_grave_it_is_where_there_is_a_ladder_for_it(
-    desk: Office, ladder: str, subject: str, severity: str
+    desk: Office, policy: str, subject: str, severity: str
 ) -> None:
-    low = replace(LADDER, name="low", choice=PolicyChoice(subjects=("phishing",)))
-    desk.orders = replace(desk.orders, ladders={DEFAULT: LADDER, "low": low})
-    assert desk.panic(subject=subject).ladder == ladder
+    low = replace(POLICY, name="low", choice=PolicyChoice(subjects=("phishing",)))
+    desk.settings = replace(desk.settings, policies={DEFAULT: POLICY, "low": low})
+    assert desk.panic(subject=subject).policy == policy
     desk.wait(minutes=15)
     assert desk.phones.severities == [severity]
 
@@ -254,14 +254,14 @@ class Pager:
 def pager(tmp_path: Path) -> Iterator[tuple[Office, Pager]]:
     """A house where PagerDuty is Ana's only phone."""
     office, pager = Office(tmp_path, people=phones(ana=(PAGER,))), Pager()
-    push = PushWorker(office.ledger, lambda: office.orders, office.phones, pager)
+    push = PushWorker(office.store, lambda: office.settings, office.phones, pager)
     office.lanes = [push if lane.name == push.name else lane for lane in office.lanes]
     yield office, pager
     office.close()
 
 
 def press(desk: Office, incident: Incident, person: str, word: str) -> None:
-    desk.links.act(desk.orders.tokens.mint(Purpose.LINK, incident.id, person), word)
+    desk.links.act(desk.settings.tokens.mint(Purpose.LINK, incident.id, person), word)
     desk.settle()
 
 
@@ -274,7 +274,7 @@ def test_pagerduty_rings_anew_when_an_acknowledgement_is_undone_and_joins_the_pa
     press(desk, incident, "ana", "undo")
     assert phone.actions == ["trigger", "acknowledge", "resolve", "trigger"]
     said = f"{incident.ref} NOT STOPPED: you do not have it. ack by 02:22."
-    assert phone.told[-1] == ("trigger", said, desk.orders.link(incident.id, "ana"))
+    assert phone.told[-1] == ("trigger", said, desk.settings.link(incident.id, "ana"))
     desk.wait(minutes=5)
     assert phone.actions[4:] == ["trigger"], "the alert is alive"
 
@@ -369,10 +369,10 @@ def test_a_refused_push_is_told_as_one_and_hides_no_refusal_of_the_mail(desk: Of
 
 def test_what_a_channel_refused_last_is_on_record_until_it_takes_something(office: Office) -> None:
     def refused() -> list[tuple[str | None, str, str]]:
-        tasks = office.ledger.read(lambda book: book.refused_pushes())
+        tasks = office.store.read(lambda tx: tx.refused_pushes())
         return [(task.person, task.facts["channel"], task.answer) for task in tasks]
 
-    office.orders = replace(office.orders, people=phones(ana=(ANA, OPEN_TOPIC), max=(MAX,)))
+    office.settings = replace(office.settings, people=phones(ana=(ANA, OPEN_TOPIC), max=(MAX,)))
     office.phones.refused[ANA] = Permanent("Pushover answered 403")
     office.panic()
     assert refused() == [("ana", channel(ANA).id, "Pushover answered 403")]
@@ -433,9 +433,9 @@ def test_a_push_lost_to_an_acknowledgement_is_not_sent(desk: Office) -> None:
 def test_a_channel_a_reload_took_away_is_let_go(desk: Office) -> None:
     desk.phones.refused[ANA] = DOWN
     incident = desk.panic()
-    desk.orders = replace(desk.orders, people=PEOPLE)
+    desk.settings = replace(desk.settings, people=PEOPLE)
     desk.wait(seconds=30)
-    tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
     assert [task.state.value for task in tasks if task.lane == "push"] == ["void"]
 
 
@@ -444,7 +444,7 @@ def test_news_too_old_for_a_phone_is_let_go_and_a_page_is_not(desk: Office) -> N
     incident = desk.panic()
     desk.reply(desk.page("ana"), "what is this?")
     desk.wait(minutes=40)
-    tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
     tasks = [task for task in tasks if task.lane == "push" and task.person == "ana"]
     assert {task.state.value for task in tasks if task.do == "tell"} == {"void"}
     assert "trying" in {task.state.value for task in tasks if task.do == "page"}
@@ -469,7 +469,7 @@ def last_push(desk: Office, url: str, incident: Incident) -> str:
 def test_whoever_heard_of_an_acknowledgement_hears_on_her_phone_that_it_was_undone(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=15)
-    link = desk.orders.tokens.mint(Purpose.LINK, incident.id, "ana")
+    link = desk.settings.tokens.mint(Purpose.LINK, incident.id, "ana")
     desk.links.act(link, "ack")
     desk.settle()
     desk.links.act(link, "undo")
@@ -481,13 +481,13 @@ def test_whose_link_acknowledged_hears_it_on_her_phone_and_can_undo_it_there(des
     incident = desk.panic()
     press(desk, incident, "ana", "ack")
     assert last_push(desk, ANA, incident) == "Clock stopped: you have it since 02:07. By link. Not you? Undo by 02:09."
-    assert desk.phones.lines[-1][2] == desk.orders.link(incident.id, "ana")
+    assert desk.phones.lines[-1][2] == desk.settings.link(incident.id, "ana")
     press(desk, incident, "ana", "undo")
     assert last_push(desk, ANA, incident) == "NOT STOPPED: you do not have it. ack by 02:22."
 
 
 def test_no_link_that_undoes_goes_to_a_topic_anybody_can_read(desk: Office) -> None:
-    desk.orders = replace(desk.orders, people=phones(ana=(OPEN_TOPIC,)))
+    desk.settings = replace(desk.settings, people=phones(ana=(OPEN_TOPIC,)))
     incident = desk.panic()
     press(desk, incident, "ana", "ack")
     assert [link for _, _, link in desk.phones.lines] == ["", ""]
@@ -528,8 +528,8 @@ def test_words_that_did_not_reach_the_reporter_are_told_on_the_holders_phone(des
 @pytest.fixture
 def shifts(tmp_path: Path) -> Iterator[Office]:
     """Ana's shift ends at 02:30, and Max comes on."""
-    rosters = seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "max"))
-    office = Office(tmp_path, people=phones(ana=(ANA,), max=(MAX,)), rosters=rosters)
+    schedules = seoc(shift(0, 2.5, "ana"), shift(2.5, 24, "max"))
+    office = Office(tmp_path, people=phones(ana=(ANA,), max=(MAX,)), schedules=schedules)
     yield office
     office.close()
 

@@ -45,8 +45,8 @@ from tests.scenes import (
     BO,
     HOUSE,
     HOW,
-    LADDER,
     MAX,
+    POLICY,
     START,
     TOKENS,
     Night,
@@ -72,9 +72,9 @@ QUESTION = "Which host is it?"
 def incidents(night: Night) -> Iterator[Incident]:
     """An incident in every state it can be written about in."""
     first = night.panic(START).incident
-    held = transitions.acknowledge(first, "ana", HOW, LADDER, START + minutes(2)).incident
-    closed = transitions.resolve(held, "ana", HOW, LADDER, START + minutes(60)).incident
-    again = transitions.escalate(held, "ana", HOW, LADDER, on_call, START + minutes(30)).incident
+    held = transitions.acknowledge(first, "ana", HOW, POLICY, START + minutes(2)).incident
+    closed = transitions.resolve(held, "ana", HOW, POLICY, START + minutes(60)).incident
+    again = transitions.escalate(held, "ana", HOW, POLICY, on_call, START + minutes(30)).incident
     yield from (first, held, closed, again, replace(closed, resolved_by="ana", once=True, holder=None))
     yield replace(held, owed=Owed.ANSWER, remind_at=START + minutes(30))
     yield replace(first, next_step_at=START - minutes(1), linked_to="M4TD")
@@ -100,8 +100,8 @@ def letters() -> tuple[tuple[str, str], ...]:
 def _plainest() -> ComposedMail:
     """The page of last resort: of a scene that breaks the full one."""
     night = Night()
-    scene = night.scene(night.panic().incident, {"word": "page", "round": 1}, START)
-    return page(replace(scene, house=replace(HOUSE, who=broken)), ANA, TOKENS, ADDRESSES)
+    context = night.context(night.panic().incident, {"word": "page", "round": 1}, START)
+    return page(replace(context, organisation=replace(HOUSE, who=broken)), ANA, TOKENS, ADDRESSES)
 
 
 def broken(role: str) -> tuple[str, ...]:
@@ -124,9 +124,9 @@ def _write_all() -> None:
     bare = Night(
         report=Report(from_shown="Rita, at the desk"),
         link="",
-        house=replace(HOUSE, hotline="", who=nobody, has_gap=lambda role: True, reporter_access=True),
+        organisation=replace(HOUSE, hotline="", who=nobody, has_gap=lambda role: True, reporter_access=True),
     )
-    alone = Night(house=replace(HOUSE, people={"ana": ANA}))
+    alone = Night(organisation=replace(HOUSE, people={"ana": ANA}))
     list(every_letter(full))
     for night in (full, bare, alone):
         _pages(night)
@@ -197,7 +197,7 @@ def _told(night: Night) -> list[ComposedMail]:
         for more in (others if night.conversation else others[:1])
     ]
     found += [
-        notices.tell(night.scene(incident, Whatever(what=what, said=said), now), ANA, TOKENS, ADDRESSES, key="row")
+        notices.tell(night.context(incident, Whatever(what=what, said=said), now), ANA, TOKENS, ADDRESSES, key="row")
         for incident in incidents(night)
         for what, said in [
             *((what, "") for what in notices._TELLERS),
@@ -236,8 +236,8 @@ def _news(night: Night) -> list[ComposedMail]:
     at = {"at": START.isoformat(), "holder": "max", "by": "ana", "text": "Pull the plug."}
     found = []
     for incident in incidents(night):
-        scene = night.scene(incident, {}, START + minutes(4))
-        found.append(reporter_notices.receipt(scene, TOKENS, ADDRESSES, key="row"))
+        context = night.context(incident, {}, START + minutes(4))
+        found.append(reporter_notices.receipt(context, TOKENS, ADDRESSES, key="row"))
         found += [night.news(incident, START, what=what, **at) for what in (*reporter_notices._NEWS, "anything else")]
     return found
 
@@ -245,7 +245,7 @@ def _news(night: Night) -> list[ComposedMail]:
 def _apart() -> list[ComposedMail]:
     """What has no incident, or speaks apart from the daemon, or was written when writing failed."""
     night = Night()
-    scene = night.scene(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
+    context = night.context(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
     found = [
         operator_alerts.operators(
             {"cause": cause, "ref": "7KQ2N", "error": "403"}, HOUSE, MAX, ADDRESSES, START, key="row"
@@ -269,9 +269,9 @@ def _apart() -> list[ComposedMail]:
             for who in (ANA, MAX)
         ]
         found += [open_list.listing(entries[1:2], HOUSE, ANA, ADDRESSES, START + minutes(300), key="row")]
-    paged = replace(scene, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
+    paged = replace(context, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
     found += [watch_alerts.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
-    nobody_paged = night.scene(replace(scene.incident, paged={}, drill=True), {}, START)
+    nobody_paged = night.context(replace(context.incident, paged={}, drill=True), {}, START)
     found.append(watch_alerts.unreached([nobody_paged], MAX, ADDRESSES, key="row"))
     found.append(watch_alerts.blind(START, "timeout", "page@example.com", MAX, ADDRESSES, START, key="row"))
     return found

@@ -246,7 +246,7 @@ def test_more_than_a_calendar_can_be_is_not_taken(monkeypatch: pytest.MonkeyPatc
 def look(desk: Office, calendars: CalendarRefresh) -> list[Posted]:
     """The minute's look, by a daemon that has just started; what the operators got by it."""
     before = len(desk.sent("max"))
-    ScheduleFaults(desk.ledger, lambda: desk.orders, calendars).look()
+    ScheduleFaults(desk.store, lambda: desk.settings, calendars).look()
     desk.settle()
     return desk.sent("max")[before:]
 
@@ -265,7 +265,7 @@ def rosters_with_gap(start: datetime, hours: float = 1) -> Schedules:
 
 
 def test_a_gap_within_a_week_is_told_with_its_times_and_who_answers(desk: Office, none: CalendarRefresh) -> None:
-    desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 6 * DAY))
+    desk.settings = replace(desk.settings, schedules=rosters_with_gap(T0 + 6 * DAY))
     (told,) = look(desk, none)
     assert told.subject == "[panicmail] a roster has gaps within a week"
     assert "Detail: gap: seoc, 2026-11-28 02:07Z to 2026-11-28 03:07Z: fallback: nobody was named" in told.text
@@ -273,14 +273,14 @@ def test_a_gap_within_a_week_is_told_with_its_times_and_who_answers(desk: Office
 
 
 def test_a_gap_more_than_a_week_ahead_is_told_when_it_is_a_week_ahead(desk: Office, none: CalendarRefresh) -> None:
-    desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 7 * DAY))
+    desk.settings = replace(desk.settings, schedules=rosters_with_gap(T0 + 7 * DAY))
     assert look(desk, none) == []
     desk.now += MINUTE
     assert len(look(desk, none)) == 1
 
 
 def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: CalendarRefresh) -> None:
-    desk.orders = replace(desk.orders, rosters=rosters_with_gap(T0 + 3 * DAY))
+    desk.settings = replace(desk.settings, schedules=rosters_with_gap(T0 + 3 * DAY))
     told = []
     for _ in range(4 * 24):
         told.append(len(look(desk, none)))
@@ -289,7 +289,7 @@ def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: CalendarRe
 
 
 def test_rosters_without_a_fault_are_not_told_of(desk: Office, none: CalendarRefresh) -> None:
-    desk.orders = replace(desk.orders, rosters=seoc(shift(0, 12, "ana"), shift(12, 24, "bo")))
+    desk.settings = replace(desk.settings, schedules=seoc(shift(0, 12, "ana"), shift(12, 24, "bo")))
     assert look(desk, none) == []
 
 
@@ -297,7 +297,7 @@ def test_a_name_nobody_has_is_told_by_that_name(desk: Office, configured_with: W
     settings = configured_with()
     calendars = CalendarRefresh(settings, Server(seoc=calendar("Zoe", 24)))
     copies = calendars.refresh(T0)
-    desk.orders = replace(desk.orders, rosters=config_schedules.schedules(settings, PEOPLE, copies))
+    desk.settings = replace(desk.settings, schedules=config_schedules.schedules(settings, PEOPLE, copies))
     (told,) = look(desk, calendars)
     assert "seoc, 2026-11-24 00:00Z to 2026-11-26 00:00Z: nobody: unknown name Zoe" in told.text
 

@@ -18,16 +18,16 @@ from panicmail.store.database import Database
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
-from tests.cast import LADDER, MINUTE, SECOND, T0, opened, until, who
+from tests.cast import MINUTE, POLICY, SECOND, T0, opened, until, who
 
 TICK = timedelta(microseconds=1)
-SLA = LADDER.sla
+SLA = POLICY.sla
 
 
 def acked(after: timedelta, *, at: datetime = T0) -> Incident:
     """An incident Ana acknowledged so long after its acceptance."""
     incident = until(opened(at=at).incident, at + after)
-    return transitions.acknowledge(incident, "ana", "", LADDER, at + after).incident
+    return transitions.acknowledge(incident, "ana", "", POLICY, at + after).incident
 
 
 def count(*incidents: Incident, now: datetime = T0 + timedelta(days=1)) -> SlaFigures:
@@ -59,26 +59,26 @@ def test_an_open_incident_is_judged_when_its_sla_is_over_not_before(after: timed
 
 def test_a_reopened_incident_counts_its_first_promise() -> None:
     kept = acked(5 * MINUTE)
-    closed = transitions.resolve(kept, "ana", "", LADDER, T0 + 20 * MINUTE).incident
+    closed = transitions.resolve(kept, "ana", "", POLICY, T0 + 20 * MINUTE).incident
     entry = Entry(event="thread.more", actor="rita@example.com")
     again = transitions.more(
-        closed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
+        closed, entry, POLICY, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
     ).incident
-    late = transitions.acknowledge(again, "ana", "", LADDER, T0 + 600 * MINUTE).incident
+    late = transitions.acknowledge(again, "ana", "", POLICY, T0 + 600 * MINUTE).incident
     assert again.sla_at > T0 + SLA
     for incident in (again, late):
         figures = count(incident)
         assert (figures.attained, figures.seconds_to_ack_max) == (1, 300.0)
-    missed = transitions.resolve(acked(SLA + MINUTE), "ana", "", LADDER, T0 + 20 * MINUTE).incident
+    missed = transitions.resolve(acked(SLA + MINUTE), "ana", "", POLICY, T0 + 20 * MINUTE).incident
     reopened = transitions.more(
-        missed, entry, LADDER, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
+        missed, entry, POLICY, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
     ).incident
-    kept_now = transitions.acknowledge(reopened, "ana", "", LADDER, T0 + 61 * MINUTE).incident
+    kept_now = transitions.acknowledge(reopened, "ana", "", POLICY, T0 + 61 * MINUTE).incident
     assert count(kept_now).breached == 1
 
 
 def test_states_pages_and_the_span_are_told_as_they_are() -> None:
-    resolved = transitions.resolve(acked(MINUTE), "ana", "", LADDER, T0 + 2 * MINUTE).incident
+    resolved = transitions.resolve(acked(MINUTE), "ana", "", POLICY, T0 + 2 * MINUTE).incident
     figures = count(opened().incident, acked(MINUTE), resolved)
     assert (figures.incidents, figures.open, figures.acked, figures.resolved, figures.pages) == (3, 1, 1, 1, 7)
     assert (figures.since, figures.until) == ("2026-11-22T02:07:00+00:00", "2026-11-23T02:07:00+00:00")
@@ -96,16 +96,16 @@ def test_p95_is_the_smallest_time_that_holds_for_95_of_100_also_of_few(n: int, p
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[Store]:
     database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}", clock=lambda: T0 + 10 * MINUTE)
     migrate.upgrade(database)
-    ledger = Store(database)
-    yield ledger
-    ledger.close()
+    store = Store(database)
+    yield store
+    store.close()
     database.close()
 
 
-def store(ledger: Store, change: Change) -> None:
+def keep(store: Store, change: Change) -> None:
     incident = change.incident
     mail = AcceptedMail(
         id=incident.mail_id,
@@ -118,18 +118,18 @@ def store(ledger: Store, change: Change) -> None:
         size=0,
     )
 
-    def work(book: Transaction) -> None:
-        book.add_mail(mail, b"")
-        book.add_incident(change)
+    def work(tx: Transaction) -> None:
+        tx.add_mail(mail, b"")
+        tx.add_incident(change)
 
-    ledger.write("test", work)
+    store.write("test", work)
 
 
-def test_drills_those_paged_once_and_older_ones_are_left_out(ledger: Store) -> None:
+def test_drills_those_paged_once_and_older_ones_are_left_out(store: Store) -> None:
     drill = opened()
-    store(ledger, opened())
-    store(ledger, opened(once=True))
-    store(ledger, replace(drill, incident=replace(drill.incident, drill=True)))
-    store(ledger, opened(at=T0 - 80 * MINUTE))
-    assert sla_report.figures(ledger, 20 * MINUTE).incidents == 1
-    assert sla_report.figures(ledger, 90 * MINUTE).incidents == 2
+    keep(store, opened())
+    keep(store, opened(once=True))
+    keep(store, replace(drill, incident=replace(drill.incident, drill=True)))
+    keep(store, opened(at=T0 - 80 * MINUTE))
+    assert sla_report.figures(store, 20 * MINUTE).incidents == 1
+    assert sla_report.figures(store, 90 * MINUTE).incidents == 2

@@ -86,7 +86,7 @@ def carry_out(desk: Office) -> None:
 
 
 def row(desk: Office, mail_id: str) -> AcceptedMail:
-    found = desk.ledger.read(lambda book: book.mail(mail_id))
+    found = desk.store.read(lambda tx: tx.mail(mail_id))
     assert found is not None
     return found
 
@@ -113,7 +113,7 @@ def test_a_mail_nobody_could_read_in_time_is_paged_and_amended_by_a_later_readin
     desk.settle()
     assert TEXT in desk.gitlab.issues[0].description
     assert "could not be read in full" not in desk.gitlab.issues[0].description
-    token = desk.orders.link(incident.id, "ana").rpartition("/")[2]
+    token = desk.settings.link(incident.id, "ana").rpartition("/")[2]
     view = desk.links.look(token)
     assert view is not None
     assert (view.report.text, view.report.phones, view.flags) == (TEXT, ("+49 170 0000000",), ())
@@ -184,20 +184,20 @@ def test_amending_twice_is_amending_once(desk: Office, balky: Balky) -> None:
 def read_twice(desk: Office, mail_id: str) -> None:
     """What a reader that was frozen in its transaction's eve does when it wakes."""
     found = row(desk, mail_id)
-    raw = desk.ledger.read(lambda book: book.raw(mail_id))
+    raw = desk.store.read(lambda tx: tx.raw(mail_id))
     report = parser.read(raw, mail_from=found.mail_from)
-    desk.ledger.write("mails.amend", lambda book: reread._amend(book, desk.orders, found, report))
+    desk.store.write("mails.amend", lambda tx: reread._amend(tx, desk.settings, found, report))
 
 
 def test_that_it_is_to_be_read_again_survives_a_restart(desk: Office, balky: Balky) -> None:
     """The row says so; a reading that was begun when the process ended is begun again."""
     balky.fails.append("deadline")
     mail_id = understand(desk, in_base64(subject="Ransom note"))
-    claimed = desk.ledger.write("mails.claim", lambda book: book.claim_reading(timedelta(minutes=3), understood=True))
+    claimed = desk.store.write("mails.claim", lambda tx: tx.claim_reading(timedelta(minutes=3), understood=True))
     assert claimed is not None
     assert claimed.readings == 1, "counted before it begins"
     assert not desk.rereading.amendments(), "it is somebody's"
-    desk.ledger.write("leases.release", lambda book: book.release_leases())  # the next start
+    desk.store.write("leases.release", lambda tx: tx.release_leases())  # the next start
     desk.settle()
     assert row(desk, mail_id).again_at is None
     assert TEXT in desk.gitlab.issues[0].description
@@ -244,9 +244,9 @@ def test_one_death_while_a_mail_was_read_again_does_not_keep_it_from_being_read(
 
 def die_while_reading(desk: Office, *, understood: bool) -> None:
     """A process ends with a further reading under way, and another one starts."""
-    claimed = desk.ledger.write("mails.claim", lambda b: b.claim_reading(timedelta(minutes=3), understood=understood))
+    claimed = desk.store.write("mails.claim", lambda b: b.claim_reading(timedelta(minutes=3), understood=understood))
     assert claimed is not None
-    desk.ledger.write("leases.release", lambda book: book.release_leases())
+    desk.store.write("leases.release", lambda tx: tx.release_leases())
 
 
 def test_nothing_is_read_again_while_a_mail_is_tried_alone_that_was_in_hand_when_the_process_ended(
@@ -255,8 +255,8 @@ def test_nothing_is_read_again_while_a_mail_is_tried_alone_that_was_in_hand_when
     balky.fails.append("deadline")
     understand(desk, in_base64(subject="Ransom note"))
     desk.accept(mail("My files are .locked."))
-    desk.ledger.write("mails.claim", lambda book: book.claim_mails(1, timedelta(seconds=30)))
-    desk.ledger.write("leases.release", lambda book: book.release_leases())  # it died, and starts again
+    desk.store.write("mails.claim", lambda tx: tx.claim_mails(1, timedelta(seconds=30)))
+    desk.store.write("leases.release", lambda tx: tx.release_leases())  # it died, and starts again
     assert not desk.rereading.amendments()
     while desk.intake.work():
         pass
@@ -507,13 +507,13 @@ def test_an_answer_that_waits_is_no_gap_while_it_is_being_read_and_one_when_nobo
     mail_id = understand(desk, mail("ack", sender="ana@example.com"), "ana@example.com", desk.page("ana").reply_to)
 
     def unread() -> list[str | None]:
-        return [odd.mail_id for odd in desk.ledger.read(lambda b: b.unread_mails(b.now - timedelta(minutes=1)))]
+        return [odd.mail_id for odd in desk.store.read(lambda b: b.unread_mails(b.now - timedelta(minutes=1)))]
 
     desk.now += timedelta(minutes=1)
     assert unread() == []
     desk.now += timedelta(seconds=1)
     assert unread() == [mail_id]
-    desk.ledger.write("test", lambda book: book.read_again(row(desk, mail_id), book.now))
+    desk.store.write("test", lambda tx: tx.read_again(row(desk, mail_id), tx.now))
     assert unread() == []
 
 

@@ -31,7 +31,7 @@ from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from panicmail.store.watermark import WatermarkFile
 from panicmail.store.writer import WriterThread
-from tests.cast import LADDER, MINUTE, SECOND, T0, opened
+from tests.cast import MINUTE, POLICY, SECOND, T0, opened
 from tests.office import Office, mail, standing_orders
 from tests.program import world
 
@@ -45,8 +45,8 @@ class Kept(Office):
     def __init__(self, folder: Path, *, url: str | None = None) -> None:
         super().__init__(folder, url=url)
         self.high_water = WatermarkFile(folder / "high-water.json")
-        self.restoring = RestoreGuard(self.ledger, lambda: self.orders, self.high_water)
-        self.accounting = Reconciler(self.ledger, lambda: self.orders)
+        self.restoring = RestoreGuard(self.store, lambda: self.settings, self.high_water)
+        self.accounting = Reconciler(self.store, lambda: self.settings)
 
     def alarms(self) -> list[str]:
         """The texts of what the operators were told."""
@@ -76,7 +76,7 @@ def old_copy(office: Kept, lost: Incident) -> bool:
     office.restoring.remember()
     forget(office, lost)
     office.now += MINUTE
-    return RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
+    return RestoreGuard(office.store, lambda: office.settings, office.high_water).start()
 
 
 # -- noticing
@@ -110,7 +110,7 @@ def test_a_copy_from_before_the_last_mail_or_the_last_line_is_an_old_one(office:
     with office.database.engine.begin() as connection:
         newest = sa.select(sa.func.max(timeline.c.id)).scalar_subquery()
         connection.execute(timeline.delete().where(timeline.c.id == newest))
-    assert RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
+    assert RestoreGuard(office.store, lambda: office.settings, office.high_water).start()
     assert old_copy(office, incident)
     assert not office.restoring.start(), "the mark goes on from where the copy is"
 
@@ -125,7 +125,7 @@ def test_a_mark_that_cannot_be_read_is_none(tmp_path: Path, kept: str) -> None:
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(office: Kept, tmp_path: Path) -> None:
-    restoring = RestoreGuard(office.ledger, lambda: office.orders, WatermarkFile(tmp_path / "nowhere" / "mark"))
+    restoring = RestoreGuard(office.store, lambda: office.settings, WatermarkFile(tmp_path / "nowhere" / "mark"))
     with structlog.testing.capture_logs() as lines:
         restoring.remember()
     assert [line["event"] for line in lines] == ["high_water.failed"]
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(office: Kept, tmp_path: P
 
 
 def accepted(office: Kept, mail_id: str) -> AcceptedMail:
-    kept = office.ledger.read(lambda book: book.mail(mail_id))
+    kept = office.store.read(lambda tx: tx.mail(mail_id))
     assert kept is not None
     return kept
 
@@ -152,7 +152,7 @@ def test_a_copy_from_before_the_last_second_is_an_old_one(office: Kept) -> None:
     with office.database.engine.begin() as connection:
         connection.execute(raws.delete())
         connection.execute(mails.delete())
-    assert RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
+    assert RestoreGuard(office.store, lambda: office.settings, office.high_water).start()
 
 
 def test_the_mark_names_the_newest_however_late_an_older_one_is_heard_of(office: Kept) -> None:
@@ -172,7 +172,7 @@ def test_a_mail_accepted_while_the_mark_is_looked_up_stays_its_newest(
     office: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office.restoring.remember()
-    looked_up = office.ledger.read
+    looked_up = office.store.read
 
     def meanwhile(work: Callable[[Transaction], T]) -> T:
         found = looked_up(work)
@@ -183,12 +183,12 @@ def test_a_mail_accepted_while_the_mark_is_looked_up_stays_its_newest(
         return found
 
     late: list[AcceptedMail] = []
-    monkeypatch.setattr(office.ledger, "read", meanwhile)
+    monkeypatch.setattr(office.store, "read", meanwhile)
     office.restoring.remember()
     mark = office.high_water.read()
     assert mark is not None
     assert [mark.mail_id] == [each.id for each in late]
-    assert not RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
+    assert not RestoreGuard(office.store, lambda: office.settings, office.high_water).start()
 
 
 def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_was_not_committed(
@@ -204,17 +204,17 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
         marked.append((len(results), sum(future.done() for future in futures)))
 
     writer = WriterThread(database, lambda: None, committed)
-    ledger = Store(database, writer=writer)
-    restoring = RestoreGuard(ledger, standing_orders, high_water)
+    store = Store(database, writer=writer)
+    restoring = RestoreGuard(store, standing_orders, high_water)
     busy, go_on = threading.Event(), threading.Event()
 
-    def hold_up(_book: Transaction) -> None:
+    def hold_up(_tx: Transaction) -> None:
         busy.set()
         go_on.wait(10)
 
-    ledger.submit("test", hold_up)
+    store.submit("test", hold_up)
     assert busy.wait(10)
-    futures += [ledger.submit("mails.accept", partial(store, number)) for number in range(3)]
+    futures += [store.submit("mails.accept", partial(keep, number)) for number in range(3)]
     go_on.set()
     with pytest.raises(RuntimeError):
         futures[2].result(10)
@@ -224,15 +224,15 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
     assert mark is not None
     assert mark.mail_id == "mail1"
     assert writer.stop(10)
-    ledger.close()
+    store.close()
     database.close()
 
 
-def store(number: int, book: Transaction) -> AcceptedMail:
+def keep(number: int, tx: Transaction) -> AcceptedMail:
     got = AcceptedMail(
-        id=f"mail{number}", accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=1
+        id=f"mail{number}", accepted_at=tx.now, mail_from="", recipients=(), peer="", helo="", tls="", size=1
     )
-    book.add_mail(got, b"x")
+    tx.add_mail(got, b"x")
     if number == 2:
         raise RuntimeError("it cannot be stored")
     return got
@@ -240,7 +240,7 @@ def store(number: int, book: Transaction) -> AcceptedMail:
 
 def test_a_mark_that_cannot_be_written_costs_no_250(tmp_path: Path) -> None:
     office = Kept(tmp_path)
-    restoring = RestoreGuard(office.ledger, lambda: office.orders, WatermarkFile(tmp_path / "nowhere" / "mark"))
+    restoring = RestoreGuard(office.store, lambda: office.settings, WatermarkFile(tmp_path / "nowhere" / "mark"))
     newest = accepted(office, office.accept(mail("help")))
     with structlog.testing.capture_logs() as lines:
         restoring.accepted([newest])
@@ -352,7 +352,7 @@ def test_what_another_node_held_back_is_not_held_back_again(office: Kept) -> Non
     office.wait(minutes=5)
     held = office.incident(incident)
     office.high_water.write(mark)
-    assert RestoreGuard(office.ledger, lambda: office.orders, office.high_water).start()
+    assert RestoreGuard(office.store, lambda: office.settings, office.high_water).start()
     assert office.incident(incident) == held
     assert office.events(incident).count("steps.held") == 1
 
@@ -413,6 +413,6 @@ def test_a_breach_on_record_stays_and_one_to_come_waits() -> None:
     assert transitions.hold_back(incident, T0 + HOUR, "").incident.sla_at == T0 + HOUR
     breached = replace(incident, breached_at=T0 + 15 * MINUTE)
     assert transitions.hold_back(breached, T0 + HOUR, "").incident.sla_at == incident.sla_at
-    acked = transitions.acknowledge(incident, "ana", "", LADDER, T0).incident
+    acked = transitions.acknowledge(incident, "ana", "", POLICY, T0).incident
     held = transitions.hold_back(acked, T0 + HOUR, "").incident
     assert (held.remind_at, held.next_step_at) == (T0 + HOUR, None)

@@ -63,8 +63,8 @@ def shift(
 
 
 def who(shifts: ScheduleShift | list[ScheduleShift], text: str) -> tuple[str, ...]:
-    roster = Schedule(shifts=tuple(shifts) if isinstance(shifts, list) else (shifts,))
-    return Schedules({"seoc": roster}).who("seoc", at(text))
+    schedule = Schedule(shifts=tuple(shifts) if isinstance(shifts, list) else (shifts,))
+    return Schedules({"seoc": schedule}).who("seoc", at(text))
 
 
 # -- the wall clock
@@ -166,10 +166,10 @@ def test_who_is_on_call_at_an_instant_is_whom_the_spans_name(
 ) -> None:
     zone, shifts = rota
     jump = changes(zone)[0]
-    rosters = Schedules({"seoc": Schedule(shifts=tuple(shifts[:2]), fallback=("max",))})
+    schedules = Schedules({"seoc": Schedule(shifts=tuple(shifts[:2]), fallback=("max",))})
     asked_at = jump + minutes * MINUTE
-    (over,) = [s for s in rosters.spans("seoc", jump - 4 * DAY, jump + 4 * DAY) if s.start <= asked_at < s.end]
-    assert rosters.who("seoc", asked_at) == over.people
+    (over,) = [s for s in schedules.spans("seoc", jump - 4 * DAY, jump + 4 * DAY) if s.start <= asked_at < s.end]
+    assert schedules.who("seoc", asked_at) == over.people
 
 
 def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn() -> None:
@@ -306,13 +306,13 @@ def test_a_night_out_of_season_is_judged_by_the_day_it_began() -> None:
 # -- the handbook's rota
 
 
-def regions(rosters: Schedules, first: str) -> list[str]:
+def regions(schedules: Schedules, first: str) -> list[str]:
     """Who begins when within a day from `first` on: "23:00 apac"."""
-    spans = rosters.spans("seoc", at(first), at(first) + DAY)
+    spans = schedules.spans("seoc", at(first), at(first) + DAY)
     return [f"{span.start:%H:%M} {','.join(span.people)}" for span in spans]
 
 
-def handbook(tmp_path: Path, roster: str) -> Schedules:
+def handbook(tmp_path: Path, schedule: str) -> Schedules:
     """A configuration with this roster of the SEOC and a person for each region."""
     (tmp_path / "gitlab.token").write_text("glpat-example")
     (tmp_path / "gitlab.token").chmod(0o600)
@@ -320,10 +320,10 @@ def handbook(tmp_path: Path, roster: str) -> Schedules:
     (tmp_path / "panicmail.toml").write_text(
         '[smtp]\naddresses = ["panic@example.com"]\n'
         '[gitlab]\nurl = "https://gitlab.example.com"\nproject = "security/incidents"\ntoken_file = "gitlab.token"\n'
-        f'{people}\n[oncall.smoc]\nfixed = ["max"]\n[oncall.seoc]\n{roster}'
+        f'{people}\n[oncall.smoc]\nfixed = ["max"]\n[oncall.seoc]\n{schedule}'
     )
     loaded = config.load(tmp_path / "panicmail.toml", {}, host_name=lambda: "panic.example.com")
-    return runtime_settings.from_config(loaded, [("a", b"")]).rosters
+    return runtime_settings.from_config(loaded, [("a", b"")]).schedules
 
 
 FOLLOW_THE_SUN = """\
@@ -350,14 +350,14 @@ fallback = ["max"]
 """
 
 
-@pytest.mark.parametrize("roster", [FOLLOW_THE_SUN, WITH_SEASONS], ids=["by Berlin's clock", "by seasons"])
+@pytest.mark.parametrize("schedule", [FOLLOW_THE_SUN, WITH_SEASONS], ids=["by Berlin's clock", "by seasons"])
 def test_the_handbooks_rota_follows_the_sun_in_winter_and_an_hour_earlier_in_summer(
-    tmp_path: Path, roster: str
+    tmp_path: Path, schedule: str
 ) -> None:
-    rosters = handbook(tmp_path, roster)
-    assert regions(rosters, "2027-01-12 23:00") == ["23:00 apac", "07:00 emea", "15:00 amer"]
-    assert regions(rosters, "2026-07-14 22:00") == ["22:00 apac", "06:00 emea", "14:00 amer"]
-    weekend = rosters.spans("seoc", at("2027-01-15 15:00"), at("2027-01-18 07:00"))
+    schedules = handbook(tmp_path, schedule)
+    assert regions(schedules, "2027-01-12 23:00") == ["23:00 apac", "07:00 emea", "15:00 amer"]
+    assert regions(schedules, "2026-07-14 22:00") == ["22:00 apac", "06:00 emea", "14:00 amer"]
+    weekend = schedules.spans("seoc", at("2027-01-15 15:00"), at("2027-01-18 07:00"))
     assert [(f"{s.start:%a %H:%M}", s.people) for s in weekend] == [
         ("Fri 15:00", ("amer",)),
         ("Fri 23:00", ("sat",)),
@@ -380,11 +380,11 @@ def test_the_rota_of_the_shipped_example_is_the_handbooks(tmp_path: Path) -> Non
     (tmp_path / "gitlab.token").chmod(0o600)
     (tmp_path / "panicmail.toml").write_text(text)
     loaded = config.load(tmp_path / "panicmail.toml", {}, host_name=lambda: "panic.example.com")
-    rosters = runtime_settings.from_config(loaded, [("a", b"")]).rosters
+    schedules = runtime_settings.from_config(loaded, [("a", b"")]).schedules
     assert len(tomllib.loads(text)["oncall"]["seoc"]["shifts"]) == 4
     for first, expected in (
         ("2027-01-12 23:00", ["23:00", "07:00", "15:00"]),
         ("2026-07-14 22:00", ["22:00", "06:00", "14:00"]),
     ):
-        assert [told.split()[0] for told in regions(rosters, first)] == expected
-    assert rosters.faults(at("2026-06-01 00:00"), at("2028-06-01 00:00")) == {}
+        assert [told.split()[0] for told in regions(schedules, first)] == expected
+    assert schedules.faults(at("2026-06-01 00:00"), at("2028-06-01 00:00")) == {}

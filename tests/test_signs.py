@@ -174,7 +174,9 @@ def reopened(desk: Office, username: str | None, *, at: datetime | None = None, 
 def test_an_issue_opened_again_by_somebody_paged_opens_the_incident_its_last_holder_first(
     desk: Office, in_gitlab: bool
 ) -> None:
-    desk.orders = replace(desk.orders, rosters=Schedules({"seoc": Schedule(("ana", "bo")), "smoc": Schedule(("max",))}))
+    desk.settings = replace(
+        desk.settings, schedules=Schedules({"seoc": Schedule(("ana", "bo")), "smoc": Schedule(("max",))})
+    )
     incident = over(desk, in_gitlab=in_gitlab)
     before = len(desk.pages("bo"))
     reopened(desk, "Ana")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, Owed, PageReason, State
-from tests.cast import LADDER, MINUTE, SECOND, T0, events, news, opened, paged, pages, told, until, who
+from tests.cast import MINUTE, POLICY, SECOND, T0, events, news, opened, paged, pages, told, until, who
 
 HOW = "reply from ana@example.com"
 
@@ -33,8 +33,8 @@ def test_a_panic_pages_the_seoc_opens_the_issue_and_sends_a_receipt() -> None:
 
 
 def test_the_times_count_from_the_acceptance_of_the_mail_not_from_its_understanding() -> None:
-    fresh = transitions.new(id="i", ref="R", mail_id="m", accepted_at=T0, ladder=LADDER)
-    late = transitions.open_panic(fresh, LADDER, who, T0 + 6 * MINUTE, receipt=True, entry_facts={})
+    fresh = transitions.new(id="i", ref="R", mail_id="m", accepted_at=T0, policy=POLICY)
+    late = transitions.open_panic(fresh, POLICY, who, T0 + 6 * MINUTE, receipt=True, entry_facts={})
     assert late.incident.next_step_at == T0 + 10 * MINUTE
     assert paged(late) == ["ana"], "the step missed meanwhile collapses into the first page"
     assert pages(late)[0].facts["late_seconds"] == 360
@@ -48,7 +48,7 @@ def test_a_mail_that_is_plainly_no_report_pages_once_without_ladder_or_receipt()
 
 
 def test_the_answer_to_a_page_without_ladder_still_makes_it_hers() -> None:
-    change = transitions.acknowledge(opened(once=True).incident, "ana", HOW, LADDER, T0 + MINUTE)
+    change = transitions.acknowledge(opened(once=True).incident, "ana", HOW, POLICY, T0 + MINUTE)
     assert (change.outcome, change.incident.state, change.incident.holder) == (Outcome.DONE, State.ACKED, "ana")
 
 
@@ -59,14 +59,14 @@ def test_the_answer_to_a_page_without_ladder_still_makes_it_hers() -> None:
 def test_each_step_is_taken_at_its_minute_not_before(minute: int, people: list[str]) -> None:
     before = until(opened().incident, T0 + minute * MINUTE - SECOND)
     assert not transitions.is_due(before, T0 + minute * MINUTE - SECOND)
-    change = transitions.pass_time(before, LADDER, who, T0 + minute * MINUTE)
+    change = transitions.pass_time(before, POLICY, who, T0 + minute * MINUTE)
     assert paged(change) == people
 
 
 def test_the_smoc_is_paged_at_the_fifteenth_minute_not_before() -> None:
     incident = until(opened().incident, T0 + 15 * MINUTE - SECOND)
     assert "max" not in incident.paged
-    change = transitions.pass_time(incident, LADDER, who, T0 + 15 * MINUTE)
+    change = transitions.pass_time(incident, POLICY, who, T0 + 15 * MINUTE)
     assert change.incident.paged["max"].at == T0 + 15 * MINUTE
     assert {p.person: p.facts["word"] for p in pages(change)} == {
         "max": PageReason.YOURS_NOW,
@@ -79,7 +79,7 @@ def test_the_last_step_repeats_for_ever_with_a_new_round_each_time() -> None:
     keys: set[str] = set()
     for n in range(1, 200):
         now = T0 + (15 + 5 * n) * MINUTE
-        change = transitions.pass_time(incident, LADDER, who, now)
+        change = transitions.pass_time(incident, POLICY, who, now)
         assert paged(change) == ["max", "ana"]
         keys.update(p.key for p in pages(change))
         incident = change.incident
@@ -88,16 +88,16 @@ def test_the_last_step_repeats_for_ever_with_a_new_round_each_time() -> None:
 
 
 def test_the_breach_is_recorded_once_and_told_to_the_reporter() -> None:
-    change = transitions.pass_time(until(opened().incident, T0 + 14 * MINUTE), LADDER, who, T0 + 15 * MINUTE)
+    change = transitions.pass_time(until(opened().incident, T0 + 14 * MINUTE), POLICY, who, T0 + 15 * MINUTE)
     assert change.incident.breached_at == T0 + 15 * MINUTE
     assert news(change) == ["breached"]
-    again = transitions.pass_time(change.incident, LADDER, who, T0 + 20 * MINUTE)
+    again = transitions.pass_time(change.incident, POLICY, who, T0 + 20 * MINUTE)
     assert (again.incident.breached_at, news(again)) == (T0 + 15 * MINUTE, [])
 
 
 def test_overdue_steps_collapse_into_one_page_for_each_and_the_repeat_counts_from_now() -> None:
     after_outage = T0 + 47 * MINUTE
-    change = transitions.pass_time(opened().incident, LADDER, who, after_outage)
+    change = transitions.pass_time(opened().incident, POLICY, who, after_outage)
     assert sorted(paged(change)) == ["ana", "max"]
     assert change.incident.next_step_at == after_outage + 5 * MINUTE
     assert "steps.skipped" in events(change)
@@ -105,40 +105,40 @@ def test_overdue_steps_collapse_into_one_page_for_each_and_the_repeat_counts_fro
 
 
 def test_a_step_taken_in_time_does_not_say_it_is_late() -> None:
-    change = transitions.pass_time(opened().incident, LADDER, who, T0 + 5 * MINUTE + SECOND)
+    change = transitions.pass_time(opened().incident, POLICY, who, T0 + 5 * MINUTE + SECOND)
     assert "late_seconds" not in pages(change)[0].facts
 
 
 def test_when_nobody_is_on_call_the_operators_hear_and_the_next_step_is_taken_now() -> None:
-    ladder = EscalationPolicy(
+    policy = EscalationPolicy(
         sla=15 * MINUTE,
         steps=(PolicyStep(0 * MINUTE, ("nobody",)), PolicyStep(5 * MINUTE, ("smoc",))),
         repeat=5 * MINUTE,
         remind_after=20 * MINUTE,
     )
-    change = opened(ladder)
+    change = opened(policy)
     assert paged(change) == ["max"]
     assert [e.facts["cause"] for e in change.effects if e.do is EffectKind.OPERATORS] == ["nobody_on_call"]
 
 
 def test_when_nobody_is_on_call_anywhere_the_ladder_goes_on_all_the_same() -> None:
-    ladder = EscalationPolicy(
+    policy = EscalationPolicy(
         sla=15 * MINUTE, steps=(PolicyStep(0 * MINUTE, ("nobody",)),), repeat=5 * MINUTE, remind_after=MINUTE
     )
-    change = opened(ladder)
+    change = opened(policy)
     assert paged(change) == []
     assert change.incident.next_step_at == T0 + 5 * MINUTE
 
 
 def test_a_ladder_that_became_shorter_goes_on_with_its_last_step() -> None:
     at_the_top = until(opened().incident, T0 + 15 * MINUTE)
-    shorter = EscalationPolicy(sla=15 * MINUTE, steps=LADDER.steps[:2], repeat=5 * MINUTE, remind_after=20 * MINUTE)
+    shorter = EscalationPolicy(sla=15 * MINUTE, steps=POLICY.steps[:2], repeat=5 * MINUTE, remind_after=20 * MINUTE)
     assert paged(transitions.pass_time(at_the_top, shorter, who, T0 + 20 * MINUTE)) == ["ana"]
     assert transitions.unreachable(at_the_top, "ana", "bounce", shorter, who, T0 + 20 * MINUTE).incident.away
 
 
 def test_a_second_no_of_the_same_person_takes_no_further_step() -> None:
-    ladder = EscalationPolicy(
+    policy = EscalationPolicy(
         sla=15 * MINUTE,
         steps=(
             PolicyStep(0 * MINUTE, ("seoc",)),
@@ -148,14 +148,14 @@ def test_a_second_no_of_the_same_person_takes_no_further_step() -> None:
         repeat=5 * MINUTE,
         remind_after=20 * MINUTE,
     )
-    once = transitions.decline(opened(ladder).incident, "ana", HOW, "no", ladder, who, T0 + MINUTE)
-    twice = transitions.decline(once.incident, "ana", HOW, "no, sorry", ladder, who, T0 + 2 * MINUTE)
+    once = transitions.decline(opened(policy).incident, "ana", HOW, "no", policy, who, T0 + MINUTE)
+    twice = transitions.decline(once.incident, "ana", HOW, "no, sorry", policy, who, T0 + 2 * MINUTE)
     assert (paged(once), paged(twice), twice.outcome) == (["bo"], [], Outcome.NOTED)
 
 
 def test_paged_once_means_the_first_step_alone_however_late() -> None:
-    fresh = transitions.new(id="i", ref="R", mail_id="m", accepted_at=T0, ladder=LADDER, once=True)
-    change = transitions.open_panic(fresh, LADDER, who, T0 + 20 * MINUTE, receipt=False, entry_facts={})
+    fresh = transitions.new(id="i", ref="R", mail_id="m", accepted_at=T0, policy=POLICY, once=True)
+    change = transitions.open_panic(fresh, POLICY, who, T0 + 20 * MINUTE, receipt=False, entry_facts={})
     assert paged(change) == ["ana"]
 
 
@@ -164,7 +164,7 @@ def test_paged_once_means_the_first_step_alone_however_late() -> None:
 
 def test_the_first_yes_has_it_and_the_others_paged_and_the_reporter_are_told() -> None:
     breached = until(opened().incident, T0 + 15 * MINUTE)
-    change = transitions.acknowledge(breached, "max", HOW, LADDER, T0 + 16 * MINUTE)
+    change = transitions.acknowledge(breached, "max", HOW, POLICY, T0 + 16 * MINUTE)
     incident = change.incident
     assert (incident.state, incident.holder, incident.next_step_at) == (State.ACKED, "max", None)
     assert told(change, "acked_by") == ["ana"]
@@ -173,32 +173,32 @@ def test_the_first_yes_has_it_and_the_others_paged_and_the_reporter_are_told() -
 
 
 def test_a_second_yes_changes_nothing_and_says_who_has_it() -> None:
-    acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, LADDER, T0 + 16 * MINUTE)
-    second = transitions.acknowledge(acked.incident, "ana", HOW, LADDER, T0 + 17 * MINUTE)
+    acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, POLICY, T0 + 16 * MINUTE)
+    second = transitions.acknowledge(acked.incident, "ana", HOW, POLICY, T0 + 17 * MINUTE)
     assert (second.outcome, second.incident, second.effects) == (Outcome.ALREADY, acked.incident, ())
 
 
 def test_take_makes_it_hers_whoever_has_it_and_both_are_told() -> None:
-    acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, LADDER, T0 + 16 * MINUTE)
-    change = transitions.take(acked.incident, "ana", HOW, LADDER, T0 + 17 * MINUTE)
+    acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, POLICY, T0 + 16 * MINUTE)
+    change = transitions.take(acked.incident, "ana", HOW, POLICY, T0 + 17 * MINUTE)
     assert change.incident.holder == "ana"
     assert told(change, "acked_by") == ["max"]
     assert news(change) == [], "the reporter need not know who took it from whom"
 
 
 def test_a_yes_after_it_was_closed_changes_nothing() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    closed = transitions.resolve(acked, "ana", HOW, LADDER, T0 + 2 * MINUTE).incident
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    closed = transitions.resolve(acked, "ana", HOW, POLICY, T0 + 2 * MINUTE).incident
     for late in (transitions.acknowledge, transitions.take, transitions.resolve):
-        assert late(closed, "max", HOW, LADDER, T0 + 3 * MINUTE).outcome is Outcome.CLOSED
-    assert transitions.escalate(closed, "max", HOW, LADDER, who, T0 + 3 * MINUTE).outcome is Outcome.CLOSED
+        assert late(closed, "max", HOW, POLICY, T0 + 3 * MINUTE).outcome is Outcome.CLOSED
+    assert transitions.escalate(closed, "max", HOW, POLICY, who, T0 + 3 * MINUTE).outcome is Outcome.CLOSED
 
 
 # -- no, and escalate
 
 
 def test_no_takes_the_first_later_step_that_names_somebody_else_at_once() -> None:
-    change = transitions.decline(opened().incident, "ana", HOW, "can't", LADDER, who, T0 + MINUTE)
+    change = transitions.decline(opened().incident, "ana", HOW, "can't", POLICY, who, T0 + MINUTE)
     assert paged(change) == ["max"]
     assert change.incident.state is State.OPEN
     assert change.incident.away == {"ana": 'declined ("can\'t")'}
@@ -206,22 +206,22 @@ def test_no_takes_the_first_later_step_that_names_somebody_else_at_once() -> Non
 
 
 def test_who_said_no_is_passed_over_as_long_as_somebody_else_is_left() -> None:
-    declined = transitions.decline(opened().incident, "ana", HOW, "no", LADDER, who, T0 + MINUTE).incident
-    repeat = transitions.pass_time(declined, LADDER, who, T0 + 6 * MINUTE)
+    declined = transitions.decline(opened().incident, "ana", HOW, "no", POLICY, who, T0 + MINUTE).incident
+    repeat = transitions.pass_time(declined, POLICY, who, T0 + 6 * MINUTE)
     assert paged(repeat) == ["max"]
 
 
 def test_when_everybody_said_no_everybody_is_paged_again_and_the_operators_told() -> None:
-    one = transitions.decline(opened().incident, "ana", HOW, "no", LADDER, who, T0 + MINUTE).incident
-    both = transitions.decline(one, "max", HOW, "no", LADDER, who, T0 + 2 * MINUTE)
+    one = transitions.decline(opened().incident, "ana", HOW, "no", POLICY, who, T0 + MINUTE).incident
+    both = transitions.decline(one, "max", HOW, "no", POLICY, who, T0 + 2 * MINUTE)
     assert both.outcome is Outcome.NOBODY_LEFT
     assert [e.facts["cause"] for e in both.effects if e.do is EffectKind.OPERATORS] == ["nobody_left"]
     assert both.incident.next_step_at == one.next_step_at, "the repeat stays"
-    assert paged(transitions.pass_time(both.incident, LADDER, who, T0 + 6 * MINUTE)) == ["max", "ana"]
+    assert paged(transitions.pass_time(both.incident, POLICY, who, T0 + 6 * MINUTE)) == ["max", "ana"]
 
 
 def test_later_steps_keep_their_times_after_an_early_one() -> None:
-    ladder = EscalationPolicy(
+    policy = EscalationPolicy(
         sla=15 * MINUTE,
         steps=(
             PolicyStep(0 * MINUTE, ("seoc",)),
@@ -231,35 +231,35 @@ def test_later_steps_keep_their_times_after_an_early_one() -> None:
         repeat=5 * MINUTE,
         remind_after=20 * MINUTE,
     )
-    change = transitions.decline(opened(ladder).incident, "ana", HOW, "no", ladder, who, T0 + MINUTE)
+    change = transitions.decline(opened(policy).incident, "ana", HOW, "no", policy, who, T0 + MINUTE)
     assert paged(change) == ["bo"]
     assert change.incident.next_step_at == T0 + 30 * MINUTE
 
 
 def test_escalate_calls_the_next_ones_and_not_the_asker_again() -> None:
-    change = transitions.escalate(opened().incident, "ana", HOW, LADDER, who, T0 + MINUTE)
+    change = transitions.escalate(opened().incident, "ana", HOW, POLICY, who, T0 + MINUTE)
     assert paged(change) == ["max"]
     assert change.incident.away == {}, "she asked for help, she did not leave"
 
 
 def test_no_of_the_holder_opens_it_again_with_the_next_step_now() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    change = transitions.decline(acked, "ana", HOW, "can't", LADDER, who, T0 + 40 * MINUTE)
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    change = transitions.decline(acked, "ana", HOW, "can't", POLICY, who, T0 + 40 * MINUTE)
     assert (change.incident.state, change.incident.holder) == (State.OPEN, "ana")
     assert paged(change) == ["max"]
     assert change.incident.next_step_at == T0 + 45 * MINUTE
 
 
 def test_answered_in_time_and_opened_again_after_the_sla_is_no_breach() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    again = transitions.escalate(acked, "ana", HOW, LADDER, who, T0 + 40 * MINUTE).incident
-    later = transitions.pass_time(again, LADDER, who, T0 + 50 * MINUTE).incident
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    again = transitions.escalate(acked, "ana", HOW, POLICY, who, T0 + 40 * MINUTE).incident
+    later = transitions.pass_time(again, POLICY, who, T0 + 50 * MINUTE).incident
     assert later.breached_at is None
 
 
 def test_no_of_somebody_who_does_not_have_it_changes_nothing() -> None:
-    acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, LADDER, T0 + 16 * MINUTE)
-    change = transitions.decline(acked.incident, "ana", HOW, "no", LADDER, who, T0 + 17 * MINUTE)
+    acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, POLICY, T0 + 16 * MINUTE)
+    change = transitions.decline(acked.incident, "ana", HOW, "no", POLICY, who, T0 + 17 * MINUTE)
     assert (change.outcome, change.incident.state, change.incident.holder) == (Outcome.NOTED, State.ACKED, "max")
 
 
@@ -267,7 +267,7 @@ def test_no_of_somebody_who_does_not_have_it_changes_nothing() -> None:
 
 
 def test_an_out_of_office_of_the_only_one_paged_calls_the_next_now() -> None:
-    change = transitions.unreachable(opened().incident, "ana", "out of office", LADDER, who, T0 + SECOND)
+    change = transitions.unreachable(opened().incident, "ana", "out of office", POLICY, who, T0 + SECOND)
     assert paged(change) == ["max"]
 
 
@@ -277,14 +277,14 @@ def test_a_robot_that_answers_every_page_does_not_spin_the_ladder() -> None:
     for second in range(600):
         now = T0 + second * SECOND
         for person in list(incident.paged):
-            change = transitions.unreachable(incident, person, "out of office", LADDER, who, now)
+            change = transitions.unreachable(incident, person, "out of office", POLICY, who, now)
             incident, total = change.incident, total + len(pages(change))
     assert total == 1, "Max, once; after that nobody is left and the repeat keeps its time"
 
 
 def test_an_out_of_office_never_takes_the_incident_from_its_holder() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    change = transitions.unreachable(acked, "ana", "out of office", LADDER, who, T0 + 2 * MINUTE)
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    change = transitions.unreachable(acked, "ana", "out of office", POLICY, who, T0 + 2 * MINUTE)
     assert (change.incident, change.effects) == (acked, ())
 
 
@@ -292,11 +292,11 @@ def test_an_out_of_office_never_takes_the_incident_from_its_holder() -> None:
 
 
 def test_the_incident_stays_where_it_is_until_the_one_it_was_offered_to_says_yes() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
     offered = transitions.hand_over(acked, "ana", "bo", HOW, T0 + 2 * MINUTE)
     assert paged(offered) == ["bo"]
     assert offered.incident.holder == "ana"
-    given = transitions.acknowledge(offered.incident, "bo", HOW, LADDER, T0 + 3 * MINUTE)
+    given = transitions.acknowledge(offered.incident, "bo", HOW, POLICY, T0 + 3 * MINUTE)
     assert (given.incident.holder, given.incident.handed_to) == ("bo", None)
     assert told(given, "acked_by") == ["ana"]
 
@@ -308,16 +308,16 @@ def test_an_open_incident_that_is_offered_to_somebody_keeps_its_clock() -> None:
 
 @pytest.mark.parametrize("answer", ["silence", "no", "bounce"])
 def test_an_offer_nobody_takes_comes_back_to_the_holder(answer: str) -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
     offered = transitions.hand_over(acked, "ana", "bo", HOW, T0 + 2 * MINUTE).incident
     if answer == "silence":
-        change = transitions.pass_time(offered, LADDER, who, T0 + 12 * MINUTE)
+        change = transitions.pass_time(offered, POLICY, who, T0 + 12 * MINUTE)
         assert paged(change) == ["ana"]
         return
     change = (
-        transitions.decline(offered, "bo", HOW, "no", LADDER, who, T0 + 3 * MINUTE)
+        transitions.decline(offered, "bo", HOW, "no", POLICY, who, T0 + 3 * MINUTE)
         if answer == "no"
-        else transitions.unreachable(offered, "bo", "her page bounced", LADDER, who, T0 + 3 * MINUTE)
+        else transitions.unreachable(offered, "bo", "her page bounced", POLICY, who, T0 + 3 * MINUTE)
     )
     assert (change.incident.holder, change.incident.handed_to) == ("ana", None)
     assert told(change, "offer_failed") == ["ana"]
@@ -327,41 +327,41 @@ def test_an_offer_nobody_takes_comes_back_to_the_holder(answer: str) -> None:
 
 
 def test_a_holder_without_a_sign_of_work_is_asked_and_ten_minutes_later_the_smoc_is_called() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    asked = transitions.pass_time(acked, LADDER, who, T0 + 21 * MINUTE)
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    asked = transitions.pass_time(acked, POLICY, who, T0 + 21 * MINUTE)
     assert [(p.person, p.facts["word"]) for p in pages(asked)] == [("ana", PageReason.STILL_YOURS)]
-    called = transitions.pass_time(asked.incident, LADDER, who, T0 + 31 * MINUTE)
+    called = transitions.pass_time(asked.incident, POLICY, who, T0 + 31 * MINUTE)
     assert [(p.person, p.facts["word"]) for p in pages(called)] == [("max", PageReason.SILENT_HOLDER)]
     assert called.incident.state is State.ACKED
 
 
 def test_a_line_of_the_holder_is_a_sign_of_work_and_anybody_elses_is_not() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    assert transitions.sign_of_work(acked, "max", LADDER, T0 + 2 * MINUTE).incident == acked
-    assert transitions.sign_of_work(acked, "ana", LADDER, T0 + 2 * MINUTE).incident.owed is Owed.STATUS
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    assert transitions.sign_of_work(acked, "max", POLICY, T0 + 2 * MINUTE).incident == acked
+    assert transitions.sign_of_work(acked, "ana", POLICY, T0 + 2 * MINUTE).incident.owed is Owed.STATUS
 
 
 def test_a_follow_up_the_holder_does_not_answer_in_ten_minutes_goes_to_the_smoc() -> None:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    asked = transitions.more(acked, more_entry(), LADDER, who, T0 + 2 * MINUTE, mail_id="m2", human=True, thanks=False)
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    asked = transitions.more(acked, more_entry(), POLICY, who, T0 + 2 * MINUTE, mail_id="m2", human=True, thanks=False)
     assert told(asked, "more") == ["ana"]
-    called = transitions.pass_time(asked.incident, LADDER, who, T0 + 12 * MINUTE)
+    called = transitions.pass_time(asked.incident, POLICY, who, T0 + 12 * MINUTE)
     assert paged(called) == ["max"]
 
 
 def test_resolve_on_an_open_incident_only_acknowledges_it() -> None:
-    change = transitions.resolve(opened().incident, "ana", HOW, LADDER, T0 + MINUTE)
+    change = transitions.resolve(opened().incident, "ana", HOW, POLICY, T0 + MINUTE)
     assert (change.outcome, change.incident.state) == (Outcome.HOW_TO_CLOSE, State.ACKED)
-    closed = transitions.resolve(change.incident, "ana", HOW, LADDER, T0 + 2 * MINUTE)
+    closed = transitions.resolve(change.incident, "ana", HOW, POLICY, T0 + 2 * MINUTE)
     assert (closed.outcome, closed.incident.state, news(closed)) == (Outcome.DONE, State.RESOLVED, ["resolved"])
 
 
 def test_an_issue_closed_by_somebody_paged_acknowledges_and_by_anybody_else_does_not() -> None:
     incident = opened().incident
-    assert transitions.issue_closed(incident, "ana", LADDER, T0 + MINUTE).incident.state is State.ACKED
-    other = transitions.issue_closed(incident, None, LADDER, T0 + MINUTE)
+    assert transitions.issue_closed(incident, "ana", POLICY, T0 + MINUTE).incident.state is State.ACKED
+    other = transitions.issue_closed(incident, None, POLICY, T0 + MINUTE)
     assert (other.incident.state, told(other, "issue_closed")) == (State.OPEN, ["ana"])
-    assert transitions.issue_closed(incident, "bo", LADDER, T0 + MINUTE).incident.state is State.OPEN
+    assert transitions.issue_closed(incident, "bo", POLICY, T0 + MINUTE).incident.state is State.OPEN
 
 
 # -- more in the thread
@@ -369,27 +369,27 @@ def test_an_issue_closed_by_somebody_paged_acknowledges_and_by_anybody_else_does
 
 def test_more_on_an_open_incident_reaches_those_paged_and_touches_no_time() -> None:
     incident = opened().incident
-    change = transitions.more(incident, more_entry(), LADDER, who, T0 + MINUTE, mail_id="m2", human=True, thanks=False)
+    change = transitions.more(incident, more_entry(), POLICY, who, T0 + MINUTE, mail_id="m2", human=True, thanks=False)
     assert (change.incident, told(change, "more"), events(change)) == (incident, ["ana"], ["thread.more"])
 
 
 def test_an_automatic_mail_in_the_thread_is_a_note_and_nothing_else() -> None:
-    change = transitions.more(opened().incident, more_entry(), LADDER, who, T0, mail_id="m2", human=False, thanks=False)
+    change = transitions.more(opened().incident, more_entry(), POLICY, who, T0, mail_id="m2", human=False, thanks=False)
     assert (change.effects, events(change)) == ((), ["thread.more"])
 
 
 def resolved_at(at: datetime) -> Incident:
-    acked = transitions.acknowledge(opened().incident, "ana", HOW, LADDER, T0 + MINUTE).incident
-    return transitions.resolve(acked, "ana", HOW, LADDER, at).incident
+    acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
+    return transitions.resolve(acked, "ana", HOW, POLICY, at).incident
 
 
 def test_more_within_a_day_of_closing_opens_it_again_for_its_last_holder_then_the_seoc() -> None:
     now = T0 + 5 * 60 * MINUTE
     incident = resolved_at(T0 + 60 * MINUTE)
-    change = transitions.more(incident, more_entry(), LADDER, who, now, mail_id="m2", human=True, thanks=False)
+    change = transitions.more(incident, more_entry(), POLICY, who, now, mail_id="m2", human=True, thanks=False)
     assert (change.incident.state, paged(change)) == (State.OPEN, ["ana"])
     assert pages(change)[0].facts["word"] is PageReason.REOPENED or pages(change)[0].facts["word"] == "reopened"
-    seoc = transitions.pass_time(change.incident, LADDER, who, now + 5 * MINUTE)
+    seoc = transitions.pass_time(change.incident, POLICY, who, now + 5 * MINUTE)
     assert paged(seoc) == ["ana"]
     assert seoc.incident.next_step_at == now + 10 * MINUTE
     assert news(change) == ["reopened"]
@@ -398,17 +398,17 @@ def test_more_within_a_day_of_closing_opens_it_again_for_its_last_holder_then_th
 def test_a_reopened_incident_does_not_wait_for_a_holder_who_cannot_be_reached() -> None:
     now = T0 + 5 * 60 * MINUTE
     incident = resolved_at(T0 + 60 * MINUTE)
-    again = transitions.more(incident, more_entry(), LADDER, who, now, mail_id="m2", human=True, thanks=False).incident
-    assert paged(transitions.unreachable(again, "ana", "bounce", LADDER, who, now + SECOND)) == ["max"]
+    again = transitions.more(incident, more_entry(), POLICY, who, now, mail_id="m2", human=True, thanks=False).incident
+    assert paged(transitions.unreachable(again, "ana", "bounce", POLICY, who, now + SECOND)) == ["max"]
 
 
 def test_the_breach_of_a_reopened_incident_is_told_too() -> None:
     breached = until(opened().incident, T0 + 15 * MINUTE)
-    acked = transitions.acknowledge(breached, "max", HOW, LADDER, T0 + 16 * MINUTE).incident
-    closed = transitions.resolve(bump(acked, breached), "max", HOW, LADDER, T0 + 17 * MINUTE).incident
+    acked = transitions.acknowledge(breached, "max", HOW, POLICY, T0 + 16 * MINUTE).incident
+    closed = transitions.resolve(bump(acked, breached), "max", HOW, POLICY, T0 + 17 * MINUTE).incident
     now = T0 + 60 * MINUTE
-    again = transitions.more(closed, more_entry(), LADDER, who, now, mail_id="m2", human=True, thanks=False).incident
-    change = transitions.pass_time(bump(again, closed), LADDER, who, now + 15 * MINUTE)
+    again = transitions.more(closed, more_entry(), POLICY, who, now, mail_id="m2", human=True, thanks=False).incident
+    change = transitions.pass_time(bump(again, closed), POLICY, who, now + 15 * MINUTE)
     assert [e.key for e in change.effects if e.do is EffectKind.NEWS] != ["news/breached"]
     assert news(change) == ["breached"]
 
@@ -416,7 +416,7 @@ def test_the_breach_of_a_reopened_incident_is_told_too() -> None:
 def test_a_thank_you_does_not_open_it_again() -> None:
     incident = resolved_at(T0 + 60 * MINUTE)
     change = transitions.more(
-        incident, more_entry(), LADDER, who, T0 + 61 * MINUTE, mail_id="m2", human=True, thanks=True
+        incident, more_entry(), POLICY, who, T0 + 61 * MINUTE, mail_id="m2", human=True, thanks=True
     )
     assert (change.incident, change.effects) == (incident, ())
 
@@ -429,8 +429,8 @@ def test_a_day_after_closing_it_is_over() -> None:
 
 def test_next_call_names_who_is_called_besides_the_reader_and_when() -> None:
     incident = opened().incident
-    assert transitions.next_call(incident, LADDER, who, "ana") == (T0 + 15 * MINUTE, {"max": "smoc"})
-    assert transitions.next_call(until(incident, T0 + 15 * MINUTE), LADDER, who, "max") is None
+    assert transitions.next_call(incident, POLICY, who, "ana") == (T0 + 15 * MINUTE, {"max": "smoc"})
+    assert transitions.next_call(until(incident, T0 + 15 * MINUTE), POLICY, who, "max") is None
 
 
 # -- any sequence
@@ -443,7 +443,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("closed"), st.one_of(st.none(), PEOPLE)),
     st.tuples(st.just("more"), st.tuples(st.booleans(), st.booleans())),
 )
-LADDERS = st.builds(
+POLICIES = st.builds(
     lambda gaps, roles, repeat: EscalationPolicy(
         sla=15 * MINUTE,
         steps=tuple(
@@ -463,48 +463,48 @@ LADDERS = st.builds(
 )
 
 
-def happen(incident: Incident, event: tuple[str, object], ladder: EscalationPolicy, now: datetime, n: int) -> Change:
+def happen(incident: Incident, event: tuple[str, object], policy: EscalationPolicy, now: datetime, n: int) -> Change:
     kind, by = event
     match kind, by:
         case "yes", str(person):
-            return transitions.acknowledge(incident, person, HOW, ladder, now)
+            return transitions.acknowledge(incident, person, HOW, policy, now)
         case "take", str(person):
-            return transitions.take(incident, person, HOW, ladder, now)
+            return transitions.take(incident, person, HOW, policy, now)
         case "no", str(person):
-            return transitions.decline(incident, person, HOW, "no", ladder, who, now)
+            return transitions.decline(incident, person, HOW, "no", policy, who, now)
         case "escalate", str(person):
-            return transitions.escalate(incident, person, HOW, ladder, who, now)
+            return transitions.escalate(incident, person, HOW, policy, who, now)
         case "resolve", str(person):
-            return transitions.resolve(incident, person, HOW, ladder, now)
+            return transitions.resolve(incident, person, HOW, policy, now)
         case "away", str(person):
-            return transitions.unreachable(incident, person, "out of office", ladder, who, now)
+            return transitions.unreachable(incident, person, "out of office", policy, who, now)
         case "work", str(person):
-            return transitions.sign_of_work(incident, person, ladder, now)
+            return transitions.sign_of_work(incident, person, policy, now)
         case "hand", (str(person), str(to)):
             return transitions.hand_over(incident, person, to, HOW, now)
         case "closed", person:
-            return transitions.issue_closed(incident, person if isinstance(person, str) else None, ladder, now)
+            return transitions.issue_closed(incident, person if isinstance(person, str) else None, policy, now)
         case "more", (bool(human), bool(thanks)):
             entry = more_entry()
-            return transitions.more(incident, entry, ladder, who, now, mail_id=f"m{n}", human=human, thanks=thanks)
+            return transitions.more(incident, entry, policy, who, now, mail_id=f"m{n}", human=human, thanks=thanks)
     raise AssertionError(event)
 
 
 @settings(max_examples=150, deadline=None)
-@given(LADDERS, st.lists(EVENTS, max_size=25), st.booleans())
+@given(POLICIES, st.lists(EVENTS, max_size=25), st.booleans())
 def test_the_invariants_hold_under_any_sequence_of_events(
-    ladder: EscalationPolicy, sequence: list[tuple[str, object]], once: bool
+    policy: EscalationPolicy, sequence: list[tuple[str, object]], once: bool
 ) -> None:
     now = T0
-    change = opened(ladder, once=once)
+    change = opened(policy, once=once)
     incident = change.incident
     keys = [e.key for e in change.effects]
     for n, event in enumerate(sequence):
         if event[0] == "wait":
             now += timedelta(seconds=int(str(event[1])))
-            change = transitions.pass_time(incident, ladder, who, now)
+            change = transitions.pass_time(incident, policy, who, now)
         else:
-            change = happen(incident, event, ladder, now, n)
+            change = happen(incident, event, policy, now, n)
         before, incident = incident, change.incident
         assert (incident.state is State.OPEN) == (incident.next_step_at is not None)
         assert incident.round >= before.round
@@ -527,16 +527,16 @@ def bump(incident: Incident, before: Incident) -> Incident:
 
 
 @settings(max_examples=100, deadline=None)
-@given(LADDERS, st.lists(EVENTS.filter(lambda e: e[0] != "wait"), max_size=8), st.integers(0, 7200))
+@given(POLICIES, st.lists(EVENTS.filter(lambda e: e[0] != "wait"), max_size=8), st.integers(0, 7200))
 def test_an_event_that_comes_twice_equals_once(
-    ladder: EscalationPolicy, sequence: list[tuple[str, object]], seconds: int
+    policy: EscalationPolicy, sequence: list[tuple[str, object]], seconds: int
 ) -> None:
     now = T0 + timedelta(seconds=seconds)
-    incident = transitions.pass_time(opened(ladder).incident, ladder, who, now).incident
+    incident = transitions.pass_time(opened(policy).incident, policy, who, now).incident
     for n, event in enumerate(sequence):
-        first = happen(incident, event, ladder, now, n).incident
+        first = happen(incident, event, policy, now, n).incident
         if event[0] in {"yes", "take", "away", "work", "closed"}:
-            second = happen(first, event, ladder, now, n)
+            second = happen(first, event, policy, now, n)
             assert second.incident.state is first.state or event[0] == "closed"
             assert second.incident.holder == first.holder
             assert not pages(second)
@@ -544,15 +544,15 @@ def test_an_event_that_comes_twice_equals_once(
 
 
 @settings(max_examples=100, deadline=None)
-@given(LADDERS, st.lists(st.integers(1, 1800), min_size=1, max_size=40))
+@given(POLICIES, st.lists(st.integers(1, 1800), min_size=1, max_size=40))
 def test_an_unanswered_panic_is_paged_again_within_its_repeat_however_the_ticks_fall(
-    ladder: EscalationPolicy, waits: list[int]
+    policy: EscalationPolicy, waits: list[int]
 ) -> None:
-    incident, now = opened(ladder).incident, T0
+    incident, now = opened(policy).incident, T0
     for wait in waits:
         now += timedelta(seconds=wait)
         due = transitions.is_due(incident, now)
-        incident = transitions.pass_time(incident, ladder, who, now).incident
+        incident = transitions.pass_time(incident, policy, who, now).incident
         assert incident.next_step_at is not None
         assert incident.next_step_at > now, "what is due is taken, all of it"
         assert not transitions.is_due(incident, now)
@@ -562,6 +562,6 @@ def test_an_unanswered_panic_is_paged_again_within_its_repeat_however_the_ticks_
 @pytest.mark.parametrize("seconds", [0, 1, 899, 900, 901, 86400])
 def test_passing_time_twice_at_the_same_instant_does_nothing_more(seconds: int) -> None:
     now = T0 + timedelta(seconds=seconds)
-    once = transitions.pass_time(opened().incident, LADDER, who, now)
-    twice = transitions.pass_time(once.incident, LADDER, who, now)
+    once = transitions.pass_time(opened().incident, POLICY, who, now)
+    twice = transitions.pass_time(once.incident, POLICY, who, now)
     assert (twice.incident, twice.effects, twice.entries) == (once.incident, (), ())

@@ -23,7 +23,7 @@ from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.tables import Instant, incidents, mails, outbox, pages
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
-from tests.cast import LADDER, MINUTE, SECOND, T0, who
+from tests.cast import MINUTE, POLICY, SECOND, T0, who
 
 LEASE = timedelta(seconds=30)
 
@@ -55,50 +55,50 @@ def database(request: pytest.FixtureRequest, tmp_path: Path, clock: MovedClock) 
 
 
 @pytest.fixture
-def ledger(database: Database) -> Iterator[Store]:
-    ledger = Store(database, operators=lambda: ["max"])
-    yield ledger
-    ledger.close()
+def store(database: Database) -> Iterator[Store]:
+    store = Store(database, operators=lambda: ["max"])
+    yield store
+    store.close()
 
 
 def accept(
-    ledger: Store, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender: str = "rita@example.com"
+    store: Store, raw: bytes = b"Subject: help\r\n\r\nhelp\r\n", sender: str = "rita@example.com"
 ) -> AcceptedMail:
     mail_id = ids.new_mail_id()
 
-    def work(book: Transaction) -> AcceptedMail:
-        mail = AcceptedMail(id=mail_id, accepted_at=book.now, mail_from=sender, recipients=("panic@example.com",),
+    def work(tx: Transaction) -> AcceptedMail:
+        mail = AcceptedMail(id=mail_id, accepted_at=tx.now, mail_from=sender, recipients=("panic@example.com",),
                     peer="127.0.0.1", helo="client", tls="", size=len(raw))  # fmt: skip
-        book.add_mail(mail, raw)
+        tx.add_mail(mail, raw)
         return mail
 
-    return ledger.write("test", work)
+    return store.write("test", work)
 
 
-def panic(ledger: Store, **kwargs: bool) -> Incident:
+def panic(store: Store, **kwargs: bool) -> Incident:
     """An accepted mail that was understood as a panic."""
-    mail = accept(ledger)
+    mail = accept(store)
 
-    def work(book: Transaction) -> Incident:
+    def work(tx: Transaction) -> Incident:
         fresh = transitions.new(
             id=ids.incident_id(mail.id),
-            ref=book.free_ref(mail.id),
+            ref=tx.free_ref(mail.id),
             mail_id=mail.id,
             accepted_at=mail.accepted_at,
-            ladder=LADDER,
+            policy=POLICY,
             reporter_address="rita@example.com",
         )
         receipt = kwargs.get("receipt", True)
-        change = transitions.open_panic(fresh, LADDER, who, book.now, receipt=receipt, entry_facts={})
-        incident = book.add_incident(change)
-        book.understood(mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}")
+        change = transitions.open_panic(fresh, POLICY, who, tx.now, receipt=receipt, entry_facts={})
+        incident = tx.add_incident(change)
+        tx.understood(mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}")
         return incident
 
-    return ledger.write("test", work)
+    return store.write("test", work)
 
 
-def claim(ledger: Store, lane: str = "page", limit: int = 10) -> list[str]:
-    return [task.key.partition("/")[2] for task in ledger.write("test", lambda book: book.claim(lane, limit, LEASE))]
+def claim(store: Store, lane: str = "page", limit: int = 10) -> list[str]:
+    return [task.key.partition("/")[2] for task in store.write("test", lambda tx: tx.claim(lane, limit, LEASE))]
 
 
 # -- tables
@@ -120,78 +120,78 @@ def test_a_database_of_a_newer_panicmail_is_refused(database: Database) -> None:
 
 
 def test_a_database_of_the_version_before_is_brought_up_to_date_with_what_it_holds(
-    database: Database, ledger: Store
+    database: Database, store: Store
 ) -> None:
-    incident = panic(ledger)
+    incident = panic(store)
     migrate.downgrade(database, "0001")
     with pytest.raises(StoreFailed, match="barred"):
-        claim(ledger)
+        claim(store)
     migrate.upgrade(database)
     migrate.check(database)
-    assert claim(ledger) == ["page/1/ana"]
-    assert ledger.read(lambda book: book.incident(incident.id)) == incident
+    assert claim(store) == ["page/1/ana"]
+    assert store.read(lambda tx: tx.incident(incident.id)) == incident
 
 
 def test_an_incident_from_before_issues_could_be_moved_is_in_the_configured_project(
-    database: Database, ledger: Store
+    database: Database, store: Store
 ) -> None:
-    incident = panic(ledger)
-    ledger.write("test", lambda book: book.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
+    incident = panic(store)
+    store.write("test", lambda tx: tx.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
     migrate.downgrade(database, "0007")
     migrate.upgrade(database)
     migrate.check(database)
-    kept = ledger.read(lambda book: book.incident(incident.id))
+    kept = store.read(lambda tx: tx.incident(incident.id))
     assert kept is not None
     assert (kept.issue_iid, kept.issue_project) == (41, None)
 
 
 def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_the_version_before(
-    database: Database, ledger: Store
+    database: Database, store: Store
 ) -> None:
-    incident = panic(ledger)
-    ledger.write("test", lambda book: book.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
+    incident = panic(store)
+    store.write("test", lambda tx: tx.issue_opened(incident, 41, "https://gitlab.example.com/-/issues/41"))
     migrate.downgrade(database, "0009")
     migrate.upgrade(database)
     migrate.check(database)
-    found = ledger.read(lambda book: (book.incidents_of_issue(41), book.incidents_after(State.RESOLVED, None, 9)))
+    found = store.read(lambda tx: (tx.incidents_of_issue(41), tx.incidents_after(State.RESOLVED, None, 9)))
     assert ([each.id for each in found[0]], found[1]) == ([incident.id], [])
 
 
-def test_pages_of_the_version_before_are_in_their_table_and_say_the_same(database: Database, ledger: Store) -> None:
-    taken, refused, waiting = panic(ledger), panic(ledger), panic(ledger)
+def test_pages_of_the_version_before_are_in_their_table_and_say_the_same(database: Database, store: Store) -> None:
+    taken, refused, waiting = panic(store), panic(store), panic(store)
     for key, state in ((taken.id, DeliveryState.ACCEPTED), (refused.id, DeliveryState.FAILED)):
-        tasks = ledger.write("test", lambda book: book.claim("page", 9, LEASE))
+        tasks = store.write("test", lambda tx: tx.claim("page", 9, LEASE))
         (task,) = [task for task in tasks if task.incident_id == key]
-        ledger.write("test", lambda book, t=task, s=state: book.settle(t, s, "so it said"))  # type: ignore[misc]
+        store.write("test", lambda tx, t=task, s=state: tx.settle(t, s, "so it said"))  # type: ignore[misc]
         for other in tasks:
             if other.id != task.id:
-                ledger.write("test", lambda book, t=other: book.put_off(t, book.now, "", sure=True))  # type: ignore[misc]
+                store.write("test", lambda tx, t=other: tx.put_off(t, tx.now, "", sure=True))  # type: ignore[misc]
 
     def written() -> tuple[object, object]:
         columns = [c for c in pages.c if c.name != "id"]
-        rows = ledger.read(lambda book: sorted(map(str, book._connection.execute(sa.select(*columns)).all())))
-        return rows, ledger.read(lambda book: [book.incident(i.id) for i in (taken, refused, waiting)])
+        rows = store.read(lambda tx: sorted(map(str, tx._connection.execute(sa.select(*columns)).all())))
+        return rows, store.read(lambda tx: [tx.incident(i.id) for i in (taken, refused, waiting)])
 
     before = written()
     migrate.downgrade(database, "0013")
     migrate.upgrade(database)
     migrate.check(database)
     assert written() == before
-    undelivered = ledger.read(lambda book: book.undelivered_pages(timedelta(minutes=-1)))
+    undelivered = store.read(lambda tx: tx.undelivered_pages(timedelta(minutes=-1)))
     assert sorted(task.incident_id for task in undelivered if task.incident_id) == sorted([refused.id, waiting.id])
 
 
-def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(database: Database, ledger: Store) -> None:
-    incident = panic(ledger)
+def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(database: Database, store: Store) -> None:
+    incident = panic(store)
     tell = {"what": "answer", "channel": "push-1", "words": "a NUL \0"}
-    ledger.write("tests", lambda book: book._add_task(incident.id, "push", "tell", "x/k", "ana", tell))
+    store.write("tests", lambda tx: tx._add_task(incident.id, "push", "tell", "x/k", "ana", tell))
     migrate.downgrade(database, "0011")
     migrate.upgrade(database)
     migrate.check(database)
-    assert claim(ledger, "push") == ["k"]
-    adapters = ledger.read(lambda book: book._connection.execute(sa.select(outbox.c.lane, outbox.c.adapter)).all())
+    assert claim(store, "push") == ["k"]
+    adapters = store.read(lambda tx: tx._connection.execute(sa.select(outbox.c.lane, outbox.c.adapter)).all())
     assert {(lane, adapter) for lane, adapter in adapters} >= {("page", "relay"), ("push", "push/ana/push-1")}
-    assert claim(ledger) == ["page/1/ana"]
+    assert claim(store) == ["page/1/ana"]
 
 
 @pytest.mark.parametrize(
@@ -208,15 +208,15 @@ def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(data
     ],
 )
 def test_what_was_held_before_there_was_one_clock_is_on_it_and_none_is_silent_for_good(
-    database: Database, ledger: Store, remind: int | None, reminded: bool, answer: int | None, worked: int | None,
+    database: Database, store: Store, remind: int | None, reminded: bool, answer: int | None, worked: int | None,
     owed: Owed, due: int, words: int | None,
 ) -> None:  # fmt: skip
     def at(minute: int | None) -> datetime | None:
         return None if minute is None else T0 + minute * MINUTE
 
-    incident = panic(ledger)
-    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, T0 + MINUTE))
-    open_one = panic(ledger)
+    incident = panic(store)
+    store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", POLICY, T0 + MINUTE))
+    open_one = panic(store)
     migrate.downgrade(database, "0012")
     old = {"remind": at(remind), "reminded": reminded, "answer": at(answer), "worked": at(worked), "id": incident.id}
     values = ("remind_at = :remind", "reminded = :reminded", "answer_at = :answer", "worked_at = :worked")
@@ -227,22 +227,22 @@ def test_what_was_held_before_there_was_one_clock_is_on_it_and_none_is_silent_fo
         connection.execute(update, old)
     migrate.upgrade(database)
     migrate.check(database)
-    kept = ledger.read(lambda book: book.incident(incident.id))
+    kept = store.read(lambda tx: tx.incident(incident.id))
     assert kept is not None
     assert (kept.owed, kept.remind_at, kept.words_at) == (owed, at(due), at(words))
-    assert ledger.read(lambda book: book.incident(open_one.id)) == open_one
+    assert store.read(lambda tx: tx.incident(open_one.id)) == open_one
 
 
 def test_mails_of_the_version_before_are_understood_as_ever_and_none_is_read_again(
-    database: Database, ledger: Store
+    database: Database, store: Store
 ) -> None:
-    mail = accept(ledger)
+    mail = accept(store)
     migrate.downgrade(database, "0005")
     migrate.upgrade(database)
     migrate.check(database)
-    waits = ledger.write("test", lambda book: book.claim_reading(timedelta(minutes=1), understood=True))
+    waits = store.write("test", lambda tx: tx.claim_reading(timedelta(minutes=1), understood=True))
     assert waits is None
-    claimed = ledger.write("test", lambda book: book.claim_mails(5, timedelta(minutes=1)))
+    claimed = store.write("test", lambda tx: tx.claim_mails(5, timedelta(minutes=1)))
     assert [(each.id, each.readings, each.again_at) for each in claimed] == [(mail.id, 0, None)]
 
 
@@ -251,8 +251,8 @@ def test_a_naive_instant_is_refused_before_it_is_stored() -> None:
         Instant().process_bind_param(datetime(2026, 11, 22), None)  # noqa: DTZ001
 
 
-def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger: Store, database: Database) -> None:
-    incident = panic(ledger)
+def test_the_database_itself_refuses_an_open_incident_without_a_next_step(store: Store, database: Database) -> None:
+    incident = panic(store)
     with pytest.raises(sa.exc.IntegrityError), database.engine.begin() as connection:
         connection.execute(incidents.update().where(incidents.c.id == incident.id).values(next_step_at=None))
 
@@ -261,31 +261,31 @@ def test_the_database_itself_refuses_an_open_incident_without_a_next_step(ledger
 
 
 @pytest.mark.parametrize("size", [0, 1, 12_800, 65_535, 65_536, 65_537, 5_000_000])
-def test_a_mail_comes_back_octet_for_octet(ledger: Store, size: int) -> None:
+def test_a_mail_comes_back_octet_for_octet(store: Store, size: int) -> None:
     raw = (bytes(range(256)) * (size // 256 + 1))[:size]
-    mail = accept(ledger, raw)
-    assert ledger.read(lambda book: book.raw(mail.id)) == raw
+    mail = accept(store, raw)
+    assert store.read(lambda tx: tx.raw(mail.id)) == raw
     for most in (0, 1, 4096, 65_537, 10**7):
-        assert ledger.read(lambda book, most=most: book.raw(mail.id, most)) == raw[:most]  # type: ignore[misc]
-    assert ledger.read(lambda book: book.mail(mail.id)) == mail
+        assert store.read(lambda tx, most=most: tx.raw(mail.id, most)) == raw[:most]  # type: ignore[misc]
+    assert store.read(lambda tx: tx.mail(mail.id)) == mail
 
 
-def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(ledger: Store, clock: MovedClock) -> None:
-    mail = accept(ledger)
+def test_a_mail_is_claimed_by_one_and_again_only_when_the_lease_is_over(store: Store, clock: MovedClock) -> None:
+    mail = accept(store)
 
     def take() -> list[str]:
-        return [m.id for m in ledger.write("test", lambda book: book.claim_mails(5, LEASE))]
+        return [m.id for m in store.write("test", lambda tx: tx.claim_mails(5, LEASE))]
 
     assert (take(), take()) == ([mail.id], [])
     clock.at += LEASE
     assert take() == [mail.id]
 
 
-def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(ledger: Store) -> None:
-    mail = accept(ledger)
+def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(store: Store) -> None:
+    mail = accept(store)
 
     def take_in(spooled: AcceptedMail) -> tuple[bool, AcceptedMail | None]:
-        return ledger.write("mails.take_in", lambda book: (book.take_in(spooled, b"x"), book.mail(spooled.id)))
+        return store.write("mails.take_in", lambda tx: (tx.take_in(spooled, b"x"), tx.mail(spooled.id)))
 
     for mail_id, ahead, accepted_at in (("early", -MINUTE, T0 - MINUTE), ("late", MINUTE, T0)):
         spooled = replace(mail, id=mail_id, accepted_at=T0 + ahead)
@@ -293,100 +293,100 @@ def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(led
         assert (take_in(spooled), take_in(spooled)) == ((True, stored), (False, stored))
 
 
-def test_an_understood_mail_is_never_claimed_again(ledger: Store, clock: MovedClock) -> None:
-    incident = panic(ledger)
+def test_an_understood_mail_is_never_claimed_again(store: Store, clock: MovedClock) -> None:
+    incident = panic(store)
     clock.at += timedelta(days=1)
-    assert ledger.write("test", lambda book: book.claim_mails(5, LEASE)) == []
-    assert not ledger.read(lambda book: book.is_waiting(incident.mail_id))
+    assert store.write("test", lambda tx: tx.claim_mails(5, LEASE)) == []
+    assert not store.read(lambda tx: tx.is_waiting(incident.mail_id))
 
 
 def test_the_same_mail_is_found_within_48_hours_while_its_incident_is_unresolved(
-    ledger: Store, clock: MovedClock
+    store: Store, clock: MovedClock
 ) -> None:
-    incident = panic(ledger)
+    incident = panic(store)
     clock.at += SAME_MAIL_WITHIN - SECOND
-    again = accept(ledger)
+    again = accept(store)
 
     def same(mail: AcceptedMail) -> str | None:
-        return ledger.write("test", lambda book: book.same_mail(mail, "d", SAME_MAIL_WITHIN))
+        return store.write("test", lambda tx: tx.same_mail(mail, "d", SAME_MAIL_WITHIN))
 
     assert same(again) == incident.id
-    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
-    ledger.change("test", incident.id, lambda i, now: transitions.resolve(i, "ana", "", LADDER, now))
+    store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", POLICY, now))
+    store.change("test", incident.id, lambda i, now: transitions.resolve(i, "ana", "", POLICY, now))
     assert same(again) is None
 
 
-def test_the_same_mail_after_48_hours_is_another(ledger: Store, clock: MovedClock) -> None:
-    panic(ledger)
+def test_the_same_mail_after_48_hours_is_another(store: Store, clock: MovedClock) -> None:
+    panic(store)
     clock.at += SAME_MAIL_WITHIN
-    again = accept(ledger)
-    assert ledger.write("test", lambda book: book.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
+    again = accept(store)
+    assert store.write("test", lambda tx: tx.same_mail(again, "d", SAME_MAIL_WITHIN)) is None
 
 
-def test_a_mail_two_nodes_understand_at_once_is_understood_once(ledger: Store) -> None:
+def test_a_mail_two_nodes_understand_at_once_is_understood_once(store: Store) -> None:
     """Both find it waiting; the slower one starts over, and what it wrote so far is undone."""
-    incident, mail = panic(ledger), accept(ledger)
+    incident, mail = panic(store), accept(store)
     both = threading.Barrier(2)
 
     def understand(name: str) -> None:
-        def work(book: Transaction) -> None:
-            if not book.is_waiting(mail.id):
+        def work(tx: Transaction) -> None:
+            if not tx.is_waiting(mail.id):
                 return
             with contextlib.suppress(threading.BrokenBarrierError):  # on SQLite one waits for the other's COMMIT
                 both.wait(0.5)
-            book.add_entry(incident, Entry(event="mail.resent", actor=name))
-            book.understood(mail.id, shape="same", incident_id=incident.id, digest="d", message_id=None, report="{}")
+            tx.add_entry(incident, Entry(event="mail.resent", actor=name))
+            tx.understood(mail.id, shape="same", incident_id=incident.id, digest="d", message_id=None, report="{}")
 
-        ledger.write("mails.understand", work)
+        store.write("mails.understand", work)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(understand, ("a", "b")))
-    lines = ledger.read(lambda book: book.lines_of(incident.id))
+    lines = store.read(lambda tx: tx.lines_of(incident.id))
     assert [line.event for line in lines].count("mail.resent") == 1
 
 
 # -- incidents
 
 
-def test_an_incident_comes_back_as_it_was_stored(ledger: Store) -> None:
-    incident = panic(ledger)
-    assert ledger.read(lambda book: book.incident(incident.id)) == incident
-    assert ledger.read(lambda book: book.incident_by_ref(f"[{incident.ref.lower()}]")) == incident
+def test_an_incident_comes_back_as_it_was_stored(store: Store) -> None:
+    incident = panic(store)
+    assert store.read(lambda tx: tx.incident(incident.id)) == incident
+    assert store.read(lambda tx: tx.incident_by_ref(f"[{incident.ref.lower()}]")) == incident
 
 
-def test_a_change_raises_the_version_and_a_note_does_not(ledger: Store) -> None:
-    incident = panic(ledger)
-    ledger.change("test", incident.id, lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent")))
-    assert ledger.read(lambda book: book.incident(incident.id)) == incident
-    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
-    after = ledger.read(lambda book: book.incident(incident.id))
+def test_a_change_raises_the_version_and_a_note_does_not(store: Store) -> None:
+    incident = panic(store)
+    store.change("test", incident.id, lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent")))
+    assert store.read(lambda tx: tx.incident(incident.id)) == incident
+    store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", POLICY, now))
+    after = store.read(lambda tx: tx.incident(incident.id))
     assert after is not None
     assert (after.version, after.state) == (1, State.ACKED)
 
 
-def test_of_many_racing_acknowledgements_exactly_one_wins(ledger: Store) -> None:
-    incident = panic(ledger)
+def test_of_many_racing_acknowledgements_exactly_one_wins(store: Store) -> None:
+    incident = panic(store)
     start = threading.Barrier(8)
 
     def race(n: int) -> Outcome:
         start.wait()
         person = "ana" if n % 2 else "max"
-        change = ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, person, "", LADDER, now))
+        change = store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, person, "", POLICY, now))
         assert change is not None
         return change.outcome
 
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(race, range(8)))
     assert sorted(outcomes) == [Outcome.ALREADY] * 7 + [Outcome.DONE]
-    lines = ledger.read(lambda book: book.lines_of(incident.id))
+    lines = store.read(lambda tx: tx.lines_of(incident.id))
     assert [line.event for line in lines].count("incident.acked") == 1
 
 
-def test_what_is_due_is_found_at_its_instant_not_before(ledger: Store, clock: MovedClock) -> None:
-    incident = panic(ledger)
+def test_what_is_due_is_found_at_its_instant_not_before(store: Store, clock: MovedClock) -> None:
+    incident = panic(store)
 
     def due() -> list[str]:
-        return [i.id for i in ledger.read(lambda book: book.due_incidents())]
+        return [i.id for i in store.read(lambda tx: tx.due_incidents())]
 
     clock.at = T0 + 5 * MINUTE - timedelta(microseconds=1)
     assert due() == []
@@ -394,98 +394,98 @@ def test_what_is_due_is_found_at_its_instant_not_before(ledger: Store, clock: Mo
     assert due() == [incident.id]
 
 
-def test_a_taken_ref_is_lengthened(ledger: Store) -> None:
-    incident = panic(ledger)
-    longer = ledger.read(lambda book: book.free_ref(incident.mail_id))
+def test_a_taken_ref_is_lengthened(store: Store) -> None:
+    incident = panic(store)
+    longer = store.read(lambda tx: tx.free_ref(incident.mail_id))
     assert longer.startswith(incident.ref)
     assert len(longer) == len(incident.ref) + 1
 
 
-def test_a_work_that_raises_leaves_nothing_behind(ledger: Store) -> None:
-    def work(book: Transaction) -> None:
+def test_a_work_that_raises_leaves_nothing_behind(store: Store) -> None:
+    def work(tx: Transaction) -> None:
         accepted = AcceptedMail(
-            id="x" * 26, accepted_at=book.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
+            id="x" * 26, accepted_at=tx.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
         )
-        book.add_mail(accepted, b"")
+        tx.add_mail(accepted, b"")
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
-        ledger.write("test", work)
-    assert ledger.read(lambda book: book.mail("x" * 26)) is None
+        store.write("test", work)
+    assert store.read(lambda tx: tx.mail("x" * 26)) is None
 
 
 # -- the outbox
 
 
-def test_a_panic_queues_its_page_at_once_and_the_files_wait_for_the_issue(ledger: Store) -> None:
-    panic(ledger)
-    assert claim(ledger, "page") == ["page/1/ana"]
-    assert claim(ledger, "gitlab") == ["issue"]
-    assert claim(ledger, "mail") == [], "the receipt waits for the issue's link"
+def test_a_panic_queues_its_page_at_once_and_the_files_wait_for_the_issue(store: Store) -> None:
+    panic(store)
+    assert claim(store, "page") == ["page/1/ana"]
+    assert claim(store, "gitlab") == ["issue"]
+    assert claim(store, "mail") == [], "the receipt waits for the issue's link"
 
 
-def test_the_receipt_goes_without_the_link_after_ten_seconds(ledger: Store, clock: MovedClock) -> None:
-    panic(ledger)
+def test_the_receipt_goes_without_the_link_after_ten_seconds(store: Store, clock: MovedClock) -> None:
+    panic(store)
     clock.at += timedelta(seconds=10)
-    assert claim(ledger, "mail") == ["receipt"]
+    assert claim(store, "mail") == ["receipt"]
 
 
-def test_what_waited_for_the_issue_is_free_once_it_is_there(ledger: Store) -> None:
-    incident = panic(ledger)
-    (task,) = ledger.write("test", lambda book: book.claim("gitlab", 5, LEASE))
+def test_what_waited_for_the_issue_is_free_once_it_is_there(store: Store) -> None:
+    incident = panic(store)
+    (task,) = store.write("test", lambda tx: tx.claim("gitlab", 5, LEASE))
 
-    def open_issue(book: Transaction) -> None:
-        assert book.settle(task, DeliveryState.ACCEPTED, "url")
-        book.issue_opened(incident, 7, "url")
+    def open_issue(tx: Transaction) -> None:
+        assert tx.settle(task, DeliveryState.ACCEPTED, "url")
+        tx.issue_opened(incident, 7, "url")
 
-    ledger.write("test", open_issue)
-    assert claim(ledger, "mail") == ["receipt"]
-    assert claim(ledger, "gitlab")[0] == "files"
-    stored = ledger.read(lambda book: book.incident(incident.id))
+    store.write("test", open_issue)
+    assert claim(store, "mail") == ["receipt"]
+    assert claim(store, "gitlab")[0] == "files"
+    stored = store.read(lambda tx: tx.incident(incident.id))
     assert stored is not None
     assert (stored.issue_iid, stored.version) == (7, 0)
 
 
-def test_two_claimers_never_get_the_same_row(ledger: Store) -> None:
+def test_two_claimers_never_get_the_same_row(store: Store) -> None:
     for _ in range(10):
-        panic(ledger)
+        panic(store)
     start = threading.Barrier(4)
 
     def take(_n: int) -> list[str]:
         start.wait()
-        return [t.key for _ in range(10) for t in ledger.write("test", lambda book: book.claim("page", 1, LEASE))]
+        return [t.key for _ in range(10) for t in store.write("test", lambda tx: tx.claim("page", 1, LEASE))]
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [key for keys in pool.map(take, range(4)) for key in keys]
     assert len(claimed) == len(set(claimed)) == 10
 
 
-def test_an_attempt_whose_lease_ran_out_no_longer_counts(ledger: Store, clock: MovedClock) -> None:
-    panic(ledger)
-    (slow,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+def test_an_attempt_whose_lease_ran_out_no_longer_counts(store: Store, clock: MovedClock) -> None:
+    panic(store)
+    (slow,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
     clock.at += LEASE
-    (fast,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    (fast,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
     assert (slow.attempt, fast.attempt) == (1, 2)
     assert fast.unsure_at == T0, "the second attempt is told that the first may have had its effect"
-    assert not ledger.write("test", lambda book: book.settle(slow, DeliveryState.FAILED, "late"))
-    assert ledger.write("test", lambda book: book.settle(fast, DeliveryState.ACCEPTED, "250"))
+    assert not store.write("test", lambda tx: tx.settle(slow, DeliveryState.FAILED, "late"))
+    assert store.write("test", lambda tx: tx.settle(fast, DeliveryState.ACCEPTED, "250"))
 
 
 def test_a_claim_is_ones_own_until_its_lease_ends_another_attempt_is_made_or_the_row_is_over(
-    ledger: Store, clock: MovedClock
+    store: Store, clock: MovedClock
 ) -> None:
-    panic(ledger)
+    panic(store)
 
     def is_mine(task: OutboxRow) -> bool:
-        return ledger.read(lambda book: book.is_mine(task))
+        return store.read(lambda tx: tx.is_mine(task))
 
-    (first,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    (first,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
     assert is_mine(first)
     clock.at += LEASE
     assert not is_mine(first), "its lease is over: somebody else may begin any moment"
-    (second,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    (second,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
     assert (is_mine(first), is_mine(second)) == (False, True)
-    ledger.write("test", lambda book: book.settle(second, DeliveryState.ACCEPTED, "250"))
+    store.write("test", lambda tx: tx.settle(second, DeliveryState.ACCEPTED, "250"))
     assert not is_mine(second)
 
 
@@ -497,7 +497,7 @@ def test_a_thread_that_asks_for_work_again_first_gets_what_it_left_behind(databa
         assert claim(ours) == ["page/1/ana"]
         mail = accept(ours)
         for _ in range(2):
-            assert [m.id for m in ours.write("test", lambda book: book.claim_mails(1, LEASE))] == [mail.id]
+            assert [m.id for m in ours.write("test", lambda tx: tx.claim_mails(1, LEASE))] == [mail.id]
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(claim, ours).result() == [], "another thread of the same node does not"
 
@@ -514,83 +514,83 @@ def test_a_claim_bears_the_name_of_its_node_and_thread_until_it_is_given_up(
         panic(ours)
         accept(ours)
         mine = {f"7/{threading.current_thread().name}"}
-        ours.write("test", lambda book: book.claim_mails(1, LEASE))
+        ours.write("test", lambda tx: tx.claim_mails(1, LEASE))
         assert holders() == mine
-        ours.write("test", lambda book: book.release_leases())
+        ours.write("test", lambda tx: tx.release_leases())
         assert holders() == set()
-        (task,) = ours.write("test", lambda book: book.claim("page", 1, LEASE))
+        (task,) = ours.write("test", lambda tx: tx.claim("page", 1, LEASE))
         assert holders() == mine
-        ours.write("test", lambda book: book.put_off(task, book.now, "450", sure=True))
+        ours.write("test", lambda tx: tx.put_off(task, tx.now, "450", sure=True))
         assert holders() == set()
-        (task,) = ours.write("test", lambda book: book.claim("page", 1, LEASE))
-        ours.write("test", lambda book: book.settle(task, DeliveryState.ACCEPTED, "250"))
+        (task,) = ours.write("test", lambda tx: tx.claim("page", 1, LEASE))
+        ours.write("test", lambda tx: tx.settle(task, DeliveryState.ACCEPTED, "250"))
         assert holders() == set()
 
 
-def test_a_put_off_row_comes_back_at_its_time(ledger: Store, clock: MovedClock) -> None:
-    panic(ledger)
-    (task,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
-    ledger.write("test", lambda book: book.put_off(task, book.now + 5 * SECOND, "450", sure=True))
-    assert claim(ledger) == []
+def test_a_put_off_row_comes_back_at_its_time(store: Store, clock: MovedClock) -> None:
+    panic(store)
+    (task,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
+    store.write("test", lambda tx: tx.put_off(task, tx.now + 5 * SECOND, "450", sure=True))
+    assert claim(store) == []
     clock.at += 5 * SECOND
-    (again,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    (again,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
     assert (again.attempt, again.unsure_at) == (2, None)
 
 
 def test_an_acknowledgement_voids_the_pages_not_sent_yet_but_not_the_one_in_flight(
-    ledger: Store, clock: MovedClock
+    store: Store, clock: MovedClock
 ) -> None:
-    incident = panic(ledger)
-    (flying,) = ledger.write("test", lambda book: book.claim("page", 1, LEASE))
+    incident = panic(store)
+    (flying,) = store.write("test", lambda tx: tx.claim("page", 1, LEASE))
     clock.at += 5 * MINUTE
-    ledger.change("test", incident.id, lambda i, now: transitions.pass_time(i, LADDER, who, now))
+    store.change("test", incident.id, lambda i, now: transitions.pass_time(i, POLICY, who, now))
     clock.at = T0 + SECOND
-    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
-    states_now = {t.key.partition("/")[2]: t.state for t in ledger.read(lambda book: book.tasks_of(incident.id))}
+    store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", POLICY, now))
+    states_now = {t.key.partition("/")[2]: t.state for t in store.read(lambda tx: tx.tasks_of(incident.id))}
     assert states_now["page/2/ana"] is DeliveryState.VOID
     assert states_now["page/1/ana"] is DeliveryState.TRYING
-    assert ledger.write("test", lambda book: book.settle(flying, DeliveryState.ACCEPTED, "250"))
+    assert store.write("test", lambda tx: tx.settle(flying, DeliveryState.ACCEPTED, "250"))
 
 
-def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(ledger: Store) -> None:
-    incident = panic(ledger)
+def test_an_effect_with_a_key_that_was_used_is_not_queued_twice(store: Store) -> None:
+    incident = panic(store)
     for _ in range(3):
-        ledger.write("test", lambda book: book.tell(incident, "ana", "answer/m1", {"what": "answer"}))
-    tells = [t for t in ledger.read(lambda book: book.tasks_of(incident.id)) if t.do == "tell"]
+        store.write("test", lambda tx: tx.tell(incident, "ana", "answer/m1", {"what": "answer"}))
+    tells = [t for t in store.read(lambda tx: tx.tasks_of(incident.id)) if t.do == "tell"]
     assert len(tells) == 1
 
 
-def test_the_operators_are_told_once_per_cause_and_hour(ledger: Store, clock: MovedClock) -> None:
+def test_the_operators_are_told_once_per_cause_and_hour(store: Store, clock: MovedClock) -> None:
     for _ in range(3):
-        ledger.write("test", lambda book: book.tell_operators("gitlab_refused", {}))
+        store.write("test", lambda tx: tx.tell_operators("gitlab_refused", {}))
         clock.at += MINUTE
-    assert len(claim(ledger, "mail")) == 1
+    assert len(claim(store, "mail")) == 1
     clock.at = T0 + timedelta(hours=1)
-    ledger.write("test", lambda book: book.tell_operators("gitlab_refused", {}))
-    ledger.write("test", lambda book: book.tell_operators("page_refused", {}))
-    again = claim(ledger, "mail")
+    store.write("test", lambda tx: tx.tell_operators("gitlab_refused", {}))
+    store.write("test", lambda tx: tx.tell_operators("page_refused", {}))
+    again = claim(store, "mail")
     assert {key.split("/")[0] for key in again} == {"gitlab_refused", "page_refused"}
     assert len(again) == 3, "the first one again, its lease being over, and two new ones"
 
 
-def test_a_reporter_without_a_receipt_gets_no_news(ledger: Store) -> None:
-    incident = panic(ledger, receipt=False)
-    ledger.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", LADDER, now))
-    assert "news" not in {t.do for t in ledger.read(lambda book: book.tasks_of(incident.id))}
+def test_a_reporter_without_a_receipt_gets_no_news(store: Store) -> None:
+    incident = panic(store, receipt=False)
+    store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", POLICY, now))
+    assert "news" not in {t.do for t in store.read(lambda tx: tx.tasks_of(incident.id))}
 
 
-def test_released_leases_are_free_at_once(ledger: Store) -> None:
-    panic(ledger)
-    assert claim(ledger) == ["page/1/ana"]
-    ledger.write("test", lambda book: book.release_leases())
-    assert claim(ledger) == ["page/1/ana"]
+def test_released_leases_are_free_at_once(store: Store) -> None:
+    panic(store)
+    assert claim(store) == ["page/1/ana"]
+    store.write("test", lambda tx: tx.release_leases())
+    assert claim(store) == ["page/1/ana"]
 
 
 def test_who_is_woken_is_told_after_the_commit_not_before(database: Database) -> None:
     seen: list[tuple[set[str], int]] = []
 
     def woken(lanes: set[str]) -> None:
-        seen.append((lanes, waking.read(lambda book: book.counts()["mails"]["accepted"])))
+        seen.append((lanes, waking.read(lambda tx: tx.counts()["mails"]["accepted"])))
 
     waking = Store(database, woken=woken)
     accept(waking)
@@ -598,14 +598,14 @@ def test_who_is_woken_is_told_after_the_commit_not_before(database: Database) ->
     waking.close()
 
 
-def test_text_with_every_odd_character_is_stored_and_comes_back(ledger: Store) -> None:
-    incident = panic(ledger)
+def test_text_with_every_odd_character_is_stored_and_comes_back(store: Store) -> None:
+    incident = panic(store)
     odd = "\x00 \x1b[2J \u202e ééé 🎉 \\u0000 \ud800"
-    ledger.write("test", lambda book: book.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
-    assert ledger.read(lambda book: book.lines_of(incident.id))[-1].facts["text"] == odd
+    store.write("test", lambda tx: tx.add_entry(incident, Entry(event="thread.more", facts={"text": odd})))
+    assert store.read(lambda tx: tx.lines_of(incident.id))[-1].facts["text"] == odd
 
 
-def test_what_no_database_can_hold_in_a_column_of_text_does_not_hold_up_a_mail(ledger: Store) -> None:
+def test_what_no_database_can_hold_in_a_column_of_text_does_not_hold_up_a_mail(store: Store) -> None:
     """A NUL in a HELO, which PostgreSQL refuses: every copy of that mail would be refused for ever."""
     mail = AcceptedMail(
         id="m",
@@ -617,8 +617,8 @@ def test_what_no_database_can_hold_in_a_column_of_text_does_not_hold_up_a_mail(l
         tls="",
         size=1,
     )
-    ledger.write("test", lambda book: book.add_mail(mail, b"x"))
-    stored = ledger.read(lambda book: book.mail("m"))
+    store.write("test", lambda tx: tx.add_mail(mail, b"x"))
+    stored = store.read(lambda tx: tx.mail("m"))
     assert stored is not None
     assert (stored.mail_from, stored.helo) == ("ri\ufffdta@example.com", "a\ufffdb\ufffd")
     assert stored.recipients == mail.recipients

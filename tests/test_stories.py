@@ -98,7 +98,7 @@ def test_anything_less_than_a_plain_yes_of_her_own_is_a_note_and_the_clock_runs_
 @pytest.mark.parametrize("text", ["ack, Mine will take it", "Mine is on it", "ack, over to Will", "ack. Will takes it"])
 def test_a_colleague_called_like_a_word_of_yes_is_known_to_whoever_reads_the_answer(desk: Office, text: str) -> None:
     called = [Person(id=name.lower(), name=name, email=f"{name}@example.com") for name in ("Mine", "Will")]
-    desk.orders = replace(desk.orders, people={**PEOPLE, **{person.id: person for person in called}})
+    desk.settings = replace(desk.settings, people={**PEOPLE, **{person.id: person for person in called}})
     incident = desk.panic()
     desk.reply(desk.page("ana"), text)
     assert desk.incident(incident).state is State.OPEN
@@ -464,7 +464,7 @@ def test_what_somebody_paged_writes_about_a_closed_incident_opens_it_again_too(d
 
 def test_a_reporter_who_is_on_call_herself_is_heard_by_the_others_paged(desk: Office) -> None:
     mail_id = desk.deliver(mail("my disk is gone", sender="ana@example.com"), "ana@example.com")
-    incident = desk.ledger.read(lambda book: book.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
     assert incident is not None
     desk.wait(minutes=15)
     receipt = next(posted for posted in desk.sent("ana") if not posted.is_page)
@@ -563,7 +563,7 @@ def test_a_daemon_killed_while_it_opened_the_issue_looks_before_it_opens_one(des
     desk.accept(mail("help"))
     desk.intake.work()
     # Claimed, and never heard of again.
-    desk.ledger.write("test", lambda book: book.claim("gitlab", 1, desk.now - desk.now))
+    desk.store.write("test", lambda tx: tx.claim("gitlab", 1, desk.now - desk.now))
     desk.settle()
     assert desk.gitlab.creates == 0, "the dead one's request may still be under way"
     desk.wait(seconds=11)
@@ -584,7 +584,7 @@ def test_files_that_cannot_be_uploaded_never_hold_up_the_issue(desk: Office) -> 
     desk.panic()
     assert len(desk.gitlab.issues) == 1
     desk.wait(minutes=75)
-    parked = [t for t in desk.ledger.read(lambda b: b.tasks_of(desk.incidents()[0].id)) if t.do == "files"]
+    parked = [t for t in desk.store.read(lambda b: b.tasks_of(desk.incidents()[0].id)) if t.do == "files"]
     assert [task.state.value for task in parked] == ["parked"]
 
 
@@ -599,8 +599,8 @@ def test_a_page_the_relay_does_not_take_now_is_tried_again_with_the_same_message
 def test_a_page_to_somebody_a_reload_took_away_calls_the_next_one(desk: Office) -> None:
     desk.accept(mail("help"))
     desk.intake.work()
-    others = {key: person for key, person in desk.orders.people.items() if key != "ana"}
-    desk.orders = replace(desk.orders, people=others)
+    others = {key: person for key, person in desk.settings.people.items() if key != "ana"}
+    desk.settings = replace(desk.settings, people=others)
     desk.settle()
     assert len(desk.pages("max")) == 1
 
@@ -661,14 +661,14 @@ def test_an_ack_that_was_claimed_and_lost_in_a_crash_still_counts(desk: Office) 
     incident = desk.panic()
     page = desk.page("ana")
     desk.accept(mail("ack", sender="ana@example.com"), "ana@example.com", [page.reply_to])
-    desk.ledger.write("test", lambda book: book.claim_mails(1, desk.now - desk.now))
+    desk.store.write("test", lambda tx: tx.claim_mails(1, desk.now - desk.now))
     desk.settle()
     assert desk.incident(incident).holder == "ana"
 
 
 def test_an_incident_understood_twice_is_one(desk: Office) -> None:
     desk.accept(mail("help"))
-    (claimed,) = desk.ledger.write("test", lambda book: book.claim_mails(1, desk.now - desk.now))
+    (claimed,) = desk.store.write("test", lambda tx: tx.claim_mails(1, desk.now - desk.now))
     desk.settle()
     desk.intake.understand(claimed)
     desk.settle()
@@ -678,7 +678,7 @@ def test_an_incident_understood_twice_is_one(desk: Office) -> None:
 def test_a_page_that_lost_its_reason_is_not_sent(desk: Office) -> None:
     desk.relay.failures = [Temporary("450")]
     incident = desk.panic()
-    link = desk.orders.link(incident.id, "ana").rpartition("/")[2]
+    link = desk.settings.link(incident.id, "ana").rpartition("/")[2]
     desk.links.act(link, "ack")
     desk.wait(seconds=30)
     assert desk.pages("ana") == []
@@ -690,7 +690,7 @@ def test_a_page_that_lost_its_reason_is_not_sent(desk: Office) -> None:
 def test_a_link_acknowledges_and_the_others_are_told_that_it_was_a_link(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=15)
-    link = desk.orders.link(incident.id, "ana").rpartition("/")[2]
+    link = desk.settings.link(incident.id, "ana").rpartition("/")[2]
     desk.links.look(link)
     assert desk.incident(incident).state is State.OPEN
     desk.links.act(link, "ack")
@@ -701,7 +701,7 @@ def test_a_link_acknowledges_and_the_others_are_told_that_it_was_a_link(desk: Of
 
 def test_a_link_that_is_not_ours_shows_and_does_nothing(desk: Office) -> None:
     incident = desk.panic()
-    link = desk.orders.link(incident.id, "ana").rpartition("/")[2]
+    link = desk.settings.link(incident.id, "ana").rpartition("/")[2]
     forged = link[:-1] + ("a" if link[-1] != "a" else "b")
     assert desk.links.look(forged) is None
     assert desk.links.act(forged, "ack") is None
@@ -771,8 +771,8 @@ def test_a_holder_who_escalates_herself_is_told_once(desk: Office) -> None:
 
 
 def test_who_answers_for_a_gap_in_the_roster_is_told_that_it_is_one(tmp_path: Path) -> None:
-    rosters = Schedules({"seoc": Schedule(fallback=("bo",)), "smoc": Schedule(fixed=("max",))})
-    with contextlib.closing(Office(tmp_path, rosters=rosters)) as desk:
+    schedules = Schedules({"seoc": Schedule(fallback=("bo",)), "smoc": Schedule(fixed=("max",))})
+    with contextlib.closing(Office(tmp_path, schedules=schedules)) as desk:
         desk.panic()
         assert "Why you: nobody is on call as SEOC, and you answer for gaps." in desk.page("bo").text
         desk.wait(minutes=15)

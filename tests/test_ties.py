@@ -63,7 +63,7 @@ def names(incident: Incident) -> tuple[State, bool]:
 
 def is_full_panic(desk: Office, mail_id: str) -> bool:
     """Whether this mail opened an incident that the manager is called for when nobody answers."""
-    incident = desk.ledger.read(lambda book: book.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
     assert incident is not None
     desk.wait(minutes=15)
     called = any(f"[PANIC {incident.ref}]" in page.subject for page in desk.sent("max"))
@@ -103,14 +103,14 @@ def test_plain_words_under_a_machine_like_subject_are_a_panic_with_a_receipt(
 def test_a_sender_who_is_listed_gets_the_full_policy_whatever_list_or_bulk_headers_the_mail_bears(
     desk: Office, extra: str
 ) -> None:
-    desk.orders = listing(desk, RITA)
+    desk.settings = listing(desk, RITA)
     mail_id = desk.deliver(mail("root login", subject="db1", extra=extra))
     assert is_full_panic(desk, mail_id)
     assert bool(desk.sent(RITA)) is (extra != "Precedence: bulk"), "a person reads a receipt"
 
 
 def listing(desk: Office, *known: str) -> RuntimeSettings:
-    return replace(desk.orders, known_senders=known, once_unknown=True)
+    return replace(desk.settings, known_senders=known, once_unknown=True)
 
 
 @pytest.mark.parametrize("extra", [FOREIGN, "List-Unsubscribe: <https://news.example.net/u>"])
@@ -147,7 +147,7 @@ ANSWERS = [
 def test_an_automatic_answer_is_paged_once_per_mailbox_and_hour_and_those_that_follow_are_notes(
     desk: Office, extra: str
 ) -> None:
-    desk.orders = listing(desk, "example.net")
+    desk.settings = listing(desk, "example.net")
     for number in range(3):
         desk.deliver(answer("desk@example.net", number, extra=extra), "")
         desk.now += timedelta(minutes=10)

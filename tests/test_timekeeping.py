@@ -37,7 +37,7 @@ class Clocked(Office):
             self._host = self._clock()
         self.timekeeper = self._timekeeper()
         self.timekeeper.start()
-        self.accounting = Reconciler(self.ledger, lambda: self.orders)
+        self.accounting = Reconciler(self.store, lambda: self.settings)
 
     @property
     def now(self) -> datetime:
@@ -54,7 +54,7 @@ class Clocked(Office):
 
     def _timekeeper(self) -> ClockGuard:
         clock = self._host or (lambda: self.wall)
-        return ClockGuard(self.ledger, clock, self.high_water, wall=lambda: self.wall, boot=lambda: self.boot)
+        return ClockGuard(self.store, clock, self.high_water, wall=lambda: self.wall, boot=lambda: self.boot)
 
     def put(self, by: timedelta) -> None:
         """Somebody sets the clock."""
@@ -78,7 +78,7 @@ class Clocked(Office):
     def restart(self, *, away: timedelta = timedelta(), wall: datetime | None = None, keeps_mark: bool = True) -> None:
         """The process ends, and another one begins."""
         if keeps_mark:
-            self.high_water.write(self.ledger.read(lambda book: book.high_water()))
+            self.high_water.write(self.store.read(lambda tx: tx.high_water()))
         self.boot += away.total_seconds()
         self.wall += away
         if wall is not None:
@@ -219,7 +219,7 @@ def test_what_was_claimed_an_hour_ahead_and_never_finished_is_free_in_time(desk:
     desk.look()
     desk.accept(mail("help"))
     desk.intake.work()
-    desk.ledger.write("test", lambda book: book.claim("page", 1, MINUTE))
+    desk.store.write("test", lambda tx: tx.claim("page", 1, MINUTE))
     desk.put(-HOUR)
     desk.look()
     assert not desk.pages("ana")
@@ -233,7 +233,7 @@ def test_a_mail_claimed_before_the_clock_was_put_back_and_understood_after_is_pu
     desk.put(HOUR)
     desk.look()
     desk.accept(mail("help"))
-    (claimed,) = desk.ledger.write("test", lambda book: book.claim_mails(1, 30 * SECOND))
+    (claimed,) = desk.store.write("test", lambda tx: tx.claim_mails(1, 30 * SECOND))
     desk.put(-HOUR)
     desk.look()
     desk.intake.understand(claimed)
@@ -272,7 +272,7 @@ def test_a_jump_made_while_the_database_is_away_is_seen_when_it_is_back(
     desk.look()
     incident = desk.panic()
     with monkeypatch.context() as during:
-        during.setattr(desk.ledger, "now", away)
+        during.setattr(desk.store, "now", away)
         desk.put(-HOUR)
         with pytest.raises(StoreFailed):
             desk.timekeeper.look()

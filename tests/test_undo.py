@@ -23,7 +23,7 @@ from panicmail.incident.reply_commands import Command
 from panicmail.response.incident_links import EXPIRES_AFTER, LinkExpired
 from panicmail.server.http import create_app
 from panicmail.server.http.backend import LinkBackend
-from tests.cast import LADDER, MINUTE, ROSTER, SECOND, T0, events, news, opened, paged, pages, told, until, who
+from tests.cast import MINUTE, POLICY, ROSTER, SECOND, T0, events, news, opened, paged, pages, told, until, who
 from tests.office import PANIC, Office, Posted, mail
 from tests.test_web import Client, listening
 
@@ -47,13 +47,13 @@ class Tale:
 
     def ack(self, person: str, now: datetime, how: str = HOW) -> None:
         """By link, or in another way that cannot be undone."""
-        self._press(transitions.acknowledge(self.incident, person, how, LADDER, now), how)
+        self._press(transitions.acknowledge(self.incident, person, how, POLICY, now), how)
 
     def take(self, person: str, now: datetime, how: str = HOW) -> None:
-        self._press(transitions.take(self.incident, person, how, LADDER, now), how)
+        self._press(transitions.take(self.incident, person, how, POLICY, now), how)
 
     def resolve(self, person: str, now: datetime, how: str = HOW) -> None:
-        self._press(transitions.resolve(self.incident, person, how, LADDER, now), how)
+        self._press(transitions.resolve(self.incident, person, how, POLICY, now), how)
 
     def _press(self, change: Change, how: str) -> None:
         before = self.incident
@@ -151,7 +151,7 @@ def test_undone_twice_is_undone_once() -> None:
 def test_it_is_not_undone_when_somebody_else_took_it_since(asker: str) -> None:
     story = tale(T0 + 15 * MINUTE)
     story.ack("ana", T0 + 15 * MINUTE)
-    story.apply(transitions.take(story.incident, "max", "reply from max@example.com", LADDER, T0 + 16 * MINUTE))
+    story.apply(transitions.take(story.incident, "max", "reply from max@example.com", POLICY, T0 + 16 * MINUTE))
     assert story.undo(asker, T0 + 16 * MINUTE).outcome is Outcome.ALREADY
     assert (story.incident.state, story.incident.holder) == (State.ACKED, "max")
 
@@ -189,13 +189,13 @@ def test_what_somebody_had_is_hers_again_as_it_was(
     done_at = T0 + 15 * MINUTE + after * SECOND
     now, had = done_at + thought * SECOND, story.incident
     if worked:
-        had = transitions.sign_of_work(had, "max", LADDER, T0 + 15 * MINUTE).incident
+        had = transitions.sign_of_work(had, "max", POLICY, T0 + 15 * MINUTE).incident
     if asked:
         had = said_more(had, T0 + 15 * MINUTE)
     if word == "yes to an offer":
         had = transitions.hand_over(had, "max", "ana", "reply", T0 + 15 * MINUTE).incident
     if had.remind_at is not None and had.remind_at <= done_at:
-        had = transitions.pass_time(had, LADDER, who, done_at).incident
+        had = transitions.pass_time(had, POLICY, who, done_at).incident
     story.incident = before = had
     by = "max" if word == "resolve" else "ana"
     {"take": story.take, "yes to an offer": story.ack}.get(word, story.resolve)(by, done_at)
@@ -227,7 +227,7 @@ def test_where_somebody_has_it_again_nobody_is_paged_for_a_page_that_was_dropped
 
 def test_an_answer_to_the_one_page_of_an_incident_without_a_ladder_has_no_clock_to_give_back() -> None:
     once = opened(once=True).incident
-    assert transitions.undoable(once, transitions.acknowledge(once, "ana", HOW, LADDER, T0 + MINUTE).incident) is None
+    assert transitions.undoable(once, transitions.acknowledge(once, "ana", HOW, POLICY, T0 + MINUTE).incident) is None
 
 
 def test_it_is_the_latest_press_that_is_undone_and_once() -> None:
@@ -268,17 +268,17 @@ def test_a_message_that_came_meanwhile_still_waits_for_its_answer() -> None:
 
 def said_more(incident: Incident, at: datetime) -> Incident:
     more = Entry(event="thread.more", actor="rita@example.com", facts={"text": "the server too"})
-    return transitions.more(incident, more, LADDER, who, at, mail_id="m", human=True, thanks=False).incident
+    return transitions.more(incident, more, POLICY, who, at, mail_id="m", human=True, thanks=False).incident
 
 
 @pytest.mark.parametrize("word", ["no", "escalate"])
 def test_what_calls_people_is_never_kept_for_an_undo(word: str) -> None:
     story = tale(T0 + MINUTE)
-    for before in (story.incident, transitions.acknowledge(story.incident, "ana", HOW, LADDER, T0 + MINUTE).incident):
+    for before in (story.incident, transitions.acknowledge(story.incident, "ana", HOW, POLICY, T0 + MINUTE).incident):
         if word == "no":
-            after = transitions.decline(before, "ana", HOW, "no", LADDER, who, T0 + MINUTE).incident
+            after = transitions.decline(before, "ana", HOW, "no", POLICY, who, T0 + MINUTE).incident
         else:
-            after = transitions.escalate(before, "ana", HOW, LADDER, who, T0 + MINUTE).incident
+            after = transitions.escalate(before, "ana", HOW, POLICY, who, T0 + MINUTE).incident
         assert transitions.undoable(before, after) is None
 
 
@@ -286,7 +286,7 @@ def test_an_sla_that_passes_before_the_second_thought_is_a_breach() -> None:
     story = tale(T0 + 14 * MINUTE)
     story.ack("ana", T0 + 14 * MINUTE + 30 * SECOND)
     story.undo("ana", T0 + 16 * MINUTE)
-    change = transitions.pass_time(story.incident, LADDER, who, T0 + 16 * MINUTE)
+    change = transitions.pass_time(story.incident, POLICY, who, T0 + 16 * MINUTE)
     assert change.incident.breached_at == T0 + 16 * MINUTE
     assert paged(change) == ["max", "ana"]
 
@@ -304,7 +304,7 @@ def test_the_figures_do_not_count_what_was_undone() -> None:
 def test_of_a_second_acknowledgement_the_first_stays() -> None:
     story = tale(T0 + MINUTE)
     story.ack("max", T0 + MINUTE, how="reply from max@example.com")
-    story.apply(transitions.escalate(story.incident, "max", "reply", LADDER, who, T0 + 2 * MINUTE))
+    story.apply(transitions.escalate(story.incident, "max", "reply", POLICY, who, T0 + 2 * MINUTE))
     story.ack("ana", T0 + 3 * MINUTE)
     story.undo("ana", T0 + 4 * MINUTE)
     now = story.incident
@@ -340,7 +340,7 @@ def test_whose_page_was_dropped_unsent_is_paged_once_in_a_new_round() -> None:
 
 
 def token(office: Office, incident: Incident, person: str = "ana") -> str:
-    return office.orders.link(incident.id, person).rpartition("/")[2]
+    return office.settings.link(incident.id, person).rpartition("/")[2]
 
 
 def test_after_an_undo_the_ladder_goes_on_as_if_nobody_had_pressed(office: Office) -> None:
@@ -356,7 +356,7 @@ def test_after_an_undo_the_ladder_goes_on_as_if_nobody_had_pressed(office: Offic
     assert len(office.pages("max")) == 1
     breached = office.incident(incident).breached_at
     assert breached == incident.sla_at
-    assert office.ledger.read(lambda book: book.violations()) == {}
+    assert office.store.read(lambda tx: tx.violations()) == {}
 
 
 def test_everybody_who_heard_of_the_acknowledgement_hears_that_it_was_none(desk: Office) -> None:
@@ -404,7 +404,7 @@ def test_whose_link_acknowledged_has_the_mail_a_reply_would_have_had(desk: Offic
     incident = desk.panic()
     told = press(desk, incident, "ana", "ack")
     assert told.subject == f"[{incident.ref}] Clock stopped: Ana Reyes has it"
-    link = desk.orders.link(incident.id, "ana")
+    link = desk.settings.link(incident.id, "ana")
     lines = told.text.splitlines()
     assert f'Was it not you? Open the link and press "Undo" by 02:09 UTC: {link}' in lines
     assert f"Rests on: {HOW}" in lines
@@ -486,7 +486,7 @@ def test_what_is_taken_over_by_link_and_undone_is_the_former_holders_again(desk:
     assert replace(desk.incident(incident), version=had.version) == had
     desk.wait(minutes=19)
     assert "STILL YOURS?" in desk.page("max").subject
-    assert desk.ledger.read(lambda book: book.violations()) == {}
+    assert desk.store.read(lambda tx: tx.violations()) == {}
 
 
 def test_what_is_closed_by_link_and_undone_was_never_closed_and_the_reporter_hears_it(desk: Office) -> None:
@@ -593,8 +593,8 @@ def test_a_links_token_is_no_answer_and_an_answers_token_no_link(desk: Office) -
 
 @contextlib.contextmanager
 def opened_to_the_web(office: Office) -> Iterator[Client]:
-    vitals = Health(office.ledger, lambda: True, lambda: True)
-    with listening(create_app(LinkBackend(office.links, vitals))) as port:
+    health = Health(office.store, lambda: True, lambda: True)
+    with listening(create_app(LinkBackend(office.links, health))) as port:
         yield Client(port)
 
 

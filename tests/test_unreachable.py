@@ -15,7 +15,7 @@ SHOWN = 2000  #: more sends than any test makes
 
 def rounds(desk: Office, incident: Incident, person: str) -> int:
     """For how many rounds she was paged, whether or not that reached her."""
-    tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
     return len([task for task in tasks if task.do == EffectKind.PAGE and task.person == person])
 
 
@@ -110,7 +110,7 @@ def test_a_reply_of_somebody_taken_for_unreachable_acknowledges_all_the_same(des
 
 def delivery_of(desk: Office, incident: Incident, person: str) -> dict[int, DeliveryState]:
     """round -> what became of her page by mail."""
-    tasks = desk.ledger.read(lambda book: book.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
     mails = [task for task in tasks if task.do == EffectKind.PAGE and task.person == person and task.lane == "page"]
     return {task.facts["round"]: task.state for task in mails}
 

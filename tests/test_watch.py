@@ -35,11 +35,11 @@ from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt, Pol
 from panicmail.incident.model import Incident, State
 from panicmail.incident.push_channel import channel
 from panicmail.mail.compose import ComposedMail, watch_alerts
-from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation
+from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.sandbox.relay_server import Received, SandboxRelay
 from panicmail.store.transaction import Transaction
-from tests.cast import LADDER, MINUTE, SECOND, T0, opened
+from tests.cast import MINUTE, POLICY, SECOND, T0, opened
 from tests.office import PEOPLE, Office, mail
 from tests.program import GITLAB_TOKEN, SOON, Program, world
 from tests.provider import Provider, closed_port, until
@@ -50,13 +50,13 @@ BERLIN = ZoneInfo("Europe/Berlin")
 GRACE = 30 * SECOND
 
 
-def ask(office: Office, ladder: EscalationPolicy | None = None, who: OnCallAt | None = None) -> list[UnansweredPanic]:
-    standing = office.orders
+def ask(office: Office, policy: EscalationPolicy | None = None, who: OnCallAt | None = None) -> list[UnansweredPanic]:
+    standing = office.settings
 
-    def work(book: Transaction) -> list[UnansweredPanic]:
-        return question(book, ladder or standing.ladder, who or standing.who_at(book.now), book.now)
+    def work(tx: Transaction) -> list[UnansweredPanic]:
+        return question(tx, policy or standing.policy, who or standing.who_at(tx.now), tx.now)
 
-    return office.ledger.read(work)
+    return office.store.read(work)
 
 
 def unreached(office: Office) -> list[str]:
@@ -168,8 +168,8 @@ def test_an_incident_opened_again_gives_the_ladder_its_time_and_old_pages_do_not
 
 
 def test_a_step_taken_early_gives_its_page_time_whatever_the_earlier_steps_said(tmp_path: Path) -> None:
-    steps = (LADDER.steps[0], PolicyStep(5 * MINUTE, ("smoc",)), PolicyStep(10 * MINUTE, ("smoc", "seoc")))
-    office = Office(tmp_path, ladder=replace(LADDER, steps=steps))
+    steps = (POLICY.steps[0], PolicyStep(5 * MINUTE, ("smoc",)), PolicyStep(10 * MINUTE, ("smoc", "seoc")))
+    office = Office(tmp_path, policy=replace(POLICY, steps=steps))
     incident = office.panic()
     office.wait(minutes=5)
     office.reply(office.page("ana"), "ack")
@@ -202,21 +202,21 @@ def test_managers_the_ladder_calls_after_the_sla_are_not_missed_before(
     desk: Office, steps: list[tuple[str, str]], quiet_until: timedelta
 ) -> None:
     spans = {"0s": 0 * MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "20m": 20 * MINUTE}
-    ladder = replace(LADDER, steps=tuple(PolicyStep(spans[after], (role,)) for after, role in steps))
+    policy = replace(POLICY, steps=tuple(PolicyStep(spans[after], (role,)) for after, role in steps))
     desk.panic()
     desk.now = T0 + quiet_until - SECOND
-    assert ask(desk, ladder) == []
+    assert ask(desk, policy) == []
     desk.now += SECOND
-    assert len(ask(desk, ladder)) == 1
+    assert len(ask(desk, policy)) == 1
 
 
 @pytest.mark.parametrize("repeat", [3, 5, 10, 20])
 def test_a_ladder_without_managers_of_its_own_is_missed_when_its_last_pages_are(tmp_path: Path, repeat: int) -> None:
-    ladder = replace(LADDER, steps=(PolicyStep(0 * MINUTE, ("seoc",)),), repeat=repeat * MINUTE)
+    policy = replace(POLICY, steps=(PolicyStep(0 * MINUTE, ("seoc",)),), repeat=repeat * MINUTE)
     for runs in (True, False):
         folder = tmp_path / str(runs)
         folder.mkdir()
-        office = Office(folder, ladder=ladder)
+        office = Office(folder, policy=policy)
         office.panic()
         if runs:
             office.wait(minutes=15, seconds=31)
@@ -227,7 +227,7 @@ def test_a_ladder_without_managers_of_its_own_is_missed_when_its_last_pages_are(
 
 def test_a_short_sla_has_a_short_grace(tmp_path: Path) -> None:
     office = Office(
-        tmp_path, ladder=replace(LADDER, sla=8 * SECOND, steps=(LADDER.steps[0], PolicyStep(SECOND, ("smoc",))))
+        tmp_path, policy=replace(POLICY, sla=8 * SECOND, steps=(POLICY.steps[0], PolicyStep(SECOND, ("smoc",))))
     )
     office.panic()
     office.now = T0 + 9 * SECOND
@@ -266,7 +266,7 @@ def test_a_push_that_was_accepted_is_told_as_a_push(tmp_path: Path) -> None:
         office.now += 16 * MINUTE
         (alarm,) = ask(office)
         shown = NoticeContext(
-            house=organisation(office.orders, office.now),
+            organisation=organisation_at(office.settings, office.now),
             incident=alarm.incident,
             report=alarm.report,
             facts={},
@@ -354,10 +354,12 @@ def test_a_blind_page_no_way_took_is_due_again_after_half_a_minute() -> None:
 # -- the words
 
 
-def scene(**changes: Any) -> NoticeContext:
-    incident = replace(opened(HOUSE.ladder, who=HOUSE.who).incident, ref="7KQ2", **changes)
+def context(**changes: Any) -> NoticeContext:
+    incident = replace(opened(HOUSE.policy, who=HOUSE.who).incident, ref="7KQ2", **changes)
     pages = [PageSent(person="ana", channel="mail", at=T0, state="accepted")]
-    return NoticeContext(house=HOUSE, incident=incident, report=REPORT, facts={}, now=T0 + 16 * MINUTE, pages=pages)
+    return NoticeContext(
+        organisation=HOUSE, incident=incident, report=REPORT, facts={}, now=T0 + 16 * MINUTE, pages=pages
+    )
 
 
 def text_of(letter: ComposedMail) -> tuple[str, list[str]]:
@@ -368,7 +370,7 @@ def text_of(letter: ComposedMail) -> tuple[str, list[str]]:
 
 
 def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_report() -> None:
-    letter = watch_alerts.unreached([scene()], MAX, ADDRESSES, key="k")
+    letter = watch_alerts.unreached([context()], MAX, ADDRESSES, key="k")
     subject, lines = text_of(letter)
     assert subject == "[PANIC 7KQ2] NOBODY REACHED: Ransom note on my laptop"
     assert lines == [
@@ -391,7 +393,9 @@ def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_
 
 
 def test_many_incidents_are_one_mail_that_names_them() -> None:
-    scenes = [replace(scene(), incident=replace(scene().incident, ref=f"R{n:03}", subject="ack")) for n in range(25)]
+    scenes = [
+        replace(context(), incident=replace(context().incident, ref=f"R{n:03}", subject="ack")) for n in range(25)
+    ]
     subject, lines = text_of(watch_alerts.unreached(scenes, MAX, ADDRESSES, key="k"))
     assert subject == "[PANIC R000] NOBODY REACHED: 25 incidents"
     assert lines[0] == "Max: nobody has these 25. See now that each finds somebody."
@@ -402,10 +406,10 @@ def test_many_incidents_are_one_mail_that_names_them() -> None:
 def letters() -> Iterator[ComposedMail]:
     hostile = "ack\r\nBcc: all@example.com https://evil.example/ @all"
     for changes in ({}, {"drill": True}, {"subject": hostile}, {"subject": "x" * 500}, {"holder": "ana"}):
-        one = scene(**changes)
+        one = context(**changes)
         one = replace(one, report=replace(REPORT, subject=str(changes.get("subject", "")), text=hostile))
         yield watch_alerts.unreached([one], MAX, ADDRESSES, key="k")
-        yield watch_alerts.unreached([one, scene()], MAX, ADDRESSES, key="k")
+        yield watch_alerts.unreached([one, context()], MAX, ADDRESSES, key="k")
     yield watch_alerts.blind(T0, hostile, "page@example.com", MAX, ADDRESSES, T0 + 16 * MINUTE, key="k")
 
 
@@ -438,21 +442,21 @@ MANY = "PANIC 7KQ2 and 41 more NOBODY REACHED: SLA passed 03:22 CET"
     ],
 )
 def test_a_push_has_120_characters_and_loses_its_instant_last(refs: int, phone: str, line: str) -> None:
-    house = replace(HOUSE, people={**HOUSE.people, "max": replace(MAX, phone=phone)})
-    said = watch_alerts.unreached_push([replace(scene(), house=house)] * refs, BERLIN)
+    organisation = replace(HOUSE, people={**HOUSE.people, "max": replace(MAX, phone=phone)})
+    said = watch_alerts.unreached_push([replace(context(), organisation=organisation)] * refs, BERLIN)
     assert said == line
     assert len(said) <= 120
 
 
 def test_every_manager_is_named_who_fits() -> None:
-    house = replace(HOUSE, who=lambda role: ("max", "bo") if role == "smoc" else ("ana",))
+    organisation = replace(HOUSE, who=lambda role: ("max", "bo") if role == "smoc" else ("ana",))
     people = {p: replace(person, phone="+49 1") for p, person in HOUSE.people.items()}
-    said = watch_alerts.unreached_push([replace(scene(), house=replace(house, people=people))], BERLIN)
+    said = watch_alerts.unreached_push([replace(context(), organisation=replace(organisation, people=people))], BERLIN)
     assert said.endswith("| call Max +49 1 or Bo +49 1")
 
 
 def test_a_push_about_a_drill_says_so() -> None:
-    assert watch_alerts.unreached_push([scene(drill=True)], BERLIN).startswith("PANIC 7KQ2 DRILL NOBODY REACHED")
+    assert watch_alerts.unreached_push([context(drill=True)], BERLIN).startswith("PANIC 7KQ2 DRILL NOBODY REACHED")
 
 
 def test_the_other_pushes_are_as_short() -> None:
@@ -642,7 +646,9 @@ def test_what_is_odd_about_its_configuration_is_told_at_the_start(town: Town) ->
 def test_with_nobody_on_call_the_operators_are_called(town: Town) -> None:
     town.frozen_panic()
     lookout = town.lookout()
-    lookout._orders = replace(lookout._orders, rosters=Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule()}))
+    lookout._settings = replace(
+        lookout._settings, schedules=Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule()})
+    )
     town.round(lookout)
     assert [where for where, _ in town.pushes] == ["ops-secret"]
     assert len(town.mails("ops")) == 1
@@ -943,30 +949,30 @@ def test_a_frozen_daemon_past_its_sla_is_paged_about_within_seconds(
     tmp_path: Path, provider: Provider, started: Callable[[Path], Watcher]
 ) -> None:
     steps = [("0s", "seoc"), ("6s", "smoc", "seoc")]
-    with world(tmp_path, steps=steps, sla="6s", repeat="2s") as house:
-        house.config["watch"] = {
+    with world(tmp_path, steps=steps, sla="6s", repeat="2s") as organisation:
+        organisation.config["watch"] = {
             "push": [f"json://{provider.host}/200/secret"],
             "heartbeat_url": f"{provider.url}/200/{{who}}",
         }
-        daemon = house.start()
-        watcher = started(house.path)
-        ref = house.panic()
-        house.page("ana", ref)
+        daemon = organisation.start()
+        watcher = started(organisation.path)
+        ref = organisation.panic()
+        organisation.page("ana", ref)
         daemon.signal(signal.SIGSTOP)
         accepted_at = time.monotonic()
         push = provider.wait(3, 30)  # behind the first beats of the daemon and of the watch
         assert time.monotonic() - accepted_at < 20
         assert push.json["message"].startswith(f"PANIC {ref} NOBODY REACHED: SLA passed")
-        page = house.received("max", lambda got: "NOBODY REACHED" in got.subject)
+        page = organisation.received("max", lambda got: "NOBODY REACHED" in got.subject)
         assert page.subject == f"[PANIC {ref}] NOBODY REACHED: Ransom note on my laptop"
         assert {asked.path for asked in provider.asked[:2]} == {"/200/tick", "/200/watch"}
         provider.wait(4, 30)
-        house.received("max", lambda got: "NOBODY REACHED" in got.subject, count=2)
+        organisation.received("max", lambda got: "NOBODY REACHED" in got.subject, count=2)
 
         daemon.signal(signal.SIGCONT)
-        house.page("max", ref)
+        organisation.page("max", ref)
         watcher.wait_for("watch.over", 30)
-        assert house.stop() == 0
+        assert organisation.stop() == 0
         watcher.signal(signal.SIGTERM)
         assert watcher.ended() == 0
 
@@ -1006,12 +1012,12 @@ def test_sighup_reads_the_configuration_again_and_keeps_the_running_one_when_it_
 def test_a_watch_that_starts_before_there_is_a_database_waits_for_it(
     tmp_path: Path, provider: Provider, started: Callable[[Path], Watcher]
 ) -> None:
-    with world(tmp_path) as house:
-        house.config["watch"] = {"push": [f"json://{provider.host}/200/secret"]}
-        house.write_config()
-        watcher = started(house.path)
+    with world(tmp_path) as organisation:
+        organisation.config["watch"] = {"push": [f"json://{provider.host}/200/secret"]}
+        organisation.write_config()
+        watcher = started(organisation.path)
         watcher.wait_for("watch.not_answered")
-        assert not house.database.exists()
-        house.start()
+        assert not organisation.database.exists()
+        organisation.start()
         watcher.wait_for("watch.answered")
-        house.stop()
+        organisation.stop()

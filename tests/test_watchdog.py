@@ -268,7 +268,7 @@ def test_whoever_watches_the_time_of_senders_comes_round_with_nothing_to_do(
     desk: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accept, "LOOK_EVERY", 0.005)
-    real = MailAcceptance(desk.ledger, Spool(tmp_path), lambda: T0, Deaf(), print)
+    real = MailAcceptance(desk.store, Spool(tmp_path), lambda: T0, Deaf(), print)
     before = time.monotonic()
     assert eventually(lambda: real.came_round_at() > before)
 
@@ -285,7 +285,7 @@ def test_the_watchman_of_the_emergency_comes_round_and_a_look_that_hangs_shows(
     def nobody() -> Reaches:
         raise AssertionError
 
-    emergency = FallbackPager(Spool(tmp_path), lambda: desk.orders, InProcess(), nobody, lambda: T0)
+    emergency = FallbackPager(Spool(tmp_path), lambda: desk.settings, InProcess(), nobody, lambda: T0)
     monkeypatch.setattr("panicmail.delivery.fallback.fallback_pager.LOOK_EVERY", 0.001)
     watchman = FallbackWatcher(emergency)
     assert watchman.came_round_at() == -math.inf

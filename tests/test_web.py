@@ -515,7 +515,7 @@ def test_signals_stay_the_daemons() -> None:
     def handlers() -> list[object]:
         return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 
-    async def scene() -> None:
+    async def context() -> None:
         server = WebServer(create_app(Desk()), ("127.0.0.1", 0))
         before = handlers()
         await server.start()
@@ -523,7 +523,7 @@ def test_signals_stay_the_daemons() -> None:
         await server.stop()
         assert before == during == handlers()
 
-    asyncio.run(scene())
+    asyncio.run(context())
 
 
 def hung_up_after(port: int, sent: bytes, drip: bytes = b"") -> float:
@@ -679,7 +679,7 @@ def test_on_a_phone_without_scripts_an_acknowledgement_is_undone(tmp_path: Path,
     office.wait(minutes=1)
     link = next(word for word in office.page("ana").text.split() if "/i/" in word)
     path = link.removeprefix("https://panic.example.com")
-    app = create_app(LinkBackend(office.links, Health(office.ledger, lambda: True, lambda: True)))
+    app = create_app(LinkBackend(office.links, Health(office.store, lambda: True, lambda: True)))
     with listening(app) as port:
         phone.goto(f"http://127.0.0.1:{port}{path}")
         shoot(phone, "link_1_open")
@@ -707,8 +707,8 @@ def test_on_a_phone_without_scripts_an_acknowledgement_is_undone(tmp_path: Path,
 def test_on_a_phone_without_scripts_a_closing_is_undone(tmp_path: Path, phone: Any) -> None:
     office = Office(tmp_path)
     incident = office.panic()
-    path = office.orders.link(incident.id, "ana").removeprefix("https://panic.example.com")
-    app = create_app(LinkBackend(office.links, Health(office.ledger, lambda: True, lambda: True)))
+    path = office.settings.link(incident.id, "ana").removeprefix("https://panic.example.com")
+    app = create_app(LinkBackend(office.links, Health(office.store, lambda: True, lambda: True)))
     with listening(app) as port:
         phone.goto(f"http://127.0.0.1:{port}{path}")
         phone.get_by_role("button", name="Ack").click()

@@ -304,7 +304,7 @@ def test_increments_of_racing_threads_are_never_lost(tmp_path: Path, with_writer
     database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}")
     migrate.upgrade(database)
     writer = WriterThread(database, broken=lambda: None) if with_writer else None
-    ledger = Store(database, writer=writer)
+    store = Store(database, writer=writer)
     change = opened()
     incident = change.incident
     mail = AcceptedMail(
@@ -318,21 +318,21 @@ def test_increments_of_racing_threads_are_never_lost(tmp_path: Path, with_writer
         size=0,
     )
 
-    def begin(book: Transaction) -> None:
-        book.add_mail(mail, b"")
-        book.add_incident(change)
+    def begin(tx: Transaction) -> None:
+        tx.add_mail(mail, b"")
+        tx.add_incident(change)
 
     def increments(_n: int) -> None:
         for _ in range(50):
-            ledger.change("test", incident.id, lambda i, _now: Change(incident=replace(i, round=i.round + 1)))
+            store.change("test", incident.id, lambda i, _now: Change(incident=replace(i, round=i.round + 1)))
 
-    ledger.write("test", begin)
+    store.write("test", begin)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(increments, range(4)))
-    after = ledger.read(lambda book: book.incident(incident.id))
+    after = store.read(lambda tx: tx.incident(incident.id))
     if writer:
         assert writer.stop(PATIENCE)
-    ledger.close()
+    store.close()
     database.close()
     assert after is not None
     assert (after.round - incident.round, after.version - incident.version) == (200, 200)

@@ -54,15 +54,15 @@ class DailyCheck:
 
     def __init__(
         self,
-        ledger: Store,
-        orders: CurrentSettings,
+        store: Store,
+        settings: CurrentSettings,
         config: Callable[[], Config],
         *,
         host: str = "",
         look: Looks | None = None,
     ) -> None:
-        self._ledger = ledger
-        self._orders = orders
+        self._store = store
+        self._settings = settings
         self._config = config
         self._host = host or socket.gethostname()
         self._look = look or self._try_again
@@ -78,16 +78,16 @@ class DailyCheck:
         """
         if self._looked_at is not None and self._all_well and now - self._looked_at < EVERY - _SLACK:
             return
-        known = self._ledger.read(KnownFindings.of)
+        known = self._store.read(KnownFindings.of)
         rows = {self._name(row): row for row in self._look(known, now)}
         wrong = {name: row for name, row in rows.items() if not row.is_ok}
         lasting = {name: row for name, row in wrong.items() if not row.passing or name in self._doubtful}
-        self._ledger.write("tick.alarm", lambda book: _tell(book, rows, lasting, now))
+        self._store.write("tick.alarm", lambda tx: _tell(tx, rows, lasting, now))
         self._doubtful, self._all_well, self._looked_at = set(wrong), not wrong, now
         _log.info("check.looked", rows=len(rows), wrong=sorted(wrong))
 
     def _try_again(self, known: KnownFindings, now: datetime) -> Iterable[Row]:
-        return online_checks.again(self._config(), self._orders(), known, now, Host())
+        return online_checks.again(self._config(), self._settings(), known, now, Host())
 
     def _name(self, row: Row) -> str:
         """Under which a finding is remembered."""
@@ -95,8 +95,8 @@ class DailyCheck:
         return "/".join(filter(None, (whose, row.cause, row.channel, row.subject)))
 
 
-def _tell(book: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], now: datetime) -> None:
-    before = {finding.name: finding for finding in book.findings()}
+def _tell(tx: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], now: datetime) -> None:
+    before = {finding.name: finding for finding in tx.findings()}
     due: dict[str, list[Row]] = {}
     for name, row in wrong.items():
         known = before.get(name)
@@ -104,15 +104,13 @@ def _tell(book: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], 
             continue
         due.setdefault(row.cause, []).append(row)
         since_at = known.since_at if known else now
-        book.keep_finding(
-            Finding(name=name, verdict=row.verdict.value, found=row.found, since_at=since_at, told_at=now)
-        )
+        tx.keep_finding(Finding(name=name, verdict=row.verdict.value, found=row.found, since_at=since_at, told_at=now))
     for cause, told in due.items():
-        book.tell_operators(cause, {"found": [f"{r.subject}: {r.found}" for r in told], "mend": [r.mend for r in told]})
-    _tell_mended(book, [f for name, f in before.items() if name in rows and rows[name].is_ok])
+        tx.tell_operators(cause, {"found": [f"{r.subject}: {r.found}" for r in told], "mend": [r.mend for r in told]})
+    _tell_mended(tx, [f for name, f in before.items() if name in rows and rows[name].is_ok])
     for name, finding in before.items():
         if name not in rows and now - finding.told_at >= FORGOTTEN_AFTER:
-            book.forget_finding(name)
+            tx.forget_finding(name)
 
 
 def _is_due(known: Finding, row: Row, now: datetime) -> bool:
@@ -121,10 +119,10 @@ def _is_due(known: Finding, row: Row, now: datetime) -> bool:
     return is_worse or now - known.told_at >= TOLD_EVERY - _SLACK
 
 
-def _tell_mended(book: Transaction, mended: Iterable[Finding]) -> None:
+def _tell_mended(tx: Transaction, mended: Iterable[Finding]) -> None:
     told = []
     for finding in mended:
-        book.forget_finding(finding.name)
+        tx.forget_finding(finding.name)
         told.append(f"{finding.name.rpartition('/')[2]}, wrong since {finding.since_at:%Y-%m-%d}: {finding.found}")
     if told:
-        book.tell_operators("check_mended", {"mended": told})
+        tx.tell_operators("check_mended", {"mended": told})

@@ -40,9 +40,9 @@ class KnownFindings:
     bars: Sequence[Bar] = ()  #: what the daemon gets nothing through to
 
     @classmethod
-    def of(cls, book: Transaction) -> KnownFindings:
-        bars = tuple(book.barred().values())
-        return cls(book.proofs(), book.newest_by_peer(), book.refused_pushes(), book.first_key_at(), bars)
+    def of(cls, tx: Transaction) -> KnownFindings:
+        bars = tuple(tx.barred().values())
+        return cls(tx.proofs(), tx.newest_by_peer(), tx.refused_pushes(), tx.first_key_at(), bars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def _look(database: Database) -> Tried:
         rows.append(_write(database))
     if found is not Tables.OURS:
         return Tried(rows)
-    with closing(Store(database)) as ledger:
-        return Tried(rows, ledger.read(KnownFindings.of))
+    with closing(Store(database)) as store:
+        return Tried(rows, store.read(KnownFindings.of))
 
 
 def _tables(found: Tables, revision: str) -> Row:

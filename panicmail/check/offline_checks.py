@@ -89,7 +89,7 @@ def rows(
         *people_checks.rows(config, standing),
         *people_checks.pushes(config, standing),
         *schedule_checks.rows(standing, now, failures),
-        *_ladder(standing, now),
+        *_policy(standing, now),
         _operators(standing),
         _senders(config),
         _authentication(config),
@@ -285,40 +285,40 @@ def _unless_in_the_clear(row: Row, config: Config, key: str) -> Row:
 # -- the ladder
 
 
-def _ladder(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
-    ladder, who = standing.ladders[DEFAULT], standing.who_at(now)
-    for number, step in enumerate(ladder.steps, 1):
-        named = ladder.people(step.page, who)
+def _policy(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
+    policy, who = standing.policies[DEFAULT], standing.who_at(now)
+    for number, step in enumerate(policy.steps, 1):
+        named = policy.people(step.page, who)
         told = ", ".join(f"{standing.people[person].name} ({role})" for person, role in named.items())
         if told:
-            yield Group.LADDER.ok(f"step {number}", f"after {written(step.after)}: {told}")
+            yield Group.POLICY.ok(f"step {number}", f"after {written(step.after)}: {told}")
         else:
             found = f"after {written(step.after)}: nobody is on call as {', '.join(step.page)} now"
-            yield Group.LADDER.warning(f"step {number}", found, "put somebody on call, or name a fallback")
-    yield Group.LADDER.ok("then", f"the last step again every {written(ladder.repeat)} until somebody answers")
+            yield Group.POLICY.warning(f"step {number}", found, "put somebody on call, or name a fallback")
+    yield Group.POLICY.ok("then", f"the last step again every {written(policy.repeat)} until somebody answers")
     yield _escalates(standing, now)
 
 
 def _escalates(standing: RuntimeSettings, now: datetime) -> Row:
-    """Whether the ladder calls somebody new, and by when."""
-    ladder, who = standing.ladders[DEFAULT], standing.who_at(now)
-    first = ladder.people(ladder.steps[0].page, who)
-    for step in ladder.steps[1:]:
-        new = [standing.people[person].name for person in ladder.people(step.page, who) if person not in first]
+    """Whether the policy calls somebody new, and by when."""
+    policy, who = standing.policies[DEFAULT], standing.who_at(now)
+    first = policy.people(policy.steps[0].page, who)
+    for step in policy.steps[1:]:
+        new = [standing.people[person].name for person in policy.people(step.page, who) if person not in first]
         if not new:
             continue
-        told = f"{', '.join(new)} after {written(step.after)}; the SLA is {written(ladder.sla)}"
-        if step.after > ladder.sla:
-            return Group.LADDER.warning("escalation", told, "let a step at or before escalation.sla page somebody new")
-        return Group.LADDER.ok("escalation", told).told_as(_ONE_PERSON)
+        told = f"{', '.join(new)} after {written(step.after)}; the SLA is {written(policy.sla)}"
+        if step.after > policy.sla:
+            return Group.POLICY.warning("escalation", told, "let a step at or before escalation.sla page somebody new")
+        return Group.POLICY.ok("escalation", told).told_as(_ONE_PERSON)
     names = ", ".join(standing.people[person].name for person in first)
     found = f"every step pages {names} and nobody else"
-    return Group.LADDER.warning("escalation", found, "put somebody else in the last step's role").told_as(_ONE_PERSON)
+    return Group.POLICY.warning("escalation", found, "put somebody else in the last step's role").told_as(_ONE_PERSON)
 
 
 def _operators(standing: RuntimeSettings) -> Row:
     names = ", ".join(standing.people[person].name for person in standing.operators)
-    return Group.LADDER.ok("operators", f"{names}: told when panicmail needs help, paged when nobody else can be")
+    return Group.POLICY.ok("operators", f"{names}: told when panicmail needs help, paged when nobody else can be")
 
 
 # -- senders and the web

@@ -69,7 +69,7 @@ class PageTest:
         return any(each.is_taken for each in self.sent if each.way.is_mail)
 
 
-def send(ledger: Store, orders: RuntimeSettings, config: Config, person: Person) -> PageTest:
+def send(store: Store, settings: RuntimeSettings, config: Config, person: Person) -> PageTest:
     """Send a test page by every way at once. It is on record before, so that no reply is too early.
 
     Raises:
@@ -77,12 +77,12 @@ def send(ledger: Store, orders: RuntimeSettings, config: Config, person: Person)
     """
     test = ids.incident_id(ids.new_mail_id())
     codes = {way: "" if way.is_mail else _new_code() for way in ways_to(person)}
-    now = ledger.write("command.act", partial(_record_asked, test, person.id, codes))
+    now = store.write("command.act", partial(_record_asked, test, person.id, codes))
     asking = ParallelChecks(SECONDS)
     with_code = any(codes.values())
-    mail = partial(_send_mail, config, orders, person, test, now, with_code)
+    mail = partial(_send_mail, config, settings, person, test, now, with_code)
     answers = {
-        way: asking.ask(mail if way.is_mail else partial(_send_push, config, orders, way, test, code))
+        way: asking.ask(mail if way.is_mail else partial(_send_push, config, settings, way, test, code))
         for way, code in codes.items()
     }
     sent = []
@@ -91,7 +91,7 @@ def send(ledger: Store, orders: RuntimeSettings, config: Config, person: Person)
             sent.append(Sent(way, answer.wait(), is_taken=True, code=codes[way]))
         except PanicmailError as exc:
             sent.append(Sent(way, f"{exc}", is_taken=False, code=codes[way]))
-    ledger.write("command.act", lambda book: _record_sent(book, test, person.id, sent))
+    store.write("command.act", lambda tx: _record_sent(tx, test, person.id, sent))
     return PageTest(test, person, now, sent)
 
 
@@ -99,43 +99,43 @@ def _new_code() -> str:
     return ids.ref(ids.new_mail_id(), CODE_LENGTH)
 
 
-def _record_asked(test: str, person: str, codes: Mapping[ContactChannel, str], book: Transaction) -> datetime:
+def _record_asked(test: str, person: str, codes: Mapping[ContactChannel, str], tx: Transaction) -> datetime:
     for way, code in codes.items():
-        book.prove(test, person, way.name, ProofKind.ASKED, "by panicmail check", code=code, shown=way.shown)
-    return book.now
+        tx.prove(test, person, way.name, ProofKind.ASKED, "by panicmail check", code=code, shown=way.shown)
+    return tx.now
 
 
-def _record_sent(book: Transaction, test: str, person: str, sent: Sequence[Sent]) -> None:
+def _record_sent(tx: Transaction, test: str, person: str, sent: Sequence[Sent]) -> None:
     for each in sent:
-        book.prove(test, person, each.way.name, ProofKind.TAKEN if each.is_taken else ProofKind.REFUSED, each.answer)
+        tx.prove(test, person, each.way.name, ProofKind.TAKEN if each.is_taken else ProofKind.REFUSED, each.answer)
 
 
 def _send_mail(
-    config: Config, orders: RuntimeSettings, person: Person, test: str, now: datetime, with_code: bool
+    config: Config, settings: RuntimeSettings, person: Person, test: str, now: datetime, with_code: bool
 ) -> str:
     letter = check_page.test_page(
-        test, person, orders.page_sender, orders.tokens, orders.addresses, now, with_code=with_code
+        test, person, settings.page_sender, settings.tokens, settings.addresses, now, with_code=with_code
     )
     with closing(relay_checks.connect(config, STEP_SECONDS)) as connection:
         return connection.send(letter.message, letter.mail_from, letter.recipient)
 
 
-def _send_push(config: Config, orders: RuntimeSettings, way: ContactChannel, test: str, code: str) -> str:
+def _send_push(config: Config, settings: RuntimeSettings, way: ContactChannel, test: str, code: str) -> str:
     channel = way.channel
     if channel is None:
         raise ValueError("mail is no push")
     if channel.pagerduty_key is None:
         return AppriseClient(STEP_SECONDS).send(channel.url, check_page.push(code))
     pagerduty = PagerDutyClient(config.paging.pagerduty_url, timeout=STEP_SECONDS)
-    event = Event("trigger", f"panicmail-{test}", check_page.push(code), source=orders.hostname)
+    event = Event("trigger", f"panicmail-{test}", check_page.push(code), source=settings.hostname)
     return pagerduty.send(channel.pagerduty_key, event)
 
 
-def wait(ledger: Store, page: PageTest, seconds: float) -> list[Proof]:
+def wait(store: Store, page: PageTest, seconds: float) -> list[Proof]:
     """What came of it, as soon as a person's reply was heard or the mail bounced; at the latest after `seconds`."""
     ends_at = time.monotonic() + seconds
     while True:
-        proofs = ledger.read(lambda book: book.proofs_of_test(page.test))
+        proofs = store.read(lambda tx: tx.proofs_of_test(page.test))
         if _is_over(proofs) or time.monotonic() >= ends_at:
             return proofs
         time.sleep(LOOK_EVERY)

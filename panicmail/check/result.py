@@ -25,7 +25,7 @@ class Group(StrEnum):
     RELAY = "Mail out"
     PEOPLE = "People"
     ROSTER = "On call"
-    LADDER = "Escalation"
+    POLICY = "Escalation"
     WEB = "Web"
     TEST = "Test page"
 

@@ -59,18 +59,18 @@ def rows(standing: RuntimeSettings, now: datetime, failures: Mapping[str, str] =
     Args:
         failures: By role, why its calendar could not be read just now.
     """
-    rosters = standing.rosters
-    faults = rosters.faults(now, now + AHEAD)
-    for role in rosters.roles:
+    schedules = standing.schedules
+    faults = schedules.faults(now, now + AHEAD)
+    for role in schedules.roles:
         yield _now(standing, role, now).told_as(_CAUSE)
         yield _ahead(role, faults.get(role, ())).told_as(_CAUSE)
-    for role, calendar in rosters.calendars.items():
+    for role, calendar in schedules.calendars.items():
         yield _calendar(role, calendar, failures.get(role) or calendar.failure, now).told_as("check_calendar")
     yield from _one_person(standing, now)
 
 
 def _now(standing: RuntimeSettings, role: str, now: datetime) -> Row:
-    duties = standing.rosters.on_call(role, now)
+    duties = standing.schedules.on_call(role, now)
     names = ", ".join(f"{standing.people[duty.person].name} ({duty.source})" for duty in duties)
     if names:
         return _ROSTER.ok(role, names)
@@ -117,11 +117,11 @@ def _calendar(role: str, calendar: Calendar, failure: str, now: datetime) -> Row
 def _one_person(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
     """Whether the first and the last step come to the same single person at some hour to come.
 
-    That they do so now is told of the ladder (`offline`).
+    That they do so now is told of the policy (`offline`).
     """
-    ladder = standing.ladder
-    first, last = ladder.steps[0].page, ladder.managers
-    hours = _same_person(standing.rosters, first, last, now)
+    policy = standing.policy
+    first, last = policy.steps[0].page, policy.managers
+    hours = _same_person(standing.schedules, first, last, now)
     roles = f"{', '.join(first)} and {', '.join(last)}"
     mend = "put two people on call in those roles: nobody else is called when that one sleeps"
     if not hours:
@@ -134,14 +134,14 @@ def _one_person(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
 
 
 def _same_person(
-    rosters: Schedules, first: Sequence[str], last: Sequence[str], now: datetime
+    schedules: Schedules, first: Sequence[str], last: Sequence[str], now: datetime
 ) -> list[tuple[datetime, str]]:
     """When it begins that all of these roles are one person, and who."""
     roles = dict.fromkeys([*first, *last])
-    cuts = sorted({span.start for role in roles for span in rosters.spans(role, now, now + AHEAD)})
+    cuts = sorted({span.start for role in roles for span in schedules.spans(role, now, now + AHEAD)})
     found: list[tuple[datetime, str]] = []
     for cut in cuts:
-        people = {person for role in roles for person in rosters.who(role, cut)}
+        people = {person for role in roles for person in schedules.who(role, cut)}
         if len(people) == 1:
             found.append((cut, people.pop()))
     return found

@@ -120,14 +120,14 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
     from panicmail.incident import people
 
     config = load(config_file)
-    ledger, orders = open_ledger(config_file)
-    person = people.by_word(orders.people, word)
+    store, settings = open_ledger(config_file)
+    person = people.by_word(settings.people, word)
     if person is None:
-        raise Mistake(f"there is no person {word!r}; there are {', '.join(sorted(orders.people))}")
+        raise Mistake(f"there is no person {word!r}; there are {', '.join(sorted(settings.people))}")
     for number in (signal.SIGTERM, signal.SIGHUP):  # however it ends, the alerts it opened are closed
         signal.signal(number, _end)
-    trial = paging_checks.send(ledger, orders, config, person)
-    rows = paging_checks.rows(trial, _waited(config, ledger, trial, wait, quiet=as_json), wait.total_seconds())
+    trial = paging_checks.send(store, settings, config, person)
+    rows = paging_checks.rows(trial, _waited(config, store, trial, wait, quiet=as_json), wait.total_seconds())
     if as_json:
         print_json({"person": person.id, "sent_at": iso(trial.sent_at), "proven": _is_proven(rows),
                     "rows": _as_json(rows)})  # fmt: skip
@@ -137,13 +137,13 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
     return rows
 
 
-def _waited(config: Config, ledger: Store, trial: PageTest, wait: timedelta, *, quiet: bool) -> Sequence[Proof]:
+def _waited(config: Config, store: Store, trial: PageTest, wait: timedelta, *, quiet: bool) -> Sequence[Proof]:
     from panicmail.check import paging_checks
 
     try:
         if not quiet:
             _announce(trial, wait)
-        return paging_checks.wait(ledger, trial, wait.total_seconds() if trial.is_out else 0)
+        return paging_checks.wait(store, trial, wait.total_seconds() if trial.is_out else 0)
     finally:
         for sentence in paging_checks.close(config, trial):
             click.echo(sentence, err=True)

@@ -70,12 +70,12 @@ def open_ledger(config_file: str | None) -> tuple[Store, RuntimeSettings]:
     log.configure(config.log.format, "warning")
     _expect_database(config)
     channels = runtime_settings.channels_of(config)
-    ledger = Store(
+    store = Store(
         open_store.open_database(config),
         operators=lambda: config.operators.page,
         channels=lambda person: channels.get(person, ()),
     )
-    return ledger, runtime_settings.from_config(config, open_store.signing_keys(config, ledger))
+    return store, runtime_settings.from_config(config, open_store.signing_keys(config, store))
 
 
 def _expect_database(config: Config) -> None:
@@ -85,11 +85,11 @@ def _expect_database(config: Config) -> None:
         raise Mistake(f"there is no database at {path} yet; panicmail serve makes it")
 
 
-def find_incident(book: Transaction, ref: str) -> Incident:
-    incident = book.incident_by_ref(ref)
+def find_incident(tx: Transaction, ref: str) -> Incident:
+    incident = tx.incident_by_ref(ref)
     if incident is not None:
         return incident
-    latest = [i.ref for i in book.list_incidents(limit=5)]
+    latest = [i.ref for i in tx.list_incidents(limit=5)]
     known = f"the latest are {', '.join(latest)}" if latest else "there are no incidents yet"
     raise Mistake(f"there is no incident {ref!r}; {known}")
 

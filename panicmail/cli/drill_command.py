@@ -48,16 +48,16 @@ def drill(config_file: str | None, by_mail: bool, wait: bool, sender: str | None
         raise click.UsageError("with --by-mail you send the mail yourself; leave out --from and --via")
     config = load(config_file)
     door = None if by_mail else _door(config, via)
-    ledger, orders = open_ledger(config_file)
+    store, settings = open_ledger(config_file)
     if via is None:
         _expect_listener(config)
     code = drills.new_code()
-    drill_id = ledger.write("command.act", lambda book: drills.begin(book, code))
+    drill_id = store.write("command.act", lambda tx: drills.begin(tx, code))
     if door is None:
         _ask_for_mail(config, code)
     else:
-        _send(config, orders, code, sender or orders.people[config.operators.page[0]].email, door)
-    show = _Show(ledger, orders, drill_id)
+        _send(config, settings, code, sender or settings.people[config.operators.page[0]].email, door)
+    show = _Show(store, settings, drill_id)
     arrives_within = drills.LASTS.total_seconds() + LATE_SECONDS if by_mail else MACHINES_SECONDS
     click.get_current_context().exit(_run(show, arrives_within, waits=by_mail or wait))
 
@@ -100,7 +100,7 @@ def _ask_for_mail(config: Config, code: str) -> None:
     click.echo(f"    drill {drills.spoken(code)}\n")
 
 
-def _send(config: Config, orders: RuntimeSettings, code: str, sender: str, door: tuple[str, int]) -> None:
+def _send(config: Config, settings: RuntimeSettings, code: str, sender: str, door: tuple[str, int]) -> None:
     from panicmail.delivery.smtp_client import RelayClient
     from panicmail.intake import drills
 
@@ -125,8 +125,8 @@ def _send(config: Config, orders: RuntimeSettings, code: str, sender: str, door:
 class _Show:
     """The steps, each printed once, when it is over."""
 
-    ledger: Store
-    orders: RuntimeSettings
+    store: Store
+    settings: RuntimeSettings
     drill_id: int
     printed: set[tuple[str, str]] = field(default_factory=set)
 
@@ -134,8 +134,8 @@ class _Show:
         from panicmail.incident.push_channel import in_words
         from panicmail.intake import drills
 
-        channels = [channel for person in self.orders.people.values() for channel in person.push]
-        progress = self.ledger.read(lambda book: drills.look(book, self.orders, self.drill_id))
+        channels = [channel for person in self.settings.people.values() for channel in person.push]
+        progress = self.store.read(lambda tx: drills.look(tx, self.settings, self.drill_id))
         steps = [replace(step, text=in_words(step.text, channels)) for step in progress.steps]
         return replace(progress, steps=steps)
 
@@ -172,7 +172,7 @@ def _run(show: _Show, arrives_within: float, *, waits: bool) -> int:
     progress = show.until(lambda now: now.is_through(), MACHINES_SECONDS)
     if waits and not progress.is_answered:
         click.echo(f'  {"waiting":18}reply       whoever was paged: reply "ack" to the page')
-        left = (incident.sla_at - show.ledger.now()).total_seconds()
+        left = (incident.sla_at - show.store.now()).total_seconds()
         progress = show.until(lambda now: now.is_answered, max(0.0, left))
     elif not progress.is_answered:
         click.echo(f"  {'none':18}reply       not waited for; --wait does")

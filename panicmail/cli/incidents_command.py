@@ -37,14 +37,14 @@ def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], a
     """List incidents, newest first; or, with --gaps, what does not add up."""
     from panicmail.incident.model import State
 
-    ledger, orders = open_ledger(config_file)
+    store, settings = open_ledger(config_file)
     if gaps:
         if states or all_:
             raise click.UsageError("--gaps looks at every incident; leave out --state and --all")
-        _print_gaps(ledger, orders, as_json)
+        _print_gaps(store, settings, as_json)
         return
     wanted = [State(s) for s in states] or list(State)
-    found = ledger.read(lambda book: book.list_incidents(states=wanted, limit=None if all_ else LISTED))
+    found = store.read(lambda tx: tx.list_incidents(states=wanted, limit=None if all_ else LISTED))
     if as_json:
         print_json([brief(incident) for incident in found])
         return
@@ -56,11 +56,11 @@ def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], a
     print_table(("REF", "STATE", "ACCEPTED", "HOLDER", "REPORTER", "SUBJECT"), rows, "No incidents.")
 
 
-def _print_gaps(ledger: Store, orders: RuntimeSettings, as_json: bool) -> None:
+def _print_gaps(store: Store, settings: RuntimeSettings, as_json: bool) -> None:
     """What is missing, with exit status 1 if anything is. Mends nothing: the daemon does, once a minute."""
     from panicmail.escalation.reconciler import RECENT, gaps_in
 
-    found, accepted = ledger.read(lambda book: (gaps_in(book, orders.ladders), book.accepted_since(book.now - RECENT)))
+    found, accepted = store.read(lambda tx: (gaps_in(tx, settings.policies), tx.accepted_since(tx.now - RECENT)))
     if as_json:
         rows = [
             {"about": gap.about, "kind": gap.kind.value, "since": iso(gap.since_at), "count": gap.count,
@@ -83,37 +83,37 @@ def _print_gaps(ledger: Store, orders: RuntimeSettings, as_json: bool) -> None:
 @click.argument("ref")
 def show(config_file: str | None, as_json: bool, ref: str) -> None:
     """One incident with its timeline and what was sent."""
-    ledger, orders = open_ledger(config_file)
+    store, settings = open_ledger(config_file)
 
-    def work(book: Transaction) -> dict[str, Any]:
-        incident = find_incident(book, ref)
-        barred = book.barred()
+    def work(tx: Transaction) -> dict[str, Any]:
+        incident = find_incident(tx, ref)
+        barred = tx.barred()
         return {
             **brief(incident),
             "timeline": [
-                {"at": iso(line.at), "event": line.event, "actor": line.actor, "facts": _readable(orders, line.facts)}
-                for line in book.lines_of(incident.id)
+                {"at": iso(line.at), "event": line.event, "actor": line.actor, "facts": _readable(settings, line.facts)}
+                for line in tx.lines_of(incident.id)
             ],
             "outbox": [
                 {"do": t.do, "person": t.person, "state": t.state.value, "attempts": t.attempt,
                  "queued_at": iso(t.queued_at), "done_at": iso(t.done_at),
-                 "answer": _readable_answer(orders, t, barred)}
-                for t in book.tasks_of(incident.id)
+                 "answer": _readable_answer(settings, t, barred)}
+                for t in tx.tasks_of(incident.id)
             ],
             "mails": [
                 {"id": m.id, "accepted_at": iso(m.accepted_at), "from": m.mail_from, "shape": m.shape, "size": m.size}
-                for m in book.mails_of(incident.id)
+                for m in tx.mails_of(incident.id)
             ],
         }  # fmt: skip
 
-    document = ledger.read(work)
+    document = store.read(work)
     if as_json:
         print_json(document)
     else:
         print_incident(document)
 
 
-def _readable_answer(orders: RuntimeSettings, task: OutboxRow, barred: Mapping[str, Bar]) -> str:
+def _readable_answer(settings: RuntimeSettings, task: OutboxRow, barred: Mapping[str, Bar]) -> str:
     """What came of a row of the outbox; of one that waits for an adapter that lets nothing through, why."""
     from panicmail.incident.push_channel import in_words
     from panicmail.store.blocked_adapters import adapter_of
@@ -122,17 +122,17 @@ def _readable_answer(orders: RuntimeSettings, task: OutboxRow, barred: Mapping[s
     bar = barred.get(adapter_of(task))
     if bar is None or task.state in OVER:
         return task.answer
-    channels = (channel for person in orders.people.values() for channel in person.push)
+    channels = (channel for person in settings.people.values() for channel in person.push)
     return f"waits for {in_words(bar.adapter, channels)}: {bar.answer}"
 
 
-def _readable(orders: RuntimeSettings, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _readable(settings: RuntimeSettings, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts of the timeline with what may be told of a channel in place of its id."""
     from panicmail.incident.push_channel import in_words
 
     if "channel" not in facts:
         return dict(facts)
-    channels = (channel for person in orders.people.values() for channel in person.push)
+    channels = (channel for person in settings.people.values() for channel in person.push)
     return {**facts, "channel": in_words(str(facts["channel"]), channels)}
 
 
@@ -143,13 +143,13 @@ def _readable(orders: RuntimeSettings, facts: Mapping[str, Any]) -> dict[str, An
 @click.argument("mail_id", required=False)
 def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) -> None:
     """The raw message an incident was made of; with MAIL_ID a later one of its thread."""
-    ledger, _orders = open_ledger(config_file)
+    store, _settings = open_ledger(config_file)
 
-    def work(book: Transaction) -> tuple[AcceptedMail | None, bytes]:
-        known = _mail_id(book, find_incident(book, ref), mail_id)
-        return book.mail(known), book.raw(known)
+    def work(tx: Transaction) -> tuple[AcceptedMail | None, bytes]:
+        known = _mail_id(tx, find_incident(tx, ref), mail_id)
+        return tx.mail(known), tx.raw(known)
 
-    found, raw = ledger.read(work)
+    found, raw = store.read(work)
     if as_json and found is not None:
         print_json(_enveloped(found, raw))
     elif sys.stdout.isatty():  # a terminal obeys what it is shown; a file does not
@@ -172,10 +172,10 @@ def _enveloped(mail: AcceptedMail, raw: bytes) -> dict[str, Any]:
     }
 
 
-def _mail_id(book: Transaction, incident: Incident, wanted: str | None) -> str:
+def _mail_id(tx: Transaction, incident: Incident, wanted: str | None) -> str:
     if wanted is None:
         return incident.mail_id
-    known = [mail.id for mail in book.mails_of(incident.id)]
+    known = [mail.id for mail in tx.mails_of(incident.id)]
     if wanted not in known:
         raise Mistake(f"{incident.ref} has no mail {wanted}; it has {', '.join(known)}")
     return wanted
@@ -228,8 +228,8 @@ def report(config_file: str | None, as_json: bool, since: str) -> None:
     from panicmail.escalation.sla_report import figures
 
     back = span(since)
-    ledger, _orders = open_ledger(config_file)
-    document = figures(ledger, back).as_json()
+    store, _settings = open_ledger(config_file)
+    document = figures(store, back).as_json()
     if as_json:
         print_json(document)
         return

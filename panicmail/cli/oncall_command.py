@@ -69,12 +69,12 @@ def look(config: Config, at: datetime, now: datetime) -> Rota:
     """Ask what is on this host about `at`. `now`: what the ages of calendars are counted to."""
     outcomes = [calendar_source.consult(feed, now, at, at + HORIZON) for feed in config_schedules.feeds(config)]
     standing = runtime_settings.from_config(config, [("a", b"")], {each.role: each.copy for each in outcomes})
-    rosters = standing.rosters
+    schedules = standing.schedules
     return Rota(
         at=at,
         people=standing.people,
-        roles=tuple(Role(n, rosters.on_call(n, at), rosters.spans(n, at, at + AHEAD)) for n in rosters.roles),
-        sources=tuple(_source(each, rosters.calendars[each.role], now) for each in outcomes),
+        roles=tuple(Role(n, schedules.on_call(n, at), schedules.spans(n, at, at + AHEAD)) for n in schedules.roles),
+        sources=tuple(_source(each, schedules.calendars[each.role], now) for each in outcomes),
     )
 
 

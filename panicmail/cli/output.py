@@ -25,7 +25,7 @@ def brief(incident: Incident) -> dict[str, Any]:
         "sla_at": iso(incident.sla_at),
         "step": incident.step + 1,
         "next_step_at": iso(incident.next_step_at),
-        "ladder": incident.ladder,
+        "ladder": incident.policy,
         "severity": incident.severity,
         "holder": None if is_open else incident.holder,
         "last_holder": incident.holder,

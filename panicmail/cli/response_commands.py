@@ -34,27 +34,27 @@ def _act(word: str, about: str) -> click.Command:
     @json_option
     @click.argument("ref")
     def command(config_file: str | None, person: str, as_json: bool, ref: str) -> None:
-        ledger, orders = open_ledger(config_file)
-        answer, actor = ledger.write("command.act", lambda book: _do(book, orders, word, ref, person))
+        store, settings = open_ledger(config_file)
+        answer, actor = store.write("command.act", lambda tx: _do(tx, settings, word, ref, person))
         incident, outcome = answer.incident, answer.outcome.value
         is_anothers = word == "ack" and outcome == "already" and incident.holder != actor
         if as_json:
             print_json({**brief(incident), "outcome": outcome})
         else:
             take = f" To give it to {actor}: panicmail take {incident.ref} --as {actor}" if is_anothers else ""
-            click.echo(_told(orders, incident, outcome) + take)
+            click.echo(_told(settings, incident, outcome) + take)
         click.get_current_context().exit(1 if is_anothers or outcome == "closed" else 0)
 
     return command
 
 
-def _told(orders: RuntimeSettings, incident: Incident, outcome: str) -> str:
+def _told(settings: RuntimeSettings, incident: Incident, outcome: str) -> str:
     """How it stands now, and what else to know."""
-    holder = orders.people.get(incident.holder or "")
+    holder = settings.people.get(incident.holder or "")
     name = holder.name if holder else incident.holder
     now = {"open": "open, nobody has it", "acked": f"acknowledged, {name} has it", "resolved": "closed"}
     besides = {
-        "closed": f"It was closed before; nothing was done. A new mail to {orders.addresses.panic} starts anew.",
+        "closed": f"It was closed before; nothing was done. A new mail to {settings.addresses.panic} starts anew.",
         "already": "It was so before.",
         "how_to_close": f"It was open, so that comes first. To close it, once more: panicmail resolve {incident.ref}",
         "nobody_left": "Nobody else is left to call; the last call is repeated.",
@@ -62,17 +62,17 @@ def _told(orders: RuntimeSettings, incident: Incident, outcome: str) -> str:
     return f"{incident.ref}: {now[incident.state.value]}. {besides}".rstrip()
 
 
-def _do(book: Transaction, orders: RuntimeSettings, word: str, ref: str, as_person: str) -> tuple[ReplyResult, str]:
+def _do(tx: Transaction, settings: RuntimeSettings, word: str, ref: str, as_person: str) -> tuple[ReplyResult, str]:
     """What came of it, and who did it."""
     from panicmail.incident import people
     from panicmail.incident.reply_commands import Command, ReplyCommand
     from panicmail.response.replies import ReplyChannel, ReplyHandler
 
     meanings = {"ack": Command.YES, "resolve": Command.RESOLVE, "take": Command.TAKE, "escalate": Command.ESCALATE}
-    incident = find_incident(book, ref)
-    person = people.by_word(orders.people, as_person)
+    incident = find_incident(tx, ref)
+    person = people.by_word(settings.people, as_person)
     if person is None:
-        raise Mistake(f"there is no person {as_person!r}; there are {', '.join(sorted(orders.people))}")
+        raise Mistake(f"there is no person {as_person!r}; there are {', '.join(sorted(settings.people))}")
     # Only somebody who was paged acknowledges, and closing an open one acknowledges it.
     acknowledges = word == "ack" or (word == "resolve" and incident.state.value == "open")
     if acknowledges and person.id not in incident.paged:
@@ -81,7 +81,7 @@ def _do(book: Transaction, orders: RuntimeSettings, word: str, ref: str, as_pers
                       f"to make it hers all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
     how = f"command run by {_runner()} on {socket.gethostname()}"
     way = ReplyChannel(channel="command", how=how, key=f"command/{secrets.token_hex(6)}")
-    return ReplyHandler(book, orders).act(incident, person, ReplyCommand(meanings[word], word), way), person.id
+    return ReplyHandler(tx, settings).act(incident, person, ReplyCommand(meanings[word], word), way), person.id
 
 
 def _runner() -> str:
@@ -101,13 +101,13 @@ def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
 
     Of REF alone, or of everything. The running daemon does it; pages that lost their reason are not sent.
     """
-    ledger, orders = open_ledger(config_file)
+    store, settings = open_ledger(config_file)
 
-    def work(book: Transaction) -> tuple[int, dict[str, Bar]]:
-        return book.retry(find_incident(book, ref).id if ref else None), book.barred()
+    def work(tx: Transaction) -> tuple[int, dict[str, Bar]]:
+        return tx.retry(find_incident(tx, ref).id if ref else None), tx.barred()
 
-    count, barred = ledger.write("command.act", work)
-    channels = [channel for person in orders.people.values() for channel in person.push]
+    count, barred = store.write("command.act", work)
+    channels = [channel for person in settings.people.values() for channel in person.push]
     bars = {in_words(name, channels): bar.answer for name, bar in barred.items()}
     if as_json:
         print_json({"ref": ref, "tried_again": count, "barred": bars})

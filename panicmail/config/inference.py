@@ -16,7 +16,7 @@ from typing import Any
 from panicmail.config import values
 from panicmail.config.sources import Raw
 
-#: Roles of the ladder nobody wrote down, and when each is paged, in thirds of the SLA.
+#: Roles of the policy nobody wrote down, and when each is paged, in thirds of the SLA.
 _LADDER = ((0, ["seoc"]), (1, ["seoc"]), (2, ["seoc"]), (3, ["smoc", "seoc"]))
 
 
@@ -49,9 +49,9 @@ def infer(raw: Raw, host_name: Callable[[], str]) -> dict[str, str]:
     fill("database", "url", "sqlite:///panicmail.db")
     fill("database", "spool", _spool(_table(raw, "database").get("url")))
     fill("web", "url", "", "none: mails carry no links")
-    ladder = _ladder(raw)
-    shown = ", ".join(f"{step['after']} {'+'.join(step['page'])}" for step in ladder)
-    fill("escalation", "steps", ladder, shown)
+    policy = _policy(raw)
+    shown = ", ".join(f"{step['after']} {'+'.join(step['page'])}" for step in policy)
+    fill("escalation", "steps", policy, shown)
     operators = _operators(raw)
     fill("operators", "page", operators, ", ".join(operators))
     inferred.update(_infer_people(raw))
@@ -114,7 +114,7 @@ def _spoken(local: str) -> str:
     return " ".join(word.capitalize() for word in re.split(r"[._-]+", local) if word) or local
 
 
-def _ladder(raw: Raw) -> list[dict[str, Any]]:
+def _policy(raw: Raw) -> list[dict[str, Any]]:
     try:
         sla = values.positive_duration(_table(raw, "escalation").get("sla", "15m"))
     except ValueError:

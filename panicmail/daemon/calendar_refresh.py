@@ -165,9 +165,9 @@ def _tell(role: str, before: CachedCalendar | None, outcome: FetchOutcome) -> No
 class ScheduleFaults:
     """Tells the operators what somebody should mend before it matters."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings, calendars: CalendarRefresh) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings, calendars: CalendarRefresh) -> None:
+        self._store = store
+        self._settings = settings
         self._calendars = calendars
 
     def look(self) -> None:
@@ -175,26 +175,26 @@ class ScheduleFaults:
         Raises:
             StoreFailed: The database could not be asked.
         """
-        for cause, facts in self._ledger.read(self._found):
+        for cause, facts in self._store.read(self._found):
             self._tell(cause, facts)
 
     def _tell(self, cause: str, facts: dict[str, Any]) -> None:
-        self._ledger.write("tick.alarm", lambda book: book.tell_operators(cause, facts))
+        self._store.write("tick.alarm", lambda tx: tx.tell_operators(cause, facts))
 
-    def _found(self, book: Transaction) -> list[tuple[str, dict[str, Any]]]:
-        since = book.now - TOLD_EVERY
-        rosters = self._orders().rosters
+    def _found(self, tx: Transaction) -> list[tuple[str, dict[str, Any]]]:
+        since = tx.now - TOLD_EVERY
+        schedules = self._settings().schedules
         found = []
-        if not book.told_operators("roster_gap", since) and (gaps := _gaps(rosters, book.now)):
+        if not tx.told_operators("roster_gap", since) and (gaps := _gaps(schedules, tx.now)):
             found.append(("roster_gap", {"gap": gaps}))
-        for cause, calendars in _by_cause(self._calendars.unread(book.now)).items():
-            if calendars and not book.told_operators(cause, since):
+        for cause, calendars in _by_cause(self._calendars.unread(tx.now)).items():
+            if calendars and not tx.told_operators(cause, since):
                 found.append((cause, {"calendar": calendars}))
         return found
 
 
-def _gaps(rosters: Schedules, now: datetime) -> list[str]:
-    found = rosters.faults(now, now + AHEAD)
+def _gaps(schedules: Schedules, now: datetime) -> list[str]:
+    found = schedules.faults(now, now + AHEAD)
     return [_gap(role, span) for role, spans in found.items() for span in spans]
 
 

@@ -30,13 +30,13 @@ class Health:
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         accepting: Callable[[], bool],
         can_write: Callable[[], bool],
         in_spool: Callable[[], int] = lambda: 0,
         gaps: Callable[[], Sequence[Gap]] = tuple,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._accepting = accepting
         self._can_write = can_write
         self._in_spool = in_spool
@@ -93,7 +93,7 @@ class Health:
         if grave := [f"{gap.about}: {gap.missing}" for gap in self._gaps() if gap.is_grave]:
             reasons.append(f"gaps: {len(grave)}, such as {grave[0]}")
         try:
-            self._ledger.now()
+            self._store.now()
         except StoreFailed as exc:
             reasons.append(f"the database does not answer: {exc}")
         return tuple(reasons)
@@ -104,18 +104,18 @@ class Health:
         Raises:
             StoreFailed: The database does not answer.
         """
-        return self._ledger.read(self._count)
+        return self._store.read(self._count)
 
-    def _count(self, book: Transaction) -> HealthFigures:
-        waiting = book.waiting(COUNTED_TO)
-        oldest_at = book.open_since()
+    def _count(self, tx: Transaction) -> HealthFigures:
+        waiting = tx.waiting(COUNTED_TO)
+        oldest_at = tx.open_since()
         return HealthFigures(
             incidents=waiting["incidents"],
             mails=waiting["mails"],
             outbox=waiting["outbox"],
-            open_seconds_max=max(0.0, (book.now - oldest_at).total_seconds()) if oldest_at else 0.0,
-            breached_open=book.late_open(COUNTED_TO),
+            open_seconds_max=max(0.0, (tx.now - oldest_at).total_seconds()) if oldest_at else 0.0,
+            breached_open=tx.late_open(COUNTED_TO),
             mails_accepted=self.accepted,
             gaps={kind.value: sum(gap.kind is kind for gap in self._gaps()) for kind in GapKind},
-            barred={"gitlab": 0, "relay": 0, **dict.fromkeys(book.barred(), 1)},
+            barred={"gitlab": 0, "relay": 0, **dict.fromkeys(tx.barred(), 1)},
         )

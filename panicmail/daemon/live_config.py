@@ -40,7 +40,7 @@ _BUILT_ONCE: Mapping[str, tuple[str, ...]] = {
 
 
 class LiveConfig:
-    """The configuration in force and the orders it gives. `orders` is there once `start` has been called."""
+    """The configuration in force and the orders it gives. `settings` is there once `start` has been called."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -48,10 +48,10 @@ class LiveConfig:
         self._built_from = config
         self._keys: SigningKeys = ()
         self._replacing = threading.Lock()
-        self._orders: RuntimeSettings
+        self._settings: RuntimeSettings
 
-    def orders(self) -> RuntimeSettings:
-        return self._orders
+    def settings(self) -> RuntimeSettings:
+        return self._settings
 
     def secrets(self) -> WebhookSecrets:
         """What webhooks are verified by."""
@@ -61,13 +61,13 @@ class LiveConfig:
         """Make the first orders. Only calendars that were never read are waited for."""
         self._keys = keys
         self.calendars.refresh(datetime.now(UTC), unread_only=True)
-        self._orders = runtime_settings.from_config(self.config, keys, self.calendars.copies)
+        self._settings = runtime_settings.from_config(self.config, keys, self.calendars.copies)
 
     def refresh(self) -> None:
         """Ask the calendars whose turn it is; what they answer is in force at once."""
         if self.calendars.refresh(datetime.now(UTC)) is not None:
             with self._replacing:
-                self._orders = runtime_settings.from_config(self.config, self._keys, self.calendars.copies)
+                self._settings = runtime_settings.from_config(self.config, self._keys, self.calendars.copies)
             _log.info("rosters.in_force")
 
     def reload(self, take: Callable[[Config], None]) -> bool:
@@ -86,7 +86,7 @@ class LiveConfig:
         except (OSError, ValueError) as exc:
             return _refused([str(exc)])
         with self._replacing:
-            self._orders = runtime_settings.from_config(new, self._keys, self.calendars.take(new))
+            self._settings = runtime_settings.from_config(new, self._keys, self.calendars.take(new))
             self.config = new
         _log.info("config.reloaded", restart_needed=_needs_restart(self._built_from, new))
         return True

@@ -46,7 +46,7 @@ KEPT_IN_MEMORY = 100
 class PeriodicJobs:
     """What is done again and again, and by whom."""
 
-    ledger: Store
+    store: Store
     acceptance: MailAcceptance
     timekeeper: ClockGuard
     escalation: EscalationTick
@@ -54,7 +54,7 @@ class PeriodicJobs:
     accounting: Reconciler
     restoring: RestoreGuard
     emergency: FallbackPager
-    vitals: Health
+    health: Health
     heartbeat: Heartbeat
     handover: ShiftHandover
     daily_list: DailyList
@@ -77,7 +77,7 @@ class PeriodicJobs:
         parts = (self.timekeeper.look, self._let_time_pass)
         done = [self._part_of_tick(part) for part in parts]
         if all(done):
-            self.vitals.ticked()
+            self.health.ticked()
             self.heartbeat.beat()
         # Without its database panicmail still takes mails and calls people: a restart would only interrupt that.
         systemd.tell("WATCHDOG=1")
@@ -89,11 +89,11 @@ class PeriodicJobs:
 
     def _let_time_pass(self) -> None:
         self.escalation.tick(self.came_on)
-        self.emergency.answered(self.ledger.read(lambda book: book.next_open_incidents(KEPT_IN_MEMORY)))
+        self.emergency.answered(self.store.read(lambda tx: tx.next_open_incidents(KEPT_IN_MEMORY)))
 
     def came_on(self) -> None:
         self.came_round_at = time.monotonic()
-        self.vitals.came_round()
+        self.health.came_round()
 
     def empty(self) -> None:
         self._safely("spool.not_emptied", self.acceptance.take_in)

@@ -120,33 +120,33 @@ class Daemon:
         self._accepting = False
         self._writer = WriterThread(database, self._broken, self._mark) if database.is_sqlite else None
         self._node = Node(database, woken=self._bell.ring)
-        self._ledger = Store(
+        self._store = Store(
             database,
             writer=self._writer,
             operators=lambda: self._in_force.config.operators.page,
-            channels=lambda person: self._in_force.orders().channels(person),
+            channels=lambda person: self._in_force.settings().channels(person),
             woken=self._bell.ring,
             node=lambda: self._node.name,
             committed=self._mark,
         )
         self._readers = ParserPool()
         self._spool = Spool(config.database.spool)
-        self._accounting = Reconciler(self._ledger, self._in_force.orders)
-        self._vitals = Health(
-            self._ledger, lambda: self._accepting, self._can_write, self._in_spool, lambda: self._accounting.gaps
+        self._accounting = Reconciler(self._store, self._in_force.settings)
+        self._health = Health(
+            self._store, lambda: self._accepting, self._can_write, self._in_spool, lambda: self._accounting.gaps
         )
         self._push = AppriseClient()
         self._pagerduty = PagerDutyClient(config.paging.pagerduty_url)
         self._phones = PushRouter(self._push, self._pagerduty, config.smtp.hostname)
         self._emergency = FallbackPager(
-            self._spool, self._in_force.orders, self._readers, self._relay, database.clock, ring=self._ring
+            self._spool, self._in_force.settings, self._readers, self._relay, database.clock, ring=self._ring
         )
         self._watchman = FallbackWatcher(self._emergency)
         self._acceptance = MailAcceptance(
-            self._ledger, self._spool, database.clock, self._vitals, self._emergency.refused
+            self._store, self._spool, database.clock, self._health, self._emergency.refused
         )
         self._high_water = WatermarkFile(self._spool.folder.with_suffix(".mark"))
-        self._restoring = RestoreGuard(self._ledger, self._in_force.orders, self._high_water)
+        self._restoring = RestoreGuard(self._store, self._in_force.settings, self._high_water)
         self._duties = self._build_duties()
         self._hooks = self._build_hooks()
         self._workers: list[WorkerThread] = []
@@ -165,9 +165,9 @@ class Daemon:
         scheduler = self._build_scheduler()
         self._on_signals(listener, scheduler)
         self._say_what_is_odd()
-        await asyncio.to_thread(self._in_force.start, signing_keys(self._config, self._ledger))
+        await asyncio.to_thread(self._in_force.start, signing_keys(self._config, self._store))
         if self._database.is_sqlite:
-            self._ledger.write("leases.release", lambda book: book.release_leases())
+            self._store.write("leases.release", lambda tx: tx.release_leases())
         self._open_spool()
         self._duties.start()
         self._node.start()
@@ -188,28 +188,30 @@ class Daemon:
         return self._status
 
     def _build_hooks(self) -> WebhookReceiver:
-        signs = ActivityPoll(self._ledger, self._in_force.orders, self._issues())
+        signs = ActivityPoll(self._store, self._in_force.settings, self._issues())
         project, woken = self._config.gitlab.project, self._bell.ring
-        return WebhookReceiver(self._ledger, self._in_force.orders, signs, self._in_force.secrets, project, woken=woken)
+        return WebhookReceiver(
+            self._store, self._in_force.settings, signs, self._in_force.secrets, project, woken=woken
+        )
 
     def _build_duties(self) -> PeriodicJobs:
         url = self._config.watch.heartbeat_url
-        watched = self._ledger.watched_by(self._emergency.asking)
+        watched = self._store.watched_by(self._emergency.asking)
         return PeriodicJobs(
-            ledger=watched,
+            store=watched,
             acceptance=self._acceptance,
             timekeeper=ClockGuard(watched, self._database.clock, self._high_water),
-            escalation=EscalationTick(watched, self._in_force.orders),
-            signs=ActivityPoll(self._ledger, self._in_force.orders, self._issues()),
+            escalation=EscalationTick(watched, self._in_force.settings),
+            signs=ActivityPoll(self._store, self._in_force.settings, self._issues()),
             accounting=self._accounting,
             restoring=self._restoring,
             emergency=self._emergency,
-            vitals=self._vitals,
+            health=self._health,
             heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
-            handover=ShiftHandover(self._ledger, self._in_force.orders),
-            daily_list=DailyList(self._ledger, self._in_force.orders),
-            roster_faults=ScheduleFaults(self._ledger, self._in_force.orders, self._in_force.calendars),
-            daily=DailyCheck(self._ledger, self._in_force.orders, lambda: self._in_force.config),
+            handover=ShiftHandover(self._store, self._in_force.settings),
+            daily_list=DailyList(self._store, self._in_force.settings),
+            roster_faults=ScheduleFaults(self._store, self._in_force.settings, self._in_force.calendars),
+            daily=DailyCheck(self._store, self._in_force.settings, lambda: self._in_force.config),
         )
 
     async def _listen(self, listener: SmtpListener, web: WebServer) -> None:
@@ -228,7 +230,7 @@ class Daemon:
         except StoreFailed as exc:
             _log.error("spool.failed", reason=str(exc), text="a mail the database does not take will get a 451")
             facts = {"reason": str(exc)}
-            self._ledger.write("tick.alarm", lambda book: book.tell_operators("spool_failed", facts))
+            self._store.write("tick.alarm", lambda tx: tx.tell_operators("spool_failed", facts))
 
     def _start_watchdog(self) -> None:
         parts = [
@@ -267,7 +269,7 @@ class Daemon:
         return SmtpListener(
             listen=[(listen.host, listen.port) for listen in smtp.listen],
             hostname=smtp.hostname,
-            known=lambda recipient: self._in_force.orders().addresses.is_ours(recipient),
+            known=lambda recipient: self._in_force.settings().addresses.is_ours(recipient),
             accept=self._accept,
             max_message_size=smtp.max_message_size,
             tls=self._tls(),
@@ -281,7 +283,7 @@ class Daemon:
 
     def _build_web(self) -> WebServer:
         listen = self._config.web.listen
-        backend = LinkBackend(IncidentLinks(self._ledger, self._in_force.orders), self._vitals)
+        backend = LinkBackend(IncidentLinks(self._store, self._in_force.settings), self._health)
         return WebServer(create_app(backend, self._hooks), (listen.host, listen.port))
 
     def _build_scheduler(self) -> BackgroundScheduler:
@@ -299,11 +301,11 @@ class Daemon:
         return scheduler
 
     def _start_workers(self) -> None:
-        intake = Intake(self._ledger, self._in_force.orders, self._readers)
+        intake = Intake(self._store, self._in_force.settings, self._readers)
         self._workers = [
             WorkerThread(f"intake-{n}", "mails", self._bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
         ]
-        rereading = Rereading(self._ledger, self._in_force.orders, self._readers, intake)
+        rereading = Rereading(self._store, self._in_force.settings, self._readers, intake)
         self._workers += [
             WorkerThread("again-answers", AGAIN, self._bell, rereading.answers, AGAIN_WITHIN),
             WorkerThread("again-reports", AGAIN, self._bell, rereading.amendments, AGAIN_WITHIN),
@@ -317,7 +319,7 @@ class Daemon:
         self._workers.append(
             WorkerThread(LANE, LANE, self._bell, self._hooks.work, LEASE["gitlab"].total_seconds() / 2)
         )
-        self._vitals.watch(self._workers)
+        self._health.watch(self._workers)
         for worker in self._workers:
             worker.start()
 
@@ -327,10 +329,10 @@ class Daemon:
 
     def _lane(self, name: str) -> OutboxWorker:
         if name == "gitlab":
-            return GitLabWorker(self._ledger, self._in_force.orders, self._issues(), self._readers.parts)
+            return GitLabWorker(self._store, self._in_force.settings, self._issues(), self._readers.parts)
         if name == PUSH:
-            return PushWorker(self._ledger, self._in_force.orders, self._push, self._pagerduty)
-        return EmailWorker(name, self._ledger, self._in_force.orders, self._relay())
+            return PushWorker(self._store, self._in_force.settings, self._push, self._pagerduty)
+        return EmailWorker(name, self._store, self._in_force.settings, self._relay())
 
     def _ring(self, channel: PushChannel, text: str, about: str) -> str:
         """Reach a phone without the database."""

@@ -14,7 +14,7 @@ from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail
-from panicmail.mail.compose.notice_context import organisation
+from panicmail.mail.compose.notice_context import organisation_at
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import daily_list
 from panicmail.store.rows import DeliveryState, OutboxRow
@@ -33,17 +33,17 @@ class SendsMail(Protocol):
 class EmailWorker(OutboxWorker):
     """Pages, or all other mail: composed when they are sent, from what is true then."""
 
-    def __init__(self, name: str, ledger: Store, orders: CurrentSettings, relay: SendsMail) -> None:
-        super().__init__(name, ledger)
-        self._orders = orders
+    def __init__(self, name: str, store: Store, settings: CurrentSettings, relay: SendsMail) -> None:
+        super().__init__(name, store)
+        self._settings = settings
         self._relay = relay
 
     def _carry_out(self, task: OutboxRow) -> None:
-        orders = self._orders()
-        if task.do == EffectKind.PAGE and task.person not in orders.people:  # a reload took her out of [people]
+        settings = self._settings()
+        if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took her out of [people]
             self._refused(task, "there is no such person any more")
             return
-        mine, letter = self._ledger.read(lambda book: (book.is_mine(task), _compose(book, orders, task)))
+        mine, letter = self._store.read(lambda tx: (tx.is_mine(task), _compose(tx, settings, task)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
@@ -53,52 +53,54 @@ class EmailWorker(OutboxWorker):
         crashpoints.point(f"{self.name}.sending")
         answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
         crashpoints.point(f"{self.name}.sent")
-        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.sent(book, task, answer))
+        self._store.write(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
 
     def _refused(self, task: OutboxRow, answer: str) -> None:
-        orders = self._orders()
+        settings = self._settings()
         _log.error(f"{task.do}.refused", **self._about(task), answer=answer)
-        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.refused(book, orders, task, answer))
+        self._store.write(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
 
 
-def _compose(book: Transaction, orders: RuntimeSettings, task: OutboxRow) -> ComposedMail | None:
+def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> ComposedMail | None:
     """The mail as it must read now; None when there is no reason left to send it."""
-    person = orders.people.get(task.person or "")
+    person = settings.people.get(task.person or "")
     if task.do == EffectKind.OPERATORS:
-        house = organisation(orders, book.now)
+        organisation = organisation_at(settings, tx.now)
         return (
-            compose.operators(task.facts, house, person, orders.addresses, book.now, key=task.key) if person else None
+            compose.operators(task.facts, organisation, person, settings.addresses, tx.now, key=task.key)
+            if person
+            else None
         )
     if task.do == EffectKind.LIST:
-        return _list(book, orders, task, person) if person else None
+        return _list(tx, settings, task, person) if person else None
     if task.do == EffectKind.PROVEN:
-        return _proven(book, orders, task, person) if person else None
-    incident = book.incident(task.incident_id or "")
+        return _proven(tx, settings, task, person) if person else None
+    incident = tx.incident(task.incident_id or "")
     if incident is None or (task.person and person is None):
         return None
-    scene = notice_context(book, orders, incident, task)
+    context = notice_context(tx, settings, incident, task)
     if task.do == EffectKind.RECEIPT:
-        return compose.receipt(scene, orders.tokens, orders.addresses, key=task.key)
+        return compose.receipt(context, settings.tokens, settings.addresses, key=task.key)
     if task.do == EffectKind.NEWS:
-        return compose.news(scene, orders.tokens, orders.addresses, key=task.key)
+        return compose.news(context, settings.tokens, settings.addresses, key=task.key)
     if person is None:
         return None
     if task.do == EffectKind.TELL:
-        return compose.tell(scene, person, orders.tokens, orders.addresses, key=task.key)
-    if not is_wanted(book, incident, task):
+        return compose.tell(context, person, settings.tokens, settings.addresses, key=task.key)
+    if not is_wanted(tx, incident, task):
         return None
-    return compose.page(scene, person, orders.tokens, orders.addresses)
+    return compose.page(context, person, settings.tokens, settings.addresses)
 
 
-def _list(book: Transaction, orders: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail | None:
+def _list(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail | None:
     """None when all of it was closed meanwhile, or the day is over."""
-    entries = daily_list.listed(book, orders, person.id)
-    if not entries or task.facts["day"] != daily_list.day_of(orders, person.id, book.now):
+    entries = daily_list.listed(tx, settings, person.id)
+    if not entries or task.facts["day"] != daily_list.day_of(settings, person.id, tx.now):
         return None
-    return compose.listing(entries, organisation(orders, book.now), person, orders.addresses, book.now, key=task.key)
+    return compose.listing(entries, organisation_at(settings, tx.now), person, settings.addresses, tx.now, key=task.key)
 
 
-def _proven(book: Transaction, orders: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail:
-    house = organisation(orders, book.now)
-    return compose.proven(task.facts, house, person, orders.tokens, orders.addresses, book.now, key=task.key)
+def _proven(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail:
+    organisation = organisation_at(settings, tx.now)
+    return compose.proven(task.facts, organisation, person, settings.tokens, settings.addresses, tx.now, key=task.key)

@@ -90,14 +90,14 @@ Parts = Callable[[bytes], Sequence[tuple[Attachment, bytes]]]
 class GitLabWorker(OutboxWorker):
     """The issue, its notes and its files."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings, issues: KeepsIssues, parts: Parts) -> None:
-        super().__init__("gitlab", ledger)
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings, issues: KeepsIssues, parts: Parts) -> None:
+        super().__init__("gitlab", store)
+        self._settings = settings
         self._issues = issues
         self._parts = parts
 
     def _carry_out(self, task: OutboxRow) -> None:
-        incident = self._ledger.read(lambda book: book.incident(task.incident_id or ""))
+        incident = self._store.read(lambda tx: tx.incident(task.incident_id or ""))
         if incident is None:
             self._settle(task, DeliveryState.VOID, "no such incident")
         elif task.do == EffectKind.ISSUE:
@@ -130,21 +130,21 @@ class GitLabWorker(OutboxWorker):
 
     def _open(self, task: OutboxRow, incident: Incident) -> None:
         """Find or open the issue. After an attempt of unknown outcome it is looked for before it is made again."""
-        orders = self._orders()
-        draft = self._ledger.read(lambda book: draft_of(book, orders, incident))
+        settings = self._settings()
+        draft = self._store.read(lambda tx: draft_of(tx, settings, incident))
         marker = drafts.marker(incident.id)
         if task.unsure_at is not None:
             found = self._issues.find(marker, incident.accepted_at)
             if found is not None:
                 self._opened(task, incident, found)
                 return
-            since = self._ledger.now() - task.unsure_at
+            since = self._store.now() - task.unsure_at
             if since < UNSURE_FOR:
                 raise Temporary(
                     "an earlier attempt may still be under way", retry_after=(UNSURE_FOR - since).total_seconds()
                 )
         draft = self._with_early_files(task, incident, draft)
-        if not self._ledger.read(lambda book: book.is_mine(task)):  # we were frozen, or cut off: another node opens it
+        if not self._store.read(lambda tx: tx.is_mine(task)):  # we were frozen, or cut off: another node opens it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         try:
@@ -170,31 +170,31 @@ class GitLabWorker(OutboxWorker):
             _log.warning("issue.taken_for_spam", ref=incident.ref, answer=str(exc))
             opened = self._issues.create(drafts.neutral(draft, incident))
             told = {"ref": incident.ref, "answer": str(exc)}
-            self._ledger.write(
-                "gitlab.settle", lambda book: book.tell_operators("gitlab_spam", told, incident_id=incident.id)
+            self._store.write(
+                "gitlab.settle", lambda tx: tx.tell_operators("gitlab_spam", told, incident_id=incident.id)
             )
             return opened
 
     def _opened(self, task: OutboxRow, incident: Incident, opened: Opened) -> None:
-        def work(book: Transaction) -> None:
-            if book.settle(task, DeliveryState.ACCEPTED, opened.url):
-                book.issue_opened(incident, opened.iid, opened.url, twin_possible=task.unsure_at is not None)
+        def work(tx: Transaction) -> None:
+            if tx.settle(task, DeliveryState.ACCEPTED, opened.url):
+                tx.issue_opened(incident, opened.iid, opened.url, twin_possible=task.unsure_at is not None)
             if opened.dropped:
                 lacking = [each for each in opened.dropped if each.startswith(("type ", "label "))]
-                book.add_entry(incident, Entry(event=ISSUE_ALTERED, facts={"lacking": lacking}, note=False))
-                book.tell_operators(
+                tx.add_entry(incident, Entry(event=ISSUE_ALTERED, facts={"lacking": lacking}, note=False))
+                tx.tell_operators(
                     "gitlab_dropped",
                     {"ref": incident.ref, "dropped": ", ".join(opened.dropped)},
                     incident_id=incident.id,
                 )
 
-        self._ledger.write("gitlab.settle", work)
+        self._store.write("gitlab.settle", work)
         _log.info("issue.opened", ref=incident.ref, iid=opened.iid, attempt=task.attempt, dropped=list(opened.dropped))
 
     def _note(self, task: OutboxRow, incident: Incident, iid: int) -> None:
-        line = self._ledger.read(lambda book: book.line(task.facts["line"]))
-        text = notes.note_text(line, incident, self._orders().people)
-        if not self._ledger.read(lambda book: book.is_mine(task)):
+        line = self._store.read(lambda tx: tx.line(task.facts["line"]))
+        text = notes.note_text(line, incident, self._settings().people)
+        if not self._store.read(lambda tx: tx.is_mine(task)):
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
@@ -214,18 +214,18 @@ class GitLabWorker(OutboxWorker):
             self._issues.close_twin(twin.iid, kept.iid)
         _log.error("issue.twins", ref=incident.ref, kept=kept.iid, closed=[twin.iid for twin in younger])
 
-        def work(book: Transaction) -> None:
-            if book.settle(task, DeliveryState.ACCEPTED, f"closed {len(younger)} younger"):
-                book.move_issue(incident, kept.iid, kept.url)
+        def work(tx: Transaction) -> None:
+            if tx.settle(task, DeliveryState.ACCEPTED, f"closed {len(younger)} younger"):
+                tx.move_issue(incident, kept.iid, kept.url)
                 closed = ", ".join(str(twin.iid) for twin in younger)
-                book.tell_operators("gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id)
+                tx.tell_operators("gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id)
 
-        self._ledger.write("gitlab.settle", work)
+        self._store.write("gitlab.settle", work)
 
     def _mirror(self, task: OutboxRow, incident: Incident, iid: int) -> None:
         """Show status and time in GitLab's incident fields. A nicety: a GitLab that cannot is not asked twice."""
         status, words = MIRRORED[State(task.facts["state"])]
-        holder = self._orders().people.get(str(task.facts.get("holder") or ""))
+        holder = self._settings().people.get(str(task.facts.get("holder") or ""))
         note = f"{words}: {holder.name}" if holder else words
         at = datetime.fromisoformat(task.facts["at"])
         try:
@@ -247,10 +247,10 @@ class GitLabWorker(OutboxWorker):
 
         Where somebody has edited the description, their words stay, and the report follows as a note.
         """
-        orders = self._orders()
-        after, lines = self._ledger.read(lambda book: (draft_of(book, orders, incident), book.lines_of(incident.id)))
+        settings = self._settings()
+        after, lines = self._store.read(lambda tx: (draft_of(tx, settings, incident), tx.lines_of(incident.id)))
         before = str(task.facts["title"]), str(task.facts["description"])
-        if not self._ledger.read(lambda book: book.is_mine(task)):
+        if not self._store.read(lambda tx: tx.is_mine(task)):
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         self._issues_of(incident).retitle(iid, before[0], after.title)
@@ -262,7 +262,7 @@ class GitLabWorker(OutboxWorker):
         if amended is not None:
             self._issues_of(incident).describe(iid, amended)
         line = next(line for line in reversed(lines) if line.event == "report.amended")
-        report = None if amended is not None else self._ledger.read(lambda book: report_of(book, incident))
+        report = None if amended is not None else self._store.read(lambda tx: report_of(tx, incident))
         text = notes.amended_text(line, incident, report)
         try:
             self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
@@ -273,7 +273,7 @@ class GitLabWorker(OutboxWorker):
 
     def _with_early_files(self, task: OutboxRow, incident: Incident, draft: drafts.IssueDraft) -> drafts.IssueDraft:
         """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""
-        raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), report_of(book, incident)))
+        raw, report = self._store.read(lambda tx: (tx.raw(incident.mail_id), report_of(tx, incident)))
         if task.attempt > 1 or len(raw) > EARLY_FILES:
             return draft
         try:
@@ -291,7 +291,7 @@ class GitLabWorker(OutboxWorker):
         if drafts.has_files(self._issues_of(incident).description(iid)):
             self._settle(task, DeliveryState.ACCEPTED, "they came with the issue")
             return
-        raw, report = self._ledger.read(lambda book: (book.raw(incident.mail_id), report_of(book, incident)))
+        raw, report = self._store.read(lambda tx: (tx.raw(incident.mail_id), report_of(tx, incident)))
         links = self._upload_all(incident, raw, report)
         if links:
             self._link(iid, links, incident)
@@ -299,10 +299,10 @@ class GitLabWorker(OutboxWorker):
 
     def _later_files(self, task: OutboxRow, incident: Incident, iid: int, mail_id: str) -> None:
         """What came with a later mail: without its raw message, whose recipients are token addresses."""
-        if self._orders().uploads == "none":  # since a reload
+        if self._settings().uploads == "none":  # since a reload
             self._settle(task, DeliveryState.VOID, "files are not uploaded any more")
             return
-        mail, raw = self._ledger.read(lambda book: (book.mail(mail_id), book.raw(mail_id)))
+        mail, raw = self._store.read(lambda tx: (tx.mail(mail_id), tx.raw(mail_id)))
         there = self._files_there(incident, iid) if mail_id == incident.mail_id else ""
         links, withheld = [], []
         for attachment, data in self._parts(raw):
@@ -318,7 +318,7 @@ class GitLabWorker(OutboxWorker):
             return
         marker = notes.files_marker(incident.id, mail_id)
         text = notes.later_files_text(links, withheld, mail.accepted_at if mail else task.queued_at, marker)
-        if not self._ledger.read(lambda book: book.is_mine(task)):  # uploads take their time
+        if not self._store.read(lambda tx: tx.is_mine(task)):  # uploads take their time
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         self._issues_of(incident).note(iid, text, marker, look=task.attempt > 1)
@@ -326,18 +326,18 @@ class GitLabWorker(OutboxWorker):
 
     def _files_there(self, incident: Incident, iid: int) -> str:
         """The part of the description that links the files of the report, once those known at first are there."""
-        first = self._ledger.read(lambda book: book.task(f"{incident.id}/files"))
+        first = self._store.read(lambda tx: tx.task(f"{incident.id}/files"))
         if first is not None and first.state not in OVER:
             raise Temporary("the files known at first are still on their way")
         return drafts.files_part(self._issues_of(incident).description(iid))
 
     def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
-        orders = self._orders()
+        settings = self._settings()
         files: list[tuple[str, bytes]] = []
-        acts = _lets_act(orders, [*report.carried, *(_carried_in(raw) if report.cut_short else ())])
-        if orders.uploads == "all" and not acts:
+        acts = _lets_act(settings, [*report.carried, *(_carried_in(raw) if report.cut_short else ())])
+        if settings.uploads == "all" and not acts:
             files.append((f"{incident.ref}.eml", raw))
-        if orders.uploads in {"all", "attachments"} and report.attachments:
+        if settings.uploads in {"all", "attachments"} and report.attachments:
             parts = [part for part in self._parts(raw) if not (acts and _may_hold(*part))]
             files += [(attachment.name or "attachment", data) for attachment, data in parts]
         return [self._upload(incident, name, data) for name, data in files]
@@ -359,7 +359,7 @@ class GitLabWorker(OutboxWorker):
 
     def _barred(self, task: OutboxRow, why: Blocked) -> None:
         """One issue that may not be touched, or lies in a project that is gone, says nothing about the others."""
-        incident = self._ledger.read(lambda book: book.incident(task.incident_id or ""))
+        incident = self._store.read(lambda tx: tx.incident(task.incident_id or ""))
         is_elsewhere = incident is not None and incident.issue_project is not None
         if (isinstance(why, Gone) and is_elsewhere) or (isinstance(why, Forbidden) and task.do != EffectKind.ISSUE):
             self._refuse(task, str(why), Heard.NO_TELLING)
@@ -372,20 +372,20 @@ class GitLabWorker(OutboxWorker):
     def _refuse(self, task: OutboxRow, answer: str, heard: Heard) -> None:
         _log.error("gitlab.refused", **self._about(task), do=task.do, attempt=task.attempt, answer=answer)
 
-        def work(book: Transaction) -> None:
-            if task.do == EffectKind.FILES and book.now - task.queued_at >= GIVEN_UP_AFTER:
-                book.settle(task, DeliveryState.PARKED, answer)
-                book.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
+        def work(tx: Transaction) -> None:
+            if task.do == EffectKind.FILES and tx.now - task.queued_at >= GIVEN_UP_AFTER:
+                tx.settle(task, DeliveryState.PARKED, answer)
+                tx.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
             else:
-                book.put_off(task, book.now + REFUSED_WAIT, answer, sure=True, heard=heard)
-                book.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
+                tx.put_off(task, tx.now + REFUSED_WAIT, answer, sure=True, heard=heard)
+                tx.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
 
-        self._ledger.write("gitlab.settle", work)
+        self._store.write("gitlab.settle", work)
 
 
-def _lets_act(orders: RuntimeSettings, carried_: Sequence[str]) -> bool:
+def _lets_act(settings: RuntimeSettings, carried_: Sequence[str]) -> bool:
     """Whether one of these is of an address or a link of ours by which whoever reads it could act for our people."""
-    tokens = (orders.tokens.verify(text, orders.people) for text in carried_)
+    tokens = (settings.tokens.verify(text, settings.people) for text in carried_)
     acting = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION, Purpose.LINK}
     return any(token is not None and token.person and token.purpose in acting for token in tokens)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
-from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation
+from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
 from panicmail.mail.incident_report import flags_of, report_of
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import incident_links, reporter_thread
@@ -15,12 +15,12 @@ from panicmail.store.transaction import Transaction
 NEIGHBOURS = 20
 
 
-def is_wanted(book: Transaction, incident: Incident, task: OutboxRow) -> bool:
+def is_wanted(tx: Transaction, incident: Incident, task: OutboxRow) -> bool:
     """Whether this page still asks for something: checked right before it is sent."""
     word = PageReason(task.facts["word"])
     newer = [
         t
-        for t in book.tasks_of(incident.id)
+        for t in tx.tasks_of(incident.id)
         if t.do == EffectKind.PAGE
         and t.person == task.person
         and t.facts["round"] > task.facts["round"]
@@ -44,15 +44,15 @@ def is_wanted(book: Transaction, incident: Incident, task: OutboxRow) -> bool:
             return incident.state is State.OPEN
 
 
-def notice_context(book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow) -> NoticeContext:
+def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Incident, task: OutboxRow) -> NoticeContext:
     reader = task.person or ""
-    lines = book.lines_of(incident.id)
+    lines = tx.lines_of(incident.id)
     return NoticeContext(
-        house=organisation(orders, book.now, incident),
+        organisation=organisation_at(settings, tx.now, incident),
         incident=incident,
-        report=report_of(book, incident),
+        report=report_of(tx, incident),
         facts=task.facts,
-        now=book.now,
+        now=tx.now,
         pages=[
             PageSent(
                 person=t.person or "",
@@ -61,18 +61,18 @@ def notice_context(book: Transaction, orders: RuntimeSettings, incident: Inciden
                 state=t.state.value,
                 answer=t.answer,
             )
-            for t in book.tasks_of(incident.id)
+            for t in tx.tasks_of(incident.id)
             if t.do == EffectKind.PAGE
         ],
-        also_open=book.open_incidents_of(reader, besides=incident.id, limit=NEIGHBOURS) if reader else [],
-        same_reporter=_same_reporter(book, incident),
-        link=orders.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
-        conversation=reporter_thread.address(book, orders, incident, reader) if reader else "",
-        unheard=(reporter_thread.why_none(book, orders, incident, reader) or "") if reader else "",
+        also_open=tx.open_incidents_of(reader, besides=incident.id, limit=NEIGHBOURS) if reader else [],
+        same_reporter=_same_reporter(tx, incident),
+        link=settings.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
+        conversation=reporter_thread.address(tx, settings, incident, reader) if reader else "",
+        unheard=(reporter_thread.why_none(tx, settings, incident, reader) or "") if reader else "",
         flags=flags_of(lines),
     )
 
 
-def _same_reporter(book: Transaction, incident: Incident) -> list[Incident]:
+def _same_reporter(tx: Transaction, incident: Incident) -> list[Incident]:
     address = incident.reporter_address
-    return book.open_incidents_from(address, besides=incident.id, limit=NEIGHBOURS) if address else []
+    return tx.open_incidents_from(address, besides=incident.id, limit=NEIGHBOURS) if address else []

@@ -34,13 +34,13 @@ GITLAB_SOON_TRIES = 40
 class OutboxWorker:
     """Claims rows of one lane and carries them out. One per thread."""
 
-    def __init__(self, name: str, ledger: Store) -> None:
+    def __init__(self, name: str, store: Store) -> None:
         self.name = name
-        self._ledger = ledger
+        self._store = store
 
     def work(self) -> bool:
         """Claim one row and carry it out; False when none is due."""
-        claimed = self._ledger.write(f"{self.name}.claim", lambda book: book.claim(self.name, 1, LEASE[self.name]))
+        claimed = self._store.write(f"{self.name}.claim", lambda tx: tx.claim(self.name, 1, LEASE[self.name]))
         for task in claimed:
             self._try(task)
         return bool(claimed)
@@ -69,15 +69,15 @@ class OutboxWorker:
         """Nothing gets through there, whatever it is: the row waits until something does, and the others behind it."""
         about, answer, adapter = self._about(task), str(why), adapter_of(task)
 
-        def work(book: Transaction) -> None:
-            if book.park(task, answer):
-                cause, facts = f"{adapter.partition('/')[0]}_barred", self._barred_facts(book, task)
-                book.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
+        def work(tx: Transaction) -> None:
+            if tx.park(task, answer):
+                cause, facts = f"{adapter.partition('/')[0]}_barred", self._barred_facts(tx, task)
+                tx.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
 
-        self._ledger.write("outbox.put_off", work)
+        self._store.write("outbox.put_off", work)
         _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
 
-    def _barred_facts(self, book: Transaction, task: OutboxRow) -> dict[str, Any]:
+    def _barred_facts(self, tx: Transaction, task: OutboxRow) -> dict[str, Any]:
         """What else the operators are told of it."""
         return {}
 
@@ -92,7 +92,7 @@ class OutboxWorker:
             seconds=wait.total_seconds(),
             reason=answer,
         )
-        self._ledger.write("outbox.put_off", lambda book: book.put_off(task, book.now + wait, answer, sure=sure))
+        self._store.write("outbox.put_off", lambda tx: tx.put_off(task, tx.now + wait, answer, sure=sure))
 
     def _about(self, task: OutboxRow) -> dict[str, str | None]:
         """Which incident and whom a row is about, for the log."""
@@ -100,7 +100,7 @@ class OutboxWorker:
         if task.incident_id is not None:
             incident_id = task.incident_id
             with suppress(StoreFailed):  # a line without it is better than none
-                incident = self._ledger.read(lambda book: book.incident(incident_id))
+                incident = self._store.read(lambda tx: tx.incident(incident_id))
                 ref = incident.ref if incident else None
         return {"ref": ref, "person": task.person}
 
@@ -112,4 +112,4 @@ class OutboxWorker:
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
 
     def _settle(self, task: OutboxRow, state: DeliveryState, answer: str) -> None:
-        self._ledger.write(f"{self.name}.settle", lambda book: book.settle(task, state, answer))
+        self._store.write(f"{self.name}.settle", lambda tx: tx.settle(task, state, answer))

@@ -14,52 +14,52 @@ from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
 
-def sent(book: Transaction, task: OutboxRow, answer: str) -> None:
-    if not book.settle(task, DeliveryState.ACCEPTED, answer):
+def sent(tx: Transaction, task: OutboxRow, answer: str) -> None:
+    if not tx.settle(task, DeliveryState.ACCEPTED, answer):
         return  # another attempt took over meanwhile; its outcome is the one that counts
-    incident = book.incident(task.incident_id or "")
+    incident = tx.incident(task.incident_id or "")
     if incident is not None and task.do in {EffectKind.PAGE, EffectKind.RECEIPT}:
         event = "page.accepted" if task.do == EffectKind.PAGE else "receipt.accepted"
         facts = {"person": task.person, "answer": answer, "channel": _channel(task)}
-        book.add_entry(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
+        tx.add_entry(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
         if task.do == EffectKind.PAGE and task.person:
-            book.apply(incident, transitions.reached(incident, task.person))
+            tx.apply(incident, transitions.reached(incident, task.person))
 
 
-def refused(book: Transaction, orders: RuntimeSettings, task: OutboxRow, answer: str) -> None:
-    if not book.settle(task, DeliveryState.FAILED, answer):
+def refused(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, answer: str) -> None:
+    if not tx.settle(task, DeliveryState.FAILED, answer):
         return
-    incident = book.incident(task.incident_id or "")
+    incident = tx.incident(task.incident_id or "")
     if incident is not None and task.do == EffectKind.NEWS:
-        reporter_thread.not_taken(book, incident, task, answer)
+        reporter_thread.not_taken(tx, incident, task, answer)
     if incident is None or task.person is None:
         return
     facts = {"person": task.person, "answer": answer, "channel": _channel(task)}
-    book.add_entry(incident, Entry(event=f"{task.do}.refused", actor="panicmail", facts=facts))
+    tx.add_entry(incident, Entry(event=f"{task.do}.refused", actor="panicmail", facts=facts))
     if task.do == EffectKind.PAGE:
-        _alarm(book, orders, incident, task, facts)
-        lost(book, orders, incident, task, f"her {'phone' if task.lane == PUSH else 'mail server'} refused the page")
+        _alarm(tx, settings, incident, task, facts)
+        lost(tx, settings, incident, task, f"her {'phone' if task.lane == PUSH else 'mail server'} refused the page")
 
 
 def _alarm(
-    book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow, facts: Mapping[str, Any]
+    tx: Transaction, settings: RuntimeSettings, incident: Incident, task: OutboxRow, facts: Mapping[str, Any]
 ) -> None:
     """Mail and phones have a cause each: one is told once an hour, and a dead phone must not hide the relay."""
-    person = orders.people.get(task.person or "")
+    person = settings.people.get(task.person or "")
     told = {
         **facts,
         "ref": incident.ref,
         "channel": push_channel.in_words(_channel(task), person.push if person else ()),
     }
-    book.tell_operators("push_refused" if task.lane == PUSH else "page_refused", told, incident_id=incident.id)
+    tx.tell_operators("push_refused" if task.lane == PUSH else "page_refused", told, incident_id=incident.id)
 
 
-def lost(book: Transaction, orders: RuntimeSettings, incident: Incident, task: OutboxRow, why: str) -> None:
+def lost(tx: Transaction, settings: RuntimeSettings, incident: Incident, task: OutboxRow, why: str) -> None:
     """A page failed for good. Unless another channel of theirs carries it, they are unreachable."""
-    if task.person is None or book.has_another_way(task):
+    if task.person is None or tx.has_another_way(task):
         return
-    ladder, who = orders.ladder_of(incident), orders.who_at(book.now)
-    book.apply(incident, transitions.unreachable(incident, task.person, why, ladder, who, book.now))
+    policy, who = settings.policy_of(incident), settings.who_at(tx.now)
+    tx.apply(incident, transitions.unreachable(incident, task.person, why, policy, who, tx.now))
 
 
 def _channel(task: OutboxRow) -> str:

@@ -74,34 +74,34 @@ class PushMessage:
 class PushWorker(OutboxWorker):
     """Composed when it is sent, from what is true then."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings, pushes_: Pushes, alerts: Alerts) -> None:
-        super().__init__(PUSH, ledger)
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings, pushes_: Pushes, alerts: Alerts) -> None:
+        super().__init__(PUSH, store)
+        self._settings = settings
         self._pushes = pushes_
         self._alerts = alerts
 
     def _carry_out(self, task: OutboxRow) -> None:
-        orders = self._orders()
-        channel = _channel(orders, task)
+        settings = self._settings()
+        channel = _channel(settings, task)
         if channel is None:
             self._settle(task, DeliveryState.VOID, "a reload took this channel away")
             return
-        mine, said = self._ledger.read(lambda book: (book.is_mine(task), _compose(book, orders, task, channel)))
+        mine, said = self._store.read(lambda tx: (tx.is_mine(task), _compose(tx, settings, task, channel)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
         elif said is None:
             self._settle(task, DeliveryState.VOID, "it lost its reason before it was sent")
         else:
-            self._send(task, channel, said, orders)
+            self._send(task, channel, said, settings)
 
-    def _send(self, task: OutboxRow, channel: PushChannel, said: PushMessage, orders: RuntimeSettings) -> None:
+    def _send(self, task: OutboxRow, channel: PushChannel, said: PushMessage, settings: RuntimeSettings) -> None:
         crashpoints.point(f"{self.name}.sending")
         if channel.pagerduty_key is not None:
-            answer = self._alert(channel.pagerduty_key, said, orders.hostname)
+            answer = self._alert(channel.pagerduty_key, said, settings.hostname)
         else:
             answer = self._pushes.send(channel.url, said.text, said.link)
         crashpoints.point(f"{self.name}.sent")
-        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.sent(book, task, answer))
+        self._store.write(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
         _log.info("push.sent", do=task.do, incident=task.incident_id, person=task.person, channel=channel.id,
                   attempt=task.attempt, answer=answer)  # fmt: skip
 
@@ -111,72 +111,72 @@ class PushWorker(OutboxWorker):
             self._alerts.send(key, replace(event, action="resolve"))
         return self._alerts.send(key, event)
 
-    def _barred_facts(self, book: Transaction, task: OutboxRow) -> dict[str, Any]:
+    def _barred_facts(self, tx: Transaction, task: OutboxRow) -> dict[str, Any]:
         """Every channel that is barred: they are told of together, once an hour."""
-        known = [channel for person in self._orders().people.values() for channel in person.push]
-        barred = sorted(adapter.split("/", 2) for adapter in {*book.barred(), adapter_of(task)})
+        known = [channel for person in self._settings().people.values() for channel in person.push]
+        barred = sorted(adapter.split("/", 2) for adapter in {*tx.barred(), adapter_of(task)})
         return {"channel": [f"{of[1]}: {in_words(of[2], known)}" for of in barred if of[0] == PUSH]}
 
     def _refused(self, task: OutboxRow, answer: str) -> None:
-        orders = self._orders()
+        settings = self._settings()
         channel = task.facts.get("channel")
         _log.error("push.refused", **self._about(task), do=task.do, channel=channel, answer=answer)
-        self._ledger.write(f"{self.name}.settle", lambda book: outcomes.refused(book, orders, task, answer))
+        self._store.write(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
 
 
-def _channel(orders: RuntimeSettings, task: OutboxRow) -> PushChannel | None:
-    person = orders.people.get(task.person or "")
+def _channel(settings: RuntimeSettings, task: OutboxRow) -> PushChannel | None:
+    person = settings.people.get(task.person or "")
     return next((c for c in person.push if c.id == task.facts.get("channel")), None) if person else None
 
 
-def _compose(book: Transaction, orders: RuntimeSettings, task: OutboxRow, channel: PushChannel) -> PushMessage | None:
+def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channel: PushChannel) -> PushMessage | None:
     """What must be said now; None when there is no reason left."""
-    if task.do != EffectKind.PAGE and book.now - task.queued_at > OLD_AFTER:
+    if task.do != EffectKind.PAGE and tx.now - task.queued_at > OLD_AFTER:
         return None
     if task.do == EffectKind.OPERATORS:
         return PushMessage(push_text.operators(task.facts), dedup_key=_alarm_key(task))
-    incident = book.incident(task.incident_id or "")
+    incident = tx.incident(task.incident_id or "")
     if incident is None:
         return None
-    return _COMPOSERS[EffectKind(task.do)](book, orders, task, channel, incident)
+    return _COMPOSERS[EffectKind(task.do)](tx, settings, task, channel, incident)
 
 
 def _page(
-    book: Transaction, orders: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
+    tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
 ) -> PushMessage | None:
-    if not is_wanted(book, incident, task):
+    if not is_wanted(tx, incident, task):
         return None
-    scene, person = notice_context(book, orders, incident, task), orders.people[task.person or ""]
-    link = scene.link if channel.is_private else ""
-    text, renews = push_text.page(scene, person, orders.detail), _is_quiet(book, incident, channel)
+    context, person = notice_context(tx, settings, incident, task), settings.people[task.person or ""]
+    link = context.link if channel.is_private else ""
+    text, renews = push_text.page(context, person, settings.detail), _is_quiet(tx, incident, channel)
     return PushMessage(text, link, dedup_key=_dedup_key(incident), severity=_severity(incident), renews=renews)
 
 
 def _severity(incident: Incident) -> Severity:
-    """As the reporter gave it, where the operator has a ladder for such ones; else her word must quieten no phone."""
-    given = incident.severity if incident.ladder != DEFAULT else None
+    """As the reporter gave it, where the operator has a policy for such ones; else her word must quieten no phone."""
+    given = incident.severity if incident.policy != DEFAULT else None
     return SEVERITIES.get(given or 1, "critical")
 
 
-def _is_quiet(book: Transaction, incident: Incident, channel: PushChannel) -> bool:
+def _is_quiet(tx: Transaction, incident: Incident, channel: PushChannel) -> bool:
     """Whether PagerDuty calls nobody for the alert that is there: the last it heard from us was no page, but that
     somebody had it; or somebody silenced it there since, whoever that was and whatever it counted for here."""
     if channel.pagerduty_key is None:
         return False
-    last = _last_heard(book, incident, channel)
+    last = _last_heard(tx, incident, channel)
     if last is not None and last.do == EffectKind.MIRROR and last.facts["state"] != State.OPEN:
         return True
     since = last.done_at if last is not None and last.done_at else incident.accepted_at
-    told = (line for line in book.lines_of(incident.id) if line.event in _HOOKS and line.at >= since)
+    told = (line for line in tx.lines_of(incident.id) if line.event in _HOOKS and line.at >= since)
     turns = [line.facts.get("said") for line in told if line.facts.get("said") in _SILENCES | _RINGS]
     return bool(turns) and turns[-1] in _SILENCES
 
 
-def _last_heard(book: Transaction, incident: Incident, channel: PushChannel) -> OutboxRow | None:
+def _last_heard(tx: Transaction, incident: Incident, channel: PushChannel) -> OutboxRow | None:
     """The latest page, or turn of the incident, that this channel took."""
     alerted = [
         t
-        for t in book.tasks_of(incident.id)
+        for t in tx.tasks_of(incident.id)
         if t.do in {EffectKind.PAGE, EffectKind.MIRROR} and t.state is DeliveryState.ACCEPTED
     ]
     heard = [(t.done_at, t.id, t) for t in alerted if t.done_at and t.facts.get("channel") == channel.id]
@@ -184,39 +184,39 @@ def _last_heard(book: Transaction, incident: Incident, channel: PushChannel) -> 
 
 
 def _told(
-    book: Transaction, orders: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
+    tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
 ) -> PushMessage | None:
-    scene, person = notice_context(book, orders, incident, task), orders.people[task.person or ""]
-    may_act = (incident.state is State.OPEN and person.id in incident.paged) or undo_by(scene, person.id) is not None
-    link = scene.link if channel.is_private and may_act else ""
-    return PushMessage(push_text.told(scene, person, orders.detail), link)
+    context, person = notice_context(tx, settings, incident, task), settings.people[task.person or ""]
+    may_act = (incident.state is State.OPEN and person.id in incident.paged) or undo_by(context, person.id) is not None
+    link = context.link if channel.is_private and may_act else ""
+    return PushMessage(push_text.told(context, person, settings.detail), link)
 
 
 def _followed(
-    book: Transaction, orders: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
+    tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
 ) -> PushMessage | None:
     """PagerDuty's alert follows the incident as it is now."""
     if incident.state is State.OPEN:
-        return _rings_anew(book, orders, task, channel, incident)
+        return _rings_anew(tx, settings, task, channel, incident)
     return PushMessage(
         f"{incident.ref} {incident.state}", action=FOLLOWS[incident.state], dedup_key=_dedup_key(incident)
     )
 
 
 def _rings_anew(
-    book: Transaction, orders: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
+    tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
 ) -> PushMessage | None:
     """Open again because an acknowledgement was undone, which pages nobody: the alert does it. Else a page has.
 
     Whatever we know of what PagerDuty heard: an event whose answer was lost may have silenced the alert.
     """
-    last = _last_heard(book, incident, channel)
+    last = _last_heard(tx, incident, channel)
     is_paged_since = last is not None and last.id > task.id
-    if is_paged_since or not transitions.is_undone(book.lines_of(incident.id)):
+    if is_paged_since or not transitions.is_undone(tx.lines_of(incident.id)):
         return None
-    scene, person = notice_context(book, orders, incident, task), orders.people[task.person or ""]
-    scene = replace(scene, facts={**task.facts, "what": "undone", "by": task.facts["holder"]})
-    text, link = push_text.told(scene, person, orders.detail), scene.link if channel.is_private else ""
+    context, person = notice_context(tx, settings, incident, task), settings.people[task.person or ""]
+    context = replace(context, facts={**task.facts, "what": "undone", "by": task.facts["holder"]})
+    text, link = push_text.told(context, person, settings.detail), context.link if channel.is_private else ""
     return PushMessage(text, link, dedup_key=_dedup_key(incident), severity=_severity(incident), renews=True)
 
 

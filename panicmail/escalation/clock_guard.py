@@ -53,14 +53,14 @@ class ClockGuard:
 
     def __init__(
         self,
-        ledger: Store,
+        store: Store,
         clock: Clock,
         high_water: WatermarkFile,
         *,
         wall: Clock = wall_clock,
         boot: Callable[[], float] = boot_seconds,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._clock = clock
         self._high_water = high_water
         self._wall = wall
@@ -78,7 +78,7 @@ class ClockGuard:
         if self._wall() < EARLIEST:
             self._say("clock.wrong", timedelta(), clock=self._wall().isoformat(timespec="seconds"))
             if lead > TOLERANCE and isinstance(self._clock, HostClock):
-                self._clock.not_before(self._ledger.now() + lead)
+                self._clock.not_before(self._store.now() + lead)
                 lead = self._lead_at_start()
         if lead > TOLERANCE:
             self._put_back(lead)
@@ -89,7 +89,7 @@ class ClockGuard:
     def _lead_at_start(self) -> timedelta:
         """How far what is known lies ahead of now; negative: how long ago the last sign of life is."""
         mark = self._high_water.read()
-        now, lead = self._ledger.read(lambda book: (book.now, book.lead()))
+        now, lead = self._store.read(lambda tx: (tx.now, tx.lead()))
         if mark is None:
             return lead
         return max(lead, mark.at - now) if lead else mark.at - now
@@ -113,11 +113,11 @@ class ClockGuard:
 
     def _read(self) -> ClockReading:
         before = self._boot()
-        now = self._ledger.now()
+        now = self._store.now()
         return ClockReading(now, before, self._boot())
 
     def _check(self, reading: ClockReading) -> None:
-        lead = self._ledger.read(lambda book: book.lead())
+        lead = self._store.read(lambda tx: tx.lead())
         if lead:
             self._put_back(lead)
         wall = self._wall()
@@ -125,31 +125,31 @@ class ClockGuard:
             self._say("clock.apart", abs(wall - reading.now), clock=wall.isoformat(timespec="seconds"))
 
     def _put_back(self, by: timedelta) -> None:
-        moved = self._ledger.write("clock.put_back", lambda book: _bring_back(book, by))
+        moved = self._store.write("clock.put_back", lambda tx: _bring_back(tx, by))
         _log.error("clock.put_back", seconds=by.total_seconds(), moved=moved)
 
     def _say(self, event: str, by: timedelta, **facts: Any) -> None:
         told = {"seconds": round(by.total_seconds()) or None, **facts}
 
-        def work(book: Transaction) -> None:
-            counted = book.now.isoformat(timespec="seconds")
-            book.tell_operators(event.replace(".", "_"), {**told, "panicmail counts": counted})
+        def work(tx: Transaction) -> None:
+            counted = tx.now.isoformat(timespec="seconds")
+            tx.tell_operators(event.replace(".", "_"), {**told, "panicmail counts": counted})
 
-        self._ledger.write("clock.alarm", work)
+        self._store.write("clock.alarm", work)
         _log.error(event, **told)
 
 
-def _bring_back(book: Transaction, by: timedelta) -> int:
+def _bring_back(tx: Transaction, by: timedelta) -> int:
     """Bring back what was written on a clock that stood `by` ahead; answers how many rows."""
-    touched = book.happened_ahead()
-    moved = book.bring_back(by, LONGEST_LEASE)
+    touched = tx.happened_ahead()
+    moved = tx.bring_back(by, LONGEST_LEASE)
     seconds = round(by.total_seconds())
-    for incident in book.list_incidents(states=[State.OPEN, State.ACKED]):
-        right = clock_steps.brought_back(incident, by, book.now, touched=incident.id in touched)
+    for incident in tx.list_incidents(states=[State.OPEN, State.ACKED]):
+        right = clock_steps.brought_back(incident, by, tx.now, touched=incident.id in touched)
         if right == incident and incident.id not in touched:
             continue
         line = Entry(event=PUT_BACK, actor="panicmail", facts={"seconds": seconds}, note=False)
-        book.apply(incident, Change(incident=right, entries=(line,)))
+        tx.apply(incident, Change(incident=right, entries=(line,)))
         moved += 1
-    book.tell_operators("clock_put_back", {"seconds": seconds, "brought back": moved})
+    tx.tell_operators("clock_put_back", {"seconds": seconds, "brought back": moved})
     return moved

@@ -9,7 +9,7 @@ Work in progress is no gap. What is written in one transaction is there or missi
 
     a mail is not understood         a minute: a claim nobody finished is free again after 30 s
     no issue yet                     5 minutes: longer than a claim towards GitLab (4 minutes) outlives its node
-    nobody took the page             a minute: by then its person counts as unreachable and the ladder has gone on
+    nobody took the page             a minute: by then its person counts as unreachable and the policy has gone on
     a step is not taken              30 seconds: the tick comes every second
     a lane stands still              a minute for pages, 5 for pushes and mail, 10 for GitLab: a flood takes its time
 
@@ -132,9 +132,9 @@ class Gap:
         return self.kind in GRAVE or (self.kind is GapKind.LANE_STUCK and self.about == LANES[EffectKind.PAGE])
 
 
-def gaps_in(book: Transaction, ladders: Mapping[str, EscalationPolicy]) -> list[Gap]:
+def gaps_in(tx: Transaction, policies: Mapping[str, EscalationPolicy]) -> list[Gap]:
     """Every gap there is. Changes nothing."""
-    return [_gap(kind, odd) for kind, odds in _odd(book, ladders) for odd in odds]
+    return [_gap(kind, odd) for kind, odds in _odd(tx, policies) for odd in odds]
 
 
 def _gap(kind: GapKind, odd: OddRow) -> Gap:
@@ -142,78 +142,78 @@ def _gap(kind: GapKind, odd: OddRow) -> Gap:
                mail_id=odd.mail_id, count=odd.count)  # fmt: skip
 
 
-def _odd(book: Transaction, ladders: Mapping[str, EscalationPolicy]) -> Iterable[tuple[GapKind, list[OddRow]]]:
+def _odd(tx: Transaction, policies: Mapping[str, EscalationPolicy]) -> Iterable[tuple[GapKind, list[OddRow]]]:
     """In the order in which they are put right: what waits for an issue is looked at when the issue is asked for."""
-    now = book.now
-    yield GapKind.UNREAD, book.unread_mails(now - UNREAD_AFTER)
-    yield GapKind.MISFILED, book.misfiled_incidents()
-    yield GapKind.UNFILED, book.unfiled_mails(now - RECENT)
-    yield from _issues(book)
-    yield from _pages(book)
+    now = tx.now
+    yield GapKind.UNREAD, tx.unread_mails(now - UNREAD_AFTER)
+    yield GapKind.MISFILED, tx.misfiled_incidents()
+    yield GapKind.UNFILED, tx.unfiled_mails(now - RECENT)
+    yield from _issues(tx)
+    yield from _pages(tx)
     yield (
         GapKind.STEP_UNSET,
-        book.unset_steps({name: one.horizon(now) + STEP_LATE_AFTER for name, one in ladders.items()}),
+        tx.unset_steps({name: one.horizon(now) + STEP_LATE_AFTER for name, one in policies.items()}),
     )
-    yield GapKind.STEP_LATE, book.late_steps(now - STEP_LATE_AFTER)
+    yield GapKind.STEP_LATE, tx.late_steps(now - STEP_LATE_AFTER)
     for lane in ALL_LANES:
-        yield GapKind.LANE_STUCK, book.stuck_lane(lane, now - STUCK_AFTER.get(lane, STUCK_ELSE))
-    yield GapKind.WAITS_FOR_NOTHING, book.waiting_for_nothing()
-    yield GapKind.HELD_TOO_LONG, book.held_too_long(now + LONGEST_LEASE)
+        yield GapKind.LANE_STUCK, tx.stuck_lane(lane, now - STUCK_AFTER.get(lane, STUCK_ELSE))
+    yield GapKind.WAITS_FOR_NOTHING, tx.waiting_for_nothing()
+    yield GapKind.HELD_TOO_LONG, tx.held_too_long(now + LONGEST_LEASE)
 
 
-def _issues(book: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
-    found = book.issueless_incidents(book.now - RECENT)
+def _issues(tx: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
+    found = tx.issueless_incidents(tx.now - RECENT)
     yield GapKind.NO_ISSUE, [odd for odd, state in found if state is None]
     yield GapKind.ISSUE_GIVEN_UP, [odd for odd, state in found if state in OVER]
     waiting = [odd for odd, state in found if state in {DeliveryState.QUEUED, DeliveryState.TRYING}]
-    yield GapKind.ISSUE_LATE, [odd for odd in waiting if book.now - odd.since_at > ISSUE_LATE_AFTER]
+    yield GapKind.ISSUE_LATE, [odd for odd in waiting if tx.now - odd.since_at > ISSUE_LATE_AFTER]
 
 
-def _pages(book: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
-    found = book.unpaged_incidents()
+def _pages(tx: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
+    found = tx.unpaged_incidents()
     yield GapKind.PAGE_LOST, [odd for odd, is_lost in found if is_lost]
     refused = [odd for odd, is_lost in found if not is_lost]
-    yield GapKind.UNCALLED, [odd for odd in refused if book.now - odd.since_at > UNCALLED_AFTER]
+    yield GapKind.UNCALLED, [odd for odd in refused if tx.now - odd.since_at > UNCALLED_AFTER]
 
 
 # -- putting right
 
 
-def _understand_again(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
-    book.mend_unfiled(gap.mail_id or "")
+def _understand_again(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
+    tx.mend_unfiled(gap.mail_id or "")
 
 
-def _file(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
-    book.mend_misfiled(gap.incident_id or "")
+def _file(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
+    tx.mend_misfiled(gap.incident_id or "")
 
 
-def _ask_for_issue(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
+def _ask_for_issue(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
     effects = (Effect(do=EffectKind.ISSUE, key="issue"), Effect(do=EffectKind.FILES, key="files"))
-    incident = _incident(book, gap)
-    book.apply(incident, Change(incident=incident, effects=effects))
+    incident = _incident(tx, gap)
+    tx.apply(incident, Change(incident=incident, effects=effects))
 
 
-def _page_again(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
-    incident = _incident(book, gap)
-    due = replace(incident, next_step_at=book.now)
-    book.apply(incident, transitions.take_due_step(due, orders.ladder_of(due), orders.who_at(book.now), book.now))
+def _page_again(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
+    incident = _incident(tx, gap)
+    due = replace(incident, next_step_at=tx.now)
+    tx.apply(incident, transitions.take_due_step(due, settings.policy_of(due), settings.who_at(tx.now), tx.now))
 
 
-def _step_now(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
-    incident = _incident(book, gap)
-    book.apply(incident, Change(incident=replace(incident, next_step_at=book.now)))
+def _step_now(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
+    incident = _incident(tx, gap)
+    tx.apply(incident, Change(incident=replace(incident, next_step_at=tx.now)))
 
 
-def _wait_no_longer(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
-    book.mend_waiting_for_nothing(gap.incident_id or "")
+def _wait_no_longer(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
+    tx.mend_waiting_for_nothing(gap.incident_id or "")
 
 
-def _set_free(book: Transaction, orders: RuntimeSettings, gap: Gap) -> None:
-    book.mend_held(book.now + LONGEST_LEASE)
+def _set_free(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
+    tx.mend_held(tx.now + LONGEST_LEASE)
 
 
-def _incident(book: Transaction, gap: Gap) -> Incident:
-    incident = book.incident(gap.incident_id or "")
+def _incident(tx: Transaction, gap: Gap) -> Incident:
+    incident = tx.incident(gap.incident_id or "")
     if incident is None:
         raise LookupError(f"no incident {gap.incident_id}")
     return incident
@@ -233,9 +233,9 @@ _REPAIRS: Mapping[GapKind, Callable[[Transaction, RuntimeSettings, Gap], None]] 
 class Reconciler:
     """Finds gaps, mends what can be mended, says the rest aloud. Called by one thread at a time."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
+        self._store = store
+        self._settings = settings
         self._looked_at: datetime | None = None
         self._gaps: tuple[Gap, ...] = ()
 
@@ -250,8 +250,8 @@ class Reconciler:
         Raises:
             StoreFailed: The database could not be asked; what was found last stands.
         """
-        ladders = self._orders().ladders
-        now, found = self._ledger.read(lambda book: (book.now, gaps_in(book, ladders)))
+        policies = self._settings().policies
+        now, found = self._store.read(lambda tx: (tx.now, gaps_in(tx, policies)))
         was_held_up = self._looked_at is not None and now - self._looked_at > HELD_UP
         self._looked_at = now
         counted = [gap for gap in found if not (was_held_up and gap.kind in _TIMED)]
@@ -269,7 +269,7 @@ class Reconciler:
             StoreFailed: The database could not be asked.
         """
         began = time.monotonic()
-        counts, broken, damage = self._ledger.read(lambda book: (book.counts(), book.violations(), book.damage()))
+        counts, broken, damage = self._store.read(lambda tx: (tx.counts(), tx.violations(), tx.damage()))
         if damage:
             broken["the file of the database is whole"] = damage
         rows = {table: sum(by_state.values()) for table, by_state in counts.items()}
@@ -278,30 +278,30 @@ class Reconciler:
             seconds=round(time.monotonic() - began, 2))  # fmt: skip
         if broken:
             facts = {invariant: examples[:20] for invariant, examples in broken.items()}
-            self._ledger.write("accounts.repair", lambda book: book.tell_operators("invariant_broken", facts))
+            self._store.write("accounts.repair", lambda tx: tx.tell_operators("invariant_broken", facts))
         return broken
 
     def _repair(self, kind: GapKind) -> bool:
         """Mend every gap of `kind`, as it is found now; False when that failed."""
         try:
-            self._ledger.write("accounts.repair", lambda book: self._repair_in(book, kind))
+            self._store.write("accounts.repair", lambda tx: self._repair_in(tx, kind))
         except Exception:  # one gap that cannot be mended must not keep the others from it
             _log.exception("accounts.failed", kind=kind.value)
             return False
         return True
 
-    def _repair_in(self, book: Transaction, kind: GapKind) -> None:
-        orders = self._orders()
-        gaps = [gap for gap in gaps_in(book, orders.ladders) if gap.kind is kind]
+    def _repair_in(self, tx: Transaction, kind: GapKind) -> None:
+        settings = self._settings()
+        gaps = [gap for gap in gaps_in(tx, settings.policies) if gap.kind is kind]
         for gap in gaps:
-            _REPAIRS[kind](book, orders, gap)
-            incident = book.incident(gap.incident_id) if gap.incident_id else None
+            _REPAIRS[kind](tx, settings, gap)
+            incident = tx.incident(gap.incident_id) if gap.incident_id else None
             if incident is not None:
                 facts = {"missing": gap.missing, "done": gap.mend}
-                book.add_entry(incident, Entry(event="accounts.repaired", actor="panicmail", facts=facts, note=False))
-            book.logged.append(("accounts.repaired", {"kind": kind.value, "about": gap.about}))
+                tx.add_entry(incident, Entry(event="accounts.repaired", actor="panicmail", facts=facts, note=False))
+            tx.logged.append(("accounts.repaired", {"kind": kind.value, "about": gap.about}))
         if gaps:
-            _tell(book, "gap_mended", gaps)
+            _tell(tx, "gap_mended", gaps)
 
     def _alarm(self, gaps: list[Gap], before: Iterable[Gap]) -> None:
         """Say gaps of one kind aloud, those that were not there `before` in the log."""
@@ -311,10 +311,10 @@ class Reconciler:
                 _log.error("accounts.gap", kind=gap.kind.value, about=gap.about, since=gap.since_at.isoformat(),
                            missing=gap.missing, count=gap.count)  # fmt: skip
         cause = "gap_left" if gaps[0].kind in _REPAIRS else f"gap_{gaps[0].kind.value}"
-        self._ledger.write("accounts.repair", lambda book: _tell(book, cause, gaps))
+        self._store.write("accounts.repair", lambda tx: _tell(tx, cause, gaps))
 
 
-def _tell(book: Transaction, cause: str, gaps: list[Gap]) -> None:
+def _tell(tx: Transaction, cause: str, gaps: list[Gap]) -> None:
     """Tell the operators of gaps of one kind."""
     first = gaps[0]
     facts: dict[str, Any] = {
@@ -326,4 +326,4 @@ def _tell(book: Transaction, cause: str, gaps: list[Gap]) -> None:
         facts["ref"] = first.about
     if len(gaps) > 1 or not first.incident_id:
         facts["about"] = [gap.about for gap in gaps]
-    book.tell_operators(cause, facts, incident_id=first.incident_id)
+    tx.tell_operators(cause, facts, incident_id=first.incident_id)

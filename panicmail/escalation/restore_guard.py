@@ -33,9 +33,9 @@ class RestoreGuard:
     """Compares the database with the mark kept beside it. `start` once, then `remember` every minute; `accepted` with
     each mail, from whatever thread."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings, high_water: WatermarkFile) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings, high_water: WatermarkFile) -> None:
+        self._store = store
+        self._settings = settings
         self._high_water = high_water
         self._mark: Watermark | None = None
         self._marking = threading.Lock()
@@ -47,9 +47,9 @@ class RestoreGuard:
             StoreFailed: The database does not answer.
         """
         mark = self._high_water.read()
-        is_old = mark is not None and self._ledger.read(lambda book: book.is_behind(mark))
+        is_old = mark is not None and self._store.read(lambda tx: tx.is_behind(mark))
         if mark is not None and is_old:
-            facts = self._ledger.write("copy.hold", lambda book: self._hold(book, mark))
+            facts = self._store.write("copy.hold", lambda tx: self._hold(tx, mark))
             _log.error("database.old_copy", **facts)
         self.remember()
         return is_old
@@ -61,10 +61,10 @@ class RestoreGuard:
             StoreFailed: The database does not answer.
         """
         before = self._mark
-        mark, lost = self._ledger.read(lambda book: (book.high_water(), before is not None and book.is_behind(before)))
+        mark, lost = self._store.read(lambda tx: (tx.high_water(), before is not None and tx.is_behind(before)))
         if before is not None and lost:
             _log.error("database.lost", **_missing(before, mark))
-            self._ledger.write("copy.alarm", lambda book: book.tell_operators("database_lost", _missing(before, mark)))
+            self._store.write("copy.alarm", lambda tx: tx.tell_operators("database_lost", _missing(before, mark)))
         with self._marking:
             since = self._mark
             if since is not None and since is not before:  # accepted while the database was asked
@@ -88,26 +88,26 @@ class RestoreGuard:
         except OSError as exc:
             _log.warning("high_water.failed", reason=str(exc))
 
-    def _hold(self, book: Transaction, mark: Watermark) -> dict[str, Any]:
+    def _hold(self, tx: Transaction, mark: Watermark) -> dict[str, Any]:
         """Hold back what is unresolved; answers what the operators are told."""
-        until = book.now + self._orders().ladder.sla
-        waiting = book.list_incidents(states=[State.OPEN, State.ACKED])
+        until = tx.now + self._settings().policy.sla
+        waiting = tx.list_incidents(states=[State.OPEN, State.ACKED])
         for incident in waiting:
-            if not self._is_held(book, incident):
+            if not self._is_held(tx, incident):
                 why = "the database is an old copy; nobody knows what was settled since"
-                book.apply(incident, transitions.hold_back(incident, until, why))
-        book.doubt_effects()
-        facts = _missing(mark, book.high_water()) | {
+                tx.apply(incident, transitions.hold_back(incident, until, why))
+        tx.doubt_effects()
+        facts = _missing(mark, tx.high_water()) | {
             "held until": until.isoformat(timespec="seconds"),
             "unresolved in the copy": [_brief(incident) for incident in waiting] or "none",
         }
-        book.tell_operators("old_copy", facts)
+        tx.tell_operators("old_copy", facts)
         return facts
 
-    def _is_held(self, book: Transaction, incident: Incident) -> bool:
+    def _is_held(self, tx: Transaction, incident: Incident) -> bool:
         """Another node, or a start that was cut short, has done it."""
-        since = book.now - self._orders().ladder.sla
-        return any(line.event == "steps.held" and line.at > since for line in book.lines_of(incident.id))
+        since = tx.now - self._settings().policy.sla
+        return any(line.event == "steps.held" and line.at > since for line in tx.lines_of(incident.id))
 
 
 def _newer(mark: Watermark, other: Watermark) -> Watermark:

@@ -30,9 +30,9 @@ LOOK_BACK = timedelta(days=1)
 class ShiftHandover:
     """Tells both sides of a change of shift what is open or held."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
+        self._store = store
+        self._settings = settings
 
     def look(self) -> int:
         """Tell whatever a change of shift asks for; answers for how many incidents.
@@ -40,49 +40,49 @@ class ShiftHandover:
         Raises:
             StoreFailed: The database could not be asked.
         """
-        concerned = self._ledger.read(self._concerned)
+        concerned = self._store.read(self._concerned)
         return sum(self._tell(incident) for incident in concerned)
 
-    def _concerned(self, book: Transaction) -> list[Incident]:
-        if not self._any_changed(book.now):
+    def _concerned(self, tx: Transaction) -> list[Incident]:
+        if not self._any_changed(tx.now):
             return []
-        unresolved = book.list_incidents(states=[State.OPEN, State.ACKED])
-        return [incident for incident in unresolved if self._change(book, incident).outcome is Outcome.DONE]
+        unresolved = tx.list_incidents(states=[State.OPEN, State.ACKED])
+        return [incident for incident in unresolved if self._change(tx, incident).outcome is Outcome.DONE]
 
     def _any_changed(self, now: datetime) -> bool:
         """Whether somebody came on call lately, in whatever role: else no incident need be looked at."""
-        schedules = self._orders().rosters
+        schedules = self._settings().schedules
         return any(change_of_shift(schedules, role, now) for role in schedules.roles)
 
     def _tell(self, incident: Incident) -> bool:
         try:
-            self._ledger.write("tick.move", lambda book: self._carry_out(book, incident.id))
+            self._store.write("tick.move", lambda tx: self._carry_out(tx, incident.id))
         except Exception:  # found again in a minute; the others must not wait for it
             _log.exception("handover.failed", ref=incident.ref)
             return False
         return True
 
-    def _carry_out(self, book: Transaction, incident_id: str) -> None:
-        incident = book.incident(incident_id)
+    def _carry_out(self, tx: Transaction, incident_id: str) -> None:
+        incident = tx.incident(incident_id)
         if incident is not None:
-            book.apply(incident, self._change(book, incident))
+            tx.apply(incident, self._change(tx, incident))
 
-    def _change(self, book: Transaction, incident: Incident) -> Change:
-        orders = self._orders()
-        ladder = orders.ladder_of(incident)
+    def _change(self, tx: Transaction, incident: Incident) -> Change:
+        settings = self._settings()
+        policy = settings.policy_of(incident)
         whole = unchanged(incident, Outcome.NOTED)
-        for role in transitions.shift_roles(incident, ladder):
-            change = change_of_shift(orders.rosters, role, book.now)
+        for role in transitions.shift_roles(incident, policy):
+            change = change_of_shift(settings.schedules, role, tx.now)
             if change is None:
                 continue
-            next_ = transitions.shift_changed(whole.incident, ladder, change, book.lines_of(incident.id), book.now)
+            next_ = transitions.shift_changed(whole.incident, policy, change, tx.lines_of(incident.id), tx.now)
             whole = whole.then(next_) if next_.outcome is Outcome.DONE else whole
         return whole
 
 
-def change_of_shift(rosters: Schedules, role: str, now: datetime) -> ShiftChange | None:
+def change_of_shift(schedules: Schedules, role: str, now: datetime) -> ShiftChange | None:
     """Since when those on call in `role` are; None when they already were a day ago."""
-    *earlier, current = rosters.spans(role, now - LOOK_BACK, now + datetime.resolution)
+    *earlier, current = schedules.spans(role, now - LOOK_BACK, now + datetime.resolution)
     since = current.start
     for span in reversed(earlier):
         if set(span.people) != set(current.people):

@@ -1,6 +1,6 @@
 """Service-level figures: was somebody there in time.
 
-Counted are incidents whose mail was accepted in the span asked about; drills and those paged once without a ladder
+Counted are incidents whose mail was accepted in the span asked about; drills and those paged once without escalation
 are left out. *Attained*: acknowledged for the first time at or before the SLA's end. An incident that is still open
 within its SLA is not judged yet.
 """
@@ -42,15 +42,15 @@ class SlaFigures:
         return asdict(self)
 
 
-def figures(ledger: Store, span: timedelta) -> SlaFigures:
+def figures(store: Store, span: timedelta) -> SlaFigures:
     """The figures of the last `span`."""
 
-    def work(book: Transaction) -> SlaFigures:
-        since = book.now - span
-        incidents = [i for i in book.list_incidents(since=since) if not i.once and not i.drill]
-        return count(incidents, since, book.now, book.pages_since(since))
+    def work(tx: Transaction) -> SlaFigures:
+        since = tx.now - span
+        incidents = [i for i in tx.list_incidents(since=since) if not i.once and not i.drill]
+        return count(incidents, since, tx.now, tx.pages_since(since))
 
-    return ledger.read(work)
+    return store.read(work)
 
 
 def count(incidents: Sequence[Incident], since: datetime, now: datetime, pages: int) -> SlaFigures:

@@ -27,9 +27,9 @@ _log = structlog.get_logger()
 class EscalationTick:
     """Moves incidents as time passes."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
+        self._store = store
+        self._settings = settings
         self._people: frozenset[str] | None = None  #: none of them has left while they had something
 
     def tick(self, came_on: Callable[[], None] = lambda: None) -> int:
@@ -41,7 +41,7 @@ class EscalationTick:
             StoreFailed: The database could not be asked at all.
         """
         moved = self._release(came_on)
-        due, silent = self._ledger.read(self._look)
+        due, silent = self._store.read(self._look)
         for incident in due:
             moved += self._move(incident, self._pass_time, came_on)
             came_on()
@@ -55,10 +55,10 @@ class EscalationTick:
 
         Answers how many incidents moved. While there is one left, it is asked again.
         """
-        people = frozenset(self._orders().people)
+        people = frozenset(self._settings().people)
         if people == self._people:
             return 0
-        held = self._ledger.read(lambda book: book.held_by_others(people))
+        held = self._store.read(lambda tx: tx.held_by_others(people))
         moved = 0
         for incident in held:
             _log.warning("holder.gone", ref=incident.ref, person=incident.holder)
@@ -67,60 +67,62 @@ class EscalationTick:
         self._people = people if not held else None
         return moved
 
-    def _look(self, book: Transaction) -> tuple[list[Incident], list[OutboxRow]]:
-        orders = self._orders()
+    def _look(self, tx: Transaction) -> tuple[list[Incident], list[OutboxRow]]:
+        settings = self._settings()
         undelivered = [
             task
-            for task in book.undelivered_pages(_shortest(orders))
-            if _reaches(book, orders, book.incident(task.incident_id or ""), task) is not Reach.UNKNOWN
+            for task in tx.undelivered_pages(_shortest(settings))
+            if _reaches(tx, settings, tx.incident(task.incident_id or ""), task) is not Reach.UNKNOWN
         ]
-        return book.due_incidents(), undelivered
+        return tx.due_incidents(), undelivered
 
     def _move(
         self, incident: Incident, change: Callable[[Incident, datetime], Change], came_on: Callable[[], None]
     ) -> bool:
         try:
-            return self._ledger.change("tick.move", incident.id, change) is not None
+            return self._store.change("tick.move", incident.id, change) is not None
         except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
             came_on()  # a locked database lets each write wait
             facts = {"ref": incident.ref, "error": type(exc).__name__}
-            self._ledger.write(
+            self._store.write(
                 "tick.alarm",
-                lambda book: book.tell_operators("escalation_failed", facts, incident_id=incident.id),
+                lambda tx: tx.tell_operators("escalation_failed", facts, incident_id=incident.id),
             )
             return False
 
     def _pass_time(self, incident: Incident, now: datetime) -> Change:
-        orders = self._orders()
+        settings = self._settings()
         if not transitions.is_due(incident, now):  # another node took it meanwhile
             return unchanged(incident, Outcome.ALREADY)
-        daytime = orders.daytime_of(incident.holder or "")
-        return transitions.pass_time(incident, orders.ladder_of(incident), orders.who_at(now), now, daytime)
+        daytime = settings.daytime_of(incident.holder or "")
+        return transitions.pass_time(incident, settings.policy_of(incident), settings.who_at(now), now, daytime)
 
     def _holder_gone(self, incident: Incident, now: datetime) -> Change:
-        orders = self._orders()
-        return transitions.holder_gone(incident, orders.people, orders.ladder_of(incident), orders.who_at(now), now)
+        settings = self._settings()
+        return transitions.holder_gone(
+            incident, settings.people, settings.policy_of(incident), settings.who_at(now), now
+        )
 
     def _give_up_on(self, task: OutboxRow) -> None:
         """Nobody took her page: she is unreachable, once per incident."""
         server = "phone" if task.lane == PUSH else "mail server"
         why = f"her {server} refused the page" if task.state is DeliveryState.FAILED else UNDELIVERED
         try:
-            self._ledger.write("tick.unreachable", lambda book: self._unreachable(book, task, why))
+            self._store.write("tick.unreachable", lambda tx: self._unreachable(tx, task, why))
         except Exception:  # found again by the next tick
             _log.exception("escalation.failed", incident=task.incident_id)
 
-    def _unreachable(self, book: Transaction, task: OutboxRow, why: str) -> None:
-        incident = book.incident(task.incident_id or "")
-        settings = self._orders()
-        match _reaches(book, settings, incident, task):
+    def _unreachable(self, tx: Transaction, task: OutboxRow, why: str) -> None:
+        incident = tx.incident(task.incident_id or "")
+        settings = self._settings()
+        match _reaches(tx, settings, incident, task):
             case Reach.UNKNOWN:
                 return
             case Reach.NOT if incident is not None:
-                policy, who = settings.ladder_of(incident), settings.who_at(book.now)
-                book.apply(incident, transitions.unreachable(incident, task.person or "", why, policy, who, book.now))
-        book.decide_page(task)
+                policy, who = settings.policy_of(incident), settings.who_at(tx.now)
+                tx.apply(incident, transitions.unreachable(incident, task.person or "", why, policy, who, tx.now))
+        tx.decide_page(task)
 
 
 class Reach(Enum):
@@ -131,7 +133,7 @@ class Reach(Enum):
     NO_MATTER = auto()  #: they were reached, are passed over anyway, or nobody waits for them any more
 
 
-def _reaches(book: Transaction, settings: RuntimeSettings, incident: Incident | None, task: OutboxRow) -> Reach:
+def _reaches(tx: Transaction, settings: RuntimeSettings, incident: Incident | None, task: OutboxRow) -> Reach:
     """Whether nothing panicmail sent this person about this incident was taken, and that is news: it is open, or they
     were called for its silent holder."""
     person = task.person or ""
@@ -140,12 +142,12 @@ def _reaches(book: Transaction, settings: RuntimeSettings, incident: Incident | 
     is_called = transitions.is_called_for_silent(incident, person)
     if incident.state is not State.OPEN and not is_called:
         return Reach.NO_MATTER
-    is_young = book.now - task.queued_at < settings.ladder_of(incident).undelivered_after
-    if (is_young or task.state is DeliveryState.FAILED) and book.has_a_way(task):  # which is tried, or took it
+    is_young = tx.now - task.queued_at < settings.policy_of(incident).undelivered_after
+    if (is_young or task.state is DeliveryState.FAILED) and tx.has_a_way(task):  # which is tried, or took it
         return Reach.UNKNOWN
     since = task.facts["round"] if is_called else 0  # what they took while it was open does not tell of this
-    return Reach.NO_MATTER if book.has_taken(incident.id, person, since) else Reach.NOT
+    return Reach.NO_MATTER if tx.has_taken(incident.id, person, since) else Reach.NOT
 
 
 def _shortest(settings: RuntimeSettings) -> timedelta:
-    return min(policy.undelivered_after for policy in settings.ladders.values())
+    return min(policy.undelivered_after for policy in settings.policies.values())

@@ -177,7 +177,7 @@ def _kinds(incident: Incident) -> Iterator[str]:
     if incident.drill:
         yield "**This is a drill.**"
     if incident.once:
-        yield "Paged once, without a ladder: it does not look like a colleague's report."
+        yield "Paged once, without escalation: it does not look like a colleague's report."
 
 
 def _facts(

@@ -367,7 +367,7 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "person.unreachable": _unreachable,
     "person.reached": lambda line: f"A page reached {line.name(line.facts.get('person'))} after all.",
     "ladder.waits": lambda line: (
-        f"Nobody is called before {line.facts.get('until')}: the ladder {_plain(str(line.facts.get('ladder')))} has "
+        f"Nobody is called before {line.facts.get('until')}: the policy {_plain(str(line.facts.get('ladder')))} has "
         "its hours."
     ),
     "steps.held": lambda line: f"Nothing is due before {line.facts.get('until')}:{line.quoted('why', ' ')}.",

@@ -1,4 +1,4 @@
-"""Business hours: the part of time that counts for a ladder which nobody is woken for.
+"""Business hours: the part of time that counts for a policy which nobody is woken for.
 
 Pure. Local hours are those of a zone, so a day on which its clocks change is an hour longer or shorter outside them,
 and a shift over the change keeps its wall times.

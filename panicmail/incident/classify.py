@@ -154,7 +154,7 @@ class Classification:
     incident_id: str | None = None  #: the incident it belongs to; None for a new one
     person: str = ""  #: of ANSWER, SPEECH and UNDELIVERED: whose token it came to
     linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
-    once: bool = False  #: of PANIC: filed and paged once, without ladder and receipt
+    once: bool = False  #: of PANIC: filed and paged once, without escalation and receipt
     another_way: bool = False  #: of SAME: it came by another way than the first one, so its octets differ
     looping: bool = False  #: of PANIC: it goes round between panicmails; filed, the operators told, nobody paged
     flags: tuple[str, ...] = ()  #: oddities worth a line on page and issue

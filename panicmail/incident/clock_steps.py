@@ -18,7 +18,16 @@ from panicmail.incident.model import Incident, PagedPerson
 TOLERANCE = timedelta(seconds=5)
 
 #: What an incident remembers of the past, and what it waits for.
-_PAST = ("accepted_at", "opened_at", "ladder_at", "words_at", "worked_at", "acked_at", "first_acked_at", "breached_at")
+_PAST = (
+    "accepted_at",
+    "opened_at",
+    "steps_from_at",
+    "words_at",
+    "worked_at",
+    "acked_at",
+    "first_acked_at",
+    "breached_at",
+)
 _COMING = ("next_step_at", "remind_at")
 
 

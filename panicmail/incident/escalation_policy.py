@@ -1,4 +1,4 @@
-"""The ladder: who is paged when, as the operator wrote it, and the spans the state table is built on.
+"""The policy: who is paged when, as the operator wrote it, and the spans the state table is built on.
 
 Pure: no clock, no I/O. Spans are `timedelta`, instants aware UTC.
 """
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from panicmail.incident.business_hours import BusinessHours
 
-#: The name of the ladder that is taken when no other one is asked for.
+#: The name of the policy that is taken when no other one is asked for.
 DEFAULT = "default"
 #: Answers who is on call in a role at the instant the question is about; () when nobody is.
 OnCallAt = Callable[[str], tuple[str, ...]]
@@ -24,7 +24,7 @@ OPERATOR = "panicmail operator"
 ANSWER_WITHIN = timedelta(minutes=10)
 #: More in the thread of a resolved incident opens it again for this long; later it is a new incident.
 REOPEN_WITHIN = timedelta(hours=24)
-#: A reopened incident pages its last holder alone for this long, then the ladder starts (SLA/3 if shorter).
+#: A reopened incident pages its last holder alone for this long, then the policy starts (SLA/3 if shorter).
 REOPEN_GRACE = timedelta(minutes=5)
 #: The same mail again within this time joins the first one.
 SAME_MAIL_WITHIN = timedelta(hours=48)
@@ -49,7 +49,7 @@ DAYTIME = daytime_in(ZoneInfo("UTC"))
 
 @dataclass(frozen=True, slots=True)
 class PolicyStep:
-    """One rung: `after` the start of the ladder the people on call in the roles `page` are paged."""
+    """One step: `after` the start of the policy the people on call in the roles `page` are paged."""
 
     after: timedelta
     page: tuple[str, ...]
@@ -57,7 +57,7 @@ class PolicyStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyChoice:
-    """Which panics climb a ladder that is not the default one. What is empty asks for nothing; one hit is enough."""
+    """Which panics follow a policy that is not the default one. What is empty asks for nothing; one hit is enough."""
 
     severities: tuple[int, ...] = ()  #: as the reporter gave it
     subjects: tuple[str, ...] = ()  #: lower-case words; one of them in the subject
@@ -65,7 +65,7 @@ class PolicyChoice:
     drill: bool = False
 
     def fits(self, severity: int | None, subject: str, recipients: Iterable[str], *, drill: bool) -> bool:
-        """Whether such a panic climbs this ladder. Drills climb a ladder for drills or the default one."""
+        """Whether such a panic follows this policy. Drills follow a policy for drills or the default one."""
         if drill or self.drill:
             return drill and self.drill
         words = re.findall(r"\w+", subject.lower())
@@ -85,7 +85,7 @@ class EscalationPolicy:
     repeat: timedelta  #: the last step again, until somebody acknowledges
     remind_after: timedelta  #: acknowledged without a sign of work for this long: asked again
     name: str = DEFAULT
-    choice: PolicyChoice = PolicyChoice()  #: of the default ladder nothing: it is taken when no other one is
+    choice: PolicyChoice = PolicyChoice()  #: of the default policy nothing: it is taken when no other one is
     hours: BusinessHours | None = None  #: all spans count in these alone; None: day and night
 
     @property
@@ -94,7 +94,7 @@ class EscalationPolicy:
         return len(self.steps) - 1
 
     def later(self, start: datetime, span: timedelta) -> datetime:
-        """When `span` has passed since `start`, as this ladder counts."""
+        """When `span` has passed since `start`, as this policy counts."""
         return self.hours.after(start, span) if self.hours else start + span
 
     def sla_at(self, start: datetime) -> datetime:
@@ -102,11 +102,11 @@ class EscalationPolicy:
         return self.later(start, self.sla)
 
     def step_at(self, start: datetime, index: int) -> datetime:
-        """When step `index` is due on a ladder that began at `start`."""
+        """When step `index` is due on a policy that began at `start`."""
         return self.later(start, self.steps[index].after)
 
     def start_for(self, index: int, now: datetime) -> datetime:
-        """When a ladder must have begun whose step `index` is due at `now`."""
+        """When a policy must have begun whose step `index` is due at `now`."""
         after = self.steps[index].after
         return self.hours.before(now, after) if self.hours else now - after
 

@@ -17,7 +17,7 @@ from panicmail.incident.escalation_policy import DEFAULT
 class State(StrEnum):
     """Where an incident stands."""
 
-    OPEN = "open"  #: nobody has it; the ladder runs
+    OPEN = "open"  #: nobody has it; the policy runs
     ACKED = "acked"  #: somebody has it
     RESOLVED = "resolved"  #: over
 
@@ -53,7 +53,7 @@ class Incident:
     sla_at: datetime  #: acknowledged by then, or breached; later than at first when it was reopened
     first_sla_at: datetime  #: what `sla_at` was at first: the promise the figures count
     opened_at: datetime  #: when it last became open; acceptance at first
-    ladder_at: datetime  #: the instant the steps' times count from
+    steps_from_at: datetime  #: the instant the steps' times count from
     step: int  #: index of the last step taken; -1: none yet
     round: int = 0  #: of the latest pages; never falls; part of every page's key
     next_step_at: datetime | None = None  #: set exactly while open
@@ -71,9 +71,9 @@ class Incident:
     resolved_by: str = ""  #: in words: a person, or what closed it
     paged: Mapping[str, PagedPerson] = field(default_factory=dict)
     away: Mapping[str, str] = field(default_factory=dict)  #: person -> why she is passed over, in words
-    once: bool = False  #: filed and paged once, without a ladder
+    once: bool = False  #: filed and paged once, without escalation
     drill: bool = False
-    ladder: str = DEFAULT  #: the name of the ladder it climbs
+    policy: str = DEFAULT  #: the name of the policy it follows
     severity: int | None = None  #: 1 to 4, 1 the worst, as the reporter gave it; None: not given
     linked_to: str | None = None  #: the REF of the resolved incident this one continues
     subject: str = ""
@@ -131,7 +131,7 @@ class Outcome(StrEnum):
     CLOSED = "closed"  #: too late, the incident is resolved
     NOTED = "noted"  #: kept, and nothing else
     HOW_TO_CLOSE = "how_to_close"  #: "resolve" on an open one acknowledges; closing takes a second word
-    NOBODY_LEFT = "nobody_left"  #: the ladder has no further step: the repeat goes on
+    NOBODY_LEFT = "nobody_left"  #: the policy has no further step: the repeat goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,12 +74,12 @@ class _Arrival:
     def __post_init__(self) -> None:
         self.outcome.set_running_or_notify_cancel()  # whoever waits may give up; the mail does not
 
-    def store(self, book: Transaction) -> AcceptedMail:
+    def store(self, tx: Transaction) -> AcceptedMail:
         raw = self.raw
         if raw is None:  # a database that hung comes to it late
             raise StoreFailed("the sender has her answer")
-        stored = replace(self.mail, accepted_at=book.now)
-        book.add_mail(stored, raw)
+        stored = replace(self.mail, accepted_at=tx.now)
+        tx.add_mail(stored, raw)
         return stored  # for the mark of what was accepted
 
     def rescue_once(self) -> bool:
@@ -112,14 +112,14 @@ class MailAcceptance:
 
     def __init__(
         self,
-        ledger: Stores,
+        store: Stores,
         spool: Spool,
         clock: Clock,
         hears: Hears,
         refused: Callable[[str], None],
         patience: float = PATIENCE,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._spool = spool
         self._clock = clock
         self._hears = hears
@@ -156,7 +156,7 @@ class MailAcceptance:
 
     def _submitted(self, arrival: _Arrival) -> Future[AcceptedMail]:
         try:
-            return self._ledger.submit("mails.accept", arrival.store)
+            return self._store.submit("mails.accept", arrival.store)
         except Exception as exc:  # not even a thread to ask the database in
             failed: Future[AcceptedMail] = Future()
             failed.set_exception(exc)
@@ -197,7 +197,7 @@ class MailAcceptance:
         if found is None:
             return False
         mail, raw = found
-        stored = self._ledger.write("mails.take_in", lambda book: _taken_in(book, mail, raw))
+        stored = self._store.write("mails.take_in", lambda tx: _taken_in(tx, mail, raw))
         self._spool.remove(spooled)
         self._stuck.discard(mail.id)
         self._in_vain = False  # else one that is always a little slow would never be waited for again
@@ -211,12 +211,12 @@ class MailAcceptance:
         Raises:
             StoreFailed: The database takes nothing: it is not about this mail.
         """
-        self._ledger.write("tick.alarm", lambda book: None)
+        self._store.write("tick.alarm", lambda tx: None)
         try:
             return self._take_in(spooled)
         except Exception as exc:
             facts = {"mail": spooled.mail_id, "reason": str(exc)}
-        self._ledger.write("tick.alarm", lambda book: book.tell_operators("mail_stuck", facts))
+        self._store.write("tick.alarm", lambda tx: tx.tell_operators("mail_stuck", facts))
         if spooled.mail_id not in self._stuck:
             self._stuck.add(spooled.mail_id)
             _log.error("mail.stuck", ref=ids.ref(spooled.mail_id), **facts)
@@ -303,6 +303,6 @@ class MailAcceptance:
         _log.info(event, mail=mail.id, ref=ids.ref(mail.id), peer=mail.peer, size=mail.size, tls=bool(mail.tls))
 
 
-def _taken_in(book: Transaction, mail: AcceptedMail, raw: bytes) -> AcceptedMail | None:
+def _taken_in(tx: Transaction, mail: AcceptedMail, raw: bytes) -> AcceptedMail | None:
     """The mail as it is stored; None when it was there."""
-    return replace(mail, accepted_at=min(mail.accepted_at, book.now)) if book.take_in(mail, raw) else None
+    return replace(mail, accepted_at=min(mail.accepted_at, tx.now)) if tx.take_in(mail, raw) else None

@@ -41,28 +41,28 @@ _MACHINES = {
 }
 
 
-def test_of(book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report) -> Token | None:
+def test_of(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> Token | None:
     """The token of the test page this mail came back on; None when it is something else."""
-    return _addressed(orders, mail) or _referring(book, orders, report)
+    return _addressed(settings, mail) or _referring(tx, settings, report)
 
 
-def _addressed(orders: RuntimeSettings, mail: AcceptedMail) -> Token | None:
-    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
-    return next((token for text in texts if (token := _verified(orders, text))), None)
+def _addressed(settings: RuntimeSettings, mail: AcceptedMail) -> Token | None:
+    texts = filter(None, map(settings.addresses.token_in, mail.recipients))
+    return next((token for text in texts if (token := _verified(settings, text))), None)
 
 
-def _referring(book: Transaction, orders: RuntimeSettings, report: Report) -> Token | None:
-    texts = filter(None, map(orders.addresses.token_of, reversed(report.references)))
-    token = next((found for text in texts if (found := _verified(orders, text))), None)
+def _referring(tx: Transaction, settings: RuntimeSettings, report: Report) -> Token | None:
+    texts = filter(None, map(settings.addresses.token_of, reversed(report.references)))
+    token = next((found for text in texts if (found := _verified(settings, text))), None)
     if token is None:
         return None
-    so_far = book.proofs_of_test(token.incident_id)
-    is_fresh = any(proof.what is ProofKind.ASKED and book.now - proof.at <= FRESH for proof in so_far)
+    so_far = tx.proofs_of_test(token.incident_id)
+    is_fresh = any(proof.what is ProofKind.ASKED and tx.now - proof.at <= FRESH for proof in so_far)
     return token if is_fresh and _is_no_report(report, _codes(so_far)) else None
 
 
-def _verified(orders: RuntimeSettings, text: str) -> Token | None:
-    token = orders.tokens.verify(text, orders.people)
+def _verified(settings: RuntimeSettings, text: str) -> Token | None:
+    token = settings.tokens.verify(text, settings.people)
     return token if token and token.person and token.purpose is Purpose.TEST else None
 
 
@@ -82,38 +82,40 @@ class _Heard:
     missing: tuple[Proof, ...]  #: pushes whose code is not
 
 
-def hear(book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> None:
+def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> None:
     """Keep what a mail on a test page proves, and answer whoever was paged."""
-    person, test = orders.people[token.person], token.incident_id
-    so_far = book.proofs_of_test(test)
+    person, test = settings.people[token.person], token.incident_id
+    so_far = tx.proofs_of_test(test)
     way = next((p.channel for p in so_far if p.channel.startswith(MAIL)), by_mail(person.email).name)
-    facts = _facts(orders, mail, report, token)
+    facts = _facts(settings, mail, report, token)
     if report.kind is not MailKind.HUMAN:
         if report.kind is not MailKind.BOUNCE or _failed_for_good(report):
-            book.prove(test, person.id, way, ProofKind.FAILED, _machine(report), **facts)
+            tx.prove(test, person.id, way, ProofKind.FAILED, _machine(report), **facts)
         return
-    heard = _weigh(report, facts, so_far, reply_commands.names(orders.people.values(), person.id))
-    book.prove(test, person.id, way, ProofKind.DELIVERED, heard.how, **facts)
+    heard = _weigh(report, facts, so_far, reply_commands.names(settings.people.values(), person.id))
+    tx.prove(test, person.id, way, ProofKind.DELIVERED, heard.how, **facts)
     if heard.why:
-        book.prove(test, person.id, way, ProofKind.FAILED, "; ".join(heard.why), **facts)
+        tx.prove(test, person.id, way, ProofKind.FAILED, "; ".join(heard.why), **facts)
     else:
-        book.prove(test, person.id, way, ProofKind.REPLY, heard.how, **facts)
+        tx.prove(test, person.id, way, ProofKind.REPLY, heard.how, **facts)
     for push in heard.seen:
-        book.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in her reply")
+        tx.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in her reply")
     if sum(proof.what is ProofKind.DELIVERED and proof.channel == way for proof in so_far) < ANSWERS:
-        book.answer_test(person.id, mail.id, _answer(heard, test, report))
+        tx.answer_test(person.id, mail.id, _answer(heard, test, report))
 
 
-def _facts(orders: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> dict[str, Any]:
+def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> dict[str, Any]:
     """What was sent and what came back, as far as the mail shows it."""
-    person = orders.people[token.person]
-    sent = check_page.message_id(token.incident_id, person.id, orders.tokens, orders.addresses)
+    person = settings.people[token.person]
+    sent = check_page.message_id(token.incident_id, person.id, settings.tokens, settings.addresses)
     return {
         "kind": report.kind.value,
         # None: reply addresses carry no token here
-        "token_kept": _addressed(orders, mail) is not None if orders.addresses.carries_token else None,
-        "to": [address for address in mail.recipients if orders.addresses.token_in(address) is None],
-        "in_thread": any(orders.addresses.token_of(r) == orders.addresses.token_of(sent) for r in report.references),
+        "token_kept": _addressed(settings, mail) is not None if settings.addresses.carries_token else None,
+        "to": [address for address in mail.recipients if settings.addresses.token_in(address) is None],
+        "in_thread": any(
+            settings.addresses.token_of(r) == settings.addresses.token_of(sent) for r in report.references
+        ),
         "mail_from": mail.mail_from,
         "from": report.from_address,
         "from_is_hers": person.writes_from(report.from_address),

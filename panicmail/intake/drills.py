@@ -1,7 +1,7 @@
 """Drills: a panic that is meant as practice, and known to be by a code only panicmail can have made.
 
 A mail that says `drill` and a valid code, in its subject or its text, opens its incident as a drill: its pages, mails
-and issue say so, it may climb a ladder of its own, and it stays out of the figures. Everything else is as real. The
+and issue say so, it may follow a policy of its own, and it stays out of the figures. Everything else is as real. The
 word without a valid code is a panic like any other, so nobody can play one down.
 
 A code is eight speakable characters out of thirty, good for one mail and for ten minutes; only its digest is kept. Of
@@ -55,15 +55,15 @@ def spoken(code: str) -> str:
     return f"{code[: LENGTH // 2]} {code[LENGTH // 2 :]}"
 
 
-def begin(book: Transaction, code: str) -> int:
+def begin(tx: Transaction, code: str) -> int:
     """Make the code valid from now on; answers the id of its drill."""
-    return book.add_drill(_digest(code), book.now + LASTS)
+    return tx.add_drill(_digest(code), tx.now + LASTS)
 
 
-def is_drill(book: Transaction, mail: AcceptedMail, report: Report) -> bool:
+def is_drill(tx: Transaction, mail: AcceptedMail, report: Report) -> bool:
     """Whether a code makes this mail a drill. The code is used by it."""
     digests = [_digest(code) for text in (report.subject, report.text[:_LOOKED_AT]) for code in _codes_in(text)]
-    return bool(digests) and book.redeem_drill(digests, mail)
+    return bool(digests) and tx.redeem_drill(digests, mail)
 
 
 def _codes_in(text: str) -> Iterator[str]:
@@ -132,21 +132,21 @@ class Progress:
         return self.incident is not None and all(step.fate is not DrillOutcome.WAITING for step in self.by_machines)
 
 
-def look(book: Transaction, orders: RuntimeSettings, drill_id: int) -> Progress:
+def look(tx: Transaction, settings: RuntimeSettings, drill_id: int) -> Progress:
     """How far the drill has come by now."""
-    mail_id = book.drill(drill_id).mail_id
-    mail, incident = (book.mail(mail_id), book.incident_by_mail(mail_id)) if mail_id else (None, None)
+    mail_id = tx.drill(drill_id).mail_id
+    mail, incident = (tx.mail(mail_id), tx.incident_by_mail(mail_id)) if mail_id else (None, None)
     if mail is None or incident is None:
         return Progress(steps=[DrillStep(name="arrived", fate=DrillOutcome.WAITING)])
-    tasks = book.tasks_of(incident.id)
+    tasks = tx.tasks_of(incident.id)
     steps = [
         _arrived(mail),
         _sender(mail),
-        _understood(book, incident),
-        *_pages(orders, incident, tasks),
+        _understood(tx, incident),
+        *_pages(settings, incident, tasks),
         _issue(incident, tasks),
-        _receipt(orders, incident, tasks),
-        _reply(book, orders, incident),
+        _receipt(settings, incident, tasks),
+        _reply(tx, settings, incident),
     ]
     return Progress(steps=steps, incident=incident)
 
@@ -162,15 +162,15 @@ def _sender(mail: AcceptedMail) -> DrillStep:
     return DrillStep(name="sender", fate=DrillOutcome.DONE, text=f"{who}, {UNVERIFIED}", at=mail.accepted_at)
 
 
-def _understood(book: Transaction, incident: Incident) -> DrillStep:
-    at = next((line.at for line in book.lines_of(incident.id) if line.event == "incident.opened"), None)
-    text = f"a drill, on the ladder {incident.ladder}"
+def _understood(tx: Transaction, incident: Incident) -> DrillStep:
+    at = next((line.at for line in tx.lines_of(incident.id) if line.event == "incident.opened"), None)
+    text = f"a drill, on the policy {incident.policy}"
     return DrillStep(
         name="understood", fate=DrillOutcome.DONE, text=f"{text}{', paged once' if incident.once else ''}", at=at
     )
 
 
-def _pages(orders: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRow]) -> list[DrillStep]:
+def _pages(settings: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRow]) -> list[DrillStep]:
     paged = [task for task in tasks if task.do == EffectKind.PAGE and task.state is not DeliveryState.VOID]
     if not paged and not incident.acked_at:
         return [DrillStep(name="page", fate=DrillOutcome.FAILED, text="nobody is on call, so nobody was paged")]
@@ -180,11 +180,11 @@ def _pages(orders: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRo
         if pushed
         else [DrillStep(name="push", fate=DrillOutcome.NONE, text="nobody who was paged has a channel for it")]
     )
-    return [*(_page(orders, task) for task in paged), *none]
+    return [*(_page(settings, task) for task in paged), *none]
 
 
-def _page(orders: RuntimeSettings, task: OutboxRow) -> DrillStep:
-    person = orders.people.get(task.person or "")
+def _page(settings: RuntimeSettings, task: OutboxRow) -> DrillStep:
+    person = settings.people.get(task.person or "")
     again = f", round {task.facts['round']}" if task.facts.get("round", 1) > 1 else ""
     way = f" by {task.facts.get('channel')}" if task.lane == PUSH else ""
     who = f"{person.name if person else task.person}{way}{again}"
@@ -198,11 +198,11 @@ def _issue(incident: Incident, tasks: Sequence[OutboxRow]) -> DrillStep:
     return _of_task("issue", task, incident.issue_url or task.answer or "not there yet")
 
 
-def _receipt(orders: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRow]) -> DrillStep:
+def _receipt(settings: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRow]) -> DrillStep:
     to = incident.reporter_address or "the sender"
     task = next((task for task in tasks if task.do == EffectKind.RECEIPT), None)
     if task is None:
-        allowed = orders.may_have_receipt(incident.reporter_address)
+        allowed = settings.may_have_receipt(incident.reporter_address)
         why = "it looked like a machine's mail, or was one of many" if allowed else "[receipts] does not name it"
         return DrillStep(name="receipt", fate=DrillOutcome.NONE, text=f"{to} gets none: {why}")
     return _of_task("receipt", task, f"{to}: {task.answer or 'on its way'}")
@@ -215,10 +215,10 @@ def _of_task(name: str, task: OutboxRow, text: str) -> DrillStep:
     return DrillStep(name=name, fate=fate, text=text, at=task.done_at, key=task.key)
 
 
-def _reply(book: Transaction, orders: RuntimeSettings, incident: Incident) -> DrillStep:
-    acked = next((line for line in book.lines_of(incident.id) if line.event == "incident.acked"), None)
+def _reply(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> DrillStep:
+    acked = next((line for line in tx.lines_of(incident.id) if line.event == "incident.acked"), None)
     if acked is not None:
-        person = orders.people.get(acked.actor or "")
+        person = settings.people.get(acked.actor or "")
         text = f"{person.name if person else acked.actor} acknowledged: {acked.facts.get('how', '')}"
         return DrillStep(name="reply", fate=DrillOutcome.DONE, text=text, at=acked.at)
     return DrillStep(

@@ -54,9 +54,9 @@ class ReadsSlowly(Protocol):
 class Rereading:
     """Reads mails again, one at a time."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings, readers: ReadsSlowly, intake: Intake) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings, readers: ReadsSlowly, intake: Intake) -> None:
+        self._store = store
+        self._settings = settings
         self._readers = readers
         self._intake = intake
 
@@ -69,15 +69,15 @@ class Rereading:
         return self._work(understood=True)
 
     def _work(self, *, understood: bool) -> bool:
-        if not self._ledger.read(lambda book: book.is_to_be_read(understood=understood)):
+        if not self._store.read(lambda tx: tx.is_to_be_read(understood=understood)):
             return False
-        mail = self._ledger.write("mails.claim", lambda book: book.claim_reading(LEASE, understood=understood))
+        mail = self._store.write("mails.claim", lambda tx: tx.claim_reading(LEASE, understood=understood))
         if mail is None:
             return False
         if mail.attempts > SUSPECT:  # twice it was in hand when the process ended: its octets are let alone
             self._leave(mail, understood=understood)
             return True
-        raw = self._ledger.read(lambda book: book.raw(mail.id))
+        raw = self._store.read(lambda tx: tx.raw(mail.id))
         report = self._readers.read_slowly(raw, mail.mail_from, reading_seconds(mail.readings))
         _log.info("mail.read_again", mail=mail.id, readings=mail.readings, failed=report.cut_short)
         if understood:
@@ -95,26 +95,26 @@ class Rereading:
             self._intake.understand(replace(mail, attempts=SUSPECT))
 
     def _amend(self, mail: AcceptedMail, report: Report) -> None:
-        self._ledger.write("mails.amend", lambda book: _amend(book, self._orders(), mail, report))
+        self._store.write("mails.amend", lambda tx: _amend(tx, self._settings(), mail, report))
 
 
-def _amend(book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report) -> None:
+def _amend(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> None:
     """What another reading of a mail that is filed already comes to."""
     if report.cut_short and (wait := again_after(mail.readings, report.cut_short)) is not None:
-        book.read_again(mail, book.now + wait)
+        tx.read_again(mail, tx.now + wait)
         return
-    incident = book.incident(mail.incident_id or "")
-    draft = draft_of(book, orders, incident) if incident is not None and incident.mail_id == mail.id else None
+    incident = tx.incident(mail.incident_id or "")
+    draft = draft_of(tx, settings, incident) if incident is not None and incident.mail_id == mail.id else None
     before = report_json.from_json(mail.report) if mail.report else Report()
     after = replace(before, cut_short="") if report.cut_short else report
-    if not book.reread(mail.id, report_json.to_json(after), after.message_id) or incident is None:
+    if not tx.reread(mail.id, report_json.to_json(after), after.message_id) or incident is None:
         return  # another one has done it
-    incident_links.revoke_carried(book, orders, mail, after)
+    incident_links.revoke_carried(tx, settings, mail, after)
     facts = {"unreadable": True} if report.cut_short else _told(before, after)
     if draft is not None:
-        _amend_report(book, orders, mail, after, _Amended(incident, draft, facts))
+        _amend_report(tx, settings, mail, after, _Amended(incident, draft, facts))
     elif not report.cut_short:
-        _amend_more(book, orders, mail, after, incident)
+        _amend_more(tx, settings, mail, after, incident)
 
 
 #: What people see of a report, and in which fields of it.
@@ -143,38 +143,38 @@ class _Amended:
 
 
 def _amend_report(
-    book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report, amended: _Amended
+    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, amended: _Amended
 ) -> None:
     incident = amended.incident
-    alone = replace(known(book, orders, mail, report, ""), same_as=None, same_by_another_way=None)
+    alone = replace(known(tx, settings, mail, report, ""), same_as=None, same_by_another_way=None)
     verdict = classify.decide(report, alone)
     facts = {**amended.facts, "shape": verdict.shape.value, "flags": list(verdict.flags)}
     change = Change(incident=incident)
     if verdict.shape is MailPurpose.PANIC and not verdict.once:
-        change = transitions.give_policy(incident, orders.ladder_of(incident), book.now)
+        change = transitions.give_policy(incident, settings.policy_of(incident), tx.now)
     kept = transitions.amend(
         change.incident,
         Entry(event="report.amended", actor="panicmail", facts=facts, note=False),
         {"title": amended.draft.title, "description": amended.draft.description},
-        receipt=may_have_receipt(book, orders, mail, report),
-        files=orders.uploads != "none" and bool(report.attachments),
+        receipt=may_have_receipt(tx, settings, mail, report),
+        files=settings.uploads != "none" and bool(report.attachments),
         subject=report.subject,
         reporter_address=report.from_address,
         reporter_name=report.from_name,
         message_id=report.message_id,
         severity=classify.severity_in(report.subject),
     )
-    book.apply(incident, change.then(kept))
+    tx.apply(incident, change.then(kept))
 
 
 def _amend_more(
-    book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident
+    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident
 ) -> None:
     """Whoever was told of it as far as it could be read is told the whole, unless it is over."""
-    writer = people.by_address(orders.people, report.from_address)
+    writer = people.by_address(settings.people, report.from_address)
     ours = writer is not None and (writer.id in incident.paged or writer.id == incident.holder)
     entry = replace(more_entry(report, incident), event="more.amended")
     is_automatic = classify.is_surely_automatic(report, null_sender=not mail.mail_from)
     is_news = not is_automatic and not ours and incident.state is not State.RESOLVED
     listeners = [incident.holder] if incident.state is State.ACKED and incident.holder else incident.paged
-    book.apply(incident, transitions.amend_more(incident, entry, mail_id=mail.id, to=listeners if is_news else ()))
+    tx.apply(incident, transitions.amend_more(incident, entry, mail_id=mail.id, to=listeners if is_news else ()))

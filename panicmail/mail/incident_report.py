@@ -11,9 +11,9 @@ from panicmail.store.rows import TimelineRow
 from panicmail.store.transaction import Transaction
 
 
-def report_of(book: Transaction, incident: Incident) -> Report:
+def report_of(tx: Transaction, incident: Incident) -> Report:
     """The panic as it was read."""
-    mail = book.mail(incident.mail_id)
+    mail = tx.mail(incident.mail_id)
     return report_json.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject)
 
 

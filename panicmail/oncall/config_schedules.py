@@ -37,7 +37,7 @@ def schedules(
         feed.role: feed.calendar(feed.last_copy() if copies is None else copies.get(feed.role), names)
         for feed in feeds(config)
     }
-    return Schedules({role: _roster(section, calendars.get(role)) for role, section in config.oncall.items()})
+    return Schedules({role: _schedule(section, calendars.get(role)) for role, section in config.oncall.items()})
 
 
 def feeds(config: Config) -> tuple[Feed, ...]:
@@ -63,7 +63,7 @@ def folder(config: Config) -> Path:
     return (config.path.absolute().parent if config.path else Path.cwd()) / "calendars"
 
 
-def _roster(section: Section, calendar: Calendar | None) -> Schedule:
+def _schedule(section: Section, calendar: Calendar | None) -> Schedule:
     return Schedule(
         fixed=section.fixed,
         fallback=section.fallback,

@@ -36,11 +36,11 @@ UNVERIFIED = "From address not verified"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
-    """Everything about people, ladder and mail that decisions are made by."""
+    """Everything about people, policy and mail that decisions are made by."""
 
     people: Mapping[str, Person]
-    ladders: Mapping[str, EscalationPolicy]  #: by name; the default one is there
-    rosters: Schedules
+    policies: Mapping[str, EscalationPolicy]  #: by name; the default one is there
+    schedules: Schedules
     addresses: Addresses
     tokens: TokenSigner
     operators: tuple[str, ...]
@@ -61,29 +61,29 @@ class RuntimeSettings:
 
     def who_at(self, at: datetime) -> OnCallAt:
         """Who is on call in a role at `at`; the operators always are."""
-        return lambda role: self.operators if role == OPERATOR else self.rosters.who(role, at)
+        return lambda role: self.operators if role == OPERATOR else self.schedules.who(role, at)
 
     @property
-    def ladder(self) -> EscalationPolicy:
-        """The default ladder."""
-        return self.ladders[DEFAULT]
+    def policy(self) -> EscalationPolicy:
+        """The default policy."""
+        return self.policies[DEFAULT]
 
     def channels(self, person: str) -> tuple[str, ...]:
         """The ids of a person's push channels."""
         found = self.people.get(person)
         return tuple(channel.id for channel in found.push) if found else ()
 
-    def ladder_of(self, incident: Incident) -> EscalationPolicy:
-        """The ladder an incident climbs; the default one when a reload took its own away."""
-        return self.ladders.get(incident.ladder, self.ladder)
+    def policy_of(self, incident: Incident) -> EscalationPolicy:
+        """The policy an incident follows; the default one when a reload took its own away."""
+        return self.policies.get(incident.policy, self.policy)
 
-    def ladder_for(
+    def policy_for(
         self, severity: int | None, subject: str, recipients: Sequence[str], *, drill: bool
     ) -> EscalationPolicy:
-        """The ladder a new panic climbs: of those that ask for such a one the fastest, else the default."""
-        fitting = (ladder for name, ladder in self.ladders.items() if name != DEFAULT)
+        """The policy a new panic follows: of those that ask for such a one the fastest, else the default."""
+        fitting = (policy for name, policy in self.policies.items() if name != DEFAULT)
         hits = (one for one in fitting if one.choice.fits(severity, subject, recipients, drill=drill))
-        return min(hits, key=lambda one: (one.hours is not None, one.sla), default=self.ladder)
+        return min(hits, key=lambda one: (one.hours is not None, one.sla), default=self.policy)
 
     def daytime_of(self, person: str) -> BusinessHours:
         """When mail that can wait comes to a person."""
@@ -140,13 +140,13 @@ def from_config(
     people = _people(config)
     return RuntimeSettings(
         people=people,
-        ladders=_ladders(config),
-        rosters=config_schedules.schedules(config, people, copies),
+        policies=_policies(config),
+        schedules=config_schedules.schedules(config, people, copies),
         addresses=Addresses(
             config.smtp.addresses,
             config.replies.address,
             _id_domain(config),
-            also=[address for ladder in config.policies.values() for address in ladder.addresses],
+            also=[address for policy in config.policies.values() for address in policy.addresses],
         ),
         tokens=TokenSigner([SigningKey(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
@@ -188,12 +188,12 @@ def _people(config: Config) -> dict[str, Person]:
     }
 
 
-def _ladders(config: Config) -> Mapping[str, EscalationPolicy]:
-    named = {name: _ladder(name, ladder, _choice(ladder), _hours(ladder)) for name, ladder in config.policies.items()}
-    return {DEFAULT: _ladder(DEFAULT, config.escalation), **named}
+def _policies(config: Config) -> Mapping[str, EscalationPolicy]:
+    named = {name: _policy(name, policy, _choice(policy), _hours(policy)) for name, policy in config.policies.items()}
+    return {DEFAULT: _policy(DEFAULT, config.escalation), **named}
 
 
-def _ladder(
+def _policy(
     name: str, given: EscalationSettings, choice: PolicyChoice | None = None, hours: BusinessHours | None = None
 ) -> EscalationPolicy:
     return EscalationPolicy(

@@ -82,17 +82,17 @@ class OnCallDuty:
 class Schedules:
     """All roles. Immutable; a reload or a calendar that changed makes new ones."""
 
-    def __init__(self, rosters: Mapping[str, Schedule]) -> None:
-        self._rosters = dict(rosters)
+    def __init__(self, schedules: Mapping[str, Schedule]) -> None:
+        self._schedules = dict(schedules)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        return tuple(self._rosters)
+        return tuple(self._schedules)
 
     @property
     def calendars(self) -> Mapping[str, Calendar]:
         """The calendar of each role that has one."""
-        return {role: roster.calendar for role, roster in self._rosters.items() if roster.calendar is not None}
+        return {role: schedule.calendar for role, schedule in self._schedules.items() if schedule.calendar is not None}
 
     def who(self, role: str, at: datetime) -> tuple[str, ...]:
         """Who is on call in `role` at `at`; () when nobody is, not even as fallback, or no such role is."""
@@ -101,11 +101,11 @@ class Schedules:
 
     def has_gap(self, role: str, at: datetime) -> bool:
         """Whether the roster of `role` names nobody at `at`, so that its fallback answers, if it has one."""
-        return role in self._rosters and self.spans(role, at, at + datetime.resolution)[0].is_gap
+        return role in self._schedules and self.spans(role, at, at + datetime.resolution)[0].is_gap
 
     def spans(self, role: str, start: datetime, end: datetime) -> tuple[OnCallSpan, ...]:
         """Who is on call in `role` from `start` until `end`, which is later: without a hole and without an overlap."""
-        return tuple(self._rosters.get(role, Schedule()).spans(start, end))
+        return tuple(self._schedules.get(role, Schedule()).spans(start, end))
 
     def on_call(self, role: str, at: datetime) -> tuple[OnCallDuty, ...]:
         """As `who`, with the end of each person's duty: when she is no longer among those on call, shifts between."""

@@ -23,9 +23,9 @@ from panicmail.store.unit_of_work import Store
 class DailyList:
     """Sends each of our people the list of what concerns them."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
+        self._store = store
+        self._settings = settings
         self._looked: set[tuple[str, str]] = set()  #: (person, day) of which it is known whether they have a list
 
     def look(self) -> int:
@@ -34,49 +34,49 @@ class DailyList:
         Raises:
             StoreFailed: The database could not be asked.
         """
-        due = self._ledger.read(self._due)
+        due = self._store.read(self._due)
         for person, day in due:
-            self._ledger.write("list.add", lambda book, to=person, on=day: book.add_list(to, on))  # type: ignore[misc]
+            self._store.write("list.add", lambda tx, to=person, on=day: tx.add_list(to, on))  # type: ignore[misc]
         return len(due)
 
-    def _due(self, book: Transaction) -> list[tuple[str, str]]:
-        orders, now = self._orders(), book.now
-        days = {p: day_of(orders, p, now) for p in orders.people if _is_daytime(orders, p, now)}
-        waiting = {p: day for p, day in days.items() if (p, day) not in self._looked and not book.has_list(p, day)}
+    def _due(self, tx: Transaction) -> list[tuple[str, str]]:
+        settings, now = self._settings(), tx.now
+        days = {p: day_of(settings, p, now) for p in settings.people if _is_daytime(settings, p, now)}
+        waiting = {p: day for p, day in days.items() if (p, day) not in self._looked and not tx.has_list(p, day)}
         if not waiting:
             return []
-        concerned = _concerned(book, orders)
+        concerned = _concerned(tx, settings)
         self._looked = set(days.items())
-        return [(person, day) for person, day in waiting.items() if _of(concerned, orders, person, now)]
+        return [(person, day) for person, day in waiting.items() if _of(concerned, settings, person, now)]
 
 
-def listed(book: Transaction, orders: RuntimeSettings, person: str) -> list[Listed]:
+def listed(tx: Transaction, settings: RuntimeSettings, person: str) -> list[Listed]:
     """What stands on the list of `person` now, oldest first."""
     return [
-        Listed(each, orders.link(each.id, person, incident_links.live_round(book.lines_of(each.id), person)))
-        for each in _of(_concerned(book, orders), orders, person, book.now)
+        Listed(each, settings.link(each.id, person, incident_links.live_round(tx.lines_of(each.id), person)))
+        for each in _of(_concerned(tx, settings), settings, person, tx.now)
     ]
 
 
-def day_of(orders: RuntimeSettings, person: str, now: datetime) -> str:
+def day_of(settings: RuntimeSettings, person: str, now: datetime) -> str:
     """The day it is where `person` is, as an ISO date."""
-    return now.astimezone(orders.daytime_of(person).zone).date().isoformat()
+    return now.astimezone(settings.daytime_of(person).zone).date().isoformat()
 
 
-def _is_daytime(orders: RuntimeSettings, person: str, now: datetime) -> bool:
-    return orders.daytime_of(person).after(now, timedelta()) == now
+def _is_daytime(settings: RuntimeSettings, person: str, now: datetime) -> bool:
+    return settings.daytime_of(person).after(now, timedelta()) == now
 
 
 #: Incidents, oldest first, and whom each concerns.
 Concerned = Sequence[tuple[Incident, set[str]]]
 
 
-def _concerned(book: Transaction, orders: RuntimeSettings) -> Concerned:
-    who = cache(orders.who_at(book.now))
-    unresolved = book.list_incidents(states=[State.OPEN, State.ACKED])[::-1]
-    return [(each, transitions.daily_readers(each, orders.ladder_of(each), who)) for each in unresolved]
+def _concerned(tx: Transaction, settings: RuntimeSettings) -> Concerned:
+    who = cache(settings.who_at(tx.now))
+    unresolved = tx.list_incidents(states=[State.OPEN, State.ACKED])[::-1]
+    return [(each, transitions.daily_readers(each, settings.policy_of(each), who)) for each in unresolved]
 
 
-def _of(concerned: Concerned, orders: RuntimeSettings, person: str, now: datetime) -> list[Incident]:
-    began_at = orders.daytime_of(person).opens_at(now)
+def _of(concerned: Concerned, settings: RuntimeSettings, person: str, now: datetime) -> list[Incident]:
+    began_at = settings.daytime_of(person).opens_at(now)
     return [each for each, readers in concerned if person in readers and each.opened_at < began_at]

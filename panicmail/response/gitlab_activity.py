@@ -115,9 +115,9 @@ class TellsActivity(Protocol):
 class ActivityPoll:
     """The poll, and the look at one issue that a webhook asks for. One instance, called by one thread at a time."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings, issues: TellsActivity) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings, issues: TellsActivity) -> None:
+        self._store = store
+        self._settings = settings
         self._issues = issues
         self._asked_at: dict[str, datetime] = {}
         self._asked_to: dict[State, tuple[datetime, str] | None] = dict.fromkeys(
@@ -126,9 +126,7 @@ class ActivityPoll:
 
     def poll(self) -> None:
         """Ask GitLab about the incidents whose turn it is: those for which something is due soon, and some others."""
-        now, near, others = self._ledger.read(
-            lambda book: (book.now, book.near_incidents(book.now + NEAR), [*self._next(book)])
-        )
+        now, near, others = self._store.read(lambda tx: (tx.now, tx.near_incidents(tx.now + NEAR), [*self._next(tx)]))
         watched = {incident.id: incident for incident in (*near, *others)}
         for incident in watched.values():
             if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
@@ -136,11 +134,11 @@ class ActivityPoll:
                 self._ask(incident)
         self._asked_at = {each: at for each, at in self._asked_at.items() if now - at < FAR_EVERY}
 
-    def _next(self, book: Transaction) -> Iterator[Incident]:
+    def _next(self, tx: Transaction) -> Iterator[Incident]:
         """A few of each state, going round: a poll costs the same however many there are."""
         for state in State:
-            begins = (book.now - LATELY, "") if state is State.RESOLVED else None
-            found = book.incidents_after(state, self._asked_to[state] or begins, FAR_AT_ONCE)
+            begins = (tx.now - LATELY, "") if state is State.RESOLVED else None
+            found = tx.incidents_after(state, self._asked_to[state] or begins, FAR_AT_ONCE)
             last = found[-1] if len(found) == FAR_AT_ONCE else None
             at = last and (last.resolved_at if state is State.RESOLVED else last.accepted_at)
             self._asked_to[state] = (at, last.id) if at and last else None
@@ -155,7 +153,7 @@ class ActivityPoll:
         Raises:
             StoreFailed: The database does not answer. The poll comes to it.
         """
-        for incident in self._ledger.read(lambda book: book.incidents_of_issue(issue_iid)):
+        for incident in self._store.read(lambda tx: tx.incidents_of_issue(issue_iid)):
             self._ask(incident, told)
 
     def _ask(self, incident: Incident, told: str = "") -> None:
@@ -173,42 +171,40 @@ class ActivityPoll:
 
     def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told: str) -> None:
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
-        asked_at = self._ledger.now()
+        asked_at = self._store.now()
         activity = issues.activity(iid, since)
-        self._ledger.write("signs.weigh", lambda book: self._weigh(book, incident.id, activity, told))
-        self._ledger.write("signs.weigh", lambda book: self._altered(book, incident, activity, asked_at))
+        self._store.write("signs.weigh", lambda tx: self._weigh(tx, incident.id, activity, told))
+        self._store.write("signs.weigh", lambda tx: self._altered(tx, incident, activity, asked_at))
 
-    def _altered(self, book: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
+    def _altered(self, tx: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
         """Confidentiality, type and labels. Of an issue that is followed since, the new one is looked at next time."""
-        incident = book.incident_locked(asked.id)
+        incident = tx.incident_locked(asked.id)
         if incident is None or (incident.issue_project, incident.issue_iid) != (asked.issue_project, asked.issue_iid):
             return
         exposure, seen = activity.exposure, transitions.Seen(is_exposed=False, lacking=activity.lacking)
         if exposure is not None:
-            known = _by_username(self._orders().people).get((exposure.by or "").casefold())
+            known = _by_username(self._settings().people).get((exposure.by or "").casefold())
             by = known.id if known else exposure.by or seen.by
             exposed_at = exposure.at.isoformat() if exposure.at else ""
             seen = replace(seen, is_exposed=True, by=by, exposed_at=exposed_at)
-        change = transitions.issue_altered(
-            incident, seen, _put_back(book, incident, asked_at), book.lines_of(incident.id)
-        )
+        change = transitions.issue_altered(incident, seen, _put_back(tx, incident, asked_at), tx.lines_of(incident.id))
         if change.entries:
             _log.warning("issue.altered", ref=incident.ref, **change.entries[0].facts)
-            book.apply(incident, change)
+            tx.apply(incident, change)
 
     def _ask_closed(self, incident: Incident, iid: int, issues: TellsActivity) -> None:
-        resolved = self._ledger.read(lambda book: _resolved_by(book, incident))
+        resolved = self._store.read(lambda tx: _resolved_by(tx, incident))
         reopening = issues.reopening(iid, transitions.own_time(resolved)) if resolved else None
         if reopening is not None:
-            self._ledger.write("signs.weigh", lambda book: self._reopened(book, incident.id, reopening))
+            self._store.write("signs.weigh", lambda tx: self._reopened(tx, incident.id, reopening))
 
-    def _reopened(self, book: Transaction, incident_id: str, reopening: Reopening) -> None:
+    def _reopened(self, tx: Transaction, incident_id: str, reopening: Reopening) -> None:
         """The issue of a resolved incident is open: opened again by somebody, told once."""
-        incident = book.incident_locked(incident_id)
-        resolved = _resolved_by(book, incident) if incident else None
+        incident = tx.incident_locked(incident_id)
+        resolved = _resolved_by(tx, incident) if incident else None
         if incident is None or resolved is None or incident.state is not State.RESOLVED:
             return
-        lines = book.lines_of(incident.id)
+        lines = tx.lines_of(incident.id)
         if reopening.at is None:
             # By default an issue stays open when its incident ends: only one that was closed is open again.
             known = [line for line in lines if line.id > resolved.id and line.event == transitions.ISSUE_REOPENED]
@@ -216,29 +212,29 @@ class ActivityPoll:
                 return
         elif transitions.is_known_act(lines, "reopened_at", reopening.at):
             return
-        opener, orders = _by_username(self._orders().people).get((reopening.by or "").casefold()), self._orders()
+        opener, settings = _by_username(self._settings().people).get((reopening.by or "").casefold()), self._settings()
         counts = reopening.by is None or (opener is not None and opener.id in {*incident.paged, incident.holder})
         change = transitions.issue_reopened(
             incident,
             opener.id if opener else reopening.by or "somebody in GitLab",
-            orders.ladder_of(incident),
-            orders.who_at(book.now),
-            book.now,
-            reopened_at=reopening.at or book.now,
+            settings.policy_of(incident),
+            settings.who_at(tx.now),
+            tx.now,
+            reopened_at=reopening.at or tx.now,
             counts=counts,
         )
         _log.info("issue.reopened", ref=incident.ref, counts=counts)
-        book.apply(incident, change)
+        tx.apply(incident, change)
 
-    def _weigh(self, book: Transaction, incident_id: str, activity: Activity, told: str) -> None:
-        incident = book.incident_locked(incident_id)  # two nodes may be looking at the same issue
+    def _weigh(self, tx: Transaction, incident_id: str, activity: Activity, told: str) -> None:
+        incident = tx.incident_locked(incident_id)  # two nodes may be looking at the same issue
         if incident is None:
             return
-        people, lines = _by_username(self._orders().people), book.lines_of(incident.id)
+        people, lines = _by_username(self._settings().people), tx.lines_of(incident.id)
         if activity.elsewhere is not None:
-            self._went(book, incident, activity, activity.elsewhere, people)
-            incident = book.incident_locked(incident_id) or incident
-        elif self._closed(book, incident, activity, people):
+            self._went(tx, incident, activity, activity.elsewhere, people)
+            incident = tx.incident_locked(incident_id) or incident
+        elif self._closed(tx, incident, activity, people):
             return
         counted = [
             (person, act)
@@ -246,50 +242,50 @@ class ActivityPoll:
             if (person := people.get(act.username.casefold())) and _counts(incident, person, act, lines)
         ]
         if counted:  # who was first has it; of a holder the latest counts
-            self._sign(book, incident, *counted[-1 if incident.state is State.ACKED else 0], told)
+            self._sign(tx, incident, *counted[-1 if incident.state is State.ACKED else 0], told)
 
     def _went(
         self,
-        book: Transaction,
+        tx: Transaction,
         incident: Incident,
         activity: Activity,
         elsewhere: Destination,
         people: Mapping[str, Person],
     ) -> None:
         """The issue is closed because it went elsewhere: told once, and followed if it can be."""
-        if transitions.is_known_act(book.lines_of(incident.id), "closed_at", activity.closed_at):
+        if transitions.is_known_act(tx.lines_of(incident.id), "closed_at", activity.closed_at):
             return
         closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer else activity.closed_by or "somebody in GitLab"
         _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
-        book.apply(incident, transitions.issue_went(incident, elsewhere, by, closed_at))
+        tx.apply(incident, transitions.issue_went(incident, elsewhere, by, closed_at))
 
-    def _closed(self, book: Transaction, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
+    def _closed(self, tx: Transaction, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
         """Whether the issue was closed since the incident last became open, and that was news."""
         if activity.closed_at is None or (at := activity.closed_at - activity.ahead) <= incident.opened_at:
             return False
-        closed_at, lines = activity.closed_at.isoformat(), book.lines_of(incident.id)
+        closed_at, lines = activity.closed_at.isoformat(), tx.lines_of(incident.id)
         if transitions.is_known_act(lines, "closed_at", activity.closed_at):
             return False  # it acknowledged, or those paged know that a stranger closed it
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer and (closer.id in incident.paged or incident.state is State.ACKED) else None
         is_yes = incident.state is State.OPEN
         is_late = transitions.overtaken_by(lines, by or "", at, is_yes=is_yes) is not None
-        orders = self._orders()
-        ladder = orders.ladder_of(incident)
-        change = transitions.issue_closed(incident, by, ladder, book.now, closed_at=closed_at, is_late=is_late)
-        book.apply(incident, transitions.dated(change, at))
+        settings = self._settings()
+        policy = settings.policy_of(incident)
+        change = transitions.issue_closed(incident, by, policy, tx.now, closed_at=closed_at, is_late=is_late)
+        tx.apply(incident, transitions.dated(change, at))
         return True
 
-    def _sign(self, book: Transaction, incident: Incident, person: Person, act: Act, told: str) -> None:
+    def _sign(self, tx: Transaction, incident: Incident, person: Person, act: Act, told: str) -> None:
         if incident.state is State.ACKED:
-            ladder = self._orders().ladder_of(incident)
-            book.apply(incident, transitions.sign_of_work(incident, person.id, ladder, book.now, act.at))
+            policy = self._settings().policy_of(incident)
+            tx.apply(incident, transitions.sign_of_work(incident, person.id, policy, tx.now, act.at))
             return
         how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
         way = ReplyChannel(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
-        ReplyHandler(book, self._orders()).act(incident, person, ReplyCommand(Command.YES, act.what), way)
+        ReplyHandler(tx, self._settings()).act(incident, person, ReplyCommand(Command.YES, act.what), way)
 
 
 def is_near(incident: Incident, now: datetime) -> bool:
@@ -311,9 +307,9 @@ def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[Timeli
     return not is_old and transitions.overtaken_by(lines, person.id, act.at, is_yes=True) is None
 
 
-def _put_back(book: Transaction, incident: Incident, asked_at: datetime) -> transitions.PutBack:
+def _put_back(tx: Transaction, incident: Incident, asked_at: datetime) -> transitions.PutBack:
     """Whether confidentiality was put back before GitLab was asked."""
-    tries = [t for t in book.tasks_of(incident.id) if t.do == EffectKind.CONFIDE and t.state is not DeliveryState.VOID]
+    tries = [t for t in tx.tasks_of(incident.id) if t.do == EffectKind.CONFIDE and t.state is not DeliveryState.VOID]
     if not tries:
         return transitions.PutBack.NEVER
     done = [t.done_at for t in tries if t.state is DeliveryState.ACCEPTED and t.done_at]
@@ -321,9 +317,9 @@ def _put_back(book: Transaction, incident: Incident, asked_at: datetime) -> tran
     return transitions.PutBack.DONE if is_done else transitions.PutBack.UNDER_WAY
 
 
-def _resolved_by(book: Transaction, incident: Incident) -> TimelineRow | None:
+def _resolved_by(tx: Transaction, incident: Incident) -> TimelineRow | None:
     """The line of what ended a resolved incident; None of one that was paged once."""
-    ended = [line for line in book.lines_of(incident.id) if line.event == "incident.resolved"]
+    ended = [line for line in tx.lines_of(incident.id) if line.event == "incident.resolved"]
     return ended[-1] if ended else None
 
 

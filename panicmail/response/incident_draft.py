@@ -9,13 +9,13 @@ from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
 from panicmail.store.transaction import Transaction
 
 
-def draft_of(book: Transaction, orders: RuntimeSettings, incident: Incident) -> drafts.IssueDraft:
+def draft_of(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> drafts.IssueDraft:
     """Everything the description says, from the store and the settings."""
-    mail = book.mail(incident.mail_id)
+    mail = tx.mail(incident.mail_id)
     first = min(incident.paged.items(), key=lambda item: item[1].round, default=None)
     return drafts.draft(
         incident,
-        report_of(book, incident),
+        report_of(tx, incident),
         received=drafts.ReceivedFacts(
             mail_from=mail.mail_from if mail else "",
             peer=mail.peer if mail else "",
@@ -23,9 +23,9 @@ def draft_of(book: Transaction, orders: RuntimeSettings, incident: Incident) -> 
             size=mail.size if mail else 0,
             recipients=mail.recipients if mail else (),
         ),
-        assignee=orders.people.get(first[0]) if first else None,
+        assignee=settings.people.get(first[0]) if first else None,
         ack_by=incident.sla_at,
-        labels=orders.labels,
+        labels=settings.labels,
         verified=UNVERIFIED,
-        flags=flags_of(book.lines_of(incident.id)),
+        flags=flags_of(tx.lines_of(incident.id)),
     )

@@ -73,7 +73,7 @@ class IncidentView:
     person: Person
     report: Report
     lines: tuple[TimelineRow, ...]
-    orders: RuntimeSettings
+    settings: RuntimeSettings
     next_call: transitions.NextCall | None
     flags: tuple[str, ...]
     acts: tuple[str, ...]
@@ -85,9 +85,9 @@ class IncidentView:
 class IncidentLinks:
     """Answers for link tokens."""
 
-    def __init__(self, ledger: Store, orders: CurrentSettings) -> None:
-        self._ledger = ledger
-        self._orders = orders
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
+        self._store = store
+        self._settings = settings
 
     def look(self, token: str) -> IncidentView | None:
         """What is behind the link; None when it is not one of ours. Changes nothing.
@@ -95,8 +95,8 @@ class IncidentLinks:
         Raises:
             LinkExpired: It was one.
         """
-        orders = self._orders()
-        return self._ledger.read(lambda book: _view(book, orders, token))
+        settings = self._settings()
+        return self._store.read(lambda tx: _view(tx, settings, token))
 
     def act(self, token: str, button: str) -> Outcome | None:
         """Press a button; None when the link is not one of ours.
@@ -107,19 +107,19 @@ class IncidentLinks:
             LinkRevoked: It is one that only shows.
         """
         said = None if button == UNDO else ReplyCommand(BUTTONS[button], button)
-        orders = self._orders()
+        settings = self._settings()
 
-        def work(book: Transaction) -> Outcome | None:
-            view = _view(book, orders, token)
+        def work(tx: Transaction) -> Outcome | None:
+            view = _view(tx, settings, token)
             if view is None:
                 return None
             if view.revoked:
                 raise LinkRevoked(view.incident.ref)
             key = f"{view.person.id}/{view.incident.version}/{button}"
             way = ReplyChannel(channel="link", how=HOW, key=key, may_undo=True)
-            return _press(book, orders, view, said, way).outcome
+            return _press(tx, settings, view, said, way).outcome
 
-        return self._ledger.write("link.act", work)
+        return self._store.write("link.act", work)
 
 
 def live_round(lines: Iterable[TimelineRow], person: str) -> int:
@@ -128,36 +128,36 @@ def live_round(lines: Iterable[TimelineRow], person: str) -> int:
     return max(revoked, default=-1) + 1
 
 
-def revoke_carried(book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report) -> None:
+def revoke_carried(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> None:
     """Revoke every link in a mail whose owner did not write it, and send its owner a new one."""
     for text in report.carried:
-        token = orders.tokens.verify(text, orders.people) if text.startswith(Purpose.LINK.value) else None
-        if token is None or not token.person or _is_its_owners(orders, mail, report, token):
+        token = settings.tokens.verify(text, settings.people) if text.startswith(Purpose.LINK.value) else None
+        if token is None or not token.person or _is_its_owners(settings, mail, report, token):
             continue
-        incident = book.incident(token.incident_id)
-        if incident is None or _is_expired(incident, book.now):
+        incident = tx.incident(token.incident_id)
+        if incident is None or _is_expired(incident, tx.now):
             continue
-        if token.round == live_round(book.lines_of(incident.id), token.person):
-            _revoke(book, incident, token, mail, report)
+        if token.round == live_round(tx.lines_of(incident.id), token.person):
+            _revoke(tx, incident, token, mail, report)
 
 
-def _is_its_owners(orders: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> bool:
+def _is_its_owners(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> bool:
     """Whether the owner of a link wrote the mail, or a machine sent their page back to where it came from."""
-    if orders.people[token.person].writes_from(report.from_address):
+    if settings.people[token.person].writes_from(report.from_address):
         return True
     if report.kind is MailKind.HUMAN:
         return False
-    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
-    theirs = (orders.tokens.verify(text, [token.person]) for text in texts)
+    texts = filter(None, map(settings.addresses.token_in, mail.recipients))
+    theirs = (settings.tokens.verify(text, [token.person]) for text in texts)
     return any(each and each.person and each.incident_id == token.incident_id for each in theirs)
 
 
-def _revoke(book: Transaction, incident: Incident, token: Token, mail: AcceptedMail, report: Report) -> None:
+def _revoke(tx: Transaction, incident: Incident, token: Token, mail: AcceptedMail, report: Report) -> None:
     writer = report.from_address or report.from_shown or "somebody"
     facts = {"person": token.person, "round": token.round, "mail": mail.id}
-    book.add_entry(incident, Entry(event=REVOKED, actor=writer, facts=facts))
+    tx.add_entry(incident, Entry(event=REVOKED, actor=writer, facts=facts))
     told = {"what": "link_revoked", "from_address": report.from_address, "from_name": report.from_name}
-    book.tell(incident, token.person, f"link_revoked/{token.round}", told)
+    tx.tell(incident, token.person, f"link_revoked/{token.round}", told)
 
 
 def _is_expired(incident: Incident, now: datetime) -> bool:
@@ -165,36 +165,36 @@ def _is_expired(incident: Incident, now: datetime) -> bool:
 
 
 def _press(
-    book: Transaction, orders: RuntimeSettings, view: IncidentView, said: ReplyCommand | None, way: ReplyChannel
+    tx: Transaction, settings: RuntimeSettings, view: IncidentView, said: ReplyCommand | None, way: ReplyChannel
 ) -> ReplyResult:
     """`said` None: undo."""
-    acks = ReplyHandler(book, orders)
+    acks = ReplyHandler(tx, settings)
     if said is None:
         return acks.undo(view.incident, view.person, way)
     return acks.act(view.incident, view.person, said, way)
 
 
-def _view(book: Transaction, orders: RuntimeSettings, text: str) -> IncidentView | None:
-    token = orders.tokens.verify(text, orders.people)
+def _view(tx: Transaction, settings: RuntimeSettings, text: str) -> IncidentView | None:
+    token = settings.tokens.verify(text, settings.people)
     if token is None or token.purpose is not Purpose.LINK or not token.person:
         return None
-    incident = book.incident(token.incident_id)
+    incident = tx.incident(token.incident_id)
     if incident is None:
         return None
-    if _is_expired(incident, book.now):
+    if _is_expired(incident, tx.now):
         raise LinkExpired(incident.ref)
-    lines = tuple(book.lines_of(incident.id))
+    lines = tuple(tx.lines_of(incident.id))
     revoked = token.round < live_round(lines, token.person)
     return IncidentView(
         incident=incident,
-        person=orders.people[token.person],
-        report=report_of(book, incident),
+        person=settings.people[token.person],
+        report=report_of(tx, incident),
         lines=lines,
-        orders=orders,
-        next_call=transitions.next_call(incident, orders.ladder_of(incident), orders.who_at(book.now), token.person),
+        settings=settings,
+        next_call=transitions.next_call(incident, settings.policy_of(incident), settings.who_at(tx.now), token.person),
         flags=flags_of(lines),
         acts=() if revoked else _acts(incident, token.person),
-        undo_until=None if revoked else transitions.undo_until(incident, token.person, lines, book.now),
+        undo_until=None if revoked else transitions.undo_until(incident, token.person, lines, tx.now),
         revoked=revoked,
     )
 

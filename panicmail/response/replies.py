@@ -79,9 +79,9 @@ class ReplyResult:
 class ReplyHandler:
     """Takes what people say about an incident. Works inside the caller's transaction."""
 
-    def __init__(self, book: Transaction, orders: RuntimeSettings) -> None:
-        self._book = book
-        self._orders = orders
+    def __init__(self, tx: Transaction, settings: RuntimeSettings) -> None:
+        self._tx = tx
+        self._settings = settings
 
     # -- by mail
 
@@ -114,7 +114,7 @@ class ReplyHandler:
         """
         way = ReplyChannel(channel="mail", how="", key=mail.id, in_reply_to=report.message_id)
         answer = ReplyResult(incident=incident, outcome=Outcome.NOTED, said=ReplyCommand(Command.NOTHING, why=why))
-        self._book.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
+        self._tx.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
 
     def aside(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: str) -> None:
         """Words of `person` that came to an address where they cannot count: kept, and she is told."""
@@ -130,7 +130,7 @@ class ReplyHandler:
         *,
         outward: bool = False,
     ) -> None:
-        said = understood(self._orders, report, incident, person)
+        said = understood(self._settings, report, incident, person)
         if self._is_more(report, incident, person, said):
             self._more(mail, report, incident, person)
             return
@@ -168,20 +168,20 @@ class ReplyHandler:
         return incident.state is State.RESOLVED or (by_reporter and not by_holder)
 
     def _more(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
-        orders, now = self._orders, self._book.now
+        settings, now = self._settings, self._tx.now
         writer = person.id if person.writes_from(report.from_address) else ""
         change = transitions.more(
             incident,
             more_entry(report, incident),
-            orders.ladder_of(incident),
-            orders.who_at(now),
+            settings.policy_of(incident),
+            settings.who_at(now),
             now,
             mail_id=mail.id,
             human=True,
             thanks=reply_commands.is_thanks(report.reply_text),
             writer=writer,
         )
-        self._book.apply(incident, change)
+        self._tx.apply(incident, change)
 
     def _doubt(self, report: Report, person: Person) -> str:
         """Why this mail cannot act for `person`; "" when it can."""
@@ -199,7 +199,7 @@ class ReplyHandler:
         """Why a mail that had to be read again comes too late to act: what was done after it was written counts."""
         if not mail.readings:
             return ""
-        lines = self._book.lines_of(incident.id)
+        lines = self._tx.lines_of(incident.id)
         acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
         return "it took long to read, and you have answered again since" if acted else ""
 
@@ -207,15 +207,17 @@ class ReplyHandler:
         return not report.from_address or person.writes_from(report.from_address)
 
     def _is_away(self, incident: Incident, person: Person) -> Incident:
-        orders, now = self._orders, self._book.now
+        settings, now = self._settings, self._tx.now
         why = "out of office"
-        change = transitions.unreachable(incident, person.id, why, orders.ladder_of(incident), orders.who_at(now), now)
-        return self._book.apply(incident, change)
+        change = transitions.unreachable(
+            incident, person.id, why, settings.policy_of(incident), settings.who_at(now), now
+        )
+        return self._tx.apply(incident, change)
 
     def _is_chatty(self, incident: Incident) -> bool:
         """Whether so much was written lately that what looks like a machine is one, and is answered no more."""
-        since = self._book.now - timedelta(hours=1)
-        lately = [line for line in self._book.lines_of(incident.id) if line.at > since]
+        since = self._tx.now - timedelta(hours=1)
+        lately = [line for line in self._tx.lines_of(incident.id) if line.at > since]
         return sum(line.event == "person.wrote" for line in lately) >= ANSWERS_AN_HOUR
 
     def undelivered(self, report: Report, incident: Incident, person: Person, round_: int = 0) -> None:
@@ -231,18 +233,20 @@ class ReplyHandler:
             return
         status = next((d.status for d in report.deliveries if d.status), "")
         why = f"her page bounced ({status})" if status else "her page bounced"
-        orders, now = self._orders, self._book.now
-        page = self._book.bounced(incident.id, person.id, why, round_)
-        if page is not None and (self._book.has_another_way(page) or self._book.took_a_later_page(page)):
+        settings, now = self._settings, self._tx.now
+        page = self._tx.bounced(incident.id, person.id, why, round_)
+        if page is not None and (self._tx.has_another_way(page) or self._tx.took_a_later_page(page)):
             facts = {"person": person.id, "answer": why, "channel": "mail"}
             self._keep(incident, Entry(event="page.refused", actor="panicmail", facts=facts))
-            self._book.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
+            self._tx.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
             return
-        change = transitions.unreachable(incident, person.id, why, orders.ladder_of(incident), orders.who_at(now), now)
-        self._book.apply(incident, change)
+        change = transitions.unreachable(
+            incident, person.id, why, settings.policy_of(incident), settings.who_at(now), now
+        )
+        self._tx.apply(incident, change)
 
     def _keep(self, incident: Incident, entry: Entry) -> None:
-        self._book.apply(incident, unchanged(incident, Outcome.NOTED, entry))
+        self._tx.apply(incident, unchanged(incident, Outcome.NOTED, entry))
 
     # -- the one way
 
@@ -270,7 +274,7 @@ class ReplyHandler:
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
         if self._wants_answer(answer, person, way):
             facts = {**_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
-            self._book.tell(answer.incident, person.id, f"answer/{way.key}", facts)
+            self._tx.tell(answer.incident, person.id, f"answer/{way.key}", facts)
         return answer
 
     def _overtaken(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> str:
@@ -278,12 +282,12 @@ class ReplyHandler:
         if way.acted_at is None or said.meaning is Command.NOTHING:
             return ""
         is_yes = said.meaning in {Command.YES, Command.YES_ALL}
-        line = transitions.overtaken_by(self._book.lines_of(incident.id), person.id, way.acted_at, is_yes=is_yes)
+        line = transitions.overtaken_by(self._tx.lines_of(incident.id), person.id, way.acted_at, is_yes=is_yes)
         if line is None:
             return ""
         if line.actor == person.id:
             return f"it is from before you {transitions.ACTS.get(line.event, 'wrote again')}, and that counts"
-        found = self._orders.people.get(line.actor or "")
+        found = self._settings.people.get(line.actor or "")
         who = found.name if found else line.actor or "somebody"
         return f"it is from before {who} {transitions.ACTS.get(line.event, 'wrote again')}"
 
@@ -292,26 +296,26 @@ class ReplyHandler:
         kept = transitions.undoable(before, after)
         if kept is None:
             return None
-        self._book.add_entry(after, kept)
-        return (self._book.now + transitions.UNDO_WITHIN).isoformat()
+        self._tx.add_entry(after, kept)
+        return (self._tx.now + transitions.UNDO_WITHIN).isoformat()
 
     def undo(self, incident: Incident, person: Person, way: ReplyChannel) -> ReplyResult:
         """Take back what was done by link of `person` a moment ago. Beside `act`: no word of hers can ask for it.
 
         She is told, as the others are: whoever has her link may have done either.
         """
-        lines = self._book.lines_of(incident.id)
-        change = transitions.undo(incident, person.id, way.how, lines, self._missed(incident, person), self._book.now)
+        lines = self._tx.lines_of(incident.id)
+        change = transitions.undo(incident, person.id, way.how, lines, self._missed(incident, person), self._tx.now)
         answer = self._apply(incident, change, ReplyCommand(Command.NOTHING, "undo"), way)
         if answer.outcome is Outcome.DONE:
             facts = {"what": "undone", "by": person.id, **change.entries[0].facts}
-            self._book.tell(answer.incident, person.id, f"undone/{way.key}", facts)
+            self._tx.tell(answer.incident, person.id, f"undone/{way.key}", facts)
         return answer
 
     def _missed(self, incident: Incident, person: Person) -> list[str]:
         """Whose page was dropped unsent because it had been acknowledged, and who had it no other way."""
         pages = [
-            task for task in self._book.tasks_of(incident.id) if task.do == EffectKind.PAGE and task.person != person.id
+            task for task in self._tx.tasks_of(incident.id) if task.do == EffectKind.PAGE and task.person != person.id
         ]
         alive = {(p.person, p.facts["round"]) for p in pages if p.state in _MAY_HAVE_REACHED}
         dropped = [p for p in pages if p.state is DeliveryState.VOID and p.facts["word"] in _ASKS_WHO_TAKES_IT]
@@ -323,7 +327,7 @@ class ReplyHandler:
         """Of what somebody else had until now: who, and when the clock had stopped; that was earlier than this act."""
         if before.state is not State.ACKED or after.state is not State.ACKED or before.holder == after.holder:
             return {}
-        acked = [line.at for line in self._book.lines_of(after.id) if line.event == "incident.acked"]
+        acked = [line.at for line in self._tx.lines_of(after.id) if line.event == "incident.acked"]
         stopped_at = acked[-1] if acked else before.acked_at
         return {"before": before.holder, "stopped_at": stopped_at.isoformat() if stopped_at else None}
 
@@ -335,21 +339,21 @@ class ReplyHandler:
         return answer.incident.state is not State.ACKED or answer.incident.holder != person.id
 
     def _apply(self, incident: Incident, change: Change, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        kept = self._book.apply(incident, transitions.dated(change, way.acted_at))
+        kept = self._tx.apply(incident, transitions.dated(change, way.acted_at))
         return ReplyResult(incident=kept, outcome=change.outcome, said=said)
 
     def _yes(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        change = transitions.acknowledge(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
+        change = transitions.acknowledge(incident, person.id, way.how, self._settings.policy_of(incident), self._tx.now)
         return self._apply(incident, change, said, way)
 
     def _take(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        change = transitions.take(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
+        change = transitions.take(incident, person.id, way.how, self._settings.policy_of(incident), self._tx.now)
         return self._apply(incident, change, said, way)
 
     def _yes_all(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         others = [
             other
-            for other in self._book.open_incidents_of(person.id)
+            for other in self._tx.open_incidents_of(person.id)
             if other.id != incident.id and not self._overtaken(other, person, said, way)
         ]
         answer = self._yes(incident, person, said, way)
@@ -358,38 +362,40 @@ class ReplyHandler:
         return replace(answer, refs=tuple(i.ref for i in others))
 
     def _no(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        orders, now = self._orders, self._book.now
-        ladder, who = orders.ladder_of(incident), orders.who_at(now)
-        change = transitions.decline(incident, person.id, way.how, said.line, ladder, who, now)
+        settings, now = self._settings, self._tx.now
+        policy, who = settings.policy_of(incident), settings.who_at(now)
+        change = transitions.decline(incident, person.id, way.how, said.line, policy, who, now)
         return self._apply(incident, change, said, way)
 
     def _escalate(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        orders, now = self._orders, self._book.now
-        change = transitions.escalate(incident, person.id, way.how, orders.ladder_of(incident), orders.who_at(now), now)
+        settings, now = self._settings, self._tx.now
+        change = transitions.escalate(
+            incident, person.id, way.how, settings.policy_of(incident), settings.who_at(now), now
+        )
         return self._apply(incident, change, said, way)
 
     def _resolve(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        change = transitions.resolve(incident, person.id, way.how, self._orders.ladder_of(incident), self._book.now)
+        change = transitions.resolve(incident, person.id, way.how, self._settings.policy_of(incident), self._tx.now)
         return self._apply(incident, change, said, way)
 
     def _hand_over(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        to = people.by_word(self._orders.people, said.to)
+        to = people.by_word(self._settings.people, said.to)
         if to is not None and to.id == person.id:
             return self._take(incident, person, said, way)
         if to is None:
-            names = ", ".join(sorted(self._orders.people))
+            names = ", ".join(sorted(self._settings.people))
             return self._nothing(
                 incident,
                 person,
                 replace(said, meaning=Command.NOTHING, why=f"nobody here is called that; there are {names}"),
                 way,
             )
-        change = transitions.hand_over(incident, person.id, to.id, way.how, self._book.now)
+        change = transitions.hand_over(incident, person.id, to.id, way.how, self._tx.now)
         return replace(self._apply(incident, change, said, way), to=to.id)
 
     def _nothing(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         """No command: their words are a note, and a sign of work of whoever answers for it."""
-        work = transitions.sign_of_work(incident, person.id, self._orders.ladder_of(incident), self._book.now)
+        work = transitions.sign_of_work(incident, person.id, self._settings.policy_of(incident), self._tx.now)
         return self._apply(incident, work, said, way)
 
     def _untrusted(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
@@ -413,9 +419,9 @@ def _facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:
     }
 
 
-def understood(orders: RuntimeSettings, report: Report, incident: Incident, person: Person) -> ReplyCommand:
+def understood(settings: RuntimeSettings, report: Report, incident: Incident, person: Person) -> ReplyCommand:
     """What a mail says if `person` wrote it. Of whoever has it a no is one only alone: more are words on the matter."""
-    known = reply_commands.names(orders.people.values(), person.id, incident.reporter_name, incident.ref)
+    known = reply_commands.names(settings.people.values(), person.id, incident.reporter_name, incident.ref)
     said = reply_commands.read(report.reply_text, known)
     has_it = incident.state is State.ACKED and incident.holder == person.id
     if has_it and said.meaning is Command.NO and not said.alone:

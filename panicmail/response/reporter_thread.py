@@ -46,82 +46,82 @@ _QUOTED = re.compile(r"(?m)^[^\S\n]*\| |\[PANIC [0-9A-Z]{4,8}\]")
 _BETWEEN = str.maketrans(dict.fromkeys('<>()[],;:"', " "))
 
 
-def address(book: Transaction, orders: RuntimeSettings, incident: Incident, person: str) -> str:
+def address(tx: Transaction, settings: RuntimeSettings, incident: Incident, person: str) -> str:
     """Where `person` writes to the reporter; "" when `why_none` says why there is no such address."""
-    if why_none(book, orders, incident, person) is not None:
+    if why_none(tx, settings, incident, person) is not None:
         return ""
-    return orders.addresses.reply_to(orders.tokens.mint(Purpose.CONVERSATION, incident.id, person))
+    return settings.addresses.reply_to(settings.tokens.mint(Purpose.CONVERSATION, incident.id, person))
 
 
-def why_none(book: Transaction, orders: RuntimeSettings, incident: Incident, person: str) -> UnsentReason | None:
+def why_none(tx: Transaction, settings: RuntimeSettings, incident: Incident, person: str) -> UnsentReason | None:
     """Why `person` has no address to write to the reporter: they do not have it, or nothing would go out."""
     if not transitions.speaks(incident, person):
         return UnsentReason.CLOSED if incident.resolved_at else UnsentReason.NOT_YOURS
-    return _deaf(book, orders, incident, person) or (None if orders.addresses.carries_token else UnsentReason.PLAIN)
+    return _deaf(tx, settings, incident, person) or (None if settings.addresses.carries_token else UnsentReason.PLAIN)
 
 
 def hear(
-    book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident, person: Person
+    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident, person: Person
 ) -> None:
     """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
     if is_surely_automatic(report, null_sender=not mail.mail_from) or report.hops:
-        book.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        tx.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
         return
-    if _is_command(orders, report, incident, person):
-        ReplyHandler(book, orders).by_mail(mail, report, incident, person, outward=True)
+    if _is_command(settings, report, incident, person):
+        ReplyHandler(tx, settings).by_mail(mail, report, incident, person, outward=True)
         return
-    why = _unsent(book, orders, mail, report, incident, person)
+    why = _unsent(tx, settings, mail, report, incident, person)
     if why is not None:
-        _keep(book, mail, report, incident, person, why)
+        _keep(tx, mail, report, incident, person, why)
         return
     how = f"mail from {report.from_address} to the address given to her; {UNVERIFIED}"
     left = report_json.attachments_to_json(report.attachments)
-    said = transitions.speak(incident, person.id, report.reply_text, how, mail.id, orders.ladder_of(incident), book.now,
+    said = transitions.speak(incident, person.id, report.reply_text, how, mail.id, settings.policy_of(incident), tx.now,
                         left=left, in_reply_to=report.message_id)  # fmt: skip
-    book.apply(incident, said)
+    tx.apply(incident, said)
 
 
-def _is_command(orders: RuntimeSettings, report: Report, incident: Incident, person: Person) -> bool:
+def _is_command(settings: RuntimeSettings, report: Report, incident: Incident, person: Person) -> bool:
     """Whether it is for panicmail: a command alone. Who does not have it says nothing to the reporter anyway, so there
     friendly words beside it do not matter."""
     if not person.writes_from(report.from_address) or not report.lossless:
         return False
-    said = understood(orders, report, incident, person)
+    said = understood(settings, report, incident, person)
     return said.alone or (said.bare and not transitions.speaks(incident, person.id))
 
 
-def astray(book: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
+def astray(tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
     """The holder wrote to the reporter's own address for answers: whoever knows that one is nobody's proof."""
-    _keep(book, mail, report, incident, person, UnsentReason.ASTRAY)
+    _keep(tx, mail, report, incident, person, UnsentReason.ASTRAY)
 
 
-def turn_away(book: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
+def turn_away(tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
     """Somebody of ours who has nothing to do with it wrote to the reporter's address: she is told. It is kept as
     anybody's words are."""
     facts = {"what": "unsent", "why": UnsentReason.NOT_YOURS.value, "in_reply_to": report.message_id}
-    book.tell(incident, person.id, f"unsent/{mail.id}", facts)
+    tx.tell(incident, person.id, f"unsent/{mail.id}", facts)
 
 
-def not_taken(book: Transaction, incident: Incident, task: OutboxRow, answer: str) -> None:
+def not_taken(tx: Transaction, incident: Incident, task: OutboxRow, answer: str) -> None:
     """The relay refused for good a mail to the reporter; if somebody wrote it, she is told."""
     if task.facts.get("what") == "said":
         change = transitions.refused(incident, str(task.facts["by"]), answer, str(task.facts["mail"]))
-        book.apply(incident, change)
+        tx.apply(incident, change)
 
 
 def _keep(
-    book: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: UnsentReason
+    tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: UnsentReason
 ) -> None:
     hers = person.writes_from(report.from_address)
     writer = person.id if hers else report.from_address or report.from_shown or "somebody"
     text = written(report)
     about = {"detail": "" if hers else writer, "in_reply_to": report.message_id if hers else None}
     change = transitions.leave_unsaid(incident, person.id, why, writer=writer, text=text, mail_id=mail.id, **about)
-    book.apply(incident, change)
+    tx.apply(incident, change)
 
 
 def _unsent(
-    book: Transaction, orders: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident, person: Person
+    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident, person: Person
 ) -> UnsentReason | None:
     """Why these words do not go out; None when they do."""
     if not person.writes_from(report.from_address):
@@ -132,29 +132,29 @@ def _unsent(
         return UnsentReason.MACHINE
     if not transitions.speaks(incident, person.id):
         return UnsentReason.CLOSED if incident.resolved_at else UnsentReason.NOT_YOURS
-    if _is_internal(book, orders, mail):
+    if _is_internal(tx, settings, mail):
         return UnsentReason.BOTH
-    return _unfit(orders, report.reply_text, person) or _deaf(book, orders, incident, person.id)
+    return _unfit(settings, report.reply_text, person) or _deaf(tx, settings, incident, person.id)
 
 
-def _is_internal(book: Transaction, orders: RuntimeSettings, mail: AcceptedMail) -> bool:
+def _is_internal(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail) -> bool:
     """Whether it went to somebody's own token address as well, by its envelope or, where a mail server on its way
     sent a copy to each recipient, by its header."""
-    texts = filter(None, map(orders.addresses.token_in, (*mail.recipients, *shown_recipients(book, mail))))
-    tokens = (orders.tokens.verify(text, orders.people) for text in texts)
+    texts = filter(None, map(settings.addresses.token_in, (*mail.recipients, *shown_recipients(tx, mail))))
+    tokens = (settings.tokens.verify(text, settings.people) for text in texts)
     return any(token is not None and token.purpose in {Purpose.ANSWER, Purpose.BOUNCE} for token in tokens)
 
 
-def shown_recipients(book: Transaction, mail: AcceptedMail) -> list[str]:
+def shown_recipients(tx: Transaction, mail: AcceptedMail) -> list[str]:
     """The addresses in To and Cc, as they stand there."""
-    head = canonical(book.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
+    head = canonical(tx.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
     fields = b" ".join([*head.all("to"), *head.all("cc")]).decode("latin-1")
     return [piece for piece in fields.translate(_BETWEEN).split() if "@" in piece]
 
 
-def _unfit(orders: RuntimeSettings, text: str, person: Person) -> UnsentReason | None:
+def _unfit(settings: RuntimeSettings, text: str, person: Person) -> UnsentReason | None:
     """What is wrong with the text itself."""
-    colleagues = [a for p in orders.people.values() if p.id != person.id for a in (p.email, *p.aliases)]
+    colleagues = [a for p in settings.people.values() if p.id != person.id for a in (p.email, *p.aliases)]
     if looks_carried(text) or _QUOTED.search(text) or any(a in text.lower() for a in colleagues):
         return UnsentReason.OURS  # history that nothing marked as such, most likely
     shown = sanitize.report_lines(text)
@@ -163,22 +163,22 @@ def _unfit(orders: RuntimeSettings, text: str, person: Person) -> UnsentReason |
     return UnsentReason.LONG if shown[-1] == sanitize.MARK + sanitize.CUT else None
 
 
-def _deaf(book: Transaction, orders: RuntimeSettings, incident: Incident, person: str) -> UnsentReason | None:
+def _deaf(tx: Transaction, settings: RuntimeSettings, incident: Incident, person: str) -> UnsentReason | None:
     """Why the reporter cannot be written to."""
     to = incident.reporter_address
-    reporter = people.by_address(orders.people, to)
+    reporter = people.by_address(settings.people, to)
     if reporter is not None and reporter.id == person:
         return UnsentReason.YOURSELF
-    if not to or orders.addresses.is_ours(to) or not _reads(book, orders, incident):
+    if not to or settings.addresses.is_ours(to) or not _reads(tx, settings, incident):
         return UnsentReason.NO_ADDRESS
-    if not orders.may_have_receipt(to) or book.task(f"{incident.id}/receipt") is None:
+    if not settings.may_have_receipt(to) or tx.task(f"{incident.id}/receipt") is None:
         return UnsentReason.NOT_ALLOWED
     return None
 
 
-def _reads(book: Transaction, orders: RuntimeSettings, incident: Incident) -> bool:
+def _reads(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> bool:
     """Whether a person wrote the report, who can be answered."""
-    mail = book.mail(incident.mail_id)
+    mail = tx.mail(incident.mail_id)
     if mail is None or not mail.mail_from or not mail.report:
         return False
-    return orders.may_answer(report_json.from_json(mail.report))
+    return settings.may_answer(report_json.from_json(mail.report))

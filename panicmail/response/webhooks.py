@@ -124,8 +124,8 @@ class WebhookReceiver:
 
     def __init__(
         self,
-        ledger: Store,
-        orders: CurrentSettings,
+        store: Store,
+        settings: CurrentSettings,
         signs: LooksAtIssues,
         secrets: Callable[[], WebhookSecrets],
         project: str,
@@ -133,8 +133,8 @@ class WebhookReceiver:
         woken: Callable[[Iterable[str]], None] = lambda lanes: None,
         wall: Clock = wall_clock,
     ) -> None:
-        self._ledger = ledger
-        self._orders = orders
+        self._store = store
+        self._settings = settings
         self._signs = signs
         self._secrets = secrets
         self._project = project
@@ -159,7 +159,7 @@ class WebhookReceiver:
         if doubt:
             return self._refuse("gitlab", doubt)
         name = headers.get("webhook-id", "") if told == BY_SIGNATURE else ""
-        found = _issue_in(_document(body), self._orders().people)
+        found = _issue_in(_document(body), self._settings().people)
         if found is None or self._is_repeat(name) or not self._is_ours(*found):
             return WebhookResult.IGNORED
         iid, _ = found
@@ -194,7 +194,7 @@ class WebhookReceiver:
     def _is_ours(self, iid: int, projects: frozenset[str]) -> bool:
         home = self._project.casefold()
         try:
-            found = self._ledger.read(lambda book: book.incidents_of_issue(iid))
+            found = self._store.read(lambda tx: tx.incidents_of_issue(iid))
         except StoreFailed:  # GitLab gives up on a hook that fails often; `look` asks again
             return home in projects
         return any((i.issue_project or home) in projects for i in found)
@@ -213,8 +213,8 @@ class WebhookReceiver:
         event = _event_in(_document(body))
         if event is None:
             return WebhookResult.IGNORED
-        orders = self._orders()
-        return self._ledger.write("hook.act", lambda book: _act(book, orders, event))
+        settings = self._settings()
+        return self._store.write("hook.act", lambda tx: _act(tx, settings, event))
 
     # -- strangers
 
@@ -290,20 +290,20 @@ def _event_in(document: Mapping[str, Any]) -> _Event | None:
     )
 
 
-def _act(book: Transaction, orders: RuntimeSettings, event: _Event) -> WebhookResult:
+def _act(tx: Transaction, settings: RuntimeSettings, event: _Event) -> WebhookResult:
     """Do what it says, or keep it as a note."""
-    incident = book.incident(event.incident_id)
-    if incident is None or any(line.facts.get("delivery") == event.id for line in book.lines_of(incident.id)):
+    incident = tx.incident(event.incident_id)
+    if incident is None or any(line.facts.get("delivery") == event.id for line in tx.lines_of(incident.id)):
         return WebhookResult.IGNORED
-    person, how = _doer(event, orders.people)
-    why = _doubt(event, incident, person, book.lines_of(incident.id))
+    person, how = _doer(event, settings.people)
+    why = _doubt(event, incident, person, tx.lines_of(incident.id))
     actor = person.id if person else event.name or event.address or "somebody"
     facts = {"delivery": event.id, "said": event.type, "how": how, "why": why}
     heard = "hook.noted" if why else "hook.heard"
-    book.add_entry(incident, Entry(event=heard, actor=actor, facts=facts, note=bool(why)))
+    tx.add_entry(incident, Entry(event=heard, actor=actor, facts=facts, note=bool(why)))
     if person is not None and not why:
         way = ReplyChannel(channel="pagerduty", how=how, key=f"pagerduty/{event.id}", acted_at=event.at)
-        ReplyHandler(book, orders).act(incident, person, SAYS[event.type], way)
+        ReplyHandler(tx, settings).act(incident, person, SAYS[event.type], way)
     return WebhookResult.TAKEN
 
 

@@ -36,7 +36,7 @@ class FutureRowQueries(Queries):
         queries = [
             sa.select(sa.func.max(mails.c.accepted_at)).where(mails.c.state == "accepted"),
             sa.select(sa.func.max(outbox.c.queued_at)).where(_PENDING),
-            *(sa.select(sa.func.max(at)).where(unresolved) for at in (c.accepted_at, c.opened_at, c.ladder_at)),
+            *(sa.select(sa.func.max(at)).where(unresolved) for at in (c.accepted_at, c.opened_at, c.steps_from_at)),
             sa.select(sa.func.max(line.at)).where(line.incident_id.in_(sa.select(c.id).where(unresolved)), _is_new()),
         ]
         newest = [self._connection.execute(query).scalar_one() for query in queries]

@@ -138,7 +138,7 @@ class GapQueries(BlockedQueries):
             sa.func.coalesce(latest.scalar_subquery(), incidents.c.opened_at).label("latest_at"),
         ).where(
             incidents.c.state == State.OPEN.value,
-            incidents.c.round > 0,  # 0: its ladder begins at its opening hours
+            incidents.c.round > 0,  # 0: its policy begins at its opening hours
             ~sa.exists().where(of_round, ~idle),
         )  # fmt: skip
         found = []
@@ -173,14 +173,14 @@ class GapQueries(BlockedQueries):
         )  # fmt: skip
 
     def unset_steps(self, beyond: Mapping[str, datetime]) -> list[OddRow]:
-        """Open incidents without a next step, or with one farther off than their ladder puts any.
+        """Open incidents without a next step, or with one farther off than their policy puts any.
 
         Args:
-            beyond: By the name of a ladder; of one that a reload took away the latest counts.
+            beyond: By the name of a policy; of one that a reload took away the latest counts.
         """
         c = incidents.c
-        too_far = [sa.and_(c.ladder == name, c.next_step_at > at) for name, at in beyond.items()]
-        gone = sa.and_(c.ladder.not_in(list(beyond)), c.next_step_at > max(beyond.values()))
+        too_far = [sa.and_(c.policy == name, c.next_step_at > at) for name, at in beyond.items()]
+        gone = sa.and_(c.policy.not_in(list(beyond)), c.next_step_at > max(beyond.values()))
         unset = sa.or_(c.next_step_at.is_(None), *too_far, gone)
         return self._incidents(sa.select(*_NAMED).where(c.state == State.OPEN.value, unset))
 

@@ -96,7 +96,7 @@ def sqlite_lock(config: Config) -> Path | None:
     return Path(f"{url.removeprefix('sqlite:///')}.lock") if url.startswith("sqlite:") else None
 
 
-def signing_keys(config: Config, ledger: Store) -> SigningKeys:
+def signing_keys(config: Config, store: Store) -> SigningKeys:
     """The keys tokens are signed with, newest first: from `[tokens] key_file`, else from the database.
 
     Raises:
@@ -104,16 +104,16 @@ def signing_keys(config: Config, ledger: Store) -> SigningKeys:
     """
     if config.tokens.key_file is not None:
         return _read_key_file(config.tokens.key_file)
-    found = ledger.read(lambda book: book.signing_keys())
+    found = store.read(lambda tx: tx.signing_keys())
     if found:
         return found
-    ledger.write("keys.make", _first_key)
-    return ledger.read(lambda book: book.signing_keys())
+    store.write("keys.make", _first_key)
+    return store.read(lambda tx: tx.signing_keys())
 
 
-def _first_key(book: Transaction) -> None:
-    if not book.signing_keys():  # another node may have been faster
-        book.add_signing_key("a", secrets.token_bytes(KEY_SIZE))
+def _first_key(tx: Transaction) -> None:
+    if not tx.signing_keys():  # another node may have been faster
+        tx.add_signing_key("a", secrets.token_bytes(KEY_SIZE))
 
 
 def _read_key_file(path: Path) -> SigningKeys:

@@ -105,7 +105,7 @@ class Store:
         after: list[Transaction] = []
 
         def run(connection: sa.Connection) -> T:
-            after.append(self._book(connection))
+            after.append(self._tx(connection))
             return work(after[-1])
 
         future: Future[T] = self._writer.submit(name, run)
@@ -117,8 +117,8 @@ class Store:
         for left in reversed(range(TRIES)):
             try:
                 with self._database.writing() as connection:
-                    book = self._book(connection)
-                    result = work(book)
+                    tx = self._tx(connection)
+                    result = work(tx)
                     crashpoints.point(f"{name}.commit")
                 crashpoints.point(f"{name}.committed")
             except (Conflict, StoreFailed) as exc:
@@ -126,25 +126,25 @@ class Store:
                     raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
                 continue
             self._told([result])
-            self._committed([book])
+            self._committed([tx])
             return result
         raise AssertionError("unreachable")
 
     def _committed(self, books: list[Transaction]) -> None:
-        for book in books:
-            for event, facts in book.logged:
+        for tx in books:
+            for event, facts in tx.logged:
                 _log.info(event, **facts)
-            for event, facts in book.alarmed:
+            for event, facts in tx.alarmed:
                 _log.warning(event, **facts)
-            if book.woken:
-                self._woken(book.woken)
+            if tx.woken:
+                self._woken(tx.woken)
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work`, which only reads, on one consistent picture."""
         with self._asking("read"), self._database.reading() as connection:
-            return work(self._book(connection))
+            return work(self._tx(connection))
 
-    def _book(self, connection: sa.Connection) -> Transaction:
+    def _tx(self, connection: sa.Connection) -> Transaction:
         now = self._database.now(connection)
         return Transaction(
             connection,
@@ -161,17 +161,17 @@ class Store:
         return node and f"{node}/{threading.current_thread().name}"
 
     def now(self) -> datetime:
-        return self.read(lambda book: book.now)
+        return self.read(lambda tx: tx.now)
 
     def change(self, name: str, incident_id: str, decide: Callable[[Incident, datetime], Change]) -> Change | None:
         """Read an incident, decide, store the change: one transaction. None when there is no such incident."""
 
-        def work(book: Transaction) -> Change | None:
-            incident = book.incident(incident_id)
+        def work(tx: Transaction) -> Change | None:
+            incident = tx.incident(incident_id)
             if incident is None:
                 return None
-            change = decide(incident, book.now)
-            book.apply(incident, change)
+            change = decide(incident, tx.now)
+            tx.apply(incident, change)
             return change
 
         return self.write(name, work)

@@ -44,7 +44,7 @@ class Machine(Office):
         super().__init__(folder)
         self._is_set = True
         mark = WatermarkFile(folder / "high_water")
-        self._keeper = ClockGuard(self.ledger, self._clock, mark, wall=lambda: host.wall, boot=lambda: host.boot)
+        self._keeper = ClockGuard(self.store, self._clock, mark, wall=lambda: host.wall, boot=lambda: host.boot)
         self._keeper.start()
 
     @property
@@ -114,7 +114,7 @@ PHONE = "json://phone.example.com/ana"
 @pytest.mark.row(18, "the clock jumps an hour ahead and back again", "what no phone took meanwhile is tried at once")
 def test_a_push_of_a_wrong_hour_is_tried_at_once_when_the_clock_is_put_right(machine: Machine) -> None:
     ana = replace(PEOPLE["ana"], push=(channel(PHONE),))
-    machine.orders = replace(machine.orders, people={**PEOPLE, "ana": ana})
+    machine.settings = replace(machine.settings, people={**PEOPLE, "ana": ana})
     machine.phones.failures = [Temporary("503")]
     machine.set_clock(machine.host.wall + HOUR)
     machine.panic()
@@ -191,7 +191,7 @@ NIGHTS = {
 def test_the_smoc_is_called_after_fifteen_minutes_on_a_night_the_clocks_change(tmp_path: Path, night: str) -> None:
     machine = Machine(tmp_path, Host(NIGHTS[night]))
     berlin = {key: replace(person, tz=ZoneInfo("Europe/Berlin")) for key, person in PEOPLE.items()}
-    machine.orders = replace(machine.orders, people=berlin)
+    machine.settings = replace(machine.settings, people=berlin)
     incident = machine.panic()
     machine.wait(minutes=14, seconds=59)
     assert machine.pages("max") == []
@@ -208,7 +208,7 @@ def test_the_smoc_is_called_after_fifteen_minutes_on_a_night_the_clocks_change(t
 def test_the_hour_that_comes_twice_is_told_with_its_zone(tmp_path: Path) -> None:
     machine = Machine(tmp_path, Host(NIGHTS["an hour that comes twice"]))
     berlin = {key: replace(person, tz=ZoneInfo("Europe/Berlin")) for key, person in PEOPLE.items()}
-    machine.orders = replace(machine.orders, people=berlin)
+    machine.settings = replace(machine.settings, people=berlin)
     machine.panic()
     assert "by 02:07 CET" in machine.page("ana").text, machine.page("ana").text.splitlines()[0]
     machine.close()

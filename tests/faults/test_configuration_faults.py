@@ -43,8 +43,8 @@ def test_a_roster_without_people_an_unknown_person_and_no_file_change_nothing_th
 
 @pytest.mark.row(34, "nobody is on call in the first step", "the next step is taken now; the operators hear")
 def test_when_the_seoc_roster_names_nobody_the_smoc_is_called_at_once(desk: Office) -> None:
-    desk.orders = replace(
-        desk.orders, rosters=Schedules({"seoc": Schedule(()), "smoc": Schedule(("max",))}), operators=("bo",)
+    desk.settings = replace(
+        desk.settings, schedules=Schedules({"seoc": Schedule(()), "smoc": Schedule(("max",))}), operators=("bo",)
     )
     desk.panic()
     assert len(desk.pages("max")) == 1
@@ -53,14 +53,14 @@ def test_when_the_seoc_roster_names_nobody_the_smoc_is_called_at_once(desk: Offi
 
 @pytest.mark.row(34, "nobody is on call at all", "the operators hear; who comes on call is paged by the repeat")
 def test_when_no_roster_names_anybody_the_operators_hear_and_the_ladder_goes_on(desk: Office) -> None:
-    rosters = desk.orders.rosters
-    desk.orders = replace(
-        desk.orders, rosters=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}), operators=("bo",)
+    schedules = desk.settings.schedules
+    desk.settings = replace(
+        desk.settings, schedules=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}), operators=("bo",)
     )
     desk.panic()
     assert any("nobody" in posted.text.lower() for posted in desk.sent("bo"))
     desk.wait(minutes=21)
-    desk.orders = replace(desk.orders, rosters=rosters)
+    desk.settings = replace(desk.settings, schedules=schedules)
     desk.wait(minutes=6)
     assert desk.pages("max")
 
@@ -70,9 +70,9 @@ def test_when_no_roster_names_anybody_the_operators_hear_and_the_ladder_goes_on(
 def test_who_goes_off_call_before_her_page_went_out_is_replaced(desk: Office, she_stays: bool) -> None:
     desk.relay.refused["ana@example.com"] = Temporary("450 later")
     desk.panic()
-    others = {key: person for key, person in desk.orders.people.items() if she_stays or key != "ana"}
-    rosters = Schedules({"seoc": Schedule(("bo",)), "smoc": Schedule(("max",))})
-    desk.orders = replace(desk.orders, people=others, rosters=rosters)
+    others = {key: person for key, person in desk.settings.people.items() if she_stays or key != "ana"}
+    schedules = Schedules({"seoc": Schedule(("bo",)), "smoc": Schedule(("max",))})
+    desk.settings = replace(desk.settings, people=others, schedules=schedules)
     desk.wait(minutes=1, seconds=30)
     assert desk.pages("bo") or desk.pages("max")
 

@@ -168,14 +168,14 @@ def test_an_old_copy_put_in_place_of_the_database_pages_nobody_until_the_operato
     for page in office.pages("ana"):
         office.reply(page, "ack")
     lost = office.panic(subject="after the copy")
-    RestoreGuard(office.ledger, lambda: office.orders, mark).remember()
+    RestoreGuard(office.store, lambda: office.settings, mark).remember()
     office.close()
     for file in tmp_path.glob("panicmail.db*"):
         file.unlink()
     (tmp_path / "copy.db").rename(database)
     restored = Office(tmp_path)
     restored.now = office.now + timedelta(minutes=30)
-    assert RestoreGuard(restored.ledger, lambda: restored.orders, mark).start()
+    assert RestoreGuard(restored.store, lambda: restored.settings, mark).start()
     restored.wait(minutes=14)
     assert restored.pages("ana") == restored.pages("max") == []
     told = next(posted.text for posted in restored.sent("max") if lost.ref in posted.text)
@@ -199,13 +199,13 @@ def test_a_standby_that_had_not_heard_of_a_mail_is_noticed_and_the_mail_is_named
         eventually(heard, "the standby does not follow")
         standby.stop()
         lost = office.panic(subject="the standby never heard of it")
-        RestoreGuard(office.ledger, lambda: office.orders, mark).remember()
+        RestoreGuard(office.store, lambda: office.settings, mark).remember()
         office.close()
         primary.stop("immediate")
         standby.start()
         standby.promote()
         promoted = Office(tmp_path, url=standby.url)
-        assert RestoreGuard(promoted.ledger, lambda: promoted.orders, mark).start()
+        assert RestoreGuard(promoted.store, lambda: promoted.settings, mark).start()
         promoted.settle()
         assert promoted.pages("ana") == []
         told = next(posted.text for posted in promoted.sent("max") if lost.ref in posted.text)

@@ -27,14 +27,14 @@ def accepted(town: World, *subjects: str) -> list[str]:
     database = Database(f"sqlite:///{town.database}")
     migrate.upgrade(database)
     refs = []
-    with closing(Store(database)) as ledger:
+    with closing(Store(database)) as store:
         for subject in subjects:
             raw = mail(f"This is what {subject} says.", subject=subject)
             mail_id = ids.new_mail_id()
-            ledger.write(
+            store.write(
                 "mails.accept",
-                lambda book, mail_id=mail_id, raw=raw: book.add_mail(  # type: ignore[misc]
-                    AcceptedMail(id=mail_id, accepted_at=book.now, mail_from="rita@example.com", recipients=(PANIC,),
+                lambda tx, mail_id=mail_id, raw=raw: tx.add_mail(  # type: ignore[misc]
+                    AcceptedMail(id=mail_id, accepted_at=tx.now, mail_from="rita@example.com", recipients=(PANIC,),
                          peer="127.0.0.1", helo="client", tls="", size=len(raw)), raw
                 ),
             )  # fmt: skip

@@ -31,18 +31,18 @@ AWAY: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def organisation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One daemon for all tests in here; each has incidents of its own."""
-    with world(tmp_path_factory.mktemp("gitlab"), steps=STEPS, sla="30h", expects=["adapter.barred"]) as house:
-        house.start()
-        yield house
+    with world(tmp_path_factory.mktemp("gitlab"), steps=STEPS, sla="30h", expects=["adapter.barred"]) as organisation:
+        organisation.start()
+        yield organisation
 
 
 @pytest.fixture
-def town(house: World) -> Iterator[World]:
-    yield house
-    house.gitlab.clear_faults()
-    house.gitlab.up()
+def town(organisation: World) -> Iterator[World]:
+    yield organisation
+    organisation.gitlab.clear_faults()
+    organisation.gitlab.up()
 
 
 def comes_by_itself(town: World, ref: str) -> dict[str, Any]:
@@ -160,8 +160,8 @@ def test_a_gitlab_whose_certificate_has_ended_sees_no_token_until_it_is_renewed(
 def test_the_operators_hear_of_a_gitlab_that_cannot_be_reached_for_ten_minutes(tmp_path: Path) -> None:
     office = Office(tmp_path)
     office.gitlab.failures = [Temporary("no TLS with GitLab")] * 1000
-    office.orders = replace(office.orders, operators=("bo",))
-    accounting = Reconciler(office.ledger, lambda: office.orders)
+    office.settings = replace(office.settings, operators=("bo",))
+    accounting = Reconciler(office.store, lambda: office.settings)
     incident = office.panic()
     for _ in range(10):
         office.wait(minutes=1)

@@ -48,8 +48,8 @@ class Calendar:
     def __init__(self, site: Site, office: Office) -> None:
         pair = 'hostname = "panic.example.com"'
         self.config = site.config((pair, f'{pair}\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'))
-        office.orders = runtime_settings.from_config(self.config, [("a", b"k" * 32)])
-        self._office, self._daily = office, DailyCheck(office.ledger, lambda: office.orders, lambda: self.config)
+        office.settings = runtime_settings.from_config(self.config, [("a", b"k" * 32)])
+        self._office, self._daily = office, DailyCheck(office.store, lambda: office.settings, lambda: self.config)
 
     def heard(self, at: datetime) -> list[str]:
         """What the operators are told about certificates by a check at that instant."""

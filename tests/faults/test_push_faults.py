@@ -35,19 +35,19 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[World]:
+def organisation(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[World]:
     """One daemon for most tests in here; each has incidents of its own."""
-    with world(tmp_path_factory.mktemp("push"), expects=["push.refused"]) as house:
-        reached_by(house, f"json://{provider.host}/")
-        house.start()
-        yield house
+    with world(tmp_path_factory.mktemp("push"), expects=["push.refused"]) as organisation:
+        reached_by(organisation, f"json://{provider.host}/")
+        organisation.start()
+        yield organisation
 
 
 @pytest.fixture
-def city(house: World, provider: Provider) -> Iterator[World]:
-    yield house
+def city(organisation: World, provider: Provider) -> Iterator[World]:
+    yield organisation
     provider.status = 200
-    house.settled()
+    organisation.settled()
 
 
 def reached_by(town: World, url: str) -> None:

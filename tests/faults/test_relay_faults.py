@@ -18,18 +18,18 @@ STEPS = [("0s", "seoc"), ("10m", "smoc", "seoc")]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def organisation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One daemon for all tests in here; each has incidents of its own."""
-    with world(tmp_path_factory.mktemp("relay"), steps=STEPS, sla=SLA, expects=["page.refused"]) as house:
-        house.start()
-        yield house
+    with world(tmp_path_factory.mktemp("relay"), steps=STEPS, sla=SLA, expects=["page.refused"]) as organisation:
+        organisation.start()
+        yield organisation
 
 
 @pytest.fixture
-def town(house: World) -> Iterator[World]:
-    yield house
-    house.relay.clear_rules()
-    house.relay.up()
+def town(organisation: World) -> Iterator[World]:
+    yield organisation
+    organisation.relay.clear_rules()
+    organisation.relay.up()
 
 
 def via(town: World) -> str:

@@ -2,7 +2,7 @@
 
     Is there an open incident past its SLA without a confirmed page to a manager?
 
-The ladder's last line is code that runs; this is for when it does not. `panicmail watch` is a process of its own, with
+The policy's last line is code that runs; this is for when it does not. `panicmail watch` is a process of its own, with
 PostgreSQL on another host. It reads the database and never writes to it, so that nothing it does can be what broke.
 
     unreached      somebody waits and no manager was reached: `[watch] push` and a mail to the managers on call

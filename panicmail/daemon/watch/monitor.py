@@ -24,7 +24,7 @@ from panicmail.errors import ConfigError
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
 from panicmail.mail.compose import watch_alerts
-from panicmail.mail.compose.notice_context import NoticeContext, Organisation, organisation
+from panicmail.mail.compose.notice_context import NoticeContext, Organisation, organisation_at
 from panicmail.oncall import runtime_settings
 from panicmail.store.database import Database
 from panicmail.store.transaction import Transaction
@@ -62,7 +62,7 @@ class WatchMonitor:
 
     def _use(self, config: Config) -> None:
         # No token is made or checked here, so there need be no key; the real ones are in the database.
-        self._orders = runtime_settings.from_config(config, [("a", b"")])
+        self._settings = runtime_settings.from_config(config, [("a", b"")])
         self._routes = AlarmRoutes(config, self._push)
         self._watch.repeat = config.escalation.repeat
         self._url = config.database.url.get_secret_value()
@@ -80,7 +80,7 @@ class WatchMonitor:
             "watch.ready",
             database=self._url.partition(":")[0],
             routes=[shown(url) for url in self._routes.own],
-            sla_seconds=self._orders.ladder.sla.total_seconds(),
+            sla_seconds=self._settings.policy.sla.total_seconds(),
             repeat_seconds=self._watch.repeat.total_seconds(),
         )
 
@@ -123,17 +123,17 @@ class WatchMonitor:
 
     def _ask(self) -> tuple[list[UnansweredPanic], datetime]:
         """The answer over a connection of its own, and its instant by the clock that counts."""
-        standing, is_sqlite = self._orders, self._url.startswith(_SQLITE)
+        standing, is_sqlite = self._settings, self._url.startswith(_SQLITE)
         database = Database(_only_to_read(self._url), clock=self._clock if is_sqlite else None)
-        ledger = Store(database)
+        store = Store(database)
 
-        def work(book: Transaction) -> tuple[list[UnansweredPanic], datetime]:
-            return question(book, standing.ladder, standing.who_at(book.now), book.now), book.now
+        def work(tx: Transaction) -> tuple[list[UnansweredPanic], datetime]:
+            return question(tx, standing.policy, standing.who_at(tx.now), tx.now), tx.now
 
         try:
-            return ledger.read(work)
+            return store.read(work)
         finally:
-            ledger.close()
+            store.close()
             database.close()
 
     def _was_answered(self, found: Sequence[UnansweredPanic], now: datetime) -> None:
@@ -160,10 +160,13 @@ class WatchMonitor:
     # -- paging
 
     def _page_unreached(self, due: Sequence[UnansweredPanic], now: datetime) -> None:
-        standing, ids = self._orders, [alarm.incident.id for alarm in due]
-        house = organisation(standing, now)
-        people = self._people(house.ladder.people(house.ladder.managers, house.who)) or self._operators()
-        scenes = [_scene(alarm, house, now) for alarm in due]
+        standing, ids = self._settings, [alarm.incident.id for alarm in due]
+        organisation = organisation_at(standing, now)
+        people = (
+            self._people(organisation.policy.people(organisation.policy.managers, organisation.who))
+            or self._operators()
+        )
+        scenes = [_context(alarm, organisation, now) for alarm in due]
         key = f"{','.join(ids)}/{now.isoformat()}"
         _log.error("watch.unreached", refs=[alarm.incident.ref for alarm in due])
         self._page(
@@ -178,7 +181,7 @@ class WatchMonitor:
         )
 
     def _page_blind(self, since: datetime, reason: str, now: datetime) -> None:
-        standing, people = self._orders, self._operators()
+        standing, people = self._settings, self._operators()
         sender, key = standing.page_sender, f"blind/{now.isoformat()}"
         self._page(
             "blind",
@@ -202,10 +205,10 @@ class WatchMonitor:
         page.go()
 
     def _operators(self) -> list[Person]:
-        return self._people(self._orders.operators)
+        return self._people(self._settings.operators)
 
     def _people(self, named: Iterable[str]) -> list[Person]:
-        return [self._orders.people[person] for person in named if person in self._orders.people]
+        return [self._settings.people[person] for person in named if person in self._settings.people]
 
 
 def _only_to_read(url: str) -> str:
@@ -215,7 +218,7 @@ def _only_to_read(url: str) -> str:
     return f"{_SQLITE}file:{quote(url.removeprefix(_SQLITE))}?mode=ro&uri=true"
 
 
-def _scene(alarm: UnansweredPanic, house: Organisation, now: datetime) -> NoticeContext:
+def _context(alarm: UnansweredPanic, organisation: Organisation, now: datetime) -> NoticeContext:
     return NoticeContext(
-        house=house, incident=alarm.incident, report=alarm.report, facts={}, now=now, pages=alarm.pages
+        organisation=organisation, incident=alarm.incident, report=alarm.report, facts={}, now=now, pages=alarm.pages
     )

@@ -18,7 +18,7 @@ from panicmail.store.transaction import Transaction
 
 _log = structlog.get_logger()
 
-#: After the deadline, so long for the ladder's own page to be taken (a quarter of the SLA if shorter).
+#: After the deadline, so long for the policy's own page to be taken (a quarter of the SLA if shorter).
 GRACE = timedelta(seconds=30)
 #: When more than so many incidents are unreached, their reports are not read: a mail that lists them has no room.
 _REPORTS = 5
@@ -33,66 +33,66 @@ class UnansweredPanic:
     report: Report
 
 
-def question(book: Transaction, ladder: EscalationPolicy, who: OnCallAt, now: datetime) -> list[UnansweredPanic]:
+def question(tx: Transaction, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> list[UnansweredPanic]:
     """Open incidents past their SLA without a confirmed page to a manager, the most overdue first.
 
     Only reads. Where a daemon without a sign of life is to be an alarm too, this is the place.
     """
-    overdue = [i for i in book.list_incidents(states=[State.OPEN]) if _due_at(i, ladder) <= now]
-    found = [(incident, _pages_of(book, incident)) for incident in sorted(overdue, key=lambda i: i.sla_at)]
-    unreached = [(i, pages) for i, pages in found if not any(_reached(page, i, ladder, who) for page in pages)]
+    overdue = [i for i in tx.list_incidents(states=[State.OPEN]) if _due_at(i, policy) <= now]
+    found = [(incident, _pages_of(tx, incident)) for incident in sorted(overdue, key=lambda i: i.sla_at)]
+    unreached = [(i, pages) for i, pages in found if not any(_reached(page, i, policy, who) for page in pages)]
     readable = len(unreached) <= _REPORTS
     return [
         UnansweredPanic(
             incident=incident,
             pages=tuple(_page_sent(page) for page in pages),
-            report=_report(book, incident) if readable else Report(subject=incident.subject),
+            report=_report(tx, incident) if readable else Report(subject=incident.subject),
         )
         for incident, pages in unreached
     ]
 
 
-def _due_at(incident: Incident, ladder: EscalationPolicy) -> datetime:
+def _due_at(incident: Incident, policy: EscalationPolicy) -> datetime:
     """When a manager must have been reached."""
-    return _deadline(incident, ladder) + min(GRACE, ladder.sla / 4)
+    return _deadline(incident, policy) + min(GRACE, policy.sla / 4)
 
 
-def _deadline(incident: Incident, ladder: EscalationPolicy) -> datetime:
-    """The SLA; later where the ladder calls managers later, or where it was opened again after its SLA."""
-    calls_at = ladder.step_at(incident.ladder_at, _managers_step(ladder) or ladder.last)
+def _deadline(incident: Incident, policy: EscalationPolicy) -> datetime:
+    """The SLA; later where the policy calls managers later, or where it was opened again after its SLA."""
+    calls_at = policy.step_at(incident.steps_from_at, _managers_step(policy) or policy.last)
     return max(incident.sla_at, calls_at, incident.opened_at)
 
 
-def _managers_step(ladder: EscalationPolicy) -> int:
+def _managers_step(policy: EscalationPolicy) -> int:
     """The first step that calls managers; 0 where the first step calls everybody there is."""
-    managers = set(ladder.managers)
-    return next(index for index, step in enumerate(ladder.steps) if managers & set(step.page))
+    managers = set(policy.managers)
+    return next(index for index, step in enumerate(policy.steps) if managers & set(step.page))
 
 
-def _pages_of(book: Transaction, incident: Incident) -> list[OutboxRow]:
-    return [task for task in book.tasks_of(incident.id) if task.do == EffectKind.PAGE]
+def _pages_of(tx: Transaction, incident: Incident) -> list[OutboxRow]:
+    return [task for task in tx.tasks_of(incident.id) if task.do == EffectKind.PAGE]
 
 
-def _reached(page: OutboxRow, incident: Incident, ladder: EscalationPolicy, who: OnCallAt) -> bool:
+def _reached(page: OutboxRow, incident: Incident, policy: EscalationPolicy, who: OnCallAt) -> bool:
     """Whether this page is a confirmed one to a manager, as one she is or was when the step was taken."""
     if page.state is not DeliveryState.ACCEPTED or page.person in incident.away:
         return False
-    if page.queued_at < _counts_since(incident, ladder):
+    if page.queued_at < _counts_since(incident, policy):
         return False
     role = page.facts.get("role")
-    is_on_call = page.person in ladder.people(ladder.managers, who) and role not in ladder.steps[0].page
-    return role in ladder.managers or is_on_call
+    is_on_call = page.person in policy.people(policy.managers, who) and role not in policy.steps[0].page
+    return role in policy.managers or is_on_call
 
 
-def _counts_since(incident: Incident, ladder: EscalationPolicy) -> datetime:
+def _counts_since(incident: Incident, policy: EscalationPolicy) -> datetime:
     """From when on a page counts: while it is open.
 
-    A ladder without managers of its own has paged "a manager" with its first page, which says nothing about the last
+    A policy without managers of its own has paged "a manager" with its first page, which says nothing about the last
     minutes before the deadline. There the page that was due in these counts.
     """
-    if _managers_step(ladder) > 0:
+    if _managers_step(policy) > 0:
         return incident.opened_at
-    return max(incident.opened_at, _deadline(incident, ladder) - ladder.repeat)
+    return max(incident.opened_at, _deadline(incident, policy) - policy.repeat)
 
 
 def _page_sent(task: OutboxRow) -> PageSent:
@@ -105,9 +105,9 @@ def _page_sent(task: OutboxRow) -> PageSent:
     )
 
 
-def _report(book: Transaction, incident: Incident) -> Report:
+def _report(tx: Transaction, incident: Incident) -> Report:
     try:
-        return report_of(book, incident)
+        return report_of(tx, incident)
     except Exception:  # a report that cannot be read must not keep the page about it
         _log.exception("watch.report_unreadable", ref=incident.ref)
         return Report(subject=incident.subject)

@@ -23,7 +23,7 @@ from panicmail.incident.model import Incident, PageReason
 from panicmail.incident.people import Person
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
-from panicmail.mail.compose.notice_context import NoticeContext, organisation
+from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.spool import Spool, Spooled
 
@@ -40,7 +40,7 @@ REFUSED_EVERY = timedelta(hours=1)
 LOOK_EVERY = 0.5
 #: A longer gap between two looks means that the process was stopped, or its clock was moved.
 _STOPPED = timedelta(seconds=4)
-#: Pages from memory have rounds no ladder reaches: a mail server may drop a second mail with one Message-ID.
+#: Pages from memory have rounds no escalation reaches: a mail server may drop a second mail with one Message-ID.
 _ROUND_FROM_MEMORY = 500_000
 _CALLERS = 4
 
@@ -51,7 +51,7 @@ class FallbackPager:
     def __init__(
         self,
         spool: Spool,
-        orders: CurrentSettings,
+        settings: CurrentSettings,
         reads: ReadsSpooledMail,
         connect: Callable[[], Reaches],
         clock: Clock,
@@ -60,7 +60,7 @@ class FallbackPager:
         ring: Rings = no_phones,
     ) -> None:
         self._spool = spool
-        self._orders = orders
+        self._settings = settings
         self._reads = reads
         self._clock = clock
         callers = callers or ThreadPoolExecutor(_CALLERS, thread_name_prefix="emergency")
@@ -144,17 +144,17 @@ class FallbackPager:
                 self._panics[name] = self._call_for_mail(spooled, now)
 
     def _call_for_mail(self, spooled: Spooled, now: datetime) -> SpooledPanic:
-        orders = self._orders()
-        people = _on_call(orders, now) or dict.fromkeys(orders.operators, "")
-        panic = SpooledPanic(spooled, self._spool, self._reads, orders, people, self._answered_at)
+        settings = self._settings()
+        people = _on_call(settings, now) or dict.fromkeys(settings.operators, "")
+        panic = SpooledPanic(spooled, self._spool, self._reads, settings, people, self._answered_at)
         _log.error("emergency.calls", ref=ids.ref(spooled.mail_id), people=sorted(people), about="a mail in the spool")
         for person in people:
             self._calls.begin(
                 FallbackPage(
                     key=f"mail/{spooled.path.name}/{person}",
-                    person=orders.people[person],
-                    write=partial(panic.letter, orders.people[person]),
-                    line=partial(panic.line, orders.people[person]),
+                    person=settings.people[person],
+                    write=partial(panic.letter, settings.people[person]),
+                    line=partial(panic.line, settings.people[person]),
                     about=f"panicmail-{ids.incident_id(spooled.mail_id)}",
                     wanted=panic.is_wanted,
                     over=partial(panic.over, person),
@@ -163,13 +163,17 @@ class FallbackPager:
         return panic
 
     def _call_for_steps(self, incident: Incident, now: datetime) -> None:
-        orders = self._orders()
-        for person, turn_at in _whose_turn(incident, orders, now).items():
+        settings = self._settings()
+        for person, turn_at in _whose_turn(incident, settings, now).items():
             call = FallbackPage(
                 key=f"step/{incident.id}/{person}",
-                person=orders.people[person],
-                write=partial(_page_from_memory, orders, incident, turn_at, self._answered_at, orders.people[person]),
-                line=partial(_line_from_memory, orders, incident, turn_at, self._answered_at, orders.people[person]),
+                person=settings.people[person],
+                write=partial(
+                    _page_from_memory, settings, incident, turn_at, self._answered_at, settings.people[person]
+                ),
+                line=partial(
+                    _line_from_memory, settings, incident, turn_at, self._answered_at, settings.people[person]
+                ),
                 about=f"panicmail-{incident.id}",
                 wanted=self._is_away,
             )
@@ -178,13 +182,13 @@ class FallbackPager:
 
     def _sound_alarm(self, key: str, facts: Mapping[str, str], now: datetime) -> None:
         """Tell the operators and everybody on call that panicmail needs help; the same `key` once."""
-        orders = self._orders()
-        for person in {**_on_call(orders, now), **dict.fromkeys(orders.operators)}:
+        settings = self._settings()
+        for person in {**_on_call(settings, now), **dict.fromkeys(settings.operators)}:
             own_key, said = f"{key}/{person}", {**facts, "at": now.isoformat()}
-            write = partial(_alarm, orders, said, own_key, orders.people[person])
+            write = partial(_alarm, settings, said, own_key, settings.people[person])
             line = partial(_alarm_line, said)
             self._calls.begin(
-                FallbackPage(key=own_key, person=orders.people[person], write=write, line=line, about=key)
+                FallbackPage(key=own_key, person=settings.people[person], write=write, line=line, about=key)
             )
 
 
@@ -213,42 +217,52 @@ class FallbackWatcher(threading.Thread):
         self._stopped.set()
 
 
-def _on_call(orders: RuntimeSettings, now: datetime) -> dict[str, str]:
+def _on_call(settings: RuntimeSettings, now: datetime) -> dict[str, str]:
     """Everybody the first and the last step name: person -> role."""
-    roles = (*orders.ladder.steps[0].page, *orders.ladder.steps[-1].page)
-    named = orders.ladder.people(roles, orders.who_at(now))
-    return {person: role for person, role in named.items() if person in orders.people}
+    roles = (*settings.policy.steps[0].page, *settings.policy.steps[-1].page)
+    named = settings.policy.people(roles, settings.who_at(now))
+    return {person: role for person, role in named.items() if person in settings.people}
 
 
-def _whose_turn(incident: Incident, orders: RuntimeSettings, now: datetime) -> dict[str, datetime]:
+def _whose_turn(incident: Incident, settings: RuntimeSettings, now: datetime) -> dict[str, datetime]:
     """Everybody named by a step whose time has come, and since when it is her turn."""
-    due_at, ladder = incident.next_step_at, orders.ladder_of(incident)
+    due_at, policy = incident.next_step_at, settings.policy_of(incident)
     if due_at is None or due_at > now:
         return {}
     turns: dict[str, datetime] = {}
-    for index in ladder.overdue(incident.ladder_at, incident.step, now) or [ladder.last]:
-        at = max(due_at, ladder.step_at(incident.ladder_at, index))
-        for person in ladder.people(ladder.steps[index].page, orders.who_at(now)):
+    for index in policy.overdue(incident.steps_from_at, incident.step, now) or [policy.last]:
+        at = max(due_at, policy.step_at(incident.steps_from_at, index))
+        for person in policy.people(policy.steps[index].page, settings.who_at(now)):
             turns.setdefault(person, min(at, now))
-    known = {person: at for person, at in turns.items() if person in orders.people}
-    return known or dict.fromkeys(orders.operators, due_at)
+    known = {person: at for person, at in turns.items() if person in settings.people}
+    return known or dict.fromkeys(settings.operators, due_at)
 
 
 def _page_from_memory(
-    orders: RuntimeSettings, incident: Incident, turn_at: datetime, away_since: datetime, person: Person, now: datetime
+    settings: RuntimeSettings,
+    incident: Incident,
+    turn_at: datetime,
+    away_since: datetime,
+    person: Person,
+    now: datetime,
 ) -> ComposedMail:
-    scene = _scene_from_memory(orders, incident, turn_at, away_since, now)
-    return compose.page(scene, person, orders.tokens, orders.addresses)
+    context = _scene_from_memory(settings, incident, turn_at, away_since, now)
+    return compose.page(context, person, settings.tokens, settings.addresses)
 
 
 def _line_from_memory(
-    orders: RuntimeSettings, incident: Incident, turn_at: datetime, away_since: datetime, person: Person, now: datetime
+    settings: RuntimeSettings,
+    incident: Incident,
+    turn_at: datetime,
+    away_since: datetime,
+    person: Person,
+    now: datetime,
 ) -> str:
-    return push_text.page(_scene_from_memory(orders, incident, turn_at, away_since, now), person, orders.detail)
+    return push_text.page(_scene_from_memory(settings, incident, turn_at, away_since, now), person, settings.detail)
 
 
 def _scene_from_memory(
-    orders: RuntimeSettings, incident: Incident, turn_at: datetime, away_since: datetime, now: datetime
+    settings: RuntimeSettings, incident: Incident, turn_at: datetime, away_since: datetime, now: datetime
 ) -> NoticeContext:
     facts = {
         "word": PageReason.STATE_UNKNOWN.value,
@@ -258,12 +272,14 @@ def _scene_from_memory(
     }
     report = Report(subject=incident.subject)
     return NoticeContext(
-        house=organisation(orders, now, incident), incident=incident, report=report, facts=facts, now=now
+        organisation=organisation_at(settings, now, incident), incident=incident, report=report, facts=facts, now=now
     )
 
 
-def _alarm(orders: RuntimeSettings, facts: Mapping[str, str], key: str, person: Person, now: datetime) -> ComposedMail:
-    return compose.operators(facts, organisation(orders, now), person, orders.addresses, now, key=key)
+def _alarm(
+    settings: RuntimeSettings, facts: Mapping[str, str], key: str, person: Person, now: datetime
+) -> ComposedMail:
+    return compose.operators(facts, organisation_at(settings, now), person, settings.addresses, now, key=key)
 
 
 def _alarm_line(facts: Mapping[str, str], now: datetime) -> str:

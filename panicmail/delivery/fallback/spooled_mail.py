@@ -17,7 +17,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, Token
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
-from panicmail.mail.compose.notice_context import NoticeContext, organisation
+from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool, Spooled
@@ -47,14 +47,14 @@ class SpooledPanic:
         spooled: Spooled,
         spool: Spool,
         reads: ReadsSpooledMail,
-        orders: RuntimeSettings,
+        settings: RuntimeSettings,
         people: Mapping[str, str],
         away_since: datetime,
     ) -> None:
         self.spooled = spooled
         self._spool = spool
         self._reads = reads
-        self._orders = orders
+        self._settings = settings
         self._people = people
         self._away_since = away_since
         self._left = set(people)
@@ -68,22 +68,22 @@ class SpooledPanic:
 
     def letter(self, person: Person, now: datetime) -> ComposedMail | None:
         """Her page about it; None when it is no panic, or has been taken in."""
-        scene = self._scene(now)
-        if scene is None:
+        context = self._context(now)
+        if context is None:
             return None
-        return compose.page(scene, person, self._orders.tokens, self._orders.addresses)
+        return compose.page(context, person, self._settings.tokens, self._settings.addresses)
 
     def line(self, person: Person, now: datetime) -> str | None:
         """The same for her lock screen."""
-        scene = self._scene(now)
-        return None if scene is None else push_text.page(scene, person, self._orders.detail)
+        context = self._context(now)
+        return None if context is None else push_text.page(context, person, self._settings.detail)
 
-    def _scene(self, now: datetime) -> NoticeContext | None:
+    def _context(self, now: datetime) -> NoticeContext | None:
         report = self._read_once()
         if report is None:
             return None
         return NoticeContext(
-            house=organisation(self._orders, now),
+            organisation=organisation_at(self._settings, now),
             incident=self._incident(now),
             report=report,
             facts={"word": PageReason.DATABASE_AWAY.value, "round": 0, "since": self._away_since.isoformat()},
@@ -106,7 +106,7 @@ class SpooledPanic:
             ref=ids.ref(mail_id),
             mail_id=mail_id,
             accepted_at=self.spooled.accepted_at,
-            ladder=self._orders.ladder,
+            policy=self._settings.policy,
         )
         return replace(incident, paged=paged)
 
@@ -130,29 +130,31 @@ class SpooledPanic:
         if found is None:  # taken in, or put aside and told as that
             return None
         mail, raw = found
-        if _answers(self._orders, mail):
+        if _answers(self._settings, mail):
             return None
         report = self._reads.read(raw, mail.mail_from)
-        if report.hops >= LOOP_HOPS or _refers(self._orders, report):
+        if report.hops >= LOOP_HOPS or _refers(self._settings, report):
             return None
         return report
 
 
-def _answers(orders: RuntimeSettings, mail: AcceptedMail) -> bool:
+def _answers(settings: RuntimeSettings, mail: AcceptedMail) -> bool:
     """Whether it went to somebody's own token address: her answer, or the bounce of her page, a test page included."""
-    texts = filter(None, map(orders.addresses.token_in, mail.recipients))
+    texts = filter(None, map(settings.addresses.token_in, mail.recipients))
     purposes = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.TEST}
-    return any(token.purpose in purposes for token in _verified(orders, texts))
+    return any(token.purpose in purposes for token in _verified(settings, texts))
 
 
-def _refers(orders: RuntimeSettings, report: Report) -> bool:
+def _refers(settings: RuntimeSettings, report: Report) -> bool:
     """Whether it answers a page, by the Message-IDs that carry the token where addresses do not."""
-    if orders.addresses.carries_token:
+    if settings.addresses.carries_token:
         return False
-    texts = filter(None, map(orders.addresses.token_of, report.references))
+    texts = filter(None, map(settings.addresses.token_of, report.references))
     # A token of a mail to the reporter names nobody.
-    return any(token.person and token.purpose in {Purpose.MESSAGE, Purpose.TEST} for token in _verified(orders, texts))
+    return any(
+        token.person and token.purpose in {Purpose.MESSAGE, Purpose.TEST} for token in _verified(settings, texts)
+    )
 
 
-def _verified(orders: RuntimeSettings, texts: Iterator[str]) -> Iterator[Token]:
-    return filter(None, (orders.tokens.verify(text, orders.people) for text in texts))
+def _verified(settings: RuntimeSettings, texts: Iterator[str]) -> Iterator[Token]:
+    return filter(None, (settings.tokens.verify(text, settings.people) for text in texts))

@@ -6,7 +6,7 @@ the version the incident was read at. Nothing here reads a clock, a roster or a 
 
 Promises, held by property tests:
 
-* an incident is open exactly when `next_step_at` is set: the ladder never ends by itself;
+* an incident is open exactly when `next_step_at` is set: the policy never ends by itself;
 * a step that was taken has one page for each of its people in its round, no more;
 * an event that comes twice changes nothing the second time;
 * a person who said no, or is away, is passed over as long as anybody else is left, and paged all the same when

@@ -25,7 +25,7 @@ from panicmail.incident.transitions.page_step import page_all, paged_entry, reac
 from panicmail.incident.transitions.silent_holder import owe_work, pass_over, sign_of_work
 
 
-def acknowledge(incident: Incident, person: str, how: str, ladder: EscalationPolicy, now: datetime) -> Change:
+def acknowledge(incident: Incident, person: str, how: str, policy: EscalationPolicy, now: datetime) -> Change:
     """Yes, from somebody paged (or offered it): hers if nobody has it, else she is told who does.
 
     `how` says in words what the yes rests on; everybody paged is shown it.
@@ -34,26 +34,26 @@ def acknowledge(incident: Incident, person: str, how: str, ladder: EscalationPol
         return unchanged(incident, Outcome.CLOSED, heard("ack.late", person, how))
     if incident.state is State.ACKED:
         if incident.handed_to == person and incident.holder != person:
-            return give(incident, person, how, ladder, now)
-        return _sign(incident, person, ladder, now, heard("ack.repeated", person, how))
-    return give(incident, person, how, ladder, now)
+            return give(incident, person, how, policy, now)
+        return _sign(incident, person, policy, now, heard("ack.repeated", person, how))
+    return give(incident, person, how, policy, now)
 
 
-def take(incident: Incident, person: str, how: str, ladder: EscalationPolicy, now: datetime) -> Change:
+def take(incident: Incident, person: str, how: str, policy: EscalationPolicy, now: datetime) -> Change:
     """Hers now, whoever has it; a taken one already hers changes nothing."""
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, heard("take.late", person, how))
     if incident.state is State.ACKED and incident.holder == person:
-        return _sign(incident, person, ladder, now, heard("ack.repeated", person, how))
-    return give(incident, person, how, ladder, now)
+        return _sign(incident, person, policy, now, heard("ack.repeated", person, how))
+    return give(incident, person, how, policy, now)
 
 
 def unclaimed(incident: Incident) -> bool:
-    """Paged once without a ladder and nobody's so far: an answer to that one page still counts."""
+    """Paged once without escalation and nobody's so far: an answer to that one page still counts."""
     return incident.once and incident.holder is None
 
 
-def give(incident: Incident, person: str, how: str, ladder: EscalationPolicy, now: datetime) -> Change:
+def give(incident: Incident, person: str, how: str, policy: EscalationPolicy, now: datetime) -> Change:
     before = incident.holder if incident.state is State.ACKED else None
     was_open = incident.state is not State.ACKED
     incident = replace(
@@ -70,7 +70,7 @@ def give(incident: Incident, person: str, how: str, ladder: EscalationPolicy, no
         resolved_by="",
         away={p: why for p, why in incident.away.items() if p != person},
     )
-    incident = owe_work(incident, ladder.later(now, ladder.remind_after))
+    incident = owe_work(incident, policy.later(now, policy.remind_after))
     facts = {"holder": person, "how": how, "at": now.isoformat(), "before": before}
     effects = [
         Effect(
@@ -98,13 +98,13 @@ def heard(event: str, person: str, how: str) -> Entry:
     return Entry(event=event, actor=person, facts={"how": how})
 
 
-def _sign(incident: Incident, person: str, ladder: EscalationPolicy, now: datetime, *entries: Entry) -> Change:
+def _sign(incident: Incident, person: str, policy: EscalationPolicy, now: datetime, *entries: Entry) -> Change:
     """It has a holder: a word of whoever answers for it is a sign of work."""
-    return replace(sign_of_work(incident, person, ladder, now), entries=entries, outcome=Outcome.ALREADY)
+    return replace(sign_of_work(incident, person, policy, now), entries=entries, outcome=Outcome.ALREADY)
 
 
 def decline(
-    incident: Incident, person: str, how: str, words: str, ladder: EscalationPolicy, who: OnCallAt, now: datetime
+    incident: Incident, person: str, how: str, words: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
 ) -> Change:
     """No: the next step that names somebody else is taken now, and she is passed over from here on."""
     said = Entry(event="person.declined", actor=person, facts={"how": how, "words": words})
@@ -113,26 +113,26 @@ def decline(
     if incident.state is State.ACKED and incident.holder != person:
         why = f'declined ("{words}")' if words else "declined"
         refused = replace(_offer_failed(incident, person, f'said no ("{words}")'), entries=(said,))
-        return refused.then(pass_over(refused.incident, person, why, ladder, who, now))
+        return refused.then(pass_over(refused.incident, person, why, policy, who, now))
     if incident.state is State.OPEN and person in incident.away:
         return unchanged(incident, Outcome.NOTED, said)  # said twice, or away already: the next ones are called
     incident = replace(incident, away={**incident.away, person: f'declined ("{words}")' if words else "declined"})
     cause = {"declined_by": person, "words": words}
-    return next_step_now(incident, ladder, who, now, said, skip=person, cause=cause)
+    return next_step_now(incident, policy, who, now, said, skip=person, cause=cause)
 
 
 def escalate(
-    incident: Incident, person: str, how: str, ladder: EscalationPolicy, who: OnCallAt, now: datetime
+    incident: Incident, person: str, how: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
 ) -> Change:
     """The next step at once, whoever has it: the first later one that names somebody besides the asker."""
     said = Entry(event="incident.escalated", actor=person, facts={"how": how})
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, said)
-    return next_step_now(incident, ladder, who, now, said, skip=person, cause={"escalated_by": person})
+    return next_step_now(incident, policy, who, now, said, skip=person, cause={"escalated_by": person})
 
 
 def unreachable(
-    incident: Incident, person: str, why: str, ladder: EscalationPolicy, who: OnCallAt, now: datetime
+    incident: Incident, person: str, why: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
 ) -> Change:
     """Every way to `person` failed, or she is out of office. `why` says which, in words.
 
@@ -143,20 +143,20 @@ def unreachable(
     entry = Entry(event="person.unreachable", actor="panicmail", facts={"person": person, "why": why})
     if incident.state is State.ACKED:
         failed = replace(_offer_failed(incident, person, why), entries=(entry,))
-        return failed.then(pass_over(failed.incident, person, why, ladder, who, now))
+        return failed.then(pass_over(failed.incident, person, why, policy, who, now))
     if incident.state is not State.OPEN or person in incident.away:
         return unchanged(incident, Outcome.NOTED, entry)
     incident = replace(incident, away={**incident.away, person: why})
     change = unchanged(incident, Outcome.NOTED, entry)
-    if incident.step < 0:  # reopened, and its last holder cannot be reached: the ladder does not wait for her
-        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now))
-    named = ladder.people(ladder.steps[min(incident.step, ladder.last)].page, who)
+    if incident.step < 0:  # reopened, and its last holder cannot be reached: the policy does not wait for her
+        return change.then(take_due_step(replace(incident, next_step_at=now), policy, who, now))
+    named = policy.people(policy.steps[min(incident.step, policy.last)].page, who)
     left = reachable(named, incident.away)
     if left.keys() & incident.paged.keys():
         return change
     cause = {"unreachable": person, "why": why}
     return change.then(_page_the_new(incident, left, now, cause) if left else
-                       early_step(incident, ladder, who, now, skip=person, cause=cause))  # fmt: skip
+                       early_step(incident, policy, who, now, skip=person, cause=cause))  # fmt: skip
 
 
 def _page_the_new(incident: Incident, people: Mapping[str, str], now: datetime, cause: Mapping[str, Any]) -> Change:

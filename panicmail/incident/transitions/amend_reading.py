@@ -38,7 +38,7 @@ def amend(
     return Change(incident=incident, effects=tuple(effects), entries=(entry,))
 
 
-def give_policy(incident: Incident, ladder: EscalationPolicy, now: datetime) -> Change:
+def give_policy(incident: Incident, policy: EscalationPolicy, now: datetime) -> Change:
     """It looked like no colleague's report and was paged once; it is one: the rest of its policy, from acceptance on.
 
     One that somebody has taken since stays as it is.
@@ -51,7 +51,7 @@ def give_policy(incident: Incident, ladder: EscalationPolicy, now: datetime) -> 
         once=False,
         resolved_at=None,
         resolved_by="",
-        next_step_at=ladder.after_step(incident.ladder_at, incident.step, now),
+        next_step_at=policy.after_step(incident.steps_from_at, incident.step, now),
     )
     return Change(incident=incident, entries=(Entry(event="incident.has_policy", actor="panicmail"),))
 

@@ -1,4 +1,4 @@
-"""Climbing the ladder: the step that is due, the early step, and at its end the operators."""
+"""Following the policy: the step that is due, the early step, and at its end the operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from panicmail.incident.transitions.silent_holder import NOTHING_OWED
 
 def take_due_step(
     incident: Incident,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     *,
@@ -33,19 +33,19 @@ def take_due_step(
         cause: Why it is taken now, as JSON.
     """
     due = incident.next_step_at or now
-    overdue = ladder.overdue(incident.ladder_at, incident.step, now)
-    # A reload may have made the ladder shorter than the step this incident stands on.
-    steps = list(overdue) or [min(max(incident.step, 0), ladder.last)]
+    overdue = policy.overdue(incident.steps_from_at, incident.step, now)
+    # A reload may have made the policy shorter than the step this incident stands on.
+    steps = list(overdue) or [min(max(incident.step, 0), policy.last)]
     taken = steps[-1]
-    named = _named(ladder, who, steps)
-    if not reachable(named, incident.away) and _further(incident, ladder, who, taken):
-        return _skip_to_reachable(replace(incident, step=taken), ladder, who, now, named)
-    people, is_last_resort = _called(incident, ladder, who, steps, besides)
-    next_at = ladder.after_step(incident.ladder_at, taken, now)
+    named = _named(policy, who, steps)
+    if not reachable(named, incident.away) and _further(incident, policy, who, taken):
+        return _skip_to_reachable(replace(incident, step=taken), policy, who, now, named)
+    people, is_last_resort = _called(incident, policy, who, steps, besides)
+    next_at = policy.after_step(incident.steps_from_at, taken, now)
     about: dict[str, Any] = lateness(now, due)
     if is_last_resort:
-        next_at = min(next_at, ladder.later(now, ladder.repeat))
-        cause = {**(cause or {}), **_why_last_resort(ladder, who, steps)}
+        next_at = min(next_at, policy.later(now, policy.repeat))
+        cause = {**(cause or {}), **_why_last_resort(policy, who, steps)}
     if cause:
         about["cause"] = dict(cause)
     incident = replace(incident, step=taken, next_step_at=next_at)
@@ -59,12 +59,12 @@ def take_due_step(
     return Change(incident=incident, effects=(*pages, *alarms), entries=tuple(entries))
 
 
-def _named(ladder: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, str]:
-    return ladder.people(tuple(role for index in steps for role in ladder.steps[index].page), who)
+def _named(policy: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, str]:
+    return policy.people(tuple(role for index in steps for role in policy.steps[index].page), who)
 
 
 def _called(
-    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, steps: Sequence[int], besides: str = ""
+    incident: Incident, policy: EscalationPolicy, who: OnCallAt, steps: Sequence[int], besides: str = ""
 ) -> tuple[dict[str, str], bool]:
     """Whom `steps` call, person -> role, and whether the operators are among them because nobody else is left.
 
@@ -72,12 +72,12 @@ def _called(
     operators; and when nobody can, all are paged all the same: silence is not an answer. Whoever had it last, or asked
     for others, is called as well, but counts for nobody.
     """
-    named = _named(ladder, who, steps)
+    named = _named(policy, who, steps)
     people = reachable(named, incident.away)
     asked = {besides, incident.holder or ""}
-    if people.keys() - asked or _further(incident, ladder, who, steps[-1], *asked):
+    if people.keys() - asked or _further(incident, policy, who, steps[-1], *asked):
         return people, False
-    everybody, operators = _named(ladder, who, range(len(ladder.steps))), ladder.people((OPERATOR,), who)
+    everybody, operators = _named(policy, who, range(len(policy.steps))), policy.people((OPERATOR,), who)
     people = reachable(everybody, incident.away)
     resort = reachable(operators, {*incident.away, *asked})
     if not people.keys() - asked and not resort:
@@ -87,35 +87,35 @@ def _called(
 
 
 def _further(
-    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, taken: int, *besides: str
+    incident: Incident, policy: EscalationPolicy, who: OnCallAt, taken: int, *besides: str
 ) -> tuple[int, dict[str, str]] | None:
     """The first step above `taken` that names somebody reachable besides those, and whom; None when none does."""
-    for index in range(taken + 1, len(ladder.steps)):
-        people = reachable(_named(ladder, who, [index]), {*besides, *incident.away})
+    for index in range(taken + 1, len(policy.steps)):
+        people = reachable(_named(policy, who, [index]), {*besides, *incident.away})
         if people:
             return index, people
     return None
 
 
-def _why_last_resort(ladder: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, Any]:
+def _why_last_resort(policy: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, Any]:
     """As a cause of pages: the roles nobody is on call in, or that nobody of them is left."""
-    roles = dict.fromkeys(role for index in steps for role in ladder.steps[index].page)
-    empty = not ladder.people(tuple(roles), who)
+    roles = dict.fromkeys(role for index in steps for role in policy.steps[index].page)
+    empty = not policy.people(tuple(roles), who)
     return {"last_resort": "nobody_on_call", "roles": list(roles)} if empty else {"last_resort": "nobody_left"}
 
 
 def _skip_to_reachable(
-    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime, named: Mapping[str, str]
+    incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime, named: Mapping[str, str]
 ) -> Change:
     """Nobody in the due step can be reached: the next one that names somebody reachable is taken now."""
     alarm = () if named else (nobody_alarm(incident, incident.step),)
     skipped = Change(incident=incident, effects=alarm)
-    return skipped.then(early_step(incident, ladder, who, now, skip="", cause={}))
+    return skipped.then(early_step(incident, policy, who, now, skip="", cause={}))
 
 
 def early_step(
     incident: Incident,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     *,
@@ -125,24 +125,24 @@ def early_step(
 ) -> Change:
     """Take now the first later step that names somebody reachable besides `skip`; later steps keep their times.
 
-    A step is only ever left upwards, so one step causes at most one early step and nothing can spin the ladder.
+    A step is only ever left upwards, so one step causes at most one early step and nothing can spin the policy.
     `again`: it was acknowledged for a while, so the steps above get their intervals back, counted from now.
     Above the last step there are the operators, and whoever else of the policy was not called since it is open: they
     are called, and the repeat goes on.
     """
-    further = _further(incident, ladder, who, incident.step, skip)
+    further = _further(incident, policy, who, incident.step, skip)
     if further is None:
-        return _at_the_end(incident, ladder, who, now, cause, skip=skip, again=again)
+        return _at_the_end(incident, policy, who, now, cause, skip=skip, again=again)
     index, named = further
-    start = ladder.start_for(index, now) if again else incident.ladder_at
-    incident = replace(incident, step=index, ladder_at=start, next_step_at=ladder.after_step(start, index, now))
+    start = policy.start_for(index, now) if again else incident.steps_from_at
+    incident = replace(incident, step=index, steps_from_at=start, next_step_at=policy.after_step(start, index, now))
     incident, pages = page_all(incident, named, now, cause=dict(cause))
     return Change(incident=incident, effects=pages, entries=(paged_entry(incident, named, index, cause=dict(cause)),))
 
 
 def _at_the_end(
     incident: Incident,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     cause: Mapping[str, Any],
@@ -151,15 +151,15 @@ def _at_the_end(
     again: bool,
 ) -> Change:
     if again:
-        # The ladder has ended once already: page its last step now, then repeat.
-        last = replace(incident, step=ladder.last, ladder_at=ladder.start_for(ladder.last, now))
-        return take_due_step(last, ladder, who, now, besides=skip, cause=cause)
-    people = _fresh_at_the_end(incident, ladder, who, skip)
+        # The policy has ended once already: page its last step now, then repeat.
+        last = replace(incident, step=policy.last, steps_from_at=policy.start_for(policy.last, now))
+        return take_due_step(last, policy, who, now, besides=skip, cause=cause)
+    people = _fresh_at_the_end(incident, policy, who, skip)
     if not people:
         facts = {"cause": "nobody_left", "ref": incident.ref, **cause}
         alarm = Effect(do=EffectKind.OPERATORS, key=f"operators/stuck/{incident.version}", facts=facts)
         return Change(incident=incident, effects=(alarm,), outcome=Outcome.NOBODY_LEFT)
-    repeat_at = ladder.later(now, ladder.repeat)
+    repeat_at = policy.later(now, policy.repeat)
     incident = replace(incident, next_step_at=min(incident.next_step_at or repeat_at, repeat_at))
     last_resort = {"last_resort": "nobody_left"} if OPERATOR in people.values() else {}
     cause = {**cause, **last_resort}
@@ -168,25 +168,25 @@ def _at_the_end(
     return Change(incident=incident, effects=pages, entries=(entry,))
 
 
-def _fresh_at_the_end(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, besides: str) -> dict[str, str]:
+def _fresh_at_the_end(incident: Incident, policy: EscalationPolicy, who: OnCallAt, besides: str) -> dict[str, str]:
     """Of the policy and the operators whoever can be reached and was not called since it is open: person -> role.
 
     Each is called early once. Nobody is while somebody else whom the step names can still answer. Whoever had it last
     counts for nobody, unless as an operator.
     """
     gone = {besides, *incident.away}
-    if reachable(_named(ladder, who, [min(max(incident.step, 0), ladder.last)]), gone):
+    if reachable(_named(policy, who, [min(max(incident.step, 0), policy.last)]), gone):
         return {}
-    policy = reachable(_named(ladder, who, range(len(ladder.steps))), {*gone, incident.holder or ""})
-    operators = reachable(ladder.people((OPERATOR,), who), {*gone, *policy})
+    named = reachable(_named(policy, who, range(len(policy.steps))), {*gone, incident.holder or ""})
+    operators = reachable(policy.people((OPERATOR,), who), {*gone, *named})
     paged = incident.paged
-    left = {**policy, **operators}
+    left = {**named, **operators}
     return {p: role for p, role in left.items() if p not in paged or paged[p].last_at < incident.opened_at}
 
 
 def next_step_now(
     incident: Incident,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     said: Entry,
@@ -196,9 +196,9 @@ def next_step_now(
 ) -> Change:
     said_first = unchanged(incident, Outcome.DONE, said)
     if incident.state is State.OPEN:
-        return said_first.then(early_step(incident, ladder, who, now, skip=skip, cause=cause))
+        return said_first.then(early_step(incident, policy, who, now, skip=skip, cause=cause))
     again = _open_again(incident, now)
-    step = early_step(again.incident, ladder, who, now, skip=skip, cause=cause, again=True)
+    step = early_step(again.incident, policy, who, now, skip=skip, cause=cause, again=True)
     change = said_first.then(again).then(step)
     return replace(change, effects=change.effects + _told_holder(incident, said.actor, change.effects, now))
 
@@ -233,7 +233,7 @@ def _open_again(incident: Incident, now: datetime) -> Change:
 
 
 def holder_gone(
-    incident: Incident, known: Container[str], ladder: EscalationPolicy, who: OnCallAt, now: datetime
+    incident: Incident, known: Container[str], policy: EscalationPolicy, who: OnCallAt, now: datetime
 ) -> Change:
     """Whoever has it is no longer in the configuration, so nobody does: open again, and those on call are called now.
 
@@ -246,36 +246,36 @@ def holder_gone(
     if incident.state is not State.ACKED or holder is None or holder in known:
         return unchanged(incident, Outcome.ALREADY)
     role = role_of(incident, holder)
-    index = next((number for number, step in enumerate(ladder.steps) if role in step.page), 0)
+    index = next((number for number, step in enumerate(policy.steps) if role in step.page), 0)
     again = _open_again(incident, now)
-    start = replace(again.incident, step=index - 1, ladder_at=ladder.start_for(index, now))
-    return again.then(take_due_step(start, ladder, who, now, cause={"holder_gone": holder}))
+    start = replace(again.incident, step=index - 1, steps_from_at=policy.start_for(index, now))
+    return again.then(take_due_step(start, policy, who, now, cause={"holder_gone": holder}))
 
 
 #: When somebody is called, and who: person -> role.
 NextCall = tuple[datetime, dict[str, str]]
 
 
-def next_call(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, besides: str) -> NextCall | None:
+def next_call(incident: Incident, policy: EscalationPolicy, who: OnCallAt, besides: str) -> NextCall | None:
     """When somebody other than `besides` is called next, and who; None when nobody else ever is.
 
     What a page promises its reader: "ack by this time, or these people are called".
     """
-    if further := _further(incident, ladder, who, incident.step, besides):
+    if further := _further(incident, policy, who, incident.step, besides):
         index, people = further
         # The first step of a reopened incident waits a grace: no step is ever due before `next_step_at`.
-        at = ladder.step_at(incident.ladder_at, index)
+        at = policy.step_at(incident.steps_from_at, index)
         return max(at, incident.next_step_at or at), people
     if incident.next_step_at is None:
         return None
-    people, is_last_resort = _called(incident, ladder, who, [min(max(incident.step, 0), ladder.last)])
+    people, is_last_resort = _called(incident, policy, who, [min(max(incident.step, 0), policy.last)])
     others = reachable(people, {besides, *incident.away}) if is_last_resort else {}
     return (incident.next_step_at, others) if others else None
 
 
-def called_on_no(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, person: str) -> Mapping[str, str]:
+def called_on_no(incident: Incident, policy: EscalationPolicy, who: OnCallAt, person: str) -> Mapping[str, str]:
     """Whom a "no" of `person` to an open incident calls at once: person -> role; {} when nobody is left."""
     if person in incident.away:
         return {}
-    further = _further(incident, ladder, who, incident.step, person)
-    return further[1] if further else _fresh_at_the_end(incident, ladder, who, person)
+    further = _further(incident, policy, who, incident.step, person)
+    return further[1] if further else _fresh_at_the_end(incident, policy, who, person)

@@ -64,7 +64,7 @@ def speak(
     text: str,
     how: str,
     mail_id: str,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     now: datetime,
     *,
     left: Sequence[Mapping[str, Any]] = (),
@@ -81,7 +81,7 @@ def speak(
     said = Entry(event="conversation.said", actor=person, facts={"to": incident.reporter_address, **facts})
     without = {"what": "sent_without", "attachments": list(left), **about}
     told = Effect(do=EffectKind.TELL, key=f"tell/sent/{mail_id}/{person}", person=person, facts=without)
-    change = sign_of_work(incident, person, ladder, now)
+    change = sign_of_work(incident, person, policy, now)
     return replace(change, effects=(news, told) if left else (news,), entries=(said,), outcome=Outcome.DONE)
 
 

@@ -34,12 +34,12 @@ def is_known_act(lines: Sequence[TimelineEntry], fact: str, at: datetime | None)
     return any(line.facts.get(fact) == name for line in lines)
 
 
-def resolve(incident: Incident, by: str, how: str, ladder: EscalationPolicy, now: datetime) -> Change:
+def resolve(incident: Incident, by: str, how: str, policy: EscalationPolicy, now: datetime) -> Change:
     """Close an acknowledged incident. An open one is acknowledged instead, and `by` is told how to close."""
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, heard("resolve.late", by, how))
     if incident.state is not State.ACKED:
-        return replace(give(incident, by, how, ladder, now), outcome=Outcome.HOW_TO_CLOSE)
+        return replace(give(incident, by, how, policy, now), outcome=Outcome.HOW_TO_CLOSE)
     return _resolve(incident, by, how, now)
 
 
@@ -70,7 +70,7 @@ def _resolve(incident: Incident, by: str, how: str, now: datetime) -> Change:
 def issue_closed(
     incident: Incident,
     by: str | None,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     now: datetime,
     *,
     closed_at: str = "",
@@ -88,7 +88,7 @@ def issue_closed(
     if incident.state is State.ACKED and not is_late:
         return _resolve(incident, by or "somebody in GitLab", how, now)
     if incident.state is State.OPEN and by is not None and by in incident.paged and not is_late:
-        given = give(incident, by, how, ladder, now)
+        given = give(incident, by, how, policy, now)
         closed = Entry(event="issue.closed", actor=by, facts={"closed_at": closed_at}, note=False)
         return replace(given, entries=(*given.entries, closed))
     key = f"tell/{incident.version}/issue_closed/{closed_at}"
@@ -108,7 +108,7 @@ def concerned(incident: Incident) -> list[str]:
 def more(
     incident: Incident,
     entry: Entry,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     *,
@@ -119,7 +119,7 @@ def more(
 ) -> Change:
     """Something more in the thread: a note, and the holder or those paged are told.
 
-    The times of the ladder stay untouched. Whoever has it owes an answer, if it is more than a bare thank-you.
+    The times of the policy stay untouched. Whoever has it owes an answer, if it is more than a bare thank-you.
 
     `writer`: the person of ours who wrote it, if it was one; she is not told what she wrote.
 
@@ -129,7 +129,7 @@ def more(
     if incident.state is State.RESOLVED:
         if not human or thanks:
             return unchanged(incident, Outcome.NOTED, entry)
-        return _reopen(incident, entry, ladder, who, now)
+        return _reopen(incident, entry, policy, who, now)
     if not human:
         return unchanged(incident, Outcome.NOTED, entry)
     if incident.state is State.ACKED and not thanks:
@@ -145,7 +145,7 @@ def more(
 def issue_reopened(
     incident: Incident,
     by: str,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     *,
@@ -167,7 +167,7 @@ def issue_reopened(
     facts = {"by": by, "reopened_at": reopened_at.isoformat()}
     if counts and not is_over(incident, reopened_at):
         entry = Entry(event=ISSUE_REOPENED, actor=by, facts=facts, note=False)
-        return _reopen(incident, entry, ladder, who, now, cause={"issue_reopened_by": by})
+        return _reopen(incident, entry, policy, who, now, cause={"issue_reopened_by": by})
     key = f"tell/{incident.version}/issue_reopened/{reopened_at.isoformat()}"
     told = tuple(
         Effect(do=EffectKind.TELL, key=f"{key}/{p}", person=p, facts={"what": "issue_reopened", **facts})
@@ -189,13 +189,13 @@ def is_over(incident: Incident, now: datetime) -> bool:
 def _reopen(
     incident: Incident,
     entry: Entry,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     *,
     cause: Mapping[str, Any] | None = None,
 ) -> Change:
-    """Open again as urgent: its last holder is paged now, the ladder starts a grace later, with a new SLA.
+    """Open again as urgent: its last holder is paged now, the policy starts a grace later, with a new SLA.
 
     `cause`: why, if not by a mail in its thread; as JSON.
     """
@@ -204,15 +204,15 @@ def _reopen(
         incident,
         state=State.OPEN,
         opened_at=now,
-        ladder_at=now,
-        sla_at=ladder.sla_at(now),
+        steps_from_at=now,
+        sla_at=policy.sla_at(now),
         breached_at=None,
         once=False,
         step=-1,
         away={},
         resolved_at=None,
         resolved_by="",
-        next_step_at=now + ladder.reopen_grace,
+        next_step_at=now + policy.reopen_grace,
     )
     again = Entry(event="incident.reopened", actor=entry.actor, facts={"last_holder": incident.holder, **about})
     news = Effect(
@@ -220,7 +220,7 @@ def _reopen(
     )
     change = Change(incident=incident, effects=(news,), entries=(entry, again))
     if incident.holder is None:
-        return change.then(take_due_step(replace(incident, next_step_at=now), ladder, who, now, cause=cause))
+        return change.then(take_due_step(replace(incident, next_step_at=now), policy, who, now, cause=cause))
     people = {incident.holder: role_of(incident, incident.holder)}
     incident, pages = page_all(incident, people, now, PageReason.REOPENED, text=entry.facts.get("text", ""), **about)
     return change.then(Change(incident=incident, effects=pages, entries=(paged_entry(incident, people, -1),)))

@@ -4,7 +4,7 @@ The rule, for the role that changed hands:
 
     acked   held by somebody who was paged as that role and is no longer on call in it: she is told who came on, who
             came on is asked to take it. It stays hers until somebody does.
-    open    the step that stands pages that role: who came on is paged now, as a page of this step; the ladder's times
+    open    the step that stands pages that role: who came on is paged now, as a page of this step; the policy's times
             stay. Who was paged as that role before is told who is called now, and that her yes still counts.
 
 Told once for each change of shift; a change from before it was acknowledged, or opened, is no news.
@@ -38,25 +38,25 @@ class ShiftChange:
         return f"{self.role}/{self.at.isoformat()}"
 
 
-def shift_roles(incident: Incident, ladder: EscalationPolicy) -> tuple[str, ...]:
+def shift_roles(incident: Incident, policy: EscalationPolicy) -> tuple[str, ...]:
     """The roles whose change of shift concerns this incident as it stands."""
     if incident.state is State.ACKED and incident.holder:
         role = role_of(incident, incident.holder)
         return (role,) if role else ()
     if incident.state is State.OPEN and incident.step >= 0:
-        return ladder.steps[min(incident.step, ladder.last)].page
+        return policy.steps[min(incident.step, policy.last)].page
     return ()  # closed, or reopened and its last holder's alone for a moment
 
 
-def daily_readers(incident: Incident, ladder: EscalationPolicy, who: OnCallAt) -> set[str]:
+def daily_readers(incident: Incident, policy: EscalationPolicy, who: OnCallAt) -> set[str]:
     """Who is reminded each day that it is not resolved: whoever has it, and those on call in its role."""
-    roles = shift_roles(incident, ladder) or ladder.steps[0].page
+    roles = shift_roles(incident, policy) or policy.steps[0].page
     has_it = {incident.holder} if incident.state is State.ACKED and incident.holder else set()
     return has_it | {person for role in roles for person in who(role)}
 
 
 def shift_changed(
-    incident: Incident, ladder: EscalationPolicy, change: ShiftChange, lines: Sequence[TimelineEntry], now: datetime
+    incident: Incident, policy: EscalationPolicy, change: ShiftChange, lines: Sequence[TimelineEntry], now: datetime
 ) -> Change:
     """What a change of shift asks for. Nothing changes (NOTED) when it is no news for this incident.
 
@@ -65,7 +65,7 @@ def shift_changed(
     """
     since = incident.acked_at if incident.state is State.ACKED else incident.opened_at
     is_old = since is None or change.at <= since
-    if is_old or change.role not in shift_roles(incident, ladder) or _is_told(change, lines):
+    if is_old or change.role not in shift_roles(incident, policy) or _is_told(change, lines):
         return unchanged(incident, Outcome.NOTED)
     return _held(incident, change) if incident.state is State.ACKED else _open(incident, change, now)
 

@@ -70,14 +70,14 @@ def owe_answer(incident: Incident, now: datetime) -> Incident:
 
 
 def sign_of_work(
-    incident: Incident, person: str, ladder: EscalationPolicy, now: datetime, worked_at: datetime | None = None
+    incident: Incident, person: str, policy: EscalationPolicy, now: datetime, worked_at: datetime | None = None
 ) -> Change:
     """Somebody who answers for it wrote, or worked in GitLab: nothing hurries any more. Anybody else changes nothing.
 
     `worked_at`: when, if not now. Words that came since still wait for their answer.
     """
     if answers_for(incident, person):
-        incident = _answered(incident, ladder, worked_at or now)
+        incident = _answered(incident, policy, worked_at or now)
     return unchanged(incident, Outcome.NOTED)
 
 
@@ -95,10 +95,10 @@ def is_called_for_silent(incident: Incident, person: str) -> bool:
     return paged.last_at > _heard_at(incident)
 
 
-def _answered(incident: Incident, ladder: EscalationPolicy, at: datetime) -> Incident:
+def _answered(incident: Incident, policy: EscalationPolicy, at: datetime) -> Incident:
     if incident.words_at is not None and at < incident.words_at:
         return replace(incident, worked_at=at)
-    due_at = ladder.later(at, ladder.remind_after)
+    due_at = policy.later(at, policy.remind_after)
     return replace(incident, owed=Owed.STATUS, remind_at=due_at, words_at=None, worked_at=at)
 
 
@@ -111,7 +111,7 @@ def _heard_at(incident: Incident) -> datetime:
 
 
 def pass_silence(
-    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime, daytime: BusinessHours
+    incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime, daytime: BusinessHours
 ) -> Change:
     """What is owed did not come by now.
 
@@ -121,18 +121,18 @@ def pass_silence(
     if incident.state is not State.ACKED or incident.remind_at is None or incident.remind_at > now:
         return unchanged(incident, Outcome.DONE)
     if incident.owed is Owed.ANSWER:
-        return call_for_silent(incident, ladder, who, now)
+        return call_for_silent(incident, policy, who, now)
     if incident.owed is Owed.STATUS:
-        return _ask_for_status(incident, ladder, now, daytime)
+        return _ask_for_status(incident, policy, now, daytime)
     incident = replace(incident, owed=Owed.ANSWER, remind_at=now + ANSWER_WITHIN)
     return _ask(incident, now, PageReason.STILL_YOURS, note=True)
 
 
-def _ask_for_status(incident: Incident, ladder: EscalationPolicy, now: datetime, daytime: BusinessHours) -> Change:
+def _ask_for_status(incident: Incident, policy: EscalationPolicy, now: datetime, daytime: BusinessHours) -> Change:
     opens_at = daytime.after(now, timedelta())
     if opens_at > now:
         return unchanged(replace(incident, remind_at=opens_at), Outcome.DONE)
-    quiet = max(now - _heard_at(incident), ladder.remind_after)
+    quiet = max(now - _heard_at(incident), policy.remind_after)
     next_at = daytime.after(now + min(2 * quiet, _NIGHT), timedelta())
     return _ask(replace(incident, remind_at=next_at), now, PageReason.STATUS, note=False)
 
@@ -147,11 +147,11 @@ def _ask(incident: Incident, now: datetime, word: PageReason, *, note: bool) -> 
 # -- whom the silence calls
 
 
-def called_for_silent(incident: Incident, ladder: EscalationPolicy, who: OnCallAt) -> dict[str, str]:
+def called_for_silent(incident: Incident, policy: EscalationPolicy, who: OnCallAt) -> dict[str, str]:
     """Whom the silence of the holder calls next: person -> role; {} when there is nobody else."""
-    managers = ladder.people(ladder.managers, who)
-    everybody = ladder.people(tuple(role for step in reversed(ladder.steps) for role in step.page), who)
-    operators = ladder.people((OPERATOR,), who)
+    managers = policy.people(policy.managers, who)
+    everybody = policy.people(tuple(role for step in reversed(policy.steps) for role in step.page), who)
+    operators = policy.people((OPERATOR,), who)
     besides = {incident.holder or ""}
     groups = [reachable(managers, besides), reachable(everybody, {*besides, *managers}),
               reachable(operators, {*besides, *everybody})]  # fmt: skip
@@ -167,16 +167,16 @@ def _called_at(incident: Incident, people: dict[str, str]) -> datetime:
     return max(heard_at, min(calls))
 
 
-def call_for_silent(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
+def call_for_silent(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
     """Call somebody in the place of the silent holder; so it goes on at the policy's `repeat`.
 
     The holder is asked again with every second call, and with each where there is nobody else.
     """
     holder = incident.holder or ""
     why = "a message was not answered" if incident.words_at else "no sign of work"
-    others = called_for_silent(incident, ladder, who)
+    others = called_for_silent(incident, policy, who)
     again = {} if others and _is_first(incident) else {holder: role_of(incident, holder)}
-    incident = replace(incident, remind_at=ladder.later(now, ladder.repeat))
+    incident = replace(incident, remind_at=policy.later(now, policy.repeat))
     incident, asked = page_all(incident, again, now, PageReason.STILL_YOURS, why=why) if again else (incident, ())
     incident, called = page_all(incident, others, now, PageReason.SILENT_HOLDER, why=why) if others else (incident, ())
     facts = {"holder": holder, "again": bool(again), "people": dict(others), "why": why}
@@ -187,7 +187,7 @@ def call_for_silent(incident: Incident, ladder: EscalationPolicy, who: OnCallAt,
 
 
 def pass_over(
-    incident: Incident, person: str, why: str, ladder: EscalationPolicy, who: OnCallAt, now: datetime
+    incident: Incident, person: str, why: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
 ) -> Change:
     """Somebody who was called for the silent holder cannot help: the next are called now.
 
@@ -198,10 +198,10 @@ def pass_over(
     incident = replace(incident, away={**incident.away, person: why})
     called = {p: paged.last_at for p, paged in incident.paged.items() if is_called_for_silent(incident, p)}
     latest = [p for p, at in called.items() if at == max(called.values())]
-    others = called_for_silent(incident, ladder, who)
+    others = called_for_silent(incident, policy, who)
     if reachable(dict.fromkeys(latest, ""), incident.away) or not reachable(others, incident.away):
         return unchanged(incident, Outcome.NOTED)
-    return call_for_silent(incident, ladder, who, now)
+    return call_for_silent(incident, policy, who, now)
 
 
 def _is_first(incident: Incident) -> bool:

@@ -16,7 +16,7 @@ from panicmail.incident.transitions.silent_holder import pass_silence
 
 def open_panic(
     incident: Incident,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     who: OnCallAt,
     now: datetime,
     *,
@@ -26,12 +26,12 @@ def open_panic(
     """A new incident takes its first step: page, open issue, receipt.
 
     `incident` comes from `new`; what was due between acceptance and `now` (an outage) collapses into this step. On a
-    ladder whose hours begin later, issue and receipt are all there is until then: nobody is woken.
+    policy whose hours begin later, issue and receipt are all there is until then: nobody is woken.
     """
     opened = Entry(
         event="incident.opened", actor=incident.reporter_address or "reporter", facts=dict(entry_facts), note=False
     )
-    first = _first_step(incident, ladder, who, now)
+    first = _first_step(incident, policy, who, now)
     incident = first.incident
     if incident.once:
         incident = replace(
@@ -39,7 +39,7 @@ def open_panic(
             state=State.RESOLVED,
             next_step_at=None,
             resolved_at=now,
-            resolved_by="panicmail (paged once, no ladder)",
+            resolved_by="panicmail (paged once, no escalation)",
         )
     effects = [Effect(do=EffectKind.ISSUE, key="issue"), Effect(do=EffectKind.FILES, key="files")]
     if receipt and not incident.once:
@@ -47,13 +47,13 @@ def open_panic(
     return Change(incident=incident, effects=first.effects + tuple(effects), entries=(opened, *first.entries))
 
 
-def _first_step(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
+def _first_step(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
     if incident.once:  # the first step alone, however late it is
-        return take_due_step(incident, replace(ladder, steps=ladder.steps[:1]), who, now)
+        return take_due_step(incident, replace(policy, steps=policy.steps[:1]), who, now)
     begins_at = incident.next_step_at
     if begins_at is None or begins_at <= now:
-        return take_due_step(incident, ladder, who, now)
-    facts = {"ladder": ladder.name, "until": begins_at.isoformat()}
+        return take_due_step(incident, policy, who, now)
+    facts = {"ladder": policy.name, "until": begins_at.isoformat()}
     return unchanged(incident, Outcome.DONE, Entry(event="ladder.waits", actor="panicmail", facts=facts))
 
 
@@ -63,7 +63,7 @@ def new(
     ref: str,
     mail_id: str,
     accepted_at: datetime,
-    ladder: EscalationPolicy,
+    policy: EscalationPolicy,
     **about: Any,
 ) -> Incident:
     """An incident that has not taken its first step yet. Its times count from the acceptance of the mail."""
@@ -73,13 +73,13 @@ def new(
         mail_id=mail_id,
         state=State.OPEN,
         accepted_at=accepted_at,
-        sla_at=ladder.sla_at(accepted_at),
-        first_sla_at=ladder.sla_at(accepted_at),
+        sla_at=policy.sla_at(accepted_at),
+        first_sla_at=policy.sla_at(accepted_at),
         opened_at=accepted_at,
-        ladder_at=accepted_at,
-        ladder=ladder.name,
+        steps_from_at=accepted_at,
+        policy=policy.name,
         step=-1,
-        next_step_at=ladder.step_at(accepted_at, 0),
+        next_step_at=policy.step_at(accepted_at, 0),
         **about,
     )
 
@@ -94,7 +94,7 @@ def is_due(incident: Incident, now: datetime) -> bool:
 
 
 def pass_time(
-    incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime, daytime: BusinessHours = DAYTIME
+    incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime, daytime: BusinessHours = DAYTIME
 ) -> Change:
     """Everything that `now` makes due: the breach, the step, the reminder, the turn of others.
 
@@ -103,11 +103,11 @@ def pass_time(
     """
     change = unchanged(incident, Outcome.DONE)
     if _is_breaching(change.incident, now):
-        change = change.then(_breach(change.incident, ladder, who, now))
+        change = change.then(_breach(change.incident, policy, who, now))
     if change.incident.state is State.OPEN and change.incident.next_step_at and change.incident.next_step_at <= now:
-        change = change.then(take_due_step(change.incident, ladder, who, now))
+        change = change.then(take_due_step(change.incident, policy, who, now))
     if change.incident.state is State.ACKED:
-        change = change.then(pass_silence(change.incident, ladder, who, now, daytime))
+        change = change.then(pass_silence(change.incident, policy, who, now, daytime))
     return change
 
 
@@ -116,7 +116,7 @@ def _is_breaching(incident: Incident, now: datetime) -> bool:
     return incident.state is State.OPEN and incident.breached_at is None and incident.opened_at < incident.sla_at <= now
 
 
-def _breach(incident: Incident, ladder: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
+def _breach(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
     incident = replace(incident, breached_at=now)
     news = Effect(
         do=EffectKind.NEWS, key=f"news/{incident.version}/breached", facts={"what": "breached", "at": now.isoformat()}

@@ -73,7 +73,7 @@ def push(code: str) -> str:
 
 def proven(
     facts: Mapping[str, Any],
-    house: Organisation,
+    organisation: Organisation,
     person: Person,
     tokens: TokenSigner,
     addresses: Addresses,
@@ -89,7 +89,7 @@ def proven(
     subject = "your reply would not have stopped the clock" if why else "a page reaches you, and your reply counts"
     return sealed(
         Envelope(
-            sender=house.sender,
+            sender=organisation.sender,
             to=person.email,
             to_name=person.name,
             reply_to=reply_to(test, person.id, tokens, addresses),

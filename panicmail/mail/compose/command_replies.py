@@ -32,98 +32,98 @@ from panicmail.mail.compose.sections import (
 from panicmail.mail.compose.wording import Wording, are, listed, span
 
 
-def answered(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    """The answer to what `scene.facts` says she wrote and what came of it."""
-    if scene.facts.get("outcome") == Outcome.CLOSED or scene.incident.state is State.RESOLVED:
-        told = _closed(voice, scene)
+def answered(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """The answer to what `context.facts` says she wrote and what came of it."""
+    if context.facts.get("outcome") == Outcome.CLOSED or context.incident.state is State.RESOLVED:
+        told = _closed(voice, context)
     else:
-        told = _ANSWERS.get(str(scene.facts.get("said")), _nothing)(voice, scene)
-    if not scene.facts.get("stays"):
+        told = _ANSWERS.get(str(context.facts.get("said")), _nothing)(voice, context)
+    if not context.facts.get("stays"):
         return told
     first, *others = told.lines
-    return NoticeFacts(told.subject, [first, *not_sent(voice, scene), *others])
+    return NoticeFacts(told.subject, [first, *not_sent(voice, context), *others])
 
 
-def _yes(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _yes(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     if incident.state is not State.ACKED or incident.holder is None:
-        return _running(voice, scene, "It was acknowledged, and opened again since.")
+        return _running(voice, context, "It was acknowledged, and opened again since.")
     if incident.holder != voice.reader:
-        return _somebody_has_it(voice, scene)
-    if scene.facts.get("outcome") == Outcome.ALREADY:
-        return _you_have_it(voice, scene)
-    return _clock_stopped(voice, scene)
+        return _somebody_has_it(voice, context)
+    if context.facts.get("outcome") == Outcome.ALREADY:
+        return _you_have_it(voice, context)
+    return _clock_stopped(voice, context)
 
 
-def _clock_stopped(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _clock_stopped(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     name = voice.full(voice.reader)
     remind = f"Show signs of work by {voice.at(incident.remind_at)} or you are asked again."
     return NoticeFacts(
         stopped(name),
         [
-            headline(_since_when(voice, scene, name)),
-            *rests_on(scene),
-            *_also_acknowledged(scene),
-            *_call_reporter(scene),
-            *to_reporter(scene),
+            headline(_since_when(voice, context, name)),
+            *rests_on(context),
+            *_also_acknowledged(context),
+            *_call_reporter(context),
+            *to_reporter(context),
             issue(incident),
             *([ours(remind)] if incident.owed is Owed.WORK else []),
-            *_also_open(voice, scene),
+            *_also_open(voice, context),
             _menu(voice),
-            *_unread(voice, scene),
+            *_unread(voice, context),
         ],
     )
 
 
-def _unread(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _unread(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """The report, for who has it without having been paged: no page of hers shows it."""
-    return [] if voice.reader in scene.incident.paged else [*about(voice, scene), *report(scene)]
+    return [] if voice.reader in context.incident.paged else [*about(voice, context), *report(context)]
 
 
-def _since_when(voice: Wording, scene: NoticeContext, name: str) -> str:
+def _since_when(voice: Wording, context: NoticeContext, name: str) -> str:
     """When the clock stopped. Of what somebody else had before, that was earlier than it came to be hers."""
-    incident, before = scene.incident, str(scene.facts.get("before") or "")
-    at = incident.acked_at or scene.now
+    incident, before = context.incident, str(context.facts.get("before") or "")
+    at = incident.acked_at or context.now
     if not before:
         return f"Clock stopped {voice.zoned(at)}. {name} has it, after {span(at - incident.opened_at)}."
-    stopped_at = voice.said_at({"at": scene.facts.get("stopped_at")})
+    stopped_at = voice.said_at({"at": context.facts.get("stopped_at")})
     stopped_after = f"Clock stopped {voice.zoned(stopped_at)}, after {span(stopped_at - incident.opened_at)}."
     return f"{stopped_after} {name} has it since {voice.zoned(at)}, from {voice.full(before)}."
 
 
-def _you_have_it(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _you_have_it(voice: Wording, context: NoticeContext) -> NoticeFacts:
     return NoticeFacts(
         stopped(voice.full(voice.reader)),
         [
-            headline(f"Clock stopped: you have it since {voice.zoned(scene.incident.acked_at)}."),
-            *_call_reporter(scene),
-            *to_reporter(scene),
-            issue(scene.incident),
-            *_also_open(voice, scene),
+            headline(f"Clock stopped: you have it since {voice.zoned(context.incident.acked_at)}."),
+            *_call_reporter(context),
+            *to_reporter(context),
+            issue(context.incident),
+            *_also_open(voice, context),
             _menu(voice),
         ],
     )
 
 
-def _somebody_has_it(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _somebody_has_it(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     name = voice.full(incident.holder or "")
     return NoticeFacts(
         stopped(name),
         [
             headline(f"Clock stopped: {name} has it since {voice.zoned(incident.acked_at)}. You need do nothing."),
-            *rests_on(scene, incident.acked_how),
+            *rests_on(context, incident.acked_how),
             ours('Was this wrong? Reply "take" so that it is yours.'),
             *calls(voice),
             issue(incident),
-            *_also_open(voice, scene),
+            *_also_open(voice, context),
         ],
     )
 
 
-def _no(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _no(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     passed_over = "Your no is recorded: you are passed over as long as anybody else is left."
     if incident.state is State.ACKED:
         name = voice.full(incident.holder or "")
@@ -137,18 +137,18 @@ def _no(voice: Wording, scene: NoticeContext) -> NoticeFacts:
                 *([ours(passed_over), *now] if is_passed_over else [ours("Your no is kept as a note.")]),
             ],
         )
-    return _called_on(voice, scene, passed_over)
+    return _called_on(voice, context, passed_over)
 
 
-def _escalate(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    if scene.incident.state is State.ACKED:
-        return _yes(voice, scene)
-    return _called_on(voice, scene, "You asked for more help; that is recorded.")
+def _escalate(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    if context.incident.state is State.ACKED:
+        return _yes(voice, context)
+    return _called_on(voice, context, "You asked for more help; that is recorded.")
 
 
-def _called_on(voice: Wording, scene: NoticeContext, recorded: str) -> NoticeFacts:
+def _called_on(voice: Wording, context: NoticeContext, recorded: str) -> NoticeFacts:
     """The next step was asked for: who is called now, or that nobody is left."""
-    if scene.facts.get("outcome") == Outcome.NOBODY_LEFT:
+    if context.facts.get("outcome") == Outcome.NOBODY_LEFT:
         return NoticeFacts(
             "Clock still running: nobody is left to call",
             [
@@ -156,15 +156,21 @@ def _called_on(voice: Wording, scene: NoticeContext, recorded: str) -> NoticeFac
                 ours(recorded),
                 *_name_somebody(voice),
                 *calls(voice),
-                *tap(scene),
-                issue(scene.incident),
+                *tap(context),
+                issue(context.incident),
             ],
         )
     called = voice.called_last()
     who = f"{voice.team(called)} {are(called)} called now" if called else "the next step is taken now"
     return NoticeFacts(
         f"Clock still running: {who}",
-        [headline(f"Clock still running: {who}."), ours(recorded), *calls(voice), *tap(scene), issue(scene.incident)],
+        [
+            headline(f"Clock still running: {who}."),
+            ours(recorded),
+            *calls(voice),
+            *tap(context),
+            issue(context.incident),
+        ],
     )
 
 
@@ -173,39 +179,39 @@ def _name_somebody(voice: Wording) -> list[TextLine]:
     return [ours(f'Reply "page {other.id}" to call somebody else.')] if other else []
 
 
-def _resolve(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    if scene.facts.get("outcome") != Outcome.HOW_TO_CLOSE:
-        return _yes(voice, scene)
-    told = _clock_stopped(voice, scene) if scene.incident.holder == voice.reader else _yes(voice, scene)
+def _resolve(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    if context.facts.get("outcome") != Outcome.HOW_TO_CLOSE:
+        return _yes(voice, context)
+    told = _clock_stopped(voice, context) if context.incident.holder == voice.reader else _yes(voice, context)
     how = ours('It is not over. Reply "resolve" once more to end it.')
     return NoticeFacts(told.subject, [told.lines[0], how, *told.lines[1:]])
 
 
-def _hand_over(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    to = str(scene.facts.get("to") or "")
-    if scene.facts.get("outcome") != Outcome.DONE or not to:
-        return _nothing(voice, scene)
+def _hand_over(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    to = str(context.facts.get("to") or "")
+    if context.facts.get("outcome") != Outcome.DONE or not to:
+        return _nothing(voice, context)
     name = voice.full(to)
-    mobile = voice.house.people.get(to)
+    mobile = voice.organisation.people.get(to)
     return NoticeFacts(
         f"{name} is called",
         [
             headline(f"{name} is called and has it as soon as {voice.first(to)} agrees."),
             ours(f"Until then nothing changes. {clock_now(voice)}"),
             *([call(f"Call {voice.first(to)}: ", mobile.phone)] if mobile and mobile.phone else []),
-            issue(scene.incident),
+            issue(context.incident),
         ],
     )
 
 
-def _nothing(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _nothing(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     if incident.state is State.OPEN:
-        return _running(voice, scene, "")
+        return _running(voice, context, "")
     mine = incident.holder == voice.reader
     name = voice.full(incident.holder or "")
     has = f"{'you have' if mine else name + ' has'} it since {voice.zoned(incident.acked_at)}"
-    why = _why(scene)
+    why = _why(context)
     return NoticeFacts(
         "Your mail is kept as a note",
         [
@@ -217,9 +223,9 @@ def _nothing(voice: Wording, scene: NoticeContext) -> NoticeFacts:
     )
 
 
-def _running(voice: Wording, scene: NoticeContext, why: str) -> NoticeFacts:
+def _running(voice: Wording, context: NoticeContext, why: str) -> NoticeFacts:
     """Her mail did not stop the clock: why, and what would."""
-    person = voice.house.people.get(voice.reader)
+    person = voice.organisation.people.get(voice.reader)
     address = person.email if person else "your own address"
     coming = voice.next()
     by = f" by {voice.zoned(coming.at)}" if coming and coming.at > voice.now else " now"
@@ -228,17 +234,17 @@ def _running(voice: Wording, scene: NoticeContext, why: str) -> NoticeFacts:
         if (coming and coming.people)
         else voice.repeated()
     )
-    word = "ack" if voice.reader in scene.incident.paged else "take"
+    word = "ack" if voice.reader in context.incident.paged else "take"
     return NoticeFacts(
         f'Clock still running: reply "{word}" to this mail',
         [
             headline(f"{voice.first(voice.reader)}: your mail did not stop the clock."),
-            *([ours(reason)] if (reason := why or _why(scene)) else []),
+            *([ours(reason)] if (reason := why or _why(context)) else []),
             ours(f'Reply "{word}" to THIS mail from {address}{by}.'),
-            *(tap(scene, "Or tap: ") if word == "ack" else _not_paged(voice)),
+            *(tap(context, "Or tap: ") if word == "ack" else _not_paged(voice)),
             ours("Your text is kept as a note on the issue."),
             ours(then),
-            issue(scene.incident),
+            issue(context.incident),
         ],
     )
 
@@ -248,32 +254,32 @@ def _not_paged(voice: Wording) -> list[TextLine]:
     return [ours('You were not paged for this: "ack" does not count, "take" makes it yours.'), *calls(voice)]
 
 
-def _closed(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _closed(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     if incident.once and incident.holder is None:
-        return _paged_once(scene, voice.reader)
+        return _paged_once(context, voice.reader)
     by = "you" if incident.resolved_by == voice.reader else voice.full(incident.resolved_by or "somebody")
     at = voice.zoned(incident.resolved_at)
-    if scene.facts.get("said") == Command.RESOLVE and scene.facts.get("outcome") == Outcome.DONE:
-        lines = [headline(f"{incident.ref} is closed, {at}, by {by}."), *rests_on(scene)]
+    if context.facts.get("said") == Command.RESOLVE and context.facts.get("outcome") == Outcome.DONE:
+        lines = [headline(f"{incident.ref} is closed, {at}, by {by}."), *rests_on(context)]
     else:
-        what = "mail" if scene.facts.get("channel") == "mail" else "word"
+        what = "mail" if context.facts.get("channel") == "mail" else "word"
         lines = [headline(f"{incident.ref} was closed at {at} by {by}. Your {what} changed nothing.")]
-    return NoticeFacts(f"Closed by {by}", [*lines, anew(scene), issue(incident), *_also_open(voice, scene)])
+    return NoticeFacts(f"Closed by {by}", [*lines, anew(context), issue(incident), *_also_open(voice, context)])
 
 
-def _paged_once(scene: NoticeContext, reader: str) -> NoticeFacts:
-    """An incident without a ladder: there is no clock to stop, and her yes still counts."""
-    word = "ack" if reader in scene.incident.paged else "take"
+def _paged_once(context: NoticeContext, reader: str) -> NoticeFacts:
+    """An incident without escalation: there is no clock to stop, and her yes still counts."""
+    word = "ack" if reader in context.incident.paged else "take"
     return NoticeFacts(
         "Your mail is kept as a note",
         [
             headline(
                 f'Your mail is kept as a note. Nobody has this; reply "{word}" to THIS mail if it needs somebody.'
             ),
-            *([ours(why)] if (why := _why(scene)) else []),
-            *(tap(scene) if word == "ack" else []),
-            issue(scene.incident),
+            *([ours(why)] if (why := _why(context)) else []),
+            *(tap(context) if word == "ack" else []),
+            issue(context.incident),
         ],
     )
 
@@ -281,27 +287,27 @@ def _paged_once(scene: NoticeContext, reader: str) -> NoticeFacts:
 # -- lines several of them share -------------------------------------------------------------------
 
 
-def _why(scene: NoticeContext) -> str:
-    why = sanitize.words(str(scene.facts.get("why") or ""), 200).rstrip(".")
+def _why(context: NoticeContext) -> str:
+    why = sanitize.words(str(context.facts.get("why") or ""), 200).rstrip(".")
     return f"Why: {why}." if why else ""
 
 
-def _call_reporter(scene: NoticeContext) -> list[TextLine]:
+def _call_reporter(context: NoticeContext) -> list[TextLine]:
     """What to do first: her number is data of the report, so it is no link."""
-    phone = next((p for p in map(sanitize.phone, scene.report.phones) if p), "")
+    phone = next((p for p in map(sanitize.phone, context.report.phones) if p), "")
     return [ours(f"Next: call the reporter; the number in the mail is {phone}.")] if phone else []
 
 
-def _also_acknowledged(scene: NoticeContext) -> list[TextLine]:
-    refs = scene.facts.get("refs")
+def _also_acknowledged(context: NoticeContext) -> list[TextLine]:
+    refs = context.facts.get("refs")
     others = (
-        [sanitize.words(str(r), 8) for r in refs if r != scene.incident.ref] if isinstance(refs, list | tuple) else []
+        [sanitize.words(str(r), 8) for r in refs if r != context.incident.ref] if isinstance(refs, list | tuple) else []
     )
     return [ours(f"Also yours now: {listed(others)}.")] if others else []
 
 
-def _also_open(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    return [ours(f"Still open and also yours: {since(voice, scene.also_open)}.")] if scene.also_open else []
+def _also_open(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    return [ours(f"Still open and also yours: {since(voice, context.also_open)}.")] if context.also_open else []
 
 
 def _menu(voice: Wording) -> TextLine:

@@ -30,7 +30,7 @@ class Organisation:
     """What the configuration says that mails show."""
 
     people: Mapping[str, Person]
-    ladder: EscalationPolicy
+    policy: EscalationPolicy
     who: OnCallAt
     has_gap: Callable[[str], bool]  #: whether a role's roster names nobody now, so that its fallback answers
     panic: str  #: where panics go
@@ -42,13 +42,13 @@ class Organisation:
     verified_by: str = "From address only, not verified"  #: what an acknowledgement's sender check rests on, in words
 
 
-def organisation(settings: RuntimeSettings, at: datetime, incident: Incident | None = None) -> Organisation:
+def organisation_at(settings: RuntimeSettings, at: datetime, incident: Incident | None = None) -> Organisation:
     """What the configuration says at `at`; with `incident`, of the escalation policy it follows."""
     return Organisation(
         people=settings.people,
-        ladder=settings.ladder_of(incident) if incident else settings.ladder,
+        policy=settings.policy_of(incident) if incident else settings.policy,
         who=settings.who_at(at),
-        has_gap=lambda role: settings.rosters.has_gap(role, at),
+        has_gap=lambda role: settings.schedules.has_gap(role, at),
         panic=settings.addresses.panic,
         sender=settings.sender,
         page_sender=settings.page_sender,
@@ -63,7 +63,7 @@ def organisation(settings: RuntimeSettings, at: datetime, incident: Incident | N
 class NoticeContext:
     """One mail's matter: the incident as it is now, and what this mail is about."""
 
-    house: Organisation
+    organisation: Organisation
     incident: Incident
     report: Report  #: the panic as read
     facts: Mapping[str, Any]  #: of the effect this mail carries out (`incident.Effect.facts`)

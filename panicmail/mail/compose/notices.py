@@ -32,62 +32,67 @@ from panicmail.mail.compose.undelivered_to_reporter import sent_without, unsent
 from panicmail.mail.compose.wording import Wording, are, capital, listed
 
 
-def tell(scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
-    """What `scene.facts` says to `person`. `key`: the outbox row's; a retry repeats its Message-ID."""
-    voice = Wording.to(scene, person)
-    told = _TELLERS.get(str(scene.facts.get("what")), _anything)(voice, scene)
-    tag, lines = f"[{scene.incident.ref}]", [*told.lines]
-    if scene.incident.drill:
+def tell(
+    context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, *, key: str
+) -> ComposedMail:
+    """What `context.facts` says to `person`. `key`: the outbox row's; a retry repeats its Message-ID."""
+    voice = Wording.to(context, person)
+    told = _TELLERS.get(str(context.facts.get("what")), _anything)(voice, context)
+    tag, lines = f"[{context.incident.ref}]", [*told.lines]
+    if context.incident.drill:
         tag, lines = f"{tag} DRILL", [lines[0], ours("This is a drill. Act as if it were real."), *lines[1:]]
-    title = f"{tag} {told.subject}" if told.subject else subject(tag, scene)
-    outward = scene.conversation if scene.facts.get("what") == "more" and _replies_go_out(scene) else ""
-    return answer_to(scene, person, tokens, addresses, key=key, subject=title[:120], lines=lines, reply_to=outward)
+    title = f"{tag} {told.subject}" if told.subject else subject(tag, context)
+    outward = context.conversation if context.facts.get("what") == "more" and _replies_go_out(context) else ""
+    return answer_to(context, person, tokens, addresses, key=key, subject=title[:120], lines=lines, reply_to=outward)
 
 
-def _acked_by(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    holder, before = str(scene.facts.get("holder", "")), scene.facts.get("before")
-    name, at = voice.full(holder), voice.zoned(voice.said_at(scene.facts))
+def _acked_by(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    holder, before = str(context.facts.get("holder", "")), context.facts.get("before")
+    name, at = voice.full(holder), voice.zoned(voice.said_at(context.facts))
     taken = before == voice.reader
     first = f"{name} has taken it over from you, {at}." if taken else f"{name} has it since {at}."
     return NoticeFacts(
         stopped(name),
         [
             headline(f"{first} You need do nothing."),
-            *rests_on(scene),
+            *rests_on(context),
             ours('Was this wrong? Reply "take" so that it is yours.'),
-            issue(scene.incident),
+            issue(context.incident),
         ],
     )
 
 
-def _answer(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _answer(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """What was done by link is answered as a mail is, to whoever's link it was: it may have been a stranger."""
-    told = answered(voice, scene)
-    if not scene.facts.get("by_link"):
+    told = answered(voice, context)
+    if not context.facts.get("by_link"):
         return told
     first, *others = told.lines
-    return NoticeFacts(told.subject, [first, *_not_you(voice, scene), *others])
+    return NoticeFacts(told.subject, [first, *_not_you(voice, context), *others])
 
 
-def undo_by(scene: NoticeContext, reader: str) -> datetime | None:
-    """Until when the reader's link undoes what `scene.facts` says was done by it; None when it does not any more."""
-    incident, by = scene.incident, scene.facts.get("undo_by")
+def undo_by(context: NoticeContext, reader: str) -> datetime | None:
+    """Until when the reader's link undoes what `context.facts` says was done by it; None when it does not any more."""
+    incident, by = context.incident, context.facts.get("undo_by")
     has_it = incident.holder == reader if incident.state is State.ACKED else incident.resolved_by == reader
-    if not by or not has_it or not scene.link:
+    if not by or not has_it or not context.link:
         return None
     until = datetime.fromisoformat(str(by))
-    return until if scene.now <= until else None
+    return until if context.now <= until else None
 
 
-def _not_you(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _not_you(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """What she can do about it if it was not she who pressed."""
-    incident, until = scene.incident, undo_by(scene, voice.reader)
+    incident, until = context.incident, undo_by(context, voice.reader)
     if until is not None:
-        return tap(scene, f'Was it not you? Open the link and press "Undo" by {voice.zoned(until)}: ')
-    if scene.facts.get("outcome") not in {Outcome.DONE, Outcome.HOW_TO_CLOSE, Outcome.NOBODY_LEFT}:
+        return tap(context, f'Was it not you? Open the link and press "Undo" by {voice.zoned(until)}: ')
+    if context.facts.get("outcome") not in {Outcome.DONE, Outcome.HOW_TO_CLOSE, Outcome.NOBODY_LEFT}:
         return []  # nothing was done
-    if incident.state is State.OPEN and scene.facts.get("said") in {Command.NO, Command.ESCALATE}:
-        return [*rests_on(scene), ours('Was it not you? Who was called stays called; reply "ack" so that it is yours.')]
+    if incident.state is State.OPEN and context.facts.get("said") in {Command.NO, Command.ESCALATE}:
+        return [
+            *rests_on(context),
+            ours('Was it not you? Who was called stays called; reply "ack" so that it is yours.'),
+        ]
     if incident.state is State.ACKED and incident.holder == voice.reader:
         return [ours('Was it not you? Reply "no" and others are called.')]
     return []
@@ -97,73 +102,73 @@ def _not_you(voice: Wording, scene: NoticeContext) -> list[TextLine]:
 _UNDID = {"ack": "the acknowledgement", "take": "taking it over", "resolve": "closing it"}
 
 
-def _undone(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _undone(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """What was done by link was not her doing, she says within two minutes; she is told as well."""
-    by, at = str(scene.facts.get("by", "")), voice.zoned(voice.said_at(scene.facts))
-    runs, is_hers = scene.incident.state is State.OPEN, by == voice.reader
-    who, undid = "Your link" if is_hers else voice.full(by), _UNDID.get(str(scene.facts.get("undid")), "it")
+    by, at = str(context.facts.get("by", "")), voice.zoned(voice.said_at(context.facts))
+    runs, is_hers = context.incident.state is State.OPEN, by == voice.reader
+    who, undid = "Your link" if is_hers else voice.full(by), _UNDID.get(str(context.facts.get("undid")), "it")
     first = f"{voice.first(voice.reader)}: {_still_ask(voice)}" if runs else clock_now(voice)
     return NoticeFacts(
-        _undone_subject(scene, "you do" if is_hers else f"{voice.full(by)} does"),
+        _undone_subject(context, "you do" if is_hers else f"{voice.full(by)} does"),
         [
             headline(first),
             ours(f"Why: {who} undid {undid} at {at}; it counts as never done."),
-            *rests_on(scene),
-            *tap(scene),
-            issue(scene.incident),
+            *rests_on(context),
+            *tap(context),
+            issue(context.incident),
         ],
     )
 
 
-def _undone_subject(scene: NoticeContext, she_does: str) -> str:
-    state = scene.incident.state
+def _undone_subject(context: NoticeContext, she_does: str) -> str:
+    state = context.incident.state
     if state is State.OPEN:
         return f"Clock still running: {she_does} not have it"
-    if scene.facts.get("undid") == "resolve":
+    if context.facts.get("undid") == "resolve":
         return "Not closed after all" if state is State.ACKED else ""
     return f"Changed back: {she_does} not have it"
 
 
-def _opened_again(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _opened_again(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """To whoever had it until somebody else asked for more people."""
-    incident, by = scene.incident, voice.full(str(scene.facts.get("by", "")))
+    incident, by = context.incident, voice.full(str(context.facts.get("by", "")))
     if incident.state is not State.OPEN:
         return NoticeFacts("", [headline(clock_now(voice)), issue(incident)])
     return NoticeFacts(
         "Clock running again: you do not have it any more",
         [
             headline(f'{voice.first(voice.reader)}: at work on it? Reply "take" so that it is yours again.'),
-            ours(f"Why: {by} asked for more people at {voice.zoned(voice.said_at(scene.facts))}; nobody has it now."),
+            ours(f"Why: {by} asked for more people at {voice.zoned(voice.said_at(context.facts))}; nobody has it now."),
             ours(voice.what_follows()),
-            *tap(scene),
+            *tap(context),
             issue(incident),
         ],
     )
 
 
-def _resolved_by(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    by, at = voice.full(str(scene.facts.get("by", ""))), voice.zoned(voice.said_at(scene.facts))
+def _resolved_by(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    by, at = voice.full(str(context.facts.get("by", ""))), voice.zoned(voice.said_at(context.facts))
     return NoticeFacts(
         f"Closed by {by}",
         [
-            headline(f"{scene.incident.ref} was closed at {at} by {by}. You need do nothing."),
-            *rests_on(scene),
-            anew(scene),
-            issue(scene.incident),
+            headline(f"{context.incident.ref} was closed at {at} by {by}. You need do nothing."),
+            *rests_on(context),
+            anew(context),
+            issue(context.incident),
         ],
     )
 
 
-def _issue_closed(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    if scene.incident.state is State.ACKED:
+def _issue_closed(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    if context.incident.state is State.ACKED:
         return NoticeFacts(
             "The issue was closed before it was taken",
             [
                 headline(f'{voice.first(voice.reader)}: is it over? Reply "resolve". It is not closed here.'),
                 ours("Why: the issue in GitLab was closed before somebody took this; so that does not end it."),
                 ours(clock_now(voice)),
-                *tap(scene),
-                issue(scene.incident),
+                *tap(context),
+                issue(context.incident),
             ],
         )
     return NoticeFacts(
@@ -171,15 +176,15 @@ def _issue_closed(voice: Wording, scene: NoticeContext) -> NoticeFacts:
         [
             headline(f"{voice.first(voice.reader)}: {voice.ask()}."),
             ours("Why: somebody who was not called closed the issue in GitLab. That does not stop the clock."),
-            *tap(scene),
-            issue(scene.incident),
+            *tap(context),
+            issue(context.incident),
         ],
     )
 
 
-def _issue_altered(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _issue_altered(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """What every issue of ours has was taken off this one."""
-    facts, incident = scene.facts, scene.incident
+    facts, incident = context.facts, context.incident
     is_exposed, taken_off = bool(facts.get("exposed")), [str(each) for each in facts.get("taken_off") or ()]
     ask = "the report was open to others; see who read it." if is_exposed else "see that this was meant."
     off = sanitize.one_line(listed(taken_off), 200)
@@ -190,7 +195,7 @@ def _issue_altered(voice: Wording, scene: NoticeContext) -> NoticeFacts:
             *(map(ours, _exposed(voice, facts)) if is_exposed else []),
             *([ours(f"Taken off the issue in GitLab: {off}. panicmail does not set it again.")] if off else []),
             ours(f"{_capital(_still_ask(voice))}" if incident.state is State.OPEN else clock_now(voice)),
-            *tap(scene),
+            *tap(context),
             issue(incident),
         ],
     )
@@ -205,10 +210,10 @@ def _exposed(voice: Wording, facts: Mapping[str, object]) -> list[str]:
             "Not meant? Switch it on in GitLab."]  # fmt: skip
 
 
-def _issue_reopened(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _issue_reopened(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """It is open in GitLab and closed here, and nobody is called for it."""
-    incident, by = scene.incident, voice.full(str(scene.facts.get("by") or "somebody in GitLab"))
-    when = voice.zoned(voice.said_at({"at": scene.facts.get("reopened_at")}))
+    incident, by = context.incident, voice.full(str(context.facts.get("by") or "somebody in GitLab"))
+    when = voice.zoned(voice.said_at({"at": context.facts.get("reopened_at")}))
     is_closed = incident.state is State.RESOLVED
     ask = f"is {incident.ref} over? Its issue is open again." if is_closed else clock_now(voice)
     return NoticeFacts(
@@ -217,8 +222,8 @@ def _issue_reopened(voice: Wording, scene: NoticeContext) -> NoticeFacts:
             headline(f"{voice.first(voice.reader)}: {ask}"),
             ours(f"Why: {by} opened it in GitLab at {when}. That opens nothing here."),
             ours(clock_now(voice)) if is_closed else ours("Nothing changed by that."),
-            *([anew(scene)] if is_closed else []),
-            *tap(scene),
+            *([anew(context)] if is_closed else []),
+            *tap(context),
             issue(incident),
         ],
     )
@@ -228,9 +233,9 @@ def _issue_reopened(voice: Wording, scene: NoticeContext) -> NoticeFacts:
 _WENT = {"moved": "moved", "duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
 
 
-def _issue_went(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _issue_went(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """It is closed, and nothing is over by that."""
-    facts, incident = scene.facts, scene.incident
+    facts, incident = context.facts, context.incident
     place, by = sanitize.one_line(str(facts.get("place") or ""), 200), voice.full(str(facts.get("by") or "somebody"))
     how = _WENT.get(str(facts.get("how")), "closed")
     ask = f"{_capital(_still_ask(voice))}" if incident.state is State.OPEN else clock_now(voice)
@@ -252,7 +257,7 @@ def _issue_went(voice: Wording, scene: NoticeContext) -> NoticeFacts:
             ours(notes),
             *exposed,
             ours(ask),
-            *tap(scene),
+            *tap(context),
             issue(incident),
         ],
     )
@@ -262,41 +267,45 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _more(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    incident = scene.incident
+def _more(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    incident = context.incident
     ask = _answer_them(voice) if incident.state is State.ACKED else _still_ask(voice)
-    text = sanitize.report_lines(str(scene.facts.get("text") or ""))
-    sender = writer(scene.facts.get("from_name"), scene.facts.get("from_address"))
+    text = sanitize.report_lines(str(context.facts.get("text") or ""))
+    sender = writer(context.facts.get("from_name"), context.facts.get("from_address"))
     return NoticeFacts(
-        subject("", scene, "More on:").strip(),
+        subject("", context, "More on:").strip(),
         [
             headline(f"{voice.first(voice.reader)}: {ask}"),
-            ours(f"There is more on {incident.ref}, by {sender}, {scene.house.verified_by}."),
-            *([] if scene.facts.get("is_reporter") else [ours("The writer is not the reporter: take care.")]),
-            *([ours("You had a part of this message before: this is all of it.")] if scene.facts.get("reread") else []),
+            ours(f"There is more on {incident.ref}, by {sender}, {context.organisation.verified_by}."),
+            *([] if context.facts.get("is_reporter") else [ours("The writer is not the reporter: take care.")]),
+            *(
+                [ours("You had a part of this message before: this is all of it.")]
+                if context.facts.get("reread")
+                else []
+            ),
             ours(clock_now(voice)),
-            *(goes_to_reporter(scene) if _replies_go_out(scene) else to_reporter(scene)),
-            *tap(scene),
+            *(goes_to_reporter(context) if _replies_go_out(context) else to_reporter(context)),
+            *tap(context),
             issue(incident),
-            *attached_in(scene),
+            *attached_in(context),
             ours("They write (quoted, untrusted):" if text else "The message has no text."),
             *map(theirs, text),
         ],
     )
 
 
-def _replies_go_out(scene: NoticeContext) -> bool:
+def _replies_go_out(context: NoticeContext) -> bool:
     """Whether a reply to the mail that tells of more goes to the reporter, whose words it brings to whoever has it."""
-    return bool(scene.conversation) and bool(scene.facts.get("is_reporter"))
+    return bool(context.conversation) and bool(context.facts.get("is_reporter"))
 
 
-def _came_again(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _came_again(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """The same mail once more: a server's second try, another way, or a probe that fires again."""
-    incident = scene.incident
+    incident = context.incident
     ask = _still_ask(voice) if incident.state is State.OPEN else "see whether it is the same matter."
-    way = f" by {scene.facts['way']}" if scene.facts.get("way") in {"a mailing list", "another way"} else ""
-    at = voice.zoned(voice.said_at(scene.facts))
-    which = "a mail with more on" if scene.facts.get("more") else "the mail that opened"
+    way = f" by {context.facts['way']}" if context.facts.get("way") in {"a mailing list", "another way"} else ""
+    at = voice.zoned(voice.said_at(context.facts))
+    which = "a mail with more on" if context.facts.get("more") else "the mail that opened"
     return NoticeFacts(
         "The same mail came again",
         [
@@ -304,7 +313,7 @@ def _came_again(voice: Wording, scene: NoticeContext) -> NoticeFacts:
             ours(f"Why: {which} {incident.ref} came again{way} at {at}."),
             ours("It is kept with the first one; it opened no second incident."),
             ours(clock_now(voice)),
-            *tap(scene),
+            *tap(context),
             issue(incident),
         ],
     )
@@ -325,35 +334,35 @@ def _still_ask(voice: Wording) -> str:
     return f"nobody has this. {capital(voice.ask())}."
 
 
-def _anything(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _anything(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """A kind of news this version has no words for: the state is true whatever it was."""
-    return NoticeFacts("", [headline(clock_now(voice)), issue(scene.incident)])
+    return NoticeFacts("", [headline(clock_now(voice)), issue(context.incident)])
 
 
-def _offer_failed(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    name, why = voice.full(str(scene.facts.get("to", ""))), str(scene.facts.get("why", ""))
+def _offer_failed(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    name, why = voice.full(str(context.facts.get("to", ""))), str(context.facts.get("why", ""))
     return NoticeFacts(
         f"Still yours: {name} does not have it",
         [
             headline(f"It is still yours: {name} does not take it."),
             ours(f"Why: {sanitize.one_line(why, 120)}."),
             ours('Reply "to" and a name to offer it to somebody else, or "escalate" for more help.'),
-            issue(scene.incident),
+            issue(context.incident),
         ],
     )
 
 
-def _link_revoked(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def _link_revoked(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """To the owner of a link that stood in somebody else's mail."""
-    who = writer(scene.facts.get("from_name"), scene.facts.get("from_address"))
+    who = writer(context.facts.get("from_name"), context.facts.get("from_address"))
     return NoticeFacts(
         "Your link is replaced",
         [
             headline(f"{voice.first(voice.reader)}: use the link below; the one you had acts no more."),
-            ours(f"Why: it stood in a mail by {who}, so others have read it. It still shows {scene.incident.ref}."),
-            *tap(scene, "Your new link: "),
+            ours(f"Why: it stood in a mail by {who}, so others have read it. It still shows {context.incident.ref}."),
+            *tap(context, "Your new link: "),
             ours(clock_now(voice)),
-            issue(scene.incident),
+            issue(context.incident),
         ],
     )
 

@@ -28,13 +28,19 @@ class Listed:
 
 
 def listing(
-    entries: Sequence[Listed], house: Organisation, person: Person, addresses: Addresses, now: datetime, *, key: str
+    entries: Sequence[Listed],
+    organisation: Organisation,
+    person: Person,
+    addresses: Addresses,
+    now: datetime,
+    *,
+    key: str,
 ) -> ComposedMail:
     """What is not closed, oldest first; at least one. `key`: the outbox row's; a retry repeats its Message-ID."""
     refs = _refs(entries)
     return sealed(
         Envelope(
-            sender=house.sender,
+            sender=organisation.sender,
             sender_name="panicmail",
             to=person.email,
             to_name=person.name,
@@ -44,7 +50,7 @@ def listing(
             automatic="auto-generated",
             silences_robots=True,
         ),
-        _lines(entries, house, person, now),
+        _lines(entries, organisation, person, now),
     )
 
 
@@ -54,10 +60,10 @@ def _refs(entries: Sequence[Listed]) -> str:
     return listed([*named, *([f"{others} more"] if others else [])])
 
 
-def _lines(entries: Sequence[Listed], house: Organisation, person: Person, now: datetime) -> list[TextLine]:
+def _lines(entries: Sequence[Listed], organisation: Organisation, person: Person, now: datetime) -> list[TextLine]:
     is_one, others = len(entries) == 1, len(entries) - _MOST
     ask = f"Say where {'it' if is_one else 'each'} stands, or that it is over."
-    told = ((each, Wording(house, each.incident, now, person.tz, person.id)) for each in entries[:_MOST])
+    told = ((each, Wording(organisation, each.incident, now, person.tz, person.id)) for each in entries[:_MOST])
     at_link = "At the link, or in " if any(each.link for each in entries) else "In "
     return [
         headline(f"{person.first_name}: {_refs(entries)} {'is' if is_one else 'are'} not closed. {ask}"),

@@ -18,12 +18,12 @@ from panicmail.mail.compose.wording import ReaderClock
 CAUSES: Mapping[str, tuple[str, str, str]] = {
     "nobody_on_call": (
         "nobody is on call",
-        "A step of the ladder named nobody, so nobody was paged in it; the later steps keep their times.",
+        "A step of the policy named nobody, so nobody was paged in it; the later steps keep their times.",
         "Put somebody on call in that role, and call the incident's people yourself until then.",
     ),
     "nobody_left": (
         "nobody is left to call",
-        "The ladder has no step left that names anybody new; its last step is repeated until somebody answers.",
+        "The policy has no step left that names anybody new; its last step is repeated until somebody answers.",
         "Telephone somebody who can help.",
     ),
     "gitlab_refused": (
@@ -38,7 +38,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "relay_barred": (
         "the relay takes no mail of panicmail",
-        "It refuses our login, or TLS with it fails. Pages by mail reach nobody and wait; the ladder goes on.",
+        "It refuses our login, or TLS with it fails. Pages by mail reach nobody and wait; the escalation goes on.",
         "Mend what the answer below names, and telephone whoever is on call. It is tried once a minute.",
     ),
     "push_barred": (
@@ -153,7 +153,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "gap_uncalled": (
         "nobody is being called",
-        "An incident is open, and every page of its step was refused, or nobody was on call. The ladder goes on.",
+        "An incident is open, and every page of its step was refused, or nobody was on call. The escalation goes on.",
         "Telephone somebody who can take it, and see that addresses and rosters are right.",
     ),
     "gap_step_late": (
@@ -238,7 +238,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "check_roles": (
         "one person has every role",
-        "At some hour every step of the ladder pages the same one; nobody else is called when she sleeps.",
+        "At some hour every step of the policy pages the same one; nobody else is called when she sleeps.",
         "Put two people on call; panicmail oncall shows the days.",
     ),
     "check_certificate": (
@@ -304,7 +304,13 @@ _SAID = frozenset({"cause", "ref", "at"})
 
 
 def operators(
-    facts: Mapping[str, Any], house: Organisation, person: Person, addresses: Addresses, now: datetime, *, key: str
+    facts: Mapping[str, Any],
+    organisation: Organisation,
+    person: Person,
+    addresses: Addresses,
+    now: datetime,
+    *,
+    key: str,
 ) -> ComposedMail:
     """The alarm of `facts` to one operator. `key`: the outbox row's; a retry repeats its Message-ID."""
     cause = str(facts.get("cause", ""))
@@ -312,7 +318,7 @@ def operators(
     ref = sanitize.words(str(facts.get("ref") or ""), 8)
     return sealed(
         Envelope(
-            sender=house.sender,
+            sender=organisation.sender,
             sender_name="panicmail",
             to=person.email,
             to_name=person.name,

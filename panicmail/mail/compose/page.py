@@ -26,94 +26,96 @@ from panicmail.mail.compose.wording import Wording
 _log = structlog.get_logger()
 
 
-def page(scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> ComposedMail:
-    """The page of `scene.facts` to `person`; a plain one when that one cannot be written."""
+def page(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> ComposedMail:
+    """The page of `context.facts` to `person`; a plain one when that one cannot be written."""
     try:
-        return _full(scene, person, tokens, addresses)
+        return _full(context, person, tokens, addresses)
     except Exception as exc:  # a page that says little is worth more than none
-        _log.exception("page.plain", ref=scene.incident.ref)
-        return _plain(scene, person, tokens, addresses, exc)
+        _log.exception("page.plain", ref=context.incident.ref)
+        return _plain(context, person, tokens, addresses, exc)
 
 
-def _full(scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> ComposedMail:
-    word = PageReason(scene.facts["word"])
-    voice = Wording.to(scene, person)
-    title = subject(f"[PANIC {scene.incident.ref}]", scene, state_word(voice, word))
-    return sealed(_envelope(scene, person, tokens, addresses, title), _lines(voice, scene, word))
+def _full(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> ComposedMail:
+    word = PageReason(context.facts["word"])
+    voice = Wording.to(context, person)
+    title = subject(f"[PANIC {context.incident.ref}]", context, state_word(voice, word))
+    return sealed(_envelope(context, person, tokens, addresses, title), _lines(voice, context, word))
 
 
-def _lines(voice: Wording, scene: NoticeContext, word: PageReason) -> list[TextLine]:
+def _lines(voice: Wording, context: NoticeContext, word: PageReason) -> list[TextLine]:
     return [
-        *OPENINGS[word](voice, scene),
-        *circumstances(voice, scene),
-        *about(voice, scene),
-        *called_before(voice, scene),
-        *also_yours(voice, scene),
-        *ways(scene),
-        *report(scene),
+        *OPENINGS[word](voice, context),
+        *circumstances(voice, context),
+        *about(voice, context),
+        *called_before(voice, context),
+        *also_yours(voice, context),
+        *ways(context),
+        *report(context),
     ]
 
 
-def _envelope(scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, title: str) -> Envelope:
-    incident, round_ = scene.incident, _round(scene)
+def _envelope(
+    context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, title: str
+) -> Envelope:
+    incident, round_ = context.incident, _round(context)
     root = root_id(incident, tokens, addresses)
     this = page_id(incident, person.id, round_, tokens, addresses)
     first = first_page_id(incident, person.id, tokens, addresses) or this
     return Envelope(
-        sender=scene.house.page_sender,
+        sender=context.organisation.page_sender,
         to=person.email,
         to_name=person.name,
-        reply_to=_reply_to(scene, person, tokens, addresses),
-        mail_from=_mail_from(scene, person, tokens, addresses),
+        reply_to=_reply_to(context, person, tokens, addresses),
+        mail_from=_mail_from(context, person, tokens, addresses),
         subject=title,
         message_id=this,
         in_reply_to=None if first == this else first,
         references=(root,) if first == this else (root, first),
-        date=scene.now,
+        date=context.now,
         automatic="auto-generated",
-        hops=scene.report.hops + 1,
+        hops=context.report.hops + 1,
         silences_robots=False,
     )
 
 
-def _round(scene: NoticeContext) -> int:
-    said = scene.facts.get("round")
-    return said if isinstance(said, int) else scene.incident.round
+def _round(context: NoticeContext) -> int:
+    said = context.facts.get("round")
+    return said if isinstance(said, int) else context.incident.round
 
 
-def _reply_to(scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> str:
-    return addresses.reply_to(tokens.mint(Purpose.ANSWER, scene.incident.id, person.id))
+def _reply_to(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> str:
+    return addresses.reply_to(tokens.mint(Purpose.ANSWER, context.incident.id, person.id))
 
 
-def _mail_from(scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> str:
+def _mail_from(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> str:
     """Where bounces of this page go. A plain reply address would take them for reports."""
     if not addresses.carries_token:
-        return scene.house.page_sender
-    return addresses.reply_to(tokens.mint(Purpose.BOUNCE, scene.incident.id, person.id, _round(scene)))
+        return context.organisation.page_sender
+    return addresses.reply_to(tokens.mint(Purpose.BOUNCE, context.incident.id, person.id, _round(context)))
 
 
 # -- the page of last resort -----------------------------------------------------------------------
 
 
 def _plain(
-    scene: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, cause: Exception
+    context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, cause: Exception
 ) -> ComposedMail:
     """A page of fixed words, written octet by octet: whatever broke the full one is not asked again."""
-    ref = scene.incident.ref
+    ref = context.incident.ref
     text = [
         f'{_ascii(person.first_name)}: somebody reports an emergency. Reply "ack" so the calling stops.',
         f"panicmail could not write the whole page ({type(cause).__name__}); the report is kept.",
-        *([f"Without mail: {_ascii(scene.link)}"] if scene.link else []),
-        *([f"Issue: {_ascii(scene.incident.issue_url)}"] if scene.incident.issue_url else []),
+        *([f"Without mail: {_ascii(context.link)}"] if context.link else []),
+        *([f"Issue: {_ascii(context.incident.issue_url)}"] if context.incident.issue_url else []),
     ]
     fields = [
-        f"From: Panic <{scene.house.page_sender}>",
+        f"From: Panic <{context.organisation.page_sender}>",
         f"To: <{person.email}>",
-        f"Reply-To: <{_reply_to(scene, person, tokens, addresses)}>",
+        f"Reply-To: <{_reply_to(context, person, tokens, addresses)}>",
         f"Subject: [PANIC {ref}] Emergency reported, reply needed",
-        f"Date: {format_datetime(scene.now)}",
-        f"Message-ID: {page_id(scene.incident, person.id, _round(scene), tokens, addresses)}",
-        f"References: {root_id(scene.incident, tokens, addresses)}",
+        f"Date: {format_datetime(context.now)}",
+        f"Message-ID: {page_id(context.incident, person.id, _round(context), tokens, addresses)}",
+        f"References: {root_id(context.incident, tokens, addresses)}",
         "Auto-Submitted: auto-generated",
         "X-Panicmail: 1",
         "MIME-Version: 1.0",
@@ -123,7 +125,7 @@ def _plain(
     message = "\r\n".join([*(" ".join(field.split()) for field in fields), "", *text, ""])
     return ComposedMail(
         message=message.encode("utf-8", "replace"),
-        mail_from=_mail_from(scene, person, tokens, addresses),
+        mail_from=_mail_from(context, person, tokens, addresses),
         recipient=person.email,
     )
 

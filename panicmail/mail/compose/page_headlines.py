@@ -41,46 +41,46 @@ def state_word(voice: Wording, word: PageReason) -> str:
 # -- nobody has it ---------------------------------------------------------------------------------
 
 
-def first_page(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    if scene.incident.once:
+def first_page(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    if context.incident.once:
         return [
             headline(f'{voice.first(voice.reader)}: have a look; reply "ack" if it needs anybody.'),
             ours("You are paged once and nobody else is called: it does not look like a colleague's report."),
         ]
-    return [headline(f"{voice.first(voice.reader)}: {voice.ask()}."), *_why_line(voice, scene), _cannot(voice)]
+    return [headline(f"{voice.first(voice.reader)}: {voice.ask()}."), *_why_line(voice, context), _cannot(voice)]
 
 
-def still_open(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def still_open(voice: Wording, context: NoticeContext) -> list[TextLine]:
     me = voice.first(voice.reader)
     coming = voice.next()
     if coming is None or not coming.people:
-        return [headline(f"{me}: nobody has this. {capital(voice.ask())}."), *_why_line(voice, scene), _cannot(voice)]
+        return [headline(f"{me}: nobody has this. {capital(voice.ask())}."), *_why_line(voice, context), _cannot(voice)]
     others = voice.called_on_no()
     no = f', or "no" to call {voice.firsts(others)} now' if others else ""
     return [
         headline(f"{me}: nobody has this. {voice.what_follows()}"),
         ours(f'Reply "ack"{no or " so the calling stops"}.'),
-        *_why_line(voice, scene),
+        *_why_line(voice, context),
     ]
 
 
-def yours_now(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def yours_now(voice: Wording, context: NoticeContext) -> list[TextLine]:
     return [
-        headline(f'{voice.first(voice.reader)}: {why_you(voice, scene.facts)}. Reply "ack" so the calling stops.'),
+        headline(f'{voice.first(voice.reader)}: {why_you(voice, context.facts)}. Reply "ack" so the calling stops.'),
         ours(f"Answer{voice.or_else()}."),
         ours(_nobody_since(voice)),
         _your_ack(voice),
     ]
 
 
-def open_again(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def open_again(voice: Wording, context: NoticeContext) -> list[TextLine]:
     first = headline(f"{voice.first(voice.reader)}: {voice.ask()}.")
-    cause = scene.facts.get("cause")
+    cause = context.facts.get("cause")
     opener = str(cause.get("issue_reopened_by") or "") if isinstance(cause, Mapping) else ""
     by = "you" if opener == voice.reader else voice.full(opener)
     what = f"{by} opened its issue again in GitLab" if opener else "there is more in its thread"
     lines = [first, ours(f"Why: it was over, and {what}. You had it last.")]
-    new = sanitize.report_lines(str(scene.facts.get("text", "")), 1024)
+    new = sanitize.report_lines(str(context.facts.get("text", "")), 1024)
     return [*lines, ours("What came now (quoted, untrusted):"), *map(theirs, new)] if new else lines
 
 
@@ -107,18 +107,18 @@ def _nobody_since(voice: Wording) -> str:
     return f"Since {voice.zoned(incident.opened_at)} nobody has it."
 
 
-def _why_line(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _why_line(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Why now, where somebody's act or absence caused it, or it was somebody's before."""
-    caused = _cause(voice, scene.facts)
+    caused = _cause(voice, context.facts)
     why = f"Why now: {caused}." if caused else _stand_in(voice)
-    before = [_nobody_since(voice)] if scene.incident.opened_at > scene.incident.accepted_at else []
+    before = [_nobody_since(voice)] if context.incident.opened_at > context.incident.accepted_at else []
     return [ours(each) for each in [why, *before] if each]
 
 
 def _stand_in(voice: Wording) -> str:
     """A sentence for who answers for a gap; "" when the roster names her."""
     paged = voice.incident.paged.get(voice.reader)
-    if paged is None or not voice.house.has_gap(paged.role):
+    if paged is None or not voice.organisation.has_gap(paged.role):
         return ""
     return f"Why you: nobody is on call as {role_name(paged.role)}, and you answer for gaps."
 
@@ -190,28 +190,28 @@ def _gap(voice: Wording) -> str:
     """Roles of the steps before this one that nobody fills; "" when anybody else was paged."""
     if voice.others_paged():
         return ""
-    ladder = voice.house.ladder
-    roles = dict.fromkeys(role for step in ladder.steps[: max(voice.incident.step, 0)] for role in step.page)
-    empty = [role_name(role) for role in roles if not voice.house.who(role)]
+    policy = voice.organisation.policy
+    roles = dict.fromkeys(role for step in policy.steps[: max(voice.incident.step, 0)] for role in step.page)
+    empty = [role_name(role) for role in roles if not voice.organisation.who(role)]
     return f"nobody is on call as {listed(empty)}" if empty else ""
 
 
 # -- somebody has it -------------------------------------------------------------------------------
 
 
-def still_yours(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def still_yours(voice: Wording, context: NoticeContext) -> list[TextLine]:
     others = voice.called_for_silent()
-    by = f" by {voice.zoned(scene.incident.remind_at)}" if scene.incident.remind_at else ""
+    by = f" by {voice.zoned(context.incident.remind_at)}" if context.incident.remind_at else ""
     called = f"{voice.team(others)} {are(others)} called" if others else "you are asked again"
     return [
         headline(f"{voice.first(voice.reader)}: reply with one line of status{by}, or {called}."),
-        ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; {_missing(scene)}."),
+        ours(f"Why: you took this at {voice.zoned(context.incident.acked_at)}; {_missing(context)}."),
     ]
 
 
-def status(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    incident = scene.incident
-    heard_at = max(filter(None, (incident.acked_at, incident.worked_at)), default=scene.now)
+def status(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    incident = context.incident
+    heard_at = max(filter(None, (incident.acked_at, incident.worked_at)), default=context.now)
     return [
         headline(f"{voice.first(voice.reader)}: reply with one line of status, or that it is over."),
         ours(f"Why: you have this since {voice.zoned(incident.acked_at)}; it is quiet since {voice.zoned(heard_at)}."),
@@ -219,19 +219,19 @@ def status(voice: Wording, scene: NoticeContext) -> list[TextLine]:
     ]
 
 
-def _missing(scene: NoticeContext) -> str:
+def _missing(context: NoticeContext) -> str:
     """What is missing of a silent holder."""
-    is_unanswered = "answer" in str(scene.facts.get("why", ""))
+    is_unanswered = "answer" in str(context.facts.get("why", ""))
     return "a message in the thread is not answered" if is_unanswered else "no sign of work seen since"
 
 
-def handed(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    cause = scene.facts.get("cause")
+def handed(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    cause = context.facts.get("cause")
     giver = str(cause["handed_by"]) if isinstance(cause, Mapping) and cause.get("handed_by") else ""
     gives = f"{voice.first(giver) or 'somebody'} hands this to you"
     line = headline(f'{voice.first(voice.reader)}: {gives}. Reply "ack" so that it is yours.')
-    holder = scene.incident.holder
-    if scene.incident.state is State.ACKED and holder:
+    holder = context.incident.holder
+    if context.incident.state is State.ACKED and holder:
         name = "you have it" if holder == voice.reader else f"{voice.first(holder)} has it"
         return [line, ours(f'Until then {name}. Cannot take it? Reply "no" and that stays so.')]
     coming = voice.next()
@@ -241,46 +241,46 @@ def handed(voice: Wording, scene: NoticeContext) -> list[TextLine]:
     return [line, ours(until), _cannot(voice)]
 
 
-def silent_holder(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    me, holder = voice.first(voice.reader), scene.incident.holder or ""
-    missing = _missing(scene)
+def silent_holder(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    me, holder = voice.first(voice.reader), context.incident.holder or ""
+    missing = _missing(context)
     if holder == voice.reader:
         return [
             headline(f"{me}: reply with one line of status."),
-            ours(f"Why: you took this at {voice.zoned(scene.incident.acked_at)}; {missing}."),
+            ours(f"Why: you took this at {voice.zoned(context.incident.acked_at)}; {missing}."),
         ]
     return [
         headline(f'{me}: call {voice.first(holder)} now, or reply "take" so that it is yours.'),
-        ours(f"Why: {voice.first(holder)} took this at {voice.zoned(scene.incident.acked_at)}; {missing}."),
+        ours(f"Why: {voice.first(holder)} took this at {voice.zoned(context.incident.acked_at)}; {missing}."),
     ]
 
 
 # -- the database is away --------------------------------------------------------------------------
 
 
-def database_away(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def database_away(voice: Wording, context: NoticeContext) -> list[TextLine]:
     others = voice.others_paged()
     told = f"{voice.team(others)} {are(others)} told the same; call each other" if others else "nobody else is called"
     return [
         headline(f"{voice.first(voice.reader)}: act on this now. {capital(told)}."),
-        ours(f"Why: panicmail's database has been away since {_since(voice, scene)}, so nothing escalates."),
+        ours(f"Why: panicmail's database has been away since {_since(voice, context)}, so nothing escalates."),
         ours("Your reply is kept, and counts once the database is back. Until then panicmail answers nobody."),
     ]
 
 
-def state_unknown(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def state_unknown(voice: Wording, context: NoticeContext) -> list[TextLine]:
     others = voice.others_paged()
     ask = f"call {voice.team(others)} now, or act on this yourself" if others else "act on this now"
-    turn = voice.zoned(voice.said_at({"at": scene.facts.get("turn_at")}))
+    turn = voice.zoned(voice.said_at({"at": context.facts.get("turn_at")}))
     return [
         headline(f"{voice.first(voice.reader)}: {ask}. Your turn came at {turn}."),
-        ours(f"Why: panicmail's database has been away since {_since(voice, scene)}, so it cannot say who has this."),
+        ours(f"Why: panicmail's database has been away since {_since(voice, context)}, so it cannot say who has this."),
         ours("Your reply is kept, and counts once the database is back."),
     ]
 
 
-def _since(voice: Wording, scene: NoticeContext) -> str:
-    return voice.zoned(voice.said_at({"at": scene.facts.get("since")}))
+def _since(voice: Wording, context: NoticeContext) -> str:
+    return voice.zoned(voice.said_at({"at": context.facts.get("since")}))
 
 
 OPENINGS: Mapping[PageReason, Opening] = {

@@ -28,20 +28,20 @@ _SHORTEST = 8
 _NAME, _NAMES = 40, 36
 
 
-def page(scene: NoticeContext, person: Person, detail: str) -> str:
-    """The page of `scene.facts` to `person`, as her lock screen shows it."""
-    voice, word = Wording.to(scene, person), PageReason(scene.facts["word"])
-    drill = "DRILL " if scene.incident.drill else ""
-    head, tail = _PAGES.get(word, _plain)(voice, scene)
-    return _joined(f"PANIC {scene.incident.ref} {drill}{head}".rstrip(), *_about(scene, detail), tail)
+def page(context: NoticeContext, person: Person, detail: str) -> str:
+    """The page of `context.facts` to `person`, as her lock screen shows it."""
+    voice, word = Wording.to(context, person), PageReason(context.facts["word"])
+    drill = "DRILL " if context.incident.drill else ""
+    head, tail = _PAGES.get(word, _plain)(voice, context)
+    return _joined(f"PANIC {context.incident.ref} {drill}{head}".rstrip(), *_about(context, detail), tail)
 
 
-def told(scene: NoticeContext, person: Person, detail: str) -> str:
-    """What `scene.facts` tells `person`, as her lock screen shows it."""
-    voice = Wording.to(scene, person)
-    what = str(scene.facts.get("what"))
-    subject, reporter = _about(scene, detail) if what == "more" else ("", "")
-    return _joined(f"{scene.incident.ref} {_TOLD.get(what, _state)(voice, scene)}", subject, reporter)
+def told(context: NoticeContext, person: Person, detail: str) -> str:
+    """What `context.facts` tells `person`, as her lock screen shows it."""
+    voice = Wording.to(context, person)
+    what = str(context.facts.get("what"))
+    subject, reporter = _about(context, detail) if what == "more" else ("", "")
+    return _joined(f"{context.incident.ref} {_TOLD.get(what, _state)(voice, context)}", subject, reporter)
 
 
 def operators(facts: Mapping[str, object]) -> str:
@@ -77,12 +77,12 @@ def _cut(text: str, room: int) -> str:
     return f"{text[: room - 1].rstrip()}…" if room >= _SHORTEST else ""
 
 
-def _about(scene: NoticeContext, detail: str) -> tuple[str, str]:
+def _about(context: NoticeContext, detail: str) -> tuple[str, str]:
     """The report's subject, and its sender. That she is verified cannot be said: `Organisation.verified_by`."""
     if detail == "ref":
         return "", ""
-    subject = sanitize.subject(scene.report.subject or scene.incident.subject, scene.report.text, LIMIT)
-    reporter = sanitize.name(scene.report.from_name) or sanitize.address(scene.incident.reporter_address)
+    subject = sanitize.subject(context.report.subject or context.incident.subject, context.report.text, LIMIT)
+    reporter = sanitize.name(context.report.from_name) or sanitize.address(context.incident.reporter_address)
     return subject, f"{_cut(reporter, _NAME)}, not verified" if detail == "full" and reporter else ""
 
 
@@ -91,48 +91,48 @@ def _ack_by(voice: Wording) -> str:
     return f"ack by {voice.at(coming.at)}" if coming and coming.at > voice.now else "ack now"
 
 
-def _first(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    return "", "nobody else is called" if scene.incident.once else _ack_by(voice)
+def _first(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    return "", "nobody else is called" if context.incident.once else _ack_by(voice)
 
 
-def _still_open(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
+def _still_open(voice: Wording, context: NoticeContext) -> tuple[str, str]:
     return "STILL OPEN", _ack_by(voice)
 
 
-def _yours_now(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    return f"YOURS NOW: {why_you(voice, scene.facts)}", ""
+def _yours_now(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    return f"YOURS NOW: {why_you(voice, context.facts)}", ""
 
 
-def _still_yours(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    by = f" by {voice.at(scene.incident.remind_at)}" if scene.incident.remind_at else ""
+def _still_yours(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    by = f" by {voice.at(context.incident.remind_at)}" if context.incident.remind_at else ""
     return "STILL YOURS?", f"a line of status{by}"
 
 
-def _handed(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    cause = scene.facts.get("cause")
+def _handed(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    cause = context.facts.get("cause")
     giver = str(cause.get("handed_by") or "") if isinstance(cause, Mapping) else ""
     return f"HANDED TO YOU{f' by {voice.first(giver)}' if giver else ''}", "ack, or no"
 
 
-def _silent_holder(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    holder = scene.incident.holder or ""
+def _silent_holder(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    holder = context.incident.holder or ""
     return f"{voice.first(holder).upper()} SILENT: call {voice.first(holder)}, or take it", ""
 
 
-def _reopened(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
+def _reopened(voice: Wording, context: NoticeContext) -> tuple[str, str]:
     return "OPEN AGAIN", _ack_by(voice)
 
 
-def _database_away(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
+def _database_away(voice: Wording, context: NoticeContext) -> tuple[str, str]:
     others = voice.others_paged()
     return "DATABASE AWAY: nothing escalates", f"call {_cut(voice.firsts(others), _NAMES)}" if others else "act now"
 
 
-def _state_unknown(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    return "STATE UNKNOWN: database away", _database_away(voice, scene)[1]
+def _state_unknown(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    return "STATE UNKNOWN: database away", _database_away(voice, context)[1]
 
 
-def _plain(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
+def _plain(voice: Wording, context: NoticeContext) -> tuple[str, str]:
     return "", _ack_by(voice)
 
 
@@ -152,35 +152,35 @@ _PAGES: Mapping[PageReason, Callable[[Wording, NoticeContext], tuple[str, str]]]
 # -- news and answers ------------------------------------------------------------------------------
 
 
-def _answer(voice: Wording, scene: NoticeContext) -> str:
-    if scene.facts.get("stays") and scene.incident.state is State.ACKED and scene.incident.holder == voice.reader:
-        return _unsent(voice, scene)
-    if scene.incident.state is not State.OPEN:
-        until = undo_by(scene, voice.reader)
-        return f"{_state(voice, scene)}{f' By link. Not you? Undo by {voice.at(until)}.' if until else ''}"
-    if scene.facts.get("said") in {Command.ESCALATE, Command.NO}:
-        said = f'You said "{scene.facts["said"]}" by link. ' if scene.facts.get("by_link") else ""
-        return f"Clock still running. {said}{_called(voice, scene)}"
+def _answer(voice: Wording, context: NoticeContext) -> str:
+    if context.facts.get("stays") and context.incident.state is State.ACKED and context.incident.holder == voice.reader:
+        return _unsent(voice, context)
+    if context.incident.state is not State.OPEN:
+        until = undo_by(context, voice.reader)
+        return f"{_state(voice, context)}{f' By link. Not you? Undo by {voice.at(until)}.' if until else ''}"
+    if context.facts.get("said") in {Command.ESCALATE, Command.NO}:
+        said = f'You said "{context.facts["said"]}" by link. ' if context.facts.get("by_link") else ""
+        return f"Clock still running. {said}{_called(voice, context)}"
     coming = voice.next()
     who = _cut(voice.team(coming.people), _NAMES) if coming and coming.people else ""
     then = f" {who} at {voice.at(coming.at)}." if coming and who else ""
-    if scene.facts.get("said") == Command.NOTHING and voice.reader not in scene.incident.paged:
+    if context.facts.get("said") == Command.NOTHING and voice.reader not in context.incident.paged:
         return f'NOT STOPPED: you were not paged. Reply "take" to our mail.{then}'
-    if scene.facts.get("said") == Command.NOTHING:
+    if context.facts.get("said") == Command.NOTHING:
         return f"NOT STOPPED: your mail was kept as a note.{then}"
     return f"Clock still running.{then}"
 
 
-def _called(voice: Wording, scene: NoticeContext) -> str:
+def _called(voice: Wording, context: NoticeContext) -> str:
     """Who is called because the reader asked for the next step."""
     called = voice.called_last()
-    if scene.facts.get("outcome") == Outcome.NOBODY_LEFT or not called:
+    if context.facts.get("outcome") == Outcome.NOBODY_LEFT or not called:
         return "Nobody is left to call."
     return f"{voice.team(called)} {are(called)} called now."
 
 
-def _state(voice: Wording, scene: NoticeContext) -> str:
-    incident = scene.incident
+def _state(voice: Wording, context: NoticeContext) -> str:
+    incident = context.incident
     if incident.state is State.OPEN:
         return "is open: nobody has it."
     name = voice.full(incident.holder or "")
@@ -191,85 +191,89 @@ def _state(voice: Wording, scene: NoticeContext) -> str:
     return f"Clock stopped: {name} has it since {voice.at(incident.acked_at)}. You need do nothing."
 
 
-def _more(voice: Wording, scene: NoticeContext) -> str:
-    who = "the reporter" if scene.facts.get("is_reporter") else "somebody else"
+def _more(voice: Wording, context: NoticeContext) -> str:
+    who = "the reporter" if context.facts.get("is_reporter") else "somebody else"
     return f"MORE from {who}: see your mail"
 
 
-def _came_again(voice: Wording, scene: NoticeContext) -> str:
-    if scene.incident.state is State.OPEN:
+def _came_again(voice: Wording, context: NoticeContext) -> str:
+    if context.incident.state is State.OPEN:
         return f"CAME AGAIN, the same mail; nobody has it. {_ack_by(voice)}."
     return "CAME AGAIN, the same mail: see your mail."
 
 
-def _issue_closed(voice: Wording, scene: NoticeContext) -> str:
-    if scene.incident.state is State.ACKED:
+def _issue_closed(voice: Wording, context: NoticeContext) -> str:
+    if context.incident.state is State.ACKED:
         return "NOT CLOSED here: the issue was closed before it was taken. See your mail."
     return f"NOT STOPPED: somebody else closed the issue. {_ack_by(voice)}."
 
 
-def _issue_reopened(voice: Wording, scene: NoticeContext) -> str:
-    if scene.incident.state is not State.RESOLVED:
+def _issue_reopened(voice: Wording, context: NoticeContext) -> str:
+    if context.incident.state is not State.RESOLVED:
         return "ISSUE OPENED AGAIN in GitLab. See your mail."
     return "ISSUE OPENED AGAIN in GitLab; it is closed here, nobody is called. See your mail."
 
 
-def _issue_altered(voice: Wording, scene: NoticeContext) -> str:
-    if not scene.facts.get("exposed"):
+def _issue_altered(voice: Wording, context: NoticeContext) -> str:
+    if not context.facts.get("exposed"):
         return "ISSUE CHANGED: type or label taken off. See your mail."
-    stays = "and stays so" if scene.facts.get("stands") else "switched on again"
+    stays = "and stays so" if context.facts.get("stands") else "switched on again"
     return f"ISSUE NOT CONFIDENTIAL, {stays}: see who read it. See your mail."
 
 
-def _issue_went(voice: Wording, scene: NoticeContext) -> str:
-    where = "not confidential there. " if not scene.facts.get("confidential", True) else ""
-    return f"ISSUE WENT ELSEWHERE, {where}{_state(voice, scene)} See your mail."
+def _issue_went(voice: Wording, context: NoticeContext) -> str:
+    where = "not confidential there. " if not context.facts.get("confidential", True) else ""
+    return f"ISSUE WENT ELSEWHERE, {where}{_state(voice, context)} See your mail."
 
 
-def _offer_failed(voice: Wording, scene: NoticeContext) -> str:
-    return f"STILL YOURS: {voice.full(str(scene.facts.get('to', '')))} does not take it."
+def _offer_failed(voice: Wording, context: NoticeContext) -> str:
+    return f"STILL YOURS: {voice.full(str(context.facts.get('to', '')))} does not take it."
 
 
-def _undone(voice: Wording, scene: NoticeContext) -> str:
-    by, undid = str(scene.facts.get("by", "")), scene.facts.get("undid")
+def _undone(voice: Wording, context: NoticeContext) -> str:
+    by, undid = str(context.facts.get("by", "")), context.facts.get("undid")
     she_does = "you do" if by == voice.reader else f"{_cut(voice.first(by), _NAME)} does"
-    if scene.incident.state is State.OPEN:
+    if context.incident.state is State.OPEN:
         return f"NOT STOPPED: {she_does} not have it. {_ack_by(voice)}."
-    if scene.incident.state is State.RESOLVED or undid not in {"take", "resolve"}:
-        return _state(voice, scene)
-    return f"{'NOT CLOSED' if undid == 'resolve' else f'CHANGED BACK: {she_does} not have it'}. {_state(voice, scene)}"
+    if context.incident.state is State.RESOLVED or undid not in {"take", "resolve"}:
+        return _state(voice, context)
+    return (
+        f"{'NOT CLOSED' if undid == 'resolve' else f'CHANGED BACK: {she_does} not have it'}. {_state(voice, context)}"
+    )
 
 
-def _opened_again(voice: Wording, scene: NoticeContext) -> str:
-    incident = scene.incident
+def _opened_again(voice: Wording, context: NoticeContext) -> str:
+    incident = context.incident
     if incident.state is not State.OPEN:
-        return _state(voice, scene)
-    return f"NOT YOURS any more: {voice.first(str(scene.facts.get('by', '')))} asked for help. Take it, see your mail."
+        return _state(voice, context)
+    return (
+        f"NOT YOURS any more: {voice.first(str(context.facts.get('by', '')))} asked for help. Take it, see your mail."
+    )
 
 
-def _unsent(voice: Wording, scene: NoticeContext) -> str:
+def _unsent(voice: Wording, context: NoticeContext) -> str:
     return "NOT SENT to the reporter: what you wrote. See your mail."
 
 
-def _sent_without(voice: Wording, scene: NoticeContext) -> str:
+def _sent_without(voice: Wording, context: NoticeContext) -> str:
     return "SENT to the reporter, WITHOUT the attachment. See your mail."
 
 
-def _shift_ended(voice: Wording, scene: NoticeContext) -> str:
-    incident = scene.incident
+def _shift_ended(voice: Wording, context: NoticeContext) -> str:
+    incident = context.incident
     if incident.state is State.ACKED and incident.holder == voice.reader:
         return "YOUR SHIFT ENDED: still yours. Hand it over, see your mail."
-    return f"Your shift ended. It {_state(voice, scene)}" if incident.state is State.OPEN else _state(voice, scene)
+    return f"Your shift ended. It {_state(voice, context)}" if incident.state is State.OPEN else _state(voice, context)
 
 
-def _shift_began(voice: Wording, scene: NoticeContext) -> str:
-    incident = scene.incident
-    if incident.state is not State.ACKED or incident.holder != scene.facts.get("holder"):
-        return _state(voice, scene)
+def _shift_began(voice: Wording, context: NoticeContext) -> str:
+    incident = context.incident
+    if incident.state is not State.ACKED or incident.holder != context.facts.get("holder"):
+        return _state(voice, context)
     return f"FROM THE LAST SHIFT: {voice.full(incident.holder or '')} has it. Take it, see your mail."
 
 
-def _link_revoked(voice: Wording, scene: NoticeContext) -> str:
+def _link_revoked(voice: Wording, context: NoticeContext) -> str:
     return "YOUR LINK IS REPLACED: others have read it. The new one is in your mail."
 
 

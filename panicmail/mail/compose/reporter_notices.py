@@ -19,132 +19,133 @@ from panicmail.mail.compose.thread_ids import subject, word_to_reporter
 from panicmail.mail.compose.wording import Wording
 
 
-def receipt(scene: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
+def receipt(context: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
     """The reporter's first answer. `key`: the outbox row's; a retry repeats its Message-ID."""
-    lines = _receipt(Wording.to_reporter(scene), scene)
-    return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
+    lines = _receipt(Wording.to_reporter(context), context)
+    return word_to_reporter(context, tokens, addresses, key=key, subject=_subject(context), lines=lines)
 
 
-def news(scene: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
-    """What `scene.facts` says became of it."""
-    what = str(scene.facts.get("what"))
-    lines = _NEWS.get(what, _anything)(Wording.to_reporter(scene), scene)
-    if scene.incident.drill:
+def news(context: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
+    """What `context.facts` says became of it."""
+    what = str(context.facts.get("what"))
+    lines = _NEWS.get(what, _anything)(Wording.to_reporter(context), context)
+    if context.incident.drill:
         lines.insert(1, ours("This is a drill."))
-    return word_to_reporter(scene, tokens, addresses, key=key, subject=_subject(scene), lines=lines)
+    return word_to_reporter(context, tokens, addresses, key=key, subject=_subject(context), lines=lines)
 
 
-def _subject(scene: NoticeContext) -> str:
-    return subject("Re:", scene, suffix=f" [{scene.incident.ref}]")
+def _subject(context: NoticeContext) -> str:
+    return subject("Re:", context, suffix=f" [{context.incident.ref}]")
 
 
-def _receipt(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    incident, house = scene.incident, scene.house
+def _receipt(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    incident, organisation = context.incident, context.organisation
     return [
         headline(f"We have your report, {voice.zoned(incident.accepted_at)}. Reference {incident.ref}."),
         *map(ours, _what_happens(voice)),
         ours("Stay reachable; reply with your phone number if you can."),
         ours("Nothing changes if you cannot reply."),
-        *([call("Hotline: ", house.hotline)] if house.hotline else []),
-        *map(ours, house.advice),
-        *_link(scene),
+        *([call("Hotline: ", organisation.hotline)] if organisation.hotline else []),
+        *map(ours, organisation.advice),
+        *_link(context),
         *([ours("This is a drill.")] if incident.drill else []),
     ]
 
 
 def _what_happens(voice: Wording) -> list[str]:
-    incident, ladder = voice.incident, voice.house.ladder
+    incident, policy = voice.incident, voice.organisation.policy
     if incident.state is State.ACKED:
         return [f"An engineer has it since {voice.zoned(incident.acked_at)} and will contact you."]
     if incident.state is State.RESOLVED:
         return [f"It was closed at {voice.zoned(incident.resolved_at)} by the security team."]
     if not incident.paged and incident.next_step_at and incident.next_step_at > voice.now:
         at = voice.zoned(incident.next_step_at)
+        panic = voice.organisation.panic
         return [
             f"It is taken for something that can wait: the security engineer on call is called at {at}.",
-            f"It cannot wait? Write anew to {voice.house.panic}, with another subject: somebody is called at once.",
+            f"It cannot wait? Write anew to {panic}, with another subject: somebody is called at once.",
         ]
     on_call = [paged for paged in incident.paged.values() if paged.role != OPERATOR]
     called = "The security engineer on call is being called now." if on_call else "We are calling people now."
-    later = incident.step < ladder.last and ladder.people(ladder.managers, voice.house.who)
-    manager_at = ladder.step_at(incident.ladder_at, ladder.last)
+    later = incident.step < policy.last and policy.people(policy.managers, voice.organisation.who)
+    manager_at = policy.step_at(incident.steps_from_at, policy.last)
     if later and manager_at > voice.now:
         return [called, f"If nobody answers by {voice.at(manager_at)}, the security manager is called."]
     return [called, "The call is repeated until somebody answers."]
 
 
-def _link(scene: NoticeContext) -> list[TextLine]:
-    url = sanitize.one_line(scene.incident.issue_url or "", 500)
+def _link(context: NoticeContext) -> list[TextLine]:
+    url = sanitize.one_line(context.incident.issue_url or "", 500)
     if not url:
         return []
-    before = "Follow it here: " if scene.house.reporter_access else "If you have access: "
+    before = "Follow it here: " if context.organisation.reporter_access else "If you have access: "
     return [ours(before + url, Link(url, url))]
 
 
 # -- news ------------------------------------------------------------------------------------------
 
 
-def _acked(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    at = voice.zoned(voice.said_at(scene.facts))
-    paged = scene.incident.paged.get(str(scene.facts.get("holder", "")))
-    manager = paged is not None and paged.role in scene.house.ladder.managers
+def _acked(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(context.facts))
+    paged = context.incident.paged.get(str(context.facts.get("holder", "")))
+    manager = paged is not None and paged.role in context.organisation.policy.managers
     who = "The security manager" if manager else "An engineer"
-    return [headline(f"{who} acknowledged {scene.incident.ref} at {at} and will contact you."), *_link(scene)]
+    return [headline(f"{who} acknowledged {context.incident.ref} at {at} and will contact you."), *_link(context)]
 
 
-def _breached(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _breached(voice: Wording, context: NoticeContext) -> list[TextLine]:
     # Not "No engineer ...": such a line reads as a no where its quote marks are lost.
-    first = headline(f"{scene.incident.ref}: no engineer has answered yet.")
-    hotline = [call("Hotline: ", scene.house.hotline)] if scene.house.hotline else []
-    called = [p.last_at for p in scene.incident.paged.values() if p.role in scene.house.ladder.managers]
-    if not called or scene.house.ladder.last == 0:
+    first = headline(f"{context.incident.ref}: no engineer has answered yet.")
+    hotline = [call("Hotline: ", context.organisation.hotline)] if context.organisation.hotline else []
+    called = [p.last_at for p in context.incident.paged.values() if p.role in context.organisation.policy.managers]
+    if not called or context.organisation.policy.last == 0:
         return [first, ours("We keep calling until somebody answers."), *hotline]
     said = f"The security manager was called at {voice.zoned(max(called))} and is called again until somebody answers."
     return [first, ours(said), *hotline]
 
 
-def _resolved(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    at = voice.zoned(voice.said_at(scene.facts))
+def _resolved(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(context.facts))
     return [
-        headline(f"{scene.incident.ref} was closed at {at} by the security team."),
+        headline(f"{context.incident.ref} was closed at {at} by the security team."),
         ours("Something still wrong? Reply: that opens it again as urgent."),
     ]
 
 
-def _not_closed(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _not_closed(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Closing it was undone a moment later."""
-    at, ref = voice.zoned(voice.said_at(scene.facts)), scene.incident.ref
-    has_it = " An engineer has it, as before." if scene.incident.state is State.ACKED else ""
-    return [headline(f"{ref} was not closed after all; that was put right at {at}.{has_it}"), *_link(scene)]
+    at, ref = voice.zoned(voice.said_at(context.facts)), context.incident.ref
+    has_it = " An engineer has it, as before." if context.incident.state is State.ACKED else ""
+    return [headline(f"{ref} was not closed after all; that was put right at {at}.{has_it}"), *_link(context)]
 
 
-def _reopened(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    at = voice.zoned(voice.said_at(scene.facts))
+def _reopened(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(context.facts))
     return [
-        headline(f"{scene.incident.ref} is open again as urgent since {at}. We are calling people now."),
+        headline(f"{context.incident.ref} is open again as urgent since {at}. We are calling people now."),
         ours("Stay reachable; reply with your phone number if you can."),
     ]
 
 
-def _said(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _said(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """What the holder writes to her. Her words come last: no line of ours follows them."""
-    name, ref = voice.full(str(scene.facts.get("by", ""))), scene.incident.ref
-    hotline = [call("Hotline: ", scene.house.hotline)] if scene.house.hotline else []
+    name, ref = voice.full(str(context.facts.get("by", ""))), context.incident.ref
+    hotline = [call("Hotline: ", context.organisation.hotline)] if context.organisation.hotline else []
     return [
         headline(f"{name} of the security team writes to you about {ref}. Reply to this mail to answer."),
         *hotline,
         ours(f"{name} writes:"),
-        *map(theirs, sanitize.report_lines(str(scene.facts.get("text") or ""))),
+        *map(theirs, sanitize.report_lines(str(context.facts.get("text") or ""))),
     ]
 
 
-def _issue(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    return [headline(f"{scene.incident.ref} has its issue now; nothing else has changed."), *_link(scene)]
+def _issue(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    return [headline(f"{context.incident.ref} has its issue now; nothing else has changed."), *_link(context)]
 
 
-def _anything(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _anything(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """A kind of news this version has no words for."""
-    return [headline(f"There is news of {scene.incident.ref}; the security team will contact you."), *_link(scene)]
+    return [headline(f"There is news of {context.incident.ref}; the security team will contact you."), *_link(context)]
 
 
 _NEWS: Mapping[str, Callable[[Wording, NoticeContext], list[TextLine]]] = {

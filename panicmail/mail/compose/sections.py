@@ -29,26 +29,26 @@ class NoticeFacts:
     lines: Sequence[TextLine]
 
 
-def about(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Who reported it and how to reach her, and what is odd or known about it."""
-    incident = scene.incident
-    said = [reporter(voice, scene)]
-    if phones := [p for p in map(sanitize.phone, scene.report.phones[:3]) if p]:
+    incident = context.incident
+    said = [reporter(voice, context)]
+    if phones := [p for p in map(sanitize.phone, context.report.phones[:3]) if p]:
         said.append("Her phone, from the mail: " + ", ".join(phones))
-    if scene.same_reporter:
-        said.append(f"Same reporter as {since(voice, scene.same_reporter)}.")
+    if context.same_reporter:
+        said.append(f"Same reporter as {since(voice, context.same_reporter)}.")
     if incident.linked_to:
         said.append(f"It continues {sanitize.words(incident.linked_to, 8)}, which was closed.")
-    if scene.flags:
-        said.append("Odd about the mail: " + sanitize.words("; ".join(scene.flags), 240))
+    if context.flags:
+        said.append("Odd about the mail: " + sanitize.words("; ".join(context.flags), 240))
     return [ours(each) for each in said]
 
 
-def reporter(voice: Wording, scene: NoticeContext) -> str:
+def reporter(voice: Wording, context: NoticeContext) -> str:
     """Such as: By Rita Lopez <rita@example.com>, From address only, not verified, 03:07."""
-    incident, report = scene.incident, scene.report
+    incident, report = context.incident, context.report
     who = writer(report.from_name or incident.reporter_name, incident.reporter_address or report.from_address)
-    return f"By {who}, {scene.house.verified_by}, {voice.at(incident.accepted_at)}"
+    return f"By {who}, {context.organisation.verified_by}, {voice.at(incident.accepted_at)}"
 
 
 def writer(name: object, address: object) -> str:
@@ -65,30 +65,30 @@ def since(voice: Wording, incidents: Iterable[Incident]) -> str:
     return "; ".join([*shown, f"{more} more"] if more else shown)
 
 
-def circumstances(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def circumstances(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """What changes how a page is to be taken: it is late, it is a drill, its reader is an operator."""
     said = []
-    late = scene.facts.get("late_seconds")
+    late = context.facts.get("late_seconds")
     if isinstance(late, int):
         said.append(f"panicmail was down: this is {span(timedelta(seconds=late))} late.")
-    if scene.incident.drill:
+    if context.incident.drill:
         said.append("This is a drill. Act as if it were real.")
-    if scene.incident.breached_at is not None and scene.incident.state is State.OPEN:
-        said.append(f"The deadline passed at {voice.zoned(scene.incident.sla_at)}; nobody had answered.")
-    paged = scene.incident.paged.get(voice.reader)
+    if context.incident.breached_at is not None and context.incident.state is State.OPEN:
+        said.append(f"The deadline passed at {voice.zoned(context.incident.sla_at)}; nobody had answered.")
+    paged = context.incident.paged.get(voice.reader)
     if paged is not None and paged.role == OPERATOR:
         said.append("You are called as an operator of panicmail; panicmail oncall shows who is on call.")
     return [ours(each) for each in said]
 
 
-def called_before(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def called_before(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Who was paged when since it is open, and whether that arrived: the reader, then the others with their numbers."""
     if voice.incident.state is not State.OPEN:
         return calls(voice)
     paged = voice.incident.paged
     this = paged[voice.reader].last_at if voice.reader in paged else voice.now
     # What was queued with this very page tells nobody anything.
-    earlier = [p for p in scene.pages if voice.incident.opened_at <= p.at < this]
+    earlier = [p for p in context.pages if voice.incident.opened_at <= p.at < this]
     fates = {p: history([s for s in earlier if s.person == p], voice.clock) for p in (voice.reader, *paged)}
     hers = fates.pop(voice.reader)
     said = [f"Paged {hers}. Your reply: none that stops the clock."] if hers else []
@@ -101,13 +101,13 @@ def called_before(voice: Wording, scene: NoticeContext) -> list[TextLine]:
 def calls(voice: Wording) -> list[TextLine]:
     """The telephone numbers of the others who were paged or have it."""
     others = dict.fromkeys([*voice.others_paged(), *([voice.incident.holder] if voice.incident.holder else [])])
-    known = [p for p in map(voice.house.people.get, others) if p and p.phone and p.id != voice.reader]
+    known = [p for p in map(voice.organisation.people.get, others) if p and p.phone and p.id != voice.reader]
     return [call(f"Call {voice.first(p.id)}: ", p.phone) for p in known]
 
 
-def ways(scene: NoticeContext) -> list[TextLine]:
+def ways(context: NoticeContext) -> list[TextLine]:
     """The links: this person's own page, and the issue."""
-    return [*tap(scene), issue(scene.incident)]
+    return [*tap(context), issue(context.incident)]
 
 
 def issue(incident: Incident) -> TextLine:
@@ -115,13 +115,13 @@ def issue(incident: Incident) -> TextLine:
     return ours(f"Issue: {url}", Link(url, url)) if url else ours("Issue: follows, GitLab has not answered yet")
 
 
-def report(scene: NoticeContext) -> list[TextLine]:
+def report(context: NoticeContext) -> list[TextLine]:
     """The report in its sender's words: what else it says first, its text last."""
     lines = []
-    if not scene.report.from_address and scene.report.from_shown:
-        lines += [ours("Its From field says:"), theirs(sanitize.marked(scene.report.from_shown))]
-    lines += attached(scene.report.attachments)
-    text = sanitize.report_lines(scene.report.text)
+    if not context.report.from_address and context.report.from_shown:
+        lines += [ours("Its From field says:"), theirs(sanitize.marked(context.report.from_shown))]
+    lines += attached(context.report.attachments)
+    text = sanitize.report_lines(context.report.text)
     return [*lines, ours("Report (quoted, untrusted):" if text else "The report has no text."), *map(theirs, text)]
 
 
@@ -131,14 +131,14 @@ def attached(attachments: Iterable[Attachment]) -> list[TextLine]:
     return [ours("Attached, by the names they came with:"), *map(theirs, shown)] if shown else []
 
 
-def attached_in(scene: NoticeContext) -> list[TextLine]:
+def attached_in(context: NoticeContext) -> list[TextLine]:
     """`attached`, of the mail this one tells about."""
-    return attached(Attachment(**each) for each in scene.facts.get("attachments") or ())
+    return attached(Attachment(**each) for each in context.facts.get("attachments") or ())
 
 
-def also_yours(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def also_yours(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """What else waits for the reader."""
-    others = list(scene.also_open)
+    others = list(context.also_open)
     if not others:
         return []
     refs = listed([i.ref for i in others[:_NEIGHBOURS_SHOWN]])
@@ -170,61 +170,61 @@ def clock_now(voice: Wording) -> str:
     return f"Clock still running. {voice.repeated()}"
 
 
-def rests_on(scene: NoticeContext, how: str = "") -> list[TextLine]:
-    said = sanitize.one_line(how or str(scene.facts.get("how") or ""), 200)
+def rests_on(context: NoticeContext, how: str = "") -> list[TextLine]:
+    said = sanitize.one_line(how or str(context.facts.get("how") or ""), 200)
     return [ours(f"Rests on: {said}")] if said else []
 
 
-def tap(scene: NoticeContext, before: str = "Without mail: ") -> list[TextLine]:
-    return [button(before, scene.link, f"Open {scene.incident.ref}")] if scene.link else []
+def tap(context: NoticeContext, before: str = "Without mail: ") -> list[TextLine]:
+    return [button(before, context.link, f"Open {context.incident.ref}")] if context.link else []
 
 
-def to_reporter(scene: NoticeContext) -> list[TextLine]:
+def to_reporter(context: NoticeContext) -> list[TextLine]:
     """Where whoever has it writes to the reporter, and that a reply to this mail does not get there."""
-    if not scene.conversation and scene.unheard not in _WRITTEN_TO_OTHERWISE:
+    if not context.conversation and context.unheard not in _WRITTEN_TO_OTHERWISE:
         return []
-    stays = f"What you reply to this mail is NOT sent to {reporter_called(scene)}"
-    if scene.conversation:
-        return [ours(f"Write to the reporter: {scene.conversation}"), ours(f"{stays}; to send it: use that address.")]
-    return [ours(f"{stays}; {_instead(scene)}")]
+    stays = f"What you reply to this mail is NOT sent to {reporter_called(context)}"
+    if context.conversation:
+        return [ours(f"Write to the reporter: {context.conversation}"), ours(f"{stays}; to send it: use that address.")]
+    return [ours(f"{stays}; {_instead(context)}")]
 
 
-def goes_to_reporter(scene: NoticeContext) -> list[TextLine]:
+def goes_to_reporter(context: NoticeContext) -> list[TextLine]:
     """Of a mail whose Reply-To is the address of `to_reporter`."""
     return [
-        ours(f"Your reply goes to {reporter_called(scene)}."),
+        ours(f"Your reply goes to {reporter_called(context)}."),
         ours("A command counts there too, as the whole reply and no word more; it is not sent on."),
     ]
 
 
-def not_sent(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def not_sent(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """That the words the reader wrote stay internal, and how the reporter gets them."""
-    incident, name = scene.incident, reporter_called(scene)
-    if scene.unheard == UnsentReason.YOURSELF:
+    incident, name = context.incident, reporter_called(context)
+    if context.unheard == UnsentReason.YOURSELF:
         return []
-    if scene.conversation:
-        how = f"to send it: write to {scene.conversation}"
-    elif scene.unheard == UnsentReason.NOT_YOURS and incident.state is State.ACKED:
+    if context.conversation:
+        how = f"to send it: write to {context.conversation}"
+    elif context.unheard == UnsentReason.NOT_YOURS and incident.state is State.ACKED:
         how = f"to send it: ask {voice.full(incident.holder or 'somebody')}, or take it over first"
-    elif scene.unheard == UnsentReason.NOT_YOURS:
+    elif context.unheard == UnsentReason.NOT_YOURS:
         how = "to send it: acknowledge first, then write to the address you are given"
     else:
-        how = _instead(scene).rstrip(".")
+        how = _instead(context).rstrip(".")
     return [ours(f"NOT sent to {name}; {how}.")]
 
 
-def _instead(scene: NoticeContext) -> str:
+def _instead(context: NoticeContext) -> str:
     """How words get to a reporter to whom panicmail writes nothing."""
-    address = sanitize.address(scene.incident.reporter_address)
-    if scene.unheard == UnsentReason.NO_ADDRESS or not address:
+    address = sanitize.address(context.incident.reporter_address)
+    if context.unheard == UnsentReason.NO_ADDRESS or not address:
         return "to send it: call, if the report has a number; it names no address at which somebody reads."
     return f"to send it: write to {address} by your own mail."
 
 
-def reporter_called(scene: NoticeContext) -> str:
+def reporter_called(context: NoticeContext) -> str:
     """The reporter by name, else by address, else as the reporter."""
-    incident = scene.incident
-    name = sanitize.name(incident.reporter_name or scene.report.from_name)
+    incident = context.incident
+    name = sanitize.name(incident.reporter_name or context.report.from_name)
     return name or sanitize.address(incident.reporter_address) or "the reporter"
 
 
@@ -232,5 +232,5 @@ def reporter_called(scene: NoticeContext) -> str:
 _WRITTEN_TO_OTHERWISE = frozenset({UnsentReason.PLAIN, UnsentReason.NO_ADDRESS, UnsentReason.NOT_ALLOWED})
 
 
-def anew(scene: NoticeContext) -> TextLine:
-    return ours(f"Something still wrong? A new mail to {scene.house.sender} starts anew.")
+def anew(context: NoticeContext) -> TextLine:
+    return ours(f"Something still wrong? A new mail to {context.organisation.sender} starts anew.")

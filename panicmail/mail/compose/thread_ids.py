@@ -44,7 +44,7 @@ def digest(key: str) -> str:
 
 
 def answer_to(
-    scene: NoticeContext,
+    context: NoticeContext,
     person: Person,
     tokens: TokenSigner,
     addresses: Addresses,
@@ -58,13 +58,13 @@ def answer_to(
 
     `reply_to`: where a reply goes; "" the person's own token address.
     """
-    incident = scene.incident
+    incident = context.incident
     first = first_page_id(incident, person.id, tokens, addresses)
-    hers = sanitize.message_id(_text(scene.facts.get("in_reply_to")))
+    hers = sanitize.message_id(_text(context.facts.get("in_reply_to")))
     thread = (root_id(incident, tokens, addresses), first, hers)
     return sealed(
         Envelope(
-            sender=scene.house.sender,
+            sender=context.organisation.sender,
             to=person.email,
             to_name=person.name,
             reply_to=reply_to or addresses.reply_to(tokens.mint(Purpose.ANSWER, incident.id, person.id)),
@@ -72,7 +72,7 @@ def answer_to(
             message_id=letter_id(incident, person.id, key, tokens, addresses),
             in_reply_to=hers or first,
             references=tuple(each for each in thread if each),
-            date=scene.now,
+            date=context.now,
             automatic="auto-replied",
             silences_robots=True,
         ),
@@ -81,7 +81,7 @@ def answer_to(
 
 
 def word_to_reporter(
-    scene: NoticeContext,
+    context: NoticeContext,
     tokens: TokenSigner,
     addresses: Addresses,
     *,
@@ -90,18 +90,18 @@ def word_to_reporter(
     lines: Iterable[TextLine],
 ) -> ComposedMail:
     """A mail to the reporter, in the thread of her report where that can be named."""
-    incident = scene.incident
-    report = sanitize.message_id(scene.report.message_id or incident.message_id)
+    incident = context.incident
+    report = sanitize.message_id(context.report.message_id or incident.message_id)
     return sealed(
         Envelope(
-            sender=scene.house.sender,
+            sender=context.organisation.sender,
             to=incident.reporter_address,
             reply_to=addresses.reply_to(tokens.mint(Purpose.CONVERSATION, incident.id)),
             subject=subject,
             message_id=letter_id(incident, "", key, tokens, addresses),
             in_reply_to=report,
             references=(report or root_id(incident, tokens, addresses),),
-            date=scene.now,
+            date=context.now,
             automatic="auto-replied",
             silences_robots=True,
         ),
@@ -113,8 +113,12 @@ def _text(fact: object) -> str | None:
     return fact if isinstance(fact, str) else None
 
 
-def subject(tag: str, scene: NoticeContext, state: str = "", suffix: str = "") -> str:
+def subject(tag: str, context: NoticeContext, state: str = "", suffix: str = "") -> str:
     """`tag`, a state word with what ends it, the report's subject, `suffix`; at most 120 characters."""
     before = f"{tag} {state} " if state else f"{tag} "
     room = 120 - len(before) - len(suffix)
-    return before + sanitize.subject(scene.report.subject or scene.incident.subject, scene.report.text, room) + suffix
+    return (
+        before
+        + sanitize.subject(context.report.subject or context.incident.subject, context.report.text, room)
+        + suffix
+    )

@@ -13,9 +13,9 @@ from panicmail.mail.compose.sections import NoticeFacts, attached_in, clock_now,
 from panicmail.mail.compose.wording import Wording
 
 
-def unsent(voice: Wording, scene: NoticeContext) -> NoticeFacts:
-    why, mend = _UNSENT.get(str(scene.facts.get("why")), _unsent_somehow)(voice, scene)
-    name = reporter_called(scene)
+def unsent(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    why, mend = _UNSENT.get(str(context.facts.get("why")), _unsent_somehow)(voice, context)
+    name = reporter_called(context)
     return NoticeFacts(
         "NOT SENT: what you wrote to the reporter",
         [
@@ -24,13 +24,13 @@ def unsent(voice: Wording, scene: NoticeContext) -> NoticeFacts:
             ours(f"NOT sent to {name}; to send it: {mend}" if mend else "What you reply to this mail is a note."),
             ours("The text is kept as an internal note on the issue."),
             ours(clock_now(voice)),
-            *(tap(scene) if scene.incident.state is State.OPEN else []),
-            issue(scene.incident),
+            *(tap(context) if context.incident.state is State.OPEN else []),
+            issue(context.incident),
         ],
     )
 
 
-def sent_without(voice: Wording, scene: NoticeContext) -> NoticeFacts:
+def sent_without(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """The words went, what was attached did not."""
     return NoticeFacts(
         "Sent to the reporter, without the attachment",
@@ -38,50 +38,50 @@ def sent_without(voice: Wording, scene: NoticeContext) -> NoticeFacts:
             headline(f"{voice.first(voice.reader)}: your words went to the reporter, without what was attached."),
             ours("Files stay internal. Must the reporter have one, send it by your own mail."),
             ours(clock_now(voice)),
-            issue(scene.incident),
-            *attached_in(scene),
+            issue(context.incident),
+            *attached_in(context),
         ],
     )
 
 
-def _write_to(scene: NoticeContext) -> str:
-    return f"write to {scene.conversation}" if scene.conversation else "write again"
+def _write_to(context: NoticeContext) -> str:
+    return f"write to {context.conversation}" if context.conversation else "write again"
 
 
-def _detail(scene: NoticeContext) -> str:
-    return sanitize.words(str(scene.facts.get("detail") or ""), 120)
+def _detail(context: NoticeContext) -> str:
+    return sanitize.words(str(context.facts.get("detail") or ""), 120)
 
 
-def _not_yours(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    holder = scene.incident.holder
-    has = f"{voice.full(holder)} has it" if scene.incident.state is State.ACKED and holder else "nobody has it now"
+def _not_yours(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    holder = context.incident.holder
+    has = f"{voice.full(holder)} has it" if context.incident.state is State.ACKED and holder else "nobody has it now"
     return f"only whoever has it writes to the reporter, and {has}", 'reply "take" to this mail to have it first.'
 
 
-def _closed_before(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    return f"it was closed at {voice.zoned(scene.incident.resolved_at)}", "call, or write by your own mail."
+def _closed_before(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    return f"it was closed at {voice.zoned(context.incident.resolved_at)}", "call, or write by your own mail."
 
 
-def _stranger(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    person = voice.house.people.get(voice.reader)
+def _stranger(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    person = voice.organisation.people.get(voice.reader)
     own = person.email if person else "your own address"
-    wrote = _detail(scene) or "an unclear sender"
+    wrote = _detail(context) or "an unclear sender"
     return (
         f"it came from {wrote}, which is not listed for you",
         f"write from {own}. It was not you? Then somebody else knows the address it went to.",
     )
 
 
-def _refused(voice: Wording, scene: NoticeContext) -> tuple[str, str]:
-    answer = _detail(scene)
+def _refused(voice: Wording, context: NoticeContext) -> tuple[str, str]:
+    answer = _detail(context)
     why = "the mail server of the reporter refused it" + (f" ({answer})" if answer else "")
-    phone = next((p for p in map(sanitize.phone, scene.report.phones) if p), "")
+    phone = next((p for p in map(sanitize.phone, context.report.phones) if p), "")
     return why, f"call; the number in the report is {phone}." if phone else "find some other way."
 
 
 def _fixed(why: str, mend: str) -> Callable[[Wording, NoticeContext], tuple[str, str]]:
     """The same words whoever reads them; `mend` may say where to write."""
-    return lambda voice, scene: (why, mend.replace("WRITE", _write_to(scene)))
+    return lambda voice, context: (why, mend.replace("WRITE", _write_to(context)))
 
 
 _unsent_somehow = _fixed("panicmail could not send it", "call, or write by your own mail.")

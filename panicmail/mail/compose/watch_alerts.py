@@ -41,23 +41,25 @@ def unreached(scenes: Sequence[NoticeContext], person: Person, addresses: Addres
         title, lines = f"{tag} NOBODY REACHED: {len(scenes)} incidents", _list(voice, scenes)
     else:
         title, lines = subject(tag, first, f"{drill}NOBODY REACHED:"), _one(voice, first)
-    return _letter(first.house.page_sender, person, addresses, first.now, title, lines, key=key)
+    return _letter(first.organisation.page_sender, person, addresses, first.now, title, lines, key=key)
 
 
-def _one(voice: Wording, scene: NoticeContext) -> list[TextLine]:
-    ref = scene.incident.ref
+def _one(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    ref = context.incident.ref
     return [
         headline(f"{voice.first(voice.reader)}: nobody has {ref}. See now that somebody takes it, you or another."),
-        ours(f"Why: the deadline passed at {voice.zoned(scene.incident.sla_at)}, and no page to {_managers(scene)}."),
+        ours(
+            f"Why: the deadline passed at {voice.zoned(context.incident.sla_at)}, and no page to {_managers(context)}."
+        ),
         _who_says_so(),
-        *([ours("This is a drill. Act as if it were real.")] if scene.incident.drill else []),
-        *about(voice, scene),
-        *_paged(voice, scene),
+        *([ours("This is a drill. Act as if it were real.")] if context.incident.drill else []),
+        *about(voice, context),
+        *_paged(voice, context),
         *calls(voice),
-        issue(scene.incident),
+        issue(context.incident),
         _by_hand(ref),
         ours(_NO_REPLY),
-        *report(scene),
+        *report(context),
     ]
 
 
@@ -67,30 +69,30 @@ def _list(voice: Wording, scenes: Sequence[NoticeContext]) -> list[TextLine]:
         ours(f"Why: their deadlines passed, and no page to {_managers(scenes[0])}."),
         _who_says_so(),
     ]
-    for scene in scenes[:NAMED]:
-        lines.append(ours(f"{scene.incident.ref}, deadline {voice.zoned(scene.incident.sla_at)}:"))
-        lines.append(theirs(sanitize.marked(scene.incident.subject or "(no subject)")))
+    for context in scenes[:NAMED]:
+        lines.append(ours(f"{context.incident.ref}, deadline {voice.zoned(context.incident.sla_at)}:"))
+        lines.append(theirs(sanitize.marked(context.incident.subject or "(no subject)")))
     more = [ours(f"And {len(scenes) - NAMED} more: panicmail incidents --state open")] if scenes[NAMED:] else []
     return [*lines, *more, *calls(voice), _by_hand("REF"), ours(_NO_REPLY)]
 
 
-def _managers(scene: NoticeContext) -> str:
+def _managers(context: NoticeContext) -> str:
     """Such as: the SMOC is confirmed."""
-    return f"{_manager_role(scene.house)} is confirmed"
+    return f"{_manager_role(context.organisation)} is confirmed"
 
 
-def _manager_role(house: Organisation) -> str:
-    return f"the {role_name(house.ladder.managers[0])}"
+def _manager_role(organisation: Organisation) -> str:
+    return f"the {role_name(organisation.policy.managers[0])}"
 
 
 def _who_says_so() -> TextLine:
     return ours("panicmail watch says so, which runs apart. panicmail itself may stand still: see that it runs.")
 
 
-def _paged(voice: Wording, scene: NoticeContext) -> list[TextLine]:
+def _paged(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Who was paged when since it is open, and what became of it."""
-    since = [page for page in scene.pages if page.at >= scene.incident.opened_at]
-    fates = [(p, history([page for page in since if page.person == p], voice.clock)) for p in scene.incident.paged]
+    since = [page for page in context.pages if page.at >= context.incident.opened_at]
+    fates = [(p, history([page for page in since if page.person == p], voice.clock)) for p in context.incident.paged]
     said = [ours(f"{voice.titled(person)}: paged {fate}.") for person, fate in fates if fate]
     return said or [ours("Nobody was paged.")]
 
@@ -102,13 +104,15 @@ def _by_hand(ref: str) -> TextLine:
 def unreached_push(scenes: Sequence[NoticeContext], zone: tzinfo) -> str:
     """The same as a push, for a telephone in `zone`."""
     first = scenes[0]
-    voice = Wording(first.house, first.incident, first.now, zone)
+    voice = Wording(first.organisation, first.incident, first.now, zone)
     named = first.incident.ref if len(scenes) == 1 else f"{first.incident.ref} and {len(scenes) - 1} more"
-    drill = "DRILL " if all(scene.incident.drill for scene in scenes) else ""
+    drill = "DRILL " if all(context.incident.drill for context in scenes) else ""
     begin = f"PANIC {named} {drill}NOBODY REACHED: SLA passed {voice.zoned(first.incident.sla_at)}"
-    why = f"{begin}, no page to {_manager_role(first.house)} confirmed"
-    people = first.house.people
-    managers = [people[p] for p in first.house.ladder.people(first.house.ladder.managers, first.house.who)]
+    why = f"{begin}, no page to {_manager_role(first.organisation)} confirmed"
+    people = first.organisation.people
+    managers = [
+        people[p] for p in first.organisation.policy.people(first.organisation.policy.managers, first.organisation.who)
+    ]
     numbers = [" ".join(f"{p.first_name} {p.phone}".split()) for p in managers if p.id in people]
     return _fitting(
         f"{why} | call {' or '.join(numbers)}" if numbers else why,

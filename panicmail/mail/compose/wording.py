@@ -18,7 +18,7 @@ from panicmail.incident.transitions import called_for_silent, called_on_no, next
 from panicmail.mail.compose import sanitize
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation, PageSent
 
-#: A ladder shorter than this is told in seconds: the demo's, and a test's.
+#: A policy shorter than this is told in seconds: the demo's, and a test's.
 _SECONDS_BELOW = timedelta(minutes=2)
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # strftime's depend on the host's locale
 
@@ -80,21 +80,23 @@ class NextCall:
 class Wording:
     """What can be said about an incident to one reader."""
 
-    def __init__(self, house: Organisation, incident: Incident, now: datetime, zone: tzinfo, reader: str = "") -> None:
-        self.house = house
+    def __init__(
+        self, organisation: Organisation, incident: Incident, now: datetime, zone: tzinfo, reader: str = ""
+    ) -> None:
+        self.organisation = organisation
         self.incident = incident
         self.now = now
         self.reader = reader  #: the person's id; "" the reporter
-        self.clock = ReaderClock(zone, now, seconds=house.ladder.sla < _SECONDS_BELOW)
+        self.clock = ReaderClock(zone, now, seconds=organisation.policy.sla < _SECONDS_BELOW)
 
     @classmethod
-    def to(cls, scene: NoticeContext, person: Person) -> Wording:
-        return cls(scene.house, scene.incident, scene.now, person.tz, person.id)
+    def to(cls, context: NoticeContext, person: Person) -> Wording:
+        return cls(context.organisation, context.incident, context.now, person.tz, person.id)
 
     @classmethod
-    def to_reporter(cls, scene: NoticeContext) -> Wording:
-        zone = reporter_zone(scene.house, scene.incident.reporter_address)
-        return cls(scene.house, scene.incident, scene.now, zone)
+    def to_reporter(cls, context: NoticeContext) -> Wording:
+        zone = reporter_zone(context.organisation, context.incident.reporter_address)
+        return cls(context.organisation, context.incident, context.now, zone)
 
     # -- instants --
 
@@ -116,15 +118,15 @@ class Wording:
 
     def full(self, person: str) -> str:
         """Her full name; what is not a person of ours is said as it is."""
-        found = self.house.people.get(person)
+        found = self.organisation.people.get(person)
         return found.name if found else sanitize.words(person, 60)
 
     def first(self, person: str) -> str:
         """Her first name; the full one where two people share it."""
-        found = self.house.people.get(person)
+        found = self.organisation.people.get(person)
         if found is None:
             return sanitize.words(person, 60)
-        namesakes = [p for p in self.house.people.values() if p.first_name.lower() == found.first_name.lower()]
+        namesakes = [p for p in self.organisation.people.values() if p.first_name.lower() == found.first_name.lower()]
         return found.first_name if len(namesakes) == 1 else found.name
 
     def role(self, person: str) -> str:
@@ -158,26 +160,28 @@ class Wording:
 
     def somebody_else(self) -> Person | None:
         """One who has not been called yet, if there is one: an example of whom to hand it to."""
-        others = [p for p in self.house.people.values() if p.id != self.reader and p.id not in self.incident.away]
+        others = [
+            p for p in self.organisation.people.values() if p.id != self.reader and p.id not in self.incident.away
+        ]
         fresh = [p for p in others if p.id not in self.incident.paged]
         return next(iter(fresh or others), None)
 
     def called_for_silent(self) -> Mapping[str, str]:
         """Who is called next when the holder stays silent: person -> role; {} when there is nobody else."""
-        return called_for_silent(self.incident, self.house.ladder, self.house.who)
+        return called_for_silent(self.incident, self.organisation.policy, self.organisation.who)
 
     def called_on_no(self) -> Mapping[str, str]:
         """Who is called at once when the reader says no: person -> role; {} when nobody is left."""
-        return called_on_no(self.incident, self.house.ladder, self.house.who, self.reader)
+        return called_on_no(self.incident, self.organisation.policy, self.organisation.who, self.reader)
 
     # -- what comes next --
 
     def next(self) -> NextCall | None:
-        """Who besides the reader is called next, or when the last call is repeated; None while no ladder runs."""
+        """Who besides the reader is called next, or when the last call is repeated; None while no escalation runs."""
         incident = self.incident
         if incident.next_step_at is None:
             return None
-        found = next_call(incident, self.house.ladder, self.house.who, self.reader)
+        found = next_call(incident, self.organisation.policy, self.organisation.who, self.reader)
         if found is None:
             return NextCall(incident.next_step_at, {})
         return NextCall(*found)
@@ -229,12 +233,12 @@ def are(people: Iterable[str]) -> str:
     return "is" if len(list(people)) == 1 else "are"
 
 
-def reporter_zone(house: Organisation, address: str) -> tzinfo:
+def reporter_zone(organisation: Organisation, address: str) -> tzinfo:
     """The zone a reporter's clock most likely shows: her own if she is one of ours, else the one most of ours have."""
-    known = by_address(house.people, address)
+    known = by_address(organisation.people, address)
     if known is not None:
         return known.tz
-    zones = Counter(person.tz for person in house.people.values()).most_common(1)
+    zones = Counter(person.tz for person in organisation.people.values()).most_common(1)
     return zones[0][0] if zones else ZoneInfo("UTC")
 
 

@@ -22,7 +22,7 @@ _SUBJECT, _BODY = "I clicked on something", "and now my screen is red."
 def play(stage: Stage, telling: Telling, story: Story) -> None:
     """Stay up, and tell what comes, until Ctrl-C."""
     ours = program()
-    telling.scene("Everything stays up until Ctrl-C. Play with it.")
+    telling.context("Everything stays up until Ctrl-C. Play with it.")
     for what, line in [
         ("Send a panic of your own, with swaks", swaks(stage.smtp_port)),
         ("the same with Python", python(stage.smtp_port)),
@@ -38,7 +38,7 @@ def play(stage: Stage, telling: Telling, story: Story) -> None:
         if what:
             telling.line(f"\n{what}:")
         telling.line(f"  {line}", strong=True)
-    telling.scene("What comes (times are UTC):")
+    telling.context("What comes (times are UTC):")
     with contextlib.suppress(KeyboardInterrupt):
         _tell_what_comes(stage, telling)
     telling.line("")

@@ -82,7 +82,7 @@ class Story:
 
     def _report_and_page(self) -> Received:
         telling, stage = self._telling, self._stage
-        telling.scene("Rita's files are being encrypted. She writes to panic@example.com.")
+        telling.context("Rita's files are being encrypted. She writes to panic@example.com.")
         message = _report()
         fields = [(name, str(message[name])) for name in ("From", "To", "Subject")]
         telling.card("Rita's mail", [*fields, ("Attached", "READ_ME.txt")], REPORT)
@@ -127,7 +127,7 @@ class Story:
     def _empty_reply(self, page: Received) -> None:
         stage = self._stage
         stage.rest_until(stage.sla * 0.4)
-        self._telling.scene("Ana's phone answers by itself, with an empty mail. That must not stop the clock.")
+        self._telling.context("Ana's phone answers by itself, with an empty mail. That must not stop the clock.")
         stage.send(_reply(page, ANA, ""), ANA, _reply_to(page))
         self._happened(stage.seconds, "An empty reply comes from Ana")
         answer = stage.mail(ANA, f"[{self.ref}] Clock still running", "the answer to Ana's empty reply", SOON)
@@ -143,7 +143,7 @@ class Story:
     def _breach(self) -> Received:
         stage = self._stage
         call = stage.mail(MAX, f"[PANIC {self.ref}] YOURS NOW", "the call to Max", stage.sla / 2 + SOON)
-        self._telling.scene(
+        self._telling.context(
             f"{stage.sla} seconds without an answer: the service level is broken, the manager is called."
         )
         self._happened(self._at(call), "Max is called")
@@ -160,7 +160,7 @@ class Story:
         stage = self._stage
         # Before the last step is repeated, half an SLA after it was taken.
         stage.rest(min(4.0, stage.sla / 5))
-        self._telling.scene('Max is awake. He replies "on it".')
+        self._telling.context('Max is awake. He replies "on it".')
         stage.send(_reply(call, MAX, "on it"), MAX, _reply_to(call))
         self._happened(stage.seconds, 'Max replies "on it"')
         answer = stage.mail(MAX, f"[{self.ref}] Clock stopped", "the confirmation to Max", SOON)
@@ -176,7 +176,7 @@ class Story:
 
     def _more(self, receipt: Received, call: Received) -> None:
         stage = self._stage
-        self._telling.scene("Rita answers her receipt. That is no second incident: it goes to whoever has it.")
+        self._telling.context("Rita answers her receipt. That is no second incident: it goes to whoever has it.")
         text = "Kim's laptop shows the same note now."
         stage.send(_reply(receipt, "Rita Lopez <rita@example.com>", text), RITA, _reply_to(receipt))
         self._happened(stage.seconds, "Rita writes more")
@@ -187,7 +187,7 @@ class Story:
 
     def _close(self, call: Received) -> None:
         stage = self._stage
-        self._telling.scene('The laptops are off the network. Max replies "resolve".')
+        self._telling.context('The laptops are off the network. Max replies "resolve".')
         stage.send(_reply(call, MAX, "resolve"), MAX, _reply_to(call))
         self._happened(stage.seconds, 'Max replies "resolve"')
         answer = stage.mail(MAX, f"[{self.ref}]", "the confirmation that it is closed", SOON)
@@ -228,7 +228,7 @@ class Story:
         self._moments.append(Moment(max(at, stage.sla), "The service level passes unanswered; the breach is recorded"))
 
     def _rest_of_the_mails(self) -> tuple[list[Received], list[str]]:
-        """What came and was not told: the calls of a ladder that a slow machine let run on, and all others."""
+        """What came and was not told: the calls of a policy that a slow machine let run on, and all others."""
         untold = self._stage.untold()
         called = [mail for mail in untold if mail.subject.startswith(f"[PANIC {self.ref}] STILL OPEN")]
         return called, [f"to {mail.recipients[0]}: {mail.subject}" for mail in untold if mail not in called]

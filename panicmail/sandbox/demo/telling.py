@@ -43,7 +43,7 @@ class Telling(Protocol):
 
     def title(self, title: str, text: str) -> None: ...
     def facts(self, fields: Fields) -> None: ...
-    def scene(self, text: str) -> None:
+    def context(self, text: str) -> None:
         """What somebody does next, outside of panicmail."""
 
     def happened(self, at: float, what: str) -> None: ...
@@ -99,7 +99,7 @@ class PlainOutput:
         for name, value in fields:
             self._say(f"  {name:12} {harmless(value)}")
 
-    def scene(self, text: str) -> None:
+    def context(self, text: str) -> None:
         self._say(f"\n{text}")
 
     def happened(self, at: float, what: str) -> None:
@@ -171,7 +171,7 @@ class Painted:
             grid.add_row(Text(name, style="bold"), Text(harmless(value)))
         self._console.print(Padding(grid, (0, 2)))
 
-    def scene(self, text: str) -> None:
+    def context(self, text: str) -> None:
         self._console.print()
         self._console.print(Text(text, style="bold yellow"))
 

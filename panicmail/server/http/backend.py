@@ -86,7 +86,7 @@ class LinkBackend:
 
 
 def _page(view: IncidentView) -> LinkPage:
-    incident, report, people = view.incident, view.report, view.orders.people
+    incident, report, people = view.incident, view.report, view.settings.people
     reporter = " ".join(filter(None, (report.from_name, f"<{report.from_address or report.from_shown}>")))
     call = view.next_call if incident.state is State.OPEN else None
     holder = people.get(incident.holder or "")
@@ -120,7 +120,7 @@ def _page(view: IncidentView) -> LinkPage:
 
 
 def _name(view: IncidentView, person: str) -> str:
-    known = view.orders.people.get(person)
+    known = view.settings.people.get(person)
     return known.name if known else person
 
 
@@ -145,7 +145,7 @@ def _happened(view: IncidentView, line: TimelineRow) -> tuple[datetime, str] | N
     facts = line.facts
     sentences: dict[str, Callable[[], str]] = {
         "incident.opened": lambda: "The mail arrived.",
-        "ladder.waits": lambda: "Nobody is called before the opening hours of its ladder.",
+        "ladder.waits": lambda: "Nobody is called before the opening hours of its policy.",
         "people.paged": lambda: f"Paged: {_names(view, facts['people']) or 'nobody'}.",
         "page.accepted": lambda: f"{_server(view, facts)} took the page.",
         "page.refused": lambda: f"{_server(view, facts)} refused the page.",

@@ -1,4 +1,4 @@
-"""which ladder an incident climbs, and the severity its reporter gave"""
+"""which ladder an incident follows, and the severity its reporter gave"""
 
 from __future__ import annotations
 
