@@ -46,9 +46,9 @@ def test_a_point_that_is_none_is_refused_with_the_right_ones(wanted: str, sprung
 
 
 def test_every_transaction_has_a_name_that_is_known() -> None:
-    named = set(re.findall(r"ledger\.(?:write|submit|change)\(\s*f?\"([^\"]+)\"", SOURCE))
+    named = set(re.findall(r"store\.(?:write|submit|change)\(\s*f?\"([^\"]+)\"", SOURCE))
     lanes = {name.replace("{self.name}", lane) for name in named for lane in ("page", "mail", "gitlab")}
     assert len(named) >= 12
     assert lanes <= set(crashpoints.TRANSACTIONS)
-    unnamed = re.findall(r"ledger\.(?:write|submit|change)\((?!\s*f?\")[^)\n]*", SOURCE)
+    unnamed = re.findall(r"store\.(?:write|submit|change)\((?!\s*f?\")[^)\n]*", SOURCE)
     assert [call for call in unnamed if "name" not in call] == []

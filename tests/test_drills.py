@@ -184,11 +184,11 @@ def test_drills_are_in_no_figure(desk: Office) -> None:
     figures = sla_report.figures(desk.store, timedelta(days=1))
     assert (figures.incidents, figures.breached, figures.pages) == (0, 0, 0)
     vital = Health(desk.store, lambda: True, lambda: True).figures()
-    assert (vital.incidents, vital.breached_open, vital.open_seconds_max) == ({}, 0, 0.0)
+    assert (vital.incidents, vital.breached_open, vital.open_seconds_max) == ({"open": 0, "acked": 0}, 0, 0.0)
     desk.panic()
     figures = sla_report.figures(desk.store, timedelta(days=1))
     assert (figures.incidents, figures.pages) == (1, 1)
-    assert Health(desk.store, lambda: True, lambda: True).figures().incidents == {"open": 1}
+    assert Health(desk.store, lambda: True, lambda: True).figures().incidents == {"open": 1, "acked": 0}
 
 
 # -- the command
@@ -274,7 +274,7 @@ def test_a_drill_shows_each_step_and_ends_with_a_verdict(town: World) -> None:
     assert f"{ref} goes on like a real one until somebody answers." in ran.out
     assert town.page("ana", ref).subject == f"[PANIC {ref}] DRILL: Practice, drill {spoken_in(town, ref)}"
     assert f"DRILL: Practice, drill {spoken_in(town, ref)}" in town.run("incidents").out
-    assert "panicmail_incidents{" not in town.http("GET", "/metrics")[2]
+    assert 'panicmail_incidents{state="open"} 0.0' in town.http("GET", "/metrics")[2]
 
 
 def spoken_in(town: World, ref: str) -> str:

@@ -195,15 +195,17 @@ import resource, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from panicmail.errors import StoreFailed
-from panicmail.store.rows import Mail
+from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 spool = Spool(Path(sys.argv[1]))
 for letter, octets in ("a", 10_000), ("b", 30_000), ("c", 10_000):
-    kept = Mail(id=letter * 26, accepted_at=datetime.now(UTC), mail_from="", recipients=(), peer="", helo="", tls="",
-                size=octets)
+    kept = AcceptedMail(
+        id=letter * 26, accepted_at=datetime.now(UTC), mail_from="", recipients=(), peer="", helo="", tls="",
+        size=octets,
+    )
     try:
         spool.put(kept, b"x" * octets)
     except StoreFailed as refused:

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+import panicmail
 from panicmail.errors import PanicmailError, Permanent
 from panicmail.oncall import calendar_cache
 from panicmail.oncall.calendar_cache import CachedCalendar
@@ -222,5 +223,5 @@ def read(text: str, since: datetime, until: datetime, *, within_seconds: float =
 
 def _import_path() -> list[str]:
     """Where the child finds what we have imported."""
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(panicmail.__file__).resolve().parents[1])
     return list(dict.fromkeys([here, *(entry for entry in sys.path if entry and Path(entry).is_absolute())]))

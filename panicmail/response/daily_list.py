@@ -36,7 +36,7 @@ class DailyList:
         """
         due = self._store.read(self._due)
         for person, day in due:
-            self._store.write("list.add", lambda tx, to=person, on=day: tx.add_list(to, on))  # type: ignore[misc]
+            self._store.write("tick.move", lambda tx, to=person, on=day: tx.add_list(to, on))  # type: ignore[misc]
         return len(due)
 
     def _due(self, tx: Transaction) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ def by_name(town: World) -> str:
 
 
 def was_paged(town: World, person: str) -> bool:
-    return any(person in paged for (paged,) in town.rows("SELECT paged FROM incidents"))
+    return bool(town.rows("SELECT 1 FROM pages WHERE person = ?", person))
 
 
 @pytest.mark.row(22, "the DNS is away when a panic comes", "accepted and paged as unverified; the issue follows")

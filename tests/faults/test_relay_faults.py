@@ -56,7 +56,9 @@ def test_pages_wait_for_a_relay_that_is_down_the_smoc_is_called_meanwhile_and_al
 
 
 def paged(town: World, ref: str) -> str:
-    return str(town.rows("SELECT paged FROM incidents WHERE ref = ?", ref))
+    return str(
+        town.rows("SELECT person FROM pages JOIN incidents ON incidents.id = pages.incident_id WHERE ref = ?", ref)
+    )
 
 
 @pytest.mark.row(24, "the relay answers 4xx for the SEOC", "tried again; after a minute (SLA/4) the SMOC is called")

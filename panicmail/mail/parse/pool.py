@@ -36,6 +36,7 @@ from typing import IO, TypeVar
 
 import structlog
 
+import panicmail
 from panicmail import crashpoints
 from panicmail.errors import Temporary
 from panicmail.incident.classify import Attachment, Report
@@ -441,7 +442,7 @@ def _fd(pipe: IO[bytes] | None) -> int:
 
 def _import_path() -> list[str]:
     """Where a child finds what we have imported: installed, in a checkout, or wherever this process got it from."""
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(panicmail.__file__).resolve().parents[1])
     return list(dict.fromkeys([here, *(entry for entry in sys.path if entry and Path(entry).is_absolute())]))
 
 

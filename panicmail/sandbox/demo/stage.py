@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.request import urlopen
 
+import panicmail
 from panicmail.errors import PanicmailError
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.relay_server import Received, SandboxRelay
@@ -365,5 +366,5 @@ def _taken(what: str, option: str, port: int, exc: OSError) -> Failed:
 def _own_environment() -> dict[str, str]:
     """The environment without what is meant for another panicmail, and with a way to find this one."""
     kept = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(panicmail.__file__).resolve().parents[1])
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, (here, kept.get("PYTHONPATH"))))}
