@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident.escalation_policy import UNDELIVERED
 from panicmail.incident.model import EffectKind, Incident, State
+from panicmail.incident.push_channel import channel
 from panicmail.store.rows import DeliveryState
-from tests.office import Office, Posted, mail
+from tests.office import PEOPLE, Office, Posted, mail
 from tests.test_stories import bounce
 
 DOWN = Temporary("the relay cannot be reached: Connection refused")
@@ -174,3 +180,46 @@ def test_a_late_bounce_of_a_page_takes_no_offer_back_that_a_later_page_made(desk
     assert desk.incident(incident).handed_to == "max"
     desk.deliver(bounce("failed"), "", [desk.page("max").mail_from])
     assert desk.incident(incident).handed_to is None
+
+
+def test_a_page_that_comes_back_while_the_push_is_tried_leaves_her_unreachable_when_that_is_refused_too(
+    tmp_path: Path,
+) -> None:
+    phone = "ntfys://ntfy.example.com/ana"
+    people = {**PEOPLE, "ana": replace(PEOPLE["ana"], push=(channel(phone),))}
+    with closing(Office(tmp_path, people=people)) as desk:
+        desk.phones.refused[phone] = Temporary("no answer")
+        incident = desk.panic()
+        desk.wait(seconds=5)
+        desk.deliver(bounce("failed"), "", [desk.page("ana").mail_from])
+        assert (desk.incident(incident).away, desk.pages("max")) == ({}, []), "the push may still be taken"
+        desk.phones.refused[phone] = Permanent("JSON answered 400")
+        desk.wait(seconds=30)
+        assert "refused" in desk.incident(incident).away["ana"]
+        assert len(desk.pages("max")) == 1
+
+
+def test_a_push_that_is_refused_after_the_mail_was_taken_is_no_news_and_is_asked_about_once(tmp_path: Path) -> None:
+    phone = "ntfys://ntfy.example.com/ana"
+    people = {**PEOPLE, "ana": replace(PEOPLE["ana"], push=(channel(phone),))}
+    with closing(Office(tmp_path, people=people)) as desk:
+        desk.phones.refused[phone] = Permanent("JSON answered 400")
+        incident = desk.panic()
+        desk.wait(minutes=2)
+        assert (desk.incident(incident).away, desk.pages("max")) == ({}, [])
+        assert desk.store.read(lambda tx: tx.undelivered_pages(timedelta(minutes=1))) == []
+
+
+def test_a_page_that_comes_back_while_no_push_gets_through_leaves_her_unreachable_after_a_minute(
+    tmp_path: Path,
+) -> None:
+    phone = "ntfys://ntfy.example.com/ana"
+    people = {**PEOPLE, "ana": replace(PEOPLE["ana"], push=(channel(phone),))}
+    with closing(Office(tmp_path, people=people)) as desk:
+        desk.phones.refused[phone] = Temporary("no answer")
+        incident = desk.panic()
+        desk.wait(seconds=5)
+        desk.deliver(bounce("failed"), "", [desk.page("ana").mail_from])
+        desk.wait(minutes=2)
+        assert "ana" in desk.incident(incident).away
+        assert len(desk.pages("max")) == 1

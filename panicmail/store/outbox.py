@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from panicmail.incident.model import Effect, EffectKind, Incident, PageReason
 from panicmail.incident.push_channel import PAGERDUTY
 from panicmail.store.blocked_adapters import Heard, adapter_name, adapter_of
-from panicmail.store.pages import IS_UNDECIDED, MAIL, PageQueries
+from panicmail.store.pages import IS_UNDECIDED, KEY, PageQueries
 from panicmail.store.queries import UNHELD, free
 from panicmail.store.rows import OVER, DeliveryState, OutboxRow, outbox_row_of
 from panicmail.store.tables import outbox, pages
@@ -345,12 +345,9 @@ class OutboxQueries(PageQueries):
         c, page = outbox.c, pages.c
         is_late = sa.or_(c.queued_at <= self.now - after, self._is_held())
         stale = sa.and_(c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]), is_late)
-        channel = sa.case((page.channel == MAIL, ""), else_=sa.literal("/") + page.channel)
-        number = sa.cast(page.round, sa.Text)
-        key = page.incident_id + sa.literal("/page/") + number + sa.literal("/") + page.person + channel
         query = (
             sa.select(outbox)
-            .join_from(pages, outbox, c.key == key)
+            .join_from(pages, outbox, c.key == KEY)
             .where(IS_UNDECIDED, sa.or_(stale, c.state == DeliveryState.FAILED.value))
             .order_by(page.queued_at, page.id)
             .limit(DECIDED_AT_ONCE)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from panicmail.incident.model import Effect, EffectKind, Incident, PagedPerson, PageReason, State
 from panicmail.store.blocked_adapters import BlockedQueries
 from panicmail.store.rows import OutboxRow
-from panicmail.store.tables import pages
+from panicmail.store.tables import outbox, pages
 
 #: The channel of a page that goes by mail; any other is the id of a push channel.
 MAIL = "mail"
@@ -26,6 +26,12 @@ _ROWS_EACH = 8
 IS_OPEN, IS_UNDECIDED = sa.text("pages.is_open"), sa.text("pages.undecided")
 #: So many incidents' pages are asked for at once.
 AT_ONCE = 500
+
+
+_CHANNEL = sa.case((pages.c.channel == MAIL, ""), else_=sa.literal("/") + pages.c.channel)
+_NUMBERED = sa.literal("/page/") + sa.cast(pages.c.round, sa.Text) + sa.literal("/")
+#: The key of the row of the outbox that carries a page out.
+KEY = pages.c.incident_id + _NUMBERED + pages.c.person + _CHANNEL
 
 
 def channel_of(task: OutboxRow) -> str:
@@ -108,10 +114,14 @@ class PageQueries(BlockedQueries):
         c = pages.c
         theirs = sa.and_(c.incident_id == task.incident_id, c.person == task.person)
         this = sa.and_(theirs, c.round == task.facts.get("round"), c.channel == channel_of(task))
-        values: dict[str, Any] = {"answer": answer, "accepted_at" if accepted else "failed_at": self.now}
-        self._connection.execute(pages.update().where(this).values(values))
+        ended: dict[str, Any] = {"accepted_at": self.now} if accepted else {"failed_at": self.now}
+        self._connection.execute(pages.update().where(this).values(answer=answer, **ended))
         if accepted:
             self._decide(task.incident_id or "", sa.and_(c.person == task.person, c.round <= task.facts.get("round")))
+            return
+        # What was decided by this page, which was taken and came back, is open again for those on their way.
+        on_its_way = sa.exists().where(outbox.c.key == KEY, outbox.c.done_at.is_(None))
+        self._connection.execute(pages.update().where(theirs, on_its_way).values(undecided=True))
 
     def has_taken(self, incident_id: str, person: str, since_round: int) -> bool:
         """Whether a page to `person` of this round or a later one was taken, and did not come back."""
