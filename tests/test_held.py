@@ -7,13 +7,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panicmail.errors import Permanent, Temporary
+from panicmail.errors import Permanent, StoreFailed, Temporary
 from panicmail.gitlab.issues import IssueAct, IssueActivity
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import daytime_in
@@ -22,6 +24,7 @@ from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_commands import Command
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.response.daily_list import DailyList
+from panicmail.store.unit_of_work import Store
 from tests.cast import MINUTE, POLICY, SECOND, T0, opened, pages, who
 from tests.office import PEOPLE, Office, Posted, mail
 
@@ -419,6 +422,57 @@ def test_a_restart_sends_no_second_list(desk: Office) -> None:
     assert DailyList(desk.store, lambda: desk.settings).look() == 0
     desk.settle()
     assert len(lists(desk, "ana")) == 1
+
+
+class FailsOnce:
+    """A store that refuses its first write, as a locked one does."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._failures = store, 1
+        self.read = store.read
+
+    def write(self, name: str, work: Any) -> Any:
+        if self._failures:
+            self._failures -= 1
+            raise StoreFailed("database is locked")
+        return self._store.write(name, work)
+
+
+def test_a_list_that_could_not_be_written_is_written_a_minute_later(desk: Office) -> None:
+    quiet(desk)
+    desk.now += 5.5 * HOUR
+    daily = DailyList(FailsOnce(desk.store), lambda: desk.settings)  # type: ignore[arg-type]
+    with pytest.raises(StoreFailed):
+        daily.look()
+    desk.now += MINUTE
+    assert daily.look() == 1
+
+
+def test_who_comes_on_call_or_takes_one_during_the_day_has_the_list_of_that_day(desk: Office) -> None:
+    incident = quiet(desk)
+    desk.wait(minutes=6 * 60)
+    assert [len(lists(desk, person)) for person in ("ana", "max", "bo")] == [1, 0, 0]
+    desk.settings = replace(
+        desk.settings, schedules=Schedules({"seoc": Schedule(("max",)), "smoc": Schedule(("max",))})
+    )
+    desk.wait(minutes=5)
+    assert len(lists(desk, "max")) == 1
+    desk.act(incident, "bo", Command.TAKE)
+    desk.now += MINUTE
+    assert desk.daily_list.look() == 1
+    desk.settle()
+    assert len(lists(desk, "bo")) == 1
+
+
+def test_what_is_open_is_not_read_each_minute_for_lists_that_are_known(desk: Office) -> None:
+    quiet(desk)
+    desk.wait(minutes=6 * 60)
+    asked: list[str] = []
+    sa.event.listen(desk.database.engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    desk.now += MINUTE
+    assert desk.daily_list.look() == 0
+    assert asked
+    assert not [text for text in asked if "FROM incidents" in text and "EXISTS" not in text]
 
 
 def test_somebody_who_left_gets_no_list(desk: Office) -> None:

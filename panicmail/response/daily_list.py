@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from typing import NamedTuple
 
 from panicmail.incident import transitions
 from panicmail.incident.model import Incident, State
@@ -26,28 +27,45 @@ class DailyList:
     def __init__(self, store: Store, settings: CurrentSettings) -> None:
         self._store = store
         self._settings = settings
-        self._looked: set[tuple[str, str]] = set()  #: (person, day) of which it is known whether they have a list
+        self._looked: frozenset[_Turn] = frozenset()  #: of which it is known whether they have a list
 
     def look(self) -> int:
         """Send the lists whose time has come; answers how many.
 
         Raises:
-            StoreFailed: The database could not be asked.
+            StoreFailed: The database could not be asked; what was not written is written in a minute.
         """
-        due = self._store.read(self._due)
-        for person, day in due:
-            self._store.write("tick.move", lambda tx, to=person, on=day: tx.add_list(to, on))  # type: ignore[misc]
+        turns, due = self._store.read(self._due)
+        for turn in due:
+            self._store.write("tick.move", lambda tx, to=turn: tx.add_list(to.person, to.day))  # type: ignore[misc]
+        self._looked = turns
         return len(due)
 
-    def _due(self, tx: Transaction) -> list[tuple[str, str]]:
-        settings, now = self._settings(), tx.now
-        days = {p: day_of(settings, p, now) for p in settings.people if _is_daytime(settings, p, now)}
-        waiting = {p: day for p, day in days.items() if (p, day) not in self._looked and not tx.has_list(p, day)}
+    def _due(self, tx: Transaction) -> tuple[frozenset[_Turn], list[_Turn]]:
+        """Whose day it is, and who of them has a list before them. What is open is read for those alone of whom that
+        is not known: once a day for each, and when they come on call or have something new."""
+        settings = self._settings()
+        turns = frozenset(_turn(tx, settings, p) for p in settings.people if _is_daytime(settings, p, tx.now))
+        waiting = [turn for turn in turns - self._looked if not tx.has_list(turn.person, turn.day)]
         if not waiting:
-            return []
+            return turns, []
         concerned = _concerned(tx, settings)
-        self._looked = set(days.items())
-        return [(person, day) for person, day in waiting.items() if _of(concerned, settings, person, now)]
+        return turns, [turn for turn in waiting if _of(concerned, settings, turn.person, tx.now)]
+
+
+class _Turn(NamedTuple):
+    """A day of somebody, and what decides besides the incidents whether it has a list."""
+
+    person: str
+    day: str  #: an ISO date
+    roles: frozenset[str]  #: they are on call in
+    has_any: bool  #: they hold an incident
+
+
+def _turn(tx: Transaction, settings: RuntimeSettings, person: str) -> _Turn:
+    schedules = settings.schedules
+    roles = frozenset(role for role in schedules.roles if person in schedules.who(role, tx.now))
+    return _Turn(person, day_of(settings, person, tx.now), roles, tx.has_any(person))
 
 
 def listed(tx: Transaction, settings: RuntimeSettings, person: str) -> list[Listed]:

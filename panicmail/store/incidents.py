@@ -106,6 +106,12 @@ class IncidentQueries(OutboxQueries):
                 gone += self._loaded(theirs)
         return gone
 
+    def has_any(self, person: str) -> bool:
+        """Whether somebody holds an incident that is not over."""
+        c = incidents.c
+        held = sa.exists().where(c.state == State.ACKED.value, c.holder == person)
+        return bool(self._connection.execute(sa.select(held)).scalar_one())
+
     def open_incidents_of(self, person: str, *, besides: str | None = None, limit: int | None = None) -> list[Incident]:
         """Open incidents that `person` was paged for, the latest paged first.
 
