@@ -575,6 +575,7 @@ BREAKS = {
     ),
     "a person is paged once in a round": "UPDATE outbox SET key = 'x', do = 'page', lane = 'page', person = 'ana', "
     "facts = '{\"round\": 1}' WHERE do = 'receipt'",
+    "a page knows whether its incident is open": "UPDATE pages SET is_open = NOT is_open",
     "no page is of a round to come": "UPDATE incidents SET round = 0",
     "who acknowledged and how is on record": "UPDATE incidents SET state = 'acked', next_step_at = NULL",
     "when it was resolved is on record": "UPDATE incidents SET state = 'resolved', next_step_at = NULL",

@@ -1,6 +1,6 @@
 """Tokens of ours in what somebody wrote: found in whatever shape mail brings them, and cut out of what is shown.
 
-A token (`mail.tokens`) in an address, a link or a Message-ID may act for whoever reads it. So whatever a stranger wrote
+A token (`reply_tokens`) in an address, a link or a Message-ID may act for whoever reads it. So what a stranger wrote
 passes `redacted` before it is shown to anybody: in pages, pushes, news, the issue, its notes, the page behind a link.
 The raw mail is kept as it came.
 

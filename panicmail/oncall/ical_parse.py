@@ -1,6 +1,6 @@
 """iCalendar text -> occurrences. The only file that knows icalendar, recurring-ical-events and x-wr-timezone.
 
-It is to run in a process of its own (`child`): a text can ask for more time and memory than there is, and icalendar
+It runs in a process of its own (`ical_worker`): a text can ask for more time and memory than there is, and icalendar
 remembers the VTIMEZONE of one text for the next one it reads.
 
 What counts is an event of some length that is not cancelled (STATUS) and not marked as free (TRANSP). All-day events

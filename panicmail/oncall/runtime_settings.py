@@ -92,7 +92,7 @@ class RuntimeSettings:
 
     def link(self, incident_id: str, person: str, round_: int = 0) -> str:
         """The address of `person`'s page of an incident; "" when there is no `[web] url`. `round_`: of the link
-        (`links.live_round`)."""
+        (`incident_links.live_round`)."""
         if not self.web_url:
             return ""
         return f"{self.web_url}/i/{self.tokens.mint(Purpose.LINK, incident_id, person, round_)}"

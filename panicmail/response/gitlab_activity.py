@@ -6,19 +6,18 @@ evidence: who is assigned, which label is on, may be our own doing. Somebody who
 she writes afterwards.
 
 For an open incident such a sign is an acknowledgement; of a held one it is the answer its holder owes, theirs or that
-of somebody called in their place. A closed issue
-acknowledges when somebody paged closed it, resolves an acknowledged incident whoever did, and is told to those paged
-when a stranger closed an open one. One that is closed because it went elsewhere does neither: it is told, and followed
-where it was moved. What is seen late is weighed by when it was done (`states.overtaken_by`) by our
-clock: the `Date` of GitLab's own answer says how far its clock is from ours.
+of somebody called in their place. A closed issue acknowledges when somebody paged closed it, resolves an acknowledged
+incident whoever did, and is told to those paged when a stranger closed an open one. One that is closed because it went
+elsewhere does neither: it is told, and followed where it was moved. What is seen late is weighed by when it was done
+(`transitions.overtaken_by`) by our clock: the `Date` of GitLab's own answer says how far its clock is from ours.
 
 The issue of a resolved incident is looked at for a day and an hour more, then by a webhook alone: one that was closed
 and is opened again there opens the incident again, if somebody paged did it within a day, or GitLab does not say who.
 
-While an incident is not over, its issue stays confidential: that is put back once (`states.issue_altered`).
+While an incident is not over, its issue stays confidential: that is put back once (`transitions.issue_altered`).
 
-Incidents whose next step is near are asked about each time, the others once a minute. GitLab being away costs nothing
-but the signs.
+Incidents for which something is due soon are asked about each time; of the others `FAR_AT_ONCE` of each state in turn,
+and none more than once a minute. GitLab being away costs nothing but the signs.
 """
 
 from __future__ import annotations

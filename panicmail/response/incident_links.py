@@ -2,7 +2,7 @@
 
 The bearer of the link acts, nobody else is asked for; so it is recorded, and told to everybody paged, as "by link,
 not authenticated", and whose link it is has the answer by mail and push as well: it may have been a stranger. What she
-acknowledged, took or closed she may undo for two minutes (`states.undo`).
+acknowledged, took or closed she may undo for two minutes (`transitions.undo`).
 
 A link that stands in a mail its owner did not write was handed on: others can read it. It is revoked for acting and
 still shows the incident, and its owner has a new one by mail. So a link's token has a number, its round: the one that

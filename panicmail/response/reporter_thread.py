@@ -1,6 +1,6 @@
 """The conversation: when Slack is down, mail is the room, and it has two sides.
 
-    the reporter   answers the mails she gets; that is more in the thread (`states.more`): a note, mailed to the holder
+    the reporter   answers the mails she gets; more in the thread (`transitions.more`): a note, mailed to the holder
     the holder     writes to an address of their own, which stands in the mail that says they have it, and is the
                    Reply-To of each mail that brings them the reporter's words; what they newly wrote is mailed to the
                    reporter in the thread of the report, and noted on the issue

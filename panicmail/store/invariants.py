@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from panicmail.incident.model import EffectKind, State
 from panicmail.store.queries import Queries
-from panicmail.store.tables import incidents, mails, outbox, raws
+from panicmail.store.tables import incidents, mails, outbox, pages, raws
 
 #: So many rows that break an invariant are named.
 NAMED = 1000
@@ -51,6 +51,9 @@ _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
         .where(_is_page)
         .group_by(_o.incident_id, _o.lane, _o.person, _round, _channel)
         .having(sa.func.count() > 1)
+    ),
+    "a page knows whether its incident is open": (
+        sa.select(_i.ref).join(pages, pages.c.incident_id == _i.id).where(pages.c.is_open != _is_open).distinct()
     ),
     "no page is of a round to come": (
         sa.select(_o.key).join(incidents, _i.id == _o.incident_id).where(_is_page, _round > _i.round)

@@ -44,7 +44,7 @@ class AcceptedMail:
     shape: str | None = None
     incident_id: str | None = None
     message_id: str | None = None
-    report: str | None = None  #: as `mail.wire` writes it
+    report: str | None = None  #: as `mail.parse.report_json` writes it
     again_at: datetime | None = None  #: when it is to be read again; None: it is not
     readings: int = 0  #: how many more readings were begun after the first
 

@@ -90,7 +90,7 @@ mails = sa.Table(
     sa.Column("shape", sa.String(12)),
     sa.Column("incident_id", sa.String(16)),
     sa.Column("message_id", AnyText),
-    sa.Column("report", AnyText),  # as `mail.wire` writes it
+    sa.Column("report", AnyText),  # as `mail.parse.report_json` writes it
     sa.Column("again_at", Instant),  # when it is to be read again; NULL: it is not
     sa.Column("readings", sa.Integer, nullable=False, server_default="0"),  # begun, beside the first
     sa.Index(None, "state", "accepted_at"),

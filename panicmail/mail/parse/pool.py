@@ -1,13 +1,13 @@
 """The children that read mails, and what happens when one does not answer.
 
-`ParserPool` keeps a few processes of `child`, gives each one mail at a time, and holds a deadline that includes the
+`ParserPool` keeps a few processes of `worker`, gives each one mail at a time, and holds a deadline that includes the
 wait for a free one. A child that is late, dies, or answers something else than a report is killed; the mail gets the
 byte-level reading instead, at once, and its report says so (`Report.cut_short`): it is to be read again.
 
 A mail that reads slowly holds up no other. Who has been busy for `SLOW` counts no more, and a fresh child is started
 in its place, up to `MOST` in all. A mail that finds none free waits a moment while all are quick, as in a flood of
 honest mails; once one is slow it gets its byte-level reading at once, and so does whatever is behind it. Children yield
-priority to the daemon and are the first to go when memory runs out (`child`), so that six of them busy with hostile
+priority to the daemon and are the first to go when memory runs out (`worker`), so that six of them busy with hostile
 mails cost little else.
 
 Why not an executor of the standard library: it forks or spawns through the parent's `__main__`, hands pickles to and
@@ -72,7 +72,7 @@ class ParserPool:
         Args:
             size: How many children that are not slow, from 1 to `MOST`.
             deadline: Seconds `read` may take, the wait for a free child included.
-            command: What to start instead of our own child; it must speak the frames of `child`.
+            command: What to start instead of our own child; it must speak the frames of `worker`.
         """
         self._size = min(max(1, size), MOST)
         self._deadline = deadline
