@@ -43,7 +43,6 @@ from panicmail.incident.model import (
     Entry,
     Incident,
     Outcome,
-    Owed,
     PageReason,
     State,
     unchanged,
@@ -285,6 +284,7 @@ class Model:
     letters: dict[str, Letter] = field(default_factory=dict)
     incidents: dict[str, Incident] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
+    decided: set[str] = field(default_factory=set)  #: keys of pages of which nobody asks whether they reach somebody
 
     @property
     def now(self) -> datetime:
@@ -332,8 +332,23 @@ class Model:
         self.incidents[after.id] = after
         if made.void_pages:
             self._void(after.id)
+            self.decided.update(task.key for task in self.pages_of(after.id))
         mirrors = self._mirrors(after, before.version) if before and before.state is not after.state else set()
         self.adopt(stored, mirrors.union(self.keys(after, made.effects)), notes=notes(made))
+        gone = after.away.keys() - (before.away.keys() if before else ())
+        self.decided.update(task.key for task in self.pages_of(after.id) if task.person in gone)
+
+    def pages_of(self, incident_id: str | None) -> list[OutboxRow]:
+        tasks = (row.task for row in self.in_order())
+        return [task for task in tasks if task.do == EffectKind.PAGE and task.incident_id == incident_id]
+
+    def page_ended(self, page: OutboxRow) -> None:
+        """One that was taken decides for those before it; one that was not asks again about those on their way."""
+        theirs = [task for task in self.pages_of(page.incident_id) if task.person == page.person]
+        if page.state is DeliveryState.ACCEPTED:
+            self.decided.update(task.key for task in theirs if task.facts["round"] <= page.facts["round"])
+        elif page.state is DeliveryState.FAILED:
+            self.decided.difference_update(task.key for task in theirs if task.state in PENDING)
 
     def _mirrors(self, incident: Incident, version: int) -> set[str]:
         """In GitLab, and in PagerDuty of whoever was paged by it."""
@@ -399,9 +414,7 @@ class Model:
         pages = [row.task for row in self.in_order() if row.task.do == EffectKind.PAGE]
         stale = [task for task in pages if task.state is DeliveryState.FAILED
                  or (task.state in PENDING and task.queued_at <= self.now - MINUTE)]  # fmt: skip
-        homes = {task.key: self.incidents[str(task.incident_id)] for task in stale}
-        seen = [task for task in stale if homes[task.key].state is State.OPEN or homes[task.key].owed is Owed.ANSWER]
-        assert tx.undelivered_pages(MINUTE) == seen
+        assert tx.undelivered_pages(MINUTE) == [task for task in stale if task.key not in self.decided]
 
 
 def notes(made: Change) -> int:
@@ -771,6 +784,8 @@ class StoreMachine(RuleBasedStateMachine):
         worker.tasks.remove(task)
         if counts:
             row.task, row.lease_until = replace(row.task, state=state, done_at=self.clock.at, answer="answer"), None
+            if task.do == EffectKind.PAGE:
+                self.model.page_ended(row.task)
             if is_issue:
                 self._issue_is_open(str(task.incident_id), iid)
 
