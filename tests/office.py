@@ -31,6 +31,7 @@ from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
+from panicmail.incident.tasks import RECEIPT_WAITS
 from panicmail.intake.reread import Rereading
 from panicmail.intake.understand import Intake
 from panicmail.mail.parse import parser
@@ -42,7 +43,6 @@ from panicmail.response.incident_links import IncidentLinks
 from panicmail.response.replies import ReplyChannel, ReplyHandler
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.outbox import RECEIPT_WAITS
 from panicmail.store.rows import OVER, AcceptedMail, TimelineRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -317,7 +317,7 @@ class Office:
                 tls="",
                 size=len(raw),
             )
-            tx.add_mail(mail, raw)
+            tx.mails.add(mail, raw)
 
         self.store.write("mails.accept", work)
         return mail_id
@@ -331,7 +331,7 @@ class Office:
     def panic(self, text: str = "My files are .locked, Slack is gone.", subject: str = "Ransom note on my laptop",
               **header: str) -> Incident:  # fmt: skip
         mail_id = self.deliver(mail(text, subject=subject, **header))
-        incident = self.store.read(lambda tx: tx.incident_by_mail(mail_id))
+        incident = self.store.read(lambda tx: tx.incidents.by_mail(mail_id))
         assert incident is not None
         return incident
 
@@ -354,7 +354,7 @@ class Office:
         way = ReplyChannel(channel="command", how="command run by tests", key=f"{meaning.value}/{self.now}")
 
         def work(tx: Transaction) -> None:
-            now = tx.incident(incident.id)
+            now = tx.incidents.get(incident.id)
             assert now is not None
             ReplyHandler(tx, self.settings).act(now, self.settings.people[person], said, way)
 
@@ -375,8 +375,8 @@ class Office:
         far = self.now + timedelta(days=1)
 
         def work(tx: Transaction) -> list[datetime | None]:
-            incidents = tx.list_incidents()
-            tasks = [task for incident in incidents for task in tx.tasks_of(incident.id)]
+            incidents = tx.search.list_incidents()
+            tasks = [task for incident in incidents for task in tx.outbox.of_incident(incident.id)]
             due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at)]
             waiting = [task for task in tasks if task.state not in OVER]
             waits = [task.queued_at + RECEIPT_WAITS for task in waiting]
@@ -396,15 +396,15 @@ class Office:
     # -- what is there
 
     def incident(self, which: Incident) -> Incident:
-        found = self.store.read(lambda tx: tx.incident(which.id))
+        found = self.store.read(lambda tx: tx.incidents.get(which.id))
         assert found is not None
         return found
 
     def incidents(self) -> list[Incident]:
-        return self.store.read(lambda tx: tx.list_incidents())
+        return self.store.read(lambda tx: tx.search.list_incidents())
 
     def lines(self, incident: Incident) -> list[TimelineRow]:
-        return self.store.read(lambda tx: tx.lines_of(incident.id))
+        return self.store.read(lambda tx: tx.timeline.of_incident(incident.id))
 
     def events(self, incident: Incident) -> list[str]:
         return [line.event for line in self.lines(incident)]

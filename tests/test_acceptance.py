@@ -38,6 +38,7 @@ from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response.daily_list import DailyList
 from panicmail.store import migrate
 from panicmail.store.database import Database
+from panicmail.store.mails import Mails
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool, Spooled
 from panicmail.store.transaction import Transaction
@@ -65,21 +66,29 @@ class Way(StrEnum):
 
 
 @dataclass
-class FakeBook:
+class FakeTransaction:
     """What a transaction may do, on mails in memory."""
 
-    mails: dict[str, tuple[AcceptedMail, bytes]]
+    kept: dict[str, tuple[AcceptedMail, bytes]]
     told: list[dict[str, Any]]
     now: datetime
 
-    def add_mail(self, mail: AcceptedMail, raw: bytes) -> None:
-        assert mail.id not in self.mails, "the same mail twice"
-        self.mails[mail.id] = (mail, bytes(raw))
+    @property
+    def mails(self) -> FakeTransaction:
+        return self
+
+    @property
+    def queue(self) -> FakeTransaction:
+        return self
+
+    def add(self, mail: AcceptedMail, raw: bytes) -> None:
+        assert mail.id not in self.kept, "the same mail twice"
+        self.kept[mail.id] = (mail, bytes(raw))
 
     def take_in(self, mail: AcceptedMail, raw: bytes) -> bool:
-        if mail.id in self.mails:
+        if mail.id in self.kept:
             return False
-        self.add_mail(mail, raw)
+        self.add(mail, raw)
         return True
 
     def tell_operators(self, cause: str, facts: dict[str, Any]) -> None:
@@ -139,7 +148,7 @@ class FakeLedger:
         return result
 
     def _tx(self) -> Transaction:
-        return cast(Transaction, FakeBook(self.mails, self.told, T0 + SECOND))
+        return cast(Transaction, FakeTransaction(self.mails, self.told, T0 + SECOND))
 
 
 class FakeSpool(Spool):
@@ -682,10 +691,10 @@ def test_a_locked_file_costs_a_wait_and_a_spool_and_then_the_mail_is_there_with_
         with pytest.raises(StoreFailed, match="locked"):
             real.take_in()
     assert real.take_in() == 1
-    kept = store.read(lambda tx: tx.mail(mail.id))
+    kept = store.read(lambda tx: tx.mails.get(mail.id))
     assert kept is not None
     assert kept.accepted_at == earlier
-    assert store.read(lambda tx: tx.counts())["mails"] == {"accepted": 1}
+    assert store.read(lambda tx: tx.figures.totals())["mails"] == {"accepted": 1}
     assert writer.stop(SOON)
 
 
@@ -720,10 +729,10 @@ def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
 def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(_tx: Transaction, mail: AcceptedMail, _raw: bytes) -> bool:
+    def never(_mails: Mails, mail: AcceptedMail, _raw: bytes) -> bool:
         raise ValueError(mail.helo)
 
-    monkeypatch.setattr(Transaction, "take_in", never)
+    monkeypatch.setattr(Mails, "take_in", never)
     office = Office(tmp_path)
     organisation = House(tmp_path / "spool")
     duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
@@ -745,14 +754,14 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever had the database locked let go of it right then."""
-    refusals, real = [StoreFailed("database is locked")], Transaction.take_in
+    refusals, real = [StoreFailed("database is locked")], Mails.take_in
 
-    def locked_once(tx: Transaction, mail: AcceptedMail, raw: bytes) -> bool:
+    def locked_once(mails: Mails, mail: AcceptedMail, raw: bytes) -> bool:
         if refusals:
             raise refusals.pop()
-        return real(tx, mail, raw)
+        return real(mails, mail, raw)
 
-    monkeypatch.setattr(Transaction, "take_in", locked_once)
+    monkeypatch.setattr(Mails, "take_in", locked_once)
     office, organisation = Office(tmp_path), House(tmp_path / "spool")
     duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
     organisation.spool_one()

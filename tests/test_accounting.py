@@ -22,9 +22,10 @@ from panicmail.escalation.reconciler import Gap, GapKind, Reconciler
 from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
 from panicmail.incident.model import Incident, State
 from panicmail.incident.push_channel import channel
+from panicmail.incident.tasks import ALL_LANES
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.server.http.backend import LinkBackend
-from panicmail.store.outbox import ALL_LANES, LEASE
+from panicmail.store.outbox import LEASE
 from panicmail.store.tables import incidents, mails, outbox, pages, raws, timeline
 from tests.cast import MINUTE, SECOND, T0
 from tests.office import PEOPLE, Office, mail
@@ -170,7 +171,7 @@ def test_a_mail_nobody_understands_is_a_gap_after_a_minute_and_panicmail_is_not_
 def test_a_mail_that_is_claimed_again_and_again_is_found_all_the_same(desk: Audited) -> None:
     desk.accept(mail("help"))
     for _ in range(3):
-        desk.store.write("test", lambda tx: tx.claim_mails(1, 30 * SECOND))
+        desk.store.write("test", lambda tx: tx.mails.claim(1, 30 * SECOND))
         desk.now += 30 * SECOND
     assert desk.kinds() == [GapKind.UNREAD]
 
@@ -425,7 +426,7 @@ def test_a_push_whose_lease_is_over_and_that_nobody_takes_up_is_a_gap_after_five
     reached_by(office, PHONE)
     office.accept(mail("help"))
     office.intake.work()
-    (claimed,) = office.store.write("test", lambda tx: tx.claim("push", 1, LEASE["push"]))
+    (claimed,) = office.store.write("test", lambda tx: tx.outbox.claim("push", 1, LEASE["push"]))
     office.now += 5 * MINUTE
     assert GapKind.LANE_STUCK not in [gap.kind for gap in office.accounting.reconcile() if gap.about == "push"]
     office.now += SECOND
@@ -549,7 +550,7 @@ def test_no_question_of_the_minute_reads_a_whole_table(desk: Audited) -> None:
         asked.append((statement, parameters))
 
     desk.store.read(lambda tx: reconciler.gaps_in(tx, desk.settings.policies))
-    desk.store.read(lambda tx: (tx.lead(), tx.high_water(), tx.accepted_since(T0)))
+    desk.store.read(lambda tx: (tx.future_rows.lead(), tx.watermark.current(), tx.figures.accepted_since(T0)))
     sa.event.remove(desk.database.engine, "before_cursor_execute", note)
     questions = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
     assert len(questions) > 15

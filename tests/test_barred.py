@@ -49,7 +49,7 @@ def three(desk: Office) -> list[Incident]:
     for name in ("rita", "sam", "uma"):
         sender = f"{name}@example.com"
         mail_id = desk.deliver(mail("My files are locked.", sender=sender, subject=f"Help {name}"), sender)
-        found = desk.store.read(lambda tx, mail_id=mail_id: tx.incident_by_mail(mail_id))  # type: ignore[misc]
+        found = desk.store.read(lambda tx, mail_id=mail_id: tx.incidents.by_mail(mail_id))  # type: ignore[misc]
         assert found is not None
         incidents.append(found)
         desk.wait(seconds=3)
@@ -57,7 +57,7 @@ def three(desk: Office) -> list[Incident]:
 
 
 def rows(desk: Office, incident: Incident, lane: str) -> list[OutboxRow]:
-    return [task for task in desk.store.read(lambda tx: tx.tasks_of(incident.id)) if task.lane == lane]
+    return [task for task in desk.store.read(lambda tx: tx.outbox.of_incident(incident.id)) if task.lane == lane]
 
 
 def bar(desk: Office, cause: Exception) -> None:
@@ -313,7 +313,7 @@ def test_retry_frees_what_waits_without_waiting_for_the_next_probe(desk: Office)
     bar(desk, CAUSES["401"])
     three(desk)
     desk.relay.failures, desk.phones.failures, desk.gitlab.failures = [], [], []
-    count = desk.store.write("command.act", lambda tx: tx.retry())
+    count = desk.store.write("command.act", lambda tx: tx.adapters.retry())
     assert count > 0
     desk.settle()
     assert [draft.title.rsplit(" ", 1)[1] for draft in desk.gitlab.issues] == ["rita", "sam", "uma"]
@@ -324,7 +324,7 @@ def test_retry_of_one_incident_tries_what_it_stands_behind(desk: Office) -> None
     desk.gitlab.failures = [CAUSES["401"]] * MANY
     _, _, last = three(desk)
     desk.gitlab.failures = []
-    assert desk.store.write("command.act", lambda tx: tx.retry(last.id)) > 0
+    assert desk.store.write("command.act", lambda tx: tx.adapters.retry(last.id)) > 0
     desk.settle()
     assert len(desk.gitlab.issues) == 3
 
@@ -336,7 +336,7 @@ def test_retry_takes_up_files_that_were_given_up(desk: Office) -> None:
     (files,) = [task for task in rows(desk, incident, "gitlab") if task.do == EffectKind.FILES]
     assert files.state is DeliveryState.PARKED
     desk.gitlab.upload_failures = []
-    assert desk.store.write("command.act", lambda tx: tx.retry(incident.id)) == 1
+    assert desk.store.write("command.act", lambda tx: tx.adapters.retry(incident.id)) == 1
     desk.settle()
     assert len(desk.gitlab.uploads) == 1
 
@@ -358,7 +358,7 @@ def test_a_lane_that_waits_for_its_adapter_is_not_taken_for_stuck(desk: Office) 
     three(desk)
     desk.wait(minutes=15)
     before = desk.now - timedelta(minutes=10)
-    assert desk.store.read(lambda tx: tx.stuck_lane("gitlab", before)) == []
+    assert desk.store.read(lambda tx: tx.outbox_gaps.stuck_lane("gitlab", before)) == []
 
 
 def test_a_clock_that_is_put_back_holds_nothing_up(desk: Office) -> None:
@@ -431,7 +431,7 @@ def test_every_channel_that_is_barred_stands_in_what_the_operators_are_told(tmp_
 def test_a_page_is_not_held_up_by_what_other_mail_came_to(desk: Office) -> None:
     desk.relay.refused["rita@example.com"] = CAUSES["401"]
     desk.panic()
-    assert "relay" in desk.store.read(lambda tx: tx.barred()), "the receipt found it"
+    assert "relay" in desk.store.read(lambda tx: tx.adapters.barred()), "the receipt found it"
     desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
     assert len(desk.pages("ana")) == 2
 
@@ -461,7 +461,7 @@ def test_a_nicety_of_gitlab_bars_nothing(desk: Office) -> None:
     desk.deliver(mail("Mine too.", sender="sam@example.com", subject="Something else"), "sam@example.com")
     assert len(desk.gitlab.issues) == 2
     desk.wait(minutes=10)
-    assert desk.store.read(lambda tx: tx.barred()) == {}
+    assert desk.store.read(lambda tx: tx.adapters.barred()) == {}
     mirrors = [task for task in rows(desk, incident, "gitlab") if task.do == EffectKind.MIRROR]
     assert {task.state for task in mirrors} == {DeliveryState.VOID}
 
@@ -471,7 +471,9 @@ def test_an_issue_that_lies_elsewhere_bars_gitlab_only_by_what_is_about_all_of_i
     desk: Office, cause: str, is_barred: bool
 ) -> None:
     incident = desk.panic()
-    desk.store.write("tests", lambda tx: tx.apply(incident, Change(incident=replace(incident, issue_project="9"))))
+    desk.store.write(
+        "tests", lambda tx: tx.incidents.apply(incident, Change(incident=replace(incident, issue_project="9")))
+    )
     elsewhere = desk.gitlab.in_project("9")
 
     def note(iid: int, text: str, marker: str, *, look: bool) -> None:
@@ -479,7 +481,7 @@ def test_an_issue_that_lies_elsewhere_bars_gitlab_only_by_what_is_about_all_of_i
 
     elsewhere.note = note  # type: ignore[method-assign]
     desk.reply(desk.page("ana"), "ack")
-    assert ("gitlab" in desk.store.read(lambda tx: tx.barred())) is is_barred
+    assert ("gitlab" in desk.store.read(lambda tx: tx.adapters.barred())) is is_barred
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -489,7 +491,7 @@ def test_a_lane_is_not_taken_for_stuck_at_the_moment_a_probe_is_due(desk: Office
     desk.wait(minutes=15)
     due_at = min(task.due_at for i in desk.incidents() for task in rows(desk, i, "gitlab") if task.attempt)
     desk.now = max(due_at, desk.now) + timedelta(seconds=at)
-    assert desk.store.read(lambda tx: tx.stuck_lane("gitlab", desk.now - timedelta(minutes=10))) == []
+    assert desk.store.read(lambda tx: tx.outbox_gaps.stuck_lane("gitlab", desk.now - timedelta(minutes=10))) == []
 
 
 def test_a_restart_keeps_what_is_barred_and_probes_no_sooner(tmp_path: Path) -> None:
@@ -503,7 +505,7 @@ def test_a_restart_keeps_what_is_barred_and_probes_no_sooner(tmp_path: Path) -> 
         after.gitlab.failures = [CAUSES["401"]]
         after.settle()
         assert after.gitlab.creates == after.gitlab.looks == 0
-        assert set(after.store.read(lambda tx: tx.barred())) == {"gitlab"}
+        assert set(after.store.read(lambda tx: tx.adapters.barred())) == {"gitlab"}
         after.wait(minutes=2, seconds=1)
         assert [draft.title.rsplit(" ", 1)[1] for draft in after.gitlab.issues] == ["rita", "sam", "uma"]
 
@@ -516,11 +518,11 @@ def test_of_two_nodes_one_probes(office: Office) -> None:
     claimed: list[list[OutboxRow]] = []
 
     def claim() -> None:
-        claimed.append(office.store.write("gitlab.claim", lambda tx: tx.claim("gitlab", 1, lease)))
+        claimed.append(office.store.write("gitlab.claim", lambda tx: tx.outbox.claim("gitlab", 1, lease)))
 
     other = threading.Thread(target=claim)
     with office.database.writing() as connection:
-        first = office.store._tx(connection).claim("gitlab", 1, lease)
+        first = office.store._tx(connection).outbox.claim("gitlab", 1, lease)
         other.start()
         other.join(0.5)  # it waits for us, or has found nothing
     other.join(10)

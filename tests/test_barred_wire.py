@@ -44,7 +44,7 @@ def three(desk: Office) -> list[Incident]:
 
 
 def barred(desk: Office) -> set[str]:
-    return set(desk.store.read(lambda tx: tx.barred()))
+    return set(desk.store.read(lambda tx: tx.adapters.barred()))
 
 
 @contextlib.contextmanager
@@ -296,6 +296,6 @@ def test_a_refusal_of_the_one_thing_pushed_is_final(tmp_path: Path) -> None:
         desk.lanes[1] = PushWorker(desk.store, lambda: desk.settings, AppriseClient(5), PagerDutyClient(provider.url))
         provider.status = 400
         incident = desk.panic()
-        tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
+        tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
         assert [task.state for task in tasks if task.lane == "push"] == [DeliveryState.FAILED]
         assert barred(desk) == set()

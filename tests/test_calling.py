@@ -347,7 +347,7 @@ def test_a_mail_understood_late_does_not_beat_what_she_pressed_since(desk: Offic
     way = ReplyChannel(channel="mail", how="a reply", key="late", acted_at=accepted_at + SECOND)
 
     def work(tx: Transaction) -> None:
-        now = tx.incident(incident.id)
+        now = tx.incidents.get(incident.id)
         assert now is not None
         ReplyHandler(tx, desk.settings).act(now, desk.settings.people["ana"], ReplyCommand(Command.YES, "ack"), way)
 

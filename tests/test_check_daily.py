@@ -167,9 +167,9 @@ def test_what_could_not_be_looked_at_is_not_mended_and_what_is_gone_is_forgotten
     desk.run()
     desk.rows = [AWAY]  # and no word about the token
     assert MENDED not in desk.run(after=HOUR)
-    assert [finding.name for finding in desk.store.read(lambda tx: tx.findings())] == ["check_token/token"]
+    assert [finding.name for finding in desk.store.read(lambda tx: tx.findings.all())] == ["check_token/token"]
     desk.run(after=timedelta(days=7))
-    assert "check_token/token" not in [f.name for f in desk.store.read(lambda tx: tx.findings())]
+    assert "check_token/token" not in [f.name for f in desk.store.read(lambda tx: tx.findings.all())]
 
 
 def test_a_choice_of_the_configuration_is_never_told(tmp_path: Path) -> None:

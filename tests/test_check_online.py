@@ -90,7 +90,7 @@ def accept(path: Path, peer: str, at: datetime) -> None:
     database = Database(f"sqlite:///{path}", clock=lambda: at)
     mail = AcceptedMail(id="m" * 26, accepted_at=at, mail_from="", recipients=(), peer=peer, helo="", tls="", size=1)
     with contextlib.closing(database), contextlib.closing(Store(database)) as store:
-        store.write("mails.accept", lambda tx: tx.add_mail(mail, b"x"))
+        store.write("mails.accept", lambda tx: tx.mails.add(mail, b"x"))
 
 
 # -- the whole output

@@ -59,7 +59,7 @@ class Trying(Office):
 
         def asked(tx: Transaction) -> None:
             for name, code in ways_out:
-                tx.prove(self.test, "ana", name, ProofKind.ASKED, "by a test", code=code, shown=f"the {name}")
+                tx.proofs.prove(self.test, "ana", name, ProofKind.ASKED, "by a test", code=code, shown=f"the {name}")
 
         self.store.write("command.act", asked)
         letter = check_page.test_page(self.test, ANA, PANIC, self.settings.tokens, self.settings.addresses, self.now,
@@ -71,7 +71,7 @@ class Trying(Office):
         return [(proof.channel, proof.what) for proof in self.latest() if proof.what is not ProofKind.ASKED]
 
     def latest(self) -> list[Proof]:
-        return self.store.read(lambda tx: tx.proofs_of_test(self.test))
+        return self.store.read(lambda tx: tx.proofs.of_test(self.test))
 
     def why(self) -> str:
         return next((proof.how for proof in reversed(self.latest()) if proof.what is ProofKind.FAILED), "")
@@ -274,7 +274,7 @@ def test_where_addresses_carry_no_token_the_message_id_tells_it(tmp_path: Path) 
 def test_an_answer_to_a_test_page_is_no_gap_and_breaks_no_invariant(office: Trying) -> None:
     office.reply(office.page_of_test(), "ack")
     office.now += timedelta(hours=1)
-    assert office.store.read(lambda tx: (gaps_in(tx, office.settings.policies), tx.violations())) == ([], {})
+    assert office.store.read(lambda tx: (gaps_in(tx, office.settings.policies), tx.invariants.violations())) == ([], {})
 
 
 def test_an_answer_that_waits_in_the_spool_calls_nobody(office: Trying, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_what_was_proved_is_told_with_its_day_and_is_stale_after_ninety(office: 
     office.reply(office.page_of_test(), "ack")
 
     def told(days: int) -> Row:
-        proofs = office.store.read(lambda tx: tx.proofs())
+        proofs = office.store.read(lambda tx: tx.proofs.latest())
         return next(
             r for r in people_checks.proven(office.settings, proofs, T0 + timedelta(days=days)) if r.person == "ana"
         )

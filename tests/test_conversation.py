@@ -326,7 +326,7 @@ def test_with_uploads_none_a_file_is_named_and_kept(desk: Office) -> None:
     assert "More from the reporter" in said
     assert "| `a.png` | `image/png` | 1 |" in naming
     assert f"Not uploaded, by the configuration. Kept by panicmail, in the mail `{mail_id}`." in naming
-    assert [task.do for task in desk.store.read(lambda tx: tx.tasks_of(incident.id))].count("files") == 1
+    assert [task.do for task in desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))].count("files") == 1
 
 
 def sent_back(page: bytes) -> bytes:

@@ -42,7 +42,7 @@ def code(desk: Office) -> str:
 def sent(desk: Office, text: str = "", subject: str = "") -> Incident:
     """The incident a mail to panic@ made."""
     mail_id = desk.deliver(mail(text, subject=subject))
-    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incidents.by_mail(mail_id))
     assert incident is not None
     return incident
 
@@ -124,7 +124,7 @@ def test_two_mails_that_race_for_one_code_make_one_drill(office: Office) -> None
         thread.start()
     for thread in both:
         thread.join(SOON)
-    found = [office.store.read(lambda tx, m=m: tx.incident_by_mail(m)) for m in mails]  # type: ignore[misc]
+    found = [office.store.read(lambda tx, m=m: tx.incidents.by_mail(m)) for m in mails]  # type: ignore[misc]
     assert [incident.drill for incident in found if incident].count(True) == 1
     assert len(found) == 6
 
@@ -141,7 +141,7 @@ def test_a_drill_that_came_in_time_and_was_understood_late_is_one(desk: Office) 
     mail_id = desk.accept(mail(f"drill {made}"))
     desk.now += 2 * drills.LASTS
     desk.settle()
-    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incidents.by_mail(mail_id))
     assert incident is not None
     assert incident.drill
 

@@ -70,8 +70,8 @@ def a_night(desk: Office, incident: Incident) -> None:
     desk.panic("Another one.", subject="Strange login")
     desk.wait(minutes=16)
     desk.signs.poll()
-    desk.store.read(lambda tx: tx.next_open_incidents(KEPT_IN_MEMORY))
-    desk.store.write("tests", lambda tx: tx.told_operators("roster_gap", desk.now))
+    desk.store.read(lambda tx: tx.search.next_open_incidents(KEPT_IN_MEMORY))
+    desk.store.write("tests", lambda tx: tx.queue.told_operators("roster_gap", desk.now))
     Health(desk.store, lambda: True, lambda: True).figures()
     desk.act(desk.incidents()[0], "max", Command.YES)
 
@@ -138,8 +138,10 @@ ACTS: dict[str, Callable[[Office], object]] = {
     "an answer": lambda desk: desk.reply(desk.page("ana"), "ack"),
     "a follow-up": lambda desk: desk.deliver(mail("More.", subject="Re: it", in_reply_to="<rita-1@example.com>")),
     "metrics": lambda desk: Health(desk.store, lambda: True, lambda: True).figures(),
-    "what is known while the database is away": lambda desk: desk.store.read(lambda b: b.next_open_incidents(5)),
-    "whether the operators were told": lambda desk: desk.store.read(lambda b: b.told_operators("x", desk.now)),
+    "what is known while the database is away": lambda desk: desk.store.read(
+        lambda tx: tx.search.next_open_incidents(5)
+    ),
+    "whether the operators were told": lambda desk: desk.store.read(lambda tx: tx.queue.told_operators("x", desk.now)),
 }
 
 

@@ -180,7 +180,7 @@ class Looked(InProcess):
 
 def begun_and_lost(desk: Office, *mails: str) -> None:
     """A process claimed these, and died."""
-    claimed = desk.store.write("test", lambda tx: tx.claim_mails(len(mails), LEASE))
+    claimed = desk.store.write("test", lambda tx: tx.mails.claim(len(mails), LEASE))
     assert [each.id for each in claimed] == list(mails)
     desk.store.write("leases.release", lambda tx: tx.release_leases())
 
@@ -198,7 +198,7 @@ def test_the_claim_is_counted_before_an_octet_is_read(desk: Office) -> None:
     counted: list[int] = []
 
     def look(_subject: str) -> None:
-        kept = desk.store.read(lambda tx: tx.mail(mail_id))
+        kept = desk.store.read(lambda tx: tx.mails.get(mail_id))
         counted.append(kept.attempts if kept else -1)
 
     desk.intake = Intake(desk.store, lambda: desk.settings, Looked(look))
@@ -316,14 +316,14 @@ def test_what_another_node_has_in_hand_is_no_suspect_when_this_one_dies(tmp_path
             assert free_claims(session, [7]) == {"mails"}
         (again,) = claim(office, "9")
         assert (again.id, again.attempts) == (ids_of[0], 2)
-        kept = office.store.read(lambda tx: tx.mail(ids_of[1]))
+        kept = office.store.read(lambda tx: tx.mails.get(ids_of[1]))
         assert kept is not None
         assert kept.attempts == 1
 
 
 def claim(office: Office, node: str) -> list[AcceptedMail]:
     with closing(Store(office.database, node=lambda: node)) as store:
-        return store.write("mails.claim", lambda tx: tx.claim_mails(1, LEASE))
+        return store.write("mails.claim", lambda tx: tx.mails.claim(1, LEASE))
 
 
 def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office) -> None:
@@ -332,7 +332,7 @@ def test_an_answer_that_came_in_before_what_it_answers_waits_for_it(desk: Office
     tokens, addresses = desk.settings.tokens, desk.settings.addresses
     to = addresses.reply_to(tokens.mint(Purpose.ANSWER, ids.incident_id(panic_id), "ana"))
     answer_id = desk.accept(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])
-    claimed = {waiting.id: waiting for waiting in desk.store.write("test", lambda tx: tx.claim_mails(2, LEASE))}
+    claimed = {waiting.id: waiting for waiting in desk.store.write("test", lambda tx: tx.mails.claim(2, LEASE))}
     desk.intake.understand(claimed[answer_id])
     assert desk.incidents() == [], "not a panic of its own"
     desk.intake.understand(claimed[panic_id])
@@ -353,7 +353,7 @@ def test_an_answer_to_an_incident_nobody_knows_of_is_a_panic_after_half_a_minute
 
 def test_an_answer_whose_panic_turned_out_to_be_the_same_mail_again_goes_where_that_went(desk: Office) -> None:
     first = desk.panic()
-    raw = desk.store.read(lambda tx: tx.raw(first.mail_id))
+    raw = desk.store.read(lambda tx: tx.mails.raw(first.mail_id))
     again = desk.deliver(raw)
     to = desk.settings.addresses.reply_to(desk.settings.tokens.mint(Purpose.ANSWER, ids.incident_id(again), "ana"))
     desk.deliver(mail("ack", sender="ana@example.com", subject="Re: [PANIC]"), "ana@example.com", [to])

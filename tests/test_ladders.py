@@ -118,7 +118,7 @@ def test_nobody_is_woken_by_a_ladder_for_business_hours(desk: Office) -> None:
     desk.now = opens_at - MINUTE
     desk.wait(seconds=59)
     assert desk.pages("ana") == []
-    assert desk.store.read(lambda tx: (gaps_in(tx, desk.settings.policies), tx.violations())) == ([], {})
+    assert desk.store.read(lambda tx: (gaps_in(tx, desk.settings.policies), tx.invariants.violations())) == ([], {})
     desk.wait(seconds=1)
     (page,) = desk.pages("ana")
     assert page.subject == f"[PANIC {incident.ref}] (S3) odd mail"

@@ -270,7 +270,7 @@ def test_the_raw_mail_is_kept_as_it_came(desk: Office) -> None:
     desk.panic()
     raw = mail(forwarded(desk.page("ana")), sender=CARL)
     mail_id = desk.deliver(raw, CARL)
-    assert desk.store.read(lambda tx: tx.raw(mail_id)) == raw
+    assert desk.store.read(lambda tx: tx.mails.raw(mail_id)) == raw
 
 
 def test_a_mail_read_byte_by_byte_tells_what_it_carries(desk: Office) -> None:

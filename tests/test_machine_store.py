@@ -48,11 +48,11 @@ from panicmail.incident.model import (
     unchanged,
 )
 from panicmail.incident.push_channel import PAGERDUTY
+from panicmail.incident.tasks import LANES, PUSH, PUSHED, RECEIPT_WAITS
 from panicmail.incident.transitions import ShiftChange, UnsentReason
 from panicmail.incident.transitions.undo import UNDOABLE
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.outbox import LANES, PUSH, PUSHED, RECEIPT_WAITS
 from panicmail.store.queries import Conflict
 from panicmail.store.rows import OVER, AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
@@ -190,8 +190,14 @@ def overtaken(decide: Decide, hurry: list[Callable[[], None]]) -> Decide:
 
 
 def opened(tx: Transaction, mail: AcceptedMail, *, receipt: bool) -> Change:
-    fresh = transitions.new(id=ids.incident_id(mail.id), ref=tx.free_ref(mail.id), mail_id=mail.id, policy=POLICY,
-                       accepted_at=mail.accepted_at, reporter_address="rita@example.com")  # fmt: skip
+    fresh = transitions.new(
+        id=ids.incident_id(mail.id),
+        ref=tx.incidents.free_ref(mail.id),
+        mail_id=mail.id,
+        policy=POLICY,
+        accepted_at=mail.accepted_at,
+        reporter_address="rita@example.com",
+    )
     return transitions.open_panic(fresh, POLICY, who, tx.now, receipt=receipt, entry_facts={})
 
 
@@ -204,16 +210,16 @@ def understand(
     hurry: Sequence[Callable[[], None]] = (),
 ) -> Change | None:
     """As intake does it: None when another has understood it. `hurry` is done between looking and writing."""
-    if not tx.is_waiting(mail.id):
+    if not tx.mails.is_waiting(mail.id):
         return None
     for done in hurry:
         done()
     made = more("")(into, tx.now) if into else opened(tx, mail, receipt=receipt)
     if into:
-        tx.apply(into, made)
+        tx.incidents.apply(into, made)
     else:
-        tx.add_incident(made)
-    tx.understood(mail.id, digest=mail.id, incident_id=made.incident.id, **filed(into))
+        tx.incidents.add(made)
+    tx.mails.understood(mail.id, digest=mail.id, incident_id=made.incident.id, **filed(into))
     return made
 
 
@@ -223,7 +229,7 @@ def filed(into: Incident | None) -> dict[str, Any]:
 
 def adding(mail: AcceptedMail, *, fails: bool) -> Callable[[Transaction], None]:
     def work(tx: Transaction) -> None:
-        tx.add_mail(mail, b"x")
+        tx.mails.add(mail, b"x")
         if fails:
             raise RuntimeError("half way")
 
@@ -231,11 +237,11 @@ def adding(mail: AcceptedMail, *, fails: bool) -> Callable[[Transaction], None]:
 
 
 def word_of(task: OutboxRow, state: DeliveryState, tx: Transaction, *, off: bool, at: datetime) -> bool:
-    return tx.put_off(task, at, "late", sure=True) if off else tx.settle(task, state, "late")
+    return tx.outbox.put_off(task, at, "late", sure=True) if off else tx.outbox.settle(task, state, "late")
 
 
 def _is_mine(task: OutboxRow, tx: Transaction) -> bool:
-    return tx.is_mine(task)
+    return tx.outbox.is_mine(task)
 
 
 # -- the model
@@ -391,20 +397,20 @@ class Model:
 
     def no_accepted_mail_disappears_or_changes(self, tx: Transaction) -> None:
         for letter in self.letters.values():
-            assert (tx.mail(letter.mail.id), tx.raw(letter.mail.id)) == (letter.mail, letter.raw)
+            assert (tx.mails.get(letter.mail.id), tx.mails.raw(letter.mail.id)) == (letter.mail, letter.raw)
 
     def every_incident_is_there_once_as_the_rules_left_it(self, tx: Transaction) -> None:
-        stored = tx.list_incidents()
+        stored = tx.search.list_incidents()
         assert {incident.id: incident for incident in stored} == self.incidents
         assert len({incident.mail_id for incident in stored}) == len({i.ref for i in stored}) == len(stored)
 
     def every_row_stands_as_the_last_word_that_counts_left_it(self, tx: Transaction) -> None:
-        stored = [task for incident_id in self.incidents for task in tx.tasks_of(incident_id)]
+        stored = [task for incident_id in self.incidents for task in tx.outbox.of_incident(incident_id)]
         assert {task.key: task for task in stored} == {key: row.task for key, row in self.rows.items()}
         assert len({task.key for task in stored}) == len(stored)
 
     def the_figures_count_what_is_there(self, tx: Transaction) -> None:
-        figures = tx.counts()
+        figures = tx.figures.totals()
         waiting = sum(letter.waits for letter in self.letters.values())
         mails = {"accepted": waiting, "understood": len(self.letters) - waiting}
         assert figures["mails"] == {state: n for state, n in mails.items() if n}
@@ -414,7 +420,7 @@ class Model:
         pages = [row.task for row in self.in_order() if row.task.do == EffectKind.PAGE]
         stale = [task for task in pages if task.state is DeliveryState.FAILED
                  or (task.state in PENDING and task.queued_at <= self.now - MINUTE)]  # fmt: skip
-        assert tx.undelivered_pages(MINUTE) == [task for task in stale if task.key not in self.decided]
+        assert tx.pages.undelivered(MINUTE) == [task for task in stale if task.key not in self.decided]
 
 
 def notes(made: Change) -> int:
@@ -532,7 +538,7 @@ class StoreMachine(RuleBasedStateMachine):
         return list(self.model.incidents.values())[which % len(self.model.incidents)]
 
     def _rows_of(self, incident: Incident) -> list[OutboxRow]:
-        return self._store(1).read(lambda tx: tx.tasks_of(incident.id))
+        return self._store(1).read(lambda tx: tx.outbox.of_incident(incident.id))
 
     @initialize(receipts=st.lists(st.booleans(), min_size=1, max_size=2))
     def some_panics(self, receipts: list[bool]) -> None:
@@ -569,10 +575,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         mail = known[which].mail if spooled and which < len(known) else self._mail(raw)
         if spooled:
-            taken = write(self._store(worker), lambda tx: tx.take_in(mail, raw))
+            taken = write(self._store(worker), lambda tx: tx.mails.take_in(mail, raw))
             assert taken == (mail.id not in self.model.letters)
         else:
-            write(self._store(worker), lambda tx: tx.add_mail(mail, raw))
+            write(self._store(worker), lambda tx: tx.mails.add(mail, raw))
         self.model.letters.setdefault(mail.id, Letter(mail, raw))
 
     def _mail(self, raw: bytes) -> AcceptedMail:
@@ -611,7 +617,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim_mails(self, worker: int, limit: int) -> None:
         by = self.workers[worker]
         expected = self.model.waiting_mails(by)[:limit]
-        claimed = write(by.store, lambda tx: tx.claim_mails(limit, LEASE))
+        claimed = write(by.store, lambda tx: tx.mails.claim(limit, LEASE))
         for letter in expected:
             letter.mail = replace(letter.mail, attempts=letter.mail.attempts + 1)
             self.model.lease(letter, by)
@@ -661,7 +667,7 @@ class StoreMachine(RuleBasedStateMachine):
     def a_mail_opens_one_incident_only(self, worker: int, which: int) -> None:
         mail = self.model.letters[self._incident(which).mail_id].mail
         with pytest.raises(StoreFailed):
-            write(self._store(worker), lambda tx: tx.add_incident(opened(tx, mail, receipt=True)))
+            write(self._store(worker), lambda tx: tx.incidents.add(opened(tx, mail, receipt=True)))
 
     # -- incidents
 
@@ -687,7 +693,7 @@ class StoreMachine(RuleBasedStateMachine):
     def the_clock_ticks(self, wait: timedelta, worker: int) -> None:
         self.clock.at += wait
         due = [i for i in self.model.incidents.values() if transitions.is_due(i, self.clock.at)]
-        found = self._store(worker).read(lambda tx: tx.due_incidents())
+        found = self._store(worker).read(lambda tx: tx.search.due_incidents())
         assert {i.id for i in found} == {i.id for i in due}, "the statement knows what is due as the rules do"
         assert [i.sla_at for i in found] == sorted(i.sla_at for i in due), "most overdue first"
         for incident in found:
@@ -709,21 +715,21 @@ class StoreMachine(RuleBasedStateMachine):
         if taken.incident == seen:
             return
         if seen.version == now.version:
-            write(self._store(worker), lambda tx: tx.apply(seen, taken))
+            write(self._store(worker), lambda tx: tx.incidents.apply(seen, taken))
             # An issue is no change of state, and stays.
             after = replace(taken.incident, issue_iid=now.issue_iid, issue_url=now.issue_url)
             self.model.expect(seen, replace(taken, incident=after), self._rows_of(seen))
         else:
             with pytest.raises((Conflict, StoreFailed)):
-                write(self._store(worker), lambda tx: tx.apply(seen, taken))
+                write(self._store(worker), lambda tx: tx.incidents.apply(seen, taken))
 
     @rule(worker=WORKERS, which=ANY)
     def a_work_that_fails_leaves_nothing_behind(self, worker: int, which: int) -> None:
         incident = self._incident(which)
 
         def work(tx: Transaction) -> None:
-            tx.apply(incident, transitions.take(incident, "bo", "", POLICY, tx.now))
-            tx.tell(incident, "bo", f"half/{next(self.iids)}", {})
+            tx.incidents.apply(incident, transitions.take(incident, "bo", "", POLICY, tx.now))
+            tx.queue.tell(incident, "bo", f"half/{next(self.iids)}", {})
             raise RuntimeError("half way")
 
         with pytest.raises(RuntimeError, match="half way"):
@@ -732,7 +738,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(worker=WORKERS, which=ANY, person=PEOPLE, key=st.integers(0, 1))
     def the_same_is_told_once(self, worker: int, which: int, person: str, key: int) -> None:
         incident = self._incident(which)
-        write(self._store(worker), lambda tx: tx.tell(incident, person, f"k{key}", {"what": "answer"}))
+        write(self._store(worker), lambda tx: tx.queue.tell(incident, person, f"k{key}", {"what": "answer"}))
         told = f"{incident.id}/tell/k{key}/{person}"
         self.model.adopt(self._rows_of(incident), {told, *pushed(EffectKind.TELL, told, person)}, notes=0)
 
@@ -746,7 +752,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim(self, worker: int, lane: str, limit: int) -> list[OutboxRow]:
         by, other = self.workers[worker], self.workers[1 - worker]
         ready = self.model.ready_rows(lane, by)[:limit]
-        claimed = write(by.store, lambda tx: tx.claim(lane, limit, LEASE))
+        claimed = write(by.store, lambda tx: tx.outbox.claim(lane, limit, LEASE))
         assert claimed == [replace(r.task, state=DeliveryState.TRYING, attempt=r.task.attempt + 1) for r in ready]
         for row, task in zip(ready, claimed, strict=True):
             has_it = any(held.id == task.id and self.model.counts(held) for held in other.tasks)
@@ -775,9 +781,11 @@ class StoreMachine(RuleBasedStateMachine):
         is_issue = task.do == EffectKind.ISSUE and state is DeliveryState.ACCEPTED
 
         def work(tx: Transaction) -> bool:
-            settled = tx.settle(task, state, "answer")
+            settled = tx.outbox.settle(task, state, "answer")
             if settled and is_issue:
-                tx.issue_opened(self.model.incidents[str(task.incident_id)], iid, "url", twin_possible=iid % 2 == 0)
+                tx.incidents.issue_opened(
+                    self.model.incidents[str(task.incident_id)], iid, "url", twin_possible=iid % 2 == 0
+                )
             return settled
 
         assert write(worker.store, work) == counts, "late words of an old attempt do not count"
@@ -805,7 +813,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         worker, task, row = held
         until, counts = self.clock.at + span, self.model.counts(task)
-        done = write(worker.store, lambda tx: tx.put_off(task, until, "450", sure=sure))
+        done = write(worker.store, lambda tx: tx.outbox.put_off(task, until, "450", sure=sure))
         assert done == counts, "late words of an old attempt do not count"
         worker.tasks.remove(task)
         if counts:
@@ -837,7 +845,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         worker, task, row = held
         has_it = self.model.counts(task) and not self.model.is_free(row)
-        assert worker.store.read(lambda tx: tx.is_mine(task)) == has_it
+        assert worker.store.read(lambda tx: tx.outbox.is_mine(task)) == has_it
 
     @rule(worker=WORKERS)
     def a_worker_dies_over_its_work(self, worker: int) -> None:
@@ -962,11 +970,11 @@ def test_no_more_mails_are_claimed_than_were_asked_for(postgres_url: str, limit:
     with opened_ledger(postgres_url) as store:
         for number in range(4):
             write(store, partial(_accepted, letter(number)))
-        assert len(write(store, lambda tx: tx.claim_mails(limit, LEASE))) == limit
+        assert len(write(store, lambda tx: tx.mails.claim(limit, LEASE))) == limit
 
 
 def _accepted(mail: AcceptedMail, tx: Transaction) -> None:
-    tx.add_mail(mail, b"x")
+    tx.mails.add(mail, b"x")
 
 
 @pytest.mark.postgres
@@ -974,9 +982,9 @@ def test_an_issue_is_not_lost_to_another_nodes_change(postgres_url: str) -> None
     with opened_ledger(postgres_url) as one, opened_ledger(postgres_url) as another:
         mail = letter(1)
         write(one, partial(_accepted, mail))
-        incident = write(one, lambda tx: tx.add_incident(opened(tx, mail, receipt=True)))
-        hurry = [lambda: write(another, lambda tx: tx.issue_opened(incident, 7, "url"))]
+        incident = write(one, lambda tx: tx.incidents.add(opened(tx, mail, receipt=True)))
+        hurry = [lambda: write(another, lambda tx: tx.incidents.issue_opened(incident, 7, "url"))]
         change(one, incident, overtaken(DECIDE["yes"]("ana"), hurry))
-        stored = one.read(lambda tx: tx.incident(incident.id))
+        stored = one.read(lambda tx: tx.incidents.get(incident.id))
         assert stored
         assert (stored.state, stored.issue_iid) == (State.ACKED, 7)

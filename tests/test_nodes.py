@@ -366,7 +366,7 @@ def living(database: Database, woken: set[str] | None = None) -> Iterator[tuple[
 
 
 def claim(store: Store) -> list[str]:
-    return [m.id for m in store.write("mails.claim", lambda tx: tx.claim_mails(5, timedelta(minutes=1)))]
+    return [m.id for m in store.write("mails.claim", lambda tx: tx.mails.claim(5, timedelta(minutes=1)))]
 
 
 def test_what_a_living_node_holds_is_not_for_others(shared: Database) -> None:
@@ -431,7 +431,7 @@ def test_a_node_that_wakes_when_another_has_taken_over_sends_nothing(desk: Offic
     desk.intake.work()
     (lane,) = (lane for lane in desk.lanes if lane.name == "page")
     lease = timedelta(seconds=60)
-    (frozen,) = desk.store.write("page.claim", lambda tx: tx.claim("page", 1, lease))
+    (frozen,) = desk.store.write("page.claim", lambda tx: tx.outbox.claim("page", 1, lease))
     desk.now += lease
     lane._try(frozen)
     assert desk.pages("ana") == [], "its lease is over, so somebody else may be sending this very moment"
@@ -446,9 +446,9 @@ def test_a_node_that_wakes_when_another_has_taken_over_opens_no_issue(desk: Offi
     desk.intake.work()
     (lane,) = (lane for lane in desk.lanes if lane.name == "gitlab")
     lease = timedelta(seconds=240)
-    (frozen,) = desk.store.write("gitlab.claim", lambda tx: tx.claim("gitlab", 1, lease))
+    (frozen,) = desk.store.write("gitlab.claim", lambda tx: tx.outbox.claim("gitlab", 1, lease))
     desk.now += lease
-    (taken,) = desk.store.write("gitlab.claim", lambda tx: tx.claim("gitlab", 1, lease))
+    (taken,) = desk.store.write("gitlab.claim", lambda tx: tx.outbox.claim("gitlab", 1, lease))
     lane._try(frozen)
     assert not desk.gitlab.issues
     desk.now += timedelta(seconds=10)

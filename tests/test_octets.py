@@ -120,7 +120,7 @@ class Desk:
 
     def accept(self, raw: bytes) -> AcceptedMail:
         mail = a_mail(raw)
-        self.store.write("mails.accept", lambda tx: tx.add_mail(mail, raw))
+        self.store.write("mails.accept", lambda tx: tx.mails.add(mail, raw))
         return mail
 
     def put_aside_and_read(self, raw: bytes) -> None:
@@ -193,7 +193,7 @@ def test_storing_and_fetching_a_mail_holds_up_nobody(desk: Desk) -> None:
     raw = full_of(hashlib.sha256(b"noise").digest())
     mail = desk.accept(raw)
     assert held_by(lambda: desk.accept(raw)) < HELD
-    assert held_by(lambda: desk.store.read(lambda tx: tx.raw(mail.id))) < HELD
+    assert held_by(lambda: desk.store.read(lambda tx: tx.mails.raw(mail.id))) < HELD
     assert held_by(lambda: desk.put_aside_and_read(raw)) < HELD
     assert held_by(lambda: desk.store.read(lambda tx: _is_internal(tx, standing_orders(), mail))) < HELD
 
@@ -207,8 +207,8 @@ def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> Non
     known = {"shape": "panic", "incident_id": None, "digest": "d", "message_id": None, "report": said.decode()}
 
     def store() -> None:
-        desk.store.write("test", lambda tx: tx._connection.execute(mails.update().values(state="accepted")))
-        desk.store.write("mails.understand", lambda tx: tx.understood(mail.id, **known))  # type: ignore[arg-type]
+        desk.store.write("test", lambda tx: tx.connection.execute(mails.update().values(state="accepted")))
+        desk.store.write("mails.understand", lambda tx: tx.mails.understood(mail.id, **known))  # type: ignore[arg-type]
 
     assert held_by(store) < HELD
 

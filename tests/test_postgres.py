@@ -93,7 +93,7 @@ def add(tx: Transaction, mail_id: str) -> None:
         tls="",
         size=4,
     )
-    tx.add_mail(mail, b"help")
+    tx.mails.add(mail, b"help")
 
 
 # -- time-outs
@@ -106,7 +106,7 @@ def test_a_session_that_stands_still_fails_the_write_and_the_next_one_has_anothe
     accept(store)
 
     def freeze(tx: Transaction) -> None:
-        pid = tx._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+        pid = tx.connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
         still.enter_context(primary.frozen(pid))
         add(tx, ids.new_mail_id())
 
@@ -116,7 +116,7 @@ def test_a_session_that_stands_still_fails_the_write_and_the_next_one_has_anothe
             store.write("mails.accept", freeze)
         assert time.monotonic() - began < 5
         accept(store)
-    assert store.read(lambda tx: tx.counts()["mails"]) == {"accepted": 2}
+    assert store.read(lambda tx: tx.figures.totals()["mails"]) == {"accepted": 2}
 
 
 @pytest.mark.usefixtures("impatient")
@@ -137,7 +137,7 @@ def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, store: St
     holding, woken = threading.Event(), threading.Event()
 
     def touch(tx: Transaction) -> None:
-        tx.understood(mail_id, shape="panic", incident_id="", digest="", message_id=None, report="")
+        tx.mails.understood(mail_id, shape="panic", incident_id="", digest="", message_id=None, report="")
 
     def hold(tx: Transaction) -> None:
         touch(tx)
@@ -185,14 +185,14 @@ def test_a_large_mail_may_take_longer_than_other_statements(url: str, database: 
         mail = AcceptedMail(
             id="large", accepted_at=tx.now, mail_from="", recipients=(), peer="", helo="", tls="", size=0
         )
-        tx.add_mail(mail, raw)
-        assert tx._connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "1min"
+        tx.mails.add(mail, raw)
+        assert tx.connection.execute(sa.text("SHOW statement_timeout")).scalar_one() == "1min"
 
     with set_to(url, "statement_timeout", "500ms") as hurried:
         hurried.write("mails.accept", store)
-        assert hurried.read(lambda tx: tx.raw("large")) == raw
+        assert hurried.read(lambda tx: tx.mails.raw("large")) == raw
         with pytest.raises(StoreFailed, match="statement timeout"):
-            hurried.write("mails.accept", lambda tx: tx._connection.execute(sa.text("SELECT pg_sleep(30)")))
+            hurried.write("mails.accept", lambda tx: tx.connection.execute(sa.text("SELECT pg_sleep(30)")))
 
 
 # -- away, and back
@@ -210,7 +210,7 @@ def test_a_server_that_was_stopped_fails_writes_until_it_is_back_and_nothing_acc
     finally:
         primary.start()
     accept(store)
-    assert store.read(lambda tx: tx.raw(kept)) == b"help"
+    assert store.read(lambda tx: tx.mails.raw(kept)) == b"help"
 
 
 def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Server, store: Store) -> None:
@@ -218,7 +218,7 @@ def test_connections_that_were_ended_behind_our_back_cost_no_write(primary: Serv
         list(pool.map(lambda _n: accept(store), range(16)))
         primary.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname <> 'postgres'")
         list(pool.map(lambda _n: accept(store), range(16)))
-    assert store.read(lambda tx: tx.counts()["mails"]) == {"accepted": 32}
+    assert store.read(lambda tx: tx.figures.totals()["mails"]) == {"accepted": 32}
 
 
 def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(primary: Server, store: Store) -> None:
@@ -226,7 +226,7 @@ def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(prima
 
     def work(tx: Transaction) -> None:
         runs.append(1)
-        pid = tx._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+        pid = tx.connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
         primary.rows("SELECT pg_terminate_backend(%s, 5000)", pid)
         add(tx, ids.new_mail_id())
 
@@ -234,7 +234,7 @@ def test_a_connection_ended_within_a_work_fails_it_and_it_is_not_run_again(prima
         store.write("mails.accept", work)
     assert runs == [1]
     accept(store)
-    assert store.read(lambda tx: tx.counts()["mails"]) == {"accepted": 1}
+    assert store.read(lambda tx: tx.figures.totals()["mails"]) == {"accepted": 1}
 
 
 def test_a_server_that_turned_read_only_is_told_as_such_and_left_for_a_better_one(
@@ -256,7 +256,7 @@ def test_a_server_that_turned_read_only_is_told_as_such_and_left_for_a_better_on
 
 def test_what_went_wrong_is_told_on_one_line_and_without_the_values(store: Store) -> None:
     def work(tx: Transaction) -> None:
-        tx._connection.execute(sa.text("INSERT INTO keys VALUES ('a', 'secret words', NULL)"))
+        tx.connection.execute(sa.text("INSERT INTO keys VALUES ('a', 'secret words', NULL)"))
 
     with pytest.raises(StoreFailed) as failed:
         store.write("keys.make", work)
@@ -286,10 +286,10 @@ def test_a_commit_that_is_not_answered_fails_and_the_same_mail_is_found_there_la
     with pytest.raises(StoreFailed, match="said nothing"):
         accept(store, mail_id)
     lonely.set("synchronous_standby_names", "")
-    until(lambda: store.read(lambda tx: tx.mail(mail_id)), "the COMMIT went through after all")
-    spooled = store.read(lambda tx: tx.mail(mail_id))
+    until(lambda: store.read(lambda tx: tx.mails.get(mail_id)), "the COMMIT went through after all")
+    spooled = store.read(lambda tx: tx.mails.get(mail_id))
     assert spooled is not None
-    assert not store.write("mails.take_in", lambda tx: tx.take_in(spooled, b"help")), "it was there already"
+    assert not store.write("mails.take_in", lambda tx: tx.mails.take_in(spooled, b"help")), "it was there already"
 
 
 def test_a_commit_that_did_not_wait_for_its_standby_is_not_believed(lonely: Server, store: Store) -> None:

@@ -369,7 +369,7 @@ def test_a_refused_push_is_told_as_one_and_hides_no_refusal_of_the_mail(desk: Of
 
 def test_what_a_channel_refused_last_is_on_record_until_it_takes_something(office: Office) -> None:
     def refused() -> list[tuple[str | None, str, str]]:
-        tasks = office.store.read(lambda tx: tx.refused_pushes())
+        tasks = office.store.read(lambda tx: tx.outbox.refused_pushes())
         return [(task.person, task.facts["channel"], task.answer) for task in tasks]
 
     office.settings = replace(office.settings, people=phones(ana=(ANA, OPEN_TOPIC), max=(MAX,)))
@@ -435,7 +435,7 @@ def test_a_channel_a_reload_took_away_is_let_go(desk: Office) -> None:
     incident = desk.panic()
     desk.settings = replace(desk.settings, people=PEOPLE)
     desk.wait(seconds=30)
-    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
     assert [task.state.value for task in tasks if task.lane == "push"] == ["void"]
 
 
@@ -444,7 +444,7 @@ def test_news_too_old_for_a_phone_is_let_go_and_a_page_is_not(desk: Office) -> N
     incident = desk.panic()
     desk.reply(desk.page("ana"), "what is this?")
     desk.wait(minutes=40)
-    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
     tasks = [task for task in tasks if task.lane == "push" and task.person == "ana"]
     assert {task.state.value for task in tasks if task.do == "tell"} == {"void"}
     assert "trying" in {task.state.value for task in tasks if task.do == "page"}

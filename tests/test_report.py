@@ -119,8 +119,8 @@ def keep(store: Store, change: Change) -> None:
     )
 
     def work(tx: Transaction) -> None:
-        tx.add_mail(mail, b"")
-        tx.add_incident(change)
+        tx.mails.add(mail, b"")
+        tx.incidents.add(change)
 
     store.write("test", work)
 

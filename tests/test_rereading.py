@@ -86,7 +86,7 @@ def carry_out(desk: Office) -> None:
 
 
 def row(desk: Office, mail_id: str) -> AcceptedMail:
-    found = desk.store.read(lambda tx: tx.mail(mail_id))
+    found = desk.store.read(lambda tx: tx.mails.get(mail_id))
     assert found is not None
     return found
 
@@ -184,7 +184,7 @@ def test_amending_twice_is_amending_once(desk: Office, balky: Balky) -> None:
 def read_twice(desk: Office, mail_id: str) -> None:
     """What a reader that was frozen in its transaction's eve does when it wakes."""
     found = row(desk, mail_id)
-    raw = desk.store.read(lambda tx: tx.raw(mail_id))
+    raw = desk.store.read(lambda tx: tx.mails.raw(mail_id))
     report = parser.read(raw, mail_from=found.mail_from)
     desk.store.write("mails.amend", lambda tx: reread._amend(tx, desk.settings, found, report))
 
@@ -193,7 +193,9 @@ def test_that_it_is_to_be_read_again_survives_a_restart(desk: Office, balky: Bal
     """The row says so; a reading that was begun when the process ended is begun again."""
     balky.fails.append("deadline")
     mail_id = understand(desk, in_base64(subject="Ransom note"))
-    claimed = desk.store.write("mails.claim", lambda tx: tx.claim_reading(timedelta(minutes=3), understood=True))
+    claimed = desk.store.write(
+        "mails.claim", lambda tx: tx.readings.claim_reading(timedelta(minutes=3), understood=True)
+    )
     assert claimed is not None
     assert claimed.readings == 1, "counted before it begins"
     assert not desk.rereading.amendments(), "it is somebody's"
@@ -244,7 +246,9 @@ def test_one_death_while_a_mail_was_read_again_does_not_keep_it_from_being_read(
 
 def die_while_reading(desk: Office, *, understood: bool) -> None:
     """A process ends with a further reading under way, and another one starts."""
-    claimed = desk.store.write("mails.claim", lambda b: b.claim_reading(timedelta(minutes=3), understood=understood))
+    claimed = desk.store.write(
+        "mails.claim", lambda tx: tx.readings.claim_reading(timedelta(minutes=3), understood=understood)
+    )
     assert claimed is not None
     desk.store.write("leases.release", lambda tx: tx.release_leases())
 
@@ -255,7 +259,7 @@ def test_nothing_is_read_again_while_a_mail_is_tried_alone_that_was_in_hand_when
     balky.fails.append("deadline")
     understand(desk, in_base64(subject="Ransom note"))
     desk.accept(mail("My files are .locked."))
-    desk.store.write("mails.claim", lambda tx: tx.claim_mails(1, timedelta(seconds=30)))
+    desk.store.write("mails.claim", lambda tx: tx.mails.claim(1, timedelta(seconds=30)))
     desk.store.write("leases.release", lambda tx: tx.release_leases())  # it died, and starts again
     assert not desk.rereading.amendments()
     while desk.intake.work():
@@ -507,13 +511,13 @@ def test_an_answer_that_waits_is_no_gap_while_it_is_being_read_and_one_when_nobo
     mail_id = understand(desk, mail("ack", sender="ana@example.com"), "ana@example.com", desk.page("ana").reply_to)
 
     def unread() -> list[str | None]:
-        return [odd.mail_id for odd in desk.store.read(lambda b: b.unread_mails(b.now - timedelta(minutes=1)))]
+        return [odd.mail_id for odd in desk.store.read(lambda tx: tx.gaps.unread_mails(tx.now - timedelta(minutes=1)))]
 
     desk.now += timedelta(minutes=1)
     assert unread() == []
     desk.now += timedelta(seconds=1)
     assert unread() == [mail_id]
-    desk.store.write("test", lambda tx: tx.read_again(row(desk, mail_id), tx.now))
+    desk.store.write("test", lambda tx: tx.readings.read_again(row(desk, mail_id), tx.now))
     assert unread() == []
 
 

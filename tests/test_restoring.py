@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(office: Kept, tmp_path: P
 
 
 def accepted(office: Kept, mail_id: str) -> AcceptedMail:
-    kept = office.store.read(lambda tx: tx.mail(mail_id))
+    kept = office.store.read(lambda tx: tx.mails.get(mail_id))
     assert kept is not None
     return kept
 
@@ -232,7 +232,7 @@ def keep(number: int, tx: Transaction) -> AcceptedMail:
     got = AcceptedMail(
         id=f"mail{number}", accepted_at=tx.now, mail_from="", recipients=(), peer="", helo="", tls="", size=1
     )
-    tx.add_mail(got, b"x")
+    tx.mails.add(got, b"x")
     if number == 2:
         raise RuntimeError("it cannot be stored")
     return got

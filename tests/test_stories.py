@@ -464,7 +464,7 @@ def test_what_somebody_paged_writes_about_a_closed_incident_opens_it_again_too(d
 
 def test_a_reporter_who_is_on_call_herself_is_heard_by_the_others_paged(desk: Office) -> None:
     mail_id = desk.deliver(mail("my disk is gone", sender="ana@example.com"), "ana@example.com")
-    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incidents.by_mail(mail_id))
     assert incident is not None
     desk.wait(minutes=15)
     receipt = next(posted for posted in desk.sent("ana") if not posted.is_page)
@@ -563,7 +563,7 @@ def test_a_daemon_killed_while_it_opened_the_issue_looks_before_it_opens_one(des
     desk.accept(mail("help"))
     desk.intake.work()
     # Claimed, and never heard of again.
-    desk.store.write("test", lambda tx: tx.claim("gitlab", 1, desk.now - desk.now))
+    desk.store.write("test", lambda tx: tx.outbox.claim("gitlab", 1, desk.now - desk.now))
     desk.settle()
     assert desk.gitlab.creates == 0, "the dead one's request may still be under way"
     desk.wait(seconds=11)
@@ -584,7 +584,7 @@ def test_files_that_cannot_be_uploaded_never_hold_up_the_issue(desk: Office) -> 
     desk.panic()
     assert len(desk.gitlab.issues) == 1
     desk.wait(minutes=75)
-    parked = [t for t in desk.store.read(lambda b: b.tasks_of(desk.incidents()[0].id)) if t.do == "files"]
+    parked = [t for t in desk.store.read(lambda tx: tx.outbox.of_incident(desk.incidents()[0].id)) if t.do == "files"]
     assert [task.state.value for task in parked] == ["parked"]
 
 
@@ -661,14 +661,14 @@ def test_an_ack_that_was_claimed_and_lost_in_a_crash_still_counts(desk: Office) 
     incident = desk.panic()
     page = desk.page("ana")
     desk.accept(mail("ack", sender="ana@example.com"), "ana@example.com", [page.reply_to])
-    desk.store.write("test", lambda tx: tx.claim_mails(1, desk.now - desk.now))
+    desk.store.write("test", lambda tx: tx.mails.claim(1, desk.now - desk.now))
     desk.settle()
     assert desk.incident(incident).holder == "ana"
 
 
 def test_an_incident_understood_twice_is_one(desk: Office) -> None:
     desk.accept(mail("help"))
-    (claimed,) = desk.store.write("test", lambda tx: tx.claim_mails(1, desk.now - desk.now))
+    (claimed,) = desk.store.write("test", lambda tx: tx.mails.claim(1, desk.now - desk.now))
     desk.settle()
     desk.intake.understand(claimed)
     desk.settle()

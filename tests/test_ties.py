@@ -63,7 +63,7 @@ def names(incident: Incident) -> tuple[State, bool]:
 
 def is_full_panic(desk: Office, mail_id: str) -> bool:
     """Whether this mail opened an incident that the manager is called for when nobody answers."""
-    incident = desk.store.read(lambda tx: tx.incident_by_mail(mail_id))
+    incident = desk.store.read(lambda tx: tx.incidents.by_mail(mail_id))
     assert incident is not None
     desk.wait(minutes=15)
     called = any(f"[PANIC {incident.ref}]" in page.subject for page in desk.sent("max"))

@@ -78,7 +78,7 @@ class Clocked(Office):
     def restart(self, *, away: timedelta = timedelta(), wall: datetime | None = None, keeps_mark: bool = True) -> None:
         """The process ends, and another one begins."""
         if keeps_mark:
-            self.high_water.write(self.store.read(lambda tx: tx.high_water()))
+            self.high_water.write(self.store.read(lambda tx: tx.watermark.current()))
         self.boot += away.total_seconds()
         self.wall += away
         if wall is not None:
@@ -219,7 +219,7 @@ def test_what_was_claimed_an_hour_ahead_and_never_finished_is_free_in_time(desk:
     desk.look()
     desk.accept(mail("help"))
     desk.intake.work()
-    desk.store.write("test", lambda tx: tx.claim("page", 1, MINUTE))
+    desk.store.write("test", lambda tx: tx.outbox.claim("page", 1, MINUTE))
     desk.put(-HOUR)
     desk.look()
     assert not desk.pages("ana")
@@ -233,7 +233,7 @@ def test_a_mail_claimed_before_the_clock_was_put_back_and_understood_after_is_pu
     desk.put(HOUR)
     desk.look()
     desk.accept(mail("help"))
-    (claimed,) = desk.store.write("test", lambda tx: tx.claim_mails(1, 30 * SECOND))
+    (claimed,) = desk.store.write("test", lambda tx: tx.mails.claim(1, 30 * SECOND))
     desk.put(-HOUR)
     desk.look()
     desk.intake.understand(claimed)

@@ -356,7 +356,7 @@ def test_after_an_undo_the_ladder_goes_on_as_if_nobody_had_pressed(office: Offic
     assert len(office.pages("max")) == 1
     breached = office.incident(incident).breached_at
     assert breached == incident.sla_at
-    assert office.store.read(lambda tx: tx.violations()) == {}
+    assert office.store.read(lambda tx: tx.invariants.violations()) == {}
 
 
 def test_everybody_who_heard_of_the_acknowledgement_hears_that_it_was_none(desk: Office) -> None:
@@ -486,7 +486,7 @@ def test_what_is_taken_over_by_link_and_undone_is_the_former_holders_again(desk:
     assert replace(desk.incident(incident), version=had.version) == had
     desk.wait(minutes=19)
     assert "STILL YOURS?" in desk.page("max").subject
-    assert desk.store.read(lambda tx: tx.violations()) == {}
+    assert desk.store.read(lambda tx: tx.invariants.violations()) == {}
 
 
 def test_what_is_closed_by_link_and_undone_was_never_closed_and_the_reporter_hears_it(desk: Office) -> None:

@@ -21,7 +21,7 @@ SHOWN = 2000  #: more sends than any test makes
 
 def rounds(desk: Office, incident: Incident, person: str) -> int:
     """For how many rounds she was paged, whether or not that reached her."""
-    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
     return len([task for task in tasks if task.do == EffectKind.PAGE and task.person == person])
 
 
@@ -116,7 +116,7 @@ def test_a_reply_of_somebody_taken_for_unreachable_acknowledges_all_the_same(des
 
 def delivery_of(desk: Office, incident: Incident, person: str) -> dict[int, DeliveryState]:
     """round -> what became of her page by mail."""
-    tasks = desk.store.read(lambda tx: tx.tasks_of(incident.id))
+    tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
     mails = [task for task in tasks if task.do == EffectKind.PAGE and task.person == person and task.lane == "page"]
     return {task.facts["round"]: task.state for task in mails}
 
@@ -207,7 +207,7 @@ def test_a_push_that_is_refused_after_the_mail_was_taken_is_no_news_and_is_asked
         incident = desk.panic()
         desk.wait(minutes=2)
         assert (desk.incident(incident).away, desk.pages("max")) == ({}, [])
-        assert desk.store.read(lambda tx: tx.undelivered_pages(timedelta(minutes=1))) == []
+        assert desk.store.read(lambda tx: tx.pages.undelivered(timedelta(minutes=1))) == []
 
 
 def test_a_page_that_comes_back_while_no_push_gets_through_leaves_her_unreachable_after_a_minute(

@@ -319,8 +319,8 @@ def test_increments_of_racing_threads_are_never_lost(tmp_path: Path, with_writer
     )
 
     def begin(tx: Transaction) -> None:
-        tx.add_mail(mail, b"")
-        tx.add_incident(change)
+        tx.mails.add(mail, b"")
+        tx.incidents.add(change)
 
     def increments(_n: int) -> None:
         for _ in range(50):
@@ -329,7 +329,7 @@ def test_increments_of_racing_threads_are_never_lost(tmp_path: Path, with_writer
     store.write("test", begin)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(increments, range(4)))
-    after = store.read(lambda tx: tx.incident(incident.id))
+    after = store.read(lambda tx: tx.incidents.get(incident.id))
     if writer:
         assert writer.stop(PATIENCE)
     store.close()

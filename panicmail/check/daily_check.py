@@ -96,7 +96,7 @@ class DailyCheck:
 
 
 def _tell(tx: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], now: datetime) -> None:
-    before = {finding.name: finding for finding in tx.findings()}
+    before = {finding.name: finding for finding in tx.findings.all()}
     due: dict[str, list[Row]] = {}
     for name, row in wrong.items():
         known = before.get(name)
@@ -104,13 +104,15 @@ def _tell(tx: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], no
             continue
         due.setdefault(row.cause, []).append(row)
         since_at = known.since_at if known else now
-        tx.keep_finding(Finding(name=name, verdict=row.verdict.value, found=row.found, since_at=since_at, told_at=now))
+        tx.findings.keep(Finding(name=name, verdict=row.verdict.value, found=row.found, since_at=since_at, told_at=now))
     for cause, told in due.items():
-        tx.tell_operators(cause, {"found": [f"{r.subject}: {r.found}" for r in told], "mend": [r.mend for r in told]})
+        tx.queue.tell_operators(
+            cause, {"found": [f"{r.subject}: {r.found}" for r in told], "mend": [r.mend for r in told]}
+        )
     _tell_mended(tx, [f for name, f in before.items() if name in rows and rows[name].is_ok])
     for name, finding in before.items():
         if name not in rows and now - finding.told_at >= FORGOTTEN_AFTER:
-            tx.forget_finding(name)
+            tx.findings.forget(name)
 
 
 def _is_due(known: Finding, row: Row, now: datetime) -> bool:
@@ -122,7 +124,7 @@ def _is_due(known: Finding, row: Row, now: datetime) -> bool:
 def _tell_mended(tx: Transaction, mended: Iterable[Finding]) -> None:
     told = []
     for finding in mended:
-        tx.forget_finding(finding.name)
+        tx.findings.forget(finding.name)
         told.append(f"{finding.name.rpartition('/')[2]}, wrong since {finding.since_at:%Y-%m-%d}: {finding.found}")
     if told:
-        tx.tell_operators("check_mended", {"mended": told})
+        tx.queue.tell_operators("check_mended", {"mended": told})

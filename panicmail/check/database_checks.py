@@ -41,8 +41,8 @@ class KnownFindings:
 
     @classmethod
     def of(cls, tx: Transaction) -> KnownFindings:
-        bars = tuple(tx.barred().values())
-        return cls(tx.proofs(), tx.newest_by_peer(), tx.refused_pushes(), tx.first_key_at(), bars)
+        bars = tuple(tx.adapters.barred().values())
+        return cls(tx.proofs.latest(), tx.mails.newest_by_peer(), tx.outbox.refused_pushes(), tx.keys.first_at(), bars)
 
 
 @dataclass(frozen=True, slots=True)

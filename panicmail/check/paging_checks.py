@@ -101,13 +101,15 @@ def _new_code() -> str:
 
 def _record_asked(test: str, person: str, codes: Mapping[ContactChannel, str], tx: Transaction) -> datetime:
     for way, code in codes.items():
-        tx.prove(test, person, way.name, ProofKind.ASKED, "by panicmail check", code=code, shown=way.shown)
+        tx.proofs.prove(test, person, way.name, ProofKind.ASKED, "by panicmail check", code=code, shown=way.shown)
     return tx.now
 
 
 def _record_sent(tx: Transaction, test: str, person: str, sent: Sequence[Sent]) -> None:
     for each in sent:
-        tx.prove(test, person, each.way.name, ProofKind.TAKEN if each.is_taken else ProofKind.REFUSED, each.answer)
+        tx.proofs.prove(
+            test, person, each.way.name, ProofKind.TAKEN if each.is_taken else ProofKind.REFUSED, each.answer
+        )
 
 
 def _send_mail(
@@ -135,7 +137,7 @@ def wait(store: Store, page: PageTest, seconds: float) -> list[Proof]:
     """What came of it, as soon as a person's reply was heard or the mail bounced; at the latest after `seconds`."""
     ends_at = time.monotonic() + seconds
     while True:
-        proofs = store.read(lambda tx: tx.proofs_of_test(page.test))
+        proofs = store.read(lambda tx: tx.proofs.of_test(page.test))
         if _is_over(proofs) or time.monotonic() >= ends_at:
             return proofs
         time.sleep(LOOK_EVERY)

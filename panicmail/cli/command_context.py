@@ -86,10 +86,10 @@ def _expect_database(config: Config) -> None:
 
 
 def find_incident(tx: Transaction, ref: str) -> Incident:
-    incident = tx.incident_by_ref(ref)
+    incident = tx.incidents.by_ref(ref)
     if incident is not None:
         return incident
-    latest = [i.ref for i in tx.list_incidents(limit=5)]
+    latest = [i.ref for i in tx.search.list_incidents(limit=5)]
     known = f"the latest are {', '.join(latest)}" if latest else "there are no incidents yet"
     raise Mistake(f"there is no incident {ref!r}; {known}")
 

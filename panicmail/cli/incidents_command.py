@@ -44,7 +44,7 @@ def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], a
         _print_gaps(store, settings, as_json)
         return
     wanted = [State(s) for s in states] or list(State)
-    found = store.read(lambda tx: tx.list_incidents(states=wanted, limit=None if all_ else LISTED))
+    found = store.read(lambda tx: tx.search.list_incidents(states=wanted, limit=None if all_ else LISTED))
     if as_json:
         print_json([brief(incident) for incident in found])
         return
@@ -60,7 +60,9 @@ def _print_gaps(store: Store, settings: RuntimeSettings, as_json: bool) -> None:
     """What is missing, with exit status 1 if anything is. Mends nothing: the daemon does, once a minute."""
     from panicmail.escalation.reconciler import RECENT, gaps_in
 
-    found, accepted = store.read(lambda tx: (gaps_in(tx, settings.policies), tx.accepted_since(tx.now - RECENT)))
+    found, accepted = store.read(
+        lambda tx: (gaps_in(tx, settings.policies), tx.figures.accepted_since(tx.now - RECENT))
+    )
     if as_json:
         rows = [
             {"about": gap.about, "kind": gap.kind.value, "since": iso(gap.since_at), "count": gap.count,
@@ -87,22 +89,22 @@ def show(config_file: str | None, as_json: bool, ref: str) -> None:
 
     def work(tx: Transaction) -> dict[str, Any]:
         incident = find_incident(tx, ref)
-        barred = tx.barred()
+        barred = tx.adapters.barred()
         return {
             **brief(incident),
             "timeline": [
                 {"at": iso(line.at), "event": line.event, "actor": line.actor, "facts": _readable(settings, line.facts)}
-                for line in tx.lines_of(incident.id)
+                for line in tx.timeline.of_incident(incident.id)
             ],
             "outbox": [
                 {"do": t.do, "person": t.person, "state": t.state.value, "attempts": t.attempt,
                  "queued_at": iso(t.queued_at), "done_at": iso(t.done_at),
                  "answer": _readable_answer(settings, t, barred)}
-                for t in tx.tasks_of(incident.id)
+                for t in tx.outbox.of_incident(incident.id)
             ],
             "mails": [
                 {"id": m.id, "accepted_at": iso(m.accepted_at), "from": m.mail_from, "shape": m.shape, "size": m.size}
-                for m in tx.mails_of(incident.id)
+                for m in tx.mails.of_incident(incident.id)
             ],
         }  # fmt: skip
 
@@ -147,7 +149,7 @@ def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) 
 
     def work(tx: Transaction) -> tuple[AcceptedMail | None, bytes]:
         known = _mail_id(tx, find_incident(tx, ref), mail_id)
-        return tx.mail(known), tx.raw(known)
+        return tx.mails.get(known), tx.mails.raw(known)
 
     found, raw = store.read(work)
     if as_json and found is not None:
@@ -175,7 +177,7 @@ def _enveloped(mail: AcceptedMail, raw: bytes) -> dict[str, Any]:
 def _mail_id(tx: Transaction, incident: Incident, wanted: str | None) -> str:
     if wanted is None:
         return incident.mail_id
-    known = [mail.id for mail in tx.mails_of(incident.id)]
+    known = [mail.id for mail in tx.mails.of_incident(incident.id)]
     if wanted not in known:
         raise Mistake(f"{incident.ref} has no mail {wanted}; it has {', '.join(known)}")
     return wanted

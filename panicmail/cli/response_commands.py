@@ -104,7 +104,7 @@ def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
     store, settings = open_ledger(config_file)
 
     def work(tx: Transaction) -> tuple[int, dict[str, Bar]]:
-        return tx.retry(find_incident(tx, ref).id if ref else None), tx.barred()
+        return tx.adapters.retry(find_incident(tx, ref).id if ref else None), tx.adapters.barred()
 
     count, barred = store.write("command.act", work)
     channels = [channel for person in settings.people.values() for channel in person.push]

@@ -179,16 +179,16 @@ class ScheduleFaults:
             self._tell(cause, facts)
 
     def _tell(self, cause: str, facts: dict[str, Any]) -> None:
-        self._store.write("tick.alarm", lambda tx: tx.tell_operators(cause, facts))
+        self._store.write("tick.alarm", lambda tx: tx.queue.tell_operators(cause, facts))
 
     def _found(self, tx: Transaction) -> list[tuple[str, dict[str, Any]]]:
         since = tx.now - TOLD_EVERY
         schedules = self._settings().schedules
         found = []
-        if not tx.told_operators("roster_gap", since) and (gaps := _gaps(schedules, tx.now)):
+        if not tx.queue.told_operators("roster_gap", since) and (gaps := _gaps(schedules, tx.now)):
             found.append(("roster_gap", {"gap": gaps}))
         for cause, calendars in _by_cause(self._calendars.unread(tx.now)).items():
-            if calendars and not tx.told_operators(cause, since):
+            if calendars and not tx.queue.told_operators(cause, since):
                 found.append((cause, {"calendar": calendars}))
         return found
 

@@ -107,15 +107,15 @@ class Health:
         return self._store.read(self._count)
 
     def _count(self, tx: Transaction) -> HealthFigures:
-        waiting = tx.waiting(COUNTED_TO)
-        oldest_at = tx.open_since()
+        waiting = tx.figures.waiting(COUNTED_TO)
+        oldest_at = tx.figures.open_since()
         return HealthFigures(
             incidents=waiting["incidents"],
             mails=waiting["mails"],
             outbox=waiting["outbox"],
             open_seconds_max=max(0.0, (tx.now - oldest_at).total_seconds()) if oldest_at else 0.0,
-            breached_open=tx.late_open(COUNTED_TO),
+            breached_open=tx.figures.late_open(COUNTED_TO),
             mails_accepted=self.accepted,
             gaps={kind.value: sum(gap.kind is kind for gap in self._gaps()) for kind in GapKind},
-            barred={"gitlab": 0, "relay": 0, **dict.fromkeys(tx.barred(), 1)},
+            barred={"gitlab": 0, "relay": 0, **dict.fromkeys(tx.adapters.barred(), 1)},
         )

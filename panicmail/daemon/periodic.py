@@ -89,7 +89,7 @@ class PeriodicJobs:
 
     def _let_time_pass(self) -> None:
         self.escalation.tick(self.came_on)
-        self.emergency.answered(self.store.read(lambda tx: tx.next_open_incidents(KEPT_IN_MEMORY)))
+        self.emergency.answered(self.store.read(lambda tx: tx.search.next_open_incidents(KEPT_IN_MEMORY)))
 
     def came_on(self) -> None:
         self.came_round_at = time.monotonic()

@@ -64,6 +64,7 @@ from panicmail.escalation.tick import EscalationTick
 from panicmail.gitlab.issues import Issues
 from panicmail.incident import ids
 from panicmail.incident.push_channel import PushChannel
+from panicmail.incident.tasks import PUSH
 from panicmail.intake.accept import MailAcceptance
 from panicmail.intake.reread import LANE as AGAIN
 from panicmail.intake.reread import WITHIN as AGAIN_WITHIN
@@ -82,7 +83,7 @@ from panicmail.server.smtp.listeners import SmtpListener, tls_context
 from panicmail.store.database import Database
 from panicmail.store.leases import Node
 from panicmail.store.open_store import signing_keys
-from panicmail.store.outbox import LEASE, PUSH
+from panicmail.store.outbox import LEASE
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool
 from panicmail.store.unit_of_work import Store
@@ -230,7 +231,7 @@ class Daemon:
         except StoreFailed as exc:
             _log.error("spool.failed", reason=str(exc), text="a mail the database does not take will get a 451")
             facts = {"reason": str(exc)}
-            self._store.write("tick.alarm", lambda tx: tx.tell_operators("spool_failed", facts))
+            self._store.write("tick.alarm", lambda tx: tx.queue.tell_operators("spool_failed", facts))
 
     def _start_watchdog(self) -> None:
         parts = [

@@ -43,7 +43,7 @@ class EmailWorker(OutboxWorker):
         if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took her out of [people]
             self._refused(task, "there is no such person any more")
             return
-        mine, letter = self._store.read(lambda tx: (tx.is_mine(task), _compose(tx, settings, task)))
+        mine, letter = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
@@ -76,7 +76,7 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
         return _list(tx, settings, task, person) if person else None
     if task.do == EffectKind.PROVEN:
         return _proven(tx, settings, task, person) if person else None
-    incident = tx.incident(task.incident_id or "")
+    incident = tx.incidents.get(task.incident_id or "")
     if incident is None or (task.person and person is None):
         return None
     context = notice_context(tx, settings, incident, task)

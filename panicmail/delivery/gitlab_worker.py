@@ -17,12 +17,12 @@ from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import EffectKind, Entry, Incident, State
 from panicmail.incident.redact import carried, looks_carried
 from panicmail.incident.reply_tokens import Purpose
+from panicmail.incident.tasks import NOTE
 from panicmail.incident.transitions import ISSUE_ALTERED
 from panicmail.mail.incident_report import report_of
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response.incident_draft import draft_of
 from panicmail.store.blocked_adapters import PROBE_EVERY, Heard
-from panicmail.store.incidents import NOTE
 from panicmail.store.rows import OVER, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -97,7 +97,7 @@ class GitLabWorker(OutboxWorker):
         self._parts = parts
 
     def _carry_out(self, task: OutboxRow) -> None:
-        incident = self._store.read(lambda tx: tx.incident(task.incident_id or ""))
+        incident = self._store.read(lambda tx: tx.incidents.get(task.incident_id or ""))
         if incident is None:
             self._settle(task, DeliveryState.VOID, "no such incident")
         elif task.do == EffectKind.ISSUE:
@@ -144,7 +144,9 @@ class GitLabWorker(OutboxWorker):
                     "an earlier attempt may still be under way", retry_after=(UNSURE_FOR - since).total_seconds()
                 )
         draft = self._with_early_files(task, incident, draft)
-        if not self._store.read(lambda tx: tx.is_mine(task)):  # we were frozen, or cut off: another node opens it
+        if not self._store.read(
+            lambda tx: tx.outbox.is_mine(task)
+        ):  # we were frozen, or cut off: another node opens it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         try:
@@ -171,18 +173,18 @@ class GitLabWorker(OutboxWorker):
             opened = self._issues.create(drafts.neutral(draft, incident))
             told = {"ref": incident.ref, "answer": str(exc)}
             self._store.write(
-                "gitlab.settle", lambda tx: tx.tell_operators("gitlab_spam", told, incident_id=incident.id)
+                "gitlab.settle", lambda tx: tx.queue.tell_operators("gitlab_spam", told, incident_id=incident.id)
             )
             return opened
 
     def _opened(self, task: OutboxRow, incident: Incident, opened: Opened) -> None:
         def work(tx: Transaction) -> None:
-            if tx.settle(task, DeliveryState.ACCEPTED, opened.url):
-                tx.issue_opened(incident, opened.iid, opened.url, twin_possible=task.unsure_at is not None)
+            if tx.outbox.settle(task, DeliveryState.ACCEPTED, opened.url):
+                tx.incidents.issue_opened(incident, opened.iid, opened.url, twin_possible=task.unsure_at is not None)
             if opened.dropped:
                 lacking = [each for each in opened.dropped if each.startswith(("type ", "label "))]
-                tx.add_entry(incident, Entry(event=ISSUE_ALTERED, facts={"lacking": lacking}, note=False))
-                tx.tell_operators(
+                tx.timeline.add(incident, Entry(event=ISSUE_ALTERED, facts={"lacking": lacking}, note=False))
+                tx.queue.tell_operators(
                     "gitlab_dropped",
                     {"ref": incident.ref, "dropped": ", ".join(opened.dropped)},
                     incident_id=incident.id,
@@ -192,9 +194,9 @@ class GitLabWorker(OutboxWorker):
         _log.info("issue.opened", ref=incident.ref, iid=opened.iid, attempt=task.attempt, dropped=list(opened.dropped))
 
     def _note(self, task: OutboxRow, incident: Incident, iid: int) -> None:
-        line = self._store.read(lambda tx: tx.line(task.facts["line"]))
+        line = self._store.read(lambda tx: tx.timeline.get(task.facts["line"]))
         text = notes.note_text(line, incident, self._settings().people)
-        if not self._store.read(lambda tx: tx.is_mine(task)):
+        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
@@ -215,10 +217,12 @@ class GitLabWorker(OutboxWorker):
         _log.error("issue.twins", ref=incident.ref, kept=kept.iid, closed=[twin.iid for twin in younger])
 
         def work(tx: Transaction) -> None:
-            if tx.settle(task, DeliveryState.ACCEPTED, f"closed {len(younger)} younger"):
-                tx.move_issue(incident, kept.iid, kept.url)
+            if tx.outbox.settle(task, DeliveryState.ACCEPTED, f"closed {len(younger)} younger"):
+                tx.incidents.move_issue(incident, kept.iid, kept.url)
                 closed = ", ".join(str(twin.iid) for twin in younger)
-                tx.tell_operators("gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id)
+                tx.queue.tell_operators(
+                    "gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id
+                )
 
         self._store.write("gitlab.settle", work)
 
@@ -248,9 +252,11 @@ class GitLabWorker(OutboxWorker):
         Where somebody has edited the description, their words stay, and the report follows as a note.
         """
         settings = self._settings()
-        after, lines = self._store.read(lambda tx: (draft_of(tx, settings, incident), tx.lines_of(incident.id)))
+        after, lines = self._store.read(
+            lambda tx: (draft_of(tx, settings, incident), tx.timeline.of_incident(incident.id))
+        )
         before = str(task.facts["title"]), str(task.facts["description"])
-        if not self._store.read(lambda tx: tx.is_mine(task)):
+        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         self._issues_of(incident).retitle(iid, before[0], after.title)
@@ -273,7 +279,7 @@ class GitLabWorker(OutboxWorker):
 
     def _with_early_files(self, task: OutboxRow, incident: Incident, draft: drafts.IssueDraft) -> drafts.IssueDraft:
         """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""
-        raw, report = self._store.read(lambda tx: (tx.raw(incident.mail_id), report_of(tx, incident)))
+        raw, report = self._store.read(lambda tx: (tx.mails.raw(incident.mail_id), report_of(tx, incident)))
         if task.attempt > 1 or len(raw) > EARLY_FILES:
             return draft
         try:
@@ -291,7 +297,7 @@ class GitLabWorker(OutboxWorker):
         if drafts.has_files(self._issues_of(incident).description(iid)):
             self._settle(task, DeliveryState.ACCEPTED, "they came with the issue")
             return
-        raw, report = self._store.read(lambda tx: (tx.raw(incident.mail_id), report_of(tx, incident)))
+        raw, report = self._store.read(lambda tx: (tx.mails.raw(incident.mail_id), report_of(tx, incident)))
         links = self._upload_all(incident, raw, report)
         if links:
             self._link(iid, links, incident)
@@ -302,7 +308,7 @@ class GitLabWorker(OutboxWorker):
         if self._settings().uploads == "none":  # since a reload
             self._settle(task, DeliveryState.VOID, "files are not uploaded any more")
             return
-        mail, raw = self._store.read(lambda tx: (tx.mail(mail_id), tx.raw(mail_id)))
+        mail, raw = self._store.read(lambda tx: (tx.mails.get(mail_id), tx.mails.raw(mail_id)))
         there = self._files_there(incident, iid) if mail_id == incident.mail_id else ""
         links, withheld = [], []
         for attachment, data in self._parts(raw):
@@ -318,7 +324,7 @@ class GitLabWorker(OutboxWorker):
             return
         marker = notes.files_marker(incident.id, mail_id)
         text = notes.later_files_text(links, withheld, mail.accepted_at if mail else task.queued_at, marker)
-        if not self._store.read(lambda tx: tx.is_mine(task)):  # uploads take their time
+        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):  # uploads take their time
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
         self._issues_of(incident).note(iid, text, marker, look=task.attempt > 1)
@@ -326,7 +332,7 @@ class GitLabWorker(OutboxWorker):
 
     def _files_there(self, incident: Incident, iid: int) -> str:
         """The part of the description that links the files of the report, once those known at first are there."""
-        first = self._store.read(lambda tx: tx.task(f"{incident.id}/files"))
+        first = self._store.read(lambda tx: tx.outbox.get(f"{incident.id}/files"))
         if first is not None and first.state not in OVER:
             raise Temporary("the files known at first are still on their way")
         return drafts.files_part(self._issues_of(incident).description(iid))
@@ -359,7 +365,7 @@ class GitLabWorker(OutboxWorker):
 
     def _barred(self, task: OutboxRow, why: Blocked) -> None:
         """One issue that may not be touched, or lies in a project that is gone, says nothing about the others."""
-        incident = self._store.read(lambda tx: tx.incident(task.incident_id or ""))
+        incident = self._store.read(lambda tx: tx.incidents.get(task.incident_id or ""))
         is_elsewhere = incident is not None and incident.issue_project is not None
         if (isinstance(why, Gone) and is_elsewhere) or (isinstance(why, Forbidden) and task.do != EffectKind.ISSUE):
             self._refuse(task, str(why), Heard.NO_TELLING)
@@ -374,11 +380,13 @@ class GitLabWorker(OutboxWorker):
 
         def work(tx: Transaction) -> None:
             if task.do == EffectKind.FILES and tx.now - task.queued_at >= GIVEN_UP_AFTER:
-                tx.settle(task, DeliveryState.PARKED, answer)
-                tx.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
+                tx.outbox.settle(task, DeliveryState.PARKED, answer)
+                tx.queue.tell_operators("parked", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
             else:
-                tx.put_off(task, tx.now + REFUSED_WAIT, answer, sure=True, heard=heard)
-                tx.tell_operators("gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id)
+                tx.outbox.put_off(task, tx.now + REFUSED_WAIT, answer, sure=True, heard=heard)
+                tx.queue.tell_operators(
+                    "gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id
+                )
 
         self._store.write("gitlab.settle", work)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
+from panicmail.incident.tasks import PUSH
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
 from panicmail.mail.incident_report import flags_of, report_of
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import incident_links, reporter_thread
-from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
@@ -20,7 +20,7 @@ def is_wanted(tx: Transaction, incident: Incident, task: OutboxRow) -> bool:
     word = PageReason(task.facts["word"])
     newer = [
         t
-        for t in tx.tasks_of(incident.id)
+        for t in tx.outbox.of_incident(incident.id)
         if t.do == EffectKind.PAGE
         and t.person == task.person
         and t.facts["round"] > task.facts["round"]
@@ -46,7 +46,7 @@ def is_wanted(tx: Transaction, incident: Incident, task: OutboxRow) -> bool:
 
 def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Incident, task: OutboxRow) -> NoticeContext:
     reader = task.person or ""
-    lines = tx.lines_of(incident.id)
+    lines = tx.timeline.of_incident(incident.id)
     return NoticeContext(
         organisation=organisation_at(settings, tx.now, incident),
         incident=incident,
@@ -61,10 +61,10 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
                 state=t.state.value,
                 answer=t.answer,
             )
-            for t in tx.tasks_of(incident.id)
+            for t in tx.outbox.of_incident(incident.id)
             if t.do == EffectKind.PAGE
         ],
-        also_open=tx.open_incidents_of(reader, besides=incident.id, limit=NEIGHBOURS) if reader else [],
+        also_open=tx.search.open_incidents_of(reader, besides=incident.id, limit=NEIGHBOURS) if reader else [],
         same_reporter=_same_reporter(tx, incident),
         link=settings.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
         conversation=reporter_thread.address(tx, settings, incident, reader) if reader else "",
@@ -75,4 +75,4 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
 
 def _same_reporter(tx: Transaction, incident: Incident) -> list[Incident]:
     address = incident.reporter_address
-    return tx.open_incidents_from(address, besides=incident.id, limit=NEIGHBOURS) if address else []
+    return tx.search.open_incidents_from(address, besides=incident.id, limit=NEIGHBOURS) if address else []

@@ -40,7 +40,7 @@ class OutboxWorker:
 
     def work(self) -> bool:
         """Claim one row and carry it out; False when none is due."""
-        claimed = self._store.write(f"{self.name}.claim", lambda tx: tx.claim(self.name, 1, LEASE[self.name]))
+        claimed = self._store.write(f"{self.name}.claim", lambda tx: tx.outbox.claim(self.name, 1, LEASE[self.name]))
         for task in claimed:
             self._try(task)
         return bool(claimed)
@@ -70,9 +70,9 @@ class OutboxWorker:
         about, answer, adapter = self._about(task), str(why), adapter_of(task)
 
         def work(tx: Transaction) -> None:
-            if tx.park(task, answer):
+            if tx.adapters.park(task, answer):
                 cause, facts = f"{adapter.partition('/')[0]}_barred", self._barred_facts(tx, task)
-                tx.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
+                tx.queue.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
 
         self._store.write("outbox.put_off", work)
         _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
@@ -92,7 +92,7 @@ class OutboxWorker:
             seconds=wait.total_seconds(),
             reason=answer,
         )
-        self._store.write("outbox.put_off", lambda tx: tx.put_off(task, tx.now + wait, answer, sure=sure))
+        self._store.write("outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + wait, answer, sure=sure))
 
     def _about(self, task: OutboxRow) -> dict[str, str | None]:
         """Which incident and whom a row is about, for the log."""
@@ -100,7 +100,7 @@ class OutboxWorker:
         if task.incident_id is not None:
             incident_id = task.incident_id
             with suppress(StoreFailed):  # a line without it is better than none
-                incident = self._store.read(lambda tx: tx.incident(incident_id))
+                incident = self._store.read(lambda tx: tx.incidents.get(incident_id))
                 ref = incident.ref if incident else None
         return {"ref": ref, "person": task.person}
 
@@ -112,4 +112,4 @@ class OutboxWorker:
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
 
     def _settle(self, task: OutboxRow, state: DeliveryState, answer: str) -> None:
-        self._store.write(f"{self.name}.settle", lambda tx: tx.settle(task, state, answer))
+        self._store.write(f"{self.name}.settle", lambda tx: tx.outbox.settle(task, state, answer))

@@ -7,35 +7,35 @@ from typing import Any
 
 from panicmail.incident import push_channel, transitions
 from panicmail.incident.model import EffectKind, Entry, Incident
+from panicmail.incident.tasks import PUSH
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import reporter_thread
-from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
 
 def sent(tx: Transaction, task: OutboxRow, answer: str) -> None:
-    if not tx.settle(task, DeliveryState.ACCEPTED, answer):
+    if not tx.outbox.settle(task, DeliveryState.ACCEPTED, answer):
         return  # another attempt took over meanwhile; its outcome is the one that counts
-    incident = tx.incident(task.incident_id or "")
+    incident = tx.incidents.get(task.incident_id or "")
     if incident is not None and task.do in {EffectKind.PAGE, EffectKind.RECEIPT}:
         event = "page.accepted" if task.do == EffectKind.PAGE else "receipt.accepted"
         facts = {"person": task.person, "answer": answer, "channel": _channel(task)}
-        tx.add_entry(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
+        tx.timeline.add(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
         if task.do == EffectKind.PAGE and task.person:
-            tx.apply(incident, transitions.reached(incident, task.person))
+            tx.incidents.apply(incident, transitions.reached(incident, task.person))
 
 
 def refused(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, answer: str) -> None:
-    if not tx.settle(task, DeliveryState.FAILED, answer):
+    if not tx.outbox.settle(task, DeliveryState.FAILED, answer):
         return
-    incident = tx.incident(task.incident_id or "")
+    incident = tx.incidents.get(task.incident_id or "")
     if incident is not None and task.do == EffectKind.NEWS:
         reporter_thread.not_taken(tx, incident, task, answer)
     if incident is None or task.person is None:
         return
     facts = {"person": task.person, "answer": answer, "channel": _channel(task)}
-    tx.add_entry(incident, Entry(event=f"{task.do}.refused", actor="panicmail", facts=facts))
+    tx.timeline.add(incident, Entry(event=f"{task.do}.refused", actor="panicmail", facts=facts))
     if task.do == EffectKind.PAGE:
         _alarm(tx, settings, incident, task, facts)
         lost(tx, settings, incident, task, f"her {'phone' if task.lane == PUSH else 'mail server'} refused the page")
@@ -51,15 +51,15 @@ def _alarm(
         "ref": incident.ref,
         "channel": push_channel.in_words(_channel(task), person.push if person else ()),
     }
-    tx.tell_operators("push_refused" if task.lane == PUSH else "page_refused", told, incident_id=incident.id)
+    tx.queue.tell_operators("push_refused" if task.lane == PUSH else "page_refused", told, incident_id=incident.id)
 
 
 def lost(tx: Transaction, settings: RuntimeSettings, incident: Incident, task: OutboxRow, why: str) -> None:
     """A page failed for good. Unless another channel of theirs carries it, they are unreachable."""
-    if task.person is None or tx.has_another_way(task):
+    if task.person is None or tx.pages.has_another_way(task):
         return
     policy, who = settings.policy_of(incident), settings.who_at(tx.now)
-    tx.apply(incident, transitions.unreachable(incident, task.person, why, policy, who, tx.now))
+    tx.incidents.apply(incident, transitions.unreachable(incident, task.person, why, policy, who, tx.now))
 
 
 def _channel(task: OutboxRow) -> str:

@@ -18,11 +18,11 @@ from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import DEFAULT
 from panicmail.incident.model import EffectKind, Incident, State
 from panicmail.incident.push_channel import PushChannel, in_words
+from panicmail.incident.tasks import PUSH
 from panicmail.mail.compose import push_text
 from panicmail.mail.compose.notices import undo_by
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.blocked_adapters import adapter_of
-from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -86,7 +86,7 @@ class PushWorker(OutboxWorker):
         if channel is None:
             self._settle(task, DeliveryState.VOID, "a reload took this channel away")
             return
-        mine, said = self._store.read(lambda tx: (tx.is_mine(task), _compose(tx, settings, task, channel)))
+        mine, said = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task, channel)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
         elif said is None:
@@ -114,7 +114,7 @@ class PushWorker(OutboxWorker):
     def _barred_facts(self, tx: Transaction, task: OutboxRow) -> dict[str, Any]:
         """Every channel that is barred: they are told of together, once an hour."""
         known = [channel for person in self._settings().people.values() for channel in person.push]
-        barred = sorted(adapter.split("/", 2) for adapter in {*tx.barred(), adapter_of(task)})
+        barred = sorted(adapter.split("/", 2) for adapter in {*tx.adapters.barred(), adapter_of(task)})
         return {"channel": [f"{of[1]}: {in_words(of[2], known)}" for of in barred if of[0] == PUSH]}
 
     def _refused(self, task: OutboxRow, answer: str) -> None:
@@ -135,7 +135,7 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channe
         return None
     if task.do == EffectKind.OPERATORS:
         return PushMessage(push_text.operators(task.facts), dedup_key=_alarm_key(task))
-    incident = tx.incident(task.incident_id or "")
+    incident = tx.incidents.get(task.incident_id or "")
     if incident is None:
         return None
     return _COMPOSERS[EffectKind(task.do)](tx, settings, task, channel, incident)
@@ -167,7 +167,7 @@ def _is_quiet(tx: Transaction, incident: Incident, channel: PushChannel) -> bool
     if last is not None and last.do == EffectKind.MIRROR and last.facts["state"] != State.OPEN:
         return True
     since = last.done_at if last is not None and last.done_at else incident.accepted_at
-    told = (line for line in tx.lines_of(incident.id) if line.event in _HOOKS and line.at >= since)
+    told = (line for line in tx.timeline.of_incident(incident.id) if line.event in _HOOKS and line.at >= since)
     turns = [line.facts.get("said") for line in told if line.facts.get("said") in _SILENCES | _RINGS]
     return bool(turns) and turns[-1] in _SILENCES
 
@@ -176,7 +176,7 @@ def _last_heard(tx: Transaction, incident: Incident, channel: PushChannel) -> Ou
     """The latest page, or turn of the incident, that this channel took."""
     alerted = [
         t
-        for t in tx.tasks_of(incident.id)
+        for t in tx.outbox.of_incident(incident.id)
         if t.do in {EffectKind.PAGE, EffectKind.MIRROR} and t.state is DeliveryState.ACCEPTED
     ]
     heard = [(t.done_at, t.id, t) for t in alerted if t.done_at and t.facts.get("channel") == channel.id]
@@ -212,7 +212,7 @@ def _rings_anew(
     """
     last = _last_heard(tx, incident, channel)
     is_paged_since = last is not None and last.id > task.id
-    if is_paged_since or not transitions.is_undone(tx.lines_of(incident.id)):
+    if is_paged_since or not transitions.is_undone(tx.timeline.of_incident(incident.id)):
         return None
     context, person = notice_context(tx, settings, incident, task), settings.people[task.person or ""]
     context = replace(context, facts={**task.facts, "what": "undone", "by": task.facts["holder"]})

@@ -89,7 +89,7 @@ class ClockGuard:
     def _lead_at_start(self) -> timedelta:
         """How far what is known lies ahead of now; negative: how long ago the last sign of life is."""
         mark = self._high_water.read()
-        now, lead = self._store.read(lambda tx: (tx.now, tx.lead()))
+        now, lead = self._store.read(lambda tx: (tx.now, tx.future_rows.lead()))
         if mark is None:
             return lead
         return max(lead, mark.at - now) if lead else mark.at - now
@@ -117,7 +117,7 @@ class ClockGuard:
         return ClockReading(now, before, self._boot())
 
     def _check(self, reading: ClockReading) -> None:
-        lead = self._store.read(lambda tx: tx.lead())
+        lead = self._store.read(lambda tx: tx.future_rows.lead())
         if lead:
             self._put_back(lead)
         wall = self._wall()
@@ -133,7 +133,7 @@ class ClockGuard:
 
         def work(tx: Transaction) -> None:
             counted = tx.now.isoformat(timespec="seconds")
-            tx.tell_operators(event.replace(".", "_"), {**told, "panicmail counts": counted})
+            tx.queue.tell_operators(event.replace(".", "_"), {**told, "panicmail counts": counted})
 
         self._store.write("clock.alarm", work)
         _log.error(event, **told)
@@ -141,15 +141,15 @@ class ClockGuard:
 
 def _bring_back(tx: Transaction, by: timedelta) -> int:
     """Bring back what was written on a clock that stood `by` ahead; answers how many rows."""
-    touched = tx.happened_ahead()
-    moved = tx.bring_back(by, LONGEST_LEASE)
+    touched = tx.future_rows.happened_ahead()
+    moved = tx.future_rows.bring_back(by, LONGEST_LEASE)
     seconds = round(by.total_seconds())
-    for incident in tx.list_incidents(states=[State.OPEN, State.ACKED]):
+    for incident in tx.search.list_incidents(states=[State.OPEN, State.ACKED]):
         right = clock_steps.brought_back(incident, by, tx.now, touched=incident.id in touched)
         if right == incident and incident.id not in touched:
             continue
         line = Entry(event=PUT_BACK, actor="panicmail", facts={"seconds": seconds}, note=False)
-        tx.apply(incident, Change(incident=right, entries=(line,)))
+        tx.incidents.apply(incident, Change(incident=right, entries=(line,)))
         moved += 1
-    tx.tell_operators("clock_put_back", {"seconds": seconds, "brought back": moved})
+    tx.queue.tell_operators("clock_put_back", {"seconds": seconds, "brought back": moved})
     return moved

@@ -31,9 +31,10 @@ import structlog
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import EscalationPolicy
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident
+from panicmail.incident.tasks import ALL_LANES, LANES
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.gaps import OddRow
-from panicmail.store.outbox import ALL_LANES, LANES, LEASE
+from panicmail.store.outbox import LEASE
 from panicmail.store.rows import OVER, DeliveryState
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -145,24 +146,24 @@ def _gap(kind: GapKind, odd: OddRow) -> Gap:
 def _odd(tx: Transaction, policies: Mapping[str, EscalationPolicy]) -> Iterable[tuple[GapKind, list[OddRow]]]:
     """In the order in which they are put right: what waits for an issue is looked at when the issue is asked for."""
     now = tx.now
-    yield GapKind.UNREAD, tx.unread_mails(now - UNREAD_AFTER)
-    yield GapKind.MISFILED, tx.misfiled_incidents()
-    yield GapKind.UNFILED, tx.unfiled_mails(now - RECENT)
+    yield GapKind.UNREAD, tx.gaps.unread_mails(now - UNREAD_AFTER)
+    yield GapKind.MISFILED, tx.gaps.misfiled_incidents()
+    yield GapKind.UNFILED, tx.gaps.unfiled_mails(now - RECENT)
     yield from _issues(tx)
     yield from _pages(tx)
     yield (
         GapKind.STEP_UNSET,
-        tx.unset_steps({name: one.horizon(now) + STEP_LATE_AFTER for name, one in policies.items()}),
+        tx.gaps.unset_steps({name: one.horizon(now) + STEP_LATE_AFTER for name, one in policies.items()}),
     )
-    yield GapKind.STEP_LATE, tx.late_steps(now - STEP_LATE_AFTER)
+    yield GapKind.STEP_LATE, tx.gaps.late_steps(now - STEP_LATE_AFTER)
     for lane in ALL_LANES:
-        yield GapKind.LANE_STUCK, tx.stuck_lane(lane, now - STUCK_AFTER.get(lane, STUCK_ELSE))
-    yield GapKind.WAITS_FOR_NOTHING, tx.waiting_for_nothing()
-    yield GapKind.HELD_TOO_LONG, tx.held_too_long(now + LONGEST_LEASE)
+        yield GapKind.LANE_STUCK, tx.outbox_gaps.stuck_lane(lane, now - STUCK_AFTER.get(lane, STUCK_ELSE))
+    yield GapKind.WAITS_FOR_NOTHING, tx.outbox_gaps.waiting_for_nothing()
+    yield GapKind.HELD_TOO_LONG, tx.outbox_gaps.held_too_long(now + LONGEST_LEASE)
 
 
 def _issues(tx: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
-    found = tx.issueless_incidents(tx.now - RECENT)
+    found = tx.gaps.issueless_incidents(tx.now - RECENT)
     yield GapKind.NO_ISSUE, [odd for odd, state in found if state is None]
     yield GapKind.ISSUE_GIVEN_UP, [odd for odd, state in found if state in OVER]
     waiting = [odd for odd, state in found if state in {DeliveryState.QUEUED, DeliveryState.TRYING}]
@@ -170,7 +171,7 @@ def _issues(tx: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
 
 
 def _pages(tx: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
-    found = tx.unpaged_incidents()
+    found = tx.gaps.unpaged_incidents()
     yield GapKind.PAGE_LOST, [odd for odd, is_lost in found if is_lost]
     refused = [odd for odd, is_lost in found if not is_lost]
     yield GapKind.UNCALLED, [odd for odd in refused if tx.now - odd.since_at > UNCALLED_AFTER]
@@ -180,40 +181,42 @@ def _pages(tx: Transaction) -> Iterable[tuple[GapKind, list[OddRow]]]:
 
 
 def _understand_again(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
-    tx.mend_unfiled(gap.mail_id or "")
+    tx.gaps.mend_unfiled(gap.mail_id or "")
 
 
 def _file(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
-    tx.mend_misfiled(gap.incident_id or "")
+    tx.gaps.mend_misfiled(gap.incident_id or "")
 
 
 def _ask_for_issue(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
     effects = (Effect(do=EffectKind.ISSUE, key="issue"), Effect(do=EffectKind.FILES, key="files"))
     incident = _incident(tx, gap)
-    tx.apply(incident, Change(incident=incident, effects=effects))
+    tx.incidents.apply(incident, Change(incident=incident, effects=effects))
 
 
 def _page_again(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
     incident = _incident(tx, gap)
     due = replace(incident, next_step_at=tx.now)
-    tx.apply(incident, transitions.take_due_step(due, settings.policy_of(due), settings.who_at(tx.now), tx.now))
+    tx.incidents.apply(
+        incident, transitions.take_due_step(due, settings.policy_of(due), settings.who_at(tx.now), tx.now)
+    )
 
 
 def _step_now(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
     incident = _incident(tx, gap)
-    tx.apply(incident, Change(incident=replace(incident, next_step_at=tx.now)))
+    tx.incidents.apply(incident, Change(incident=replace(incident, next_step_at=tx.now)))
 
 
 def _wait_no_longer(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
-    tx.mend_waiting_for_nothing(gap.incident_id or "")
+    tx.outbox_gaps.mend_waiting_for_nothing(gap.incident_id or "")
 
 
 def _set_free(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
-    tx.mend_held(tx.now + LONGEST_LEASE)
+    tx.outbox_gaps.mend_held(tx.now + LONGEST_LEASE)
 
 
 def _incident(tx: Transaction, gap: Gap) -> Incident:
-    incident = tx.incident(gap.incident_id or "")
+    incident = tx.incidents.get(gap.incident_id or "")
     if incident is None:
         raise LookupError(f"no incident {gap.incident_id}")
     return incident
@@ -269,7 +272,9 @@ class Reconciler:
             StoreFailed: The database could not be asked.
         """
         began = time.monotonic()
-        counts, broken, damage = self._store.read(lambda tx: (tx.counts(), tx.violations(), tx.damage()))
+        counts, broken, damage = self._store.read(
+            lambda tx: (tx.figures.totals(), tx.invariants.violations(), tx.invariants.damage())
+        )
         if damage:
             broken["the file of the database is whole"] = damage
         rows = {table: sum(by_state.values()) for table, by_state in counts.items()}
@@ -278,7 +283,7 @@ class Reconciler:
             seconds=round(time.monotonic() - began, 2))  # fmt: skip
         if broken:
             facts = {invariant: examples[:20] for invariant, examples in broken.items()}
-            self._store.write("accounts.repair", lambda tx: tx.tell_operators("invariant_broken", facts))
+            self._store.write("accounts.repair", lambda tx: tx.queue.tell_operators("invariant_broken", facts))
         return broken
 
     def _repair(self, kind: GapKind) -> bool:
@@ -295,11 +300,11 @@ class Reconciler:
         gaps = [gap for gap in gaps_in(tx, settings.policies) if gap.kind is kind]
         for gap in gaps:
             _REPAIRS[kind](tx, settings, gap)
-            incident = tx.incident(gap.incident_id) if gap.incident_id else None
+            incident = tx.incidents.get(gap.incident_id) if gap.incident_id else None
             if incident is not None:
                 facts = {"missing": gap.missing, "done": gap.mend}
-                tx.add_entry(incident, Entry(event="accounts.repaired", actor="panicmail", facts=facts, note=False))
-            tx.logged.append(("accounts.repaired", {"kind": kind.value, "about": gap.about}))
+                tx.timeline.add(incident, Entry(event="accounts.repaired", actor="panicmail", facts=facts, note=False))
+            tx.context.logged.append(("accounts.repaired", {"kind": kind.value, "about": gap.about}))
         if gaps:
             _tell(tx, "gap_mended", gaps)
 
@@ -326,4 +331,4 @@ def _tell(tx: Transaction, cause: str, gaps: list[Gap]) -> None:
         facts["ref"] = first.about
     if len(gaps) > 1 or not first.incident_id:
         facts["about"] = [gap.about for gap in gaps]
-    tx.tell_operators(cause, facts, incident_id=first.incident_id)
+    tx.queue.tell_operators(cause, facts, incident_id=first.incident_id)

@@ -47,7 +47,7 @@ class RestoreGuard:
             StoreFailed: The database does not answer.
         """
         mark = self._high_water.read()
-        is_old = mark is not None and self._store.read(lambda tx: tx.is_behind(mark))
+        is_old = mark is not None and self._store.read(lambda tx: tx.watermark.is_behind(mark))
         if mark is not None and is_old:
             facts = self._store.write("copy.hold", lambda tx: self._hold(tx, mark))
             _log.error("database.old_copy", **facts)
@@ -61,10 +61,12 @@ class RestoreGuard:
             StoreFailed: The database does not answer.
         """
         before = self._mark
-        mark, lost = self._store.read(lambda tx: (tx.high_water(), before is not None and tx.is_behind(before)))
+        mark, lost = self._store.read(
+            lambda tx: (tx.watermark.current(), before is not None and tx.watermark.is_behind(before))
+        )
         if before is not None and lost:
             _log.error("database.lost", **_missing(before, mark))
-            self._store.write("copy.alarm", lambda tx: tx.tell_operators("database_lost", _missing(before, mark)))
+            self._store.write("copy.alarm", lambda tx: tx.queue.tell_operators("database_lost", _missing(before, mark)))
         with self._marking:
             since = self._mark
             if since is not None and since is not before:  # accepted while the database was asked
@@ -91,23 +93,23 @@ class RestoreGuard:
     def _hold(self, tx: Transaction, mark: Watermark) -> dict[str, Any]:
         """Hold back what is unresolved; answers what the operators are told."""
         until = tx.now + self._settings().policy.sla
-        waiting = tx.list_incidents(states=[State.OPEN, State.ACKED])
+        waiting = tx.search.list_incidents(states=[State.OPEN, State.ACKED])
         for incident in waiting:
             if not self._is_held(tx, incident):
                 why = "the database is an old copy; nobody knows what was settled since"
-                tx.apply(incident, transitions.hold_back(incident, until, why))
-        tx.doubt_effects()
-        facts = _missing(mark, tx.high_water()) | {
+                tx.incidents.apply(incident, transitions.hold_back(incident, until, why))
+        tx.watermark.doubt_effects()
+        facts = _missing(mark, tx.watermark.current()) | {
             "held until": until.isoformat(timespec="seconds"),
             "unresolved in the copy": [_brief(incident) for incident in waiting] or "none",
         }
-        tx.tell_operators("old_copy", facts)
+        tx.queue.tell_operators("old_copy", facts)
         return facts
 
     def _is_held(self, tx: Transaction, incident: Incident) -> bool:
         """Another node, or a start that was cut short, has done it."""
         since = tx.now - self._settings().policy.sla
-        return any(line.event == "steps.held" and line.at > since for line in tx.lines_of(incident.id))
+        return any(line.event == "steps.held" and line.at > since for line in tx.timeline.of_incident(incident.id))
 
 
 def _newer(mark: Watermark, other: Watermark) -> Watermark:

@@ -46,7 +46,7 @@ class ShiftHandover:
     def _concerned(self, tx: Transaction) -> list[Incident]:
         if not self._any_changed(tx.now):
             return []
-        unresolved = tx.list_incidents(states=[State.OPEN, State.ACKED])
+        unresolved = tx.search.list_incidents(states=[State.OPEN, State.ACKED])
         return [incident for incident in unresolved if self._change(tx, incident).outcome is Outcome.DONE]
 
     def _any_changed(self, now: datetime) -> bool:
@@ -63,9 +63,9 @@ class ShiftHandover:
         return True
 
     def _carry_out(self, tx: Transaction, incident_id: str) -> None:
-        incident = tx.incident(incident_id)
+        incident = tx.incidents.get(incident_id)
         if incident is not None:
-            tx.apply(incident, self._change(tx, incident))
+            tx.incidents.apply(incident, self._change(tx, incident))
 
     def _change(self, tx: Transaction, incident: Incident) -> Change:
         settings = self._settings()
@@ -75,7 +75,9 @@ class ShiftHandover:
             change = change_of_shift(settings.schedules, role, tx.now)
             if change is None:
                 continue
-            next_ = transitions.shift_changed(whole.incident, policy, change, tx.lines_of(incident.id), tx.now)
+            next_ = transitions.shift_changed(
+                whole.incident, policy, change, tx.timeline.of_incident(incident.id), tx.now
+            )
             whole = whole.then(next_) if next_.outcome is Outcome.DONE else whole
         return whole
 

@@ -47,8 +47,8 @@ def figures(store: Store, span: timedelta) -> SlaFigures:
 
     def work(tx: Transaction) -> SlaFigures:
         since = tx.now - span
-        incidents = [i for i in tx.list_incidents(since=since) if not i.once and not i.drill]
-        return count(incidents, since, tx.now, tx.pages_since(since))
+        incidents = [i for i in tx.search.list_incidents(since=since) if not i.once and not i.drill]
+        return count(incidents, since, tx.now, tx.figures.pages_since(since))
 
     return store.read(work)
 

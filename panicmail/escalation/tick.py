@@ -15,8 +15,8 @@ import structlog
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import UNDELIVERED
 from panicmail.incident.model import Change, Incident, Outcome, State, unchanged
+from panicmail.incident.tasks import PUSH
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
-from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -58,7 +58,7 @@ class EscalationTick:
         people = frozenset(self._settings().people)
         if people == self._people:
             return 0
-        held = self._store.read(lambda tx: tx.held_by_others(people))
+        held = self._store.read(lambda tx: tx.search.held_by_others(people))
         moved = 0
         for incident in held:
             _log.warning("holder.gone", ref=incident.ref, person=incident.holder)
@@ -71,10 +71,10 @@ class EscalationTick:
         settings = self._settings()
         undelivered = [
             task
-            for task in tx.undelivered_pages(_shortest(settings))
-            if _reaches(tx, settings, tx.incident(task.incident_id or ""), task) is not Reach.UNKNOWN
+            for task in tx.pages.undelivered(_shortest(settings))
+            if _reaches(tx, settings, tx.incidents.get(task.incident_id or ""), task) is not Reach.UNKNOWN
         ]
-        return tx.due_incidents(), undelivered
+        return tx.search.due_incidents(), undelivered
 
     def _move(
         self, incident: Incident, change: Callable[[Incident, datetime], Change], came_on: Callable[[], None]
@@ -87,7 +87,7 @@ class EscalationTick:
             facts = {"ref": incident.ref, "error": type(exc).__name__}
             self._store.write(
                 "tick.alarm",
-                lambda tx: tx.tell_operators("escalation_failed", facts, incident_id=incident.id),
+                lambda tx: tx.queue.tell_operators("escalation_failed", facts, incident_id=incident.id),
             )
             return False
 
@@ -114,15 +114,17 @@ class EscalationTick:
             _log.exception("escalation.failed", incident=task.incident_id)
 
     def _unreachable(self, tx: Transaction, task: OutboxRow, why: str) -> None:
-        incident = tx.incident(task.incident_id or "")
+        incident = tx.incidents.get(task.incident_id or "")
         settings = self._settings()
         match _reaches(tx, settings, incident, task):
             case Reach.UNKNOWN:
                 return
             case Reach.NOT if incident is not None:
                 policy, who = settings.policy_of(incident), settings.who_at(tx.now)
-                tx.apply(incident, transitions.unreachable(incident, task.person or "", why, policy, who, tx.now))
-        tx.decide_page(task)
+                tx.incidents.apply(
+                    incident, transitions.unreachable(incident, task.person or "", why, policy, who, tx.now)
+                )
+        tx.pages.decide(task)
 
 
 class Reach(Enum):
@@ -143,10 +145,10 @@ def _reaches(tx: Transaction, settings: RuntimeSettings, incident: Incident | No
     if incident.state is not State.OPEN and not is_called:
         return Reach.NO_MATTER
     is_young = tx.now - task.queued_at < settings.policy_of(incident).undelivered_after
-    if (is_young or task.state is DeliveryState.FAILED) and tx.has_a_way(task):  # which is tried, or took it
+    if (is_young or task.state is DeliveryState.FAILED) and tx.pages.has_a_way(task):  # which is tried, or took it
         return Reach.UNKNOWN
     since = task.facts["round"] if is_called else 0  # what they took while it was open does not tell of this
-    return Reach.NO_MATTER if tx.has_taken(incident.id, person, since) else Reach.NOT
+    return Reach.NO_MATTER if tx.pages.has_taken(incident.id, person, since) else Reach.NOT
 
 
 def _shortest(settings: RuntimeSettings) -> timedelta:

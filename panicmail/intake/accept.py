@@ -79,7 +79,7 @@ class _Arrival:
         if raw is None:  # a database that hung comes to it late
             raise StoreFailed("the sender has her answer")
         stored = replace(self.mail, accepted_at=tx.now)
-        tx.add_mail(stored, raw)
+        tx.mails.add(stored, raw)
         return stored  # for the mark of what was accepted
 
     def rescue_once(self) -> bool:
@@ -216,7 +216,7 @@ class MailAcceptance:
             return self._take_in(spooled)
         except Exception as exc:
             facts = {"mail": spooled.mail_id, "reason": str(exc)}
-        self._store.write("tick.alarm", lambda tx: tx.tell_operators("mail_stuck", facts))
+        self._store.write("tick.alarm", lambda tx: tx.queue.tell_operators("mail_stuck", facts))
         if spooled.mail_id not in self._stuck:
             self._stuck.add(spooled.mail_id)
             _log.error("mail.stuck", ref=ids.ref(spooled.mail_id), **facts)
@@ -305,4 +305,4 @@ class MailAcceptance:
 
 def _taken_in(tx: Transaction, mail: AcceptedMail, raw: bytes) -> AcceptedMail | None:
     """The mail as it is stored; None when it was there."""
-    return replace(mail, accepted_at=min(mail.accepted_at, tx.now)) if tx.take_in(mail, raw) else None
+    return replace(mail, accepted_at=min(mail.accepted_at, tx.now)) if tx.mails.take_in(mail, raw) else None

@@ -56,7 +56,7 @@ def _referring(tx: Transaction, settings: RuntimeSettings, report: Report) -> To
     token = next((found for text in texts if (found := _verified(settings, text))), None)
     if token is None:
         return None
-    so_far = tx.proofs_of_test(token.incident_id)
+    so_far = tx.proofs.of_test(token.incident_id)
     is_fresh = any(proof.what is ProofKind.ASKED and tx.now - proof.at <= FRESH for proof in so_far)
     return token if is_fresh and _is_no_report(report, _codes(so_far)) else None
 
@@ -85,23 +85,23 @@ class _Heard:
 def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> None:
     """Keep what a mail on a test page proves, and answer whoever was paged."""
     person, test = settings.people[token.person], token.incident_id
-    so_far = tx.proofs_of_test(test)
+    so_far = tx.proofs.of_test(test)
     way = next((p.channel for p in so_far if p.channel.startswith(MAIL)), by_mail(person.email).name)
     facts = _facts(settings, mail, report, token)
     if report.kind is not MailKind.HUMAN:
         if report.kind is not MailKind.BOUNCE or _failed_for_good(report):
-            tx.prove(test, person.id, way, ProofKind.FAILED, _machine(report), **facts)
+            tx.proofs.prove(test, person.id, way, ProofKind.FAILED, _machine(report), **facts)
         return
     heard = _weigh(report, facts, so_far, reply_commands.names(settings.people.values(), person.id))
-    tx.prove(test, person.id, way, ProofKind.DELIVERED, heard.how, **facts)
+    tx.proofs.prove(test, person.id, way, ProofKind.DELIVERED, heard.how, **facts)
     if heard.why:
-        tx.prove(test, person.id, way, ProofKind.FAILED, "; ".join(heard.why), **facts)
+        tx.proofs.prove(test, person.id, way, ProofKind.FAILED, "; ".join(heard.why), **facts)
     else:
-        tx.prove(test, person.id, way, ProofKind.REPLY, heard.how, **facts)
+        tx.proofs.prove(test, person.id, way, ProofKind.REPLY, heard.how, **facts)
     for push in heard.seen:
-        tx.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in her reply")
+        tx.proofs.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in her reply")
     if sum(proof.what is ProofKind.DELIVERED and proof.channel == way for proof in so_far) < ANSWERS:
-        tx.answer_test(person.id, mail.id, _answer(heard, test, report))
+        tx.proofs.answer_test(person.id, mail.id, _answer(heard, test, report))
 
 
 def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> dict[str, Any]:

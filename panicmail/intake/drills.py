@@ -27,9 +27,9 @@ from itertools import islice
 from panicmail.incident import ids
 from panicmail.incident.classify import Report
 from panicmail.incident.model import EffectKind, Incident, State
+from panicmail.incident.tasks import PUSH
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
-from panicmail.store.outbox import PUSH
 from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
@@ -57,13 +57,13 @@ def spoken(code: str) -> str:
 
 def begin(tx: Transaction, code: str) -> int:
     """Make the code valid from now on; answers the id of its drill."""
-    return tx.add_drill(_digest(code), tx.now + LASTS)
+    return tx.drills.add(_digest(code), tx.now + LASTS)
 
 
 def is_drill(tx: Transaction, mail: AcceptedMail, report: Report) -> bool:
     """Whether a code makes this mail a drill. The code is used by it."""
     digests = [_digest(code) for text in (report.subject, report.text[:_LOOKED_AT]) for code in _codes_in(text)]
-    return bool(digests) and tx.redeem_drill(digests, mail)
+    return bool(digests) and tx.drills.redeem(digests, mail)
 
 
 def _codes_in(text: str) -> Iterator[str]:
@@ -134,11 +134,11 @@ class Progress:
 
 def look(tx: Transaction, settings: RuntimeSettings, drill_id: int) -> Progress:
     """How far the drill has come by now."""
-    mail_id = tx.drill(drill_id).mail_id
-    mail, incident = (tx.mail(mail_id), tx.incident_by_mail(mail_id)) if mail_id else (None, None)
+    mail_id = tx.drills.get(drill_id).mail_id
+    mail, incident = (tx.mails.get(mail_id), tx.incidents.by_mail(mail_id)) if mail_id else (None, None)
     if mail is None or incident is None:
         return Progress(steps=[DrillStep(name="arrived", fate=DrillOutcome.WAITING)])
-    tasks = tx.tasks_of(incident.id)
+    tasks = tx.outbox.of_incident(incident.id)
     steps = [
         _arrived(mail),
         _sender(mail),
@@ -163,7 +163,7 @@ def _sender(mail: AcceptedMail) -> DrillStep:
 
 
 def _understood(tx: Transaction, incident: Incident) -> DrillStep:
-    at = next((line.at for line in tx.lines_of(incident.id) if line.event == "incident.opened"), None)
+    at = next((line.at for line in tx.timeline.of_incident(incident.id) if line.event == "incident.opened"), None)
     text = f"a drill, on the policy {incident.policy}"
     return DrillStep(
         name="understood", fate=DrillOutcome.DONE, text=f"{text}{', paged once' if incident.once else ''}", at=at
@@ -216,7 +216,7 @@ def _of_task(name: str, task: OutboxRow, text: str) -> DrillStep:
 
 
 def _reply(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> DrillStep:
-    acked = next((line for line in tx.lines_of(incident.id) if line.event == "incident.acked"), None)
+    acked = next((line for line in tx.timeline.of_incident(incident.id) if line.event == "incident.acked"), None)
     if acked is not None:
         person = settings.people.get(acked.actor or "")
         text = f"{person.name if person else acked.actor} acknowledged: {acked.facts.get('how', '')}"

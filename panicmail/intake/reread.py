@@ -69,15 +69,15 @@ class Rereading:
         return self._work(understood=True)
 
     def _work(self, *, understood: bool) -> bool:
-        if not self._store.read(lambda tx: tx.is_to_be_read(understood=understood)):
+        if not self._store.read(lambda tx: tx.readings.is_to_be_read(understood=understood)):
             return False
-        mail = self._store.write("mails.claim", lambda tx: tx.claim_reading(LEASE, understood=understood))
+        mail = self._store.write("mails.claim", lambda tx: tx.readings.claim_reading(LEASE, understood=understood))
         if mail is None:
             return False
         if mail.attempts > SUSPECT:  # twice it was in hand when the process ended: its octets are let alone
             self._leave(mail, understood=understood)
             return True
-        raw = self._store.read(lambda tx: tx.raw(mail.id))
+        raw = self._store.read(lambda tx: tx.mails.raw(mail.id))
         report = self._readers.read_slowly(raw, mail.mail_from, reading_seconds(mail.readings))
         _log.info("mail.read_again", mail=mail.id, readings=mail.readings, failed=report.cut_short)
         if understood:
@@ -101,13 +101,13 @@ class Rereading:
 def _amend(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> None:
     """What another reading of a mail that is filed already comes to."""
     if report.cut_short and (wait := again_after(mail.readings, report.cut_short)) is not None:
-        tx.read_again(mail, tx.now + wait)
+        tx.readings.read_again(mail, tx.now + wait)
         return
-    incident = tx.incident(mail.incident_id or "")
+    incident = tx.incidents.get(mail.incident_id or "")
     draft = draft_of(tx, settings, incident) if incident is not None and incident.mail_id == mail.id else None
     before = report_json.from_json(mail.report) if mail.report else Report()
     after = replace(before, cut_short="") if report.cut_short else report
-    if not tx.reread(mail.id, report_json.to_json(after), after.message_id) or incident is None:
+    if not tx.readings.reread(mail.id, report_json.to_json(after), after.message_id) or incident is None:
         return  # another one has done it
     incident_links.revoke_carried(tx, settings, mail, after)
     facts = {"unreadable": True} if report.cut_short else _told(before, after)
@@ -164,7 +164,7 @@ def _amend_report(
         message_id=report.message_id,
         severity=classify.severity_in(report.subject),
     )
-    tx.apply(incident, change.then(kept))
+    tx.incidents.apply(incident, change.then(kept))
 
 
 def _amend_more(
@@ -177,4 +177,6 @@ def _amend_more(
     is_automatic = classify.is_surely_automatic(report, null_sender=not mail.mail_from)
     is_news = not is_automatic and not ours and incident.state is not State.RESOLVED
     listeners = [incident.holder] if incident.state is State.ACKED and incident.holder else incident.paged
-    tx.apply(incident, transitions.amend_more(incident, entry, mail_id=mail.id, to=listeners if is_news else ()))
+    tx.incidents.apply(
+        incident, transitions.amend_more(incident, entry, mail_id=mail.id, to=listeners if is_news else ())
+    )

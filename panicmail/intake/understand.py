@@ -158,7 +158,7 @@ class Intake:
             if self._is_alone and self._in_hand:
                 return None
             new = bool(self._in_hand)
-            claimed = self._store.write("mails.claim", lambda tx: tx.claim_mails(1, LEASE, only_new=new))
+            claimed = self._store.write("mails.claim", lambda tx: tx.mails.claim(1, LEASE, only_new=new))
             for mail in claimed:
                 self._in_hand.append(mail.id)
                 self._is_alone = mail.attempts > 1
@@ -167,7 +167,7 @@ class Intake:
 
     def understand(self, mail: AcceptedMail) -> None:
         if mail.attempts < SUSPECT:
-            raw = self._store.read(lambda tx: tx.raw(mail.id))
+            raw = self._store.read(lambda tx: tx.mails.raw(mail.id))
             self.file(mail, raw, self._readers.read(raw, mail.mail_from))
         else:
             self._file(mail, self._glance(mail), hashlib.sha256(mail.id.encode()).hexdigest())
@@ -183,7 +183,7 @@ class Intake:
         """What can be said of a suspected mail."""
         if mail.attempts >= UNTOUCHED:
             return Report(subject="(a mail panicmail cannot read)", kind=MailKind.HUMAN, lossless=False)
-        head = self._store.read(lambda tx: tx.raw(mail.id, LOOKED_AT))
+        head = self._store.read(lambda tx: tx.mails.raw(mail.id, LOOKED_AT))
         return bytes_fallback.read_bytes(head, mail_from=mail.mail_from, why="it was not understood twice")
 
     def _precedes_its_incident(self, tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail) -> bool:
@@ -194,7 +194,7 @@ class Intake:
         """
         about = [token for token in _tokens_to(settings, mail) if token.purpose is not Purpose.TEST]
         missing = [token for token in about if _incident_of(tx, token) is None]
-        if any(tx.is_coming(token.incident_id) for token in missing):
+        if any(tx.mails.is_coming(token.incident_id) for token in missing):
             return True
         if not missing:
             self._unknown.pop(mail.id, None)
@@ -202,31 +202,31 @@ class Intake:
         return tx.now - self._unknown.setdefault(mail.id, tx.now) < UNKNOWN_FOR
 
     def _decide(self, tx: Transaction, mail: AcceptedMail, report: Report, digest: str) -> None:
-        if not tx.is_waiting(mail.id):
+        if not tx.mails.is_waiting(mail.id):
             return
         settings = self._settings()
         if self._precedes_its_incident(tx, settings, mail):
-            tx.postpone(mail, tx.now + PRECEDING)
+            tx.mails.postpone(mail, tx.now + PRECEDING)
             return
         if mail.attempts > 1:
             _log.error("intake.again", mail=mail.id, attempts=mail.attempts)
-            tx.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
+            tx.queue.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
         if mail.attempts < SUSPECT:
             verdict = classify.decide(report, known(tx, settings, mail, report, digest))
         else:
             verdict = _by_envelope(tx, settings, mail)
         wait = again_after(mail.readings, report.cut_short) if report.cut_short else None
         if wait is not None and verdict.shape in _READ_IN_FULL:
-            tx.read_again(mail, tx.now + wait)
+            tx.readings.read_again(mail, tx.now + wait)
             return
         incident_links.revoke_carried(tx, settings, mail, report)
         incident_id = self._shapes[verdict.shape](tx, settings, mail, report, verdict)
         _tell_no_avail(tx, settings, mail, report, verdict)
         if why := bytes_fallback.unread(report):
-            tx.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
+            tx.queue.tell_operators("reader_failed", {"mail": mail.id, "why": why}, incident_id=incident_id or None)
         if (verdict.shape in _LATER and not _sends_back(report)) or _brings_files(tx, report, verdict):
             _attach(tx, settings, mail, report, incident_id)
-        tx.understood(
+        tx.mails.understood(
             mail.id,
             shape=verdict.shape.value,
             incident_id=incident_id or None,
@@ -235,8 +235,8 @@ class Intake:
             report=report_json.to_json(report),
         )
         if wait is not None and verdict.shape is not MailPurpose.SAME:
-            tx.read_again(mail, tx.now + wait)
-        tx.logged.append(
+            tx.readings.read_again(mail, tx.now + wait)
+        tx.context.logged.append(
             (
                 "mail.understood",
                 {"mail": mail.id, "shape": verdict.shape.value, "kind": report.kind.value, "incident": incident_id},
@@ -256,7 +256,7 @@ def _by_envelope(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail)
 
 def _incident_of(tx: Transaction, token: Token) -> Incident | None:
     """The incident a token is about: the one its mail opened, or the one its mail turned out to belong to."""
-    return tx.incident(token.incident_id) or tx.incident(tx.home_of(token.incident_id) or "")
+    return tx.incidents.get(token.incident_id) or tx.incidents.get(tx.mails.home_of(token.incident_id) or "")
 
 
 def _tokens_to(settings: RuntimeSettings, mail: AcceptedMail) -> list[Token]:
@@ -316,10 +316,10 @@ def known(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report
     other, came_as = _by_another_way(tx, mail, report)
     conversation = next((a.incident_id for a in addresses if a.incident_id and not a.person), None)
     thread = conversation or _thread(tx, settings, report)
-    incident = tx.incident(thread) if thread else None
+    incident = tx.incidents.get(thread) if thread else None
     return KnownFacts(
         addresses=addresses,
-        same_as=tx.same_mail(mail, digest, SAME_MAIL_WITHIN),
+        same_as=tx.mails.same(mail, digest, SAME_MAIL_WITHIN),
         same_by_another_way=other,
         came_as=came_as,
         thread=incident.id if incident else None,
@@ -339,8 +339,8 @@ def _by_another_way(tx: Transaction, mail: AcceptedMail, report: Report) -> tupl
     """The unresolved incident that this very mail already belongs to, by another way; and else the REF of one that was
     paged once for it, which is no reason to page this one once."""
     ref = ""
-    for other in tx.mails_named(mail, report.message_id, OTHER_WAY_WITHIN) if report.message_id else ():
-        incident = tx.incident(other.incident_id or "")
+    for other in tx.mails.named(mail, report.message_id, OTHER_WAY_WITHIN) if report.message_id else ():
+        incident = tx.incidents.get(other.incident_id or "")
         if incident is None or not other.report:
             continue
         if not classify.is_same_by_another_way(report, report_json.from_json(other.report)):
@@ -438,7 +438,7 @@ def _thread(tx: Transaction, settings: RuntimeSettings, report: Report) -> str |
         token = _message_token(settings, reference)
         if token and (incident := _incident_of(tx, token)):
             return incident.id
-    return tx.incident_of_messages(references)
+    return tx.mails.incident_of_messages(references)
 
 
 def _bare_about(tx: Transaction, settings: RuntimeSettings, report: Report, thread: str | None) -> str | None:
@@ -452,8 +452,8 @@ def _bare_about(tx: Transaction, settings: RuntimeSettings, report: Report, thre
     if not (reply_commands.read(report.reply_text).bare and _names_no_matter(report)):
         return None
     if thread is not None:
-        return thread if tx.is_open_for(thread, person.id) else None
-    return next((incident.id for incident in tx.open_incidents_of(person.id, limit=1)), None)
+        return thread if tx.pages.is_open_for(thread, person.id) else None
+    return next((incident.id for incident in tx.search.open_incidents_of(person.id, limit=1)), None)
 
 
 def _names_no_matter(report: Report) -> bool:
@@ -466,8 +466,8 @@ def _answered(tx: Transaction, settings: RuntimeSettings, report: Report) -> str
     """The incident an automatic answer without a tie is a note on: about which we mailed its writer, else the one
     that paged an earlier one of the same mailbox. None: it is paged."""
     writer = people.by_address(settings.people, report.from_address)
-    mailed = tx.last_mailed(report.from_address, writer.id if writer else None, tx.now - MAILED_WITHIN)
-    return mailed or tx.last_once(report.from_address, tx.now - ANSWER_PAGED_EVERY)
+    mailed = tx.search.last_mailed(report.from_address, writer.id if writer else None, tx.now - MAILED_WITHIN)
+    return mailed or tx.search.last_once(report.from_address, tx.now - ANSWER_PAGED_EVERY)
 
 
 _REPLY = re.compile(r"(?i)(?:re|aw|sv|antw|rif|r|tr|wg|fwd?)\s*:")
@@ -479,13 +479,13 @@ _REPLY = re.compile(r"(?i)(?:re|aw|sv|antw|rif|r|tr|wg|fwd?)\s*:")
 def _open(
     tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, verdict: Classification
 ) -> str:
-    linked = tx.incident(verdict.linked_to) if verdict.linked_to else None
+    linked = tx.incidents.get(verdict.linked_to) if verdict.linked_to else None
     severity = classify.severity_in(report.subject)
     drill = drills.is_drill(tx, mail, report)
     policy = settings.policy_for(severity, report.subject, mail.recipients, drill=drill)
     incident = transitions.new(
         id=ids.incident_id(mail.id),
-        ref=tx.free_ref(mail.id),
+        ref=tx.incidents.free_ref(mail.id),
         mail_id=mail.id,
         accepted_at=mail.accepted_at,
         policy=policy,
@@ -509,15 +509,15 @@ def _open(
     )
     if verdict.looping:
         change = replace(change, effects=tuple(effect for effect in change.effects if effect.do is not EffectKind.PAGE))
-        tx.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
-    return tx.add_incident(change).id
+        tx.queue.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
+    return tx.incidents.add(change).id
 
 
 def may_have_receipt(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> bool:
     """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
     if not mail.mail_from or not settings.may_answer(report) or not settings.may_have_receipt(report.from_address):
         return False
-    return tx.incidents_since(report.from_address, tx.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
+    return tx.search.incidents_since(report.from_address, tx.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
 
 
 def _join(
@@ -536,21 +536,21 @@ def _join(
         facts["text"] = "" if first is None or report.text == first.text else written(report)
     for person in told:
         about = {"what": "came_again", "way": facts.get("way", ""), "at": tx.now.isoformat(), "more": not is_first}
-        tx.tell(incident, person, f"again/{mail.id}", about)
-    tx.add_entry(incident, Entry(event="mail.resent", actor=report.from_address, facts={**facts, "told": told}))
+        tx.queue.tell(incident, person, f"again/{mail.id}", about)
+    tx.timeline.add(incident, Entry(event="mail.resent", actor=report.from_address, facts={**facts, "told": told}))
     return incident.id
 
 
 def _first_report(tx: Transaction, verdict: Classification) -> Report | None:
     """How the mail that opened the incident was read; None when an older version kept no reading."""
-    first = tx.mail(_incident(tx, verdict).mail_id)
+    first = tx.mails.get(_incident(tx, verdict).mail_id)
     return report_json.from_json(first.report) if first and first.report else None
 
 
 def _told_of_more_again(tx: Transaction, incident: Incident, mail: AcceptedMail, report: Report) -> list[str]:
     """Who is told that more in the thread came again by the same octets: who has it, else those paged. Nobody of what
     came a moment ago to people who know it: that is a server's retry."""
-    copies = [m for m in tx.mails_of(incident.id) if m.shape == MailPurpose.MORE and _is_read_as(m, report)]
+    copies = [m for m in tx.mails.of_incident(incident.id) if m.shape == MailPurpose.MORE and _is_read_as(m, report)]
     is_held = incident.state is State.ACKED
     if not copies or _was_told_again(tx, incident):
         return []
@@ -578,12 +578,12 @@ def _told_again(tx: Transaction, incident: Incident, *, another_way: bool) -> li
         return [incident.holder] if incident.holder else []
     if not another_way:
         return []
-    pages = [task for task in tx.tasks_of(incident.id) if task.do == EffectKind.PAGE and task.person]
+    pages = [task for task in tx.outbox.of_incident(incident.id) if task.do == EffectKind.PAGE and task.person]
     return list(dict.fromkeys(page.person for page in pages if page.person and page.state is not DeliveryState.QUEUED))
 
 
 def _was_told_again(tx: Transaction, incident: Incident) -> bool:
-    lately = [line for line in tx.lines_of(incident.id) if line.at > tx.now - ANSWER_WITHIN]
+    lately = [line for line in tx.timeline.of_incident(incident.id) if line.at > tx.now - ANSWER_WITHIN]
     return any(line.event == "mail.resent" and line.facts.get("told") for line in lately)
 
 
@@ -598,7 +598,7 @@ def _more(
 ) -> str:
     incident = _incident(tx, verdict)
     if _is_automatic(mail, report):
-        tx.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        tx.incidents.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
         return incident.id
     person = people.by_address(settings.people, report.from_address)
     if person is not None and (person.id in incident.paged or person.id == incident.holder):
@@ -616,7 +616,7 @@ def _more(
         human=True,
         thanks=reply_commands.is_thanks(report.reply_text or report.text),
     )
-    return tx.apply(incident, change).id
+    return tx.incidents.apply(incident, change).id
 
 
 def _brings_files(tx: Transaction, report: Report, verdict: Classification) -> bool:
@@ -760,7 +760,7 @@ def _attach(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, repo
 
     A mail that was not read in full may have some all the same: they are looked for when they are uploaded.
     """
-    incident = tx.incident(incident_id)
+    incident = tx.incidents.get(incident_id)
     if incident is None or (report.lossless and not report.attachments):
         return
     writer = people.by_address(settings.people, report.from_address)
@@ -768,10 +768,10 @@ def _attach(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, repo
     uploads = settings.uploads != "none"
     facts = {"attachments": report_json.attachments_to_json(report.attachments), "mail": mail.id, "uploads": uploads}
     if report.attachments:
-        tx.add_entry(incident, Entry(event="mail.attached", actor=who, facts=facts))
+        tx.timeline.add(incident, Entry(event="mail.attached", actor=who, facts=facts))
     if uploads:  # named first
         follow = Effect(do=EffectKind.FILES, key=f"files/{mail.id}", facts={"mail": mail.id})
-        tx.apply(incident, Change(incident=incident, effects=(follow,)))
+        tx.incidents.apply(incident, Change(incident=incident, effects=(follow,)))
 
 
 def _prove(
@@ -784,7 +784,7 @@ def _prove(
 
 
 def _incident(tx: Transaction, verdict: Classification) -> Incident:
-    incident = tx.incident(verdict.incident_id or "")
+    incident = tx.incidents.get(verdict.incident_id or "")
     if incident is None:
         raise LookupError(f"no incident {verdict.incident_id}")
     return incident

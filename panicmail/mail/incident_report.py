@@ -13,7 +13,7 @@ from panicmail.store.transaction import Transaction
 
 def report_of(tx: Transaction, incident: Incident) -> Report:
     """The panic as it was read."""
-    mail = tx.mail(incident.mail_id)
+    mail = tx.mails.get(incident.mail_id)
     return report_json.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject)
 
 

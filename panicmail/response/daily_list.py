@@ -37,7 +37,7 @@ class DailyList:
         """
         turns, due = self._store.read(self._due)
         for turn in due:
-            self._store.write("tick.move", lambda tx, to=turn: tx.add_list(to.person, to.day))  # type: ignore[misc]
+            self._store.write("tick.move", lambda tx, to=turn: tx.queue.add_list(to.person, to.day))  # type: ignore[misc]
         self._looked = turns
         return len(due)
 
@@ -46,7 +46,7 @@ class DailyList:
         is not known: once a day for each, and when they come on call or have something new."""
         settings = self._settings()
         turns = frozenset(_turn(tx, settings, p) for p in settings.people if _is_daytime(settings, p, tx.now))
-        waiting = [turn for turn in turns - self._looked if not tx.has_list(turn.person, turn.day)]
+        waiting = [turn for turn in turns - self._looked if not tx.queue.has_list(turn.person, turn.day)]
         if not waiting:
             return turns, []
         concerned = _concerned(tx, settings)
@@ -65,13 +65,15 @@ class _Turn(NamedTuple):
 def _turn(tx: Transaction, settings: RuntimeSettings, person: str) -> _Turn:
     schedules = settings.schedules
     roles = frozenset(role for role in schedules.roles if person in schedules.who(role, tx.now))
-    return _Turn(person, day_of(settings, person, tx.now), roles, tx.has_any(person))
+    return _Turn(person, day_of(settings, person, tx.now), roles, tx.search.has_any(person))
 
 
 def listed(tx: Transaction, settings: RuntimeSettings, person: str) -> list[Listed]:
     """What stands on the list of `person` now, oldest first."""
     return [
-        Listed(each, settings.link(each.id, person, incident_links.live_round(tx.lines_of(each.id), person)))
+        Listed(
+            each, settings.link(each.id, person, incident_links.live_round(tx.timeline.of_incident(each.id), person))
+        )
         for each in _of(_concerned(tx, settings), settings, person, tx.now)
     ]
 
@@ -91,7 +93,7 @@ Concerned = Sequence[tuple[Incident, set[str]]]
 
 def _concerned(tx: Transaction, settings: RuntimeSettings) -> Concerned:
     who = cache(settings.who_at(tx.now))
-    unresolved = tx.list_incidents(states=[State.OPEN, State.ACKED])[::-1]
+    unresolved = tx.search.list_incidents(states=[State.OPEN, State.ACKED])[::-1]
     return [(each, transitions.daily_readers(each, settings.policy_of(each), who)) for each in unresolved]
 
 

@@ -125,7 +125,9 @@ class ActivityPoll:
 
     def poll(self) -> None:
         """Ask GitLab about the incidents whose turn it is: those for which something is due soon, and some others."""
-        now, near, others = self._store.read(lambda tx: (tx.now, tx.near_incidents(tx.now + NEAR), [*self._next(tx)]))
+        now, near, others = self._store.read(
+            lambda tx: (tx.now, tx.search.near_incidents(tx.now + NEAR), [*self._next(tx)])
+        )
         watched = {incident.id: incident for incident in (*near, *others)}
         for incident in watched.values():
             if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
@@ -137,7 +139,7 @@ class ActivityPoll:
         """A few of each state, going round: a poll costs the same however many there are."""
         for state in State:
             begins = (tx.now - LATELY, "") if state is State.RESOLVED else None
-            found = tx.incidents_after(state, self._asked_to[state] or begins, FAR_AT_ONCE)
+            found = tx.search.incidents_after(state, self._asked_to[state] or begins, FAR_AT_ONCE)
             last = found[-1] if len(found) == FAR_AT_ONCE else None
             at = last and (last.resolved_at if state is State.RESOLVED else last.accepted_at)
             self._asked_to[state] = (at, last.id) if at and last else None
@@ -152,7 +154,7 @@ class ActivityPoll:
         Raises:
             StoreFailed: The database does not answer. The poll comes to it.
         """
-        for incident in self._store.read(lambda tx: tx.incidents_of_issue(issue_iid)):
+        for incident in self._store.read(lambda tx: tx.search.incidents_of_issue(issue_iid)):
             self._ask(incident, told)
 
     def _ask(self, incident: Incident, told: str = "") -> None:
@@ -177,7 +179,7 @@ class ActivityPoll:
 
     def _altered(self, tx: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
         """Confidentiality, type and labels. Of an issue that is followed since, the new one is looked at next time."""
-        incident = tx.incident_locked(asked.id)
+        incident = tx.incidents.locked(asked.id)
         if incident is None or (incident.issue_project, incident.issue_iid) != (asked.issue_project, asked.issue_iid):
             return
         exposure, seen = activity.exposure, transitions.Seen(is_exposed=False, lacking=activity.lacking)
@@ -186,10 +188,12 @@ class ActivityPoll:
             by = known.id if known else exposure.by or seen.by
             exposed_at = exposure.at.isoformat() if exposure.at else ""
             seen = replace(seen, is_exposed=True, by=by, exposed_at=exposed_at)
-        change = transitions.issue_altered(incident, seen, _put_back(tx, incident, asked_at), tx.lines_of(incident.id))
+        change = transitions.issue_altered(
+            incident, seen, _put_back(tx, incident, asked_at), tx.timeline.of_incident(incident.id)
+        )
         if change.entries:
             _log.warning("issue.altered", ref=incident.ref, **change.entries[0].facts)
-            tx.apply(incident, change)
+            tx.incidents.apply(incident, change)
 
     def _ask_closed(self, incident: Incident, iid: int, issues: TellsActivity) -> None:
         resolved = self._store.read(lambda tx: _resolved_by(tx, incident))
@@ -199,11 +203,11 @@ class ActivityPoll:
 
     def _reopened(self, tx: Transaction, incident_id: str, reopening: Reopening) -> None:
         """The issue of a resolved incident is open: opened again by somebody, told once."""
-        incident = tx.incident_locked(incident_id)
+        incident = tx.incidents.locked(incident_id)
         resolved = _resolved_by(tx, incident) if incident else None
         if incident is None or resolved is None or incident.state is not State.RESOLVED:
             return
-        lines = tx.lines_of(incident.id)
+        lines = tx.timeline.of_incident(incident.id)
         if reopening.at is None:
             # By default an issue stays open when its incident ends: only one that was closed is open again.
             known = [line for line in lines if line.id > resolved.id and line.event == transitions.ISSUE_REOPENED]
@@ -223,16 +227,16 @@ class ActivityPoll:
             counts=counts,
         )
         _log.info("issue.reopened", ref=incident.ref, counts=counts)
-        tx.apply(incident, change)
+        tx.incidents.apply(incident, change)
 
     def _weigh(self, tx: Transaction, incident_id: str, activity: Activity, told: str) -> None:
-        incident = tx.incident_locked(incident_id)  # two nodes may be looking at the same issue
+        incident = tx.incidents.locked(incident_id)  # two nodes may be looking at the same issue
         if incident is None:
             return
-        people, lines = _by_username(self._settings().people), tx.lines_of(incident.id)
+        people, lines = _by_username(self._settings().people), tx.timeline.of_incident(incident.id)
         if activity.elsewhere is not None:
             self._went(tx, incident, activity, activity.elsewhere, people)
-            incident = tx.incident_locked(incident_id) or incident
+            incident = tx.incidents.locked(incident_id) or incident
         elif self._closed(tx, incident, activity, people):
             return
         counted = [
@@ -252,19 +256,19 @@ class ActivityPoll:
         people: Mapping[str, Person],
     ) -> None:
         """The issue is closed because it went elsewhere: told once, and followed if it can be."""
-        if transitions.is_known_act(tx.lines_of(incident.id), "closed_at", activity.closed_at):
+        if transitions.is_known_act(tx.timeline.of_incident(incident.id), "closed_at", activity.closed_at):
             return
         closed_at = activity.closed_at.isoformat() if activity.closed_at else ""
         closer = people.get((activity.closed_by or "").casefold())
         by = closer.id if closer else activity.closed_by or "somebody in GitLab"
         _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
-        tx.apply(incident, transitions.issue_went(incident, elsewhere, by, closed_at))
+        tx.incidents.apply(incident, transitions.issue_went(incident, elsewhere, by, closed_at))
 
     def _closed(self, tx: Transaction, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
         """Whether the issue was closed since the incident last became open, and that was news."""
         if activity.closed_at is None or (at := activity.closed_at - activity.ahead) <= incident.opened_at:
             return False
-        closed_at, lines = activity.closed_at.isoformat(), tx.lines_of(incident.id)
+        closed_at, lines = activity.closed_at.isoformat(), tx.timeline.of_incident(incident.id)
         if transitions.is_known_act(lines, "closed_at", activity.closed_at):
             return False  # it acknowledged, or those paged know that a stranger closed it
         closer = people.get((activity.closed_by or "").casefold())
@@ -274,13 +278,13 @@ class ActivityPoll:
         settings = self._settings()
         policy = settings.policy_of(incident)
         change = transitions.issue_closed(incident, by, policy, tx.now, closed_at=closed_at, is_late=is_late)
-        tx.apply(incident, transitions.dated(change, at))
+        tx.incidents.apply(incident, transitions.dated(change, at))
         return True
 
     def _sign(self, tx: Transaction, incident: Incident, person: Person, act: Act, told: str) -> None:
         if incident.state is State.ACKED:
             policy = self._settings().policy_of(incident)
-            tx.apply(incident, transitions.sign_of_work(incident, person.id, policy, tx.now, act.at))
+            tx.incidents.apply(incident, transitions.sign_of_work(incident, person.id, policy, tx.now, act.at))
             return
         how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
         way = ReplyChannel(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
@@ -308,7 +312,11 @@ def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[Timeli
 
 def _put_back(tx: Transaction, incident: Incident, asked_at: datetime) -> transitions.PutBack:
     """Whether confidentiality was put back before GitLab was asked."""
-    tries = [t for t in tx.tasks_of(incident.id) if t.do == EffectKind.CONFIDE and t.state is not DeliveryState.VOID]
+    tries = [
+        t
+        for t in tx.outbox.of_incident(incident.id)
+        if t.do == EffectKind.CONFIDE and t.state is not DeliveryState.VOID
+    ]
     if not tries:
         return transitions.PutBack.NEVER
     done = [t.done_at for t in tries if t.state is DeliveryState.ACCEPTED and t.done_at]
@@ -318,7 +326,7 @@ def _put_back(tx: Transaction, incident: Incident, asked_at: datetime) -> transi
 
 def _resolved_by(tx: Transaction, incident: Incident) -> TimelineRow | None:
     """The line of what ended a resolved incident; None of one that was paged once."""
-    ended = [line for line in tx.lines_of(incident.id) if line.event == "incident.resolved"]
+    ended = [line for line in tx.timeline.of_incident(incident.id) if line.event == "incident.resolved"]
     return ended[-1] if ended else None
 
 

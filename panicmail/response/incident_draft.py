@@ -11,7 +11,7 @@ from panicmail.store.transaction import Transaction
 
 def draft_of(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> drafts.IssueDraft:
     """Everything the description says, from the store and the settings."""
-    mail = tx.mail(incident.mail_id)
+    mail = tx.mails.get(incident.mail_id)
     first = min(incident.paged.items(), key=lambda item: item[1].round, default=None)
     return drafts.draft(
         incident,
@@ -27,5 +27,5 @@ def draft_of(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> 
         ack_by=incident.sla_at,
         labels=settings.labels,
         verified=UNVERIFIED,
-        flags=flags_of(tx.lines_of(incident.id)),
+        flags=flags_of(tx.timeline.of_incident(incident.id)),
     )

@@ -134,10 +134,10 @@ def revoke_carried(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMai
         token = settings.tokens.verify(text, settings.people) if text.startswith(Purpose.LINK.value) else None
         if token is None or not token.person or _is_its_owners(settings, mail, report, token):
             continue
-        incident = tx.incident(token.incident_id)
+        incident = tx.incidents.get(token.incident_id)
         if incident is None or _is_expired(incident, tx.now):
             continue
-        if token.round == live_round(tx.lines_of(incident.id), token.person):
+        if token.round == live_round(tx.timeline.of_incident(incident.id), token.person):
             _revoke(tx, incident, token, mail, report)
 
 
@@ -155,9 +155,9 @@ def _is_its_owners(settings: RuntimeSettings, mail: AcceptedMail, report: Report
 def _revoke(tx: Transaction, incident: Incident, token: Token, mail: AcceptedMail, report: Report) -> None:
     writer = report.from_address or report.from_shown or "somebody"
     facts = {"person": token.person, "round": token.round, "mail": mail.id}
-    tx.add_entry(incident, Entry(event=REVOKED, actor=writer, facts=facts))
+    tx.timeline.add(incident, Entry(event=REVOKED, actor=writer, facts=facts))
     told = {"what": "link_revoked", "from_address": report.from_address, "from_name": report.from_name}
-    tx.tell(incident, token.person, f"link_revoked/{token.round}", told)
+    tx.queue.tell(incident, token.person, f"link_revoked/{token.round}", told)
 
 
 def _is_expired(incident: Incident, now: datetime) -> bool:
@@ -178,12 +178,12 @@ def _view(tx: Transaction, settings: RuntimeSettings, text: str) -> IncidentView
     token = settings.tokens.verify(text, settings.people)
     if token is None or token.purpose is not Purpose.LINK or not token.person:
         return None
-    incident = tx.incident(token.incident_id)
+    incident = tx.incidents.get(token.incident_id)
     if incident is None:
         return None
     if _is_expired(incident, tx.now):
         raise LinkExpired(incident.ref)
-    lines = tuple(tx.lines_of(incident.id))
+    lines = tuple(tx.timeline.of_incident(incident.id))
     revoked = token.round < live_round(lines, token.person)
     return IncidentView(
         incident=incident,

@@ -114,7 +114,7 @@ class ReplyHandler:
         """
         way = ReplyChannel(channel="mail", how="", key=mail.id, in_reply_to=report.message_id)
         answer = ReplyResult(incident=incident, outcome=Outcome.NOTED, said=ReplyCommand(Command.NOTHING, why=why))
-        self._tx.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
+        self._tx.queue.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
 
     def aside(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: str) -> None:
         """Words of `person` that came to an address where they cannot count: kept, and she is told."""
@@ -181,7 +181,7 @@ class ReplyHandler:
             thanks=reply_commands.is_thanks(report.reply_text),
             writer=writer,
         )
-        self._tx.apply(incident, change)
+        self._tx.incidents.apply(incident, change)
 
     def _doubt(self, report: Report, person: Person) -> str:
         """Why this mail cannot act for `person`; "" when it can."""
@@ -199,7 +199,7 @@ class ReplyHandler:
         """Why a mail that had to be read again comes too late to act: what was done after it was written counts."""
         if not mail.readings:
             return ""
-        lines = self._tx.lines_of(incident.id)
+        lines = self._tx.timeline.of_incident(incident.id)
         acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
         return "it took long to read, and you have answered again since" if acted else ""
 
@@ -212,12 +212,12 @@ class ReplyHandler:
         change = transitions.unreachable(
             incident, person.id, why, settings.policy_of(incident), settings.who_at(now), now
         )
-        return self._tx.apply(incident, change)
+        return self._tx.incidents.apply(incident, change)
 
     def _is_chatty(self, incident: Incident) -> bool:
         """Whether so much was written lately that what looks like a machine is one, and is answered no more."""
         since = self._tx.now - timedelta(hours=1)
-        lately = [line for line in self._tx.lines_of(incident.id) if line.at > since]
+        lately = [line for line in self._tx.timeline.of_incident(incident.id) if line.at > since]
         return sum(line.event == "person.wrote" for line in lately) >= ANSWERS_AN_HOUR
 
     def undelivered(self, report: Report, incident: Incident, person: Person, round_: int = 0) -> None:
@@ -234,19 +234,19 @@ class ReplyHandler:
         status = next((d.status for d in report.deliveries if d.status), "")
         why = f"her page bounced ({status})" if status else "her page bounced"
         settings, now = self._settings, self._tx.now
-        page = self._tx.bounced(incident.id, person.id, why, round_)
-        if page is not None and (self._tx.has_another_way(page) or self._tx.took_a_later_page(page)):
+        page = self._tx.pages.bounced(incident.id, person.id, why, round_)
+        if page is not None and (self._tx.pages.has_another_way(page) or self._tx.pages.took_a_later(page)):
             facts = {"person": person.id, "answer": why, "channel": "mail"}
             self._keep(incident, Entry(event="page.refused", actor="panicmail", facts=facts))
-            self._tx.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
+            self._tx.queue.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
             return
         change = transitions.unreachable(
             incident, person.id, why, settings.policy_of(incident), settings.who_at(now), now
         )
-        self._tx.apply(incident, change)
+        self._tx.incidents.apply(incident, change)
 
     def _keep(self, incident: Incident, entry: Entry) -> None:
-        self._tx.apply(incident, unchanged(incident, Outcome.NOTED, entry))
+        self._tx.incidents.apply(incident, unchanged(incident, Outcome.NOTED, entry))
 
     # -- the one way
 
@@ -274,7 +274,7 @@ class ReplyHandler:
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
         if self._wants_answer(answer, person, way):
             facts = {**_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
-            self._tx.tell(answer.incident, person.id, f"answer/{way.key}", facts)
+            self._tx.queue.tell(answer.incident, person.id, f"answer/{way.key}", facts)
         return answer
 
     def _overtaken(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> str:
@@ -282,7 +282,9 @@ class ReplyHandler:
         if way.acted_at is None or said.meaning is Command.NOTHING:
             return ""
         is_yes = said.meaning in {Command.YES, Command.YES_ALL}
-        line = transitions.overtaken_by(self._tx.lines_of(incident.id), person.id, way.acted_at, is_yes=is_yes)
+        line = transitions.overtaken_by(
+            self._tx.timeline.of_incident(incident.id), person.id, way.acted_at, is_yes=is_yes
+        )
         if line is None:
             return ""
         if line.actor == person.id:
@@ -296,7 +298,7 @@ class ReplyHandler:
         kept = transitions.undoable(before, after)
         if kept is None:
             return None
-        self._tx.add_entry(after, kept)
+        self._tx.timeline.add(after, kept)
         return (self._tx.now + transitions.UNDO_WITHIN).isoformat()
 
     def undo(self, incident: Incident, person: Person, way: ReplyChannel) -> ReplyResult:
@@ -304,18 +306,20 @@ class ReplyHandler:
 
         She is told, as the others are: whoever has her link may have done either.
         """
-        lines = self._tx.lines_of(incident.id)
+        lines = self._tx.timeline.of_incident(incident.id)
         change = transitions.undo(incident, person.id, way.how, lines, self._missed(incident, person), self._tx.now)
         answer = self._apply(incident, change, ReplyCommand(Command.NOTHING, "undo"), way)
         if answer.outcome is Outcome.DONE:
             facts = {"what": "undone", "by": person.id, **change.entries[0].facts}
-            self._tx.tell(answer.incident, person.id, f"undone/{way.key}", facts)
+            self._tx.queue.tell(answer.incident, person.id, f"undone/{way.key}", facts)
         return answer
 
     def _missed(self, incident: Incident, person: Person) -> list[str]:
         """Whose page was dropped unsent because it had been acknowledged, and who had it no other way."""
         pages = [
-            task for task in self._tx.tasks_of(incident.id) if task.do == EffectKind.PAGE and task.person != person.id
+            task
+            for task in self._tx.outbox.of_incident(incident.id)
+            if task.do == EffectKind.PAGE and task.person != person.id
         ]
         alive = {(p.person, p.facts["round"]) for p in pages if p.state in _MAY_HAVE_REACHED}
         dropped = [p for p in pages if p.state is DeliveryState.VOID and p.facts["word"] in _ASKS_WHO_TAKES_IT]
@@ -327,7 +331,7 @@ class ReplyHandler:
         """Of what somebody else had until now: who, and when the clock had stopped; that was earlier than this act."""
         if before.state is not State.ACKED or after.state is not State.ACKED or before.holder == after.holder:
             return {}
-        acked = [line.at for line in self._tx.lines_of(after.id) if line.event == "incident.acked"]
+        acked = [line.at for line in self._tx.timeline.of_incident(after.id) if line.event == "incident.acked"]
         stopped_at = acked[-1] if acked else before.acked_at
         return {"before": before.holder, "stopped_at": stopped_at.isoformat() if stopped_at else None}
 
@@ -339,7 +343,7 @@ class ReplyHandler:
         return answer.incident.state is not State.ACKED or answer.incident.holder != person.id
 
     def _apply(self, incident: Incident, change: Change, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
-        kept = self._tx.apply(incident, transitions.dated(change, way.acted_at))
+        kept = self._tx.incidents.apply(incident, transitions.dated(change, way.acted_at))
         return ReplyResult(incident=kept, outcome=change.outcome, said=said)
 
     def _yes(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
@@ -353,7 +357,7 @@ class ReplyHandler:
     def _yes_all(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         others = [
             other
-            for other in self._tx.open_incidents_of(person.id)
+            for other in self._tx.search.open_incidents_of(person.id)
             if other.id != incident.id and not self._overtaken(other, person, said, way)
         ]
         answer = self._yes(incident, person, said, way)

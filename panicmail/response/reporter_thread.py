@@ -65,7 +65,7 @@ def hear(
 ) -> None:
     """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
     if is_surely_automatic(report, null_sender=not mail.mail_from) or report.hops:
-        tx.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+        tx.incidents.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
         return
     if _is_command(settings, report, incident, person):
         ReplyHandler(tx, settings).by_mail(mail, report, incident, person, outward=True)
@@ -78,7 +78,7 @@ def hear(
     left = report_json.attachments_to_json(report.attachments)
     said = transitions.speak(incident, person.id, report.reply_text, how, mail.id, settings.policy_of(incident), tx.now,
                         left=left, in_reply_to=report.message_id)  # fmt: skip
-    tx.apply(incident, said)
+    tx.incidents.apply(incident, said)
 
 
 def _is_command(settings: RuntimeSettings, report: Report, incident: Incident, person: Person) -> bool:
@@ -99,14 +99,14 @@ def turn_away(tx: Transaction, mail: AcceptedMail, report: Report, incident: Inc
     """Somebody of ours who has nothing to do with it wrote to the reporter's address: she is told. It is kept as
     anybody's words are."""
     facts = {"what": "unsent", "why": UnsentReason.NOT_YOURS.value, "in_reply_to": report.message_id}
-    tx.tell(incident, person.id, f"unsent/{mail.id}", facts)
+    tx.queue.tell(incident, person.id, f"unsent/{mail.id}", facts)
 
 
 def not_taken(tx: Transaction, incident: Incident, task: OutboxRow, answer: str) -> None:
     """The relay refused for good a mail to the reporter; if somebody wrote it, she is told."""
     if task.facts.get("what") == "said":
         change = transitions.refused(incident, str(task.facts["by"]), answer, str(task.facts["mail"]))
-        tx.apply(incident, change)
+        tx.incidents.apply(incident, change)
 
 
 def _keep(
@@ -117,7 +117,7 @@ def _keep(
     text = written(report)
     about = {"detail": "" if hers else writer, "in_reply_to": report.message_id if hers else None}
     change = transitions.leave_unsaid(incident, person.id, why, writer=writer, text=text, mail_id=mail.id, **about)
-    tx.apply(incident, change)
+    tx.incidents.apply(incident, change)
 
 
 def _unsent(
@@ -147,7 +147,7 @@ def _is_internal(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail)
 
 def shown_recipients(tx: Transaction, mail: AcceptedMail) -> list[str]:
     """The addresses in To and Cc, as they stand there."""
-    head = canonical(tx.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
+    head = canonical(tx.mails.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
     fields = b" ".join([*head.all("to"), *head.all("cc")]).decode("latin-1")
     return [piece for piece in fields.translate(_BETWEEN).split() if "@" in piece]
 
@@ -171,14 +171,14 @@ def _deaf(tx: Transaction, settings: RuntimeSettings, incident: Incident, person
         return UnsentReason.YOURSELF
     if not to or settings.addresses.is_ours(to) or not _reads(tx, settings, incident):
         return UnsentReason.NO_ADDRESS
-    if not settings.may_have_receipt(to) or tx.task(f"{incident.id}/receipt") is None:
+    if not settings.may_have_receipt(to) or tx.outbox.get(f"{incident.id}/receipt") is None:
         return UnsentReason.NOT_ALLOWED
     return None
 
 
 def _reads(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> bool:
     """Whether a person wrote the report, who can be answered."""
-    mail = tx.mail(incident.mail_id)
+    mail = tx.mails.get(incident.mail_id)
     if mail is None or not mail.mail_from or not mail.report:
         return False
     return settings.may_answer(report_json.from_json(mail.report))

@@ -194,7 +194,7 @@ class WebhookReceiver:
     def _is_ours(self, iid: int, projects: frozenset[str]) -> bool:
         home = self._project.casefold()
         try:
-            found = self._store.read(lambda tx: tx.incidents_of_issue(iid))
+            found = self._store.read(lambda tx: tx.search.incidents_of_issue(iid))
         except StoreFailed:  # GitLab gives up on a hook that fails often; `look` asks again
             return home in projects
         return any((i.issue_project or home) in projects for i in found)
@@ -292,15 +292,15 @@ def _event_in(document: Mapping[str, Any]) -> _Event | None:
 
 def _act(tx: Transaction, settings: RuntimeSettings, event: _Event) -> WebhookResult:
     """Do what it says, or keep it as a note."""
-    incident = tx.incident(event.incident_id)
-    if incident is None or any(line.facts.get("delivery") == event.id for line in tx.lines_of(incident.id)):
+    incident = tx.incidents.get(event.incident_id)
+    if incident is None or any(line.facts.get("delivery") == event.id for line in tx.timeline.of_incident(incident.id)):
         return WebhookResult.IGNORED
     person, how = _doer(event, settings.people)
-    why = _doubt(event, incident, person, tx.lines_of(incident.id))
+    why = _doubt(event, incident, person, tx.timeline.of_incident(incident.id))
     actor = person.id if person else event.name or event.address or "somebody"
     facts = {"delivery": event.id, "said": event.type, "how": how, "why": why}
     heard = "hook.noted" if why else "hook.heard"
-    tx.add_entry(incident, Entry(event=heard, actor=actor, facts=facts, note=bool(why)))
+    tx.timeline.add(incident, Entry(event=heard, actor=actor, facts=facts, note=bool(why)))
     if person is not None and not why:
         way = ReplyChannel(channel="pagerduty", how=how, key=f"pagerduty/{event.id}", acted_at=event.at)
         ReplyHandler(tx, settings).act(incident, person, SAYS[event.type], way)

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from panicmail.incident.model import EffectKind
+from panicmail.incident.tasks import NEWS_KINDS, OLD_NEWS, PUSH, is_stale_news
 from panicmail.store.queries import UNHELD, Queries, free
 from panicmail.store.rows import DeliveryState, OutboxRow, outbox_row_of
 from panicmail.store.tables import incidents, outbox, timeline
@@ -26,15 +27,9 @@ from panicmail.store.tables import incidents, outbox, timeline
 PROBE_EVERY = timedelta(minutes=1)
 #: What nobody probed for so long, because nothing waited, holds nothing up: the next row finds out for itself.
 FORGOTTEN_AFTER = timedelta(days=1)
-#: News that had to wait for so long is not sent any more.
-OLD_NEWS = timedelta(hours=1)
-_NEWS = (EffectKind.NEWS.value, EffectKind.TELL.value, EffectKind.OPERATORS.value)
-#: News by name that is none: somebody's own words, what became of them, and what its reader goes on needing.
-_NEVER_OLD = frozenset({"said", "more", "unsent", "sent_without", "link_revoked"})
 _PENDING = (DeliveryState.QUEUED.value, DeliveryState.TRYING.value)
 #: Lane -> the adapter it sends by; a phone's channel is an adapter of its own, any other lane is its own.
 _RELAY = {"page": "relay", "mail": "relay"}
-_PUSH = "push"
 
 
 class Heard(Enum):
@@ -56,8 +51,8 @@ class Bar:
 
 def adapter_name(lane: str, person: str | None, facts: Mapping[str, Any]) -> str:
     """What has to work for a row of the outbox: "relay", "gitlab", or one push channel of one person."""
-    if lane == _PUSH:
-        return f"{_PUSH}/{person}/{facts.get('channel')}"
+    if lane == PUSH:
+        return f"{PUSH}/{person}/{facts.get('channel')}"
     return _RELAY.get(lane, lane)
 
 
@@ -70,7 +65,7 @@ def lanes_of(adapter: str) -> list[str]:
     return [lane for lane, by in _RELAY.items() if by == adapter] or [adapter.partition("/")[0]]
 
 
-class BlockedQueries(Queries):
+class BlockedAdapters(Queries):
     """Statements about rows that wait for an adapter to work again."""
 
     def park(self, task: OutboxRow, answer: str) -> bool:
@@ -119,23 +114,23 @@ class BlockedQueries(Queries):
         delayed = sa.and_(waiting, c.id.in_([task.id for task in stands]), c.due_at > self.now)
         probed = sa.and_(c.barred.in_(adapters), free(c.lease_until, self.now), c.due_at > self.now)
         self._connection.execute(outbox.update().where(sa.or_(delayed, probed)).values(due_at=self.now))
-        self.woken.update(lane for adapter in adapters for lane in lanes_of(adapter))
+        self._woken.update(lane for adapter in adapters for lane in lanes_of(adapter))
         return len(stands) + len(parked)
 
-    def _found(self, *more: Callable[[Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+    def found_by(self, *more: Callable[[Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
         """Whether a row of which `more` is true found the adapter of a row barred."""
         found = outbox.alias("found")
         # A page waits for what a page found: other mail may be refused for what it is.
         counts = sa.or_(outbox.c.do != EffectKind.PAGE.value, found.c.do == EffectKind.PAGE.value)
         return sa.exists().where(found.c.barred == outbox.c.adapter, counts, *(each(found.c) for each in more))
 
-    def _is_held(self) -> sa.ColumnElement[bool]:
+    def is_held(self) -> sa.ColumnElement[bool]:
         """Whether the adapter of a row was found to let nothing through less than a minute ago."""
         # Never longer: a clock may have been put back.
         soon = self.now + timedelta(microseconds=1), self.now + PROBE_EVERY
-        return self._found(lambda c: c.due_at.between(*soon))
+        return self.found_by(lambda c: c.due_at.between(*soon))
 
-    def _begin_probes(self, lane: str) -> set[str]:
+    def begin_probes(self, lane: str) -> set[str]:
         """The adapters of `lane` that are to be tried again; what is too old to be sent is dropped first.
 
         Their rows are locked, so that of two nodes one probes, and the other sees that it did.
@@ -149,7 +144,7 @@ class BlockedQueries(Queries):
             self._drop_old_news(adapter)
         return adapters
 
-    def _one_probe(self, tasks: Iterable[OutboxRow], barred: set[str]) -> list[OutboxRow]:
+    def one_probe(self, tasks: Iterable[OutboxRow], barred: set[str]) -> list[OutboxRow]:
         """Of these, one for each barred adapter, and all others; that adapter's next probe is a minute off."""
         left, kept = set(barred), []
         for task in tasks:
@@ -163,7 +158,7 @@ class BlockedQueries(Queries):
             kept.append(task)
         return kept
 
-    def _free(self, task: OutboxRow) -> bool:
+    def free_all(self, task: OutboxRow) -> bool:
         """The adapter of `task` works: what waits for it may go. False when nothing knew it otherwise."""
         adapter, c = adapter_of(task), outbox.c
         due_at = sa.case((c.id == task.id, c.due_at), else_=self.now)
@@ -171,21 +166,21 @@ class BlockedQueries(Queries):
         freed = self._connection.execute(found.values(barred=None, due_at=due_at)).rowcount
         if freed:
             self._drop_old_news(adapter)
-            self.woken.update(lanes_of(adapter))
-            self.logged.append(("adapter.works_again", {"adapter": adapter}))
+            self._woken.update(lanes_of(adapter))
+            self._logged.append(("adapter.works_again", {"adapter": adapter}))
         return freed > 0
 
-    def _probe_at(self, task: OutboxRow, at: datetime) -> None:
+    def probe_at(self, task: OutboxRow, at: datetime) -> None:
         """This attempt says nothing sure of its adapter: if that is barred, the next probe is at `at`, in a minute at
         most."""
         found = outbox.update().where(outbox.c.barred == adapter_of(task))
         self._connection.execute(found.values(due_at=min(at, self.now + PROBE_EVERY)))
 
-    def _probe_with_another(self, task: OutboxRow) -> None:
+    def probe_with_another(self, task: OutboxRow) -> None:
         """This row ended unsent, so it told nothing of its adapter: if that was to be tried, the next one tries it."""
         unheld = sa.and_(outbox.c.barred == adapter_of(task), free(outbox.c.lease_until, self.now))
         if self._connection.execute(outbox.update().where(unheld).values(due_at=self.now)).rowcount:
-            self.woken.update(lanes_of(adapter_of(task)))
+            self._woken.update(lanes_of(adapter_of(task)))
 
     def _drop_old_news(self, adapter: str) -> None:
         """News nobody could be told for an hour has become history; the timeline says who did not get it."""
@@ -194,12 +189,12 @@ class BlockedQueries(Queries):
             c.adapter == adapter,
             c.lane.in_(lanes_of(adapter)),  # what the index begins with
             c.state.in_(_PENDING),
-            c.do.in_(_NEWS),
+            c.do.in_([kind.value for kind in NEWS_KINDS]),
             c.queued_at < self.now - OLD_NEWS,
             free(c.lease_until, self.now),
         )
         for task in (outbox_row_of(row) for row in self._connection.execute(query).all()):
-            if task.facts.get("what") not in _NEVER_OLD:
+            if is_stale_news(task.facts):
                 self._drop(task)
 
     def _drop(self, task: OutboxRow) -> None:
@@ -208,7 +203,7 @@ class BlockedQueries(Queries):
         self._connection.execute(outbox.update().where(outbox.c.id == task.id).values(over))
         named = sa.select(incidents.c.ref).where(incidents.c.id == task.incident_id)
         ref = self._connection.execute(named).scalar_one_or_none()
-        self.logged.append(("news.dropped", {"ref": ref, "incident": task.incident_id, **about}))
+        self._logged.append(("news.dropped", {"ref": ref, "incident": task.incident_id, **about}))
         if task.incident_id is not None:
             line = {"incident_id": task.incident_id, "at": self.now, "event": "news.dropped", "actor": "panicmail"}
             self._connection.execute(timeline.insert().values({**line, "facts": about}))

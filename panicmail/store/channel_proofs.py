@@ -14,9 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from panicmail.incident.model import EffectKind
-from panicmail.store.outbox import LANES, OutboxQueries
-from panicmail.store.tables import findings, mails, proofs
+from panicmail.incident.tasks import proven_task
+from panicmail.store.enqueue import OutboxQueue
+from panicmail.store.queries import Queries, TransactionContext
+from panicmail.store.tables import findings, proofs
 
 
 class ProofKind(StrEnum):
@@ -54,19 +55,23 @@ class Finding:
     told_at: datetime
 
 
-class ProofQueries(OutboxQueries):
-    """Statements about proofs and findings."""
+class ChannelProofs(Queries):
+    """Statements about proofs."""
+
+    def __init__(self, context: TransactionContext, queue: OutboxQueue) -> None:
+        super().__init__(context)
+        self._queue = queue
 
     def prove(self, test: str, person: str, channel: str, what: ProofKind, how: str, **facts: Any) -> None:
         row = {"test": test, "person": person, "channel": channel, "what": what.value, "how": how, "at": self.now,
                "facts": facts}  # fmt: skip
         self._connection.execute(proofs.insert().values(row))
 
-    def proofs_of_test(self, test: str) -> list[Proof]:
+    def of_test(self, test: str) -> list[Proof]:
         """What one test page came to so far, in order."""
         return self._proofs(proofs.c.test == test)
 
-    def proofs(self) -> list[Proof]:
+    def latest(self) -> list[Proof]:
         """The latest of each kind for every channel, oldest first."""
         c = proofs.c
         latest = sa.select(sa.func.max(c.id)).group_by(c.person, c.channel, c.what)
@@ -78,25 +83,20 @@ class ProofQueries(OutboxQueries):
 
     def answer_test(self, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about her test page; the same `key` once."""
-        do = EffectKind.PROVEN
-        self._add_task(None, LANES[do], do.value, f"proven/{key}/{person}", person, facts)
+        self._queue.add([proven_task(person, key, facts)])
 
-    def newest_by_peer(self) -> list[tuple[str, datetime]]:
-        """Every peer that ever handed over a mail, and when it last did."""
-        newest = sa.func.max(mails.c.accepted_at, type_=mails.c.accepted_at.type)
-        query = sa.select(mails.c.peer, newest).group_by(mails.c.peer)
-        return [(row[0], row[1]) for row in self._connection.execute(query)]
 
-    # -- findings
+class Findings(Queries):
+    """Statements about findings."""
 
-    def findings(self) -> list[Finding]:
+    def all(self) -> list[Finding]:
         query = sa.select(findings).order_by(findings.c.since_at, findings.c.name)
         return [Finding(**row._mapping) for row in self._connection.execute(query)]
 
-    def keep_finding(self, finding: Finding) -> None:
+    def keep(self, finding: Finding) -> None:
         """Remember it, in place of what was remembered under its name."""
-        self.forget_finding(finding.name)
+        self.forget(finding.name)
         self._connection.execute(findings.insert().values(asdict(finding)))
 
-    def forget_finding(self, name: str) -> None:
+    def forget(self, name: str) -> None:
         self._connection.execute(findings.delete().where(findings.c.name == name))

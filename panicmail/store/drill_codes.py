@@ -23,16 +23,16 @@ class DrillCode:
     mail_id: str | None  #: None: nobody has used it
 
 
-class DrillQueries(Queries):
+class DrillCodes(Queries):
     """Statements about drills."""
 
-    def add_drill(self, digest: str, expires_at: datetime) -> int:
+    def add(self, digest: str, expires_at: datetime) -> int:
         """Keep the digest of a new code; answers the id of the drill."""
         row = {"digest": digest, "made_at": self.now, "expires_at": expires_at}
         made: int = self._connection.execute(drills.insert().values(row).returning(drills.c.id)).scalar_one()
         return made
 
-    def redeem_drill(self, digests: Iterable[str], mail: AcceptedMail) -> bool:
+    def redeem(self, digests: Iterable[str], mail: AcceptedMail) -> bool:
         """Whether one of these codes makes this mail a drill: known, in time when the mail was accepted, and not used
         by another mail. From now on it is used."""
         c = drills.c
@@ -44,6 +44,6 @@ class DrillQueries(Queries):
         used = drills.update().where(valid).values(mail_id=mail.id)
         return self._connection.execute(used).rowcount > 0
 
-    def drill(self, drill_id: int) -> DrillCode:
+    def get(self, drill_id: int) -> DrillCode:
         row = self._connection.execute(sa.select(drills).where(drills.c.id == drill_id)).one()
         return DrillCode(**{name: value for name, value in row._mapping.items() if name != "digest"})

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from panicmail.incident import clock_steps
 from panicmail.incident.model import EffectKind, State
-from panicmail.store.outbox import ALL_LANES
+from panicmail.incident.tasks import ALL_LANES
 from panicmail.store.queries import Queries
 from panicmail.store.rows import DeliveryState
 from panicmail.store.tables import incidents, mails, outbox, timeline
@@ -26,7 +26,7 @@ _PENDING = sa.and_(
 )
 
 
-class FutureRowQueries(Queries):
+class FutureRows(Queries):
     """Statements about what lies ahead of now and should not."""
 
     def lead(self) -> timedelta:
@@ -103,7 +103,7 @@ class FutureRowQueries(Queries):
         if all(row[name] == at for name, at in right.items()):
             return False
         self._connection.execute(table.update().where(table.c.id == row["id"]).values(right))
-        self.woken.add("mails" if table is mails else row["lane"])
+        self._woken.add("mails" if table is mails else row["lane"])
         return True
 
 

@@ -72,7 +72,7 @@ _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
 }
 
 
-class InvariantQueries(Queries):
+class Invariants(Queries):
     """Statements that hold everything against what must be true."""
 
     def violations(self) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from panicmail.incident.model import State
 from panicmail.store import raw_mail
-from panicmail.store.queries import UNHELD, Conflict, Queries, free
+from panicmail.store.queries import UNHELD, Conflict, Queries
 from panicmail.store.rows import AcceptedMail, mail_of
 from panicmail.store.tables import incidents, mails
 
@@ -20,10 +20,10 @@ from panicmail.store.tables import incidents, mails
 LARGE, LARGE_WITHIN = 2**20, 60
 
 
-class MailQueries(Queries):
+class Mails(Queries):
     """Statements about mails."""
 
-    def add_mail(self, mail: AcceptedMail, raw: bytes) -> None:
+    def add(self, mail: AcceptedMail, raw: bytes) -> None:
         row = {
             "id": mail.id,
             "accepted_at": mail.accepted_at,
@@ -39,21 +39,21 @@ class MailQueries(Queries):
         if len(raw) > LARGE:
             self._allow(LARGE_WITHIN)
         raw_mail.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)
-        self.woken.add("mails")
+        self._woken.add("mails")
 
     def take_in(self, mail: AcceptedMail, raw: bytes) -> bool:
         """Add a mail from the spool; False when it is there already.
 
         Its `accepted_at` is by the clock of the host that had it. One ahead of ours would make every step late.
         """
-        if self.mail(mail.id) is not None:
+        if self.get(mail.id) is not None:
             # A write, so that this COMMIT too waits for a standby: the first one may have been cut short in that.
             self._connection.execute(mails.update().where(mails.c.id == mail.id).values(size=mails.c.size))
             return False
-        self.add_mail(replace(mail, accepted_at=min(mail.accepted_at, self.now)), raw)
+        self.add(replace(mail, accepted_at=min(mail.accepted_at, self.now)), raw)
         return True
 
-    def claim_mails(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[AcceptedMail]:
+    def claim(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[AcceptedMail]:
         """Mails nobody has understood yet, oldest first, ours for `lease`. Not those that wait to be read again.
 
         Args:
@@ -78,61 +78,6 @@ class MailQueries(Queries):
         claimed = [mail_of(row) for row in self._connection.execute(claim)]
         return sorted(claimed, key=lambda mail: (mail.accepted_at, mail.id))
 
-    def read_again(self, mail: AcceptedMail, at: datetime) -> None:
-        """It was read from its octets alone, for a reason of ours: from `at` on it is to be read once more.
-
-        One that is not understood yet waits for that. Belongs in the transaction that writes down what was read.
-        """
-        ended = 1 if mail.readings else 0  # else it was claimed to be understood, and that is counted as ever
-        values = {"again_at": at, "attempts": mails.c.attempts - ended, **UNHELD}
-        self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
-        self.woken.add("again")
-
-    def is_to_be_read(self, *, understood: bool) -> bool:
-        """Whether there may be something for `claim_reading`: no write is begun for nothing."""
-        c = mails.c
-        due = sa.exists().where(c.again_at <= self.now, c.state == ("understood" if understood else "accepted"))
-        return bool(self._connection.execute(sa.select(due)).scalar_one())
-
-    def claim_reading(self, lease: timedelta, *, understood: bool) -> AcceptedMail | None:
-        """A mail whose time has come to be read again, ours for `lease`; the reading is counted before it begins, and
-        so is the attempt, until it ends. None while one is to be understood that was in hand when a process ended.
-
-        Args:
-            understood: One that was filed as far as it could be read; else one that waits for being read.
-        """
-        c = mails.c
-        state = "understood" if understood else "accepted"
-        left_behind = sa.and_(c.attempts == 1, free(c.lease_until, self.now))
-        tried_alone = sa.exists().where(
-            c.state == "accepted", c.again_at.is_(None), sa.or_(c.attempts > 1, left_behind)
-        )
-        if self._connection.execute(sa.select(tried_alone)).scalar_one():
-            return None
-        due = (
-            sa.select(c.id)
-            .where(c.again_at <= self.now, c.state == state, self._may_claim(mails))
-            .order_by(c.again_at, c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        found = self._connection.execute(due).scalar_one_or_none()
-        if found is None:
-            return None
-        counted = {"readings": c.readings + 1, "attempts": c.attempts + 1}
-        claim = mails.update().where(c.id == found).values(**self._leased(lease), **counted)
-        return mail_of(self._connection.execute(claim.returning(*c)).one())
-
-    def reread(self, mail_id: str, report: str | None, message_id: str | None = None) -> bool:
-        """It is not to be read again; False when another has ended that already.
-
-        Args:
-            report: What the last reading made of it; None: no more than the first.
-        """
-        values = {"report": report, "message_id": message_id} if report is not None else {}
-        waits = mails.update().where(mails.c.id == mail_id, mails.c.again_at.is_not(None))
-        return self._connection.execute(waits.values(again_at=None, **UNHELD, **values)).rowcount == 1
-
     def is_coming(self, incident_id: str) -> bool:
         """Whether a mail nobody has understood yet may open this incident."""
         c = mails.c
@@ -155,11 +100,11 @@ class MailQueries(Queries):
         self._allow(LARGE_WITHIN)
         return raw_mail.read(self._connection, mail_id, most, is_sqlite=self._is_sqlite)
 
-    def mail(self, mail_id: str) -> AcceptedMail | None:
+    def get(self, mail_id: str) -> AcceptedMail | None:
         row = self._connection.execute(sa.select(mails).where(mails.c.id == mail_id)).one_or_none()
         return mail_of(row) if row else None
 
-    def mails_of(self, incident_id: str) -> list[AcceptedMail]:
+    def of_incident(self, incident_id: str) -> list[AcceptedMail]:
         query = sa.select(mails).where(mails.c.incident_id == incident_id).order_by(mails.c.accepted_at)
         return [mail_of(row) for row in self._connection.execute(query)]
 
@@ -202,7 +147,7 @@ class MailQueries(Queries):
         if recorded.rowcount != 1:
             raise Conflict(mail_id)
 
-    def same_mail(self, mail: AcceptedMail, digest: str, within: timedelta) -> str | None:
+    def same(self, mail: AcceptedMail, digest: str, within: timedelta) -> str | None:
         """The unresolved incident that the very same mail already belongs to, if it came in the last `within`.
 
         Locks the digest until the end of the transaction, so that two copies understood at once meet.
@@ -222,7 +167,7 @@ class MailQueries(Queries):
         )
         return self._connection.execute(query).scalar_one_or_none()
 
-    def mails_named(self, mail: AcceptedMail, message_id: str, within: timedelta) -> list[AcceptedMail]:
+    def named(self, mail: AcceptedMail, message_id: str, within: timedelta) -> list[AcceptedMail]:
         """Other mails of this Message-ID that belong to an incident and came in the last `within`, the latest first.
 
         Locks the Message-ID until the end of the transaction, so that two copies understood at once meet.
@@ -259,3 +204,9 @@ class MailQueries(Queries):
             .limit(1)
         )
         return self._connection.execute(query).scalar_one_or_none()
+
+    def newest_by_peer(self) -> list[tuple[str, datetime]]:
+        """Every peer that ever handed over a mail, and when it last did."""
+        newest = sa.func.max(mails.c.accepted_at, type_=mails.c.accepted_at.type)
+        query = sa.select(mails.c.peer, newest).group_by(mails.c.peer)
+        return [(row[0], row[1]) for row in self._connection.execute(query)]

@@ -104,16 +104,16 @@ def signing_keys(config: Config, store: Store) -> SigningKeys:
     """
     if config.tokens.key_file is not None:
         return _read_key_file(config.tokens.key_file)
-    found = store.read(lambda tx: tx.signing_keys())
+    found = store.read(lambda tx: tx.keys.all())
     if found:
         return found
     store.write("keys.make", _first_key)
-    return store.read(lambda tx: tx.signing_keys())
+    return store.read(lambda tx: tx.keys.all())
 
 
 def _first_key(tx: Transaction) -> None:
-    if not tx.signing_keys():  # another node may have been faster
-        tx.add_signing_key("a", secrets.token_bytes(KEY_SIZE))
+    if not tx.keys.all():  # another node may have been faster
+        tx.keys.add("a", secrets.token_bytes(KEY_SIZE))
 
 
 def _read_key_file(path: Path) -> SigningKeys:

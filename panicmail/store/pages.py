@@ -6,20 +6,25 @@ A page is also a row of the outbox while it is carried out; this table keeps wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from panicmail.incident.model import Effect, EffectKind, Incident, PagedPerson, PageReason, State
-from panicmail.store.blocked_adapters import BlockedQueries
-from panicmail.store.rows import OutboxRow
+from panicmail.incident.model import Effect, EffectKind, Incident, PagedPerson, State
+from panicmail.incident.tasks import page_channels
+from panicmail.store.blocked_adapters import BlockedAdapters
+from panicmail.store.queries import UNHELD, Queries, TransactionContext, free
+from panicmail.store.rows import DeliveryState, OutboxRow, outbox_row_of
 from panicmail.store.tables import outbox, pages
 
 #: The channel of a page that goes by mail; any other is the id of a push channel.
 MAIL = "mail"
 #: The channel of a page that went out without the database: nothing of ours carries it out.
 NONE = ""
+#: So many people are told from unreachable in one tick.
+DECIDED_AT_ONCE = 500
 #: An incident has so many pages, at a guess, among a person's latest.
 _ROWS_EACH = 8
 #: As the indexes are made, so that they are used.
@@ -39,10 +44,14 @@ def channel_of(task: OutboxRow) -> str:
     return str(task.facts.get("channel", MAIL))
 
 
-class PageQueries(BlockedQueries):
+class Pages(Queries):
     """Statements about pages."""
 
-    def _paged(self, incident_ids: Sequence[str]) -> dict[str, dict[str, PagedPerson]]:
+    def __init__(self, context: TransactionContext, adapters: BlockedAdapters) -> None:
+        super().__init__(context)
+        self._adapters = adapters
+
+    def paged(self, incident_ids: Sequence[str]) -> dict[str, dict[str, PagedPerson]]:
         """Incident -> person -> how they were paged, in the order of their first pages."""
         c, found = pages.c, dict[str, dict[str, PagedPerson]]()
         for some in _in_batches(incident_ids):
@@ -64,7 +73,7 @@ class PageQueries(BlockedQueries):
                 found.setdefault(row.incident_id, {})[row.person] = person
         return found
 
-    def _add_pages(self, before: Incident | None, after: Incident, effects: Iterable[Effect]) -> None:
+    def add(self, before: Incident | None, after: Incident, effects: Iterable[Effect]) -> None:
         """Write down whom a change pages, and when people were paged where it moved that."""
         known: Mapping[str, PagedPerson] = before.paged if before else {}
         rows = []
@@ -90,8 +99,7 @@ class PageQueries(BlockedQueries):
             self._connection.execute(pages.update().where(pages.c.incident_id == after.id).values(is_open=is_open))
 
     def _page_channels(self, effect: Effect) -> list[str]:
-        is_quiet = effect.facts.get("word") == PageReason.STATUS
-        return [MAIL, *(() if is_quiet else self._channels(effect.person or ""))]
+        return [MAIL, *page_channels(effect.person, effect.facts.get("word"), self._channels)]
 
     def _page(self, incident: Incident, effect: Effect, channel: str) -> dict[str, Any]:
         person, facts = effect.person or "", effect.facts
@@ -109,7 +117,7 @@ class PageQueries(BlockedQueries):
         ):
             self._connection.execute(pages.update().where(theirs, where).values(queued_at=at))
 
-    def _page_ended(self, task: OutboxRow, *, accepted: bool, answer: str) -> None:
+    def ended(self, task: OutboxRow, *, accepted: bool, answer: str) -> None:
         """What came of a page that was carried out. One that was taken decides for the person's others too."""
         c = pages.c
         theirs = sa.and_(c.incident_id == task.incident_id, c.person == task.person)
@@ -130,7 +138,7 @@ class PageQueries(BlockedQueries):
         taken = sa.exists().where(theirs, c.accepted_at.is_not(None), c.failed_at.is_(None))
         return bool(self._connection.execute(sa.select(taken)).scalar_one())
 
-    def decide_page(self, task: OutboxRow) -> None:
+    def decide(self, task: OutboxRow) -> None:
         """Whether its person can be reached is known, or of no matter any more."""
         this = sa.and_(
             pages.c.person == task.person,
@@ -149,7 +157,7 @@ class PageQueries(BlockedQueries):
         theirs = sa.exists().where(c.incident_id == incident_id, c.person == person, c.is_open.is_(True))
         return bool(self._connection.execute(sa.select(theirs)).scalar_one())
 
-    def _open_for(self, person: str, besides: str | None, limit: int | None) -> list[str]:
+    def open_for(self, person: str, besides: str | None, limit: int | None) -> list[str]:
         """Open incidents that `person` was paged for, the latest paged first; `limit` None: all of them."""
         c = pages.c
         query = sa.select(c.incident_id).where(c.person == person, IS_OPEN)
@@ -157,6 +165,79 @@ class PageQueries(BlockedQueries):
             query = query.where(c.incident_id != besides)
         query = query.order_by(c.queued_at.desc()).limit(None if limit is None else limit * _ROWS_EACH)
         return list(dict.fromkeys(self._connection.execute(query).scalars()))[:limit]
+
+    def has_another_way(self, task: OutboxRow) -> bool:
+        """As `has_a_way`, this row left out."""
+        return self._has_a_way(task, outbox.c.id != task.id)
+
+    def has_a_way(self, task: OutboxRow) -> bool:
+        """Whether this page, or another of the same round to the same person, was accepted, or is on its way and not
+        held up by an adapter that lets nothing through."""
+        return self._has_a_way(task, sa.true())
+
+    def _has_a_way(self, task: OutboxRow, which: sa.ColumnElement[bool]) -> bool:
+        c = outbox.c
+        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == task.do, which)
+        on_its_way = sa.and_(
+            c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]), ~self._adapters.is_held()
+        )
+        alive = sa.or_(on_its_way, c.state == DeliveryState.ACCEPTED.value)
+        rows = self._connection.execute(sa.select(outbox).where(same, alive))
+        return any(row.facts.get("round") == task.facts.get("round") for row in rows)
+
+    def took_a_later(self, task: OutboxRow) -> bool:
+        """Whether a page of a later round to the same person was accepted, by whatever channel."""
+        c = outbox.c
+        same = sa.and_(c.incident_id == task.incident_id, c.person == task.person, c.do == EffectKind.PAGE.value)
+        rows = self._connection.execute(sa.select(outbox).where(same, c.state == DeliveryState.ACCEPTED.value))
+        return any(row.facts.get("round", 0) > task.facts.get("round", 0) for row in rows)
+
+    def bounced(self, incident_id: str, person: str, answer: str, round_: int = 0) -> OutboxRow | None:
+        """Her page by mail came back: it counts as failed. None when there is no such page.
+
+        Args:
+            round_: Of the page; 0: the latest that was accepted.
+        """
+        c = outbox.c
+        hers = sa.and_(
+            c.incident_id == incident_id, c.person == person, c.do == EffectKind.PAGE.value, c.lane == "page"
+        )
+        rows = [
+            outbox_row_of(row) for row in self._connection.execute(sa.select(outbox).where(hers).order_by(c.id.desc()))
+        ]
+        meant = [r for r in rows if (r.facts.get("round") == round_ if round_ else r.state is DeliveryState.ACCEPTED)]
+        page = next(iter(meant), None)
+        if page is not None and page.state is DeliveryState.ACCEPTED:
+            failed = outbox.update().where(c.id == page.id).values(state=DeliveryState.FAILED.value, answer=answer)
+            self._connection.execute(failed)
+            self.ended(page, accepted=False, answer=answer)
+        return page
+
+    def void(self, incident: Incident) -> None:
+        unsent = sa.and_(
+            outbox.c.incident_id == incident.id,
+            outbox.c.do == EffectKind.PAGE.value,
+            outbox.c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]),
+            free(outbox.c.lease_until, self.now),
+        )
+        voided = {"state": DeliveryState.VOID.value, "done_at": self.now, **UNHELD}
+        self._connection.execute(outbox.update().where(unsent).values(voided))
+        self._decide(incident.id, sa.true())
+
+    def undelivered(self, after: timedelta) -> list[OutboxRow]:
+        """Pages of which it is to be decided whether they reach their person, and that nobody takes: not within `after`
+        of their queueing, failed for good, or held up by an adapter that lets nothing through."""
+        c, page = outbox.c, pages.c
+        is_late = sa.or_(c.queued_at <= self.now - after, self._adapters.is_held())
+        stale = sa.and_(c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]), is_late)
+        query = (
+            sa.select(outbox)
+            .join_from(pages, outbox, c.key == KEY)
+            .where(IS_UNDECIDED, sa.or_(stale, c.state == DeliveryState.FAILED.value))
+            .order_by(page.queued_at, page.id)
+            .limit(DECIDED_AT_ONCE)
+        )
+        return [outbox_row_of(row) for row in self._connection.execute(query)]
 
 
 def _row(incident: Incident, person: str, role: str, round_: int, channel: str, queued_at: Any) -> dict[str, Any]:

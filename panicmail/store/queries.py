@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,33 +14,29 @@ class Conflict(Exception):  # noqa: N818 - never leaves the room
     """Somebody else changed the incident since it was read; the work runs again on what is there now."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionContext:
+    """One open transaction. What is collected in `woken`, `logged` and `alarmed` is announced after its commit."""
+
+    connection: sa.Connection
+    now: datetime  #: the same instant throughout
+    is_sqlite: bool
+    operators: Sequence[str]  #: who hears that panicmail needs help
+    channels: Callable[[str], Sequence[str]] = lambda person: ()  #: the ids of the push channels of a person
+    owner: str | None = None  #: the node and thread it claims for; None where one daemon has the database to itself
+    woken: set[str] = field(default_factory=set)  #: lanes that got work; "mails" when a mail was accepted
+    logged: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    alarmed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  #: as warnings: a rule may wait for them
+
+
 class Queries:
-    """One transaction. `now` is the same instant throughout.
+    """The statements about one noun, in one transaction."""
 
-    Args:
-        channels: Answers the ids of the push channels of a person.
-        owner: The node and thread this transaction claims for; None where one daemon has the database to itself.
-    """
-
-    def __init__(
-        self,
-        connection: sa.Connection,
-        now: datetime,
-        *,
-        is_sqlite: bool,
-        operators: Sequence[str],
-        channels: Callable[[str], Sequence[str]] = lambda person: (),
-        owner: str | None = None,
-    ) -> None:
-        self._connection = connection
-        self._is_sqlite = is_sqlite
-        self._operators = operators
-        self._channels = channels
-        self._owner = owner
-        self.now = now
-        self.woken: set[str] = set()  #: lanes that got work; "mails" when a mail was accepted
-        self.logged: list[tuple[str, dict[str, Any]]] = []  #: said aloud after the commit
-        self.alarmed: list[tuple[str, dict[str, Any]]] = []  #: the same, as a warning: somebody's rule may wait for it
+    def __init__(self, context: TransactionContext) -> None:
+        self._connection, self.now = context.connection, context.now
+        self._is_sqlite, self._owner = context.is_sqlite, context.owner
+        self._operators, self._channels = context.operators, context.channels
+        self._woken, self._logged, self._alarmed = context.woken, context.logged, context.alarmed
 
     def _allow(self, seconds: int) -> None:
         """Let the statements that follow in this transaction take so long. On SQLite nothing ends them anyway."""

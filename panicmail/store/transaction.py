@@ -1,8 +1,9 @@
-"""The book: everything panicmail knows, as statements in one transaction.
+"""One transaction: everything panicmail knows, as statements by noun.
 
-`Store.write` runs a piece of work in one transaction and hands it a `Transaction`, whose methods are the statements.
-What the work wrote is durable when `write` returns, and wholly undone when it raises. A work may run more than once
-(two nodes changed the same incident, the slower one starts over), so it does nothing but read, decide and write.
+`Store.write` runs a piece of work in one transaction and hands it a `Transaction`, whose parts are the statements about
+each noun. What the work wrote is durable when `write` returns, and wholly undone when it raises. A work may run more
+than once (two nodes changed the same incident, the slower one starts over), so it does nothing but read, decide and
+write.
 
 Guards:
 
@@ -14,104 +15,57 @@ Guards:
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any
 
-import sqlalchemy as sa
+from panicmail.store.blocked_adapters import BlockedAdapters
+from panicmail.store.channel_proofs import ChannelProofs, Findings
+from panicmail.store.drill_codes import DrillCodes
+from panicmail.store.enqueue import OutboxQueue
+from panicmail.store.figures import Figures
+from panicmail.store.future_rows import FutureRows
+from panicmail.store.gaps import Gaps
+from panicmail.store.incident_search import IncidentSearch
+from panicmail.store.incidents import Incidents
+from panicmail.store.invariants import Invariants
+from panicmail.store.mail_readings import MailReadings
+from panicmail.store.mails import Mails
+from panicmail.store.outbox import Outbox
+from panicmail.store.outbox_gaps import OutboxGaps
+from panicmail.store.pages import Pages
+from panicmail.store.queries import UNHELD, TransactionContext
+from panicmail.store.signing_keys import SigningKeys
+from panicmail.store.tables import mails, outbox
+from panicmail.store.timeline import Timeline
+from panicmail.store.watermark import Watermarks
 
-from panicmail.incident.model import EffectKind, State
-from panicmail.store.channel_proofs import ProofQueries
-from panicmail.store.drill_codes import DrillQueries
-from panicmail.store.future_rows import FutureRowQueries
-from panicmail.store.gaps import GapQueries
-from panicmail.store.incidents import IncidentQueries
-from panicmail.store.invariants import InvariantQueries
-from panicmail.store.mails import MailQueries
-from panicmail.store.outbox import ALL_LANES
-from panicmail.store.queries import UNHELD
-from panicmail.store.rows import DeliveryState
-from panicmail.store.tables import LATE, incidents, keys, mails, outbox
-from panicmail.store.watermark import WatermarkQueries
 
+class Transaction:
+    """What can be read and written in one transaction, by noun."""
 
-class Transaction(
-    MailQueries,
-    IncidentQueries,
-    ProofQueries,
-    DrillQueries,
-    GapQueries,
-    FutureRowQueries,
-    InvariantQueries,
-    WatermarkQueries,
-):
-    """One transaction: what can be read and written in it."""
+    def __init__(self, context: TransactionContext) -> None:
+        self.context, self.connection, self.now = context, context.connection, context.now
+        self.mails, self.readings = Mails(context), MailReadings(context)
+        self.adapters = BlockedAdapters(context)
+        self.pages = Pages(context, self.adapters)
+        self.queue = OutboxQueue(context)
+        self.outbox = Outbox(context, self.adapters, self.pages, self.queue)
+        self.timeline = Timeline(context, self.queue)
+        self.search = IncidentSearch(context, self.pages)
+        self.incidents = Incidents(context, self.search, self.pages, self.queue, self.timeline)
+        self.proofs, self.findings = ChannelProofs(context, self.queue), Findings(context)
+        self.drills, self.keys, self.figures = DrillCodes(context), SigningKeys(context), Figures(context)
+        self.gaps, self.outbox_gaps = Gaps(context), OutboxGaps(context, self.adapters)
+        self.future_rows, self.invariants, self.watermark = (
+            FutureRows(context),
+            Invariants(context),
+            Watermarks(context),
+        )
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Say in the log, once this is committed, that something happened."""
+        self.context.logged.append((event, facts))
 
     def release_leases(self) -> None:
         """Free everything claimed: whoever claimed it is gone. Only where one process at a time uses the database."""
         for table in (mails, outbox):
-            self._connection.execute(table.update().where(table.c.lease_until.is_not(None)).values(**UNHELD))
-
-    def signing_keys(self) -> list[tuple[str, bytes]]:
-        """(kid, secret), newest first."""
-        query = sa.select(keys.c.kid, keys.c.secret).order_by(keys.c.made_at.desc())
-        return [(row.kid, bytes(row.secret)) for row in self._connection.execute(query)]
-
-    def first_key_at(self) -> datetime | None:
-        """When the oldest key that is kept here was made."""
-        oldest = sa.func.min(keys.c.made_at, type_=keys.c.made_at.type)
-        at: datetime | None = self._connection.execute(sa.select(oldest)).scalar_one()
-        return at
-
-    def add_signing_key(self, kid: str, secret: bytes) -> None:
-        self._connection.execute(keys.insert().values(kid=kid, secret=secret, made_at=self.now))
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How many rows stand where: incidents, drills left out, and mails by state, outbox by "lane state"."""
-        figures: dict[str, dict[str, int]] = {}
-        real = incidents.c.drill.is_(False)
-        for name, table, counted in (("incidents", incidents, real), ("mails", mails, sa.true())):
-            query = sa.select(table.c.state, sa.func.count()).where(counted).group_by(table.c.state)
-            figures[name] = {row[0]: row[1] for row in self._connection.execute(query)}
-        c = outbox.c
-        lanes = self._connection.execute(sa.select(c.lane, c.state, sa.func.count()).group_by(c.lane, c.state))
-        figures["outbox"] = {f"{row[0]} {row[1]}": row[2] for row in lanes}
-        return figures
-
-    def waiting(self, most: int) -> dict[str, dict[str, int]]:
-        """How much is under way, by state: incidents, drills left out, mails, and the outbox by "lane state". Each is
-        counted to `most` and no farther."""
-        i, m, o = incidents.c, mails.c, outbox.c
-        unresolved = (State.OPEN.value, State.ACKED.value)
-        return {
-            "incidents": {
-                s: self._count(sa.and_(i.state == s, i.drill.is_(False)), incidents, most) for s in unresolved
-            },
-            "mails": {"accepted": self._count(m.state == "accepted", mails, most)},
-            "outbox": {
-                f"{lane} {state.value}": self._count(sa.and_(o.lane == lane, o.state == state.value), outbox, most)
-                for lane in ALL_LANES
-                for state in (DeliveryState.QUEUED, DeliveryState.TRYING, DeliveryState.PARKED, DeliveryState.FAILED)
-            },
-        }
-
-    def late_open(self, most: int) -> int:
-        """How many incidents are open and past their SLA, drills left out, counted to `most`."""
-        return self._count(sa.and_(LATE, incidents.c.drill.is_(False)), incidents, most)
-
-    def _count(self, which: sa.ColumnElement[bool], table: sa.Table, most: int) -> int:
-        some = sa.select(sa.literal(1)).select_from(table).where(which).limit(most).subquery()
-        return int(self._connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
-
-    def open_since(self) -> datetime | None:
-        """When the incident opened that is open for longest, drills left out; None when none is open."""
-        c = incidents.c
-        query = sa.select(c.opened_at).where(c.state == State.OPEN.value, c.drill.is_(False)).order_by(c.opened_at)
-        at: datetime | None = self._connection.execute(query.limit(1)).scalar_one_or_none()
-        return at
-
-    def pages_since(self, since: datetime) -> int:
-        """How many pages were queued since, drills left out."""
-        counted = sa.select(sa.func.count()).join_from(outbox, incidents, outbox.c.incident_id == incidents.c.id)
-        query = counted.where(
-            outbox.c.do == EffectKind.PAGE.value, outbox.c.queued_at >= since, incidents.c.drill.is_(False)
-        )
-        return int(self._connection.execute(query).scalar_one())
+            self.connection.execute(table.update().where(table.c.lease_until.is_not(None)).values(**UNHELD))

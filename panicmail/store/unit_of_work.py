@@ -29,7 +29,7 @@ from panicmail import crashpoints
 from panicmail.errors import StoreFailed
 from panicmail.incident.model import Change, Incident
 from panicmail.store.database import Database
-from panicmail.store.queries import Conflict
+from panicmail.store.queries import Conflict, TransactionContext
 from panicmail.store.transaction import Transaction
 from panicmail.store.writer import WriterThread
 
@@ -75,10 +75,10 @@ class Store:
         self._node = node
         self._told = committed
         self._asking: Asking = lambda _what: nullcontext()
-        self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="ledger")
+        self._pool = None if writer else ThreadPoolExecutor(8, thread_name_prefix="store")
 
     def watched_by(self, asking: Asking) -> Store:
-        """This ledger, which puts each `write` and `read` into a context of `asking`: who calls is told how it went."""
+        """This store, which puts each `write` and `read` into a context of `asking`: who calls is told how it went."""
         watched = copy.copy(self)
         watched._asking = asking
         return watched
@@ -130,14 +130,14 @@ class Store:
             return result
         raise AssertionError("unreachable")
 
-    def _committed(self, books: list[Transaction]) -> None:
-        for tx in books:
-            for event, facts in tx.logged:
+    def _committed(self, transactions: list[Transaction]) -> None:
+        for context in (tx.context for tx in transactions):
+            for event, facts in context.logged:
                 _log.info(event, **facts)
-            for event, facts in tx.alarmed:
+            for event, facts in context.alarmed:
                 _log.warning(event, **facts)
-            if tx.woken:
-                self._woken(tx.woken)
+            if context.woken:
+                self._woken(context.woken)
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work`, which only reads, on one consistent picture."""
@@ -145,14 +145,15 @@ class Store:
             return work(self._tx(connection))
 
     def _tx(self, connection: sa.Connection) -> Transaction:
-        now = self._database.now(connection)
         return Transaction(
-            connection,
-            now,
-            is_sqlite=self._database.is_sqlite,
-            operators=self._operators(),
-            channels=self._channels,
-            owner=self._owner(),
+            TransactionContext(
+                connection=connection,
+                now=self._database.now(connection),
+                is_sqlite=self._database.is_sqlite,
+                operators=self._operators(),
+                channels=self._channels,
+                owner=self._owner(),
+            )
         )
 
     def _owner(self) -> str | None:
@@ -167,11 +168,11 @@ class Store:
         """Read an incident, decide, store the change: one transaction. None when there is no such incident."""
 
         def work(tx: Transaction) -> Change | None:
-            incident = tx.incident(incident_id)
+            incident = tx.incidents.get(incident_id)
             if incident is None:
                 return None
             change = decide(incident, tx.now)
-            tx.apply(incident, change)
+            tx.incidents.apply(incident, change)
             return change
 
         return self.write(name, work)

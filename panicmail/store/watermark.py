@@ -19,7 +19,7 @@ import structlog
 
 from panicmail.incident import ids
 from panicmail.incident.model import EffectKind
-from panicmail.store.outbox import LANES
+from panicmail.incident.tasks import LANES
 from panicmail.store.queries import Queries
 from panicmail.store.rows import DeliveryState
 from panicmail.store.tables import mails, outbox, timeline
@@ -42,10 +42,10 @@ class Watermark:
         return ids.ref(self.mail_id) if self.mail_id else ""
 
 
-class WatermarkQueries(Queries):
+class Watermarks(Queries):
     """Statements about how far the database has come."""
 
-    def high_water(self) -> Watermark:
+    def current(self) -> Watermark:
         newest = max(filter(None, map(self._newest, ("accepted", "understood"))), default=None)
         accepted_at, mail_id = newest or (None, None)
         return Watermark(at=self.now, line_id=self._newest_line(), accepted_at=accepted_at, mail_id=mail_id)

@@ -33,7 +33,7 @@ def accepted(town: World, *subjects: str) -> list[str]:
             mail_id = ids.new_mail_id()
             store.write(
                 "mails.accept",
-                lambda tx, mail_id=mail_id, raw=raw: tx.add_mail(  # type: ignore[misc]
+                lambda tx, mail_id=mail_id, raw=raw: tx.mails.add(  # type: ignore[misc]
                     AcceptedMail(id=mail_id, accepted_at=tx.now, mail_from="rita@example.com", recipients=(PANIC,),
                          peer="127.0.0.1", helo="client", tls="", size=len(raw)), raw
                 ),

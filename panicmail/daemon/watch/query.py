@@ -10,9 +10,9 @@ import structlog
 from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt
 from panicmail.incident.model import EffectKind, Incident, State
+from panicmail.incident.tasks import PUSH
 from panicmail.mail.compose.notice_context import PageSent
 from panicmail.mail.incident_report import report_of
-from panicmail.store.outbox import PUSH
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
@@ -38,7 +38,7 @@ def question(tx: Transaction, policy: EscalationPolicy, who: OnCallAt, now: date
 
     Only reads. Where a daemon without a sign of life is to be an alarm too, this is the place.
     """
-    overdue = [i for i in tx.list_incidents(states=[State.OPEN]) if _due_at(i, policy) <= now]
+    overdue = [i for i in tx.search.list_incidents(states=[State.OPEN]) if _due_at(i, policy) <= now]
     found = [(incident, _pages_of(tx, incident)) for incident in sorted(overdue, key=lambda i: i.sla_at)]
     unreached = [(i, pages) for i, pages in found if not any(_reached(page, i, policy, who) for page in pages)]
     readable = len(unreached) <= _REPORTS
@@ -70,7 +70,7 @@ def _managers_step(policy: EscalationPolicy) -> int:
 
 
 def _pages_of(tx: Transaction, incident: Incident) -> list[OutboxRow]:
-    return [task for task in tx.tasks_of(incident.id) if task.do == EffectKind.PAGE]
+    return [task for task in tx.outbox.of_incident(incident.id) if task.do == EffectKind.PAGE]
 
 
 def _reached(page: OutboxRow, incident: Incident, policy: EscalationPolicy, who: OnCallAt) -> bool:

@@ -1,0 +1,74 @@
+"""New rows of the outbox: the tasks that the rules ask for, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from panicmail.incident import tasks
+from panicmail.incident.model import Incident
+from panicmail.incident.tasks import Task
+from panicmail.store.blocked_adapters import adapter_name
+from panicmail.store.queries import Queries
+from panicmail.store.rows import DeliveryState
+from panicmail.store.tables import outbox
+
+
+class OutboxQueue(Queries):
+    """Statements that add rows to the outbox."""
+
+    def add(self, added: Iterable[Task]) -> None:
+        """Write these tasks down, in order. One whose key is there already stands as it is."""
+        for task in added:
+            before = self._id(task.after) if task.after else None
+            if (task.only_after and before is None) or self._id(task.key) is not None:
+                continue
+            row = {"incident_id": task.incident_id, "lane": task.lane, "do": task.do, "key": task.key,
+                   "person": task.person, "facts": dict(task.facts), "after_id": before,
+                   "after_until": self.now + task.waits if task.waits is not None else None,
+                   "state": DeliveryState.QUEUED.value, "attempt": 0, "queued_at": self.now,
+                   "due_at": self.now + task.delay, "answer": "",
+                   "adapter": adapter_name(task.lane, task.person, task.facts)}  # fmt: skip
+            # Two nodes may want the same key at once: one of them writes it, the other finds it done.
+            insert = sqlite.insert(outbox) if self._is_sqlite else postgresql.insert(outbox)
+            self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
+            self._woken.add(task.lane)
+
+    def _id(self, key: str) -> int | None:
+        return self._connection.execute(sa.select(outbox.c.id).where(outbox.c.key == key)).scalar_one_or_none()
+
+    def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
+        """Answer `person` about an incident; the same `key` once."""
+        self.add(tasks.tell_tasks(incident.id, person, key, facts, self._channels))
+
+    def tell_operators(
+        self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None, rings: bool = True
+    ) -> None:
+        """Tell the operators that panicmail needs help: once per cause and hour.
+
+        Args:
+            rings: It goes to their phones too.
+        """
+        self.add(
+            tasks.operator_tasks(
+                cause, facts, self._operators, self._channels, self.now, incident_id=incident_id, rings=rings
+            )
+        )
+
+    def told_operators(self, cause: str, since: datetime) -> bool:
+        """Whether the operators were told of this cause since then."""
+        hours = [since + timedelta(hours=n) for n in range(int((self.now - since) / timedelta(hours=1)) + 2)]
+        keys = [tasks.operator_key(cause, at, person) for at in hours for person in self._operators]
+        query = sa.select(sa.exists().where(outbox.c.key.in_(keys), outbox.c.queued_at > since))
+        return bool(self._connection.execute(query).scalar_one())
+
+    def add_list(self, person: str, day: str) -> None:
+        """Tell `person` what is open or held, once a day."""
+        self.add([tasks.list_task(person, day)])
+
+    def has_list(self, person: str, day: str) -> bool:
+        return self._id(tasks.list_task(person, day).key) is not None
