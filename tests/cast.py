@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from panicmail.incident import ids, transitions
-from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt, PolicyStep
+from panicmail.incident.escalation_policy import Duty, EscalationPolicy, OnCallAt, PolicyStep
 from panicmail.incident.model import Change, Effect, EffectKind, Incident
 
 #: Sunday morning, seven past three in Berlin.
@@ -52,7 +52,7 @@ def opened(
         reporter_name="Rita Lopez",
         once=once,
     )
-    return transitions.open_panic(incident, policy, who, at, receipt=receipt, entry_facts={})
+    return transitions.open_panic(incident, Duty(policy, who, at), receipt=receipt, entry_facts={})
 
 
 def paged(change: Change) -> list[str]:
@@ -81,6 +81,6 @@ def until(incident: Incident, at: datetime, policy: EscalationPolicy = POLICY, w
     now = incident.accepted_at
     while now <= at:
         if transitions.is_due(incident, now):
-            incident = transitions.pass_time(incident, policy, who, now).incident
+            incident = transitions.pass_time(incident, Duty(policy, who, now)).incident
         now += SECOND
     return incident

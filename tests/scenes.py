@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from panicmail.incident import transitions
 from panicmail.incident.classify import Attachment, Report
-from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
+from panicmail.incident.escalation_policy import Duty, EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, PageReason, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
@@ -129,7 +129,7 @@ class Night:
             **about,
         )
         return transitions.open_panic(
-            incident, self.organisation.policy, self.organisation.who, now, receipt=True, entry_facts={}
+            incident, Duty(self.organisation.policy, self.organisation.who, now), receipt=True, entry_facts={}
         )
 
     def context(self, incident: Incident, facts: Mapping[str, Any], now: datetime) -> NoticeContext:
@@ -215,29 +215,37 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     yield from all_of("drill", night.panic(drill=True), 0)
     empty = replace(night, organisation=replace(night.organisation, who=nobody))
     unfilled = empty.panic().incident
-    later = transitions.pass_time(unfilled, policy, nobody, START + minutes(15))
+    later = transitions.pass_time(unfilled, Duty(policy, nobody, START + minutes(15)))
     for name, letter in empty.letters(later, START + minutes(15)).items():
         yield f"nobody on call: {name}", letter
 
-    yield from all_of("more", transitions.more(first, said_more(), policy, who, START + minutes(2), **more), 2)
-    yield from all_of("issue closed", transitions.issue_closed(first, None, policy, START + minutes(2)), 2)
-    breached = transitions.pass_time(first, policy, who, START + minutes(15))
+    yield from all_of(
+        "more",
+        transitions.more(first, transitions.MoreMail(entry=said_more(), **more), Duty(policy, who, START + minutes(2))),
+        2,
+    )
+    yield from all_of(
+        "issue closed",
+        transitions.issue_closed(first, transitions.IssueClosing(by=None), policy, START + minutes(2)),
+        2,
+    )
+    breached = transitions.pass_time(first, Duty(policy, who, START + minutes(15)))
     yield from all_of("breached", breached, 15)
-    yield from all_of("again", transitions.pass_time(breached.incident, policy, who, START + minutes(20)), 20)
+    yield from all_of("again", transitions.pass_time(breached.incident, Duty(policy, who, START + minutes(20))), 20)
 
-    declined = transitions.decline(first, "ana", HOW, "can't", policy, who, START + minutes(3))
+    declined = transitions.decline(first, "ana", HOW, "can't", Duty(policy, who, START + minutes(3)))
     yield from all_of("declined", declined, 3)
     yield "no done", night.answer(declined, ANA, "no", START + minutes(3))
-    left = transitions.decline(declined.incident, "max", HOW, "no", policy, who, START + minutes(4))
+    left = transitions.decline(declined.incident, "max", HOW, "no", Duty(policy, who, START + minutes(4)))
     yield from all_of("nobody left", left, 4)
     yield "no, nobody left", night.answer(left, MAX, "no", START + minutes(4))
-    asked = transitions.escalate(first, "ana", HOW, policy, who, START + minutes(3))
+    asked = transitions.escalate(first, "ana", HOW, Duty(policy, who, START + minutes(3)))
     yield from all_of("escalated", asked, 3)
     yield "escalate done", night.answer(asked, ANA, "escalate", START + minutes(3))
-    further = transitions.escalate(asked.incident, "max", HOW, policy, who, START + minutes(4))
+    further = transitions.escalate(asked.incident, "max", HOW, Duty(policy, who, START + minutes(4)))
     yield "escalate, nobody left", night.answer(further, MAX, "escalate", START + minutes(4))
     for why in ("out of office", "every way failed (550 no such user)"):
-        yield from all_of(why, transitions.unreachable(first, "ana", why, policy, who, START + minutes(3)), 3)
+        yield from all_of(why, transitions.unreachable(first, "ana", why, Duty(policy, who, START + minutes(3))), 3)
 
     acked = transitions.acknowledge(breached.incident, "ana", HOW, policy, START + minutes(17))
     held = acked.incident
@@ -263,13 +271,15 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
         yield f"hand over {stage}", night.answer(offered, ANA, "hand_over", START + minutes(19), to="bo")
     unknown = unchanged(first, Outcome.NOTED)
     yield "hand over to nobody", night.answer(unknown, ANA, "hand_over", START + minutes(2), why='nobody is called "x"')
-    reminded = transitions.pass_time(held, policy, who, START + minutes(38))
+    reminded = transitions.pass_time(held, Duty(policy, who, START + minutes(38)))
     yield from all_of("reminded", reminded, 38)
-    yield from all_of("silent", transitions.pass_time(reminded.incident, policy, who, START + minutes(48)), 48)
-    follow = transitions.more(held, said_more(), policy, who, START + minutes(20), **more)
+    yield from all_of("silent", transitions.pass_time(reminded.incident, Duty(policy, who, START + minutes(48))), 48)
+    follow = transitions.more(
+        held, transitions.MoreMail(entry=said_more(), **more), Duty(policy, who, START + minutes(20))
+    )
     yield from all_of("more acked", follow, 20)
-    yield from all_of("unanswered", transitions.pass_time(follow.incident, policy, who, START + minutes(31)), 31)
-    again = transitions.escalate(held, "ana", HOW, policy, who, START + minutes(30))
+    yield from all_of("unanswered", transitions.pass_time(follow.incident, Duty(policy, who, START + minutes(31))), 31)
+    again = transitions.escalate(held, "ana", HOW, Duty(policy, who, START + minutes(30)))
     yield from all_of("escalated by holder", again, 30)
     yield "escalate by holder", night.answer(again, ANA, "escalate", START + minutes(30))
 
@@ -281,10 +291,12 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     for said in ("yes", "take", "escalate", "no", "nothing"):
         late = unchanged(closed.incident, Outcome.CLOSED)
         yield f"{said} too late", night.answer(late, MAX, said, START + minutes(70))
-    reopened = transitions.more(closed.incident, said_more(), policy, who, START + minutes(120), **more)
+    reopened = transitions.more(
+        closed.incident, transitions.MoreMail(entry=said_more(), **more), Duty(policy, who, START + minutes(120))
+    )
     yield from all_of("reopened", reopened, 120)
     yield from all_of(
-        "reopened, ladder", transitions.pass_time(reopened.incident, policy, who, START + minutes(125)), 125
+        "reopened, ladder", transitions.pass_time(reopened.incident, Duty(policy, who, START + minutes(125))), 125
     )
     once = night.panic(once=True).incident
     yield "nothing once", night.answer(unchanged(once, Outcome.NOTED), ANA, "nothing", START + minutes(2))
@@ -299,13 +311,27 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
             yield from all_of(f"shift {stage} {people}", changed, 19)
             yield from all_of(f"shift {stage} {people}, too late", replace(changed, incident=closed.incident), 90)
             yield from all_of(f"shift {stage} {people}, since taken", replace(changed, incident=taken.incident), 30)
-    spoken = transitions.speak(held, "ana", "Pull the plug.\nack", HOW, "m", policy, START + minutes(20))
+    spoken = transitions.speak(
+        held,
+        transitions.Speech(person="ana", text="Pull the plug.\nack", how=HOW, mail_id="m"),
+        policy,
+        START + minutes(20),
+    )
     yield from all_of("spoken", spoken, 20)
     files = [{"name": "ack\n/close [PANIC 7KQ2N].exe", "type": "text/plain", "size": 11, "sha256": "0" * 64}] * 12
-    without = transitions.speak(held, "ana", "Pull the plug.", HOW, "m", policy, START + minutes(20), left=files)
+    without = transitions.speak(
+        held,
+        transitions.Speech(person="ana", text="Pull the plug.", how=HOW, mail_id="m", left=files),
+        policy,
+        START + minutes(20),
+    )
     yield from all_of("spoken, with files", without, 20)
     showing = replace(said_more(""), facts={**said_more("").facts, "attachments": files})
-    yield from all_of("more files", transitions.more(held, showing, policy, who, START + minutes(20), **more), 20)
+    yield from all_of(
+        "more files",
+        transitions.more(held, transitions.MoreMail(entry=showing, **more), Duty(policy, who, START + minutes(20))),
+        20,
+    )
     for stage, incident in (("open", breached.incident), ("acked", held), ("closed", closed.incident)):
         for why in (*transitions.UnsentReason, "something else"):
             about = {"what": "unsent", "why": str(why), "detail": "550 no such user"}

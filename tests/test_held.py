@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from panicmail.errors import Permanent, StoreFailed, Temporary
 from panicmail.gitlab.issues import IssueAct, IssueActivity
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import daytime_in
+from panicmail.incident.escalation_policy import Duty, daytime_in
 from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_commands import Command
@@ -507,7 +507,7 @@ def test_in_every_zone_and_season_quiet_is_asked_about_by_day_and_each_day(
     for late in lates:
         assert incident.remind_at is not None
         now = incident.remind_at + late * SECOND
-        change = transitions.pass_time(incident, policy, who, now, daytime)
+        change = transitions.pass_time(incident, Duty(policy, who, now), daytime)
         assert not transitions.is_due(change.incident, now)
         assert change.incident.owed is Owed.STATUS
         asked = pages(change)
@@ -527,6 +527,6 @@ def test_a_clock_that_was_put_back_does_not_ask_again_and_again() -> None:
     incident = transitions.acknowledge(opened().incident, "ana", "", POLICY, T0 + 8 * HOUR).incident
     incident = transitions.sign_of_work(incident, "ana", POLICY, T0 + 10 * HOUR).incident
     now = T0 + 9 * HOUR
-    change = transitions.pass_time(replace(incident, remind_at=now), POLICY, who, now)
+    change = transitions.pass_time(replace(incident, remind_at=now), Duty(POLICY, who, now))
     assert change.incident.remind_at is not None
     assert change.incident.remind_at >= now + 2 * POLICY.remind_after

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from panicmail.incident import clock_steps, transitions
 from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.clock_steps import ClockReading
+from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Entry, Incident, State
 from tests.cast import MINUTE, POLICY, SECOND, T0, opened, who
 
@@ -27,17 +28,19 @@ def ack(incident: Incident, now: datetime) -> Incident:
 
 def more(incident: Incident, now: datetime) -> Incident:
     entry = Entry(event="thread.more", facts={"text": "x"})
-    return transitions.more(incident, entry, POLICY, who, now, mail_id="m", human=True, thanks=False).incident
+    return transitions.more(
+        incident, transitions.MoreMail(entry=entry, mail_id="m", human=True, thanks=False), Duty(POLICY, who, now)
+    ).incident
 
 
 #: It is never night: what waits for the morning waits for a wall clock, whatever that says.
 ALWAYS = BusinessHours(frozenset(range(7)), time(0), time(23, 59), ZoneInfo("UTC"))
 
 EVENTS: dict[str, Event] = {
-    "time": lambda i, now: transitions.pass_time(i, POLICY, who, now, ALWAYS).incident,
+    "time": lambda i, now: transitions.pass_time(i, Duty(POLICY, who, now), ALWAYS).incident,
     "ack": ack,
-    "decline": lambda i, now: transitions.decline(i, "ana", "", "no", POLICY, who, now).incident,
-    "escalate": lambda i, now: transitions.escalate(i, "max", "", POLICY, who, now).incident,
+    "decline": lambda i, now: transitions.decline(i, "ana", "", "no", Duty(POLICY, who, now)).incident,
+    "escalate": lambda i, now: transitions.escalate(i, "max", "", Duty(POLICY, who, now)).incident,
     "offer": lambda i, now: transitions.hand_over(i, "ana", "bo", "", now).incident,
     "work": lambda i, now: transitions.sign_of_work(i, "ana", POLICY, now).incident,
     "more": more,

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
+from panicmail.incident.escalation_policy import Duty, EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, Outcome, PageReason, unchanged
 from panicmail.incident.people import Person
 from panicmail.mail.compose import operators
@@ -37,7 +37,7 @@ from tests.scenes import (
 
 NIGHT = Night()
 OPEN = NIGHT.panic().incident
-BREACHED = transitions.pass_time(OPEN, POLICY, on_call, START + minutes(15))
+BREACHED = transitions.pass_time(OPEN, Duty(POLICY, on_call, START + minutes(15)))
 HELD = transitions.acknowledge(BREACHED.incident, "ana", HOW, POLICY, START + minutes(17)).incident
 
 
@@ -88,7 +88,7 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
         PageSent(person="ana", channel="mail", at=START + minutes(5), state="queued"),
     ]
     night = Night(organisation=replace(HOUSE, policy=policy), pages=pages)
-    reminder = transitions.pass_time(night.panic().incident, policy, on_call, START + minutes(5))
+    reminder = transitions.pass_time(night.panic().incident, Duty(policy, on_call, START + minutes(5)))
     letter = night.page(reminder, ANA, START + minutes(5))
     assert subject(letter) == "[PANIC 7KQ2N] STILL OPEN: Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -102,19 +102,23 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
     ("change", "first"),
     [
         (
-            transitions.decline(OPEN, "ana", HOW, "can't", POLICY, on_call, START + minutes(3)),
+            transitions.decline(OPEN, "ana", HOW, "can't", Duty(POLICY, on_call, START + minutes(3))),
             'Max: Ana asks for you ("can\'t"). Reply "ack" so the calling stops.',
         ),
         (
-            transitions.escalate(OPEN, "ana", HOW, POLICY, on_call, START + minutes(3)),
+            transitions.escalate(OPEN, "ana", HOW, Duty(POLICY, on_call, START + minutes(3))),
             'Max: Ana asks for you ("escalate"). Reply "ack" so the calling stops.',
         ),
         (
-            transitions.unreachable(OPEN, "ana", "out of office until Monday", POLICY, on_call, START + minutes(3)),
+            transitions.unreachable(
+                OPEN, "ana", "out of office until Monday", Duty(POLICY, on_call, START + minutes(3))
+            ),
             'Max: Ana is out of office. Reply "ack" so the calling stops.',
         ),
         (
-            transitions.unreachable(OPEN, "ana", "every way failed (bounce, push refused)", POLICY, on_call, START),
+            transitions.unreachable(
+                OPEN, "ana", "every way failed (bounce, push refused)", Duty(POLICY, on_call, START)
+            ),
             'Max: every way to Ana failed (bounce, push refused). Reply "ack" so the calling stops.',
         ),
     ],
@@ -142,7 +146,7 @@ def test_after_an_outage_it_says_how_late_it_is_and_blames_nobody() -> None:
 
 
 def test_a_ladder_without_a_further_step_says_that_she_is_called_again() -> None:
-    again = transitions.pass_time(BREACHED.incident, POLICY, on_call, START + minutes(20))
+    again = transitions.pass_time(BREACHED.incident, Duty(POLICY, on_call, START + minutes(20)))
     text = lines(NIGHT.page(again, MAX, START + minutes(20)))
     assert text[0] == (
         'Max: nobody has this. Reply "ack" by 03:32 CET, or you are called again, until somebody answers.'
@@ -162,7 +166,7 @@ def test_an_offer_says_who_has_it_until_then() -> None:
 
 
 def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
-    asked = transitions.pass_time(HELD, POLICY, on_call, START + minutes(38))
+    asked = transitions.pass_time(HELD, Duty(POLICY, on_call, START + minutes(38)))
     letter = NIGHT.page(asked, ANA, START + minutes(38))
     assert subject(letter) == "[PANIC 7KQ2N] STILL YOURS? Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -170,7 +174,7 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
         "Why: you took this at 03:24 CET; no sign of work seen since.",
     ]
     assert "Your reply: none" not in part(letter, "plain")
-    called = transitions.pass_time(asked.incident, POLICY, on_call, START + minutes(48))
+    called = transitions.pass_time(asked.incident, Duty(POLICY, on_call, START + minutes(48)))
     letter = NIGHT.page(called, MAX, START + minutes(48))
     assert subject(letter) == "[PANIC 7KQ2N] ANA SILENT: Ransom note on my laptop"
     assert lines(letter)[:2] == [
@@ -184,7 +188,9 @@ def test_reopened_its_last_holder_has_until_the_ladder_starts() -> None:
     organisation = replace(HOUSE, who=lambda role: ("bo",) if role == "seoc" else ("max",))
     night = Night(organisation=organisation)
     change = transitions.more(
-        closed, said_more(), POLICY, organisation.who, START + minutes(120), mail_id="m", human=True, thanks=False
+        closed,
+        transitions.MoreMail(entry=said_more(), mail_id="m", human=True, thanks=False),
+        Duty(POLICY, organisation.who, START + minutes(120)),
     )
     letter = night.page(change, ANA, START + minutes(120))
     assert subject(letter) == "[PANIC 7KQ2N] OPEN AGAIN: Ransom note on my laptop"
@@ -226,7 +232,7 @@ def test_times_are_in_the_readers_zone_with_the_day_when_it_is_not_today() -> No
     late = START.replace(hour=22, minute=55)  # 23:55 in Berlin: the manager's turn is tomorrow
     night = Night()
     incident = transitions.new(id="a" * 16, ref="M4TD", mail_id="m", accepted_at=late, policy=POLICY)
-    change = transitions.open_panic(incident, POLICY, on_call, late, receipt=False, entry_facts={})
+    change = transitions.open_panic(incident, Duty(POLICY, on_call, late), receipt=False, entry_facts={})
     assert lines(night.page(change, ANA, late))[0] == 'Ana: reply "ack" by Mon 00:10 CET, or Max (SMOC) is called.'
 
 
@@ -242,7 +248,7 @@ def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
         'Ana: reply "ack" by 03:07:20 CET, or Max (SMOC) is called.'
     )
     later = START + timedelta(seconds=20)
-    breached = transitions.pass_time(night.panic().incident, policy, on_call, later)
+    breached = transitions.pass_time(night.panic().incident, Duty(policy, on_call, later))
     first = lines(night.page(breached, MAX, later))[0]
     assert first == 'Max: Ana (SEOC) gave no answer in 20 s. Reply "ack" so the calling stops.'
 
@@ -305,10 +311,10 @@ def test_a_second_yes_is_told_who_was_first() -> None:
 
 
 def test_a_no_says_who_is_called_instead_or_that_nobody_is_left() -> None:
-    declined = transitions.decline(OPEN, "ana", HOW, "no", POLICY, on_call, START + minutes(3))
+    declined = transitions.decline(OPEN, "ana", HOW, "no", Duty(POLICY, on_call, START + minutes(3)))
     letter = NIGHT.answer(declined, ANA, "no", START + minutes(3))
     assert lines(letter)[0] == "Clock still running: Max (SMOC) is called now."
-    left = transitions.decline(declined.incident, "max", HOW, "no", POLICY, on_call, START + minutes(4))
+    left = transitions.decline(declined.incident, "max", HOW, "no", Duty(POLICY, on_call, START + minutes(4)))
     assert lines(NIGHT.answer(left, MAX, "no", START + minutes(4)))[0] == (
         "Clock still running, and nobody is left to call. "
         "The last call is repeated at 03:15 CET, until somebody answers."
@@ -344,7 +350,9 @@ def test_too_late_it_says_who_closed_it_and_where_to_start_anew() -> None:
 
 def test_more_in_the_thread_quotes_it_and_says_the_clock_is_as_it_was() -> None:
     change = transitions.more(
-        OPEN, said_more(), POLICY, on_call, START + minutes(2), mail_id="m", human=True, thanks=False
+        OPEN,
+        transitions.MoreMail(entry=said_more(), mail_id="m", human=True, thanks=False),
+        Duty(POLICY, on_call, START + minutes(2)),
     )
     letter = NIGHT.letters(change, START + minutes(2))["tell ana"]
     assert subject(letter) == "[7KQ2N] More on: Ransom note on my laptop"

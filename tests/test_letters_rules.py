@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from panicmail.incident import reply_commands, transitions
 from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Outcome, PageReason, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
@@ -456,7 +457,7 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
     night = Night(report=report, flags=(other,))
     opened = night.panic(reporter_address="rita@example.com")
     held = transitions.acknowledge(opened.incident, "ana", other, POLICY, START + minutes(2))
-    declined = transitions.decline(opened.incident, "ana", HOW, other, POLICY, on_call, START + minutes(3))
+    declined = transitions.decline(opened.incident, "ana", HOW, other, Duty(POLICY, on_call, START + minutes(3)))
     more = {"what": "more", "from_address": other, "from_name": other, "text": other}
     letters = [
         *night.letters(opened, START).values(),

@@ -36,6 +36,7 @@ from panicmail.incident.escalation_policy import (
     OPERATOR,
     REOPEN_WITHIN,
     UNDELIVERED,
+    Duty,
     EscalationPolicy,
     OnCallAt,
     PolicyStep,
@@ -476,7 +477,7 @@ class Desk:
 
     def tick(self) -> None:
         """What the daemon does each second: nothing, or all that is due."""
-        change = transitions.pass_time(self.incident, self.policy, self.who, self.now)
+        change = transitions.pass_time(self.incident, Duty(self.policy, self.who, self.now))
         if transitions.is_due(self.incident, self.now):
             self.occurrence += 1
             self.happen("time", None, change)
@@ -497,7 +498,7 @@ def desk(policy: EscalationPolicy, schedules: Rosters, late: timedelta, *, once:
     fresh = transitions.new(id=ids.incident_id(mail_id), ref=ids.ref(mail_id), mail_id=mail_id, accepted_at=now,
                        policy=policy, reporter_address="rita@example.com", once=once)  # fmt: skip
     made = Desk(policy, schedules, now + late, fresh, open_since=now)
-    change = transitions.open_panic(fresh, policy, made.who, made.now, receipt=True, entry_facts={})
+    change = transitions.open_panic(fresh, Duty(policy, made.who, made.now), receipt=True, entry_facts={})
     made.happen("panic", None, change)
     return made
 
@@ -571,8 +572,8 @@ class Rules(RuleBasedStateMachine):
         decide: dict[str, Callable[[Incident], Change]] = {
             "yes": lambda i: transitions.acknowledge(i, person, HOW, d.policy, d.now),
             "take": lambda i: transitions.take(i, person, HOW, d.policy, d.now),
-            "no": lambda i: transitions.decline(i, person, HOW, "no", d.policy, d.who, d.now),
-            "escalate": lambda i: transitions.escalate(i, person, HOW, d.policy, d.who, d.now),
+            "no": lambda i: transitions.decline(i, person, HOW, "no", Duty(d.policy, d.who, d.now)),
+            "escalate": lambda i: transitions.escalate(i, person, HOW, Duty(d.policy, d.who, d.now)),
             "resolve": lambda i: transitions.resolve(i, person, HOW, d.policy, d.now),
             "sign of work": lambda i: transitions.sign_of_work(i, person, d.policy, d.now),
         }
@@ -609,7 +610,11 @@ class Rules(RuleBasedStateMachine):
         at = self.closed_at.isoformat()
         if self.closed_at <= d.incident.opened_at or transitions.is_known_act(d.lines, "closed_at", self.closed_at):
             return  # as the poll, which has told it
-        self._say("issue closed", person, lambda i: transitions.issue_closed(i, person, d.policy, d.now, closed_at=at))
+        self._say(
+            "issue closed",
+            person,
+            lambda i: transitions.issue_closed(i, transitions.IssueClosing(by=person, closed_at=at), d.policy, d.now),
+        )
 
     @rule(person=PEOPLE, counts=st.booleans(), hours=st.sampled_from([0, 23, 24, 25]))
     def the_issue_is_opened_again(self, person: str, counts: bool, hours: int) -> None:
@@ -618,8 +623,12 @@ class Rules(RuleBasedStateMachine):
         at = (before.resolved_at or d.now) + timedelta(hours=hours)
         if transitions.is_known_act(d.lines, "reopened_at", at):
             return  # as the poll, which has told it
-        reopen = partial(transitions.issue_reopened, by=person, policy=d.policy, who=d.who, now=d.now)
-        moved = self._say("issue opened again", person, lambda i: reopen(i, reopened_at=at, counts=counts))
+        duty = Duty(d.policy, d.who, d.now)
+        moved = self._say(
+            "issue opened again",
+            person,
+            lambda i: transitions.issue_reopened(i, person, duty, reopened_at=at, counts=counts),
+        )
         is_open = before.state is State.RESOLVED and counts and hours <= 24
         assert (moved.after.state is State.OPEN) == (before.state is State.OPEN or is_open)
         if not is_open:
@@ -628,7 +637,7 @@ class Rules(RuleBasedStateMachine):
     @rule(left=PEOPLE)
     def somebody_leaves_the_configuration(self, left: str) -> None:
         d, before, known = self.desk, self.desk.incident, set(CAST) - {left}
-        moved = self._say("left", None, lambda i: transitions.holder_gone(i, known, d.policy, d.who, d.now))
+        moved = self._say("left", None, lambda i: transitions.holder_gone(i, known, Duty(d.policy, d.who, d.now)))
         is_theirs = before.state is State.ACKED and before.holder == left
         assert (moved.after != before) == is_theirs
         assert not is_theirs or moved.after.state is State.OPEN
@@ -648,7 +657,11 @@ class Rules(RuleBasedStateMachine):
         """`missed`: whose page was dropped unsent."""
         d, before = self.desk, self.desk.incident
         until, dropped = transitions.undo_until(before, person, d.lines, d.now), sorted(missed & before.paged.keys())
-        moved = self._say("undo", person, lambda i: transitions.undo(i, person, HOW, d.lines, dropped, d.now))
+        moved = self._say(
+            "undo",
+            person,
+            lambda i: transitions.undo(i, transitions.Undoing(person=person, how=HOW, missed=dropped), d.lines, d.now),
+        )
         assert (moved.change.outcome is Outcome.DONE) == (until is not None)
         if until is None:
             assert (moved.after, moved.change.effects) == (before, ())
@@ -707,11 +720,19 @@ class Rules(RuleBasedStateMachine):
         mail_id, text = f"m{self.mails}", "Leave it on, I am on my way."
         if not transitions.speaks(before, person):
             why = UnsentReason.CLOSED if before.resolved_at else UnsentReason.NOT_YOURS
-            unsaid = transitions.leave_unsaid(before, person, why, writer=person, text=text, mail_id=mail_id)
+            unsaid = transitions.leave_unsaid(
+                before, person, transitions.Unsent(why=why, writer=person, text=text, mail_id=mail_id)
+            )
             moved = self._say("speak", person, lambda i: unsaid)
             assert (told(moved.change, "unsent"), moved.after) == ([person], before)
             return
-        moved = self._say("speak", person, lambda i: transitions.speak(i, person, text, HOW, mail_id, d.policy, d.now))
+        moved = self._say(
+            "speak",
+            person,
+            lambda i: transitions.speak(
+                i, transitions.Speech(person=person, text=text, how=HOW, mail_id=mail_id), d.policy, d.now
+            ),
+        )
         assert news(moved.change) == ["said"]
         if refused:
             moved = self._say("refused", person, lambda i: transitions.refused(i, person, "550 no such user", mail_id))
@@ -722,7 +743,9 @@ class Rules(RuleBasedStateMachine):
     @rule(person=PEOPLE, why=st.sampled_from(["out of office", "her page bounced (5.1.1)", UNDELIVERED]))
     def unreachable(self, person: str, why: str) -> None:
         d = self.desk
-        self._say("unreachable", person, lambda i: transitions.unreachable(i, person, why, d.policy, d.who, d.now))
+        self._say(
+            "unreachable", person, lambda i: transitions.unreachable(i, person, why, Duty(d.policy, d.who, d.now))
+        )
 
     @rule(person=PEOPLE)
     def a_page_reaches_her_after_all(self, person: str) -> None:
@@ -759,8 +782,8 @@ class Rules(RuleBasedStateMachine):
             return
         entry = Entry(event="thread.more", actor="rita@example.com", facts={"text": "and the server too"})
         mail_id = f"m{self.mails}"
-        moved = self._say("more", writer, lambda i: transitions.more(
-            i, entry, d.policy, d.who, d.now, mail_id=mail_id, human=human, thanks=thanks, writer=writer))  # fmt: skip
+        more = transitions.MoreMail(entry=entry, mail_id=mail_id, human=human, thanks=thanks, writer=writer)
+        moved = self._say("more", writer, lambda i: transitions.more(i, more, Duty(d.policy, d.who, d.now)))
         self._reached(moved, writer, human=human, thanks=thanks)
 
     def _reached(self, moved: Moved, writer: str, *, human: bool, thanks: bool) -> None:
@@ -860,7 +883,7 @@ class Rules(RuleBasedStateMachine):
         soon = len(d.policy.steps) + 3  # steps, or reminders, and the repeat
         for _ in range(soon):
             at = min(at for at in (i.next_step_at, i.remind_at) if at)
-            change = transitions.pass_time(i, d.policy, d.who, max(at, d.now))
+            change = transitions.pass_time(i, Duty(d.policy, d.who, max(at, d.now)))
             called |= {page.person or "" for page in pages(change)}
             i = change.incident
         roles = {role for step in d.policy.steps for role in step.page} | {OPERATOR}
@@ -877,7 +900,7 @@ class Rules(RuleBasedStateMachine):
         promise = transitions.next_call(i, d.policy, d.who, reader)
         called: set[str] = set()
         while promise and i.next_step_at and i.next_step_at <= promise[0] and not promise[1].keys() <= called:
-            change = transitions.pass_time(i, d.policy, d.who, max(i.next_step_at, d.now))
+            change = transitions.pass_time(i, Duty(d.policy, d.who, max(i.next_step_at, d.now)))
             called.update(page.person or "" for page in pages(change))
             i = change.incident
         assert not promise or promise[1].keys() <= called
@@ -893,11 +916,11 @@ def test_the_state_table_keeps_its_promises_whatever_happens() -> None:
 
 
 def _declined(d: Desk, person: str, incident: Incident) -> Change:
-    return transitions.decline(incident, person, HOW, "no", d.policy, d.who, d.now)
+    return transitions.decline(incident, person, HOW, "no", Duty(d.policy, d.who, d.now))
 
 
 def _away(d: Desk, person: str, incident: Incident) -> Change:
-    return transitions.unreachable(incident, person, "out of office", d.policy, d.who, d.now)
+    return transitions.unreachable(incident, person, "out of office", Duty(d.policy, d.who, d.now))
 
 
 @settings(max_examples=int(60 * FUZZ), deadline=None)
@@ -933,7 +956,7 @@ def test_it_is_a_breach_exactly_if_nobody_had_it_when_the_sla_passed(
         if word == "yes":
             d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, policy, d.now))
         elif word and d.incident.state is State.ACKED:
-            d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, policy, d.who, d.now))
+            d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, Duty(policy, d.who, d.now)))
             since = d.now
         d.occurrence += 1
     assert (d.incident.breached_at is not None) == was_open
@@ -946,7 +969,11 @@ def test_a_stranger_who_closes_the_issue_again_is_told_again() -> None:
     d = desk(POLICY, {"seoc": ("ana",)}, timedelta(0), once=False)
     for closing in ("02:08", "02:09"):
         d.occurrence += 1
-        d.happen("issue closed", None, transitions.issue_closed(d.incident, None, d.policy, d.now, closed_at=closing))
+        d.happen(
+            "issue closed",
+            None,
+            transitions.issue_closed(d.incident, transitions.IssueClosing(by=None, closed_at=closing), d.policy, d.now),
+        )
 
 
 def test_an_opening_of_the_issue_that_is_seen_twice_is_told_once_and_another_one_again() -> None:
@@ -979,14 +1006,14 @@ def called_by(moved: Moved) -> dict[str | None, str]:
 def test_the_only_person_of_the_policy_who_asks_for_others_calls_the_operators_and_it_goes_on() -> None:
     alone = replace(TWO_STEPS, steps=TWO_STEPS.steps[:1])
     d = desk(alone, {"seoc": ("ana",), OPERATOR: ("cy",)}, timedelta(0), once=False)
-    asked = d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, alone, d.who, d.now))
+    asked = d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, Duty(alone, d.who, d.now)))
     assert called_by(asked) == {"cy": OPERATOR}
     assert d.incident.next_step_at == d.now + alone.repeat
     d.occurrence += 1
-    again = d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, alone, d.who, d.now))
+    again = d.happen("escalate", "ana", transitions.escalate(d.incident, "ana", HOW, Duty(alone, d.who, d.now)))
     assert not again.pages, "each is called early once"
     d.now += alone.repeat
-    repeated = d.happen("time", None, transitions.pass_time(d.incident, alone, d.who, d.now))
+    repeated = d.happen("time", None, transitions.pass_time(d.incident, Duty(alone, d.who, d.now)))
     assert called_by(repeated) == {"ana": "seoc"}, "who asked for others has not said no"
 
 
@@ -1021,7 +1048,7 @@ def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> N
     d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, POLICY, d.now))
     d.happen("held back", None, transitions.hold_back(d.incident, T0 + 40 * MINUTE, "the clock jumped"))
     d.now = T0 + 20 * MINUTE
-    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", POLICY, d.who, d.now))
+    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", Duty(POLICY, d.who, d.now)))
     d.now = T0 + 40 * MINUTE
     assert d.now > d.incident.first_sla_at
     d.tick()
@@ -1037,7 +1064,7 @@ def test_who_changes_roles_is_not_paged_and_told_to_rest_at_once() -> None:
     d.happen("yes", "ana", transitions.acknowledge(d.incident, "ana", HOW, both, d.now))
     d.now += MINUTE
     d.schedules = {"seoc": ("ana",), "smoc": ("bo",)}
-    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", both, d.who, d.now))
+    d.happen("no", "ana", transitions.decline(d.incident, "ana", HOW, "no", Duty(both, d.who, d.now)))
     d.now += MINUTE
     change = unchanged(d.incident, Outcome.NOTED)
     for role, people in (("seoc", ("max",)), ("smoc", ("cy",))):

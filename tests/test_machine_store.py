@@ -36,6 +36,7 @@ from hypothesis.stateful import (
 
 from panicmail.errors import StoreFailed
 from panicmail.incident import ids, transitions
+from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import (
     Change,
     Effect,
@@ -108,7 +109,9 @@ def more(person: str) -> Decide:
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id = f"m{now.timestamp()}"
         return transitions.more(
-            incident, entry, POLICY, who, now, mail_id=mail_id, human=True, thanks=False, writer=person
+            incident,
+            transitions.MoreMail(entry=entry, mail_id=mail_id, human=True, thanks=False, writer=person),
+            Duty(POLICY, who, now),
         )
 
     return decide
@@ -120,9 +123,13 @@ def speak(person: str) -> Decide:
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id, text, writer = f"m{now.timestamp()}", "\x00 and \U0001f631", incident.holder or person
         if transitions.speaks(incident, writer):
-            return transitions.speak(incident, writer, text, HOW, mail_id, POLICY, now)
+            return transitions.speak(
+                incident, transitions.Speech(person=writer, text=text, how=HOW, mail_id=mail_id), POLICY, now
+            )
         why = UnsentReason.NOT_YOURS
-        return transitions.leave_unsaid(incident, writer, why, writer=writer, text=text, mail_id=mail_id)
+        return transitions.leave_unsaid(
+            incident, writer, transitions.Unsent(why=why, writer=writer, text=text, mail_id=mail_id)
+        )
 
     return decide
 
@@ -135,7 +142,12 @@ def undo(_person: str) -> Decide:
         facts = {"step_in": 60.0, "acked_before": None, "acked_how": "", "is_first": True, "handed_to": None,
                  "away": None}  # fmt: skip
         kept = Entry(event=UNDOABLE, actor=incident.holder, facts=facts)
-        return transitions.undo(incident, person, HOW, [kept], sorted(incident.paged.keys() - {person}), now)
+        return transitions.undo(
+            incident,
+            transitions.Undoing(person=person, how=HOW, missed=sorted(incident.paged.keys() - {person})),
+            [kept],
+            now,
+        )
 
     return decide
 
@@ -152,18 +164,22 @@ def shift(person: str) -> Decide:
 
 DECIDE: dict[str, Callable[[str], Decide]] = {
     "yes": lambda p: lambda i, now: transitions.acknowledge(i, p, HOW, POLICY, now),
-    "no": lambda p: lambda i, now: transitions.decline(i, p, HOW, "no", POLICY, who, now),
-    "escalate": lambda p: lambda i, now: transitions.escalate(i, p, HOW, POLICY, who, now),
+    "no": lambda p: lambda i, now: transitions.decline(i, p, HOW, "no", Duty(POLICY, who, now)),
+    "escalate": lambda p: lambda i, now: transitions.escalate(i, p, HOW, Duty(POLICY, who, now)),
     "resolve": lambda p: lambda i, now: transitions.resolve(i, p, HOW, POLICY, now),
     "work": lambda p: lambda i, now: transitions.sign_of_work(i, p, POLICY, now),
-    "closed": lambda p: lambda i, now: transitions.issue_closed(i, p, POLICY, now, closed_at=now.isoformat()),
+    "closed": lambda p: (
+        lambda i, now: transitions.issue_closed(
+            i, transitions.IssueClosing(by=p, closed_at=now.isoformat()), POLICY, now
+        )
+    ),
     "reopened": lambda p: (
-        lambda i, now: transitions.issue_reopened(i, p, POLICY, who, now, reopened_at=now, counts=p != "cy")
+        lambda i, now: transitions.issue_reopened(i, p, Duty(POLICY, who, now), reopened_at=now, counts=p != "cy")
     ),
     "offer": lambda p: lambda i, now: transitions.hand_over(i, p, "cy", HOW, now),
-    "away": lambda p: lambda i, now: transitions.unreachable(i, p, "out of office", POLICY, who, now),
+    "away": lambda p: lambda i, now: transitions.unreachable(i, p, "out of office", Duty(POLICY, who, now)),
     "note": lambda p: lambda i, now: unchanged(i, Outcome.NOTED, Entry(event="mail.resent", actor=p)),
-    "time": lambda p: lambda i, now: transitions.pass_time(i, POLICY, who, now),
+    "time": lambda p: lambda i, now: transitions.pass_time(i, Duty(POLICY, who, now)),
     "more": more,
     "speak": speak,
     "undo": undo,
@@ -198,7 +214,7 @@ def opened(tx: Transaction, mail: AcceptedMail, *, receipt: bool) -> Change:
         accepted_at=mail.accepted_at,
         reporter_address="rita@example.com",
     )
-    return transitions.open_panic(fresh, POLICY, who, tx.now, receipt=receipt, entry_facts={})
+    return transitions.open_panic(fresh, Duty(POLICY, who, tx.now), receipt=receipt, entry_facts={})
 
 
 def understand(

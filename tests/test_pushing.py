@@ -16,7 +16,7 @@ from panicmail.delivery import PushWorker
 from panicmail.delivery.pagerduty import Event
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import DEFAULT, PolicyChoice
+from panicmail.incident.escalation_policy import DEFAULT, Duty, PolicyChoice
 from panicmail.incident.model import Incident, PageReason, State
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import channel, in_words, inert
@@ -118,7 +118,7 @@ def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_dea
     policy, who = night.organisation.policy, night.organisation.who
     opened = night.panic().incident
     early = scenes.START - timedelta(days=days)  # so the deadline is written with its day
-    handed = transitions.escalate(opened, "ana", reporter, policy, who, scenes.START).incident
+    handed = transitions.escalate(opened, "ana", reporter, Duty(policy, who, scenes.START)).incident
     acked = transitions.acknowledge(opened, "ana", reporter, policy, scenes.START).incident
     facts = {"word": word.value, "what": what, "said": said.value, "by": "max", "to": "bo",
              "cause": {"declined_by": "ana", "words": subject, "handed_by": "max"}}  # fmt: skip

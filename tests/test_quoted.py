@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import panicmail.mail
 from panicmail.incident import reply_commands, transitions
 from panicmail.incident.classify import Report
+from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Incident, Outcome, Owed, PageReason, unchanged
 from panicmail.incident.reply_commands import Command
 from panicmail.mail.compose import (
@@ -74,7 +75,7 @@ def incidents(night: Night) -> Iterator[Incident]:
     first = night.panic(START).incident
     held = transitions.acknowledge(first, "ana", HOW, POLICY, START + minutes(2)).incident
     closed = transitions.resolve(held, "ana", HOW, POLICY, START + minutes(60)).incident
-    again = transitions.escalate(held, "ana", HOW, POLICY, on_call, START + minutes(30)).incident
+    again = transitions.escalate(held, "ana", HOW, Duty(POLICY, on_call, START + minutes(30))).incident
     yield from (first, held, closed, again, replace(closed, resolved_by="ana", once=True, holder=None))
     yield replace(held, owed=Owed.ANSWER, remind_at=START + minutes(30))
     yield replace(first, next_step_at=START - minutes(1), linked_to="M4TD")

@@ -12,6 +12,7 @@ import pytest
 from panicmail.escalation import sla_report
 from panicmail.escalation.sla_report import SlaFigures
 from panicmail.incident import transitions
+from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Change, Entry, Incident
 from panicmail.store import migrate
 from panicmail.store.database import Database
@@ -62,7 +63,9 @@ def test_a_reopened_incident_counts_its_first_promise() -> None:
     closed = transitions.resolve(kept, "ana", "", POLICY, T0 + 20 * MINUTE).incident
     entry = Entry(event="thread.more", actor="rita@example.com")
     again = transitions.more(
-        closed, entry, POLICY, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
+        closed,
+        transitions.MoreMail(entry=entry, mail_id="m", human=True, thanks=False),
+        Duty(POLICY, who, T0 + 60 * MINUTE),
     ).incident
     late = transitions.acknowledge(again, "ana", "", POLICY, T0 + 600 * MINUTE).incident
     assert again.sla_at > T0 + SLA
@@ -71,7 +74,9 @@ def test_a_reopened_incident_counts_its_first_promise() -> None:
         assert (figures.attained, figures.seconds_to_ack_max) == (1, 300.0)
     missed = transitions.resolve(acked(SLA + MINUTE), "ana", "", POLICY, T0 + 20 * MINUTE).incident
     reopened = transitions.more(
-        missed, entry, POLICY, who, T0 + 60 * MINUTE, mail_id="m", human=True, thanks=False
+        missed,
+        transitions.MoreMail(entry=entry, mail_id="m", human=True, thanks=False),
+        Duty(POLICY, who, T0 + 60 * MINUTE),
     ).incident
     kept_now = transitions.acknowledge(reopened, "ana", "", POLICY, T0 + 61 * MINUTE).incident
     assert count(kept_now).breached == 1

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import EscalationPolicy, PolicyStep
+from panicmail.incident.escalation_policy import Duty, EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, Owed, PageReason, State
 from tests.cast import MINUTE, POLICY, SECOND, T0, events, news, opened, paged, pages, told, until, who
 
@@ -34,7 +34,7 @@ def test_a_panic_pages_the_seoc_opens_the_issue_and_sends_a_receipt() -> None:
 
 def test_the_times_count_from_the_acceptance_of_the_mail_not_from_its_understanding() -> None:
     fresh = transitions.new(id="i", ref="R", mail_id="m", accepted_at=T0, policy=POLICY)
-    late = transitions.open_panic(fresh, POLICY, who, T0 + 6 * MINUTE, receipt=True, entry_facts={})
+    late = transitions.open_panic(fresh, Duty(POLICY, who, T0 + 6 * MINUTE), receipt=True, entry_facts={})
     assert late.incident.next_step_at == T0 + 10 * MINUTE
     assert paged(late) == ["ana"], "the step missed meanwhile collapses into the first page"
     assert pages(late)[0].facts["late_seconds"] == 360
@@ -59,14 +59,14 @@ def test_the_answer_to_a_page_without_ladder_still_makes_it_hers() -> None:
 def test_each_step_is_taken_at_its_minute_not_before(minute: int, people: list[str]) -> None:
     before = until(opened().incident, T0 + minute * MINUTE - SECOND)
     assert not transitions.is_due(before, T0 + minute * MINUTE - SECOND)
-    change = transitions.pass_time(before, POLICY, who, T0 + minute * MINUTE)
+    change = transitions.pass_time(before, Duty(POLICY, who, T0 + minute * MINUTE))
     assert paged(change) == people
 
 
 def test_the_smoc_is_paged_at_the_fifteenth_minute_not_before() -> None:
     incident = until(opened().incident, T0 + 15 * MINUTE - SECOND)
     assert "max" not in incident.paged
-    change = transitions.pass_time(incident, POLICY, who, T0 + 15 * MINUTE)
+    change = transitions.pass_time(incident, Duty(POLICY, who, T0 + 15 * MINUTE))
     assert change.incident.paged["max"].at == T0 + 15 * MINUTE
     assert {p.person: p.facts["word"] for p in pages(change)} == {
         "max": PageReason.YOURS_NOW,
@@ -79,7 +79,7 @@ def test_the_last_step_repeats_for_ever_with_a_new_round_each_time() -> None:
     keys: set[str] = set()
     for n in range(1, 200):
         now = T0 + (15 + 5 * n) * MINUTE
-        change = transitions.pass_time(incident, POLICY, who, now)
+        change = transitions.pass_time(incident, Duty(POLICY, who, now))
         assert paged(change) == ["max", "ana"]
         keys.update(p.key for p in pages(change))
         incident = change.incident
@@ -88,16 +88,16 @@ def test_the_last_step_repeats_for_ever_with_a_new_round_each_time() -> None:
 
 
 def test_the_breach_is_recorded_once_and_told_to_the_reporter() -> None:
-    change = transitions.pass_time(until(opened().incident, T0 + 14 * MINUTE), POLICY, who, T0 + 15 * MINUTE)
+    change = transitions.pass_time(until(opened().incident, T0 + 14 * MINUTE), Duty(POLICY, who, T0 + 15 * MINUTE))
     assert change.incident.breached_at == T0 + 15 * MINUTE
     assert news(change) == ["breached"]
-    again = transitions.pass_time(change.incident, POLICY, who, T0 + 20 * MINUTE)
+    again = transitions.pass_time(change.incident, Duty(POLICY, who, T0 + 20 * MINUTE))
     assert (again.incident.breached_at, news(again)) == (T0 + 15 * MINUTE, [])
 
 
 def test_overdue_steps_collapse_into_one_page_for_each_and_the_repeat_counts_from_now() -> None:
     after_outage = T0 + 47 * MINUTE
-    change = transitions.pass_time(opened().incident, POLICY, who, after_outage)
+    change = transitions.pass_time(opened().incident, Duty(POLICY, who, after_outage))
     assert sorted(paged(change)) == ["ana", "max"]
     assert change.incident.next_step_at == after_outage + 5 * MINUTE
     assert "steps.skipped" in events(change)
@@ -105,7 +105,7 @@ def test_overdue_steps_collapse_into_one_page_for_each_and_the_repeat_counts_fro
 
 
 def test_a_step_taken_in_time_does_not_say_it_is_late() -> None:
-    change = transitions.pass_time(opened().incident, POLICY, who, T0 + 5 * MINUTE + SECOND)
+    change = transitions.pass_time(opened().incident, Duty(POLICY, who, T0 + 5 * MINUTE + SECOND))
     assert "late_seconds" not in pages(change)[0].facts
 
 
@@ -133,8 +133,8 @@ def test_when_nobody_is_on_call_anywhere_the_ladder_goes_on_all_the_same() -> No
 def test_a_ladder_that_became_shorter_goes_on_with_its_last_step() -> None:
     at_the_top = until(opened().incident, T0 + 15 * MINUTE)
     shorter = EscalationPolicy(sla=15 * MINUTE, steps=POLICY.steps[:2], repeat=5 * MINUTE, remind_after=20 * MINUTE)
-    assert paged(transitions.pass_time(at_the_top, shorter, who, T0 + 20 * MINUTE)) == ["ana"]
-    assert transitions.unreachable(at_the_top, "ana", "bounce", shorter, who, T0 + 20 * MINUTE).incident.away
+    assert paged(transitions.pass_time(at_the_top, Duty(shorter, who, T0 + 20 * MINUTE))) == ["ana"]
+    assert transitions.unreachable(at_the_top, "ana", "bounce", Duty(shorter, who, T0 + 20 * MINUTE)).incident.away
 
 
 def test_a_second_no_of_the_same_person_takes_no_further_step() -> None:
@@ -148,14 +148,14 @@ def test_a_second_no_of_the_same_person_takes_no_further_step() -> None:
         repeat=5 * MINUTE,
         remind_after=20 * MINUTE,
     )
-    once = transitions.decline(opened(policy).incident, "ana", HOW, "no", policy, who, T0 + MINUTE)
-    twice = transitions.decline(once.incident, "ana", HOW, "no, sorry", policy, who, T0 + 2 * MINUTE)
+    once = transitions.decline(opened(policy).incident, "ana", HOW, "no", Duty(policy, who, T0 + MINUTE))
+    twice = transitions.decline(once.incident, "ana", HOW, "no, sorry", Duty(policy, who, T0 + 2 * MINUTE))
     assert (paged(once), paged(twice), twice.outcome) == (["bo"], [], Outcome.NOTED)
 
 
 def test_paged_once_means_the_first_step_alone_however_late() -> None:
     fresh = transitions.new(id="i", ref="R", mail_id="m", accepted_at=T0, policy=POLICY, once=True)
-    change = transitions.open_panic(fresh, POLICY, who, T0 + 20 * MINUTE, receipt=False, entry_facts={})
+    change = transitions.open_panic(fresh, Duty(POLICY, who, T0 + 20 * MINUTE), receipt=False, entry_facts={})
     assert paged(change) == ["ana"]
 
 
@@ -191,14 +191,14 @@ def test_a_yes_after_it_was_closed_changes_nothing() -> None:
     closed = transitions.resolve(acked, "ana", HOW, POLICY, T0 + 2 * MINUTE).incident
     for late in (transitions.acknowledge, transitions.take, transitions.resolve):
         assert late(closed, "max", HOW, POLICY, T0 + 3 * MINUTE).outcome is Outcome.CLOSED
-    assert transitions.escalate(closed, "max", HOW, POLICY, who, T0 + 3 * MINUTE).outcome is Outcome.CLOSED
+    assert transitions.escalate(closed, "max", HOW, Duty(POLICY, who, T0 + 3 * MINUTE)).outcome is Outcome.CLOSED
 
 
 # -- no, and escalate
 
 
 def test_no_takes_the_first_later_step_that_names_somebody_else_at_once() -> None:
-    change = transitions.decline(opened().incident, "ana", HOW, "can't", POLICY, who, T0 + MINUTE)
+    change = transitions.decline(opened().incident, "ana", HOW, "can't", Duty(POLICY, who, T0 + MINUTE))
     assert paged(change) == ["max"]
     assert change.incident.state is State.OPEN
     assert change.incident.away == {"ana": 'declined ("can\'t")'}
@@ -206,18 +206,18 @@ def test_no_takes_the_first_later_step_that_names_somebody_else_at_once() -> Non
 
 
 def test_who_said_no_is_passed_over_as_long_as_somebody_else_is_left() -> None:
-    declined = transitions.decline(opened().incident, "ana", HOW, "no", POLICY, who, T0 + MINUTE).incident
-    repeat = transitions.pass_time(declined, POLICY, who, T0 + 6 * MINUTE)
+    declined = transitions.decline(opened().incident, "ana", HOW, "no", Duty(POLICY, who, T0 + MINUTE)).incident
+    repeat = transitions.pass_time(declined, Duty(POLICY, who, T0 + 6 * MINUTE))
     assert paged(repeat) == ["max"]
 
 
 def test_when_everybody_said_no_everybody_is_paged_again_and_the_operators_told() -> None:
-    one = transitions.decline(opened().incident, "ana", HOW, "no", POLICY, who, T0 + MINUTE).incident
-    both = transitions.decline(one, "max", HOW, "no", POLICY, who, T0 + 2 * MINUTE)
+    one = transitions.decline(opened().incident, "ana", HOW, "no", Duty(POLICY, who, T0 + MINUTE)).incident
+    both = transitions.decline(one, "max", HOW, "no", Duty(POLICY, who, T0 + 2 * MINUTE))
     assert both.outcome is Outcome.NOBODY_LEFT
     assert [e.facts["cause"] for e in both.effects if e.do is EffectKind.OPERATORS] == ["nobody_left"]
     assert both.incident.next_step_at == one.next_step_at, "the repeat stays"
-    assert paged(transitions.pass_time(both.incident, POLICY, who, T0 + 6 * MINUTE)) == ["max", "ana"]
+    assert paged(transitions.pass_time(both.incident, Duty(POLICY, who, T0 + 6 * MINUTE))) == ["max", "ana"]
 
 
 def test_later_steps_keep_their_times_after_an_early_one() -> None:
@@ -231,20 +231,20 @@ def test_later_steps_keep_their_times_after_an_early_one() -> None:
         repeat=5 * MINUTE,
         remind_after=20 * MINUTE,
     )
-    change = transitions.decline(opened(policy).incident, "ana", HOW, "no", policy, who, T0 + MINUTE)
+    change = transitions.decline(opened(policy).incident, "ana", HOW, "no", Duty(policy, who, T0 + MINUTE))
     assert paged(change) == ["bo"]
     assert change.incident.next_step_at == T0 + 30 * MINUTE
 
 
 def test_escalate_calls_the_next_ones_and_not_the_asker_again() -> None:
-    change = transitions.escalate(opened().incident, "ana", HOW, POLICY, who, T0 + MINUTE)
+    change = transitions.escalate(opened().incident, "ana", HOW, Duty(POLICY, who, T0 + MINUTE))
     assert paged(change) == ["max"]
     assert change.incident.away == {}, "she asked for help, she did not leave"
 
 
 def test_no_of_the_holder_opens_it_again_with_the_next_step_now() -> None:
     acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
-    change = transitions.decline(acked, "ana", HOW, "can't", POLICY, who, T0 + 40 * MINUTE)
+    change = transitions.decline(acked, "ana", HOW, "can't", Duty(POLICY, who, T0 + 40 * MINUTE))
     assert (change.incident.state, change.incident.holder) == (State.OPEN, "ana")
     assert paged(change) == ["max"]
     assert change.incident.next_step_at == T0 + 45 * MINUTE
@@ -252,14 +252,14 @@ def test_no_of_the_holder_opens_it_again_with_the_next_step_now() -> None:
 
 def test_answered_in_time_and_opened_again_after_the_sla_is_no_breach() -> None:
     acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
-    again = transitions.escalate(acked, "ana", HOW, POLICY, who, T0 + 40 * MINUTE).incident
-    later = transitions.pass_time(again, POLICY, who, T0 + 50 * MINUTE).incident
+    again = transitions.escalate(acked, "ana", HOW, Duty(POLICY, who, T0 + 40 * MINUTE)).incident
+    later = transitions.pass_time(again, Duty(POLICY, who, T0 + 50 * MINUTE)).incident
     assert later.breached_at is None
 
 
 def test_no_of_somebody_who_does_not_have_it_changes_nothing() -> None:
     acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, POLICY, T0 + 16 * MINUTE)
-    change = transitions.decline(acked.incident, "ana", HOW, "no", POLICY, who, T0 + 17 * MINUTE)
+    change = transitions.decline(acked.incident, "ana", HOW, "no", Duty(POLICY, who, T0 + 17 * MINUTE))
     assert (change.outcome, change.incident.state, change.incident.holder) == (Outcome.NOTED, State.ACKED, "max")
 
 
@@ -267,7 +267,7 @@ def test_no_of_somebody_who_does_not_have_it_changes_nothing() -> None:
 
 
 def test_an_out_of_office_of_the_only_one_paged_calls_the_next_now() -> None:
-    change = transitions.unreachable(opened().incident, "ana", "out of office", POLICY, who, T0 + SECOND)
+    change = transitions.unreachable(opened().incident, "ana", "out of office", Duty(POLICY, who, T0 + SECOND))
     assert paged(change) == ["max"]
 
 
@@ -277,14 +277,14 @@ def test_a_robot_that_answers_every_page_does_not_spin_the_ladder() -> None:
     for second in range(600):
         now = T0 + second * SECOND
         for person in list(incident.paged):
-            change = transitions.unreachable(incident, person, "out of office", POLICY, who, now)
+            change = transitions.unreachable(incident, person, "out of office", Duty(POLICY, who, now))
             incident, total = change.incident, total + len(pages(change))
     assert total == 1, "Max, once; after that nobody is left and the repeat keeps its time"
 
 
 def test_an_out_of_office_never_takes_the_incident_from_its_holder() -> None:
     acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
-    change = transitions.unreachable(acked, "ana", "out of office", POLICY, who, T0 + 2 * MINUTE)
+    change = transitions.unreachable(acked, "ana", "out of office", Duty(POLICY, who, T0 + 2 * MINUTE))
     assert (change.incident, change.effects) == (acked, ())
 
 
@@ -311,13 +311,13 @@ def test_an_offer_nobody_takes_comes_back_to_the_holder(answer: str) -> None:
     acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
     offered = transitions.hand_over(acked, "ana", "bo", HOW, T0 + 2 * MINUTE).incident
     if answer == "silence":
-        change = transitions.pass_time(offered, POLICY, who, T0 + 12 * MINUTE)
+        change = transitions.pass_time(offered, Duty(POLICY, who, T0 + 12 * MINUTE))
         assert paged(change) == ["ana"]
         return
     change = (
-        transitions.decline(offered, "bo", HOW, "no", POLICY, who, T0 + 3 * MINUTE)
+        transitions.decline(offered, "bo", HOW, "no", Duty(POLICY, who, T0 + 3 * MINUTE))
         if answer == "no"
-        else transitions.unreachable(offered, "bo", "her page bounced", POLICY, who, T0 + 3 * MINUTE)
+        else transitions.unreachable(offered, "bo", "her page bounced", Duty(POLICY, who, T0 + 3 * MINUTE))
     )
     assert (change.incident.holder, change.incident.handed_to) == ("ana", None)
     assert told(change, "offer_failed") == ["ana"]
@@ -328,9 +328,9 @@ def test_an_offer_nobody_takes_comes_back_to_the_holder(answer: str) -> None:
 
 def test_a_holder_without_a_sign_of_work_is_asked_and_ten_minutes_later_the_smoc_is_called() -> None:
     acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
-    asked = transitions.pass_time(acked, POLICY, who, T0 + 21 * MINUTE)
+    asked = transitions.pass_time(acked, Duty(POLICY, who, T0 + 21 * MINUTE))
     assert [(p.person, p.facts["word"]) for p in pages(asked)] == [("ana", PageReason.STILL_YOURS)]
-    called = transitions.pass_time(asked.incident, POLICY, who, T0 + 31 * MINUTE)
+    called = transitions.pass_time(asked.incident, Duty(POLICY, who, T0 + 31 * MINUTE))
     assert [(p.person, p.facts["word"]) for p in pages(called)] == [("max", PageReason.SILENT_HOLDER)]
     assert called.incident.state is State.ACKED
 
@@ -343,9 +343,13 @@ def test_a_line_of_the_holder_is_a_sign_of_work_and_anybody_elses_is_not() -> No
 
 def test_a_follow_up_the_holder_does_not_answer_in_ten_minutes_goes_to_the_smoc() -> None:
     acked = transitions.acknowledge(opened().incident, "ana", HOW, POLICY, T0 + MINUTE).incident
-    asked = transitions.more(acked, more_entry(), POLICY, who, T0 + 2 * MINUTE, mail_id="m2", human=True, thanks=False)
+    asked = transitions.more(
+        acked,
+        transitions.MoreMail(entry=more_entry(), mail_id="m2", human=True, thanks=False),
+        Duty(POLICY, who, T0 + 2 * MINUTE),
+    )
     assert told(asked, "more") == ["ana"]
-    called = transitions.pass_time(asked.incident, POLICY, who, T0 + 12 * MINUTE)
+    called = transitions.pass_time(asked.incident, Duty(POLICY, who, T0 + 12 * MINUTE))
     assert paged(called) == ["max"]
 
 
@@ -358,10 +362,16 @@ def test_resolve_on_an_open_incident_only_acknowledges_it() -> None:
 
 def test_an_issue_closed_by_somebody_paged_acknowledges_and_by_anybody_else_does_not() -> None:
     incident = opened().incident
-    assert transitions.issue_closed(incident, "ana", POLICY, T0 + MINUTE).incident.state is State.ACKED
-    other = transitions.issue_closed(incident, None, POLICY, T0 + MINUTE)
+    assert (
+        transitions.issue_closed(incident, transitions.IssueClosing(by="ana"), POLICY, T0 + MINUTE).incident.state
+        is State.ACKED
+    )
+    other = transitions.issue_closed(incident, transitions.IssueClosing(by=None), POLICY, T0 + MINUTE)
     assert (other.incident.state, told(other, "issue_closed")) == (State.OPEN, ["ana"])
-    assert transitions.issue_closed(incident, "bo", POLICY, T0 + MINUTE).incident.state is State.OPEN
+    assert (
+        transitions.issue_closed(incident, transitions.IssueClosing(by="bo"), POLICY, T0 + MINUTE).incident.state
+        is State.OPEN
+    )
 
 
 # -- more in the thread
@@ -369,12 +379,20 @@ def test_an_issue_closed_by_somebody_paged_acknowledges_and_by_anybody_else_does
 
 def test_more_on_an_open_incident_reaches_those_paged_and_touches_no_time() -> None:
     incident = opened().incident
-    change = transitions.more(incident, more_entry(), POLICY, who, T0 + MINUTE, mail_id="m2", human=True, thanks=False)
+    change = transitions.more(
+        incident,
+        transitions.MoreMail(entry=more_entry(), mail_id="m2", human=True, thanks=False),
+        Duty(POLICY, who, T0 + MINUTE),
+    )
     assert (change.incident, told(change, "more"), events(change)) == (incident, ["ana"], ["thread.more"])
 
 
 def test_an_automatic_mail_in_the_thread_is_a_note_and_nothing_else() -> None:
-    change = transitions.more(opened().incident, more_entry(), POLICY, who, T0, mail_id="m2", human=False, thanks=False)
+    change = transitions.more(
+        opened().incident,
+        transitions.MoreMail(entry=more_entry(), mail_id="m2", human=False, thanks=False),
+        Duty(POLICY, who, T0),
+    )
     assert (change.effects, events(change)) == ((), ["thread.more"])
 
 
@@ -386,10 +404,14 @@ def resolved_at(at: datetime) -> Incident:
 def test_more_within_a_day_of_closing_opens_it_again_for_its_last_holder_then_the_seoc() -> None:
     now = T0 + 5 * 60 * MINUTE
     incident = resolved_at(T0 + 60 * MINUTE)
-    change = transitions.more(incident, more_entry(), POLICY, who, now, mail_id="m2", human=True, thanks=False)
+    change = transitions.more(
+        incident,
+        transitions.MoreMail(entry=more_entry(), mail_id="m2", human=True, thanks=False),
+        Duty(POLICY, who, now),
+    )
     assert (change.incident.state, paged(change)) == (State.OPEN, ["ana"])
     assert pages(change)[0].facts["word"] is PageReason.REOPENED or pages(change)[0].facts["word"] == "reopened"
-    seoc = transitions.pass_time(change.incident, POLICY, who, now + 5 * MINUTE)
+    seoc = transitions.pass_time(change.incident, Duty(POLICY, who, now + 5 * MINUTE))
     assert paged(seoc) == ["ana"]
     assert seoc.incident.next_step_at == now + 10 * MINUTE
     assert news(change) == ["reopened"]
@@ -398,8 +420,12 @@ def test_more_within_a_day_of_closing_opens_it_again_for_its_last_holder_then_th
 def test_a_reopened_incident_does_not_wait_for_a_holder_who_cannot_be_reached() -> None:
     now = T0 + 5 * 60 * MINUTE
     incident = resolved_at(T0 + 60 * MINUTE)
-    again = transitions.more(incident, more_entry(), POLICY, who, now, mail_id="m2", human=True, thanks=False).incident
-    assert paged(transitions.unreachable(again, "ana", "bounce", POLICY, who, now + SECOND)) == ["max"]
+    again = transitions.more(
+        incident,
+        transitions.MoreMail(entry=more_entry(), mail_id="m2", human=True, thanks=False),
+        Duty(POLICY, who, now),
+    ).incident
+    assert paged(transitions.unreachable(again, "ana", "bounce", Duty(POLICY, who, now + SECOND))) == ["max"]
 
 
 def test_the_breach_of_a_reopened_incident_is_told_too() -> None:
@@ -407,8 +433,10 @@ def test_the_breach_of_a_reopened_incident_is_told_too() -> None:
     acked = transitions.acknowledge(breached, "max", HOW, POLICY, T0 + 16 * MINUTE).incident
     closed = transitions.resolve(bump(acked, breached), "max", HOW, POLICY, T0 + 17 * MINUTE).incident
     now = T0 + 60 * MINUTE
-    again = transitions.more(closed, more_entry(), POLICY, who, now, mail_id="m2", human=True, thanks=False).incident
-    change = transitions.pass_time(bump(again, closed), POLICY, who, now + 15 * MINUTE)
+    again = transitions.more(
+        closed, transitions.MoreMail(entry=more_entry(), mail_id="m2", human=True, thanks=False), Duty(POLICY, who, now)
+    ).incident
+    change = transitions.pass_time(bump(again, closed), Duty(POLICY, who, now + 15 * MINUTE))
     assert [e.key for e in change.effects if e.do is EffectKind.NEWS] != ["news/breached"]
     assert news(change) == ["breached"]
 
@@ -416,7 +444,9 @@ def test_the_breach_of_a_reopened_incident_is_told_too() -> None:
 def test_a_thank_you_does_not_open_it_again() -> None:
     incident = resolved_at(T0 + 60 * MINUTE)
     change = transitions.more(
-        incident, more_entry(), POLICY, who, T0 + 61 * MINUTE, mail_id="m2", human=True, thanks=True
+        incident,
+        transitions.MoreMail(entry=more_entry(), mail_id="m2", human=True, thanks=True),
+        Duty(POLICY, who, T0 + 61 * MINUTE),
     )
     assert (change.incident, change.effects) == (incident, ())
 
@@ -471,22 +501,28 @@ def happen(incident: Incident, event: tuple[str, object], policy: EscalationPoli
         case "take", str(person):
             return transitions.take(incident, person, HOW, policy, now)
         case "no", str(person):
-            return transitions.decline(incident, person, HOW, "no", policy, who, now)
+            return transitions.decline(incident, person, HOW, "no", Duty(policy, who, now))
         case "escalate", str(person):
-            return transitions.escalate(incident, person, HOW, policy, who, now)
+            return transitions.escalate(incident, person, HOW, Duty(policy, who, now))
         case "resolve", str(person):
             return transitions.resolve(incident, person, HOW, policy, now)
         case "away", str(person):
-            return transitions.unreachable(incident, person, "out of office", policy, who, now)
+            return transitions.unreachable(incident, person, "out of office", Duty(policy, who, now))
         case "work", str(person):
             return transitions.sign_of_work(incident, person, policy, now)
         case "hand", (str(person), str(to)):
             return transitions.hand_over(incident, person, to, HOW, now)
         case "closed", person:
-            return transitions.issue_closed(incident, person if isinstance(person, str) else None, policy, now)
+            return transitions.issue_closed(
+                incident, transitions.IssueClosing(by=person if isinstance(person, str) else None), policy, now
+            )
         case "more", (bool(human), bool(thanks)):
             entry = more_entry()
-            return transitions.more(incident, entry, policy, who, now, mail_id=f"m{n}", human=human, thanks=thanks)
+            return transitions.more(
+                incident,
+                transitions.MoreMail(entry=entry, mail_id=f"m{n}", human=human, thanks=thanks),
+                Duty(policy, who, now),
+            )
     raise AssertionError(event)
 
 
@@ -502,7 +538,7 @@ def test_the_invariants_hold_under_any_sequence_of_events(
     for n, event in enumerate(sequence):
         if event[0] == "wait":
             now += timedelta(seconds=int(str(event[1])))
-            change = transitions.pass_time(incident, policy, who, now)
+            change = transitions.pass_time(incident, Duty(policy, who, now))
         else:
             change = happen(incident, event, policy, now, n)
         before, incident = incident, change.incident
@@ -532,7 +568,7 @@ def test_an_event_that_comes_twice_equals_once(
     policy: EscalationPolicy, sequence: list[tuple[str, object]], seconds: int
 ) -> None:
     now = T0 + timedelta(seconds=seconds)
-    incident = transitions.pass_time(opened(policy).incident, policy, who, now).incident
+    incident = transitions.pass_time(opened(policy).incident, Duty(policy, who, now)).incident
     for n, event in enumerate(sequence):
         first = happen(incident, event, policy, now, n).incident
         if event[0] in {"yes", "take", "away", "work", "closed"}:
@@ -552,7 +588,7 @@ def test_an_unanswered_panic_is_paged_again_within_its_repeat_however_the_ticks_
     for wait in waits:
         now += timedelta(seconds=wait)
         due = transitions.is_due(incident, now)
-        incident = transitions.pass_time(incident, policy, who, now).incident
+        incident = transitions.pass_time(incident, Duty(policy, who, now)).incident
         assert incident.next_step_at is not None
         assert incident.next_step_at > now, "what is due is taken, all of it"
         assert not transitions.is_due(incident, now)
@@ -562,6 +598,6 @@ def test_an_unanswered_panic_is_paged_again_within_its_repeat_however_the_ticks_
 @pytest.mark.parametrize("seconds", [0, 1, 899, 900, 901, 86400])
 def test_passing_time_twice_at_the_same_instant_does_nothing_more(seconds: int) -> None:
     now = T0 + timedelta(seconds=seconds)
-    once = transitions.pass_time(opened().incident, POLICY, who, now)
-    twice = transitions.pass_time(once.incident, POLICY, who, now)
+    once = transitions.pass_time(opened().incident, Duty(POLICY, who, now))
+    twice = transitions.pass_time(once.incident, Duty(POLICY, who, now))
     assert (twice.incident, twice.effects, twice.entries) == (once.incident, (), ())

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from panicmail.errors import StoreFailed
 from panicmail.incident import ids, transitions
-from panicmail.incident.escalation_policy import SAME_MAIL_WITHIN
+from panicmail.incident.escalation_policy import SAME_MAIL_WITHIN, Duty
 from panicmail.incident.model import Entry, Incident, Outcome, Owed, State, unchanged
 from panicmail.incident.tasks import Task
 from panicmail.store import migrate
@@ -90,7 +90,7 @@ def panic(store: Store, **kwargs: bool) -> Incident:
             reporter_address="rita@example.com",
         )
         receipt = kwargs.get("receipt", True)
-        change = transitions.open_panic(fresh, POLICY, who, tx.now, receipt=receipt, entry_facts={})
+        change = transitions.open_panic(fresh, Duty(POLICY, who, tx.now), receipt=receipt, entry_facts={})
         incident = tx.incidents.add(change)
         tx.mails.understood(
             mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}"
@@ -551,7 +551,7 @@ def test_an_acknowledgement_voids_the_pages_not_sent_yet_but_not_the_one_in_flig
     incident = panic(store)
     (flying,) = store.write("test", lambda tx: tx.outbox.claim("page", 1, LEASE))
     clock.at += 5 * MINUTE
-    store.change("test", incident.id, lambda i, now: transitions.pass_time(i, POLICY, who, now))
+    store.change("test", incident.id, lambda i, now: transitions.pass_time(i, Duty(POLICY, who, now)))
     clock.at = T0 + SECOND
     store.change("test", incident.id, lambda i, now: transitions.acknowledge(i, "ana", "", POLICY, now))
     states_now = {t.key.partition("/")[2]: t.state for t in store.read(lambda tx: tx.outbox.of_incident(incident.id))}

@@ -17,7 +17,7 @@ from panicmail.daemon.health import Health
 from panicmail.errors import Temporary
 from panicmail.escalation.sla_report import is_attained
 from panicmail.incident import clock_steps, reply_commands, transitions
-from panicmail.incident.escalation_policy import OnCallAt
+from panicmail.incident.escalation_policy import Duty, OnCallAt
 from panicmail.incident.model import Change, Entry, Incident, Outcome, Owed, PageReason, State
 from panicmail.incident.reply_commands import Command
 from panicmail.response.incident_links import EXPIRES_AFTER, LinkExpired
@@ -62,7 +62,9 @@ class Tale:
         self.lines += [Line(kept.event, kept.actor, kept.facts)] if kept else []
 
     def undo(self, person: str, now: datetime, missed: Sequence[str] = ()) -> Change:
-        return self.apply(transitions.undo(self.incident, person, HOW, self.lines, missed, now))
+        return self.apply(
+            transitions.undo(self.incident, transitions.Undoing(person=person, how=HOW, missed=missed), self.lines, now)
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,12 @@ def test_the_step_keeps_its_time_and_one_that_passed_meanwhile_is_due_now() -> N
 def test_two_minutes_are_in_time_and_an_instant_more_is_too_late() -> None:
     story = tale(T0 + MINUTE)
     story.ack("ana", T0 + MINUTE)
-    late = transitions.undo(story.incident, "ana", HOW, story.lines, (), T0 + 3 * MINUTE + timedelta(microseconds=1))
+    late = transitions.undo(
+        story.incident,
+        transitions.Undoing(person="ana", how=HOW, missed=()),
+        story.lines,
+        T0 + 3 * MINUTE + timedelta(microseconds=1),
+    )
     assert (late.outcome, late.incident, late.entries, late.effects) == (Outcome.NOTED, story.incident, (), ())
     assert story.undo("ana", T0 + 3 * MINUTE).outcome is Outcome.DONE
 
@@ -195,7 +202,7 @@ def test_what_somebody_had_is_hers_again_as_it_was(
     if word == "yes to an offer":
         had = transitions.hand_over(had, "max", "ana", "reply", T0 + 15 * MINUTE).incident
     if had.remind_at is not None and had.remind_at <= done_at:
-        had = transitions.pass_time(had, POLICY, who, done_at).incident
+        had = transitions.pass_time(had, Duty(POLICY, who, done_at)).incident
     story.incident = before = had
     by = "max" if word == "resolve" else "ana"
     {"take": story.take, "yes to an offer": story.ack}.get(word, story.resolve)(by, done_at)
@@ -268,7 +275,9 @@ def test_a_message_that_came_meanwhile_still_waits_for_its_answer() -> None:
 
 def said_more(incident: Incident, at: datetime) -> Incident:
     more = Entry(event="thread.more", actor="rita@example.com", facts={"text": "the server too"})
-    return transitions.more(incident, more, POLICY, who, at, mail_id="m", human=True, thanks=False).incident
+    return transitions.more(
+        incident, transitions.MoreMail(entry=more, mail_id="m", human=True, thanks=False), Duty(POLICY, who, at)
+    ).incident
 
 
 @pytest.mark.parametrize("word", ["no", "escalate"])
@@ -276,9 +285,9 @@ def test_what_calls_people_is_never_kept_for_an_undo(word: str) -> None:
     story = tale(T0 + MINUTE)
     for before in (story.incident, transitions.acknowledge(story.incident, "ana", HOW, POLICY, T0 + MINUTE).incident):
         if word == "no":
-            after = transitions.decline(before, "ana", HOW, "no", POLICY, who, T0 + MINUTE).incident
+            after = transitions.decline(before, "ana", HOW, "no", Duty(POLICY, who, T0 + MINUTE)).incident
         else:
-            after = transitions.escalate(before, "ana", HOW, POLICY, who, T0 + MINUTE).incident
+            after = transitions.escalate(before, "ana", HOW, Duty(POLICY, who, T0 + MINUTE)).incident
         assert transitions.undoable(before, after) is None
 
 
@@ -286,7 +295,7 @@ def test_an_sla_that_passes_before_the_second_thought_is_a_breach() -> None:
     story = tale(T0 + 14 * MINUTE)
     story.ack("ana", T0 + 14 * MINUTE + 30 * SECOND)
     story.undo("ana", T0 + 16 * MINUTE)
-    change = transitions.pass_time(story.incident, POLICY, who, T0 + 16 * MINUTE)
+    change = transitions.pass_time(story.incident, Duty(POLICY, who, T0 + 16 * MINUTE))
     assert change.incident.breached_at == T0 + 16 * MINUTE
     assert paged(change) == ["max", "ana"]
 
@@ -304,7 +313,7 @@ def test_the_figures_do_not_count_what_was_undone() -> None:
 def test_of_a_second_acknowledgement_the_first_stays() -> None:
     story = tale(T0 + MINUTE)
     story.ack("max", T0 + MINUTE, how="reply from max@example.com")
-    story.apply(transitions.escalate(story.incident, "max", "reply", POLICY, who, T0 + 2 * MINUTE))
+    story.apply(transitions.escalate(story.incident, "max", "reply", Duty(POLICY, who, T0 + 2 * MINUTE)))
     story.ack("ana", T0 + 3 * MINUTE)
     story.undo("ana", T0 + 4 * MINUTE)
     now = story.incident

@@ -58,8 +58,7 @@ def lost(tx: Transaction, settings: RuntimeSettings, incident: Incident, task: O
     """A page failed for good. Unless another channel of theirs carries it, they are unreachable."""
     if task.person is None or tx.pages.has_another_way(task):
         return
-    policy, who = settings.policy_of(incident), settings.who_at(tx.now)
-    tx.incidents.apply(incident, transitions.unreachable(incident, task.person, why, policy, who, tx.now))
+    tx.incidents.apply(incident, transitions.unreachable(incident, task.person, why, settings.duty(incident, tx.now)))
 
 
 def _channel(task: OutboxRow) -> str:

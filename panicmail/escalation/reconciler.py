@@ -197,9 +197,7 @@ def _ask_for_issue(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None
 def _page_again(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:
     incident = _incident(tx, gap)
     due = replace(incident, next_step_at=tx.now)
-    tx.incidents.apply(
-        incident, transitions.take_due_step(due, settings.policy_of(due), settings.who_at(tx.now), tx.now)
-    )
+    tx.incidents.apply(incident, transitions.take_due_step(due, settings.duty(due, tx.now)))
 
 
 def _step_now(tx: Transaction, settings: RuntimeSettings, gap: Gap) -> None:

@@ -96,13 +96,11 @@ class EscalationTick:
         if not transitions.is_due(incident, now):  # another node took it meanwhile
             return unchanged(incident, Outcome.ALREADY)
         daytime = settings.daytime_of(incident.holder or "")
-        return transitions.pass_time(incident, settings.policy_of(incident), settings.who_at(now), now, daytime)
+        return transitions.pass_time(incident, settings.duty(incident, now), daytime)
 
     def _holder_gone(self, incident: Incident, now: datetime) -> Change:
         settings = self._settings()
-        return transitions.holder_gone(
-            incident, settings.people, settings.policy_of(incident), settings.who_at(now), now
-        )
+        return transitions.holder_gone(incident, settings.people, settings.duty(incident, now))
 
     def _give_up_on(self, task: OutboxRow) -> None:
         """Nobody took her page: she is unreachable, once per incident."""
@@ -120,9 +118,8 @@ class EscalationTick:
             case Reach.UNKNOWN:
                 return
             case Reach.NOT if incident is not None:
-                policy, who = settings.policy_of(incident), settings.who_at(tx.now)
                 tx.incidents.apply(
-                    incident, transitions.unreachable(incident, task.person or "", why, policy, who, tx.now)
+                    incident, transitions.unreachable(incident, task.person or "", why, settings.duty(incident, tx.now))
                 )
         tx.pages.decide(task)
 

@@ -146,3 +146,12 @@ class EscalationPolicy:
             for person in who(role):
                 named.setdefault(person, role)
         return named
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What holds for an incident when something happens to it."""
+
+    policy: EscalationPolicy  #: the one it follows
+    who: OnCallAt  #: who is on call at `now`
+    now: datetime

@@ -26,7 +26,7 @@ import structlog
 from panicmail.errors import StoreFailed
 from panicmail.incident import classify, ids, people, reply_commands, transitions
 from panicmail.incident.classify import Author, Classification, KnownFacts, MailKind, MailPurpose, Report, TokenAddress
-from panicmail.incident.escalation_policy import ANSWER_WITHIN, OTHER_WAY_WITHIN, SAME_MAIL_WITHIN
+from panicmail.incident.escalation_policy import ANSWER_WITHIN, OTHER_WAY_WITHIN, SAME_MAIL_WITHIN, Duty
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, Token
@@ -501,9 +501,7 @@ def _open(
     facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags)}
     change = transitions.open_panic(
         incident,
-        policy,
-        settings.who_at(tx.now),
-        tx.now,
+        Duty(policy, settings.who_at(tx.now), tx.now),
         receipt=may_have_receipt(tx, settings, mail, report),
         entry_facts=facts,
     )
@@ -608,13 +606,13 @@ def _more(
         reporter_thread.turn_away(tx, mail, report, incident, person)
     change = transitions.more(
         incident,
-        more_entry(report, incident),
-        settings.policy_of(incident),
-        settings.who_at(tx.now),
-        tx.now,
-        mail_id=mail.id,
-        human=True,
-        thanks=reply_commands.is_thanks(report.reply_text or report.text),
+        transitions.MoreMail(
+            entry=more_entry(report, incident),
+            mail_id=mail.id,
+            human=True,
+            thanks=reply_commands.is_thanks(report.reply_text or report.text),
+        ),
+        settings.duty(incident, tx.now),
     )
     return tx.incidents.apply(incident, change).id
 

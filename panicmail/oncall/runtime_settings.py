@@ -1,4 +1,4 @@
-"""The standing orders: what the operator configured, as the use cases need it. Immutable; a reload makes new ones."""
+"""The settings: what the operator configured, as the use cases need it. Immutable; a reload makes new ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from panicmail.incident.escalation_policy import (
     DAYTIME,
     DEFAULT,
     OPERATOR,
+    Duty,
     EscalationPolicy,
     OnCallAt,
     PolicyChoice,
@@ -76,6 +77,10 @@ class RuntimeSettings:
     def policy_of(self, incident: Incident) -> EscalationPolicy:
         """The policy an incident follows; the default one when a reload took its own away."""
         return self.policies.get(incident.policy, self.policy)
+
+    def duty(self, incident: Incident, now: datetime) -> Duty:
+        """What holds for an incident at `now`: its policy, and who is on call."""
+        return Duty(self.policy_of(incident), self.who_at(now), now)
 
     def policy_for(
         self, severity: int | None, subject: str, recipients: Sequence[str], *, drill: bool

@@ -220,9 +220,7 @@ class ActivityPoll:
         change = transitions.issue_reopened(
             incident,
             opener.id if opener else reopening.by or "somebody in GitLab",
-            settings.policy_of(incident),
-            settings.who_at(tx.now),
-            tx.now,
+            settings.duty(incident, tx.now),
             reopened_at=reopening.at or tx.now,
             counts=counts,
         )
@@ -277,7 +275,9 @@ class ActivityPoll:
         is_late = transitions.overtaken_by(lines, by or "", at, is_yes=is_yes) is not None
         settings = self._settings()
         policy = settings.policy_of(incident)
-        change = transitions.issue_closed(incident, by, policy, tx.now, closed_at=closed_at, is_late=is_late)
+        change = transitions.issue_closed(
+            incident, transitions.IssueClosing(by=by, closed_at=closed_at, is_late=is_late), policy, tx.now
+        )
         tx.incidents.apply(incident, transitions.dated(change, at))
         return True
 

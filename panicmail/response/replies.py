@@ -172,14 +172,14 @@ class ReplyHandler:
         writer = person.id if person.writes_from(report.from_address) else ""
         change = transitions.more(
             incident,
-            more_entry(report, incident),
-            settings.policy_of(incident),
-            settings.who_at(now),
-            now,
-            mail_id=mail.id,
-            human=True,
-            thanks=reply_commands.is_thanks(report.reply_text),
-            writer=writer,
+            transitions.MoreMail(
+                entry=more_entry(report, incident),
+                mail_id=mail.id,
+                human=True,
+                thanks=reply_commands.is_thanks(report.reply_text),
+                writer=writer,
+            ),
+            settings.duty(incident, now),
         )
         self._tx.incidents.apply(incident, change)
 
@@ -209,9 +209,7 @@ class ReplyHandler:
     def _is_away(self, incident: Incident, person: Person) -> Incident:
         settings, now = self._settings, self._tx.now
         why = "out of office"
-        change = transitions.unreachable(
-            incident, person.id, why, settings.policy_of(incident), settings.who_at(now), now
-        )
+        change = transitions.unreachable(incident, person.id, why, settings.duty(incident, now))
         return self._tx.incidents.apply(incident, change)
 
     def _is_chatty(self, incident: Incident) -> bool:
@@ -240,9 +238,7 @@ class ReplyHandler:
             self._keep(incident, Entry(event="page.refused", actor="panicmail", facts=facts))
             self._tx.queue.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
             return
-        change = transitions.unreachable(
-            incident, person.id, why, settings.policy_of(incident), settings.who_at(now), now
-        )
+        change = transitions.unreachable(incident, person.id, why, settings.duty(incident, now))
         self._tx.incidents.apply(incident, change)
 
     def _keep(self, incident: Incident, entry: Entry) -> None:
@@ -307,7 +303,12 @@ class ReplyHandler:
         She is told, as the others are: whoever has her link may have done either.
         """
         lines = self._tx.timeline.of_incident(incident.id)
-        change = transitions.undo(incident, person.id, way.how, lines, self._missed(incident, person), self._tx.now)
+        change = transitions.undo(
+            incident,
+            transitions.Undoing(person=person.id, how=way.how, missed=self._missed(incident, person)),
+            lines,
+            self._tx.now,
+        )
         answer = self._apply(incident, change, ReplyCommand(Command.NOTHING, "undo"), way)
         if answer.outcome is Outcome.DONE:
             facts = {"what": "undone", "by": person.id, **change.entries[0].facts}
@@ -367,15 +368,12 @@ class ReplyHandler:
 
     def _no(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         settings, now = self._settings, self._tx.now
-        policy, who = settings.policy_of(incident), settings.who_at(now)
-        change = transitions.decline(incident, person.id, way.how, said.line, policy, who, now)
+        change = transitions.decline(incident, person.id, way.how, said.line, settings.duty(incident, now))
         return self._apply(incident, change, said, way)
 
     def _escalate(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         settings, now = self._settings, self._tx.now
-        change = transitions.escalate(
-            incident, person.id, way.how, settings.policy_of(incident), settings.who_at(now), now
-        )
+        change = transitions.escalate(incident, person.id, way.how, settings.duty(incident, now))
         return self._apply(incident, change, said, way)
 
     def _resolve(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:

@@ -76,8 +76,15 @@ def hear(
         return
     how = f"mail from {report.from_address} to the address given to her; {UNVERIFIED}"
     left = report_json.attachments_to_json(report.attachments)
-    said = transitions.speak(incident, person.id, report.reply_text, how, mail.id, settings.policy_of(incident), tx.now,
-                        left=left, in_reply_to=report.message_id)  # fmt: skip
+    speech = transitions.Speech(
+        person=person.id,
+        text=report.reply_text,
+        how=how,
+        mail_id=mail.id,
+        left=left,
+        about={"in_reply_to": report.message_id},
+    )
+    said = transitions.speak(incident, speech, settings.policy_of(incident), tx.now)
     tx.incidents.apply(incident, said)
 
 
@@ -116,7 +123,9 @@ def _keep(
     writer = person.id if hers else report.from_address or report.from_shown or "somebody"
     text = written(report)
     about = {"detail": "" if hers else writer, "in_reply_to": report.message_id if hers else None}
-    change = transitions.leave_unsaid(incident, person.id, why, writer=writer, text=text, mail_id=mail.id, **about)
+    change = transitions.leave_unsaid(
+        incident, person.id, transitions.Unsent(why=why, writer=writer, text=text, mail_id=mail.id, about=about)
+    )
     tx.incidents.apply(incident, change)
 
 

@@ -30,10 +30,21 @@ from panicmail.incident.transitions.defer import hold_back
 from panicmail.incident.transitions.escalate import NextCall, called_on_no, holder_gone, next_call, take_due_step
 from panicmail.incident.transitions.issue_changed import ISSUE_ALTERED, PutBack, Seen, issue_altered
 from panicmail.incident.transitions.issue_moved import issue_went
-from panicmail.incident.transitions.reporter_message import WHY, UnsentReason, leave_unsaid, refused, speak, speaks
+from panicmail.incident.transitions.reporter_message import (
+    WHY,
+    Speech,
+    Unsent,
+    UnsentReason,
+    leave_unsaid,
+    refused,
+    speak,
+    speaks,
+)
 from panicmail.incident.transitions.resolve import (
     CLOSED_IN_GITLAB,
     ISSUE_REOPENED,
+    IssueClosing,
+    MoreMail,
     is_known_act,
     is_over,
     issue_closed,
@@ -49,7 +60,7 @@ from panicmail.incident.transitions.silent_holder import (
     sign_of_work,
 )
 from panicmail.incident.transitions.timers import is_due, new, open_panic, pass_time
-from panicmail.incident.transitions.undo import UNDO_WITHIN, is_undone, undo, undo_until, undoable
+from panicmail.incident.transitions.undo import UNDO_WITHIN, Undoing, is_undone, undo, undo_until, undoable
 
 __all__ = [
     "ACTS",
@@ -58,10 +69,15 @@ __all__ = [
     "ISSUE_REOPENED",
     "UNDO_WITHIN",
     "WHY",
+    "IssueClosing",
+    "MoreMail",
     "NextCall",
     "PutBack",
     "Seen",
     "ShiftChange",
+    "Speech",
+    "Undoing",
+    "Unsent",
     "UnsentReason",
     "acknowledge",
     "amend",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident.escalation_policy import ANSWER_WITHIN, UNDELIVERED, EscalationPolicy, OnCallAt
+from panicmail.incident.escalation_policy import ANSWER_WITHIN, UNDELIVERED, Duty, EscalationPolicy
 from panicmail.incident.model import (
     Change,
     Effect,
@@ -103,9 +103,7 @@ def _sign(incident: Incident, person: str, policy: EscalationPolicy, now: dateti
     return replace(sign_of_work(incident, person, policy, now), entries=entries, outcome=Outcome.ALREADY)
 
 
-def decline(
-    incident: Incident, person: str, how: str, words: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
-) -> Change:
+def decline(incident: Incident, person: str, how: str, words: str, duty: Duty) -> Change:
     """No: the next step that names somebody else is taken now, and she is passed over from here on."""
     said = Entry(event="person.declined", actor=person, facts={"how": how, "words": words})
     if incident.state is State.RESOLVED:
@@ -113,27 +111,23 @@ def decline(
     if incident.state is State.ACKED and incident.holder != person:
         why = f'declined ("{words}")' if words else "declined"
         refused = replace(_offer_failed(incident, person, f'said no ("{words}")'), entries=(said,))
-        return refused.then(pass_over(refused.incident, person, why, policy, who, now))
+        return refused.then(pass_over(refused.incident, person, why, duty))
     if incident.state is State.OPEN and person in incident.away:
         return unchanged(incident, Outcome.NOTED, said)  # said twice, or away already: the next ones are called
     incident = replace(incident, away={**incident.away, person: f'declined ("{words}")' if words else "declined"})
     cause = {"declined_by": person, "words": words}
-    return next_step_now(incident, policy, who, now, said, skip=person, cause=cause)
+    return next_step_now(incident, duty, said, skip=person, cause=cause)
 
 
-def escalate(
-    incident: Incident, person: str, how: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
-) -> Change:
+def escalate(incident: Incident, person: str, how: str, duty: Duty) -> Change:
     """The next step at once, whoever has it: the first later one that names somebody besides the asker."""
     said = Entry(event="incident.escalated", actor=person, facts={"how": how})
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, said)
-    return next_step_now(incident, policy, who, now, said, skip=person, cause={"escalated_by": person})
+    return next_step_now(incident, duty, said, skip=person, cause={"escalated_by": person})
 
 
-def unreachable(
-    incident: Incident, person: str, why: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
-) -> Change:
+def unreachable(incident: Incident, person: str, why: str, duty: Duty) -> Change:
     """Every way to `person` failed, or she is out of office. `why` says which, in words.
 
     When nobody paged in the step taken last can be reached any more, whoever it names by now is paged, and if that is
@@ -143,20 +137,20 @@ def unreachable(
     entry = Entry(event="person.unreachable", actor="panicmail", facts={"person": person, "why": why})
     if incident.state is State.ACKED:
         failed = replace(_offer_failed(incident, person, why), entries=(entry,))
-        return failed.then(pass_over(failed.incident, person, why, policy, who, now))
+        return failed.then(pass_over(failed.incident, person, why, duty))
     if incident.state is not State.OPEN or person in incident.away:
         return unchanged(incident, Outcome.NOTED, entry)
     incident = replace(incident, away={**incident.away, person: why})
     change = unchanged(incident, Outcome.NOTED, entry)
     if incident.step < 0:  # reopened, and its last holder cannot be reached: the policy does not wait for her
-        return change.then(take_due_step(replace(incident, next_step_at=now), policy, who, now))
-    named = policy.people(policy.steps[min(incident.step, policy.last)].page, who)
+        return change.then(take_due_step(replace(incident, next_step_at=duty.now), duty))
+    named = duty.policy.people(duty.policy.steps[min(incident.step, duty.policy.last)].page, duty.who)
     left = reachable(named, incident.away)
     if left.keys() & incident.paged.keys():
         return change
     cause = {"unreachable": person, "why": why}
-    return change.then(_page_the_new(incident, left, now, cause) if left else
-                       early_step(incident, policy, who, now, skip=person, cause=cause))  # fmt: skip
+    return change.then(_page_the_new(incident, left, duty.now, cause) if left else
+                       early_step(incident, duty, skip=person, cause=cause))  # fmt: skip
 
 
 def _page_the_new(incident: Incident, people: Mapping[str, str], now: datetime, cause: Mapping[str, Any]) -> Change:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident.escalation_policy import OPERATOR, EscalationPolicy, OnCallAt
+from panicmail.incident.escalation_policy import OPERATOR, Duty, EscalationPolicy, OnCallAt
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
 from panicmail.incident.transitions.page_step import lateness, nobody_alarm, page_all, paged_entry, reachable, role_of
 from panicmail.incident.transitions.silent_holder import NOTHING_OWED
@@ -15,9 +15,7 @@ from panicmail.incident.transitions.silent_holder import NOTHING_OWED
 
 def take_due_step(
     incident: Incident,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     *,
     besides: str = "",
     cause: Mapping[str, Any] | None = None,
@@ -32,24 +30,24 @@ def take_due_step(
         besides: Who asked for others: paged with them, and never alone.
         cause: Why it is taken now, as JSON.
     """
-    due = incident.next_step_at or now
-    overdue = policy.overdue(incident.steps_from_at, incident.step, now)
+    due = incident.next_step_at or duty.now
+    overdue = duty.policy.overdue(incident.steps_from_at, incident.step, duty.now)
     # A reload may have made the policy shorter than the step this incident stands on.
-    steps = list(overdue) or [min(max(incident.step, 0), policy.last)]
+    steps = list(overdue) or [min(max(incident.step, 0), duty.policy.last)]
     taken = steps[-1]
-    named = _named(policy, who, steps)
-    if not reachable(named, incident.away) and _further(incident, policy, who, taken):
-        return _skip_to_reachable(replace(incident, step=taken), policy, who, now, named)
-    people, is_last_resort = _called(incident, policy, who, steps, besides)
-    next_at = policy.after_step(incident.steps_from_at, taken, now)
-    about: dict[str, Any] = lateness(now, due)
+    named = _named(duty.policy, duty.who, steps)
+    if not reachable(named, incident.away) and _further(incident, duty.policy, duty.who, taken):
+        return _skip_to_reachable(replace(incident, step=taken), duty, named)
+    people, is_last_resort = _called(incident, duty.policy, duty.who, steps, besides)
+    next_at = duty.policy.after_step(incident.steps_from_at, taken, duty.now)
+    about: dict[str, Any] = lateness(duty.now, due)
     if is_last_resort:
-        next_at = min(next_at, policy.later(now, policy.repeat))
-        cause = {**(cause or {}), **_why_last_resort(policy, who, steps)}
+        next_at = min(next_at, duty.policy.later(duty.now, duty.policy.repeat))
+        cause = {**(cause or {}), **_why_last_resort(duty.policy, duty.who, steps)}
     if cause:
         about["cause"] = dict(cause)
     incident = replace(incident, step=taken, next_step_at=next_at)
-    incident, pages = page_all(incident, people, now, **about)
+    incident, pages = page_all(incident, people, duty.now, **about)
     entries = [paged_entry(incident, people, taken, **about)]
     if len(steps) > 1:
         entries.append(
@@ -104,20 +102,16 @@ def _why_last_resort(policy: EscalationPolicy, who: OnCallAt, steps: Iterable[in
     return {"last_resort": "nobody_on_call", "roles": list(roles)} if empty else {"last_resort": "nobody_left"}
 
 
-def _skip_to_reachable(
-    incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime, named: Mapping[str, str]
-) -> Change:
+def _skip_to_reachable(incident: Incident, duty: Duty, named: Mapping[str, str]) -> Change:
     """Nobody in the due step can be reached: the next one that names somebody reachable is taken now."""
     alarm = () if named else (nobody_alarm(incident, incident.step),)
     skipped = Change(incident=incident, effects=alarm)
-    return skipped.then(early_step(incident, policy, who, now, skip="", cause={}))
+    return skipped.then(early_step(incident, duty, skip="", cause={}))
 
 
 def early_step(
     incident: Incident,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     *,
     skip: str,
     cause: Mapping[str, Any],
@@ -130,21 +124,21 @@ def early_step(
     Above the last step there are the operators, and whoever else of the policy was not called since it is open: they
     are called, and the repeat goes on.
     """
-    further = _further(incident, policy, who, incident.step, skip)
+    further = _further(incident, duty.policy, duty.who, incident.step, skip)
     if further is None:
-        return _at_the_end(incident, policy, who, now, cause, skip=skip, again=again)
+        return _at_the_end(incident, duty, cause, skip=skip, again=again)
     index, named = further
-    start = policy.start_for(index, now) if again else incident.steps_from_at
-    incident = replace(incident, step=index, steps_from_at=start, next_step_at=policy.after_step(start, index, now))
-    incident, pages = page_all(incident, named, now, cause=dict(cause))
+    start = duty.policy.start_for(index, duty.now) if again else incident.steps_from_at
+    incident = replace(
+        incident, step=index, steps_from_at=start, next_step_at=duty.policy.after_step(start, index, duty.now)
+    )
+    incident, pages = page_all(incident, named, duty.now, cause=dict(cause))
     return Change(incident=incident, effects=pages, entries=(paged_entry(incident, named, index, cause=dict(cause)),))
 
 
 def _at_the_end(
     incident: Incident,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     cause: Mapping[str, Any],
     *,
     skip: str,
@@ -152,18 +146,18 @@ def _at_the_end(
 ) -> Change:
     if again:
         # The policy has ended once already: page its last step now, then repeat.
-        last = replace(incident, step=policy.last, steps_from_at=policy.start_for(policy.last, now))
-        return take_due_step(last, policy, who, now, besides=skip, cause=cause)
-    people = _fresh_at_the_end(incident, policy, who, skip)
+        last = replace(incident, step=duty.policy.last, steps_from_at=duty.policy.start_for(duty.policy.last, duty.now))
+        return take_due_step(last, duty, besides=skip, cause=cause)
+    people = _fresh_at_the_end(incident, duty.policy, duty.who, skip)
     if not people:
         facts = {"cause": "nobody_left", "ref": incident.ref, **cause}
         alarm = Effect(do=EffectKind.OPERATORS, key=f"operators/stuck/{incident.version}", facts=facts)
         return Change(incident=incident, effects=(alarm,), outcome=Outcome.NOBODY_LEFT)
-    repeat_at = policy.later(now, policy.repeat)
+    repeat_at = duty.policy.later(duty.now, duty.policy.repeat)
     incident = replace(incident, next_step_at=min(incident.next_step_at or repeat_at, repeat_at))
     last_resort = {"last_resort": "nobody_left"} if OPERATOR in people.values() else {}
     cause = {**cause, **last_resort}
-    incident, pages = page_all(incident, people, now, cause=cause)
+    incident, pages = page_all(incident, people, duty.now, cause=cause)
     entry = paged_entry(incident, people, incident.step, cause=cause)
     return Change(incident=incident, effects=pages, entries=(entry,))
 
@@ -186,9 +180,7 @@ def _fresh_at_the_end(incident: Incident, policy: EscalationPolicy, who: OnCallA
 
 def next_step_now(
     incident: Incident,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     said: Entry,
     *,
     skip: str,
@@ -196,11 +188,11 @@ def next_step_now(
 ) -> Change:
     said_first = unchanged(incident, Outcome.DONE, said)
     if incident.state is State.OPEN:
-        return said_first.then(early_step(incident, policy, who, now, skip=skip, cause=cause))
-    again = _open_again(incident, now)
-    step = early_step(again.incident, policy, who, now, skip=skip, cause=cause, again=True)
+        return said_first.then(early_step(incident, duty, skip=skip, cause=cause))
+    again = _open_again(incident, duty.now)
+    step = early_step(again.incident, duty, skip=skip, cause=cause, again=True)
     change = said_first.then(again).then(step)
-    return replace(change, effects=change.effects + _told_holder(incident, said.actor, change.effects, now))
+    return replace(change, effects=change.effects + _told_holder(incident, said.actor, change.effects, duty.now))
 
 
 def _told_holder(incident: Incident, by: str | None, effects: tuple[Effect, ...], now: datetime) -> tuple[Effect, ...]:
@@ -232,9 +224,7 @@ def _open_again(incident: Incident, now: datetime) -> Change:
     return Change(incident=incident, entries=(entry,))
 
 
-def holder_gone(
-    incident: Incident, known: Container[str], policy: EscalationPolicy, who: OnCallAt, now: datetime
-) -> Change:
+def holder_gone(incident: Incident, known: Container[str], duty: Duty) -> Change:
     """Whoever has it is no longer in the configuration, so nobody does: open again, and those on call are called now.
 
     They are called as of the first step that pages the role of whoever had it; the steps above follow as ever.
@@ -246,10 +236,10 @@ def holder_gone(
     if incident.state is not State.ACKED or holder is None or holder in known:
         return unchanged(incident, Outcome.ALREADY)
     role = role_of(incident, holder)
-    index = next((number for number, step in enumerate(policy.steps) if role in step.page), 0)
-    again = _open_again(incident, now)
-    start = replace(again.incident, step=index - 1, steps_from_at=policy.start_for(index, now))
-    return again.then(take_due_step(start, policy, who, now, cause={"holder_gone": holder}))
+    index = next((number for number, step in enumerate(duty.policy.steps) if role in step.page), 0)
+    again = _open_again(incident, duty.now)
+    start = replace(again.incident, step=index - 1, steps_from_at=duty.policy.start_for(index, duty.now))
+    return again.then(take_due_step(start, duty, cause={"holder_gone": holder}))
 
 
 #: When somebody is called, and who: person -> role.

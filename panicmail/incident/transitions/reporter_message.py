@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -58,45 +58,49 @@ def speaks(incident: Incident, person: str) -> bool:
     return incident.state is State.ACKED and incident.holder == person
 
 
-def speak(
-    incident: Incident,
-    person: str,
-    text: str,
-    how: str,
-    mail_id: str,
-    policy: EscalationPolicy,
-    now: datetime,
-    *,
-    left: Sequence[Mapping[str, Any]] = (),
-    **about: str | None,
-) -> Change:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """Words of `person` for the reporter."""
+
+    person: str
+    text: str
+    how: str  #: how it was verified that they are theirs, in words
+    mail_id: str
+    left: Sequence[Mapping[str, Any]] = ()  #: the attachments that do not go with them, as JSON
+    about: Mapping[str, str | None] = field(default_factory=dict)  #: what else the writer should know: `in_reply_to`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """Words that do not go to the reporter."""
+
+    why: UnsentReason
+    writer: str  #: who wrote them: a person, or the address they came from
+    text: str
+    mail_id: str
+    about: Mapping[str, str | None] = field(default_factory=dict)  #: as of `Speech`, and `detail`
+
+
+def speak(incident: Incident, speech: Speech, policy: EscalationPolicy, now: datetime) -> Change:
     """The holder's words go to the reporter. They are a sign of work.
 
-    Args:
-        left: The attachments that do not go with them, as JSON; when there are any, `person` is told.
-        about: What else she should know then: `in_reply_to`.
+    When there are attachments that do not go with them, the holder is told.
     """
-    facts = {"by": person, "text": text, "how": how, "mail": mail_id, "at": now.isoformat()}
-    news = Effect(do=EffectKind.NEWS, key=f"news/said/{mail_id}", facts={"what": "said", **facts})
+    person, key = speech.person, speech.mail_id
+    facts = {"by": person, "text": speech.text, "how": speech.how, "mail": key, "at": now.isoformat()}
+    news = Effect(do=EffectKind.NEWS, key=f"news/said/{key}", facts={"what": "said", **facts})
     said = Entry(event="conversation.said", actor=person, facts={"to": incident.reporter_address, **facts})
-    without = {"what": "sent_without", "attachments": list(left), **about}
-    told = Effect(do=EffectKind.TELL, key=f"tell/sent/{mail_id}/{person}", person=person, facts=without)
+    without = {"what": "sent_without", "attachments": list(speech.left), **speech.about}
+    told = Effect(do=EffectKind.TELL, key=f"tell/sent/{key}/{person}", person=person, facts=without)
     change = sign_of_work(incident, person, policy, now)
-    return replace(change, effects=(news, told) if left else (news,), entries=(said,), outcome=Outcome.DONE)
+    return replace(change, effects=(news, told) if speech.left else (news,), entries=(said,), outcome=Outcome.DONE)
 
 
-def leave_unsaid(
-    incident: Incident, person: str, why: UnsentReason, *, writer: str, text: str, mail_id: str, **about: str | None
-) -> Change:
-    """Words that do not go to the reporter: an internal note, and `person` is told so.
-
-    Args:
-        writer: Who wrote them: `person`, or the address they came from.
-        about: What else the one who is told should know: `detail`, `in_reply_to`.
-    """
-    facts = {"what": "unsent", "why": why.value, **about}
-    told = Effect(do=EffectKind.TELL, key=f"tell/unsent/{mail_id}/{person}", person=person, facts=facts)
-    kept = Entry(event="conversation.unsent", actor=writer, facts={"text": text, "why": WHY[why]})
+def leave_unsaid(incident: Incident, person: str, unsent: Unsent) -> Change:
+    """An internal note of words that do not go to the reporter, and `person` is told so."""
+    facts = {"what": "unsent", "why": unsent.why.value, **unsent.about}
+    told = Effect(do=EffectKind.TELL, key=f"tell/unsent/{unsent.mail_id}/{person}", person=person, facts=facts)
+    kept = Entry(event="conversation.unsent", actor=unsent.writer, facts={"text": unsent.text, "why": WHY[unsent.why]})
     return replace(unchanged(incident, Outcome.NOTED, kept), effects=(told,))
 
 

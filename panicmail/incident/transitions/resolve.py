@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident.escalation_policy import REOPEN_WITHIN, EscalationPolicy, OnCallAt
+from panicmail.incident.escalation_policy import REOPEN_WITHIN, Duty, EscalationPolicy
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, PageReason, State, unchanged
 from panicmail.incident.transitions.acknowledge import give, heard, others_paged, unclaimed
 from panicmail.incident.transitions.escalate import take_due_step
@@ -67,21 +67,19 @@ def _resolve(incident: Incident, by: str, how: str, now: datetime) -> Change:
     return Change(incident=incident, effects=(news, *told), entries=(entry,), void_pages=True)
 
 
-def issue_closed(
-    incident: Incident,
-    by: str | None,
-    policy: EscalationPolicy,
-    now: datetime,
-    *,
-    closed_at: str = "",
-    is_late: bool = False,
-) -> Change:
-    """The issue was closed in GitLab: by one of the people paged (`by`), or by anybody else (None).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueClosing:
+    """Somebody closed the issue in GitLab."""
 
-    Args:
-        closed_at: GitLab's own word for when; it names this closing (`is_known_act`), so that it is told once.
-        is_late: Somebody did something since that stands against it: it acknowledges and closes nothing, and is told.
-    """
+    by: str | None  #: one of our people; None: anybody else
+    closed_at: str = ""  #: GitLab's own word for when; it names this closing (`is_known_act`), so that it is told once
+    is_late: bool = False  #: somebody did something since that stands against it
+
+
+def issue_closed(incident: Incident, closing: IssueClosing, policy: EscalationPolicy, now: datetime) -> Change:
+    """The issue was closed in GitLab. By somebody who was paged it counts as an acknowledgement, or closes what is
+    acknowledged; one that is late or by anybody else does neither, and is told."""
+    by, closed_at, is_late = closing.by, closing.closed_at, closing.is_late
     how = CLOSED_IN_GITLAB
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.ALREADY)
@@ -105,39 +103,37 @@ def concerned(incident: Incident) -> list[str]:
     return [incident.holder] if incident.state is State.ACKED and incident.holder else list(incident.paged)
 
 
-def more(
-    incident: Incident,
-    entry: Entry,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
-    *,
-    mail_id: str,
-    human: bool,
-    thanks: bool,
-    writer: str = "",
-) -> Change:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoreMail:
+    """One more mail in the thread of an incident."""
+
+    entry: Entry
+    mail_id: str
+    human: bool  #: False: an automatic mail, kept as a note and nothing else
+    thanks: bool  #: a bare thank-you
+    writer: str = ""  #: the person of ours who wrote it, if it was one; they are not told what they wrote
+
+
+def more(incident: Incident, mail: MoreMail, duty: Duty) -> Change:
     """Something more in the thread: a note, and the holder or those paged are told.
 
     The times of the policy stay untouched. Whoever has it owes an answer, if it is more than a bare thank-you.
-
-    `writer`: the person of ours who wrote it, if it was one; she is not told what she wrote.
-
-    Resolved within a day and worth a person's look, it opens again. `human` False: an automatic mail, kept as a note
-    and nothing else. Later than a day the caller opens a new incident (`is_over`).
+    Resolved within a day and worth a person's look, it opens again; later than a day the caller opens a new incident
+    (`is_over`).
     """
+    entry = mail.entry
     if incident.state is State.RESOLVED:
-        if not human or thanks:
+        if not mail.human or mail.thanks:
             return unchanged(incident, Outcome.NOTED, entry)
-        return _reopen(incident, entry, policy, who, now)
-    if not human:
+        return _reopen(incident, entry, duty)
+    if not mail.human:
         return unchanged(incident, Outcome.NOTED, entry)
-    if incident.state is State.ACKED and not thanks:
-        incident = owe_answer(incident, now)
+    if incident.state is State.ACKED and not mail.thanks:
+        incident = owe_answer(incident, duty.now)
     told = tuple(
-        Effect(do=EffectKind.TELL, key=f"tell/more/{mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
+        Effect(do=EffectKind.TELL, key=f"tell/more/{mail.mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
         for p in concerned(incident)
-        if p != writer
+        if p != mail.writer
     )
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)
 
@@ -145,9 +141,7 @@ def more(
 def issue_reopened(
     incident: Incident,
     by: str,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     *,
     reopened_at: datetime,
     counts: bool,
@@ -167,7 +161,7 @@ def issue_reopened(
     facts = {"by": by, "reopened_at": reopened_at.isoformat()}
     if counts and not is_over(incident, reopened_at):
         entry = Entry(event=ISSUE_REOPENED, actor=by, facts=facts, note=False)
-        return _reopen(incident, entry, policy, who, now, cause={"issue_reopened_by": by})
+        return _reopen(incident, entry, duty, cause={"issue_reopened_by": by})
     key = f"tell/{incident.version}/issue_reopened/{reopened_at.isoformat()}"
     told = tuple(
         Effect(do=EffectKind.TELL, key=f"{key}/{p}", person=p, facts={"what": "issue_reopened", **facts})
@@ -189,9 +183,7 @@ def is_over(incident: Incident, now: datetime) -> bool:
 def _reopen(
     incident: Incident,
     entry: Entry,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     *,
     cause: Mapping[str, Any] | None = None,
 ) -> Change:
@@ -203,24 +195,28 @@ def _reopen(
     incident = replace(
         incident,
         state=State.OPEN,
-        opened_at=now,
-        steps_from_at=now,
-        sla_at=policy.sla_at(now),
+        opened_at=duty.now,
+        steps_from_at=duty.now,
+        sla_at=duty.policy.sla_at(duty.now),
         breached_at=None,
         once=False,
         step=-1,
         away={},
         resolved_at=None,
         resolved_by="",
-        next_step_at=now + policy.reopen_grace,
+        next_step_at=duty.now + duty.policy.reopen_grace,
     )
     again = Entry(event="incident.reopened", actor=entry.actor, facts={"last_holder": incident.holder, **about})
     news = Effect(
-        do=EffectKind.NEWS, key=f"news/{incident.version}/reopened", facts={"what": "reopened", "at": now.isoformat()}
+        do=EffectKind.NEWS,
+        key=f"news/{incident.version}/reopened",
+        facts={"what": "reopened", "at": duty.now.isoformat()},
     )
     change = Change(incident=incident, effects=(news,), entries=(entry, again))
     if incident.holder is None:
-        return change.then(take_due_step(replace(incident, next_step_at=now), policy, who, now, cause=cause))
+        return change.then(take_due_step(replace(incident, next_step_at=duty.now), duty, cause=cause))
     people = {incident.holder: role_of(incident, incident.holder)}
-    incident, pages = page_all(incident, people, now, PageReason.REOPENED, text=entry.facts.get("text", ""), **about)
+    incident, pages = page_all(
+        incident, people, duty.now, PageReason.REOPENED, text=entry.facts.get("text", ""), **about
+    )
     return change.then(Change(incident=incident, effects=pages, entries=(paged_entry(incident, people, -1),)))

@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import Any
 
 from panicmail.incident.business_hours import BusinessHours
-from panicmail.incident.escalation_policy import ANSWER_WITHIN, OPERATOR, EscalationPolicy, OnCallAt
+from panicmail.incident.escalation_policy import ANSWER_WITHIN, OPERATOR, Duty, EscalationPolicy, OnCallAt
 from panicmail.incident.model import (
     Change,
     Effect,
@@ -110,22 +110,20 @@ def _heard_at(incident: Incident) -> datetime:
 # -- what follows
 
 
-def pass_silence(
-    incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime, daytime: BusinessHours
-) -> Change:
+def pass_silence(incident: Incident, duty: Duty, daytime: BusinessHours) -> Change:
     """What is owed did not come by now.
 
     Args:
         daytime: Of the holder: when mail comes that can wait.
     """
-    if incident.state is not State.ACKED or incident.remind_at is None or incident.remind_at > now:
+    if incident.state is not State.ACKED or incident.remind_at is None or incident.remind_at > duty.now:
         return unchanged(incident, Outcome.DONE)
     if incident.owed is Owed.ANSWER:
-        return call_for_silent(incident, policy, who, now)
+        return call_for_silent(incident, duty)
     if incident.owed is Owed.STATUS:
-        return _ask_for_status(incident, policy, now, daytime)
-    incident = replace(incident, owed=Owed.ANSWER, remind_at=now + ANSWER_WITHIN)
-    return _ask(incident, now, PageReason.STILL_YOURS, note=True)
+        return _ask_for_status(incident, duty.policy, duty.now, daytime)
+    incident = replace(incident, owed=Owed.ANSWER, remind_at=duty.now + ANSWER_WITHIN)
+    return _ask(incident, duty.now, PageReason.STILL_YOURS, note=True)
 
 
 def _ask_for_status(incident: Incident, policy: EscalationPolicy, now: datetime, daytime: BusinessHours) -> Change:
@@ -167,18 +165,20 @@ def _called_at(incident: Incident, people: dict[str, str]) -> datetime:
     return max(heard_at, min(calls))
 
 
-def call_for_silent(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
+def call_for_silent(incident: Incident, duty: Duty) -> Change:
     """Call somebody in the place of the silent holder; so it goes on at the policy's `repeat`.
 
     The holder is asked again with every second call, and with each where there is nobody else.
     """
     holder = incident.holder or ""
     why = "a message was not answered" if incident.words_at else "no sign of work"
-    others = called_for_silent(incident, policy, who)
+    others = called_for_silent(incident, duty.policy, duty.who)
     again = {} if others and _is_first(incident) else {holder: role_of(incident, holder)}
-    incident = replace(incident, remind_at=policy.later(now, policy.repeat))
-    incident, asked = page_all(incident, again, now, PageReason.STILL_YOURS, why=why) if again else (incident, ())
-    incident, called = page_all(incident, others, now, PageReason.SILENT_HOLDER, why=why) if others else (incident, ())
+    incident = replace(incident, remind_at=duty.policy.later(duty.now, duty.policy.repeat))
+    incident, asked = page_all(incident, again, duty.now, PageReason.STILL_YOURS, why=why) if again else (incident, ())
+    incident, called = (
+        page_all(incident, others, duty.now, PageReason.SILENT_HOLDER, why=why) if others else (incident, ())
+    )
     facts = {"holder": holder, "again": bool(again), "people": dict(others), "why": why}
     entry = Entry(event=HOLDER_SILENT, actor="panicmail", facts=facts)
     alarm = Effect(do=EffectKind.OPERATORS, key=f"operators/silent/{incident.round}",
@@ -186,9 +186,7 @@ def call_for_silent(incident: Incident, policy: EscalationPolicy, who: OnCallAt,
     return Change(incident=incident, effects=(*asked, *called, *(() if others else (alarm,))), entries=(entry,))
 
 
-def pass_over(
-    incident: Incident, person: str, why: str, policy: EscalationPolicy, who: OnCallAt, now: datetime
-) -> Change:
+def pass_over(incident: Incident, person: str, why: str, duty: Duty) -> Change:
     """Somebody who was called for the silent holder cannot help: the next are called now.
 
     Not while somebody called with them still can, nor when nobody is left who was not passed over.
@@ -198,10 +196,10 @@ def pass_over(
     incident = replace(incident, away={**incident.away, person: why})
     called = {p: paged.last_at for p, paged in incident.paged.items() if is_called_for_silent(incident, p)}
     latest = [p for p, at in called.items() if at == max(called.values())]
-    others = called_for_silent(incident, policy, who)
+    others = called_for_silent(incident, duty.policy, duty.who)
     if reachable(dict.fromkeys(latest, ""), incident.away) or not reachable(others, incident.away):
         return unchanged(incident, Outcome.NOTED)
-    return call_for_silent(incident, policy, who, now)
+    return call_for_silent(incident, duty)
 
 
 def _is_first(incident: Incident) -> bool:

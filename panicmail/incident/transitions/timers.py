@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from panicmail.incident.business_hours import BusinessHours
-from panicmail.incident.escalation_policy import DAYTIME, EscalationPolicy, OnCallAt
+from panicmail.incident.escalation_policy import DAYTIME, Duty, EscalationPolicy
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
 from panicmail.incident.transitions.escalate import take_due_step
 from panicmail.incident.transitions.silent_holder import pass_silence
@@ -16,9 +16,7 @@ from panicmail.incident.transitions.silent_holder import pass_silence
 
 def open_panic(
     incident: Incident,
-    policy: EscalationPolicy,
-    who: OnCallAt,
-    now: datetime,
+    duty: Duty,
     *,
     receipt: bool,
     entry_facts: Mapping[str, Any],
@@ -31,14 +29,14 @@ def open_panic(
     opened = Entry(
         event="incident.opened", actor=incident.reporter_address or "reporter", facts=dict(entry_facts), note=False
     )
-    first = _first_step(incident, policy, who, now)
+    first = _first_step(incident, duty)
     incident = first.incident
     if incident.once:
         incident = replace(
             incident,
             state=State.RESOLVED,
             next_step_at=None,
-            resolved_at=now,
+            resolved_at=duty.now,
             resolved_by="panicmail (paged once, no escalation)",
         )
     effects = [Effect(do=EffectKind.ISSUE, key="issue"), Effect(do=EffectKind.FILES, key="files")]
@@ -47,13 +45,13 @@ def open_panic(
     return Change(incident=incident, effects=first.effects + tuple(effects), entries=(opened, *first.entries))
 
 
-def _first_step(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
+def _first_step(incident: Incident, duty: Duty) -> Change:
     if incident.once:  # the first step alone, however late it is
-        return take_due_step(incident, replace(policy, steps=policy.steps[:1]), who, now)
+        return take_due_step(incident, Duty(replace(duty.policy, steps=duty.policy.steps[:1]), duty.who, duty.now))
     begins_at = incident.next_step_at
-    if begins_at is None or begins_at <= now:
-        return take_due_step(incident, policy, who, now)
-    facts = {"ladder": policy.name, "until": begins_at.isoformat()}
+    if begins_at is None or begins_at <= duty.now:
+        return take_due_step(incident, duty)
+    facts = {"ladder": duty.policy.name, "until": begins_at.isoformat()}
     return unchanged(incident, Outcome.DONE, Entry(event="ladder.waits", actor="panicmail", facts=facts))
 
 
@@ -93,21 +91,23 @@ def is_due(incident: Incident, now: datetime) -> bool:
     return False
 
 
-def pass_time(
-    incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime, daytime: BusinessHours = DAYTIME
-) -> Change:
+def pass_time(incident: Incident, duty: Duty, daytime: BusinessHours = DAYTIME) -> Change:
     """Everything that `now` makes due: the breach, the step, the reminder, the turn of others.
 
     Args:
         daytime: Of the holder: when mail comes that can wait.
     """
     change = unchanged(incident, Outcome.DONE)
-    if _is_breaching(change.incident, now):
-        change = change.then(_breach(change.incident, policy, who, now))
-    if change.incident.state is State.OPEN and change.incident.next_step_at and change.incident.next_step_at <= now:
-        change = change.then(take_due_step(change.incident, policy, who, now))
+    if _is_breaching(change.incident, duty.now):
+        change = change.then(_breach(change.incident, duty))
+    if (
+        change.incident.state is State.OPEN
+        and change.incident.next_step_at
+        and change.incident.next_step_at <= duty.now
+    ):
+        change = change.then(take_due_step(change.incident, duty))
     if change.incident.state is State.ACKED:
-        change = change.then(pass_silence(change.incident, policy, who, now, daytime))
+        change = change.then(pass_silence(change.incident, duty, daytime))
     return change
 
 
@@ -116,10 +116,12 @@ def _is_breaching(incident: Incident, now: datetime) -> bool:
     return incident.state is State.OPEN and incident.breached_at is None and incident.opened_at < incident.sla_at <= now
 
 
-def _breach(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now: datetime) -> Change:
-    incident = replace(incident, breached_at=now)
+def _breach(incident: Incident, duty: Duty) -> Change:
+    incident = replace(incident, breached_at=duty.now)
     news = Effect(
-        do=EffectKind.NEWS, key=f"news/{incident.version}/breached", facts={"what": "breached", "at": now.isoformat()}
+        do=EffectKind.NEWS,
+        key=f"news/{incident.version}/breached",
+        facts={"what": "breached", "at": duty.now.isoformat()},
     )
     entry = Entry(event="sla.breached", actor="panicmail", facts={"sla_at": incident.sla_at.isoformat()})
     return Change(incident=incident, effects=(news,), entries=(entry,))

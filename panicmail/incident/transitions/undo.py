@@ -11,7 +11,7 @@ was. It is the latest of these acts that is undone, and once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -77,19 +77,26 @@ def is_undone(lines: Sequence[TimelineEntry]) -> bool:
     return last is not None and last.event == UNDONE["ack"]
 
 
-def undo(
-    incident: Incident, person: str, how: str, lines: Sequence[TimelineEntry], missed: Iterable[str], now: datetime
-) -> Change:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoing:
+    """`person` takes back what they did."""
+
+    person: str
+    how: str  #: how it was verified that it is theirs, in words
+    missed: Iterable[str] = ()  #: whose page lost its reason by an acknowledgement before it was sent
+
+
+def undo(incident: Incident, undoing: Undoing, lines: Sequence[TimelineEntry], now: datetime) -> Change:
     """As if `person` had not acknowledged, taken or closed it; whoever heard of that hears that it is undone.
 
-    Nothing changes when nothing of hers is to be undone (ALREADY: undone before, somebody else has it), when it is too
-    late (NOTED), or when either is so and it is closed (CLOSED).
+    Those whose page was `missed` are paged now, if nobody has it again: nobody was asked yet who should have been.
+    Nothing changes when nothing of theirs is to be undone (ALREADY: undone before, somebody else has it), when it is
+    too late (NOTED), or when either is so and it is closed (CLOSED).
 
     Args:
         lines: The timeline, oldest first.
-        missed: Whose page lost its reason by an acknowledgement before it was sent. They are paged now, if nobody has
-            it again: nobody was asked yet who should have been.
     """
+    person, how = undoing.person, undoing.how
     done_at, kept = _done_at(incident), _kept(incident, person, lines)
     if kept is None or done_at is None or now > done_at + UNDO_WITHIN:
         nothing = Outcome.ALREADY if kept is None else Outcome.NOTED
@@ -103,7 +110,7 @@ def undo(
         again = {"last_holder": person}
         entries.append(Entry(event="incident.opened_again", actor="panicmail", facts=again, note=False))
     change = Change(incident=before, effects=_told(incident, before, person, facts), entries=tuple(entries))
-    return change.then(_paged(before, missed if before.state is State.OPEN else (), now))
+    return change.then(_paged(before, undoing.missed if before.state is State.OPEN else (), now))
 
 
 # -- what is kept of an act
