@@ -21,6 +21,7 @@ import pytest
 
 from panicmail.check import paging_checks, people_checks
 from panicmail.check.result import CheckVerdict, Row
+from panicmail.cli.check_command import _Signals
 from panicmail.delivery.fallback.spooled_mail import SpooledPanic
 from panicmail.escalation.reconciler import gaps_in
 from panicmail.incident import ids
@@ -540,3 +541,18 @@ def test_a_person_nobody_knows_is_answered_with_those_there_are(tmp_path: Path) 
         told = here.run("check", "--page", "nobody")
         assert (told.status, told.out) == (1, "")
         assert "there are ana, bo, max" in told.err
+
+
+def test_a_signal_that_comes_where_python_ignores_exceptions_ends_the_wait_all_the_same() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        signals = _Signals()
+        Finalized()
+        assert (signals.came, signals.stopped.is_set()) == (signal.SIGTERM, True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

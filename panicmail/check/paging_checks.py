@@ -1,7 +1,7 @@
 """`panicmail check --page`: a test page to one person by every way to her, and what came back on it.
 
-    page = paging.send(ledger, orders, config, person)          # recorded first, then sent
-    proofs = paging.wait(ledger, page, seconds)                 # until the daemon has heard her reply
+    page = paging_checks.send(store, settings, config, person)      # recorded first, then sent
+    proofs = paging_checks.wait(store, page, seconds, stopped)      # until the daemon has heard the reply
     rows = paging.rows(page, proofs)
 
 The test page goes out from here, past the outbox: it is no incident's. Her reply comes in as every mail does; the
@@ -11,6 +11,7 @@ code stands in the reply; PagerDuty's alert is closed when the waiting ends.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -133,14 +134,16 @@ def _send_push(config: Config, settings: RuntimeSettings, way: ContactChannel, t
     return pagerduty.send(channel.pagerduty_key, event)
 
 
-def wait(store: Store, page: PageTest, seconds: float) -> list[Proof]:
-    """What came of it, as soon as a person's reply was heard or the mail bounced; at the latest after `seconds`."""
+def wait(store: Store, page: PageTest, seconds: float, stopped: threading.Event) -> list[Proof]:
+    """What came of it, as soon as a person's reply was heard or the mail bounced; at the latest after `seconds`, or
+    when `stopped` is set."""
     ends_at = time.monotonic() + seconds
     while True:
         proofs = store.read(lambda tx: tx.proofs.of_test(page.test))
         if _is_over(proofs) or time.monotonic() >= ends_at:
             return proofs
-        time.sleep(LOOK_EVERY)
+        if stopped.wait(LOOK_EVERY):
+            return proofs
 
 
 def _is_over(proofs: Sequence[Proof]) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -124,10 +125,12 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
     person = people.by_word(settings.people, word)
     if person is None:
         raise Mistake(f"there is no person {word!r}; there are {', '.join(sorted(settings.people))}")
-    for number in (signal.SIGTERM, signal.SIGHUP):  # however it ends, the alerts it opened are closed
-        signal.signal(number, _end)
+    signals = _Signals()
     trial = paging_checks.send(store, settings, config, person)
-    rows = paging_checks.rows(trial, _waited(config, store, trial, wait, quiet=as_json), wait.total_seconds())
+    proofs = _waited(config, store, trial, wait, signals, quiet=as_json)
+    if signals.came:
+        raise SystemExit(128 + signals.came)
+    rows = paging_checks.rows(trial, proofs, wait.total_seconds())
     if as_json:
         print_json({"person": person.id, "sent_at": iso(trial.sent_at), "proven": _is_proven(rows),
                     "rows": _as_json(rows)})  # fmt: skip
@@ -137,20 +140,36 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
     return rows
 
 
-def _waited(config: Config, store: Store, trial: PageTest, wait: timedelta, *, quiet: bool) -> Sequence[Proof]:
+class _Signals:
+    """The signals that end the wait. However it ends, the alerts that were opened are closed.
+
+    They are kept and asked for: an exception out of a signal's handler is lost where Python ignores exceptions, as in
+    a finalizer, and the wait went on.
+    """
+
+    def __init__(self) -> None:
+        self.came = 0  #: the number of the first one; 0: none
+        self.stopped = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, self._keep)
+
+    def _keep(self, number: int, frame: object) -> None:
+        self.came = self.came or number
+        self.stopped.set()
+
+
+def _waited(
+    config: Config, store: Store, trial: PageTest, wait: timedelta, signals: _Signals, *, quiet: bool
+) -> Sequence[Proof]:
     from panicmail.check import paging_checks
 
     try:
         if not quiet:
             _announce(trial, wait)
-        return paging_checks.wait(store, trial, wait.total_seconds() if trial.is_out else 0)
+        return paging_checks.wait(store, trial, wait.total_seconds() if trial.is_out else 0, signals.stopped)
     finally:
         for sentence in paging_checks.close(config, trial):
             click.echo(sentence, err=True)
-
-
-def _end(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _announce(trial: PageTest, wait: timedelta) -> None:
