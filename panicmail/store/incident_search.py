@@ -13,7 +13,7 @@ from panicmail.incident.tasks import LANES
 from panicmail.store.pages import AT_ONCE, Pages
 from panicmail.store.queries import Queries, TransactionContext
 from panicmail.store.rows import DeliveryState, incident_of
-from panicmail.store.tables import BREACH_DUE, incidents, outbox
+from panicmail.store.tables import incidents, outbox
 
 #: What a column of numbers holds at most, in SQLite and PostgreSQL alike.
 LARGEST_NUMBER = 2**31 - 1
@@ -46,18 +46,11 @@ class IncidentSearch(Queries):
     def due_incidents(self) -> list[Incident]:
         """Incidents for which time has brought something: a step, a breach, a reminder. Most overdue first.
 
-        Of each kind `DUE_AT_ONCE` at most; the next tick finds the others.
+        `DUE_AT_ONCE` at most; the next tick finds the others.
         """
         c = incidents.c
-        questions = (
-            sa.select(c.id).where(c.state == State.OPEN.value, c.next_step_at <= self.now).order_by(c.next_step_at),
-            sa.select(c.id).where(BREACH_DUE, c.sla_at <= self.now).order_by(c.sla_at),
-            sa.select(c.id).where(c.state == State.ACKED.value, c.remind_at <= self.now).order_by(c.remind_at),
-        )
-        due: dict[str, None] = {}
-        for question in questions:
-            due |= dict.fromkeys(self._connection.execute(question.limit(DUE_AT_ONCE)).scalars())
-        return sorted(self._by_id(list(due)), key=lambda incident: incident.sla_at)
+        due = sa.select(incidents).where(c.due_at <= self.now).order_by(c.due_at).limit(DUE_AT_ONCE)
+        return sorted(self.loaded(due), key=lambda incident: incident.sla_at)
 
     def _by_id(self, incident_ids: Sequence[str]) -> list[Incident]:
         """In the order of `incident_ids`."""

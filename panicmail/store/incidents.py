@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from panicmail.incident import ids
 from panicmail.incident.model import Change, Entry, Incident
 from panicmail.incident.tasks import alarm_of_effect, change_tasks, issue_tasks
+from panicmail.incident.transitions import due_at
 from panicmail.store.enqueue import OutboxQueue
 from panicmail.store.incident_search import IncidentSearch
 from panicmail.store.pages import Pages
@@ -74,7 +75,7 @@ class Incidents(Queries):
             # No column that did not change: an issue is written down without a version, perhaps by another node.
             old = row_of(before)
             values = {name: value for name, value in row_of(after).items() if value != old[name]}
-            values["version"] = before.version + 1
+            values |= {"version": before.version + 1, "due_at": due_at(after)}
             guard = sa.and_(incidents.c.id == before.id, incidents.c.version == before.version)
             if self._connection.execute(incidents.update().where(guard).values(values)).rowcount != 1:
                 raise Conflict(before.id)

@@ -28,6 +28,9 @@ _BROKEN_BY: Mapping[str, sa.Select[Any]] = {
     "an incident is open exactly when it has a next step": sa.select(_i.ref).where(
         sa.or_(sa.and_(_is_open, _i.next_step_at.is_(None)), sa.and_(~_is_open, _i.next_step_at.is_not(None)))
     ),
+    "an incident that is not over is due at some time": sa.select(_i.ref).where(
+        (_i.state == State.RESOLVED.value) != _i.due_at.is_(None)
+    ),
     "an incident has its mail and the octets of it": (
         sa.select(_i.ref)
         .outerjoin(mails, _m.id == _i.mail_id)

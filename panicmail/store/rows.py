@@ -1,4 +1,4 @@
-"""Rows as values: what the ledger hands out and takes in."""
+"""Rows as values: what the store hands out and takes in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from panicmail.incident.model import Incident, Owed, PagedPerson, State
+from panicmail.incident.transitions import due_at
 
 
 class DeliveryState(StrEnum):
@@ -94,6 +95,7 @@ def row_of(incident: Incident) -> dict[str, Any]:
     values["state"] = incident.state.value
     values["owed"] = incident.owed.value if incident.owed else None
     values["away"] = dict(incident.away)
+    values["due_at"] = due_at(incident)
     return values
 
 

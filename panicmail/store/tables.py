@@ -60,8 +60,8 @@ _HELD = sa.text("lease_by IS NOT NULL")
 _BARRED = sa.text("barred IS NOT NULL")
 #: Of the index that finds what is still to be carried out.
 _PENDING = sa.text("done_at IS NULL")
-#: Open incidents whose SLA has not passed unanswered: these have their breach before them.
-BREACH_DUE = sa.text("state = 'open' AND breached_at IS NULL AND opened_at < sla_at")
+#: Of the index that finds incidents for which time brings something.
+_DUE = sa.text("due_at IS NOT NULL")
 #: Open incidents past their SLA.
 LATE = sa.text("state = 'open' AND breached_at IS NOT NULL")
 #: Pages of open incidents, and those of which nobody knows yet whether they reach their person.
@@ -126,6 +126,7 @@ incidents = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("next_step_at", Instant),
     sa.Column("remind_at", Instant),
+    sa.Column("due_at", Instant),  # as `transitions.due_at` says; NULL: it is resolved
     sa.Column("owed", sa.String(8)),  # work, answer, status; NULL: nobody has it
     sa.Column("words_at", Instant),
     sa.Column("worked_at", Instant),
@@ -157,7 +158,7 @@ incidents = sa.Table(
     sa.Index(None, "state", "opened_at"),
     sa.Index(None, "state", "holder"),
     sa.Index(None, "reporter_address", "accepted_at"),
-    sa.Index("ix_incidents_breach_due", "sla_at", sqlite_where=BREACH_DUE, postgresql_where=BREACH_DUE),
+    sa.Index("ix_incidents_due_at", "due_at", sqlite_where=_DUE, postgresql_where=_DUE),
     sa.Index("ix_incidents_late", "breached_at", sqlite_where=LATE, postgresql_where=LATE),
     sa.Index(None, "accepted_at"),
     sa.Index(None, "resolved_at"),

@@ -59,7 +59,7 @@ from panicmail.incident.transitions.silent_holder import (
     is_called_for_silent,
     sign_of_work,
 )
-from panicmail.incident.transitions.timers import is_due, new, open_panic, pass_time
+from panicmail.incident.transitions.timers import due_at, is_due, new, open_panic, pass_time
 from panicmail.incident.transitions.undo import UNDO_WITHIN, Undoing, is_undone, undo, undo_until, undoable
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "daily_readers",
     "dated",
     "decline",
+    "due_at",
     "escalate",
     "give_policy",
     "hand_over",

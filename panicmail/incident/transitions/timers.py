@@ -82,13 +82,17 @@ def new(
     )
 
 
+def due_at(incident: Incident) -> datetime | None:
+    """When time next brings something to an incident: a step, its breach, a reminder; None: it is resolved."""
+    if incident.state is State.OPEN:
+        return min(filter(None, (incident.next_step_at, _breach_at(incident))), default=None)
+    return incident.remind_at if incident.state is State.ACKED else None
+
+
 def is_due(incident: Incident, now: datetime) -> bool:
     """Whether `pass_time` would do anything; an instant that equals `now` has passed."""
-    if incident.state is State.OPEN:
-        return _is_breaching(incident, now) or (incident.next_step_at is not None and incident.next_step_at <= now)
-    if incident.state is State.ACKED:
-        return incident.remind_at is not None and incident.remind_at <= now
-    return False
+    at = due_at(incident)
+    return at is not None and at <= now
 
 
 def pass_time(incident: Incident, duty: Duty, daytime: BusinessHours = DAYTIME) -> Change:
@@ -98,7 +102,8 @@ def pass_time(incident: Incident, duty: Duty, daytime: BusinessHours = DAYTIME) 
         daytime: Of the holder: when mail comes that can wait.
     """
     change = unchanged(incident, Outcome.DONE)
-    if _is_breaching(change.incident, duty.now):
+    breach_at = _breach_at(change.incident)
+    if breach_at is not None and breach_at <= duty.now:
         change = change.then(_breach(change.incident, duty))
     if (
         change.incident.state is State.OPEN
@@ -111,9 +116,11 @@ def pass_time(incident: Incident, duty: Duty, daytime: BusinessHours = DAYTIME) 
     return change
 
 
-def _is_breaching(incident: Incident, now: datetime) -> bool:
+def _breach_at(incident: Incident) -> datetime | None:
+    """When the SLA of an open incident passes; None when that has happened, or cannot any more."""
     # Acknowledged when the SLA passed and opened again later is not a breach: it was answered in time.
-    return incident.state is State.OPEN and incident.breached_at is None and incident.opened_at < incident.sla_at <= now
+    is_to_come = incident.breached_at is None and incident.opened_at < incident.sla_at
+    return incident.sla_at if is_to_come and incident.state is State.OPEN else None
 
 
 def _breach(incident: Incident, duty: Duty) -> Change:

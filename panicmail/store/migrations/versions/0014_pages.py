@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from panicmail.store.tables import BREACH_DUE, LATE, PAGE_OPEN, PAGE_UNDECIDED, AnyText, Instant
+from panicmail.store.tables import LATE, PAGE_OPEN, PAGE_UNDECIDED, AnyText, Instant
 
 revision = "0014"
 down_revision = "0013"
@@ -17,6 +17,7 @@ branch_labels = None
 depends_on = None
 
 _AT_ONCE = 500
+_BREACH_DUE = sa.text("state = 'open' AND breached_at IS NULL AND opened_at < sla_at")
 _INDEXED = (
     ["state", "remind_at"],
     ["state", "accepted_at"],
@@ -86,7 +87,7 @@ def upgrade() -> None:
     partly: list[tuple[str, str, list[str], Any]] = [
         ("ix_pages_open", "pages", ["person", "queued_at"], PAGE_OPEN),
         ("ix_pages_undecided", "pages", ["queued_at"], PAGE_UNDECIDED),
-        ("ix_incidents_breach_due", "incidents", ["sla_at"], BREACH_DUE),
+        ("ix_incidents_breach_due", "incidents", ["sla_at"], _BREACH_DUE),
         ("ix_incidents_late", "incidents", ["breached_at"], LATE),
         ("ix_outbox_pending", "outbox", ["lane", "id"], sa.text("done_at IS NULL")),
     ]
