@@ -215,7 +215,7 @@ def _ask_mail_parser(opened: _Opened) -> Any:
     for name, value in opened.tree.raw_items():
         if name.lower() in _ASKED:
             value = value if len(value) <= _ASKED_FOR else value[:_ASKED_FOR].rpartition(",")[0]
-            bare._headers.append((name, value))  # type: ignore[attr-defined]  # verbatim, as the parser stores them
+            bare[name] = value  # verbatim: so does the policy of a plain Message (compat32)
     bare.set_payload("")
     try:
         parsed = mailparser.MailParser(bare)
