@@ -121,7 +121,7 @@ def more(
 
     The times of the policy stay untouched. Whoever has it owes an answer, if it is more than a bare thank-you.
 
-    `writer`: the person of ours who wrote it, if it was one; she is not told what she wrote.
+    `writer`: the person of ours who wrote it, if it was one; they are not told what they wrote.
 
     Resolved within a day and worth a person's look, it opens again. `human` False: an automatic mail, kept as a note
     and nothing else. Later than a day the caller opens a new incident (`is_over`).
