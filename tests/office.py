@@ -418,7 +418,7 @@ class Office:
         return [posted for posted in self.sent(to) if posted.is_page]
 
     def page(self, to: str) -> Posted:
-        """Her latest page."""
+        """The latest page to somebody."""
         return self.pages(to)[-1]
 
 

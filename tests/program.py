@@ -299,7 +299,7 @@ class World:
         return answer.ref
 
     def reply(self, page: Received, text: str, *, sender: str = "") -> Answer:
-        """A person's reply to her page."""
+        """A person's reply to their page."""
         sender = sender or page.recipients[0]
         quoted = "".join(f"> {line}\n" for line in page.text.splitlines())
         raw = mail(
@@ -311,7 +311,7 @@ class World:
         return self.send(raw, sender, page.header("Reply-To"))
 
     def page(self, person: str, ref: str, within: float = SOON, *, count: int = 1) -> Received:
-        """Her page about an incident, the `count`-th."""
+        """The page to a person about an incident, the `count`-th."""
         return self.received(person, lambda got: got.subject.startswith(f"[PANIC {ref}]"), within, count=count)
 
     def pages(self, person: str, ref: str = "") -> list[Received]:

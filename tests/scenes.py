@@ -180,7 +180,7 @@ class Night:
             "how": HOW,
             "channel": "mail",
             "to": "",
-            "in_reply_to": "<hers@example.com>",
+            "in_reply_to": "<reply@example.com>",
             "refs": [],
             **facts,
         }

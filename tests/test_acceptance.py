@@ -356,7 +356,7 @@ def test_after_one_who_waited_in_vain_everybody_waits_but_little_until_the_datab
         organisation.accept().result(0.3)
 
 
-def test_a_database_that_answers_in_time_never_costs_anybody_her_patience(
+def test_a_database_that_answers_in_time_never_costs_anybody_their_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
@@ -407,7 +407,7 @@ def test_what_neither_takes_is_refused_with_both_reasons_and_somebody_is_called(
 
 
 @pytest.mark.parametrize("failure", [MemoryError(), ValueError("of ours"), OSError(5, "Input/output error")])
-def test_whatever_breaks_the_spool_the_sender_hears_that_she_still_has_her_mail(
+def test_whatever_breaks_the_spool_the_sender_hears_that_the_mail_was_not_taken(
     organisation: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     def put(_mail: AcceptedMail, _raw: bytes) -> None:

@@ -321,7 +321,7 @@ def test_a_page_that_went_by_mail_and_not_to_the_phone_is_no_gap_nor_the_other_w
     assert office.kinds() == []
 
 
-def test_a_page_neither_her_mail_server_nor_her_phone_took_is_a_gap(office: Audited) -> None:
+def test_a_page_neither_mail_server_nor_phone_took_is_a_gap(office: Audited) -> None:
     reached_by(office, PHONE)
     office.phones.refused[PHONE] = Permanent("403 forbidden")
     for address in ("ana@example.com", "max@example.com"):

@@ -235,7 +235,7 @@ def in_pagerduty(o: Office, incident: Incident, name: str, what: str, at: dateti
     return "hook.heard" in o.events(incident)
 
 
-def test_an_acknowledgement_in_pagerduty_older_than_her_no_does_not_stop_the_clock(desk: Office) -> None:
+def test_an_acknowledgement_in_pagerduty_older_than_their_no_does_not_stop_the_clock(desk: Office) -> None:
     incident = desk.panic()
     acked_there = desk.now + SECOND
     desk.wait(seconds=20)
@@ -246,7 +246,7 @@ def test_an_acknowledgement_in_pagerduty_older_than_her_no_does_not_stop_the_clo
     assert any("ana said no since" in text for _, text, _ in desk.gitlab.notes)
 
 
-def test_an_acknowledgement_in_pagerduty_newer_than_her_no_counts(desk: Office) -> None:
+def test_an_acknowledgement_in_pagerduty_newer_than_their_no_counts(desk: Office) -> None:
     incident = desk.panic()
     desk.reply(desk.page("ana"), "no")
     desk.wait(seconds=5)
@@ -338,7 +338,7 @@ def test_work_from_before_a_message_came_does_not_answer_it(desk: Office) -> Non
     assert desk.pages("max")
 
 
-def test_a_mail_understood_late_does_not_beat_what_she_pressed_since(desk: Office) -> None:
+def test_a_mail_understood_late_does_not_beat_what_its_writer_pressed_since(desk: Office) -> None:
     """A yes waits, unread, while its writer says no by a command."""
     incident = desk.panic()
     accepted_at = desk.now

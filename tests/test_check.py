@@ -202,7 +202,7 @@ def test_without_a_web_url_there_are_no_links(rows: Rows) -> None:
     assert rows(SMALLEST + '\n[web]\nurl = "https://panic.example.com"\n')["web"].verdict is CheckVerdict.OK
 
 
-def test_a_person_with_two_ways_is_ok_and_her_push_url_is_not_shown(rows: Rows) -> None:
+def test_a_person_with_two_ways_is_ok_and_the_push_url_is_not_shown(rows: Rows) -> None:
     told = rows()["ana"]
     assert (told.verdict, told.found) == (CheckVerdict.OK, "Ana: mail ana@example.com, push ntfys://ntfy.example.com/…")
 

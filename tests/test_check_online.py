@@ -304,7 +304,7 @@ def test_a_project_that_is_not_private_is_a_warning_only_while_raw_mails_go_ther
     ]
 
 
-def test_a_relay_that_says_not_now_to_one_person_is_a_warning_about_her_alone(site: Site) -> None:
+def test_a_relay_that_says_not_now_to_one_person_is_a_warning_about_that_one_alone(site: Site) -> None:
     site.relay.rule("ana@", "reject", code=451)
     told = site.rows()
     assert (told["ana mail"].verdict, told["max mail"].verdict) == (CheckVerdict.WARNING, CheckVerdict.OK)

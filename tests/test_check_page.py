@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,7 +47,7 @@ from tests.site import Site
 CODE = "K7QX"
 ANA = PEOPLE["ana"]
 ANAS_MAIL = channels_of.by_mail(ANA.email)
-#: A push of hers, as proofs know it.
+#: A push of Ana's, as proofs know it.
 PHONE = "push-12345678"
 
 
@@ -103,7 +104,7 @@ def test_a_test_page_asks_as_a_page_does_and_says_first_that_nothing_is_wrong(of
     assert len(check_page.push(CODE)) <= 120
 
 
-def test_an_ack_from_her_own_address_proves_her_mail_and_she_is_told(office: Trying) -> None:
+def test_an_ack_from_their_own_address_proves_the_mail_and_they_are_told(office: Trying) -> None:
     office.reply(office.page_of_test(), "ack")
     assert office.proofs() == PROVEN
     (answer,) = office.answers()
@@ -124,7 +125,7 @@ def test_an_ack_from_her_own_address_proves_her_mail_and_she_is_told(office: Try
         ("", {}, "it was empty"),
     ],
 )
-def test_a_reply_that_would_not_have_acknowledged_proves_only_that_the_page_reached_her(
+def test_a_reply_that_would_not_have_acknowledged_proves_only_that_the_page_arrived(
     office: Trying, text: str, header: dict[str, str], why: str
 ) -> None:
     office.reply(office.page_of_test(), text, **header)
@@ -138,7 +139,7 @@ def test_a_reply_that_would_not_have_acknowledged_proves_only_that_the_page_reac
     assert not office.incidents()
 
 
-def test_she_may_reply_once_more_to_the_answer(office: Trying) -> None:
+def test_they_may_reply_once_more_to_the_answer(office: Trying) -> None:
     office.reply(office.page_of_test(), "what is this?")
     office.reply(office.answers()[-1], "ack")
     assert office.proofs() == [*NOT_COUNTED, *PROVEN]
@@ -146,13 +147,13 @@ def test_she_may_reply_once_more_to_the_answer(office: Trying) -> None:
 
 
 @pytest.mark.parametrize("text", [f"ack\n{CODE}", f"ack {CODE.lower()}", f"{CODE} ack", f"on it, {CODE}."])
-def test_the_code_in_her_reply_proves_the_push(office: Trying, text: str) -> None:
+def test_the_code_in_the_reply_proves_the_push(office: Trying, text: str) -> None:
     office.reply(office.page_of_test(with_push=True), text)
     assert office.proofs() == [*PROVEN, (PHONE, ProofKind.DELIVERED)]
     assert f"Proven by its code: the {PHONE}" in office.answers()[-1].text
 
 
-def test_a_reply_without_the_code_proves_the_mail_alone_and_she_is_asked_for_it(office: Trying) -> None:
+def test_a_reply_without_the_code_proves_the_mail_alone_and_its_writer_is_asked_for_it(office: Trying) -> None:
     office.reply(office.page_of_test(with_push=True), "ack")
     assert office.proofs() == PROVEN
     assert f"has no code from the {PHONE}" in office.answers()[-1].text
@@ -163,7 +164,7 @@ def test_a_reply_without_the_code_proves_the_mail_alone_and_she_is_asked_for_it(
 def test_an_out_of_office_proves_nothing_and_is_not_answered(office: Trying) -> None:
     office.reply(office.page_of_test(), "I am out of office until Monday", extra="Auto-Submitted: auto-replied")
     assert office.proofs() == [(ANAS_MAIL.name, ProofKind.FAILED)]
-    assert office.why() == "she is out of office"
+    assert office.why() == "an out-of-office answered it"
     assert not office.answers()
     assert not office.incidents()
 
@@ -376,6 +377,17 @@ def test_each_difference_between_what_was_sent_and_what_came_back_has_its_mend(
     assert bool(row.mend) is (verdict is not CheckVerdict.OK)
 
 
+def test_what_a_daemon_of_an_older_version_kept_of_a_reply_is_understood(office: Trying) -> None:
+    office.reply(office.page_of_test(), "ack", sender="ana@home.example")
+    page = paging_checks.PageTest(office.test, ANA, T0, [paging_checks.Sent(ANAS_MAIL, "250 kept", is_taken=True)])
+    older = [
+        replace(proof, facts={key.replace("_is_listed", "_is_hers"): value for key, value in proof.facts.items()})
+        for proof in office.latest()
+    ]
+    assert older != office.latest()
+    assert paging_checks.rows(page, older, 60) == rows_of(office)
+
+
 # -- the command, with the daemon behind it
 
 
@@ -406,7 +418,7 @@ def page_to(town: World, person: str) -> Received:
 
 
 def code_to(provider: Provider, person: str) -> str:
-    """The code that was pushed to her."""
+    """The code that was pushed to that person."""
     until(lambda: [asked for asked in provider.asked if asked.path == f"/{person}"])
     asked = next(asked for asked in provider.asked if asked.path == f"/{person}")
     found = re.search(r"code below it: (\w{4})", str(asked.json))
@@ -415,7 +427,7 @@ def code_to(provider: Provider, person: str) -> str:
 
 
 def answered(town: World, provider: Provider, person: str) -> Ran:
-    """The command, while she replies as she was asked to."""
+    """The command, while the person replies as they were asked to."""
     with ThreadPoolExecutor(1) as pool:
         running = begin(pool, town, person, "20s")
         page = page_to(town, person)
@@ -438,7 +450,7 @@ def spool(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_healthy_set_up_is_ready_once_everybody_answered_her_test_page(tmp_path: Path, spool: Path) -> None:
+def test_a_healthy_set_up_is_ready_once_everybody_answered_their_test_page(tmp_path: Path, spool: Path) -> None:
     with town(tmp_path, spool=spool) as (here, provider):
         for person in ("ana", "max"):
             done = answered(here, provider, person)

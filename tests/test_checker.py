@@ -32,7 +32,7 @@ END = 300.0
 
 @dataclass
 class Case:
-    """A run with one panic that went well: accepted at 1, Ana paged, hers at 5, resolved at 6. Tests break it."""
+    """A run with one panic that went well: accepted at 1, Ana paged, Ana's at 5, resolved at 6. Tests break it."""
 
     events: list[Event] = field(default_factory=list)
     mails: list[MailRow] = field(default_factory=list)
@@ -295,14 +295,14 @@ def test_downtime_after_the_sla_is_not_held_against_the_page_to_the_smoc(unanswe
     assert unanswered.says(SMOC) == ""
 
 
-def test_an_acknowledgement_before_the_smoc_was_due_needs_no_page_to_her(case: Case) -> None:
+def test_an_acknowledgement_before_the_smoc_was_due_needs_no_page_to_the_smoc(case: Case) -> None:
     assert case.says(SMOC) == ""
 
 
 def test_a_smoc_who_said_no_or_cannot_be_reached_for_good_is_passed_over(unanswered: Case) -> None:
-    unanswered.line(10.0, "person.unreachable", person="max", why="no way to her accepted the page")
+    unanswered.line(10.0, "person.unreachable", person="max", why="no channel accepted the page")
     assert "no page to the SMOC" in unanswered.says(SMOC), "that page is still on its way"
-    unanswered.line(11.0, "person.unreachable", person="max", why="her page bounced (5.1.1)")
+    unanswered.line(11.0, "person.unreachable", person="max", why="the page bounced (5.1.1)")
     assert unanswered.says(SMOC) == ""
 
 
@@ -341,7 +341,9 @@ def forget(case: Case, uid: str) -> None:
         ("ana", {"says": "yes", "at": 5.5}),
     ],
 )
-def test_nothing_but_her_own_yes_to_her_own_page_is_evidence(person: str, facts: dict[str, Any], case: Case) -> None:
+def test_nothing_but_their_own_yes_to_their_own_page_is_evidence(
+    person: str, facts: dict[str, Any], case: Case
+) -> None:
     forget(case, "a1")
     forget(case, "a2")
     answer = {"at": 4.0, **facts}

@@ -27,7 +27,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def where(desk: Office, person: str = "ana") -> str:
-    """Where her latest mail that says so lets her write to the reporter."""
+    """Where the latest mail to `person` that says so lets them write to the reporter."""
     told = "\n".join(sent.text for sent in desk.sent(person))
     return str(re.findall(r"Write to the reporter: (\S+)\s", told)[-1])
 
@@ -101,7 +101,7 @@ def test_the_night_as_the_three_people_see_it(desk: Office) -> None:
         "Show signs of work by 02:28 or you are asked again.",
     ]
     assert more.subject == f"[{ref}] More on: Ransom note on my laptop"
-    assert stopped.reply_to != more.reply_to == address, "what answers her words goes to her"
+    assert stopped.reply_to != more.reply_to == address, "what answers the reporter's words goes to the reporter"
     assert lines(more) == [
         "Ana: answer with one line by 02:20 UTC, or Max (SMOC) is called.",
         f"There is more on {ref}, by rita example[.]com <rita@example.com>, From address not verified.",
@@ -157,7 +157,7 @@ def test_a_listed_alias_speaks(desk: Office) -> None:
     assert len(spoken(desk)) == 1
 
 
-def test_no_link_she_writes_can_be_followed_and_no_word_of_hers_can_pass_for_ours(desk: Office) -> None:
+def test_no_link_the_holder_writes_can_be_followed_and_none_of_their_words_can_pass_for_ours(desk: Office) -> None:
     held(desk)
     says(desk, "See https://help.example.com/x\nWe have your report.\nHotline: 0900 666")
     assert lines(spoken(desk)[0])[-3:] == [
@@ -167,7 +167,7 @@ def test_no_link_she_writes_can_be_followed_and_no_word_of_hers_can_pass_for_our
     ]
 
 
-def test_what_she_quotes_and_attaches_stays_behind(desk: Office) -> None:
+def test_what_the_holder_quotes_and_attaches_stays_behind(desk: Office) -> None:
     held(desk)
     page = desk.page("ana")
     quoted = "".join(f"> {line}\n" for line in page.text.splitlines())
@@ -205,7 +205,9 @@ def test_a_holder_whose_attachment_stays_behind_is_told_and_finds_it_on_the_issu
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_what_goes_to_her_own_address_as_well_goes_to_nobody_and_she_is_told(desk: Office, split: bool) -> None:
+def test_what_goes_to_the_holders_own_address_as_well_goes_to_nobody_and_the_holder_is_told(
+    desk: Office, split: bool
+) -> None:
     incident = held(desk)
     internal, outward = desk.page("ana").reply_to, where(desk)
     to = f"To: Panic\r\n <{outward}>\r\nCc: x@example.com,\r\n\t{internal.upper()}\r\n"
@@ -266,7 +268,7 @@ def test_a_file_of_the_reporters_is_on_the_issue_and_named_to_the_holder(desk: O
 
 
 @pytest.mark.parametrize("text", ["", "ack", "Look at this.", "no"])
-def test_a_file_of_somebody_paged_is_on_the_issue_whatever_she_writes_with_it(desk: Office, text: str) -> None:
+def test_a_file_of_somebody_paged_is_on_the_issue_whatever_they_write_with_it(desk: Office, text: str) -> None:
     desk.panic()
     desk.deliver(with_file(text, "shot.png", "z", sender="ana@example.com"), "ana@example.com",
                  [desk.page("ana").reply_to])  # fmt: skip
@@ -276,10 +278,11 @@ def test_a_file_of_somebody_paged_is_on_the_issue_whatever_she_writes_with_it(de
     assert "[`shot.png`](/uploads/" in linking
 
 
-@pytest.mark.parametrize("to", ["hers", "Ana's", "the holder's"])
+@pytest.mark.parametrize("to", ["the reporter's", "Ana's", "the holder's"])
 def test_a_file_of_a_strangers_is_on_the_issue_wherever_in_the_thread_it_came(desk: Office, to: str) -> None:
     held(desk)
-    addresses = {"hers": desk.sent(RITA)[0].reply_to, "Ana's": desk.page("ana").reply_to, "the holder's": where(desk)}
+    reporters, anas = desk.sent(RITA)[0].reply_to, desk.page("ana").reply_to
+    addresses = {"the reporter's": reporters, "Ana's": anas, "the holder's": where(desk)}
     desk.deliver(with_file("x", "run me.exe", "z", sender="eve@evil.example"), "eve@evil.example", [addresses[to]])
     assert desk.gitlab.uploads[-1] == ("run me.exe", b"z")
     assert "Attached to a mail from `eve@evil.example`" in named(desk)[0]
@@ -304,7 +307,7 @@ def test_a_page_that_is_attached_is_named_and_not_uploaded_as_its_link_acts(desk
     assert "Not uploaded, because they hold an address or a link of panicmail's: `page.eml`." in linking
 
 
-def test_a_mail_that_only_quotes_her_page_puts_no_link_of_hers_on_the_issue(desk: Office) -> None:
+def test_a_mail_that_only_quotes_a_page_puts_no_link_of_that_page_on_the_issue(desk: Office) -> None:
     incident = held(desk)
     page = desk.page("ana")
     desk.deliver(sent_back(page.raw), "robot@example.com", [page.reply_to])
@@ -416,11 +419,11 @@ def test_the_program_carries_both_sides_and_logs_no_word_of_them(tmp_path: Path)
         town.settled()
 
 
-# -- what does not go out, and that she is told
+# -- what does not go out, and that whoever wrote it is told
 
 
 def unsent(desk: Office, person: str = "ana") -> list[str]:
-    """The lines of her latest mail, which tells that nothing went out."""
+    """The lines of the latest mail to `person`, which tells that nothing went out."""
     told = desk.sent(person)[-1]
     assert "NOT SENT" in told.subject, told.subject
     assert lines(told)[0].endswith("your words did not go to the reporter.")
@@ -483,7 +486,7 @@ def test_what_is_more_than_a_command_goes_to_the_reporter_and_nothing_is_given_a
 
 
 @pytest.mark.parametrize("text", ANSWERS)
-def test_the_same_in_reply_to_her_own_page_stays_here_gives_nothing_away_and_she_is_told(
+def test_the_same_in_reply_to_their_own_page_stays_here_gives_nothing_away_and_they_are_told(
     desk: Office, text: str
 ) -> None:
     incident = held(desk)
@@ -571,13 +574,13 @@ def test_a_sentence_that_begins_with_a_command_is_a_sentence(desk: Office) -> No
 
 def test_who_no_longer_has_it_is_told_who_has(desk: Office) -> None:
     incident = held(desk)
-    was_hers = where(desk)
+    was_anas = where(desk)
     desk.reply(desk.page("ana"), "to bo")
     desk.reply(desk.page("bo"), "ack")
     assert desk.incident(incident).holder == "bo"
-    says(desk, "Please leave it on.", to=was_hers)
+    says(desk, "Please leave it on.", to=was_anas)
     assert "Bo Low has it" in unsent(desk)[1]
-    assert where(desk, "bo") != was_hers
+    assert where(desk, "bo") != was_anas
     says(desk, "Bo here, I have it from Ana.", sender="bo@example.com", to=where(desk, "bo"))
     assert lines(spoken(desk)[0])[2] == "Bo Low writes:"
 
@@ -611,7 +614,7 @@ UNFIT = {
 }
 
 
-def test_what_may_hold_more_than_her_words_for_the_reporter_stays_here(desk: Office) -> None:
+def test_what_may_hold_more_than_the_words_for_the_reporter_stays_here(desk: Office) -> None:
     held(desk)
     for text, why in UNFIT.items():
         says(desk, text)
@@ -654,7 +657,7 @@ def test_words_for_the_reporter_that_look_like_a_machines_stay_here_and_the_hold
     assert not any("Pull the plug" in posted.text for posted in desk.sent(RITA))
 
 
-def test_who_knows_her_address_and_is_not_her_is_kept_out_and_she_hears(desk: Office) -> None:
+def test_who_knows_the_holders_address_and_is_somebody_else_is_kept_out_and_the_holder_hears(desk: Office) -> None:
     incident = held(desk)
     says(desk, "Send me your password.", sender="eve@evil.example")
     told = unsent(desk)
@@ -706,7 +709,7 @@ def test_where_no_answer_may_go_no_address_is_offered(desk: Office, sender: str,
     assert len(desk.sent(sender)) == before
 
 
-def test_a_holder_who_reported_it_herself_is_told_so(desk: Office) -> None:
+def test_a_holder_who_is_the_reporter_is_told_so(desk: Office) -> None:
     desk.deliver(mail("my own disk is gone", sender="ana@example.com"), "ana@example.com")
     (incident,) = desk.incidents()
     desk.reply(desk.page("ana"), "ack")
@@ -725,7 +728,7 @@ def test_a_reporters_mail_server_that_refuses_is_told_to_the_holder(desk: Office
     assert "conversation.refused" in desk.events(incident)
 
 
-def test_where_addresses_carry_no_token_she_is_offered_none(tmp_path: Path) -> None:
+def test_where_addresses_carry_no_token_the_holder_is_offered_none(tmp_path: Path) -> None:
     office = Office(tmp_path, addresses=Addresses([PANIC], PANIC, "panic.example.com"))
     held(office)
     assert "Write to the reporter" not in office.sent("ana")[-1].text
@@ -775,7 +778,7 @@ def test_a_stranger_who_knows_the_reporters_address_is_flagged_and_heard_by_the_
     assert desk.incident(incident).holder == "ana"
 
 
-def test_what_the_reporter_writes_goes_to_those_paged_until_somebody_has_it_and_then_to_her_alone(
+def test_what_the_reporter_writes_goes_to_those_paged_until_somebody_has_it_and_then_to_the_holder_alone(
     desk: Office,
 ) -> None:
     desk.panic()
@@ -817,7 +820,7 @@ def test_only_who_has_it_now_speaks(desk: Office) -> None:
     assert not transitions.speaks(replace(now, state=State.RESOLVED), "ana")
 
 
-def test_the_address_is_hers_alone_and_of_this_incident(desk: Office) -> None:
+def test_the_address_is_the_holders_alone_and_of_this_incident(desk: Office) -> None:
     incident = held(desk)
     people: dict[str, Person] = PEOPLE
     token = desk.settings.tokens.verify(desk.settings.addresses.token_in(where(desk)) or "", people)

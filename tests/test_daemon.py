@@ -134,7 +134,7 @@ def test_of_two_acknowledgements_that_race_one_has_it_and_the_other_is_told(tmp_
 
 
 def news_of(town: World, person: str, ref: str) -> list[Received]:
-    """What she was told about an incident, besides pages."""
+    """What somebody was told about an incident, besides pages."""
     return town.relay.all(lambda got: got.to(f"{person}@example.com") and got.subject.startswith(f"[{ref}]"))
 
 

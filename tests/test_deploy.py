@@ -214,7 +214,7 @@ def test_the_unit_has_memory_for_as_many_readers_as_there_may_be_and_goes_on_wit
     assert unit["OOMPolicy"] == "continue"
 
 
-def test_the_unit_and_the_guide_agree_on_the_user_and_her_folders() -> None:
+def test_the_unit_and_the_guide_agree_on_the_user_and_their_folders() -> None:
     unit = {key: values[-1] for key, values in settings(UNIT).items()}
     assert f"/var/lib/{unit['StateDirectory']}" == STATE
     assert re.search(rf"^useradd .*--home-dir {STATE} .* {unit['User']}$", GUIDE, re.M)

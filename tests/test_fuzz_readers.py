@@ -315,7 +315,7 @@ def test_an_automatic_mail_stays_one_whatever_is_put_below_its_header(name: str)
     holds()
 
 
-# -- what she newly wrote, and what it means
+# -- what somebody newly wrote, and what it means
 
 TEXTS = st.lists(
     st.one_of(
@@ -331,7 +331,7 @@ TEXTS = st.lists(
 
 @settings(max_examples=int(200 * FUZZ), deadline=None)
 @given(TEXTS)
-def test_what_she_newly_wrote_is_some_of_what_stands_there_and_nothing_else(text: str) -> None:
+def test_what_was_newly_written_is_some_of_what_stands_there_and_nothing_else(text: str) -> None:
     found = fresh(text)
     assert len(found) <= LIMIT
     assert not any(line.lstrip().startswith(">") and line.strip() not in {">:", "> :"} for line in found.split("\n"))
@@ -361,8 +361,8 @@ def test_a_first_line_always_means_one_thing_and_nothing_says_why(text: str) -> 
     assert reply_commands.is_thanks(text) in {True, False}
 
 
-#: What gives her the incident.
-HERS = {Command.YES, Command.TAKE, Command.YES_ALL}
+#: What gives the incident to whoever says it.
+CLAIMS = {Command.YES, Command.TAKE, Command.YES_ALL}
 
 
 @settings(max_examples=int(400 * FUZZ), deadline=None)
@@ -374,7 +374,7 @@ HERS = {Command.YES, Command.TAKE, Command.YES_ALL}
     ),
 )
 def test_a_yes_that_is_taken_back_asked_or_put_off_in_its_line_is_no_yes(yes: str, no: str, form: str) -> None:
-    assert reply_commands.read(form.format(yes=yes, no=no)).meaning not in HERS
+    assert reply_commands.read(form.format(yes=yes, no=no)).meaning not in CLAIMS
 
 
 # -- tokens

@@ -67,7 +67,7 @@ def lines(posted: Posted) -> list[str]:
 # -- held
 
 
-def test_at_the_end_of_her_shift_the_holder_is_told_who_came_on_and_not_before(desk: Office) -> None:
+def test_at_the_end_of_the_shift_the_holder_is_told_who_came_on_and_not_before(desk: Office) -> None:
     incident = held(desk)
     desk.now = CHANGE - SECOND
     assert look(desk) == 0
@@ -83,7 +83,7 @@ def test_at_the_end_of_her_shift_the_holder_is_told_who_came_on_and_not_before(d
     assert (desk.incident(incident).state, desk.incident(incident).holder) == (State.ACKED, "ana")
 
 
-def test_the_incoming_one_is_asked_with_everything_she_needs_and_takes_it_by_a_reply(desk: Office) -> None:
+def test_the_incoming_one_is_asked_with_everything_they_need_and_takes_it_by_a_reply(desk: Office) -> None:
     incident = held(desk)
     desk.now = CHANGE
     look(desk)
@@ -187,7 +187,7 @@ def test_who_is_offered_it_already_is_not_asked_twice(desk: Office) -> None:
     assert "YOUR SHIFT ENDED" in desk.sent("ana")[-1].subject
 
 
-def test_a_change_from_before_she_acknowledged_is_no_news(desk: Office) -> None:
+def test_a_change_from_before_the_acknowledgement_is_no_news(desk: Office) -> None:
     desk.panic()
     page = desk.page("ana")
     desk.now = CHANGE + MINUTE
@@ -245,7 +245,7 @@ def test_who_comes_on_while_it_is_open_is_paged_at_once_and_the_ladder_stands(tm
     desk.close()
 
 
-def test_who_comes_on_later_in_the_ladder_hears_that_it_is_hers_now(tmp_path: Path) -> None:
+def test_who_comes_on_later_in_the_policy_hears_that_it_is_theirs_now(tmp_path: Path) -> None:
     desk = Office(tmp_path, schedules=seoc(shift(0, 2 + 14 / 60, "ana"), shift(2 + 14 / 60, 24, "bo")))
     incident = desk.panic()
     desk.wait(minutes=7)

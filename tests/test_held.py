@@ -344,7 +344,7 @@ def lists(desk: Office, person: str) -> list[Posted]:
 
 
 def test_what_is_held_is_on_a_daily_list_to_holder_and_role_until_it_is_resolved(desk: Office) -> None:
-    """Max has it; Ana comes on call in the role he was paged as."""
+    """Max has it; Ana comes on call in the role Max was paged as."""
     schedules = Schedules({"seoc": Schedule(("max",)), "smoc": Schedule(("max",))})
     desk.settings = replace(desk.settings, schedules=schedules)
     incident = desk.panic()

@@ -495,7 +495,7 @@ def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(organisa
     assert organisation.pagerduty("incident.acknowledged", incident) is WebhookResult.TAKEN
     now = organisation.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
-    assert now.acked_how == f"{BY_PAGERDUTY}, known by her name there"
+    assert now.acked_how == f"{BY_PAGERDUTY}, known by name there"
     assert BY_PAGERDUTY in organisation.desk.sent("ana")[-1].text
 
 

@@ -51,7 +51,7 @@ def test_a_page_says_who_must_do_what_by_when_and_carries_the_report() -> None:
         'Ana: reply "ack" by 03:22 CET, or Max (SMOC) is called.',
         'Cannot take it? Reply "no" and Max is called at once.',
         "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
-        "Her phone, from the mail: +49 170 0000000",
+        "Phone in the mail: +49 170 0000000",
         "Without mail: https://panic.example.com/i/token",
         "Issue: follows, GitLab has not answered yet",
         "Attached, by the names they came with:",
@@ -72,7 +72,7 @@ def test_the_breach_page_says_who_was_silent_since_when() -> None:
         'Your ack makes it yours. Reply "page bo" for someone else.',
         "The deadline passed at 03:22 CET; nobody had answered.",
         "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
-        "Her phone, from the mail: +49 170 0000000",
+        "Phone in the mail: +49 170 0000000",
         "Ana: paged 03:07: mail accepted.",
         "Call Ana: +49 151 0000000",
     ]
@@ -123,7 +123,7 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
         ),
     ],
 )
-def test_called_early_she_is_told_why_and_of_no_breach(change: Change, first: str) -> None:
+def test_called_early_the_smoc_is_told_why_and_of_no_breach(change: Change, first: str) -> None:
     letter = NIGHT.page(change, MAX, START + minutes(3))
     assert lines(letter)[0] == first
     assert "deadline passed" not in part(letter, "plain")
@@ -389,7 +389,7 @@ def test_the_receipt_says_what_happens_next_and_quotes_nothing() -> None:
     ]
 
 
-def test_a_reporter_of_ours_is_told_in_her_own_zone() -> None:
+def test_a_reporter_of_ours_is_told_in_their_own_zone() -> None:
     night = Night(report=replace(REPORT, from_address=BO.email))
     assert lines(night.letters(night.panic(), START)["receipt"])[0] == (
         "We have your report, 11:07 JST. Reference 7KQ2N."

@@ -210,13 +210,13 @@ def test_one_incident_is_one_thread() -> None:
     assert later["References"].split() == [root, first["Message-ID"]]
     acked = transitions.acknowledge(opened.incident, "ana", HOW, POLICY, START + minutes(2))
     answer = raw_fields(NIGHT.answer(acked, ANA, "yes", START + minutes(2)))
-    assert answer["In-Reply-To"] == "<hers@example.com>"
-    assert answer["References"].split() == [root, first["Message-ID"], "<hers@example.com>"]
+    assert answer["In-Reply-To"] == "<reply@example.com>"
+    assert answer["References"].split() == [root, first["Message-ID"], "<reply@example.com>"]
     told = raw_fields(NIGHT.tells(opened.incident, ANA, START, what="issue_closed"))
     assert told["In-Reply-To"] == first["Message-ID"]
 
 
-def test_the_reporters_mails_answer_her_report_where_it_can_be_named() -> None:
+def test_the_reporters_mails_answer_the_report_where_it_can_be_named() -> None:
     receipt_ = raw_fields(NIGHT.letters(NIGHT.panic(), START)["receipt"])
     assert receipt_["In-Reply-To"] == receipt_["References"] == "<report@example.com>"
     for ugly in (None, "<a b@c>", "<a@b>\r\nBcc: x@y", "a@b", "<é@b>", f"<{'a' * 2000}@b>", "<<a@b>", *MANGLED):

@@ -191,7 +191,7 @@ def an_incident_that_is_no_longer_open_voids_its_unsent_pages(m: Moved) -> None:
 CLAIMING = {"yes", "take", "resolve", "issue closed"}
 
 
-def only_who_says_so_herself_becomes_holder(m: Moved) -> None:
+def nobody_becomes_holder_by_the_word_of_another(m: Moved) -> None:
     if m.after.holder != m.before.holder and m.event != "undo":  # which gives it back
         assert (m.after.holder, m.event in CLAIMING) == (m.by, True)
 
@@ -388,7 +388,7 @@ EVERY_CHANGE: tuple[Callable[[Moved], None], ...] = (
     somebody_reachable_is_paged_before_anybody_who_is_away,
     a_change_of_state_leaves_a_line,
     an_incident_that_is_no_longer_open_voids_its_unsent_pages,
-    only_who_says_so_herself_becomes_holder,
+    nobody_becomes_holder_by_the_word_of_another,
     closing_the_issue_is_a_yes_of_those_paged_alone,
     a_robots_word_never_changes_who_has_it,
     one_word_takes_one_step_at_most_and_only_upwards,
@@ -534,7 +534,7 @@ class Rules(RuleBasedStateMachine):
         again = self.desk.happen(event, by, decide(once))
         unclocked: dict[str, Any] = {"version": 0, "remind_at": None, "owed": None, "words_at": None, "worked_at": None}
         assert replace(again.after, **unclocked) == replace(once, **unclocked)
-        if again.after != once:  # her own second word is taken for a sign of work
+        if again.after != once:  # a second word of the same person is taken for a sign of work
             assert (again.before.state, again.before.holder) == (State.ACKED, by)
         assert set(self.desk.keys) == keys, "the second time has no effect"
 
@@ -740,7 +740,7 @@ class Rules(RuleBasedStateMachine):
 
     # -- machines
 
-    @rule(person=PEOPLE, why=st.sampled_from(["out of office", "her page bounced (5.1.1)", UNDELIVERED]))
+    @rule(person=PEOPLE, why=st.sampled_from(["out of office", "the page bounced (5.1.1)", UNDELIVERED]))
     def unreachable(self, person: str, why: str) -> None:
         d = self.desk
         self._say(
@@ -748,7 +748,7 @@ class Rules(RuleBasedStateMachine):
         )
 
     @rule(person=PEOPLE)
-    def a_page_reaches_her_after_all(self, person: str) -> None:
+    def a_page_reaches_them_after_all(self, person: str) -> None:
         why = self.desk.incident.away.get(person)
         self._say("reached", person, lambda i: transitions.reached(i, person))
         assert self.desk.incident.away.get(person) == (None if why == UNDELIVERED else why), "a no stays a no"
@@ -1056,7 +1056,7 @@ def test_what_was_answered_in_time_is_no_breach_for_having_been_held_back() -> N
 
 
 def test_who_changes_roles_is_not_paged_and_told_to_rest_at_once() -> None:
-    """She was called as one role before it was acknowledged, and comes on in the other one when it is open again."""
+    """Max was called as one role before it was acknowledged, and comes on in the other one when it is open again."""
     both = EscalationPolicy(
         sla=15 * MINUTE, steps=(PolicyStep(0 * MINUTE, ("seoc", "smoc")),), repeat=5 * MINUTE, remind_after=MINUTE
     )

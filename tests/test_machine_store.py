@@ -118,7 +118,7 @@ def more(person: str) -> Decide:
 
 
 def speak(person: str) -> Decide:
-    """Whoever has it writes to the reporter; while nobody does, what she writes stays inside."""
+    """Whoever has it writes to the reporter; while nobody does, what they write stays inside."""
 
     def decide(incident: Incident, now: datetime) -> Change:
         mail_id, text, writer = f"m{now.timestamp()}", "\x00 and \U0001f631", incident.holder or person
@@ -153,7 +153,7 @@ def undo(_person: str) -> Decide:
 
 
 def shift(person: str) -> Decide:
-    """She came on call a second ago."""
+    """`person` came on call a second ago."""
 
     def decide(incident: Incident, now: datetime) -> Change:
         change = ShiftChange(role="seoc", at=now - SECOND, people=(person,))
@@ -189,7 +189,7 @@ WORDS = st.sampled_from(sorted(DECIDE))
 
 
 def pushed(do: EffectKind, key: str, person: str | None, word: object = None) -> set[str]:
-    """The keys of what goes to her phones beside the row `key`."""
+    """The keys of what goes to that person's phones beside the row `key`."""
     channels = CHANNELS.get(person or "", ()) if do in PUSHED and word != PageReason.STATUS else ()
     return {f"{key}/{name}" for name in channels if do is not EffectKind.TELL or not name.startswith(PAGERDUTY)}
 

@@ -35,10 +35,10 @@ def test_a_manager_who_answers_a_forwarded_page_hears_each_time_that_it_does_not
     assert 'Clock still running: reply "take" to this mail' in told.subject
     assert "it went to the address of Ana Reyes's page, which counts for Ana alone" in told.text
     assert "You were not paged for this" in told.text
-    assert "/i/" not in told.text, "a link of his would acknowledge"
+    assert "/i/" not in told.text, "a link of Max's would acknowledge"
     assert 'NOT STOPPED: you were not paged. Reply "take" to our mail.' in desk.phones.texts(MAX)[-1]
     assert all(link == "" for url, _, link in desk.phones.lines if url == MAX)
-    assert sum("Clock still running" in told.subject for told in desk.sent("ana")) == 3, "she hears of it too"
+    assert sum("Clock still running" in told.subject for told in desk.sent("ana")) == 3, "Ana hears of it too"
 
 
 def test_the_words_the_answer_offers_to_somebody_not_paged_do_what_they_say(desk: Office) -> None:
@@ -94,7 +94,7 @@ def test_an_answer_from_an_address_not_listed_is_told_at_the_configured_one_each
     assert desk.sent("ana@gmail.example") == []
 
 
-def test_a_stranger_who_writes_to_her_address_is_told_nothing(desk: Office) -> None:
+def test_a_stranger_who_writes_to_somebodys_address_is_told_nothing(desk: Office) -> None:
     desk.panic()
     desk.reply(desk.page("ana"), "ack", sender="mallory@else.example")
     assert desk.sent("mallory@else.example") == []

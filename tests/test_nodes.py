@@ -149,7 +149,7 @@ def test_the_smoc_is_paged_in_time_and_once_when_one_of_three_nodes_is_killed(
         home.settled("page")
         killed.program.kill()
         seconds = max(late(other.page("max", ref), home, ref, 2) for ref in refs)
-        print(f"the SMOC was paged {seconds:.2f} s after her time at the latest")
+        print(f"the SMOC was paged at most {seconds:.2f} s late")
         assert 0 <= seconds < 2
         home.settled("page")
         assert {(len(other.pages("ana", ref)), len(other.pages("max", ref))) for ref in refs} == {(2, 1)}

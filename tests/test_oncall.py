@@ -491,7 +491,7 @@ def knowing(*known: str) -> RuntimeSettings:
         ("", False),
     ],
 )
-def test_a_sender_is_known_by_her_whole_address_or_her_whole_domain(address: str, is_known: bool) -> None:
+def test_a_sender_is_known_by_the_whole_address_or_the_whole_domain(address: str, is_known: bool) -> None:
     assert knowing("example.com", "guest@partner.example").is_known_sender(address) is is_known
 
 

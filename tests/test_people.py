@@ -16,13 +16,13 @@ TEAM = {person.id: person for person in (ANA, MAX, ANA_TWO)}
 
 
 @pytest.mark.parametrize("address", ["ana@example.com", "Ana@Example.COM", "A.Reyes@home.example"])
-def test_she_writes_from_her_address_or_an_alias_in_any_case(address: str) -> None:
+def test_a_person_writes_from_their_address_or_an_alias_in_any_case(address: str) -> None:
     assert ANA.writes_from(address)
     assert people.by_address(TEAM, address) is ANA
 
 
 @pytest.mark.parametrize("address", ["", "ana", "ana@example.org", "ana+x@example.com", "ana@example.com.evil.example"])
-def test_no_other_address_is_hers(address: str) -> None:
+def test_no_other_address_is_theirs(address: str) -> None:
     assert people.by_address(TEAM, address) is None
 
 
@@ -52,7 +52,7 @@ def test_a_first_name_two_people_share_means_neither() -> None:
     assert people.by_word(shared, "ana reyes") is shared["ar"]
 
 
-def test_who_has_no_name_is_called_by_her_key() -> None:
+def test_who_has_no_name_is_called_by_their_key() -> None:
     assert (ANA.first_name, Person(id="bo", name=" ", email="bo@example.com").first_name) == ("Ana", "bo")
 
 

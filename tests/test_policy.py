@@ -79,7 +79,7 @@ def test_the_managers_are_whom_the_last_step_adds_to_the_first_else_whom_it_page
     assert policy.managers == roles
 
 
-def test_each_person_is_named_once_by_the_first_role_that_has_her() -> None:
+def test_each_person_is_named_once_by_the_first_role_that_has_them() -> None:
     assert list(POLICY.people(("engineers", "nobody", "seoc", "smoc"), who).items()) == [
         ("bo", "engineers"),
         ("ana", "engineers"),

@@ -166,7 +166,7 @@ def test_an_empty_reply_is_told_by_mail_and_push(desk: Office) -> None:
 
 
 @pytest.mark.parametrize("said", ["escalate", "no"])
-def test_whoever_asks_for_the_next_step_is_told_on_her_phone_who_is_called(desk: Office, said: str) -> None:
+def test_whoever_asks_for_the_next_step_is_told_on_their_phone_who_is_called(desk: Office, said: str) -> None:
     incident = desk.panic()
     desk.reply(desk.page("ana"), said)
     assert last_push(desk, ANA, incident) == "Clock still running. Max (SMOC) is called now."
@@ -300,7 +300,7 @@ def test_pagerduty_rings_anew_by_its_pages_and_not_by_itself_after_any_other_ope
     press(desk, incident, "ana", "ack")
     press(desk, incident, "ana", "no")
     assert desk.incident(incident).state is State.OPEN
-    assert phone.actions == ["trigger", "acknowledge"], "she said no, so nothing rings at hers"
+    assert phone.actions == ["trigger", "acknowledge"], "Ana said no, so nothing rings there"
 
 
 def test_an_acknowledgement_after_an_undone_one_is_followed_as_any(pager: tuple[Office, Pager]) -> None:
@@ -328,7 +328,7 @@ def test_a_push_that_is_not_taken_now_is_tried_again_and_holds_up_no_mail(desk: 
     assert len(desk.phones.texts(ANA)) == 1
 
 
-def test_somebody_whose_mail_is_refused_is_reached_by_her_phone_and_nobody_else_is_called(desk: Office) -> None:
+def test_somebody_whose_mail_is_refused_is_reached_by_phone_and_nobody_else_is_called(desk: Office) -> None:
     desk.relay.refused["ana@example.com"] = Permanent("550 no such user")
     incident = desk.panic()
     assert desk.phones.texts(ANA)
@@ -338,7 +338,7 @@ def test_somebody_whose_mail_is_refused_is_reached_by_her_phone_and_nobody_else_
     assert any("a page was refused" in text for text in desk.phones.texts(MAX)), "the operators hear it too"
 
 
-def test_when_every_channel_of_hers_fails_the_next_one_is_called_at_once(desk: Office) -> None:
+def test_when_every_channel_of_somebody_fails_the_next_one_is_called_at_once(desk: Office) -> None:
     desk.relay.refused["ana@example.com"] = Permanent("550 no such user")
     desk.phones.refused[ANA] = Permanent("403 forbidden")
     incident = desk.panic()
@@ -352,10 +352,10 @@ def test_when_every_channel_of_hers_fails_the_next_one_is_called_at_once(desk: O
 def test_a_refused_push_is_told_as_one_and_hides_no_refusal_of_the_mail(desk: Office) -> None:
     desk.phones.refused[ANA] = Permanent("Pushover answered 403")
     incident = desk.panic()
-    assert desk.pages("ana"), "her mail page is not concerned"
+    assert desk.pages("ana"), "the mail page is not concerned"
     (told,) = (posted for posted in desk.sent("max") if posted.subject.startswith("[panicmail]"))
     assert told.subject == f"[panicmail] a push was refused ({incident.ref})"
-    assert "her page by mail is not concerned" in told.text
+    assert "the page by mail is not concerned" in told.text
     assert "Detail: channel: pover[:]//…" in told.text
     assert "Detail: answer: Pushover answered 403" in told.text
     assert channel(ANA).id not in told.text
@@ -466,7 +466,7 @@ def last_push(desk: Office, url: str, incident: Incident) -> str:
     return text
 
 
-def test_whoever_heard_of_an_acknowledgement_hears_on_her_phone_that_it_was_undone(desk: Office) -> None:
+def test_whoever_heard_of_an_acknowledgement_hears_on_their_phone_that_it_was_undone(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=15)
     link = desk.settings.tokens.mint(Purpose.LINK, incident.id, "ana")
@@ -477,7 +477,7 @@ def test_whoever_heard_of_an_acknowledgement_hears_on_her_phone_that_it_was_undo
     assert last_push(desk, MAX, incident) == "NOT STOPPED: Ana does not have it. ack by 02:27."
 
 
-def test_whose_link_acknowledged_hears_it_on_her_phone_and_can_undo_it_there(desk: Office) -> None:
+def test_whose_link_acknowledged_hears_it_on_their_phone_and_can_undo_it_there(desk: Office) -> None:
     incident = desk.panic()
     press(desk, incident, "ana", "ack")
     assert last_push(desk, ANA, incident) == "Clock stopped: you have it since 02:07. By link. Not you? Undo by 02:09."

@@ -49,13 +49,13 @@ def later(desk: Office) -> Incident:
 
 
 @pytest.mark.parametrize("what", ["commented", "worked", "labelled"])
-def test_work_of_somebody_paged_after_her_page_acknowledges(desk: Office, what: str) -> None:
+def test_work_of_somebody_paged_after_their_page_acknowledges(desk: Office, what: str) -> None:
     incident = later(desk)
     did(desk, "ANA", what=what)
     now = desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
     assert "in GitLab" in now.acked_how
-    assert "Clock stopped" in desk.sent("ana")[-1].subject, "and she is told that it counted"
+    assert "Clock stopped" in desk.sent("ana")[-1].subject, "and Ana is told that it counted"
 
 
 def test_work_of_somebody_not_paged_never_acknowledges(desk: Office) -> None:
@@ -65,13 +65,13 @@ def test_work_of_somebody_not_paged_never_acknowledges(desk: Office) -> None:
     assert desk.incident(incident).state is State.OPEN
 
 
-def test_work_from_before_her_page_is_no_evidence(desk: Office) -> None:
+def test_work_from_before_the_page_is_no_evidence(desk: Office) -> None:
     incident = later(desk)
     did(desk, "ana", at=incident.paged["ana"].at)
     assert desk.incident(incident).state is State.OPEN
 
 
-def test_what_she_writes_after_she_said_no_is_no_acknowledgement(desk: Office) -> None:
+def test_what_somebody_writes_after_they_said_no_is_no_acknowledgement(desk: Office) -> None:
     incident = later(desk)
     desk.reply(desk.page("ana"), "no")
     did(desk, "ana")
@@ -714,7 +714,7 @@ def did_apart(desk: Office, at: datetime, ahead: timedelta) -> None:
 
 
 @pytest.mark.parametrize("ahead", [-300, -40, 40, 300])
-def test_a_comment_after_her_page_counts_wherever_gitlabs_clock_stands(desk: Office, ahead: int) -> None:
+def test_a_comment_after_the_page_counts_wherever_gitlabs_clock_stands(desk: Office, ahead: int) -> None:
     incident = later(desk)
     did_apart(desk, incident.paged["ana"].at + timedelta(seconds=5), timedelta(seconds=ahead))
     assert desk.incident(incident).holder == "ana"

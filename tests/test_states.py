@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import Duty, EscalationPolicy, PolicyStep
+from panicmail.incident.escalation_policy import UNDELIVERED, UNDELIVERED_BEFORE, Duty, EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, Owed, PageReason, State
 from tests.cast import MINUTE, POLICY, SECOND, T0, events, news, opened, paged, pages, told, until, who
 
@@ -47,7 +47,7 @@ def test_a_mail_that_is_plainly_no_report_pages_once_without_ladder_or_receipt()
     assert (change.incident.state, change.incident.next_step_at) == (State.RESOLVED, None)
 
 
-def test_the_answer_to_a_page_without_ladder_still_makes_it_hers() -> None:
+def test_the_answer_to_a_page_without_escalation_still_makes_it_theirs() -> None:
     change = transitions.acknowledge(opened(once=True).incident, "ana", HOW, POLICY, T0 + MINUTE)
     assert (change.outcome, change.incident.state, change.incident.holder) == (Outcome.DONE, State.ACKED, "ana")
 
@@ -178,7 +178,7 @@ def test_a_second_yes_changes_nothing_and_says_who_has_it() -> None:
     assert (second.outcome, second.incident, second.effects) == (Outcome.ALREADY, acked.incident, ())
 
 
-def test_take_makes_it_hers_whoever_has_it_and_both_are_told() -> None:
+def test_take_makes_it_theirs_whoever_has_it_and_both_are_told() -> None:
     acked = transitions.acknowledge(until(opened().incident, T0 + 15 * MINUTE), "max", HOW, POLICY, T0 + 16 * MINUTE)
     change = transitions.take(acked.incident, "ana", HOW, POLICY, T0 + 17 * MINUTE)
     assert change.incident.holder == "ana"
@@ -239,7 +239,14 @@ def test_later_steps_keep_their_times_after_an_early_one() -> None:
 def test_escalate_calls_the_next_ones_and_not_the_asker_again() -> None:
     change = transitions.escalate(opened().incident, "ana", HOW, Duty(POLICY, who, T0 + MINUTE))
     assert paged(change) == ["max"]
-    assert change.incident.away == {}, "she asked for help, she did not leave"
+    assert change.incident.away == {}, "who asks for help did not leave"
+
+
+@pytest.mark.parametrize("why", [UNDELIVERED, UNDELIVERED_BEFORE])
+def test_whom_no_page_reached_counts_again_with_the_first_that_does_however_that_was_put(why: str) -> None:
+    away = transitions.unreachable(opened().incident, "ana", why, Duty(POLICY, who, T0 + MINUTE)).incident
+    assert away.away == {"ana": why}
+    assert transitions.reached(away, "ana").incident.away == {}
 
 
 def test_no_of_the_holder_opens_it_again_with_the_next_step_now() -> None:
@@ -317,7 +324,7 @@ def test_an_offer_nobody_takes_comes_back_to_the_holder(answer: str) -> None:
     change = (
         transitions.decline(offered, "bo", HOW, "no", Duty(POLICY, who, T0 + 3 * MINUTE))
         if answer == "no"
-        else transitions.unreachable(offered, "bo", "her page bounced", Duty(POLICY, who, T0 + 3 * MINUTE))
+        else transitions.unreachable(offered, "bo", "the page bounced", Duty(POLICY, who, T0 + 3 * MINUTE))
     )
     assert (change.incident.holder, change.incident.handed_to) == ("ana", None)
     assert told(change, "offer_failed") == ["ana"]

@@ -84,7 +84,7 @@ def test_of_two_who_acknowledge_one_has_it_and_the_other_is_told_who(office: Off
         ("ack", {"extra": "From: mallory@evil.example"}),
     ],
 )
-def test_anything_less_than_a_plain_yes_of_her_own_is_a_note_and_the_clock_runs_on(
+def test_anything_less_than_a_plain_yes_of_their_own_is_a_note_and_the_clock_runs_on(
     desk: Office, text: str, header: dict[str, str]
 ) -> None:
     incident = desk.panic()
@@ -125,7 +125,7 @@ def test_a_holder_gives_it_away_by_a_no_alone_and_by_nothing_longer(desk: Office
     assert desk.pages("max")
 
 
-def test_who_did_not_stop_the_clock_is_told_so_at_her_own_address_with_what_to_write(desk: Office) -> None:
+def test_who_did_not_stop_the_clock_is_told_so_at_their_own_address_with_what_to_write(desk: Office) -> None:
     desk.panic()
     desk.reply(desk.page("ana"), "ack", sender="ana.r@example.net")
     answer = desk.sent("ana")[-1]
@@ -140,7 +140,7 @@ def test_a_listed_alias_acknowledges(desk: Office) -> None:
     assert desk.incident(incident).holder == "ana"
 
 
-def test_a_forwarded_ack_is_not_her_own_word(desk: Office) -> None:
+def test_a_forwarded_ack_is_not_the_senders_own_word(desk: Office) -> None:
     incident = desk.panic()
     page = desk.page("ana")
     raw = (
@@ -194,7 +194,7 @@ def test_no_calls_the_smoc_at_once(desk: Office) -> None:
     assert "Max" in desk.sent("ana")[-1].text
 
 
-def test_to_bo_pages_bo_and_his_yes_makes_it_his(desk: Office) -> None:
+def test_to_bo_pages_bo_and_bos_yes_makes_it_bos(desk: Office) -> None:
     incident = desk.panic()
     desk.reply(desk.page("ana"), "ack")
     desk.reply(desk.page("ana"), "to bo")
@@ -204,7 +204,7 @@ def test_to_bo_pages_bo_and_his_yes_makes_it_his(desk: Office) -> None:
 
 
 @pytest.mark.parametrize(("offer", "word"), [("", "take"), ("to bo", "ok")])
-def test_who_takes_it_over_is_told_when_the_clock_stopped_and_since_when_it_is_hers(
+def test_who_takes_it_over_is_told_when_the_clock_stopped_and_since_when_it_is_theirs(
     desk: Office, offer: str, word: str
 ) -> None:
     desk.panic()
@@ -238,7 +238,7 @@ def test_to_somebody_unknown_is_answered_with_who_there_is(desk: Office) -> None
     assert "ana, bo, max" in desk.sent("ana")[-1].text
 
 
-def test_ack_all_takes_every_open_one_she_was_paged_for(desk: Office) -> None:
+def test_ack_all_takes_every_open_one_its_writer_was_paged_for(desk: Office) -> None:
     first = desk.panic(subject="one")
     second = desk.panic(subject="two")
     desk.reply(desk.page("ana"), "ack all")
@@ -255,7 +255,7 @@ def test_resolve_closes_an_acknowledged_incident_and_tells_the_reporter(desk: Of
     assert "was closed" in desk.sent("rita@example.com")[-1].text
 
 
-def test_a_bare_command_to_the_reporters_address_is_a_note_and_she_is_told(desk: Office) -> None:
+def test_a_bare_command_to_the_reporters_address_is_a_note_and_its_writer_is_told(desk: Office) -> None:
     incident = desk.panic()
     desk.deliver(mail("ack", sender="ana@example.com"), "ana@example.com", [PANIC])
     assert desk.incident(incident).state is State.OPEN
@@ -349,7 +349,7 @@ def test_an_answering_machine_of_somebody_paged_opens_no_second_incident(desk: O
 
 
 def test_an_out_of_office_that_came_to_the_panic_address_is_a_note_and_takes_no_step(desk: Office) -> None:
-    """Anybody can write one in her name; absence is believed at an address that only her page names."""
+    """Anybody can write one in Ana's name; absence is believed at an address that only a page to Ana names."""
     incident = desk.panic()
     extra = "Auto-Submitted: auto-replied"
     desk.deliver(mail("I am away.", sender="ana@example.com", subject="Out of office", extra=extra), "ana@example.com")
@@ -404,7 +404,7 @@ def test_more_of_the_reporter_reaches_those_paged_as_a_note_not_as_a_panic(desk:
     assert "thread.more" in desk.events(incident)
 
 
-def test_an_answer_to_her_own_mail_is_found_by_its_message_id(desk: Office) -> None:
+def test_an_answer_to_the_reporters_own_mail_is_found_by_its_message_id(desk: Office) -> None:
     incident = desk.panic(message_id="<first@example.com>")
     desk.deliver(mail("one more thing", in_reply_to="<first@example.com>"))
     assert [i.id for i in desk.incidents()] == [incident.id]
@@ -462,7 +462,7 @@ def test_what_somebody_paged_writes_about_a_closed_incident_opens_it_again_too(d
     assert "all servers are encrypted" in desk.page("ana").text
 
 
-def test_a_reporter_who_is_on_call_herself_is_heard_by_the_others_paged(desk: Office) -> None:
+def test_a_reporter_who_is_on_call_too_is_heard_by_the_others_paged(desk: Office) -> None:
     mail_id = desk.deliver(mail("my disk is gone", sender="ana@example.com"), "ana@example.com")
     incident = desk.store.read(lambda tx: tx.incidents.by_mail(mail_id))
     assert incident is not None
@@ -742,7 +742,7 @@ def carry(here: Office, there: Office, address: str) -> None:
     here.relay.sent = [posted for posted in here.relay.sent if posted.recipient != address]
 
 
-def test_who_is_given_it_by_command_is_told_with_the_report_she_never_had(desk: Office) -> None:
+def test_who_is_given_it_by_command_is_told_with_the_report_they_never_had(desk: Office) -> None:
     incident = desk.panic()
     desk.act(incident, "bo", Command.TAKE)
     (told,) = desk.sent("bo")
@@ -762,7 +762,7 @@ def test_a_holder_who_loses_it_to_anothers_escalate_is_told_and_may_take_it_back
     assert desk.incident(incident).holder == "bo"
 
 
-def test_a_holder_who_escalates_herself_is_told_once(desk: Office) -> None:
+def test_a_holder_who_escalates_is_told_once(desk: Office) -> None:
     incident = desk.panic()
     desk.act(incident, "bo", Command.TAKE)
     before = len(desk.sent("bo"))

@@ -187,7 +187,7 @@ def test_what_was_not_acknowledged_by_link_cannot_be_undone_by_it() -> None:
     worked=st.booleans(),
     asked=st.booleans(),
 )
-def test_what_somebody_had_is_hers_again_as_it_was(
+def test_what_somebody_had_is_theirs_again_as_it_was(
     word: str, after: int, thought: int, worked: bool, asked: bool
 ) -> None:
     """With every reminder and question at its own time, or now if that has passed meanwhile."""
@@ -322,7 +322,7 @@ def test_of_a_second_acknowledgement_the_first_stays() -> None:
 
 
 def test_a_clock_that_is_put_back_meanwhile_does_not_make_the_step_late() -> None:
-    """It stood an hour ahead when she pressed; what was kept then must not count from there."""
+    """It stood an hour ahead when Ana pressed; what was kept then must not count from there."""
     ahead = T0 + timedelta(hours=1)
     story = Tale(opened(at=ahead).incident)
     story.ack("ana", ahead + MINUTE)
@@ -402,14 +402,14 @@ def test_no_line_of_those_mails_reads_as_a_command(desk: Office) -> None:
 
 
 def press(office: Office, incident: Incident, person: str, word: str) -> Posted:
-    """By the link of `person`; answers the mail she has of it."""
+    """By the link of `person`; answers the mail they have of it."""
     office.links.act(token(office, incident, person), word)
     office.settle()
     return office.sent(person)[-1]
 
 
 def test_whose_link_acknowledged_has_the_mail_a_reply_would_have_had(desk: Office) -> None:
-    """She learns where to write to the reporter; and if it was a stranger who pressed, she learns that."""
+    """Ana learns where to write to the reporter; and if it was a stranger who pressed, Ana learns that."""
     incident = desk.panic()
     told = press(desk, incident, "ana", "ack")
     assert told.subject == f"[{incident.ref}] Clock stopped: Ana Reyes has it"
@@ -432,7 +432,7 @@ def test_every_button_is_answered_as_its_word_in_a_mail_is(desk: Office) -> None
     assert press(desk, incident, "ana", "undo").subject == f"[{incident.ref}] Not closed after all"
 
 
-def test_a_stranger_who_undoes_an_acknowledgement_does_it_before_her_eyes(desk: Office) -> None:
+def test_a_stranger_who_undoes_an_acknowledgement_does_it_before_the_owners_eyes(desk: Office) -> None:
     incident = desk.panic()
     press(desk, incident, "ana", "ack")
     told = press(desk, incident, "ana", "undo")
@@ -625,7 +625,7 @@ def test_a_press_on_undo_leads_back_to_a_running_clock(desk: Office, site: Clien
     page = site.get(path + "?did=undo.done")[2]
     assert "<h1>Clock running: ack by 02:22 UTC, or Max Ode is called.</h1>" in page
     assert "Recorded: it was not you." in page
-    assert "Ana Reyes undid it: it was not her (by link, not authenticated)." in page
+    assert "Ana Reyes undid the acknowledgement (by link, not authenticated)." in page
     assert 'value="undo"' not in page
     assert desk.incident(incident).state is State.OPEN
 

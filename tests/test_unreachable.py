@@ -20,7 +20,7 @@ SHOWN = 2000  #: more sends than any test makes
 
 
 def rounds(desk: Office, incident: Incident, person: str) -> int:
-    """For how many rounds she was paged, whether or not that reached her."""
+    """For how many rounds somebody was paged, whether or not that reached them."""
     tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
     return len([task for task in tasks if task.do == EffectKind.PAGE and task.person == person])
 
@@ -66,7 +66,7 @@ def test_when_the_relay_is_back_everybody_gets_one_page_and_counts_again(desk: O
     assert desk.incident(incident).holder == "ana"
 
 
-def test_somebody_refused_for_good_stays_passed_over_when_another_page_of_hers_is_taken(desk: Office) -> None:
+def test_somebody_refused_for_good_stays_passed_over_when_another_page_of_theirs_is_taken(desk: Office) -> None:
     desk.relay.refused["ana@example.com"] = Permanent("550 no such user")
     incident = desk.panic()
     del desk.relay.refused["ana@example.com"]
@@ -115,7 +115,7 @@ def test_a_reply_of_somebody_taken_for_unreachable_acknowledges_all_the_same(des
 
 
 def delivery_of(desk: Office, incident: Incident, person: str) -> dict[int, DeliveryState]:
-    """round -> what became of her page by mail."""
+    """round -> what became of that person's page by mail."""
     tasks = desk.store.read(lambda tx: tx.outbox.of_incident(incident.id))
     mails = [task for task in tasks if task.do == EffectKind.PAGE and task.person == person and task.lane == "page"]
     return {task.facts["round"]: task.state for task in mails}
@@ -128,7 +128,7 @@ def returned(page: Posted) -> bytes:
     return bounce("failed").replace(b"--b--\r\n", part)
 
 
-def test_a_late_bounce_of_her_first_page_marks_that_page_and_she_goes_on_being_called(desk: Office) -> None:
+def test_a_late_bounce_of_a_first_page_marks_that_page_and_its_person_goes_on_being_called(desk: Office) -> None:
     incident = desk.panic()
     first = desk.page("ana")
     desk.wait(minutes=60)
@@ -152,7 +152,7 @@ def test_a_late_bounce_that_came_twice_marks_one_page(desk: Office) -> None:
     assert desk.incident(incident).away == {}
 
 
-def test_the_bounce_of_her_latest_page_makes_her_unreachable_whatever_came_before(desk: Office) -> None:
+def test_the_bounce_of_the_latest_page_makes_its_person_unreachable_whatever_came_before(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=60)
     desk.deliver(bounce("failed"), "", [desk.page("ana").mail_from])
@@ -182,7 +182,7 @@ def test_a_late_bounce_of_a_page_takes_no_offer_back_that_a_later_page_made(desk
     assert desk.incident(incident).handed_to is None
 
 
-def test_a_page_that_comes_back_while_the_push_is_tried_leaves_her_unreachable_when_that_is_refused_too(
+def test_a_page_that_comes_back_while_the_push_is_tried_leaves_its_person_unreachable_when_that_is_refused_too(
     tmp_path: Path,
 ) -> None:
     phone = "ntfys://ntfy.example.com/ana"
@@ -210,7 +210,7 @@ def test_a_push_that_is_refused_after_the_mail_was_taken_is_no_news_and_is_asked
         assert desk.store.read(lambda tx: tx.pages.undelivered(timedelta(minutes=1))) == []
 
 
-def test_a_page_that_comes_back_while_no_push_gets_through_leaves_her_unreachable_after_a_minute(
+def test_a_page_that_comes_back_while_no_push_gets_through_leaves_its_person_unreachable_after_a_minute(
     tmp_path: Path,
 ) -> None:
     phone = "ntfys://ntfy.example.com/ana"

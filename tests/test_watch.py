@@ -74,7 +74,7 @@ def test_a_daemon_that_stands_still_past_the_sla_is_an_alarm_half_a_minute_later
     assert unreached(office) == [incident.ref]
 
 
-def test_a_manager_who_was_reached_is_no_alarm_however_long_she_does_not_answer(office: Office) -> None:
+def test_a_manager_who_was_reached_is_no_alarm_however_long_no_answer_comes(office: Office) -> None:
     office.panic()
     office.wait(minutes=15)
     assert len(office.pages("max")) == 1
@@ -378,7 +378,7 @@ def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_
         "Why: the deadline passed at 03:22 CET, and no page to the SMOC is confirmed.",
         "panicmail watch says so, which runs apart. panicmail itself may stand still: see that it runs.",
         "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
-        "Her phone, from the mail: +49 170 0000000",
+        "Phone in the mail: +49 170 0000000",
         "Ana (SEOC): paged 03:07: mail accepted.",
         "Call Ana: +49 151 0000000",
         "Issue: follows, GitLab has not answered yet",

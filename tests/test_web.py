@@ -68,7 +68,7 @@ MINE = replace(
     happened=(*OPEN.happened, (ACCEPTED + timedelta(minutes=2), "Ana Reyes acknowledged, by link, not authenticated")),
     acts=("no", "escalate", "resolve"),
 )
-HERS = replace(MINE, holder="Max Stone", holder_is_reader=False, acts=("take", "escalate"))
+MAXS = replace(MINE, holder="Max Stone", holder_is_reader=False, acts=("take", "escalate"))
 CLOSED = replace(
     MINE, state=State.RESOLVED, resolved_by="Ana Reyes", resolved_at=ACCEPTED + timedelta(hours=3), acts=()
 )
@@ -244,7 +244,7 @@ def test_only_the_acts_that_make_sense_now_are_offered(site: Site) -> None:
 
 
 def test_everybody_sees_what_an_acknowledgement_rests_on(site: Site) -> None:
-    site.desk.page = replace(HERS, holder_how="reply from max@example.com, DKIM example.com", acts=())
+    site.desk.page = replace(MAXS, holder_how="reply from max@example.com, DKIM example.com", acts=())
     assert "<dd>reply from max@example.com, DKIM example.com</dd>" in site.get(site.link)[2]
 
 
@@ -618,8 +618,8 @@ def test_the_first_line_of_an_open_incident(change: dict[str, Any], line: str) -
 
 def test_the_first_line_of_one_that_somebody_has() -> None:
     assert headline(MINE) == "Clock stopped 03:09 CET: you have it."
-    assert headline(HERS) == "Clock stopped 03:09 CET: Max Stone has it."
-    assert second_line(HERS) == "You need do nothing."
+    assert headline(MAXS) == "Clock stopped 03:09 CET: Max Stone has it."
+    assert second_line(MAXS) == "You need do nothing."
 
 
 def test_the_first_line_of_a_closed_one() -> None:

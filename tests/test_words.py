@@ -18,7 +18,7 @@ from panicmail.incident.reply_commands import Command
 from panicmail.incident.reply_commands.lexicon import Kind, Lexicon, Sign, expanded, lexicon
 
 #: What stops the clock.
-HERS = {Command.YES, Command.TAKE, Command.YES_ALL}
+CLAIMS = {Command.YES, Command.TAKE, Command.YES_ALL}
 ANA = Person(id="ana", name="Ana Reyes", email="ana@example.com", aliases=("reyes.a@example.com",))
 #: Colleagues whose names are words of the grammar, or of another script, or small words.
 CALLED = (
@@ -55,7 +55,7 @@ def test_a_yes_with_what_the_grammar_lets_stand_beside_it_is_one_in_every_langua
     unread = [
         line
         for before, after in product(BEFORE, AND)
-        if reply_commands.read(line := before + yes + after, OFFICE).meaning not in HERS
+        if reply_commands.read(line := before + yes + after, OFFICE).meaning not in CLAIMS
         and not (yes in {"yes", "OK", "will do", "d'accord", "はい", "👍"} and after == " now")
     ]
     assert unread == []
@@ -111,20 +111,20 @@ NAMED = tuple(dict.fromkeys(call for name in CALLED for call in (name, name.spli
 def test_a_yes_that_names_a_colleague_as_who_has_it_is_none(
     yes: str, joint: str, of_somebody: str, name: str, before: str
 ) -> None:
-    assert reply_commands.read(f"{before}{yes}{joint}{of_somebody.format(name)}", KNOWN).meaning not in HERS
+    assert reply_commands.read(f"{before}{yes}{joint}{of_somebody.format(name)}", KNOWN).meaning not in CLAIMS
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_what_is_said_of_a_colleague_alone_is_no_yes(name: str) -> None:
     said = {form.format(name): reply_commands.read(form.format(name), KNOWN).meaning for form in OF_SOMEBODY}
     own = {f"{name} ok", f"{name} on it", f"{name}: mine"}  # "Yes ok": read as the name all the same
-    assert not [line for line, meaning in said.items() if meaning in HERS and line not in own]
-    assert not [line for line in own if said[line] in HERS and " " not in name and name.lower() != "ok"]
+    assert not [line for line, meaning in said.items() if meaning in CLAIMS and line not in own]
+    assert not [line for line in own if said[line] in CLAIMS and " " not in name and name.lower() != "ok"]
 
 
 @pytest.mark.parametrize("line", ["Ok, on it", "Sure, got it", "mine", "will do", "I will take it", "ok", "On it"])
 def test_a_word_of_yes_stays_one_where_no_colleague_can_be_meant(line: str) -> None:
-    assert reply_commands.read(line, KNOWN).meaning in HERS
+    assert reply_commands.read(line, KNOWN).meaning in CLAIMS
 
 
 #: What takes a yes back, in languages that have a grammar here and in some that have none.
@@ -157,7 +157,7 @@ SOMEBODY = (
 )  # fmt: skip
 def test_a_yes_that_is_refused_put_off_or_given_away_is_none(yes: str, joint: str, more: str, typed: object) -> None:
     assert callable(typed)
-    assert reply_commands.read(yes + joint + typed(more), OFFICE).meaning not in HERS
+    assert reply_commands.read(yes + joint + typed(more), OFFICE).meaning not in CLAIMS
 
 
 @pytest.mark.parametrize("yes", ["ack", "on it", "looking", "bin dran", "je m'en occupe", "taking this"])
@@ -170,7 +170,7 @@ def test_a_yes_that_is_refused_put_off_or_given_away_is_none(yes: str, joint: st
      "I thought I {}", "{} by mistake", "{} the other one", "they {}", "to {} or not to {}", "{} @bo", "{}&co"],
 )  # fmt: skip
 def test_a_word_of_yes_among_others_is_none(form: str, yes: str) -> None:
-    assert reply_commands.read(form.format(yes, yes), OFFICE).meaning not in HERS
+    assert reply_commands.read(form.format(yes, yes), OFFICE).meaning not in CLAIMS
 
 
 @pytest.mark.parametrize(
@@ -207,17 +207,17 @@ def test_no_sentence_with_a_word_outside_the_grammar_is_a_yes(
     pieces: list[str], strange: str, at: int, joint: str
 ) -> None:
     line = joint.join([*pieces[:at], strange, *pieces[at:]])
-    assert reply_commands.read(line, OFFICE).meaning not in HERS
+    assert reply_commands.read(line, OFFICE).meaning not in CLAIMS
 
 
 def test_every_phrase_of_yes_in_the_data_is_read_as_one_and_none_of_no_is() -> None:
     said = {kind: {text: reply_commands.read(text).meaning for text in lexicon().phrases.of(kind)} for kind in Kind}
-    assert not {text for kind in (Kind.ACK, Kind.YES) for text, is_ in said[kind].items() if is_ not in HERS}
-    assert not {text for text, is_ in said[Kind.NO].items() if is_ in HERS}
+    assert not {text for kind in (Kind.ACK, Kind.YES) for text, is_ in said[kind].items() if is_ not in CLAIMS}
+    assert not {text for text, is_ in said[Kind.NO].items() if is_ in CLAIMS}
     assert not {text for kind in (Kind.NO, Kind.NOT_NOW) for text, is_ in said[kind].items() if is_ is not Command.NO}
     assert not {text for text in lexicon().phrases.of(Kind.NOT_NOW) if reply_commands.read(text).alone}
     beside = {Kind.TIME, Kind.REPORT, Kind.FRIENDLY}
-    assert not {text for kind in beside for text, is_ in said[kind].items() if is_ in HERS}
+    assert not {text for kind in beside for text, is_ in said[kind].items() if is_ in CLAIMS}
 
 
 AGAINST = (Sign.NEGATION, Sign.REFUSAL, Sign.DEFER)
@@ -225,8 +225,8 @@ AGAINST = (Sign.NEGATION, Sign.REFUSAL, Sign.DEFER)
 
 @given(st.sampled_from([sign.replace("#", "7") for kind in AGAINST for sign in lexicon().signs.of(kind)]))
 def test_no_sign_against_a_yes_is_itself_part_of_one(sign: str) -> None:
-    assert reply_commands.read(f"ack, {sign}").meaning not in HERS
-    assert reply_commands.read(f"ack. I {sign}").meaning not in HERS
+    assert reply_commands.read(f"ack, {sign}").meaning not in CLAIMS
+    assert reply_commands.read(f"ack. I {sign}").meaning not in CLAIMS
 
 
 # -- no

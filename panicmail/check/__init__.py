@@ -2,7 +2,7 @@
 
     offline       the configuration and the files it names; nobody is asked
     online        every real thing tried, all at once; nothing is sent or created
-    paging        a test page to one person by every way to her, which waits for her reply
+    paging        a test page to one person by every way to them, which waits for the reply
     hearing       the daemon's part of it: what came back on a test page
     daily         the same looked at again while panicmail runs; the operators are told what stops working
 

@@ -161,8 +161,8 @@ def _judge_people(names: Mapping[str, str], levels: Mapping[str, int | None]) ->
     for key, username in names.items():
         level, subject = levels.get(username), f"{key} gitlab"
         if level is None:
-            found = f"nobody in GitLab is called @{username}: she cannot be assigned, and her acts there do not count"
-            row = Group.PEOPLE.warning(subject, found, f'set people.{key}.gitlab; "" if she has no account')
+            found = f"nobody in GitLab is called @{username}: {key} cannot be assigned, and acts there do not count"
+            row = Group.PEOPLE.warning(subject, found, f'set people.{key}.gitlab; "" if there is no account')
         elif level < PLANNER:
             found = f"@{username} is {role(level)} there and cannot open a confidential issue"
             row = Group.PEOPLE.warning(subject, found, f"give @{username} the role Planner or Reporter in the project")

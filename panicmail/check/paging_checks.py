@@ -1,10 +1,10 @@
-"""`panicmail check --page`: a test page to one person by every way to her, and what came back on it.
+"""`panicmail check --page`: a test page to one person by every way to them, and what came back on it.
 
     page = paging_checks.send(store, settings, config, person)      # recorded first, then sent
     proofs = paging_checks.wait(store, page, seconds, stopped)      # until the daemon has heard the reply
     rows = paging.rows(page, proofs)
 
-The test page goes out from here, past the outbox: it is no incident's. Her reply comes in as every mail does; the
+The test page goes out from here, past the outbox: it is no incident's. The reply comes in as every mail does; the
 daemon hears it (`hearing`) and writes down what it proves. A push carries a code of its own, and is proved when the
 code stands in the reply; PagerDuty's alert is closed when the waiting ends.
 """
@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from panicmail.check import relay_checks
 from panicmail.check.parallel import ParallelChecks
@@ -147,7 +148,7 @@ def wait(store: Store, page: PageTest, seconds: float, stopped: threading.Event)
 
 
 def _is_over(proofs: Sequence[Proof]) -> bool:
-    """An out-of-office is not the end of it: she may still answer."""
+    """An out-of-office is not the end of it: an answer may still come."""
     heard = [proof for proof in proofs if proof.what in (ProofKind.DELIVERED, ProofKind.FAILED)]
     return any(proof.facts.get("kind") in ("human", "bounce") for proof in heard)
 
@@ -196,13 +197,15 @@ def _by_mail(page: PageTest, proofs: Sequence[Proof], waited: float) -> Row:
     for proof in proofs:
         if proof.what is ProofKind.REPLY:
             seconds = (proof.at - page.sent_at).total_seconds()
-            return _TEST.ok("mail", f"{told}: proven, her reply came after {seconds:.0f} s; {proof.how}")
+            return _TEST.ok("mail", f"{told}: proven, the reply came after {seconds:.0f} s; {proof.how}")
     if any(proof.what is ProofKind.DELIVERED for proof in proofs):
-        found = f"{told}: it reached her, but her reply would not have stopped the clock: {'; '.join(failed)}"
-        mend = 'let her reply once more, with "ack" as its first line; what else is to mend stands below'
+        found = f"{told}: it arrived, but the reply would not have stopped the clock: {'; '.join(failed)}"
+        mend = 'let them reply once more, with "ack" as the first line; what else is to mend stands below'
         return _TEST.failed("mail", found, mend)
     if failed:
-        return _TEST.failed("mail", f"{told}: {'; '.join(failed)}", f"see people.{key}.email; ask her")
+        return _TEST.failed(
+            "mail", f"{told}: {'; '.join(failed)}", f"see people.{key}.email; ask {page.person.first_name}"
+        )
     found = f"{told} was taken ({sent.answer}), and no reply came within {waited:.0f} s"
     mend = f"ask {page.person.first_name}: is it in spam, did the phone keep silent? Is panicmail serve running?"
     return _TEST.failed("mail", found, mend)
@@ -213,7 +216,7 @@ def _by_push(page: PageTest, sent: Sent, proofs: Sequence[Proof]) -> Row:
     if not sent.is_taken:
         return _TEST.failed("push", f"{told} was not taken: {sent.answer}", f"see people.{key}.push")
     if any(proof.what is ProofKind.DELIVERED and proof.channel == sent.way.name for proof in proofs):
-        return _TEST.ok("push", f"{told}: proven, its code {sent.code} was in her reply")
+        return _TEST.ok("push", f"{told}: proven, its code {sent.code} was in the reply")
     found = f"{told} was taken ({sent.answer}), but its code {sent.code} was in no reply: not proven"
     mend = f"ask {page.person.first_name} whether it came, and to reply once more with the code"
     return _TEST.warning("push", found, mend)
@@ -239,16 +242,21 @@ def _way_back(page: PageTest, reply: Proof) -> Iterator[Row]:
     else:
         mend = "nothing now, the address tells it; never take {token} out of replies.address"
         yield _TEST.warning("message id", "the reply does not name the page it answers", mend)
-    yield _sender("From", str(facts["from"]), bool(facts["from_is_hers"]), key)
-    yield _sender("envelope", str(facts["mail_from"]), bool(facts["mail_from_is_hers"]), key)
+    yield _sender("From", str(facts["from"]), _is_listed(facts, "from"), key)
+    yield _sender("envelope", str(facts["mail_from"]), _is_listed(facts, "mail_from"), key)
 
 
-def _sender(subject: str, address: str, is_hers: bool, key: str) -> Row:
-    if is_hers:
-        return _TEST.ok(subject, f"{address}, listed for her")
+def _is_listed(facts: Mapping[str, Any], sender: str) -> bool:
+    """Whether that sender is one of the person's addresses. An older daemon calls that `..._is_hers`."""
+    return bool(facts.get(f"{sender}_is_listed", facts.get(f"{sender}_is_hers")))
+
+
+def _sender(subject: str, address: str, is_listed: bool, key: str) -> Row:
+    if is_listed:
+        return _TEST.ok(subject, f"{address}, listed for {key}")
     told = address or ("none that is one plain address" if subject == "From" else "the null sender")
     if subject == "From":
-        found = f"{told}, not listed for her: nothing from there acknowledges"
-        return _TEST.failed(subject, found, f"add it to people.{key}.aliases, or let her answer from her own address")
+        found = f"{told}, not listed for {key}: nothing from there acknowledges"
+        return _TEST.failed(subject, found, f"add it to people.{key}.aliases, or have {key} answer from a listed one")
     mend = "nothing while From counts; once senders are verified, SPF is about this one"
-    return _TEST.warning(subject, f"{told}, which is not hers", mend)
+    return _TEST.warning(subject, f"{told}, which is not listed for {key}", mend)

@@ -1,4 +1,4 @@
-"""People: whether one broken thing could leave somebody unreachable, and what was proved of her channels."""
+"""People: whether one broken thing could leave somebody unreachable, and what was proved of each channel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STALE_AFTER = timedelta(days=90)
 _PEOPLE = Group.PEOPLE
 _MEND = "see people.{0}.push and that service; panicmail check --page {0} tries it again"
 #: What proves a channel, and in which words.
-_PROVES = {ProofKind.REPLY: "by reply", ProofKind.DELIVERED: "by its code in her reply"}
+_PROVES = {ProofKind.REPLY: "by reply", ProofKind.DELIVERED: "by its code in the reply"}
 
 
 def rows(config: Config, standing: RuntimeSettings) -> Iterator[Row]:

@@ -49,7 +49,7 @@ class Row:
     mend: str = ""  #: what to do about it; "" when nothing
     group: Group = Group.FILE
     person: str = ""  #: whom it is about, by key; "": nobody in particular
-    channel: str = ""  #: which of her channels, by id; "": none in particular
+    channel: str = ""  #: which of their channels, by id; "": none in particular
     #: What the daily re-check tells the operators while this is not ok (`mail.operators.CAUSES`); "": nothing.
     cause: str = ""
     passing: bool = False  #: not ok for a reason that often passes by itself; told when it lasts

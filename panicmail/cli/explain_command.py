@@ -44,8 +44,8 @@ _KINDS = {
 }
 _MEANINGS = {
     "yes": "yes: acknowledges",
-    "take": "take: hers, whoever has it",
-    "yes_all": "yes to all: acknowledges every open one she was paged for",
+    "take": "take: makes it theirs, whoever has it",
+    "yes_all": "yes to all: acknowledges every open one they were paged for",
     "no": "no: the next step is taken at once",
     "escalate": "escalate: the next step is taken at once",
     "resolve": "resolve: closes it; an open one is acknowledged first",
@@ -139,12 +139,12 @@ def _what(report: Report) -> str:
 
 def _known(config: Config, report: Report) -> list[str]:
     """Whether the sender is one of the people of this configuration."""
-    hers = [
+    named = [
         f"{key} ({shown(person.name)}), one of [people]"
         for key, person in config.people.items()
         if report.from_address in (person.email, *person.aliases)
     ]
-    return ["", f"Sender: {hers[0] if hers else 'none of [people]'}"]
+    return ["", f"Sender: {named[0] if named else 'none of [people]'}"]
 
 
 def _delivery(action: str, recipient: str, status: str) -> str:

@@ -26,7 +26,7 @@ as_option = click.option("--as", "person", required=True, metavar="PERSON", help
 
 
 def _act(word: str, about: str) -> click.Command:
-    """A command that does for PERSON what her mail with `word` would do."""
+    """A command that does for PERSON what their mail with `word` would do."""
 
     @click.command(word, help=about)
     @config_option
@@ -78,14 +78,14 @@ def _do(tx: Transaction, settings: RuntimeSettings, word: str, ref: str, as_pers
     if acknowledges and person.id not in incident.paged:
         paged = ", ".join(sorted(incident.paged)) or "nobody"
         raise Mistake(f"{person.id} was not paged for {incident.ref}, so cannot acknowledge it (paged: {paged}); "
-                      f"to make it hers all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
+                      f"to make it theirs all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
     how = f"command run by {_runner()} on {socket.gethostname()}"
     way = ReplyChannel(channel="command", how=how, key=f"command/{secrets.token_hex(6)}")
     return ReplyHandler(tx, settings).act(incident, person, ReplyCommand(meanings[word], word), way), person.id
 
 
 def _runner() -> str:
-    """Who runs this: whoever became somebody else by sudo, else the user, else his number."""
+    """Who runs this: whoever became somebody else by sudo, else the user, by name or else by number."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):

@@ -256,7 +256,7 @@ class ShiftSettings(Section):
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
     people: tuple[str, ...] = Field(examples=[["ana"]])  #: keys of `people`
     rotate: Literal["weekly", "daily", "none"] | None = None  #: None: only one person is named
-    start: Annotated[date | None, BeforeValidator(_day)] = None  #: from when the first of `people` has her turn
+    start: Annotated[date | None, BeforeValidator(_day)] = None  #: the day the turn of the first of `people` begins
     season: SeasonSettings | None = Field(None, examples=[{"from": "03-29", "to": "10-25"}])  #: None: all year
 
     @property

@@ -40,7 +40,7 @@ class EmailWorker(OutboxWorker):
 
     def _carry_out(self, task: OutboxRow) -> None:
         settings = self._settings()
-        if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took her out of [people]
+        if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took them out of [people]
             self._refused(task, "there is no such person any more")
             return
         mine, letter = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task)))

@@ -359,7 +359,7 @@ class GitLabWorker(OutboxWorker):
         if description is not None:
             issues.describe(iid, description)
             return
-        # Somebody edited the place away: her words stay, the links come as a note.
+        # Somebody edited the place away: their words stay, the links come as a note.
         marker = notes.marker(incident.id, 0)
         issues.note(iid, notes.files_text(links, marker), marker, look=True)
 

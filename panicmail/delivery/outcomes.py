@@ -38,7 +38,7 @@ def refused(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, answer:
     tx.timeline.add(incident, Entry(event=f"{task.do}.refused", actor="panicmail", facts=facts))
     if task.do == EffectKind.PAGE:
         _alarm(tx, settings, incident, task, facts)
-        lost(tx, settings, incident, task, f"her {'phone' if task.lane == PUSH else 'mail server'} refused the page")
+        lost(tx, settings, incident, task, f"their {'phone' if task.lane == PUSH else 'mail server'} refused the page")
 
 
 def _alarm(

@@ -153,7 +153,7 @@ def _page(
 
 
 def _severity(incident: Incident) -> Severity:
-    """As the reporter gave it, where the operator has a policy for such ones; else her word must quieten no phone."""
+    """As the reporter gave it, where the operator has a policy for such ones; else that word must quieten no phone."""
     given = incident.severity if incident.policy != DEFAULT else None
     return SEVERITIES.get(given or 1, "critical")
 

@@ -103,9 +103,9 @@ class EscalationTick:
         return transitions.holder_gone(incident, settings.people, settings.duty(incident, now))
 
     def _give_up_on(self, task: OutboxRow) -> None:
-        """Nobody took her page: she is unreachable, once per incident."""
+        """Nothing took the page: its person is unreachable, once per incident."""
         server = "phone" if task.lane == PUSH else "mail server"
-        why = f"her {server} refused the page" if task.state is DeliveryState.FAILED else UNDELIVERED
+        why = f"their {server} refused the page" if task.state is DeliveryState.FAILED else UNDELIVERED
         try:
             self._store.write("tick.unreachable", lambda tx: self._unreachable(tx, task, why))
         except Exception:  # found again by the next tick

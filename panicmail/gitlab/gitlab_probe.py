@@ -122,7 +122,7 @@ class Probe:
             )
 
     def owner(self) -> TokenOwner:
-        """The token's user, and her level in the project."""
+        """The token's user, and their level in the project."""
         with self._asking() as border:
             user: Any = border.gitlab.http_get("/user", **ONCE)
             level = _level(border, self._project, int(user["id"]))

@@ -394,7 +394,7 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "conversation.said": _said,
     "conversation.unsent": _unsaid,
     "conversation.refused": lambda line: (
-        f"The reporter's mail server refused what {line.actor} wrote to her{line.quoted('answer', ': ')}."
+        f"The reporter's mail server refused what {line.actor} wrote{line.quoted('answer', ': ')}."
     ),
     "mail.resent": _resent,
     "mail.automatic": _automatic,

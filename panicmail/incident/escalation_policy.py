@@ -33,7 +33,9 @@ OTHER_WAY_WITHIN = timedelta(minutes=15)
 #: A page no channel accepted for this long makes its person unreachable (a quarter of the SLA if shorter).
 UNDELIVERED_AFTER = timedelta(seconds=60)
 #: Why somebody is unreachable whom no page has reached yet; it ends when one does.
-UNDELIVERED = "no way to her accepted the page"
+UNDELIVERED = "no channel accepted the page"
+#: The same in what was written before 0.1.0 changed it.
+UNDELIVERED_BEFORE = "no way to her accepted the page"
 #: A step taken later than this says how late it is.
 LATE_AFTER = timedelta(seconds=30)
 
@@ -140,7 +142,7 @@ class EscalationPolicy:
         return min(UNDELIVERED_AFTER, self.sla / 4)
 
     def people(self, roles: tuple[str, ...], who: OnCallAt) -> dict[str, str]:
-        """Who is on call in `roles`, each person once, with the first role that named her, in order."""
+        """Who is on call in `roles`, each person once, with the first role that named them, in order."""
         named: dict[str, str] = {}
         for role in roles:
             for person in who(role):

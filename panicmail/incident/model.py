@@ -34,7 +34,7 @@ class Owed(StrEnum):
 class PagedPerson:
     """That one person was paged for an incident."""
 
-    role: str  #: the role she was paged as, the first time
+    role: str  #: the role they were paged as, the first time
     round: int  #: of the first page
     at: datetime  #: of the first page
     last_at: datetime  #: of the latest
@@ -62,7 +62,7 @@ class Incident:
     words_at: datetime | None = None  #: acked: when the first words came that wait for an answer; None: none wait
     worked_at: datetime | None = None  #: acked: the latest sign of work that was counted
     holder: str | None = None  #: who has it; kept when it opens again, as the last one who had it
-    handed_to: str | None = None  #: who was offered it; hers on her yes
+    handed_to: str | None = None  #: who was offered it; theirs on their yes
     acked_at: datetime | None = None  #: of the latest acknowledgement
     first_acked_at: datetime | None = None
     acked_how: str = ""  #: how the latest acknowledgement was verified, in words
@@ -70,7 +70,7 @@ class Incident:
     resolved_at: datetime | None = None
     resolved_by: str = ""  #: in words: a person, or what closed it
     paged: Mapping[str, PagedPerson] = field(default_factory=dict)
-    away: Mapping[str, str] = field(default_factory=dict)  #: person -> why she is passed over, in words
+    away: Mapping[str, str] = field(default_factory=dict)  #: person -> why they are passed over, in words
     once: bool = False  #: filed and paged once, without escalation
     drill: bool = False
     policy: str = DEFAULT  #: the name of the policy it follows

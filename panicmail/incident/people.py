@@ -13,21 +13,21 @@ from panicmail.incident.push_channel import PushChannel
 class Person:
     """Somebody who can be paged."""
 
-    id: str  #: her key in the configuration: what commands and the word "to bo" call her
+    id: str  #: the key in the configuration: what commands and the word "to bo" call them
     name: str
     email: str  #: lower case; where pages go
-    aliases: tuple[str, ...] = ()  #: lower case; other addresses she may answer from
+    aliases: tuple[str, ...] = ()  #: lower case; other addresses they may answer from
     phone: str = ""
-    gitlab: str | None = None  #: GitLab user name; None: she has none
-    push: tuple[PushChannel, ...] = ()  #: ways to her phone, used beside mail
-    tz: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))  #: the zone of the times in her mails
+    gitlab: str | None = None  #: GitLab user name; None: they have none
+    push: tuple[PushChannel, ...] = ()  #: ways to their phone, used beside mail
+    tz: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))  #: the zone of the times in their mails
 
     @property
     def first_name(self) -> str:
         return self.name.split()[0] if self.name.split() else self.id
 
     def writes_from(self, address: str) -> bool:
-        """Whether `address` is hers: her configured one or a listed alias. Case does not matter."""
+        """Whether `address` is theirs: the configured one or a listed alias. Case does not matter."""
         return bool(address) and address.lower() in {self.email, *self.aliases}
 
 

@@ -1,4 +1,4 @@
-"""The ways to a person's phone beside mail: her push URLs, what may be told of them, and what may be said over each."""
+"""The ways to a person's phone beside mail: the push URLs, what may be told of them, and what may be said over each."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Purpose(StrEnum):
 
     ANSWER = "a"  #: Reply-To of a page: this person answers for this incident
     BOUNCE = "b"  #: envelope sender of a page: delivery reports of this page to this person
-    CONVERSATION = "c"  #: the reporter's: Reply-To of her mails, more about this incident; a person's: to the reporter
+    CONVERSATION = "c"  #: the reporter's: Reply-To of their mails, more about the incident; a person's: to the reporter
     LINK = "l"  #: the page of this incident for this person
     MESSAGE = "m"  #: Message-ID of a mail about this incident to this person
     TEST = "t"  #: a test page to this person: Reply-To, Message-ID, and with round 1 the envelope sender

@@ -2,7 +2,7 @@
 
 A mail goes into the database. When the database refuses it, or has not answered within a few seconds, the emergency
 spool takes it, under the same id and with an fsync, and that too is a 250. Only when neither takes it is the sender
-told 451, keeps the mail in her queue, and somebody is called about panicmail itself.
+told 451, keeps the mail in the queue, and somebody is called about panicmail itself.
 
 A write whose outcome nobody heard may have happened: the spool takes the mail all the same, and `take_in` finds it
 there. Nothing is stored twice, because the id was made before the first write.
@@ -66,7 +66,7 @@ class _Arrival:
 
     mail: AcceptedMail
     came_at: float  #: monotonic
-    raw: bytes | None  #: None once she has her answer
+    raw: bytes | None  #: None once the sender has an answer
     outcome: Future[str] = field(default_factory=Future)
     _settling: threading.Lock = field(default_factory=threading.Lock)
     _rescued: bool = False
@@ -77,7 +77,7 @@ class _Arrival:
     def store(self, tx: Transaction) -> AcceptedMail:
         raw = self.raw
         if raw is None:  # a database that hung comes to it late
-            raise StoreFailed("the sender has her answer")
+            raise StoreFailed("the sender has an answer")
         stored = replace(self.mail, accepted_at=tx.now)
         tx.mails.add(stored, raw)
         return stored  # for the mark of what was accepted
@@ -89,7 +89,7 @@ class _Arrival:
             return first
 
     def settle(self, failure: StoreFailed | None = None) -> bool:
-        """Answer the sender; False when she has her answer."""
+        """Answer the sender; False when an answer was given before."""
         with self._settling:
             if self.outcome.done():
                 return False
@@ -274,7 +274,7 @@ class MailAcceptance:
             arrival, reason = self._late.get()
             try:
                 self._put(arrival, reason)
-            except Exception:  # of whoever was told; the sender has her answer
+            except Exception:  # of whoever was told; the sender has an answer
                 _log.exception("mail.rescue_failed", mail=arrival.mail.id)
             del arrival
 
@@ -284,7 +284,7 @@ class MailAcceptance:
             return
         try:
             self._spool.put(arrival.mail, raw)
-        except Exception as exc:  # whatever it was: the sender must hear that she still has her mail
+        except Exception as exc:  # whatever it was: the sender must hear that the mail was not taken
             self._refuse(arrival, reason, f"{reason}; {exc}")
             return
         if arrival.settle():

@@ -33,7 +33,7 @@ ANSWERS = 10
 _COUNTS = frozenset({Command.YES, Command.TAKE, Command.YES_ALL})
 _MACHINES = {
     MailKind.AUTO_REPLY: "a machine answered it",
-    MailKind.OOO: "she is out of office",
+    MailKind.OOO: "an out-of-office answered it",
     MailKind.BOUNCE: "it bounced",
     MailKind.LIST: "a mailing list sent it back",
     MailKind.MDN: "a read receipt came and no answer",
@@ -99,7 +99,7 @@ def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report:
     else:
         tx.proofs.prove(test, person.id, way, ProofKind.REPLY, heard.how, **facts)
     for push in heard.seen:
-        tx.proofs.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in her reply")
+        tx.proofs.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in the reply")
     if sum(proof.what is ProofKind.DELIVERED and proof.channel == way for proof in so_far) < ANSWERS:
         tx.proofs.answer_test(person.id, mail.id, _answer(heard, test, report))
 
@@ -118,8 +118,8 @@ def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token:
         ),
         "mail_from": mail.mail_from,
         "from": report.from_address,
-        "from_is_hers": person.writes_from(report.from_address),
-        "mail_from_is_hers": person.writes_from(mail.mail_from),
+        "from_is_listed": person.writes_from(report.from_address),
+        "mail_from_is_listed": person.writes_from(mail.mail_from),
     }
 
 
@@ -131,7 +131,7 @@ def _weigh(
     said = reply_commands.read(_without(report.reply_text, pushed), known)
     return _Heard(
         why=tuple(_doubts(report, facts, said)),
-        how=f"reply from {report.from_address or 'an unclear sender'} to her own test page (token; {UNVERIFIED})",
+        how=f"reply from {report.from_address or 'an unclear sender'} to their own test page (token; {UNVERIFIED})",
         seen=tuple(proof for code, proof in pushed.items() if code in shown),
         missing=tuple(proof for code, proof in pushed.items() if code not in shown),
     )
@@ -147,7 +147,7 @@ def _says(text: str, code: str) -> bool:
 
 
 def _without(text: str, codes: Iterable[str]) -> str:
-    """What she wrote but for the codes: "ack K7QX" is an ack."""
+    """What was written but for the codes: "ack K7QX" is an ack."""
     for code in codes:
         text = re.sub(rf"(?i)\b{re.escape(code)}\b", "", text)
     return text
@@ -159,7 +159,7 @@ def _doubts(report: Report, facts: dict[str, Any], said: ReplyCommand) -> Iterat
         yield f"it came to {', '.join(facts['to'])}, not to the reply address of the page"
     if not report.from_address:
         yield "its From line does not name one plain address"
-    elif not facts["from_is_hers"]:
+    elif not facts["from_is_listed"]:
         yield f"it came from {report.from_address}, which is not listed for you"
     if not report.lossless:
         yield "it could not be read in full"

@@ -664,9 +664,9 @@ def _speech(
     tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, verdict: Classification
 ) -> str:
     incident, person = _incident(tx, verdict), _person(settings, verdict)
-    hers = person.writes_from(report.from_address)
-    if not hers and report.from_address and report.from_address == incident.reporter_address:
-        return _more(tx, settings, mail, report, verdict)  # she was given this address, and says something
+    is_theirs = person.writes_from(report.from_address)
+    if not is_theirs and report.from_address and report.from_address == incident.reporter_address:
+        return _more(tx, settings, mail, report, verdict)  # they were given this address, and say something
     reporter_thread.hear(tx, settings, mail, report, incident, person)
     return incident.id
 

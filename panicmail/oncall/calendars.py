@@ -25,7 +25,7 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An attendee or organiser as an event names her; either may be ""."""
+    """An attendee or organiser as an event names them; either may be ""."""
 
     name: str
     address: str

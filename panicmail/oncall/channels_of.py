@@ -1,4 +1,4 @@
-"""The ways to a person: her mail address, and each of her push channels; how proofs know them, and what may be told.
+"""The ways to a person: the mail address, and each push channel; how proofs know them, and what may be told.
 
 A way is named by what it leads to, so that a new address or URL is another one, of which nothing is proved yet.
 """
@@ -42,7 +42,7 @@ def by_push(channel: PushChannel) -> ContactChannel:
 
 
 def ways_to(person: Person) -> tuple[ContactChannel, ...]:
-    """Every way to her, mail first."""
+    """Every way to them, mail first."""
     return (by_mail(person.email), *map(by_push, person.push))
 
 

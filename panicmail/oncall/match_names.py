@@ -1,8 +1,8 @@
 """Whom a text names: "On call: Ana Reyes", "ana", "ana@example.com".
 
-A person is named by her address, an alias, her full name or her key, in any case, as whole words: "ana" is not in
-"Anaïs", "banana" or "ana@elsewhere.example". Within a longer text her key does not count before another word that is
-written like a surname and is not part of her name: "Max Muster" is not Max Ode.
+A person is named by address, alias, full name or key, in any case, as whole words: "ana" is not in "Anaïs",
+"banana" or "ana@elsewhere.example". Within a longer text the key does not count before another word that is written
+like a surname and is not part of the name: "Max Muster" is not Max Ode.
 
 Whoever is named in a text counts, so a person's key should not be a word people write in calendars.
 """
@@ -62,7 +62,7 @@ def _is_one_word(call: str) -> bool:
 
 
 def _is_somebody_else(person: Person, rest: str) -> bool:
-    """Whether the text goes on with a surname that is not hers."""
+    """Whether the text goes on with a surname that is not theirs."""
     surname = re.match(r" (\w+)", rest)
     if surname is None or not surname[1].istitle():
         return False

@@ -4,9 +4,9 @@
     Tue 24 Nov        bo    07:00 !! max
     Wed 25 Nov        !! max
 
-A name without a time goes on from the day before. "!!" is what somebody should mend: before a name it is a gap and she
-the fallback, behind it a name nobody knows is written beside hers. A time the clock shows twice says which it is, and a
-day of another length than 24 hours says so.
+A name without a time goes on from the day before. "!!" is what somebody should mend: before a name it is a gap and the
+name is the fallback's; behind a name, one nobody knows stands beside it. A time the clock shows twice says which it is,
+and a day of another length than 24 hours says so.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def clock(at: datetime, zone: tzinfo) -> str:
 
 
 def _cell(span: OnCallSpan, known: datetime, zone: tzinfo) -> str:
-    """Who, and since when if she begins after `known`."""
+    """Who, and since when if they begin after `known`."""
     return f"{clock(span.start, zone) if span.start > known else '':5} {_who(span)}"
 
 

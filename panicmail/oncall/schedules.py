@@ -76,7 +76,7 @@ class OnCallDuty:
     role: str
     person: str
     until: datetime | None  #: None: no end within `HORIZON`
-    source: str  #: of her being on call now, as in `OnCallSpan.source`
+    source: str  #: of their being on call now, as in `OnCallSpan.source`
 
 
 class Schedules:
@@ -108,7 +108,7 @@ class Schedules:
         return tuple(self._schedules.get(role, Schedule()).spans(start, end))
 
     def on_call(self, role: str, at: datetime) -> tuple[OnCallDuty, ...]:
-        """As `who`, with the end of each person's duty: when she is no longer among those on call, shifts between."""
+        """As `who`, with the end of each person's duty: when they are no longer among those on call, shifts between."""
         now, *later = self.spans(role, at, at + HORIZON)
         return tuple(
             OnCallDuty(role=role, person=person, until=_until(person, later), source=now.source)

@@ -56,7 +56,7 @@ class ScheduleShift:
     zone: ZoneInfo
     people: tuple[str, ...]
     rotation: Rotation = Rotation.NONE
-    start: date = date(1970, 1, 5)  #: the day from which the first of `people` has her turn; a Monday when not given
+    start: date = date(1970, 1, 5)  #: the day the turn of the first of `people` begins; a Monday when not given
     season: DateRange | None = None  #: None: all year
 
     def spans(self, start: datetime, end: datetime) -> Iterator[OnCallSpan]:

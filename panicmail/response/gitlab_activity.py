@@ -1,9 +1,9 @@
 """Signs of work in GitLab: a poll that sees that somebody paged is on it, without any webhook.
 
 What counts, strictly (design.md 2.5): a comment, a system note or a change of labels authored by a person on this
-incident's paged list and made after her page, and after the incident last became open. The issue's fields are never
+incident's paged list and made after their page, and after the incident last became open. The issue's fields are never
 evidence: who is assigned, which label is on, may be our own doing. Somebody who said no is not acknowledging by what
-she writes afterwards.
+they write afterwards.
 
 For an open incident such a sign is an acknowledgement; of a held one it is the answer its holder owes, theirs or that
 of somebody called in their place. A closed issue acknowledges when somebody paged closed it, resolves an acknowledged

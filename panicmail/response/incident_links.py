@@ -1,8 +1,8 @@
 """The page of one incident for one person: what is behind the link in a page, and what its buttons do.
 
 The bearer of the link acts, nobody else is asked for; so it is recorded, and told to everybody paged, as "by link,
-not authenticated", and whose link it is has the answer by mail and push as well: it may have been a stranger. What she
-acknowledged, took or closed she may undo for two minutes (`transitions.undo`).
+not authenticated", and whose link it is has the answer by mail and push as well: it may have been a stranger. What it
+acknowledged, took or closed may be undone by it for two minutes (`transitions.undo`).
 
 A link that stands in a mail its owner did not write was handed on: others can read it. It is revoked for acting and
 still shows the incident, and its owner has a new one by mail. So a link's token has a number, its round: the one that
@@ -77,7 +77,7 @@ class IncidentView:
     next_call: transitions.NextCall | None
     flags: tuple[str, ...]
     acts: tuple[str, ...]
-    undo_until: datetime | None  #: she may undo what she did until then; None: there is nothing to undo
+    undo_until: datetime | None  #: they may undo what they did until then; None: there is nothing to undo
     revoked: bool  #: the link shows and does not act
     verified: str = UNVERIFIED
 

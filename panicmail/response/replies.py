@@ -5,12 +5,12 @@ incident: the first yes wins, the next one is told who has it. A mail acknowledg
 (contract.md 3):
 
 * it came to the token address of that person for that incident;
-* its From is her address or a listed alias, and nothing else;
+* its From is their address or a listed alias, and nothing else;
 * nothing in it looks like a machine;
 * it was read without loss;
-* the first line she newly wrote means yes.
+* the first line they newly wrote means yes.
 
-Anything less is a note, the clock runs on, and she is told so at her configured address, with what to write.
+Anything less is a note, the clock runs on, and they are told so at their configured address, with what to write.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ReplyChannel:
     acted_at: datetime | None = None  #: when it was done, by the clock of the way; None: now
     in_reply_to: str | None = None  #: Message-ID of the mail that is answered
     stays: bool = False  #: it brought words that the reporter does not get, and whoever wrote them is told so
-    may_undo: bool = False  #: nothing says that it was she, so what it gave or closed may be undone for a while
+    may_undo: bool = False  #: nothing says who it was, so what it gave or closed may be undone for a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class ReplyResult:
     incident: Incident
     outcome: Outcome
     said: ReplyCommand
-    refs: tuple[str, ...] = ()  #: of "ack all": what else is hers by it
+    refs: tuple[str, ...] = ()  #: of "ack all": what else is theirs by it
     to: str = ""  #: of a hand-over: who was paged
 
 
@@ -117,7 +117,7 @@ class ReplyHandler:
         self._tx.queue.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
 
     def aside(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: str) -> None:
-        """Words of `person` that came to an address where they cannot count: kept, and she is told."""
+        """Words of `person` that came to an address where they cannot count: kept, and `person` is told."""
         self._heard(mail, report, incident, person, why)
 
     def _heard(
@@ -159,7 +159,7 @@ class ReplyHandler:
     def _is_more(self, report: Report, incident: Incident, person: Person, said: ReplyCommand) -> bool:
         """Whether this is news for everybody concerned rather than an answer of `person`.
 
-        The reporter's own words are, wherever she sent them; and on a closed incident whatever is no command.
+        The reporter's own words are, wherever they were sent; and on a closed incident whatever is no command.
         """
         if said.meaning is not Command.NOTHING:
             return False
@@ -219,7 +219,7 @@ class ReplyHandler:
         return sum(line.event == "person.wrote" for line in lately) >= ANSWERS_AN_HOUR
 
     def undelivered(self, report: Report, incident: Incident, person: Person, round_: int = 0) -> None:
-        """A delivery report of a page to `person`: failed for good makes her unreachable, delayed is a note.
+        """A delivery report of a page to `person`: failed for good makes them unreachable, delayed is a note.
 
         Who has the page another way, or has taken a later one, can be reached.
 
@@ -230,7 +230,7 @@ class ReplyHandler:
             self._keep(incident, automatic_entry(report))
             return
         status = next((d.status for d in report.deliveries if d.status), "")
-        why = f"her page bounced ({status})" if status else "her page bounced"
+        why = f"the page bounced ({status})" if status else "the page bounced"
         settings, now = self._settings, self._tx.now
         page = self._tx.pages.bounced(incident.id, person.id, why, round_)
         if page is not None and (self._tx.pages.has_another_way(page) or self._tx.pages.took_a_later(page)):
@@ -249,7 +249,7 @@ class ReplyHandler:
     def act(
         self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel, *, trusted: bool = True
     ) -> ReplyResult:
-        """Do what `person` said about `incident`, and answer her.
+        """Do what `person` said about `incident`, and answer them.
 
         `trusted` False: the words are kept but nothing they say is done, not even as a sign of work. Nor is what is
         told too late: something newer stands against it.
@@ -298,9 +298,9 @@ class ReplyHandler:
         return (self._tx.now + transitions.UNDO_WITHIN).isoformat()
 
     def undo(self, incident: Incident, person: Person, way: ReplyChannel) -> ReplyResult:
-        """Take back what was done by link of `person` a moment ago. Beside `act`: no word of hers can ask for it.
+        """Take back what was done by link of `person` a moment ago. Beside `act`: no word of theirs can ask for it.
 
-        She is told, as the others are: whoever has her link may have done either.
+        They are told, as the others are: whoever has their link may have done either.
         """
         lines = self._tx.timeline.of_incident(incident.id)
         change = transitions.undo(

@@ -1,6 +1,6 @@
 """The conversation: when Slack is down, mail is the room, and it has two sides.
 
-    the reporter   answers the mails she gets; more in the thread (`transitions.more`): a note, mailed to the holder
+    the reporter   answers the mails they get; more in the thread (`transitions.more`): a note, mailed to the holder
     the holder     writes to an address of their own, which stands in the mail that says they have it, and is the
                    Reply-To of each mail that brings them the reporter's words; what they newly wrote is mailed to the
                    reporter in the thread of the report, and noted on the issue
@@ -14,11 +14,11 @@ Words go out when all of this holds:
   to an address where what comes in stays internal;
 * From is the holder's address or a listed alias, nothing looks like a machine, and the mail was read without loss;
 * they are more than a command, and hold no address, link or quotation of a mail of ours;
-* the reporter gets mail from panicmail: she had a receipt and would have one today.
+* the reporter gets mail from panicmail: they had a receipt and would have one today.
 
-Only the text goes: no history, no attachment, no address of anybody; of attachments left behind she is told. Whatever
-does not go out is an internal note, and whose address it came to is told why and what to write, at her configured
-address.
+Only the text goes: no history, no attachment, no address of anybody; of attachments left behind the holder is told.
+Whatever does not go out is an internal note, and whose address it came to is told why and what to write, at their
+configured address.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def hear(
     if why is not None:
         _keep(tx, mail, report, incident, person, why)
         return
-    how = f"mail from {report.from_address} to the address given to her; {UNVERIFIED}"
+    how = f"mail from {report.from_address} to the address given to the holder; {UNVERIFIED}"
     left = report_json.attachments_to_json(report.attachments)
     speech = transitions.Speech(
         person=person.id,
@@ -103,14 +103,14 @@ def astray(tx: Transaction, mail: AcceptedMail, report: Report, incident: Incide
 
 
 def turn_away(tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
-    """Somebody of ours who has nothing to do with it wrote to the reporter's address: she is told. It is kept as
+    """Somebody of ours who has nothing to do with it wrote to the reporter's address: they are told. It is kept as
     anybody's words are."""
     facts = {"what": "unsent", "why": UnsentReason.NOT_YOURS.value, "in_reply_to": report.message_id}
     tx.queue.tell(incident, person.id, f"unsent/{mail.id}", facts)
 
 
 def not_taken(tx: Transaction, incident: Incident, task: OutboxRow, answer: str) -> None:
-    """The relay refused for good a mail to the reporter; if somebody wrote it, she is told."""
+    """The relay refused for good a mail to the reporter; if somebody wrote it, they are told."""
     if task.facts.get("what") == "said":
         change = transitions.refused(incident, str(task.facts["by"]), answer, str(task.facts["mail"]))
         tx.incidents.apply(incident, change)
@@ -119,10 +119,10 @@ def not_taken(tx: Transaction, incident: Incident, task: OutboxRow, answer: str)
 def _keep(
     tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: UnsentReason
 ) -> None:
-    hers = person.writes_from(report.from_address)
-    writer = person.id if hers else report.from_address or report.from_shown or "somebody"
+    is_theirs = person.writes_from(report.from_address)
+    writer = person.id if is_theirs else report.from_address or report.from_shown or "somebody"
     text = written(report)
-    about = {"detail": "" if hers else writer, "in_reply_to": report.message_id if hers else None}
+    about = {"detail": "" if is_theirs else writer, "in_reply_to": report.message_id if is_theirs else None}
     change = transitions.leave_unsaid(
         incident, person.id, transitions.Unsent(why=why, writer=writer, text=text, mail_id=mail.id, about=about)
     )

@@ -4,7 +4,7 @@
                 it answers as the poll does (`signs`), so nothing in a hook is evidence. Within a second of the comment
                 it is known (a test holds that); what a lost hook would have said, the poll sees within a minute.
     PagerDuty   acknowledged, resolved and escalated count as the words "ack", "resolve" and "escalate" of whoever did
-                it there, if she was paged for the incident and it was done since that last became open. All else that
+                it there, if they were paged for the incident and it was done since that last became open. All else that
                 a person does there is a note. Its own doings, and ours, are nothing.
 
 GitLab is verified by the signature of its signing token (HMAC-SHA256 over id, time and body, five minutes), else by
@@ -312,11 +312,11 @@ def _doer(event: _Event, known: Mapping[str, Person]) -> tuple[Person | None, st
     if event.address:
         return people.by_address(known, event.address), BY_PAGERDUTY
     called = [person for person in known.values() if _is_called(person, event.name)]
-    return called[0] if len(called) == 1 else None, f"{BY_PAGERDUTY}, known by her name there"
+    return called[0] if len(called) == 1 else None, f"{BY_PAGERDUTY}, known by name there"
 
 
 def _is_called(person: Person, name: str) -> bool:
-    """By her whole name, or by an address where a name should stand."""
+    """By the whole name, or by an address where a name should stand."""
     wanted = name.casefold().split()
     return bool(wanted) and (person.name.casefold().split() == wanted or person.writes_from(name.strip()))
 

@@ -243,7 +243,7 @@ class SandboxGitLab:
             self.instance.settings = replace(self.instance.settings, **settings)
 
     def set_level(self, username: str, level: int) -> None:
-        """Give somebody another level of access to the project; 0 takes her out."""
+        """Give somebody another level of access to the project; 0 takes them out."""
         with self.instance.changing():
             changed = replace(self.instance.user(username), access_level=level)
             if self.instance.owner.username == username:

@@ -26,9 +26,9 @@ class ProofKind(StrEnum):
     ASKED = "asked"  #: the test page is about to be sent
     TAKEN = "taken"  #: the relay or the provider took it
     REFUSED = "refused"  #: it did not
-    DELIVERED = "delivered"  #: it reached her: she answered it
-    REPLY = "reply"  #: her answer would have acknowledged a page
-    FAILED = "failed"  #: it bounced, a machine answered, or her answer would not have counted
+    DELIVERED = "delivered"  #: it reached them: they answered it
+    REPLY = "reply"  #: their answer would have acknowledged a page
+    FAILED = "failed"  #: it bounced, a machine answered, or their answer would not have counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class ChannelProofs(Queries):
         return [Proof(**{**row._mapping, "what": ProofKind(row.what)}) for row in self._connection.execute(query)]
 
     def answer_test(self, person: str, key: str, facts: Mapping[str, Any]) -> None:
-        """Answer `person` about her test page; the same `key` once."""
+        """Answer `person` about their test page; the same `key` once."""
         self._queue.add([proven_task(person, key, facts)])
 
 

@@ -193,17 +193,17 @@ class Pages(Queries):
         return any(row.facts.get("round", 0) > task.facts.get("round", 0) for row in rows)
 
     def bounced(self, incident_id: str, person: str, answer: str, round_: int = 0) -> OutboxRow | None:
-        """Her page by mail came back: it counts as failed. None when there is no such page.
+        """A page to `person` by mail came back: it counts as failed. None when there is no such page.
 
         Args:
             round_: Of the page; 0: the latest that was accepted.
         """
         c = outbox.c
-        hers = sa.and_(
+        sent = sa.and_(
             c.incident_id == incident_id, c.person == person, c.do == EffectKind.PAGE.value, c.lane == "page"
         )
         rows = [
-            outbox_row_of(row) for row in self._connection.execute(sa.select(outbox).where(hers).order_by(c.id.desc()))
+            outbox_row_of(row) for row in self._connection.execute(sa.select(outbox).where(sent).order_by(c.id.desc()))
         ]
         meant = [r for r in rows if (r.facts.get("round") == round_ if round_ else r.state is DeliveryState.ACCEPTED)]
         page = next(iter(meant), None)

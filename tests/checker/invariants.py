@@ -75,7 +75,7 @@ def _wrong_incidents(
             yield from (f"{uid}, more about {sent.facts['about']}, went to {i.ref}" for i in found
                         if i.id not in first)  # fmt: skip
         else:
-            # Called from the spool, she answers about a mail: its incident may be one that was there before.
+            # Called from the spool, they answer about a mail: its incident may be one that was there before.
             meant = sent.facts["incident_ref"]
             own = {meant, *(incidents[m.incident].ref for m in record.state.mails if m.ref == meant and m.incident)}
             yield from (f"{uid}, an answer about {meant}, went to {i.ref}" for i in found if i.ref not in own)
@@ -177,7 +177,7 @@ def passed_over(record: Record, incident: IncidentRow, until: float) -> bool:
         declined = line.event == "person.declined" and line.actor == record.terms.smoc
         gone = line.event == "person.unreachable" and line.facts.get("person") == record.terms.smoc
         # Not taken so far is not for good: the page is still on its way.
-        is_over = declined or (gone and not str(line.facts.get("why")).startswith("no way to her")) or is_over
+        is_over = declined or (gone and not str(line.facts.get("why")).startswith("no channel")) or is_over
         is_over = is_over and line.event != "incident.reopened"
     return is_over
 
@@ -195,7 +195,7 @@ def a_breach_is_on_record(record: Record) -> Iterator[str]:
 
 
 def only_a_persons_yes_acknowledges(record: Record) -> Iterator[str]:
-    """I4. Behind every acknowledgement is a mail of that person, to the address of her own page, that says yes."""
+    """I4. Behind every acknowledgement is a mail of that person, to the address of their own page, that says yes."""
     sent = record.sent("answer")
     for incident in record.state.incidents:
         lines = record.lines_of(incident.id)
@@ -206,7 +206,7 @@ def only_a_persons_yes_acknowledges(record: Record) -> Iterator[str]:
             if not ack.facts.get("how"):
                 yield f"{incident.ref} was acknowledged by {ack.actor} at {ack.at:.2f}, and nothing says how"
             if not any(_is_evidence(record, event, incident, ack) for event in sent):
-                yield f"{incident.ref} was acknowledged by {ack.actor} at {ack.at:.2f}, who never said yes to her page"
+                yield f"{incident.ref} was acknowledged by {ack.actor} at {ack.at:.2f}, who never said yes to a page"
 
 
 def _is_evidence(record: Record, sent: Event, incident: IncidentRow, ack: Line) -> bool:
@@ -238,7 +238,7 @@ def every_yes_is_heard(record: Record) -> Iterator[str]:
 
 
 def nobody_is_paged_beyond_the_ladder(record: Record) -> Iterator[str]:
-    """I5. A page for each line of the timeline that pages her, and no more lines than the ladder has."""
+    """I5. A page for each line of the timeline that pages them, and no more lines than the policy has."""
     for incident in record.state.incidents:
         named = Counter(person for line in record.lines_of(incident.id) for person in paged_by(line))
         for person in record.terms.people:

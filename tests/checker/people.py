@@ -1,6 +1,6 @@
 """The people who are paged: they read what the relay took for them and answer some of it, by mail.
 
-What each does with a page is drawn by the seed, the panic, the person and how often she was paged for it. Once
+What each does with a page is drawn by the seed, the panic, the person and how often they were paged for it. Once
 diligent, everybody says yes to every page: that is how a run comes to its end.
 """
 
@@ -24,7 +24,7 @@ from tests.office import mail
 
 PAGE = re.compile(r"\[PANIC (\w+)\]")
 UID = re.compile(r"\bp\d{5}\b")
-#: What somebody does with her first page of an incident, her second, and every further one, with its weight.
+#: What somebody does with their first page of an incident, the second, and every further one, with its weight.
 FIRST = {"yes": 34, "no": 12, "escalate": 8, "silence": 24, "away": 6, "empty": 8, "bounce": 8}
 SECOND = {"yes": 40, "no": 8, "escalate": 6, "silence": 40, "away": 2, "empty": 4}
 LATER = {"yes": 75, "silence": 25}
@@ -38,7 +38,7 @@ class People:
     """Everybody who can be paged, in one thread, from `start` to `stop`.
 
     Args:
-        addresses: Person -> where her pages go.
+        addresses: Person -> where their pages go.
         smoc: Who answers when nobody else does.
         sla: Seconds; the slowest answers come somewhat after it.
     """
@@ -79,7 +79,7 @@ class People:
                 heapq.heappop(self._agenda)[2]()
 
     def _consider(self, got: Received) -> None:
-        """A copy of a page she has is the same mail: her mail program shows it once."""
+        """A copy of a page somebody has is the same mail: their mail program shows it once."""
         person = self._person.get(got.recipients[0])
         subject, message_id = got.subject, got.header("Message-ID")
         found = PAGE.match(subject)
@@ -125,7 +125,7 @@ class People:
                       to=page.header("Reply-To"), facts=facts)  # fmt: skip
 
     def _robot(self, choice: str, page: Received, person: str, ref: str, rng: random.Random) -> Letter:
-        """Her mail server reports that she is away, or that there is no such mailbox."""
+        """Their mail server reports that they are away, or that there is no such mailbox."""
         action: Action = "bounce" if choice == "bounce" else "out of office"
         rule = Rule(
             address=page.recipients[0],

@@ -30,7 +30,7 @@ class Terms:
     repeat: float
     steps: tuple[float, ...]  #: when each is due
     people: Mapping[str, str]  #: key -> address
-    smoc: str  #: her key
+    smoc: str  #: the key of who that is
     #: PostgreSQL: nodes write at once, and a line of a slow transaction may stand behind a younger one's.
     at_once: bool = False
 

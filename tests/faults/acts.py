@@ -127,7 +127,7 @@ def accounted_for(town: World, refs: Sequence[str]) -> None:
 
 
 def copies(town: World, person: str, ref: str = "") -> list[str]:
-    """The Message-ID of every copy of her pages that reached the relay, without the calls made from memory."""
+    """The Message-ID of every copy of their pages that reached the relay, without the calls made from memory."""
     pages = [page for page in town.pages(person, ref) if not re.search("DATABASE AWAY|STATE UNKNOWN", page.subject)]
     return [page.header("Message-ID") for page in pages]
 

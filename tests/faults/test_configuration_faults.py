@@ -65,12 +65,12 @@ def test_when_no_roster_names_anybody_the_operators_hear_and_the_ladder_goes_on(
     assert desk.pages("max")
 
 
-@pytest.mark.row(34, "who is on call changes while her page cannot be sent", "somebody is called within the minute")
-@pytest.mark.parametrize("she_stays", [True, False])
-def test_who_goes_off_call_before_her_page_went_out_is_replaced(desk: Office, she_stays: bool) -> None:
+@pytest.mark.row(34, "who is on call changes while a page cannot be sent", "somebody is called within the minute")
+@pytest.mark.parametrize("stays", [True, False])
+def test_who_goes_off_call_before_the_page_went_out_is_replaced(desk: Office, stays: bool) -> None:
     desk.relay.refused["ana@example.com"] = Temporary("450 later")
     desk.panic()
-    others = {key: person for key, person in desk.settings.people.items() if she_stays or key != "ana"}
+    others = {key: person for key, person in desk.settings.people.items() if stays or key != "ana"}
     schedules = Schedules({"seoc": Schedule(("bo",)), "smoc": Schedule(("max",))})
     desk.settings = replace(desk.settings, people=others, schedules=schedules)
     desk.wait(minutes=1, seconds=30)
@@ -122,7 +122,7 @@ def test_a_reply_to_a_page_of_a_key_that_is_gone_acknowledges_nothing_and_is_see
     town.settled()
     assert town.rows("SELECT state FROM incidents WHERE subject = 'before'") == [("open",)]
     told = town.relay.all(lambda got: got.to("ana@example.com") and got.received_at > answer.sent_at)
-    assert told, "nobody heard of her reply"
+    assert told, "nobody heard of that reply"
 
 
 @pytest.mark.row(

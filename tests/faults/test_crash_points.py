@@ -204,7 +204,7 @@ def test_keys_steps_and_acts_cut_short_are_whole_after_the_next_start(town: Worl
         assert live_until(town, point) == []
     town.relay.rule("ana@", "reject", 450)
     refs = [ref for point in both("outbox.put_off") for ref in live_until(town, point)]
-    it_happened_earlier(town.database, timedelta(minutes=2))  # nobody took her pages for that long
+    it_happened_earlier(town.database, timedelta(minutes=2))  # nothing took the pages for that long
     for point in both("tick.unreachable"):
         refs += live_until(town, point)
     town.relay.clear_rules()
@@ -273,7 +273,7 @@ def test_an_acknowledgement_in_pagerduty_cut_short_is_taken_whole_and_once_when_
     town.settled()
     followed = [(asked.json["event_action"], asked.json["dedup_key"]) for asked in phone.asked]
     assert followed == [("trigger", alert), ("acknowledge", alert)]
-    assert len(town.pages("ana", ref)) == 1, "her mail page is what it was"
+    assert len(town.pages("ana", ref)) == 1, "the mail page is what it was"
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")

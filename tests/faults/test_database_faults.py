@@ -111,21 +111,21 @@ def test_a_mail_of_the_spool_survives_a_kill_on_its_way_in_and_out(town: World, 
 def test_while_the_database_takes_nothing_mail_is_kept_and_who_is_due_is_called_from_memory(tmp_path: Path) -> None:
     with world(tmp_path, steps=[("0s", "seoc"), ("5s", "smoc")], sla="5s", expects=AWAY) as town:
         town.start()
-        theirs, hers = town.panic("nobody answers"), town.panic("ana answers")
-        pages = {ref: town.page("ana", ref) for ref in (theirs, hers)}
+        theirs, anas = town.panic("nobody answers"), town.panic("ana answers")
+        pages = {ref: town.page("ana", ref) for ref in (theirs, anas)}
         town.settled()
         with locked(town.database):
-            assert town.reply(pages[hers], "ack").code == 250
+            assert town.reply(pages[anas], "ack").code == 250
             kept = town.panic("while it is locked")
             called = town.page("max", theirs, 30)
             assert "STATE UNKNOWN" in called.subject
             assert len(waiting(town)) == 2
-        town.until(lambda: holder(town, hers) == "ana", SOON, "her acknowledgement was lost")
+        town.until(lambda: holder(town, anas) == "ana", SOON, "Ana's acknowledgement was lost")
         town.page("max", theirs, count=2)
-        accounted_for(town, [theirs, hers, kept])
+        accounted_for(town, [theirs, anas, kept])
         assert waiting(town) == []
         assert len(town.relay.all(lambda got: "STATE UNKNOWN" in got.subject and theirs in got.subject)) == 1
-        assert not town.relay.all(lambda got: away(got) and hers in got.subject), "her answer is no panic"
+        assert not town.relay.all(lambda got: away(got) and anas in got.subject), "Ana's answer is no panic"
 
 
 def holder(town: World, ref: str) -> str | None:

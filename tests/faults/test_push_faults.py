@@ -176,7 +176,7 @@ def test_a_push_service_that_knows_us_no_more_keeps_nobody_from_being_paged_and_
 
 
 @pytest.mark.row(31, "mail server and push provider both refuse for good", "the SMOC is called at once, and told why")
-def test_when_her_mail_is_refused_as_well_the_smoc_is_called_at_once(town: World, phone: Provider) -> None:
+def test_when_the_mail_is_refused_as_well_the_smoc_is_called_at_once(town: World, phone: Provider) -> None:
     town.expected |= {"page.refused", "push.refused"}
     reached_by(town, f"json://{phone.host}/400")
     town.relay.rule("ana@", "reject", 550)
@@ -212,9 +212,11 @@ def desk(tmp_path: Path) -> Iterator[Office]:
         yield desk
 
 
-@pytest.mark.row(31, "one of her two ways refuses, the other is tried", "she counts as unreachable after a minute")
+@pytest.mark.row(
+    31, "one of two ways to somebody refuses, the other is tried", "they count as unreachable after a minute"
+)
 @pytest.mark.parametrize("refuses", ["mail", "push"])
-def test_somebody_is_not_given_up_on_while_her_other_way_is_still_tried(desk: Office, refuses: str) -> None:
+def test_somebody_is_not_given_up_on_while_the_other_way_is_still_tried(desk: Office, refuses: str) -> None:
     if refuses == "mail":
         desk.relay.refused["ana@example.com"] = Permanent("550 no such user")
         desk.phones.refused[PHONE] = Temporary("503")
@@ -227,7 +229,7 @@ def test_somebody_is_not_given_up_on_while_her_other_way_is_still_tried(desk: Of
     desk.now += 2 * SECOND
     desk.escalation.tick()
     desk.settle()
-    assert desk.incident(incident).away == {"ana": "no way to her accepted the page"}
+    assert desk.incident(incident).away == {"ana": "no channel accepted the page"}
     assert len(desk.pages("max")) == 1
 
 

@@ -66,7 +66,7 @@ def test_a_page_put_off_with_4xx_calls_the_smoc_after_a_while_and_is_still_tried
     town.relay.rule("ana@", "reject", 451)
     ref = town.panic()
     page = town.page("max", ref)
-    assert "no way to her accepted the page" in page.text
+    assert "no channel accepted the page" in page.text
     assert town.pages("ana", ref) == []
     town.relay.clear_rules()
     town.page("ana", ref)
@@ -77,7 +77,7 @@ def test_a_page_refused_for_good_calls_the_smoc_at_once_and_tells_the_operators(
     town.relay.rule("ana@", "reject", 550, times=1)
     ref = town.panic()
     page = town.page("max", ref)
-    assert "her mail server refused the page" in page.text
+    assert "their mail server refused the page" in page.text
     assert page.received_at - town.program.wait_for("page.refused")[0] < 1, "and not after a while"
     town.received("max", lambda got: "[PANIC" not in got.subject and ref in got.text and "550" in got.text)
 

@@ -74,7 +74,7 @@ def _pages_of(tx: Transaction, incident: Incident) -> list[OutboxRow]:
 
 
 def _reached(page: OutboxRow, incident: Incident, policy: EscalationPolicy, who: OnCallAt) -> bool:
-    """Whether this page is a confirmed one to a manager, as one she is or was when the step was taken."""
+    """Whether this page is a confirmed one to a manager: one of today, or of when the step was taken."""
     if page.state is not DeliveryState.ACCEPTED or page.person in incident.away:
         return False
     if page.queued_at < _counts_since(incident, policy):

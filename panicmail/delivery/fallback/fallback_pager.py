@@ -225,7 +225,7 @@ def _on_call(settings: RuntimeSettings, now: datetime) -> dict[str, str]:
 
 
 def _whose_turn(incident: Incident, settings: RuntimeSettings, now: datetime) -> dict[str, datetime]:
-    """Everybody named by a step whose time has come, and since when it is her turn."""
+    """Everybody named by a step whose time has come, and since when it is their turn."""
     due_at, policy = incident.next_step_at, settings.policy_of(incident)
     if due_at is None or due_at > now:
         return {}

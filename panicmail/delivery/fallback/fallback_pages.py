@@ -45,12 +45,12 @@ class FallbackPage:
 
     key: str  #: is called once, until it is forgotten
     person: Person
-    write: Callable[[datetime], ComposedMail | None]  #: None: there is nothing to call her for after all
+    write: Callable[[datetime], ComposedMail | None]  #: None: there is nothing to call them for after all
     line: Callable[[datetime], str | None]  #: the same, for a lock screen
     channel: PushChannel | None = None  #: None: by mail
     about: str = ""  #: names what it is about to a service that keeps incidents of its own
     wanted: Callable[[], bool] = lambda: True  #: asked before each try
-    over: Callable[[], None] = lambda: None  #: told when she was called, or need not or cannot be
+    over: Callable[[], None] = lambda: None  #: told when they were called, or need not or cannot be
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class FallbackPages:
         self._tries: dict[str, _Try] = {}  #: of calls that are not over
 
     def begin(self, call: FallbackPage) -> bool:
-        """Make this call, soon, by mail and by each of her channels; False when its key was begun before."""
+        """Make this call, soon, by mail and by each of their channels; False when its key was begun before."""
         with self._lock:
             if call.key in self._begun:
                 return False

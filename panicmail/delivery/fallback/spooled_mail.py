@@ -67,14 +67,14 @@ class SpooledPanic:
         return self.spooled.path.exists()
 
     def letter(self, person: Person, now: datetime) -> ComposedMail | None:
-        """Her page about it; None when it is no panic, or has been taken in."""
+        """The page about it; None when it is no panic, or has been taken in."""
         context = self._context(now)
         if context is None:
             return None
         return compose.page(context, person, self._settings.tokens, self._settings.addresses)
 
     def line(self, person: Person, now: datetime) -> str | None:
-        """The same for her lock screen."""
+        """The same for a lock screen."""
         context = self._context(now)
         return None if context is None else push_text.page(context, person, self._settings.detail)
 
@@ -91,7 +91,7 @@ class SpooledPanic:
         )
 
     def over(self, person: str) -> None:
-        """She was called, or need not or cannot be."""
+        """That person was called, or need not or cannot be."""
         with self._reading:
             self._left.discard(person)
             if not self._left:
@@ -139,7 +139,7 @@ class SpooledPanic:
 
 
 def _answers(settings: RuntimeSettings, mail: AcceptedMail) -> bool:
-    """Whether it went to somebody's own token address: her answer, or the bounce of her page, a test page included."""
+    """Whether it went to somebody's own token address: an answer, or the bounce of a page, a test page included."""
     texts = filter(None, map(settings.addresses.token_in, mail.recipients))
     purposes = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.TEST}
     return any(token.purpose in purposes for token in _verified(settings, texts))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident.escalation_policy import ANSWER_WITHIN, UNDELIVERED, Duty, EscalationPolicy
+from panicmail.incident.escalation_policy import ANSWER_WITHIN, UNDELIVERED, UNDELIVERED_BEFORE, Duty, EscalationPolicy
 from panicmail.incident.model import (
     Change,
     Effect,
@@ -26,7 +26,7 @@ from panicmail.incident.transitions.silent_holder import owe_work, pass_over, si
 
 
 def acknowledge(incident: Incident, person: str, how: str, policy: EscalationPolicy, now: datetime) -> Change:
-    """Yes, from somebody paged (or offered it): hers if nobody has it, else she is told who does.
+    """Yes, from somebody paged (or offered it): theirs if nobody has it, else they are told who does.
 
     `how` says in words what the yes rests on; everybody paged is shown it.
     """
@@ -40,7 +40,7 @@ def acknowledge(incident: Incident, person: str, how: str, policy: EscalationPol
 
 
 def take(incident: Incident, person: str, how: str, policy: EscalationPolicy, now: datetime) -> Change:
-    """Hers now, whoever has it; a taken one already hers changes nothing."""
+    """Theirs now, whoever has it; a taken one already theirs changes nothing."""
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, heard("take.late", person, how))
     if incident.state is State.ACKED and incident.holder == person:
@@ -104,7 +104,7 @@ def _sign(incident: Incident, person: str, policy: EscalationPolicy, now: dateti
 
 
 def decline(incident: Incident, person: str, how: str, words: str, duty: Duty) -> Change:
-    """No: the next step that names somebody else is taken now, and she is passed over from here on."""
+    """No: the next step that names somebody else is taken now, and `person` is passed over from here on."""
     said = Entry(event="person.declined", actor=person, facts={"how": how, "words": words})
     if incident.state is State.RESOLVED:
         return unchanged(incident, Outcome.CLOSED, said)
@@ -128,7 +128,7 @@ def escalate(incident: Incident, person: str, how: str, duty: Duty) -> Change:
 
 
 def unreachable(incident: Incident, person: str, why: str, duty: Duty) -> Change:
-    """Every way to `person` failed, or she is out of office. `why` says which, in words.
+    """Every way to `person` failed, or they are out of office. `why` says which, in words.
 
     When nobody paged in the step taken last can be reached any more, whoever it names by now is paged, and if that is
     nobody the next step that names somebody reachable is taken now. For a holder it is a note: who has it does not
@@ -142,7 +142,7 @@ def unreachable(incident: Incident, person: str, why: str, duty: Duty) -> Change
         return unchanged(incident, Outcome.NOTED, entry)
     incident = replace(incident, away={**incident.away, person: why})
     change = unchanged(incident, Outcome.NOTED, entry)
-    if incident.step < 0:  # reopened, and its last holder cannot be reached: the policy does not wait for her
+    if incident.step < 0:  # reopened, and its last holder cannot be reached: the policy does not wait for them
         return change.then(take_due_step(replace(incident, next_step_at=duty.now), duty))
     named = duty.policy.people(duty.policy.steps[min(incident.step, duty.policy.last)].page, duty.who)
     left = reachable(named, incident.away)
@@ -161,8 +161,8 @@ def _page_the_new(incident: Incident, people: Mapping[str, str], now: datetime, 
 
 
 def reached(incident: Incident, person: str) -> Change:
-    """A page reached somebody after all whom none had reached in time: she counts again."""
-    if incident.away.get(person) != UNDELIVERED:
+    """A page reached somebody after all whom none had reached in time: they count again."""
+    if incident.away.get(person) not in {UNDELIVERED, UNDELIVERED_BEFORE}:
         return unchanged(incident, Outcome.ALREADY)
     incident = replace(incident, away={p: why for p, why in incident.away.items() if p != person})
     entry = Entry(event="person.reached", actor="panicmail", facts={"person": person}, note=False)
@@ -170,7 +170,7 @@ def reached(incident: Incident, person: str) -> Change:
 
 
 def _offer_failed(incident: Incident, person: str, why: str) -> Change:
-    """Acknowledged, and not hers: an offer to her is off, and its holder hears."""
+    """Acknowledged, and not theirs: an offer to them is off, and its holder hears."""
     if incident.handed_to != person or incident.holder in {None, person}:
         return unchanged(incident, Outcome.NOTED)
     told = Effect(
@@ -183,7 +183,7 @@ def _offer_failed(incident: Incident, person: str, why: str) -> Change:
 
 
 def hand_over(incident: Incident, person: str, to: str, how: str, now: datetime) -> Change:
-    """Offer the incident to `to`: paged, and on her yes she has it. Until then everything runs on."""
+    """Offer the incident to `to`: paged, and on their yes they have it. Until then everything runs on."""
     if incident.state is State.RESOLVED and not unclaimed(incident):
         return unchanged(incident, Outcome.CLOSED, heard("hand_over.late", person, how))
     incident = replace(incident, handed_to=to, away={p: w for p, w in incident.away.items() if p != to})

@@ -196,7 +196,7 @@ def next_step_now(
 
 
 def _told_holder(incident: Incident, by: str | None, effects: tuple[Effect, ...], now: datetime) -> tuple[Effect, ...]:
-    """Whoever had it until somebody else asked for more people; her page says it too, if she is paged."""
+    """Whoever had it until somebody else asked for more people; their page says it too, if they are paged."""
     holder = incident.holder
     paged = {effect.person for effect in effects if effect.do is EffectKind.PAGE}
     if holder is None or holder == by or holder in paged or incident.state is not State.ACKED:

@@ -23,7 +23,7 @@ def _page(incident: Incident, person: str, role: str, word: PageReason, **facts:
 def page_all(
     incident: Incident, people: Mapping[str, str], now: datetime, word: PageReason | None = None, **facts: Any
 ) -> tuple[Incident, tuple[Effect, ...]]:
-    """Page `people` (person -> role) in a new round. Without `word`, each gets the one that is true for her."""
+    """Page `people` (person -> role) in a new round. Without `word`, each gets the one that is true for them."""
     incident = replace(incident, round=incident.round + 1)
     effects = []
     paged = dict(incident.paged)
@@ -42,7 +42,7 @@ def page_all(
 
 
 def role_of(incident: Incident, person: str) -> str:
-    """What she was paged as; "" when she has it without having been paged."""
+    """What they were paged as; "" when they have it without having been paged."""
     return incident.paged[person].role if person in incident.paged else ""
 
 

@@ -1,4 +1,4 @@
-"""The holder and the reporter: who may speak to her, and what becomes of words that do not go out."""
+"""The holder and the reporter: who may speak to the reporter, and what becomes of words that do not go out."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class UnsentReason(StrEnum):
     EMPTY = "empty"  #: nothing newly written
     LOSSY = "lossy"  #: not read in full
     MACHINE = "machine"  #: it bears a sign of a machine, such as a list's
-    STRANGER = "stranger"  #: it is not certain that she wrote it
+    STRANGER = "stranger"  #: it is not certain that the holder wrote it
     OURS = "ours"  #: it holds a piece of a mail of ours
     LONG = "long"
     YOURSELF = "yourself"  #: the holder is the reporter
     NO_ADDRESS = "no_address"  #: the report names nobody who reads an answer
     NOT_ALLOWED = "not_allowed"  #: by `[receipts]`
     PLAIN = "plain"  #: reply addresses are plain here, so none tells that it is for the reporter
-    BOTH = "both"  #: it went to her own address as well, where what she writes stays internal
+    BOTH = "both"  #: it went to their own address as well, where what they write stays internal
     ASTRAY = "astray"  #: it went to the reporter's own address for answers
     REFUSED = "refused"  #: by the reporter's mail server
 
@@ -54,7 +54,7 @@ WHY: Mapping[UnsentReason, str] = {
 
 
 def speaks(incident: Incident, person: str) -> bool:
-    """Whether `person` may speak to the reporter: she has it now."""
+    """Whether `person` may speak to the reporter: they have it now."""
     return incident.state is State.ACKED and incident.holder == person
 
 
@@ -105,7 +105,7 @@ def leave_unsaid(incident: Incident, person: str, unsent: Unsent) -> Change:
 
 
 def refused(incident: Incident, person: str, answer: str, mail_id: str) -> Change:
-    """The reporter's mail server refused for good what `person` wrote: she is told, and may call her."""
+    """The reporter's mail server refused for good what `person` wrote: they are told, and may call the reporter."""
     facts = {"what": "unsent", "why": UnsentReason.REFUSED.value, "detail": answer}
     told = Effect(do=EffectKind.TELL, key=f"tell/unsent/{mail_id}/{person}", person=person, facts=facts)
     entry = Entry(event="conversation.refused", actor=person, facts={"answer": answer})

@@ -2,10 +2,10 @@
 
 The rule, for the role that changed hands:
 
-    acked   held by somebody who was paged as that role and is no longer on call in it: she is told who came on, who
-            came on is asked to take it. It stays hers until somebody does.
+    acked   held by somebody who was paged as that role and is no longer on call in it: they are told who came on, who
+            came on is asked to take it. It stays theirs until somebody does.
     open    the step that stands pages that role: who came on is paged now, as a page of this step; the policy's times
-            stay. Who was paged as that role before is told who is called now, and that her yes still counts.
+            stay. Who was paged as that role before is told who is called now, and that their yes still counts.
 
 Told once for each change of shift; a change from before it was acknowledged, or opened, is no news.
 """
@@ -94,7 +94,7 @@ def _open(incident: Incident, change: ShiftChange, now: datetime) -> Change:
         and p in called
         and p not in change.people
         and p not in incident.away
-        and incident.paged[p].last_at < now  # else another role of hers began at the same instant
+        and incident.paged[p].last_at < now  # else another role of theirs began at the same instant
     ]
     if not coming and not going:
         return unchanged(incident, Outcome.NOTED)

@@ -1,7 +1,7 @@
 """Undoing: what was done by link and was a mistake, taken back by whoever's link it was done with.
 
-A link acts for whoever holds it, and a thumb slips. For two minutes its bearer may say "it was not me" of what she
-acknowledged, took from somebody else or closed, and then the incident stands as if she never had: whoever had it has
+A link acts for whoever holds it, and a thumb slips. For two minutes its bearer may say "it was not me" of what was
+acknowledged, taken from somebody else or closed by it. Then that counts as never done: whoever had the incident has
 it again, or nobody; the same step, the same deadlines and reminders, the same figures. Only the record keeps who it
 was. It is the latest of these acts that is undone, and once.
 
@@ -64,7 +64,7 @@ def undoable(before: Incident, after: Incident) -> Entry | None:
 
 
 def undo_until(incident: Incident, person: str, lines: Sequence[TimelineEntry], now: datetime) -> datetime | None:
-    """Until when `person` may undo; None when there is nothing of hers to undo, or no longer."""
+    """Until when `person` may undo; None when there is nothing of theirs to undo, or no longer."""
     done_at = _done_at(incident)
     if done_at is None or _kept(incident, person, lines) is None:
         return None
@@ -198,7 +198,7 @@ def _later(at: datetime, seconds: float | None, now: datetime) -> datetime | Non
 
 
 def _told(incident: Incident, before: Incident, person: str, facts: Mapping[str, Any]) -> tuple[Effect, ...]:
-    """The others, who heard of it; the reporter, if she heard of it too and hears anything at all."""
+    """The others, who heard of it; the reporter too, if told of it before and told anything at all."""
     tells = [
         Effect(
             do=EffectKind.TELL,

@@ -81,11 +81,11 @@ def proven(
     *,
     key: str,
 ) -> ComposedMail:
-    """The answer to what she wrote on a test page. `key`: the outbox row's; a retry repeats its Message-ID."""
+    """The answer to what was written on a test page. `key`: the outbox row's; a retry repeats its Message-ID."""
     test = str(facts.get("test") or "")
     clock, why = ReaderClock(person.tz, now), _texts(facts.get("why"))
-    page, hers = message_id(test, person.id, tokens, addresses), _text(facts.get("in_reply_to"))
-    answers = sanitize.message_id(hers) or page
+    page, reply = message_id(test, person.id, tokens, addresses), _text(facts.get("in_reply_to"))
+    answers = sanitize.message_id(reply) or page
     subject = "your reply would not have stopped the clock" if why else "a page reaches you, and your reply counts"
     return sealed(
         Envelope(
@@ -125,7 +125,7 @@ def _not_counted(person: Person, why: Sequence[str]) -> list[TextLine]:
 
 
 def _codes(facts: Mapping[str, Any]) -> list[TextLine]:
-    """What her reply says about pushes."""
+    """What the reply says about pushes."""
     seen, missing = _texts(facts.get("seen")), _texts(facts.get("missing"))
     lines = [ours(f"Proven by its code: {', '.join(seen)}.")] if seen else []
     if missing:

@@ -1,8 +1,8 @@
 """The answer to what one of our people wrote, by mail, link or command.
 
-Every command is answered: what was recorded, when, what it rests on, what else of hers is open; or why nothing
+Every command is answered: what was recorded, when, what it rests on, what else of theirs is open; or why nothing
 happened and what to write. Each answer says "Clock stopped" or "Clock still running", as the incident stands when it
-is written, not as her words hoped.
+is written, not as their words hoped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from panicmail.mail.compose.wording import Wording, are, listed, span
 
 
 def answered(voice: Wording, context: NoticeContext) -> NoticeFacts:
-    """The answer to what `context.facts` says she wrote and what came of it."""
+    """The answer to what `context.facts` says they wrote and what came of it."""
     if context.facts.get("outcome") == Outcome.CLOSED or context.incident.state is State.RESOLVED:
         told = _closed(voice, context)
     else:
@@ -77,12 +77,12 @@ def _clock_stopped(voice: Wording, context: NoticeContext) -> NoticeFacts:
 
 
 def _unread(voice: Wording, context: NoticeContext) -> list[TextLine]:
-    """The report, for who has it without having been paged: no page of hers shows it."""
+    """The report, for who has it without having been paged: no page of theirs shows it."""
     return [] if voice.reader in context.incident.paged else [*about(voice, context), *report(context)]
 
 
 def _since_when(voice: Wording, context: NoticeContext, name: str) -> str:
-    """When the clock stopped. Of what somebody else had before, that was earlier than it came to be hers."""
+    """When the clock stopped. Of what somebody else had before, that was earlier than it came to be theirs."""
     incident, before = context.incident, str(context.facts.get("before") or "")
     at = incident.acked_at or context.now
     if not before:
@@ -224,7 +224,7 @@ def _nothing(voice: Wording, context: NoticeContext) -> NoticeFacts:
 
 
 def _running(voice: Wording, context: NoticeContext, why: str) -> NoticeFacts:
-    """Her mail did not stop the clock: why, and what would."""
+    """Their mail did not stop the clock: why, and what would."""
     person = voice.organisation.people.get(voice.reader)
     address = person.email if person else "your own address"
     coming = voice.next()
@@ -269,7 +269,7 @@ def _closed(voice: Wording, context: NoticeContext) -> NoticeFacts:
 
 
 def _paged_once(context: NoticeContext, reader: str) -> NoticeFacts:
-    """An incident without escalation: there is no clock to stop, and her yes still counts."""
+    """An incident without escalation: there is no clock to stop, and their yes still counts."""
     word = "ack" if reader in context.incident.paged else "take"
     return NoticeFacts(
         "Your mail is kept as a note",
@@ -293,7 +293,7 @@ def _why(context: NoticeContext) -> str:
 
 
 def _call_reporter(context: NoticeContext) -> list[TextLine]:
-    """What to do first: her number is data of the report, so it is no link."""
+    """What to do first: the reporter's number is data of the report, so it is no link."""
     phone = next((p for p in map(sanitize.phone, context.report.phones) if p), "")
     return [ours(f"Next: call the reporter; the number in the mail is {phone}.")] if phone else []
 

@@ -235,7 +235,7 @@ def _mailbox(name: str, address: str) -> Address:
 def _fill(message: EmailMessage, text: str, html: str) -> None:
     message.set_content(text, cte=_encoding(text))
     message.add_alternative(html, subtype="html", cte=_encoding(html))
-    # A sender cannot have put it into his mail: it is a digest of what that mail became part of.
+    # A sender cannot have put it into the mail: it is a digest of what that mail became part of.
     message.set_boundary("=_" + hashlib.sha256((text + html).encode()).hexdigest()[:32])
 
 

@@ -82,7 +82,7 @@ def undo_by(context: NoticeContext, reader: str) -> datetime | None:
 
 
 def _not_you(voice: Wording, context: NoticeContext) -> list[TextLine]:
-    """What she can do about it if it was not she who pressed."""
+    """What the reader can do about it if somebody else pressed."""
     incident, until = context.incident, undo_by(context, voice.reader)
     if until is not None:
         return tap(context, f'Was it not you? Open the link and press "Undo" by {voice.zoned(until)}: ')
@@ -103,13 +103,13 @@ _UNDID = {"ack": "the acknowledgement", "take": "taking it over", "resolve": "cl
 
 
 def _undone(voice: Wording, context: NoticeContext) -> NoticeFacts:
-    """What was done by link was not her doing, she says within two minutes; she is told as well."""
+    """Somebody says within two minutes that what was done by their link was not their doing; they are told as well."""
     by, at = str(context.facts.get("by", "")), voice.zoned(voice.said_at(context.facts))
-    runs, is_hers = context.incident.state is State.OPEN, by == voice.reader
-    who, undid = "Your link" if is_hers else voice.full(by), _UNDID.get(str(context.facts.get("undid")), "it")
+    runs, is_theirs = context.incident.state is State.OPEN, by == voice.reader
+    who, undid = "Your link" if is_theirs else voice.full(by), _UNDID.get(str(context.facts.get("undid")), "it")
     first = f"{voice.first(voice.reader)}: {_still_ask(voice)}" if runs else clock_now(voice)
     return NoticeFacts(
-        _undone_subject(context, "you do" if is_hers else f"{voice.full(by)} does"),
+        _undone_subject(context, "you do" if is_theirs else f"{voice.full(by)} does"),
         [
             headline(first),
             ours(f"Why: {who} undid {undid} at {at}; it counts as never done."),
@@ -120,13 +120,13 @@ def _undone(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
-def _undone_subject(context: NoticeContext, she_does: str) -> str:
+def _undone_subject(context: NoticeContext, who_does: str) -> str:
     state = context.incident.state
     if state is State.OPEN:
-        return f"Clock still running: {she_does} not have it"
+        return f"Clock still running: {who_does} not have it"
     if context.facts.get("undid") == "resolve":
         return "Not closed after all" if state is State.ACKED else ""
-    return f"Changed back: {she_does} not have it"
+    return f"Changed back: {who_does} not have it"
 
 
 def _opened_again(voice: Wording, context: NoticeContext) -> NoticeFacts:

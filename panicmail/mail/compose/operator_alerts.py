@@ -89,12 +89,12 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     "page_refused": (
         "a page was refused",
         "A page by mail was refused for good, or came back; that person was not reached by mail.",
-        "See that her address and the relay are right, and telephone her if the incident is open.",
+        "See that the address and the relay are right, and telephone that person if the incident is open.",
     ),
     "push_refused": (
         "a push was refused",
-        "A push service refused a page for good. It is the channel below; her page by mail is not concerned.",
-        "See that the URL in her push and that service are right; panicmail check --page tries it again.",
+        "A push service refused a page for good. It is the channel below; the page by mail is not concerned.",
+        "See that the URL in that person's push and that service are right; panicmail check --page tries it again.",
     ),
     "escalation_failed": (
         "a step could not be taken",
@@ -238,7 +238,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "check_roles": (
         "one person has every role",
-        "At some hour every step of the policy pages the same one; nobody else is called when she sleeps.",
+        "At some hour every step of the policy pages the same one; nobody else is called when that one sleeps.",
         "Put two people on call; panicmail oncall shows the days.",
     ),
     "check_certificate": (
@@ -258,7 +258,7 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
     ),
     "check_push": (
         "a push URL cannot be used",
-        "Somebody is not reached by phone in this way; she is paged by the others.",
+        "Somebody is not reached by phone in this way; they are paged by the others.",
         "See below; panicmail check shows it as it is now.",
     ),
     "check_outside": (

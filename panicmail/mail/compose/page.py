@@ -4,7 +4,7 @@ A page carries what is needed without GitLab, VPN or link. Its first line says w
 why; then whom to telephone and where to look; last the report, in the reporter's own words and marked as such.
 
 A page goes out whatever is wrong with what it is about: when anything in writing it fails, a plain one takes its
-place that needs nothing but the incident, its REF and her address, and says that it is one.
+place that needs nothing but the incident, its REF and the person's address, and says that it is one.
 """
 
 from __future__ import annotations

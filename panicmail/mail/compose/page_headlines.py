@@ -116,7 +116,7 @@ def _why_line(voice: Wording, context: NoticeContext) -> list[TextLine]:
 
 
 def _stand_in(voice: Wording) -> str:
-    """A sentence for who answers for a gap; "" when the roster names her."""
+    """A sentence for who answers for a gap; "" when the roster names them."""
     paged = voice.incident.paged.get(voice.reader)
     if paged is None or not voice.organisation.has_gap(paged.role):
         return ""
@@ -124,7 +124,7 @@ def _stand_in(voice: Wording) -> str:
 
 
 def why_you(voice: Wording, facts: Mapping[str, Any]) -> str:
-    """Why the reader and not those before her, without its full stop."""
+    """Why the reader and not those called before, without its full stop."""
     return _cause(voice, facts) or _silence(voice) or _absence(voice) or _gap(voice) or "nobody has this yet"
 
 
@@ -174,7 +174,7 @@ def _silence(voice: Wording) -> str:
 
 
 def _asked_at(voice: Wording, person: str) -> datetime | None:
-    """When she was first asked since it is open; None when she is away or was asked only just now."""
+    """When they were first asked since it is open; None when they are away or were asked only just now."""
     paged, opened = voice.incident.paged[person], voice.incident.opened_at
     at = paged.at if paged.at >= opened else paged.last_at
     enough = timedelta(seconds=1) if voice.clock.seconds else timedelta(minutes=1)

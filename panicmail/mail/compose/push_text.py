@@ -29,7 +29,7 @@ _NAME, _NAMES = 40, 36
 
 
 def page(context: NoticeContext, person: Person, detail: str) -> str:
-    """The page of `context.facts` to `person`, as her lock screen shows it."""
+    """The page of `context.facts` to `person`, as their lock screen shows it."""
     voice, word = Wording.to(context, person), PageReason(context.facts["word"])
     drill = "DRILL " if context.incident.drill else ""
     head, tail = _PAGES.get(word, _plain)(voice, context)
@@ -37,7 +37,7 @@ def page(context: NoticeContext, person: Person, detail: str) -> str:
 
 
 def told(context: NoticeContext, person: Person, detail: str) -> str:
-    """What `context.facts` tells `person`, as her lock screen shows it."""
+    """What `context.facts` tells `person`, as their lock screen shows it."""
     voice = Wording.to(context, person)
     what = str(context.facts.get("what"))
     subject, reporter = _about(context, detail) if what == "more" else ("", "")
@@ -56,7 +56,7 @@ def _joined(head: str, subject: str = "", reporter: str = "", tail: str = "") ->
     head, reporter, tail = inert(head), inert(reporter), inert(tail)
     head = _cut(head, _left(tail))
     if len(reporter) > _left(head, tail):
-        reporter = ""  # the half of it might say she is verified
+        reporter = ""  # the half of it might say they are verified
     return _line(head, _cut(subject, _left(head, reporter, tail)), reporter, tail)
 
 
@@ -78,7 +78,7 @@ def _cut(text: str, room: int) -> str:
 
 
 def _about(context: NoticeContext, detail: str) -> tuple[str, str]:
-    """The report's subject, and its sender. That she is verified cannot be said: `Organisation.verified_by`."""
+    """The report's subject, and its sender. That they are verified cannot be said: `Organisation.verified_by`."""
     if detail == "ref":
         return "", ""
     subject = sanitize.subject(context.report.subject or context.incident.subject, context.report.text, LIMIT)
@@ -232,13 +232,13 @@ def _offer_failed(voice: Wording, context: NoticeContext) -> str:
 
 def _undone(voice: Wording, context: NoticeContext) -> str:
     by, undid = str(context.facts.get("by", "")), context.facts.get("undid")
-    she_does = "you do" if by == voice.reader else f"{_cut(voice.first(by), _NAME)} does"
+    who_does = "you do" if by == voice.reader else f"{_cut(voice.first(by), _NAME)} does"
     if context.incident.state is State.OPEN:
-        return f"NOT STOPPED: {she_does} not have it. {_ack_by(voice)}."
+        return f"NOT STOPPED: {who_does} not have it. {_ack_by(voice)}."
     if context.incident.state is State.RESOLVED or undid not in {"take", "resolve"}:
         return _state(voice, context)
     return (
-        f"{'NOT CLOSED' if undid == 'resolve' else f'CHANGED BACK: {she_does} not have it'}. {_state(voice, context)}"
+        f"{'NOT CLOSED' if undid == 'resolve' else f'CHANGED BACK: {who_does} not have it'}. {_state(voice, context)}"
     )
 
 

@@ -1,8 +1,8 @@
 """What the reporter is told: the receipt, once, and what became of it.
 
 A receipt quotes nothing of the report but its subject, names none of our people and no link a stranger could use. It
-says what happens next and by when, and that nothing depends on her answer. Only the holder's own words to her come
-with a name: they are shown as anybody's, marked, and no link among them can be followed.
+says what happens next and by when, and that nothing depends on an answer. Only the holder's own words come with a
+name: they are shown as anybody's, marked, and no link among them can be followed.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _reopened(voice: Wording, context: NoticeContext) -> list[TextLine]:
 
 
 def _said(voice: Wording, context: NoticeContext) -> list[TextLine]:
-    """What the holder writes to her. Her words come last: no line of ours follows them."""
+    """What the holder writes to the reporter. Their words come last: no line of ours follows them."""
     name, ref = voice.full(str(context.facts.get("by", ""))), context.incident.ref
     hotline = [call("Hotline: ", context.organisation.hotline)] if context.organisation.hotline else []
     return [

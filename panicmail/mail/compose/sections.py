@@ -30,11 +30,11 @@ class NoticeFacts:
 
 
 def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
-    """Who reported it and how to reach her, and what is odd or known about it."""
+    """Who reported it and how to reach them, and what is odd or known about it."""
     incident = context.incident
     said = [reporter(voice, context)]
     if phones := [p for p in map(sanitize.phone, context.report.phones[:3]) if p]:
-        said.append("Her phone, from the mail: " + ", ".join(phones))
+        said.append("Phone in the mail: " + ", ".join(phones))
     if context.same_reporter:
         said.append(f"Same reporter as {since(voice, context.same_reporter)}.")
     if incident.linked_to:
@@ -90,8 +90,8 @@ def called_before(voice: Wording, context: NoticeContext) -> list[TextLine]:
     # What was queued with this very page tells nobody anything.
     earlier = [p for p in context.pages if voice.incident.opened_at <= p.at < this]
     fates = {p: history([s for s in earlier if s.person == p], voice.clock) for p in (voice.reader, *paged)}
-    hers = fates.pop(voice.reader)
-    said = [f"Paged {hers}. Your reply: none that stops the clock."] if hers else []
+    own = fates.pop(voice.reader)
+    said = [f"Paged {own}. Your reply: none that stops the clock."] if own else []
     said += [f"{voice.first(other)}: paged {fate}." for other, fate in fates.items() if fate]
     if beside := [p for p in voice.others_paged() if paged[p].last_at == this]:
         said.append(f"Called at the same time: {voice.team(beside)}.")

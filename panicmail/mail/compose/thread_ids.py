@@ -1,7 +1,7 @@
 """Which mail of ours is which, and what it answers: Message-IDs and threads.
 
 One incident is one thread. At its head stands a message nobody ever got, its root; a person's first page refers to
-it, everything later to her refers to that page. Every Message-ID carries a token that names incident and person, so
+it, everything later to them refers to that page. Every Message-ID carries a token that names incident and person, so
 a reply finds its incident by In-Reply-To even where addresses carry none. An id is made of what the mail is about,
 never of when it is written: a retry repeats it.
 """
@@ -29,7 +29,7 @@ def page_id(incident: Incident, person: str, round_: int, tokens: TokenSigner, a
 
 
 def first_page_id(incident: Incident, person: str, tokens: TokenSigner, addresses: Addresses) -> str | None:
-    """The id of the first page she got for it; None when she got none."""
+    """The id of the first page they got for it; None when they got none."""
     paged = incident.paged.get(person)
     return page_id(incident, person, paged.round, tokens, addresses) if paged else None
 
@@ -60,8 +60,8 @@ def answer_to(
     """
     incident = context.incident
     first = first_page_id(incident, person.id, tokens, addresses)
-    hers = sanitize.message_id(_text(context.facts.get("in_reply_to")))
-    thread = (root_id(incident, tokens, addresses), first, hers)
+    theirs = sanitize.message_id(_text(context.facts.get("in_reply_to")))
+    thread = (root_id(incident, tokens, addresses), first, theirs)
     return sealed(
         Envelope(
             sender=context.organisation.sender,
@@ -70,7 +70,7 @@ def answer_to(
             reply_to=reply_to or addresses.reply_to(tokens.mint(Purpose.ANSWER, incident.id, person.id)),
             subject=subject,
             message_id=letter_id(incident, person.id, key, tokens, addresses),
-            in_reply_to=hers or first,
+            in_reply_to=theirs or first,
             references=tuple(each for each in thread if each),
             date=context.now,
             automatic="auto-replied",
@@ -89,7 +89,7 @@ def word_to_reporter(
     subject: str,
     lines: Iterable[TextLine],
 ) -> ComposedMail:
-    """A mail to the reporter, in the thread of her report where that can be named."""
+    """A mail to the reporter, in the thread of the report where that can be named."""
     incident = context.incident
     report = sanitize.message_id(context.report.message_id or incident.message_id)
     return sealed(

@@ -1,4 +1,4 @@
-"""What somebody wrote to the reporter and she did not get, all of it or the attachments: why, and what to do."""
+"""What somebody wrote and the reporter did not get, all of it or the attachments: why, and what to do."""
 
 from __future__ import annotations
 

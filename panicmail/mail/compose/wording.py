@@ -117,12 +117,12 @@ class Wording:
     # -- people --
 
     def full(self, person: str) -> str:
-        """Her full name; what is not a person of ours is said as it is."""
+        """Their full name; what is not a person of ours is said as it is."""
         found = self.organisation.people.get(person)
         return found.name if found else sanitize.words(person, 60)
 
     def first(self, person: str) -> str:
-        """Her first name; the full one where two people share it."""
+        """Their first name; the full one where two people share it."""
         found = self.organisation.people.get(person)
         if found is None:
             return sanitize.words(person, 60)
@@ -130,7 +130,7 @@ class Wording:
         return found.first_name if len(namesakes) == 1 else found.name
 
     def role(self, person: str) -> str:
-        """The role she was paged as, as people say it; "" when there was none."""
+        """The role they were paged as, as people say it; "" when there was none."""
         paged = self.incident.paged.get(person)
         return role_name(paged.role) if paged and paged.role else ""
 
@@ -234,7 +234,7 @@ def are(people: Iterable[str]) -> str:
 
 
 def reporter_zone(organisation: Organisation, address: str) -> tzinfo:
-    """The zone a reporter's clock most likely shows: her own if she is one of ours, else the one most of ours have."""
+    """The zone a reporter's clock most likely shows: their own if they are one of ours, else that of most of ours."""
     known = by_address(organisation.people, address)
     if known is not None:
         return known.tz

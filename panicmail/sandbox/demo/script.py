@@ -82,7 +82,7 @@ class Story:
 
     def _report_and_page(self) -> Received:
         telling, stage = self._telling, self._stage
-        telling.context("Rita's files are being encrypted. She writes to panic@example.com.")
+        telling.context("Rita's files are being encrypted. Rita writes to panic@example.com.")
         message = _report()
         fields = [(name, str(message[name])) for name in ("From", "To", "Subject")]
         telling.card("Rita's mail", [*fields, ("Attached", "READ_ME.txt")], REPORT)
@@ -120,7 +120,7 @@ class Story:
     def _receipt(self) -> Received:
         stage = self._stage
         receipt = stage.mail(RITA, "Re: ", "Rita's receipt", SOON)
-        self._happened(self._at(receipt), "Rita has her receipt")
+        self._happened(self._at(receipt), "Rita has the receipt")
         self._card("The receipt, as Rita reads it", receipt)
         return receipt
 
@@ -160,7 +160,7 @@ class Story:
         stage = self._stage
         # Before the last step is repeated, half an SLA after it was taken.
         stage.rest(min(4.0, stage.sla / 5))
-        self._telling.context('Max is awake. He replies "on it".')
+        self._telling.context('Max is awake and replies "on it".')
         stage.send(_reply(call, MAX, "on it"), MAX, _reply_to(call))
         self._happened(stage.seconds, 'Max replies "on it"')
         answer = stage.mail(MAX, f"[{self.ref}] Clock stopped", "the confirmation to Max", SOON)
@@ -176,7 +176,7 @@ class Story:
 
     def _more(self, receipt: Received, call: Received) -> None:
         stage = self._stage
-        self._telling.context("Rita answers her receipt. That is no second incident: it goes to whoever has it.")
+        self._telling.context("Rita answers the receipt. That is no second incident: it goes to whoever has it.")
         text = "Kim's laptop shows the same note now."
         stage.send(_reply(receipt, "Rita Lopez <rita@example.com>", text), RITA, _reply_to(receipt))
         self._happened(stage.seconds, "Rita writes more")

@@ -39,7 +39,7 @@ class Backend(Protocol):
     """What the pages stand on. Called in threads, several at a time; may wait for a database, but not for long."""
 
     def look(self, token: str) -> LinkPage | None:
-        """Her page; None when the token is not a link of ours. Changes nothing.
+        """The person's page; None when the token is not a link of ours. Changes nothing.
 
         Raises:
             LinkExpired: It was one.
@@ -48,7 +48,7 @@ class Backend(Protocol):
     def act(self, token: str, word: str) -> Outcome | None:
         """Do what the word says for whom the token names; None when it is not a link of ours.
 
-        `word` is one of `acts.WORDS`, and perhaps not one of those her page offered: what she saw may be old.
+        `word` is one of `acts.WORDS`, and perhaps not one of those the page offered: what they saw may be old.
 
         Raises:
             LinkExpired: It was one.

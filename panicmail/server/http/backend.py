@@ -134,7 +134,7 @@ def _addressee(view: IncidentView, facts: Mapping[str, Any]) -> str:
 
 
 def _server(view: IncidentView, facts: Mapping[str, Any]) -> str:
-    """Whose answer it was: of her mail or of her phone."""
+    """Whose answer it was: of their mail or of their phone."""
     kind = "mail server" if facts.get("channel", "mail") == "mail" else "push service"
     return f"The {kind} of {_name(view, facts['person'])}"
 
@@ -151,7 +151,7 @@ def _happened(view: IncidentView, line: TimelineRow) -> tuple[datetime, str] | N
         "page.refused": lambda: f"{_server(view, facts)} refused the page.",
         "sla.breached": lambda: "The deadline passed without an answer.",
         "incident.acked": lambda: f"{actor} acknowledged ({facts['how']}).",
-        "ack.undone": lambda: f"{actor} undid it: it was not her ({facts['how']}).",
+        "ack.undone": lambda: f"{actor} undid the acknowledgement ({facts['how']}).",
         "incident.taken": lambda: f"{actor} took it ({facts['how']}).",
         "take.undone": lambda: f"{actor} undid it: {_name(view, facts['holder'])} has it again ({facts['how']}).",
         "resolve.undone": lambda: f"{actor} undid it: it is not closed ({facts['how']}).",

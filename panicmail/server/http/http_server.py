@@ -122,7 +122,7 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """A client who does not finish her request in time is hung up on."""
+    """A client who does not finish a request in time is hung up on."""
 
     patience = PATIENCE_SECONDS
     _timer: asyncio.TimerHandle | None = None
@@ -146,7 +146,7 @@ class _Connection(H11Protocol):
         self._stop_timer()
 
     def _mind(self) -> None:
-        """Keep one timer running while it is the client's turn: it starts with her turn, not with every octet."""
+        """Keep one timer running while it is the client's turn: it starts with the turn, not with every octet."""
         if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
             self._stop_timer()
         elif self._timer is None:

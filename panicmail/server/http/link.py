@@ -1,4 +1,4 @@
-"""What a person sees behind her link, and the first lines that say how it stands.
+"""What a person sees behind their link, and the first lines that say how it stands.
 
 Pure. The first line is the one that is read at three in the morning: who must do what by when, or that nobody need do
 anything. It is made from the state at the time of looking and never from what was pressed.
@@ -20,10 +20,10 @@ class LinkPage:
     ref: str
     state: State
     person_name: str  #: whose link it is
-    tz: ZoneInfo  #: hers
+    tz: ZoneInfo  #: theirs
     accepted_at: datetime
 
-    subject: str  #: as the sender wrote it; "" when she wrote none
+    subject: str  #: as the sender wrote it; "" when they wrote none
     reporter: str  #: name and address, as the mail says
     verified: str  #: what is known about that, in words
     report: str  #: the text of the mail
@@ -35,7 +35,7 @@ class LinkPage:
     holder: str | None = None  #: acked: the name of who has it
     holder_since: datetime | None = None
     holder_is_reader: bool = False
-    holder_how: str = ""  #: what her yes rests on, in words
+    holder_how: str = ""  #: what the holder's yes rests on, in words
     resolved_by: str = ""
     resolved_at: datetime | None = None
 
@@ -43,11 +43,11 @@ class LinkPage:
     phones: tuple[tuple[str, str], ...] = ()  #: name and number of our own people
     happened: tuple[tuple[datetime, str], ...] = ()  #: the timeline, newest last
     acts: tuple[str, ...] = ()  #: the words that make sense now, out of `acts.ACTS`
-    undo_until: datetime | None = None  #: she may undo what she did until then; None: there is nothing to undo
+    undo_until: datetime | None = None  #: they may undo what they did until then; None: there is nothing to undo
     revoked: bool = False  #: the link shows and does not act
 
     def time(self, at: datetime) -> str:
-        """The instant in her zone: "03:22 CET", with the date when it is not the day the mail came."""
+        """The instant in their zone: "03:22 CET", with the date when it is not the day the mail came."""
         local = at.astimezone(self.tz)
         text = f"{local:%H:%M} {_zone(local)}"
         return text if local.date() == self.accepted_at.astimezone(self.tz).date() else f"{local:%a %d %b}, {text}"
@@ -76,7 +76,7 @@ def headline(page: LinkPage) -> str:
 
 
 def second_line(page: LinkPage) -> str:
-    """What follows from the first line for her who reads it."""
+    """What follows from the first line for who reads it."""
     if page.revoked:
         return "This link only shows: others have read it. The one that acts is in the newest mail to its owner."
     if page.state is State.OPEN:

@@ -76,7 +76,7 @@ class PageRenderer:
         )
 
     def link(self, page: LinkPage, did: str) -> str:
-        """Her page. `did` is the code of what she pressed before, as the address has it: "" or anything at all."""
+        """The person's page. `did`: the code of what they pressed before, as the address has it, so "" or anything."""
         return self._templates.get_template("incident.html").render(
             page=page,
             state=page.state.value,
