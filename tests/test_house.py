@@ -62,7 +62,7 @@ PATTERNS = {
     "incident/reply_tokens",
     "intake/check_page_replies",
     "intake/drills",
-    "intake/understand",
+    "intake/known_facts",
     "log",
     "mail/compose/message",
     "mail/compose/sanitize",

@@ -55,7 +55,7 @@ from panicmail.incident.transitions.undo import UNDOABLE
 from panicmail.store import migrate
 from panicmail.store.database import Database
 from panicmail.store.queries import Conflict
-from panicmail.store.rows import OVER, AcceptedMail, DeliveryState, OutboxRow
+from panicmail.store.rows import OVER, AcceptedMail, DeliveryState, OutboxRow, UnderstoodMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import WriterThread
@@ -235,7 +235,7 @@ def understand(
         tx.incidents.apply(into, made)
     else:
         tx.incidents.add(made)
-    tx.mails.understood(mail.id, digest=mail.id, incident_id=made.incident.id, **filed(into))
+    tx.mails.understood(mail.id, UnderstoodMail(digest=mail.id, incident_id=made.incident.id, **filed(into)))
     return made
 
 

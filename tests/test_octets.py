@@ -20,7 +20,7 @@ import pytest
 from panicmail.delivery.gitlab_worker import _holds_token
 from panicmail.incident import ids
 from panicmail.incident.classify import Report
-from panicmail.intake import understand
+from panicmail.intake import mail_digest
 from panicmail.mail.parse import report_json
 from panicmail.mail.parse.bytes_fallback import read_bytes
 from panicmail.mail.parse.pool import ParserPool
@@ -28,7 +28,7 @@ from panicmail.response.reporter_thread import _is_internal
 from panicmail.server.smtp.data import DataReceiver, MemoryBudget, received_fields
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.rows import AcceptedMail
+from panicmail.store.rows import AcceptedMail, UnderstoodMail
 from panicmail.store.spool import Spool
 from panicmail.store.tables import mails
 from panicmail.store.unit_of_work import Store
@@ -174,7 +174,7 @@ def test_taking_a_mail_off_the_wire_and_finding_its_sameness_holds_up_nobody(kin
     mail = a_mail(raw)
     assert held_by(lambda: received(raw)) < HELD
     assert held_by(lambda: received_fields(raw)) < HELD
-    assert held_by(lambda: understand.digest_of(mail, raw)) < HELD
+    assert held_by(lambda: mail_digest.digest_of(mail, raw)) < HELD
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -208,7 +208,7 @@ def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> Non
 
     def store() -> None:
         desk.store.write("test", lambda tx: tx.connection.execute(mails.update().values(state="accepted")))
-        desk.store.write("mails.understand", lambda tx: tx.mails.understood(mail.id, **known))  # type: ignore[arg-type]
+        desk.store.write("mails.understand", lambda tx: tx.mails.understood(mail.id, UnderstoodMail(**known)))  # type: ignore[arg-type]
 
     assert held_by(store) < HELD
 
@@ -233,7 +233,7 @@ def test_a_mail_costs_the_daemon_its_blocks_and_one_copy() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2.2 * SIZE
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
-        understand.digest_of(mail, raw)
+        mail_digest.digest_of(mail, raw)
         assert tracemalloc.get_traced_memory()[1] - before < SIZE / 2, "of a bounded beginning, not of the whole"
     finally:
         tracemalloc.stop()

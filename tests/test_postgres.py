@@ -21,7 +21,7 @@ from panicmail.incident import ids
 from panicmail.store import migrate, postgres_settings
 from panicmail.store.database import Database
 from panicmail.store.postgres_settings import Facts, SettingVerdict
-from panicmail.store.rows import AcceptedMail
+from panicmail.store.rows import AcceptedMail, UnderstoodMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from tests.servers import SOON, How, Server, server, until
@@ -137,7 +137,9 @@ def test_a_transaction_that_stands_still_lets_go_of_its_rows(url: str, store: St
     holding, woken = threading.Event(), threading.Event()
 
     def touch(tx: Transaction) -> None:
-        tx.mails.understood(mail_id, shape="panic", incident_id="", digest="", message_id=None, report="")
+        tx.mails.understood(
+            mail_id, UnderstoodMail(shape="panic", incident_id="", digest="", message_id=None, report="")
+        )
 
     def hold(tx: Transaction) -> None:
         touch(tx)

@@ -20,7 +20,7 @@ from panicmail.incident.model import Entry, Incident, Outcome, Owed, State, unch
 from panicmail.incident.tasks import Task
 from panicmail.store import migrate
 from panicmail.store.database import Database
-from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
+from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow, UnderstoodMail
 from panicmail.store.tables import Instant, incidents, mails, outbox, pages
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -93,7 +93,7 @@ def panic(store: Store, **kwargs: bool) -> Incident:
         change = transitions.open_panic(fresh, Duty(POLICY, who, tx.now), receipt=receipt, entry_facts={})
         incident = tx.incidents.add(change)
         tx.mails.understood(
-            mail.id, shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}"
+            mail.id, UnderstoodMail(shape="panic", incident_id=incident.id, digest="d", message_id="<m@x>", report="{}")
         )
         return incident
 
@@ -342,7 +342,7 @@ def test_a_mail_two_nodes_understand_at_once_is_understood_once(store: Store) ->
                 both.wait(0.5)
             tx.timeline.add(incident, Entry(event="mail.resent", actor=name))
             tx.mails.understood(
-                mail.id, shape="same", incident_id=incident.id, digest="d", message_id=None, report="{}"
+                mail.id, UnderstoodMail(shape="same", incident_id=incident.id, digest="d", message_id=None, report="{}")
             )
 
         store.write("mails.understand", work)

@@ -25,12 +25,14 @@ from panicmail.gitlab.description import IssueDraft
 from panicmail.incident import classify, people, transitions
 from panicmail.incident.classify import MailPurpose, Report
 from panicmail.incident.model import Change, Entry, Incident, State
-from panicmail.intake.understand import NEVER, SUSPECT, Intake, again_after, known, may_have_receipt, reading_seconds
+from panicmail.intake.known_facts import known
+from panicmail.intake.open_incident import may_have_receipt
+from panicmail.intake.understand import NEVER, SUSPECT, Intake, again_after, reading_seconds
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import incident_links
 from panicmail.response.incident_draft import draft_of
-from panicmail.response.replies import more_entry
+from panicmail.response.mail_words import more_entry
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store

@@ -1,54 +1,26 @@
 """Acknowledgements, and everything else the people paged can say.
 
 Every way in (mail, link, webhook, command) ends in `ReplyHandler.act`, and so in the same guarded change of the
-incident: the first yes wins, the next one is told who has it. A mail acknowledges only when all of this holds
-(contract.md 3):
-
-* it came to the token address of that person for that incident;
-* its From is their address or a listed alias, and nothing else;
-* nothing in it looks like a machine;
-* it was read without loss;
-* the first line they newly wrote means yes.
-
-Anything less is a note, the clock runs on, and they are told so at their configured address, with what to write.
+incident: the first yes wins, the next one is told who has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from panicmail.incident import people, reply_commands, transitions
-from panicmail.incident.classify import MailKind, Report, is_surely_automatic
-from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, PageReason, State, unchanged
+from panicmail.incident import people, transitions
+from panicmail.incident.model import Change, EffectKind, Incident, Outcome, PageReason, State
 from panicmail.incident.people import Person
-from panicmail.incident.redact import redacted
 from panicmail.incident.reply_commands import Command, ReplyCommand
-from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
-from panicmail.store.rows import AcceptedMail, DeliveryState
+from panicmail.store.rows import DeliveryState
 from panicmail.store.transaction import Transaction
 
-#: What may be a machine's is answered so often an hour: one that shows no sure sign must not keep us in conversation.
-ANSWERS_AN_HOUR = 5
-#: Why a mail of this kind does not count, though a person may have written it.
-_LOOKS = {
-    MailKind.LIST: "it came by a mailing list or group, and such a mail never acknowledges",
-    MailKind.CALENDAR: "it holds an invitation, and such a mail never acknowledges",
-    MailKind.BOUNCE: "it looks like a returned mail",
-    MailKind.OOO: "it looks like an out-of-office reply",
-}
-#: So much of what somebody wrote goes into a note; the raw mail keeps all of it.
-NOTE_LIMIT = 20_000
 #: Pages that lose their reason when somebody has it, and have it again when nobody does.
 _ASKS_WHO_TAKES_IT = frozenset({PageReason.PAGE, PageReason.STILL_OPEN, PageReason.YOURS_NOW, PageReason.REOPENED})
-#: What somebody paged can do, as the timeline has it.
-_ACTS = frozenset(
-    {"incident.acked", "incident.taken", "incident.resolved", "incident.offered", "incident.escalated"}
-    | {"person.declined", "ack.undone", "take.undone", "resolve.undone"}
-)
 _MAY_HAVE_REACHED = frozenset({DeliveryState.QUEUED, DeliveryState.TRYING, DeliveryState.ACCEPTED})
 
 
@@ -83,169 +55,6 @@ class ReplyHandler:
         self._tx = tx
         self._settings = settings
 
-    # -- by mail
-
-    def by_mail(
-        self, mail: AcceptedMail, report: Report, incident: Incident, person: Person, *, outward: bool = False
-    ) -> None:
-        """A mail to the token address of `person` for `incident`, whoever wrote it.
-
-        Absence is believed here alone: nobody else has this address. Where it is not sure that an automaton wrote, the
-        words are kept and answered as anybody's that do not count.
-
-        `outward`: it was their address for the reporter, who does not get it.
-        """
-        is_sure = is_surely_automatic(report, null_sender=not mail.mail_from)
-        if report.kind is MailKind.OOO and self._may_be_theirs(report, person):
-            was_away = person.id in incident.away
-            incident = self._is_away(incident, person)
-            is_sure = is_sure or was_away  # told once: a program that shows no sign answers what it is told, too
-        if is_sure or (report.kind is not MailKind.HUMAN and self._is_chatty(incident)):
-            self._keep(incident, automatic_entry(report))
-        else:
-            doubt = self._doubt(report, person) or self._late(mail, incident, person)
-            self._heard(mail, report, incident, person, doubt, outward=outward)
-
-    def told_no_avail(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: str) -> None:
-        """Tell `person`, whose words are kept already, that they counted for nothing, and what would.
-
-        Args:
-            why: In words that follow "Why: ".
-        """
-        way = ReplyChannel(channel="mail", how="", key=mail.id, in_reply_to=report.message_id)
-        answer = ReplyResult(incident=incident, outcome=Outcome.NOTED, said=ReplyCommand(Command.NOTHING, why=why))
-        self._tx.queue.tell(incident, person.id, f"answer/{way.key}", _facts(answer, way))
-
-    def aside(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: str) -> None:
-        """Words of `person` that came to an address where they cannot count: kept, and `person` is told."""
-        self._heard(mail, report, incident, person, why)
-
-    def _heard(
-        self,
-        mail: AcceptedMail,
-        report: Report,
-        incident: Incident,
-        person: Person,
-        doubt: str,
-        *,
-        outward: bool = False,
-    ) -> None:
-        said = understood(self._settings, report, incident, person)
-        if self._is_more(report, incident, person, said):
-            self._more(mail, report, incident, person)
-            return
-        if doubt := doubt or _unpaged(incident, person, said):
-            said = ReplyCommand(Command.NOTHING, said.line, why=doubt)
-        to = "to the address for the reporter" if outward else "to their own page"
-        how = (
-            f"reply from {report.from_address} {to} (token address and From; sender authentication is off)"
-            if not doubt
-            else f"mail from {report.from_address or report.from_shown or 'an unclear sender'}"
-        )
-        way = ReplyChannel(
-            channel="mail",
-            how=how,
-            key=mail.id,
-            acted_at=mail.accepted_at,
-            in_reply_to=report.message_id,
-            stays=outward or not said.bare,
-        )
-        if not said.bare:
-            writer = person.id if not doubt or person.writes_from(report.from_address) else report.from_address
-            has_it = incident.state is State.ACKED and incident.holder == writer
-            self._keep(incident, _wrote(writer, report, "" if has_it else said.why, how))
-        self.act(incident, person, said, way, trusted=not doubt)
-
-    def _is_more(self, report: Report, incident: Incident, person: Person, said: ReplyCommand) -> bool:
-        """Whether this is news for everybody concerned rather than an answer of `person`.
-
-        The reporter's own words are, wherever they were sent; and on a closed incident whatever is no command.
-        """
-        if said.meaning is not Command.NOTHING:
-            return False
-        by_reporter = bool(report.from_address) and report.from_address == incident.reporter_address
-        by_holder = incident.holder == person.id and person.writes_from(report.from_address)
-        return incident.state is State.RESOLVED or (by_reporter and not by_holder)
-
-    def _more(self, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
-        settings, now = self._settings, self._tx.now
-        writer = person.id if person.writes_from(report.from_address) else ""
-        change = transitions.more(
-            incident,
-            transitions.MoreMail(
-                entry=more_entry(report, incident),
-                mail_id=mail.id,
-                human=True,
-                thanks=reply_commands.is_thanks(report.reply_text),
-                writer=writer,
-            ),
-            settings.duty(incident, now),
-        )
-        self._tx.incidents.apply(incident, change)
-
-    def _doubt(self, report: Report, person: Person) -> str:
-        """Why this mail cannot act for `person`; "" when it can."""
-        if not report.from_address:
-            return "its From line does not name one plain address"
-        if not person.writes_from(report.from_address):
-            return f"it came from {report.from_address}, which is not listed for you"
-        if not report.lossless:
-            return "it could not be read in full"
-        if report.kind is not MailKind.HUMAN:
-            return _LOOKS.get(report.kind, "it looks like an automatic mail")
-        return ""
-
-    def _late(self, mail: AcceptedMail, incident: Incident, person: Person) -> str:
-        """Why a mail that had to be read again comes too late to act: what was done after it was written counts."""
-        if not mail.readings:
-            return ""
-        lines = self._tx.timeline.of_incident(incident.id)
-        acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
-        return "it took long to read, and you have answered again since" if acted else ""
-
-    def _may_be_theirs(self, report: Report, person: Person) -> bool:
-        return not report.from_address or person.writes_from(report.from_address)
-
-    def _is_away(self, incident: Incident, person: Person) -> Incident:
-        settings, now = self._settings, self._tx.now
-        why = "out of office"
-        change = transitions.unreachable(incident, person.id, why, settings.duty(incident, now))
-        return self._tx.incidents.apply(incident, change)
-
-    def _is_chatty(self, incident: Incident) -> bool:
-        """Whether so much was written lately that what looks like a machine is one, and is answered no more."""
-        since = self._tx.now - timedelta(hours=1)
-        lately = [line for line in self._tx.timeline.of_incident(incident.id) if line.at > since]
-        return sum(line.event == "person.wrote" for line in lately) >= ANSWERS_AN_HOUR
-
-    def undelivered(self, report: Report, incident: Incident, person: Person, round_: int = 0) -> None:
-        """A delivery report of a page to `person`: failed for good makes them unreachable, delayed is a note.
-
-        Who has the page another way, or has taken a later one, can be reached.
-
-        Args:
-            round_: Of the page, as its token says; 0 where it does not say, and then it is the latest one taken.
-        """
-        if report.deliveries and all(d.action not in {"failed", ""} for d in report.deliveries):
-            self._keep(incident, automatic_entry(report))
-            return
-        status = next((d.status for d in report.deliveries if d.status), "")
-        why = f"the page bounced ({status})" if status else "the page bounced"
-        settings, now = self._settings, self._tx.now
-        page = self._tx.pages.bounced(incident.id, person.id, why, round_)
-        if page is not None and (self._tx.pages.has_another_way(page) or self._tx.pages.took_a_later(page)):
-            facts = {"person": person.id, "answer": why, "channel": "mail"}
-            self._keep(incident, Entry(event="page.refused", actor="panicmail", facts=facts))
-            self._tx.queue.tell_operators("page_refused", {"ref": incident.ref, **facts}, incident_id=incident.id)
-            return
-        change = transitions.unreachable(incident, person.id, why, settings.duty(incident, now))
-        self._tx.incidents.apply(incident, change)
-
-    def _keep(self, incident: Incident, entry: Entry) -> None:
-        self._tx.incidents.apply(incident, unchanged(incident, Outcome.NOTED, entry))
-
-    # -- the one way
-
     def act(
         self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel, *, trusted: bool = True
     ) -> ReplyResult:
@@ -269,7 +78,7 @@ class ReplyHandler:
         answer = handler(incident, person, said, way)
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
         if self._wants_answer(answer, person, way):
-            facts = {**_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
+            facts = {**answer_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
             self._tx.queue.tell(answer.incident, person.id, f"answer/{way.key}", facts)
         return answer
 
@@ -404,7 +213,7 @@ class ReplyHandler:
         return ReplyResult(incident=incident, outcome=Outcome.NOTED, said=said)
 
 
-def _facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:
+def answer_facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:
     return {
         "what": "answer",
         "said": answer.said.meaning.value,
@@ -419,55 +228,3 @@ def _facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:
         "stays": way.stays,
         "in_reply_to": way.in_reply_to,
     }
-
-
-def understood(settings: RuntimeSettings, report: Report, incident: Incident, person: Person) -> ReplyCommand:
-    """What a mail says if `person` wrote it. Of whoever has it a no is one only alone: more are words on the matter."""
-    known = reply_commands.names(settings.people.values(), person.id, incident.reporter_name, incident.ref)
-    said = reply_commands.read(report.reply_text, known)
-    has_it = incident.state is State.ACKED and incident.holder == person.id
-    if has_it and said.meaning is Command.NO and not said.alone:
-        return ReplyCommand(Command.NOTHING, said.line, why="whoever has it gives it away by the one word alone")
-    return said
-
-
-def _unpaged(incident: Incident, person: Person, said: ReplyCommand) -> str:
-    """Why what `person` said cannot acknowledge, though it is theirs; "" when it can. As for the command."""
-    acknowledges = said.meaning in {Command.YES, Command.YES_ALL} or (
-        said.meaning is Command.RESOLVE and incident.state is State.OPEN
-    )
-    if not acknowledges or person.id in {*incident.paged, incident.holder, incident.handed_to}:
-        return ""
-    return "you were not paged for it"
-
-
-def written(report: Report) -> str:
-    """What of a mail goes into a note: the words newly written; where none are found all of it."""
-    return _noted(report.reply_text or report.text)
-
-
-def _noted(text: str) -> str:
-    return redacted(text[: 2 * NOTE_LIMIT])[:NOTE_LIMIT]
-
-
-def more_entry(report: Report, incident: Incident) -> Entry:
-    """What came in the thread, for the timeline and for those who are told."""
-    facts = {
-        "from_address": report.from_address,
-        "from_name": report.from_name or report.from_shown,
-        "is_reporter": bool(report.from_address) and report.from_address == incident.reporter_address,
-        "text": written(report),
-        "attachments": report_json.attachments_to_json(report.attachments),
-    }
-    return Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts)
-
-
-def _wrote(writer: str, report: Report, why: str, how: str) -> Entry:
-    """`why` it is no acknowledgement; "" when it is one, or none was asked for."""
-    facts = {"text": written(report), "why": why, "how": how}
-    return Entry(event="person.wrote", actor=writer, facts=facts)
-
-
-def automatic_entry(report: Report) -> Entry:
-    facts = {"kind": report.kind.value, "subject": report.subject, "text": _noted(report.text)}
-    return Entry(event="mail.automatic", actor=report.from_address or report.from_shown, facts=facts)

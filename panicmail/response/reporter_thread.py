@@ -36,7 +36,8 @@ from panicmail.mail.compose import sanitize
 from panicmail.mail.parse import report_json
 from panicmail.mail.parse.normalize import HEADER_OCTETS, canonical
 from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
-from panicmail.response.replies import ReplyHandler, automatic_entry, understood, written
+from panicmail.response.mail_replies import MailReplies
+from panicmail.response.mail_words import automatic_entry, understood, written
 from panicmail.store.rows import AcceptedMail, OutboxRow
 from panicmail.store.transaction import Transaction
 
@@ -60,32 +61,75 @@ def why_none(tx: Transaction, settings: RuntimeSettings, incident: Incident, per
     return _deaf(tx, settings, incident, person) or (None if settings.addresses.carries_token else UnsentReason.PLAIN)
 
 
-def hear(
-    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident, person: Person
-) -> None:
-    """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
-    if is_surely_automatic(report, null_sender=not mail.mail_from) or report.hops:
-        tx.incidents.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
-        return
-    if _is_command(settings, report, incident, person):
-        ReplyHandler(tx, settings).by_mail(mail, report, incident, person, outward=True)
-        return
-    why = _unsent(tx, settings, mail, report, incident, person)
-    if why is not None:
-        _keep(tx, mail, report, incident, person, why)
-        return
-    how = f"mail from {report.from_address} to the address given to the holder; {UNVERIFIED}"
-    left = report_json.attachments_to_json(report.attachments)
-    speech = transitions.Speech(
-        person=person.id,
-        text=report.reply_text,
-        how=how,
-        mail_id=mail.id,
-        left=left,
-        about={"in_reply_to": report.message_id},
-    )
-    said = transitions.speak(incident, speech, settings.policy_of(incident), tx.now)
-    tx.incidents.apply(incident, said)
+class ReporterMail:
+    """A mail that came to an address for the reporter. Works inside the caller's transaction."""
+
+    def __init__(self, tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> None:
+        self._tx, self._settings = tx, settings
+        self._mail, self._report = mail, report
+
+    def hear(self, incident: Incident, person: Person) -> None:
+        """A mail to the address `person` was given to write to the reporter, whoever wrote it."""
+        tx, settings, mail, report = self._tx, self._settings, self._mail, self._report
+        if is_surely_automatic(report, null_sender=not mail.mail_from) or report.hops:
+            tx.incidents.apply(incident, unchanged(incident, Outcome.NOTED, automatic_entry(report)))
+            return
+        if _is_command(settings, report, incident, person):
+            MailReplies(tx, settings, mail, report).by_mail(incident, person, outward=True)
+            return
+        why = self._why_unsent(incident, person)
+        if why is not None:
+            self._keep(incident, person, why)
+            return
+        how = f"mail from {report.from_address} to the address given to the holder; {UNVERIFIED}"
+        left = report_json.attachments_to_json(report.attachments)
+        speech = transitions.Speech(
+            person=person.id,
+            text=report.reply_text,
+            how=how,
+            mail_id=mail.id,
+            left=left,
+            about={"in_reply_to": report.message_id},
+        )
+        said = transitions.speak(incident, speech, settings.policy_of(incident), tx.now)
+        tx.incidents.apply(incident, said)
+
+    def astray(self, incident: Incident, person: Person) -> None:
+        """The holder wrote to the reporter's own address for answers: whoever knows that one is nobody's proof."""
+        self._keep(incident, person, UnsentReason.ASTRAY)
+
+    def turn_away(self, incident: Incident, person: Person) -> None:
+        """Somebody of ours who has nothing to do with it wrote to the reporter's address: they are told. It is kept as
+        anybody's words are."""
+        tx, mail, report = self._tx, self._mail, self._report
+        facts = {"what": "unsent", "why": UnsentReason.NOT_YOURS.value, "in_reply_to": report.message_id}
+        tx.queue.tell(incident, person.id, f"unsent/{mail.id}", facts)
+
+    def _keep(self, incident: Incident, person: Person, why: UnsentReason) -> None:
+        tx, mail, report = self._tx, self._mail, self._report
+        is_theirs = person.writes_from(report.from_address)
+        writer = person.id if is_theirs else report.from_address or report.from_shown or "somebody"
+        text = written(report)
+        about = {"detail": "" if is_theirs else writer, "in_reply_to": report.message_id if is_theirs else None}
+        change = transitions.leave_unsaid(
+            incident, person.id, transitions.Unsent(why=why, writer=writer, text=text, mail_id=mail.id, about=about)
+        )
+        tx.incidents.apply(incident, change)
+
+    def _why_unsent(self, incident: Incident, person: Person) -> UnsentReason | None:
+        """Why these words do not go out; None when they do."""
+        tx, settings, mail, report = self._tx, self._settings, self._mail, self._report
+        if not person.writes_from(report.from_address):
+            return UnsentReason.STRANGER
+        if not report.lossless:
+            return UnsentReason.LOSSY
+        if report.kind is not MailKind.HUMAN:
+            return UnsentReason.MACHINE
+        if not transitions.speaks(incident, person.id):
+            return UnsentReason.CLOSED if incident.resolved_at else UnsentReason.NOT_YOURS
+        if _is_internal(tx, settings, mail):
+            return UnsentReason.BOTH
+        return _unfit(settings, report.reply_text, person) or _deaf(tx, settings, incident, person.id)
 
 
 def _is_command(settings: RuntimeSettings, report: Report, incident: Incident, person: Person) -> bool:
@@ -97,53 +141,11 @@ def _is_command(settings: RuntimeSettings, report: Report, incident: Incident, p
     return said.alone or (said.bare and not transitions.speaks(incident, person.id))
 
 
-def astray(tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
-    """The holder wrote to the reporter's own address for answers: whoever knows that one is nobody's proof."""
-    _keep(tx, mail, report, incident, person, UnsentReason.ASTRAY)
-
-
-def turn_away(tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person) -> None:
-    """Somebody of ours who has nothing to do with it wrote to the reporter's address: they are told. It is kept as
-    anybody's words are."""
-    facts = {"what": "unsent", "why": UnsentReason.NOT_YOURS.value, "in_reply_to": report.message_id}
-    tx.queue.tell(incident, person.id, f"unsent/{mail.id}", facts)
-
-
 def not_taken(tx: Transaction, incident: Incident, task: OutboxRow, answer: str) -> None:
     """The relay refused for good a mail to the reporter; if somebody wrote it, they are told."""
     if task.facts.get("what") == "said":
         change = transitions.refused(incident, str(task.facts["by"]), answer, str(task.facts["mail"]))
         tx.incidents.apply(incident, change)
-
-
-def _keep(
-    tx: Transaction, mail: AcceptedMail, report: Report, incident: Incident, person: Person, why: UnsentReason
-) -> None:
-    is_theirs = person.writes_from(report.from_address)
-    writer = person.id if is_theirs else report.from_address or report.from_shown or "somebody"
-    text = written(report)
-    about = {"detail": "" if is_theirs else writer, "in_reply_to": report.message_id if is_theirs else None}
-    change = transitions.leave_unsaid(
-        incident, person.id, transitions.Unsent(why=why, writer=writer, text=text, mail_id=mail.id, about=about)
-    )
-    tx.incidents.apply(incident, change)
-
-
-def _unsent(
-    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report, incident: Incident, person: Person
-) -> UnsentReason | None:
-    """Why these words do not go out; None when they do."""
-    if not person.writes_from(report.from_address):
-        return UnsentReason.STRANGER
-    if not report.lossless:
-        return UnsentReason.LOSSY
-    if report.kind is not MailKind.HUMAN:
-        return UnsentReason.MACHINE
-    if not transitions.speaks(incident, person.id):
-        return UnsentReason.CLOSED if incident.resolved_at else UnsentReason.NOT_YOURS
-    if _is_internal(tx, settings, mail):
-        return UnsentReason.BOTH
-    return _unfit(settings, report.reply_text, person) or _deaf(tx, settings, incident, person.id)
 
 
 def _is_internal(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from panicmail.incident.model import State
 from panicmail.store import raw_mail
 from panicmail.store.queries import UNHELD, Conflict, Queries
-from panicmail.store.rows import AcceptedMail, mail_of
+from panicmail.store.rows import AcceptedMail, UnderstoodMail, mail_of
 from panicmail.store.tables import incidents, mails
 
 #: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
@@ -113,38 +113,15 @@ class Mails(Queries):
         query = sa.select(mails.c.state).where(mails.c.id == mail_id)
         return self._connection.execute(query).scalar_one_or_none() == "accepted"
 
-    def understood(
-        self,
-        mail_id: str,
-        *,
-        shape: str,
-        incident_id: str | None,
-        digest: str,
-        message_id: str | None,
-        report: str,
-    ) -> None:
+    def understood(self, mail_id: str, what: UnderstoodMail) -> None:
         """Record what a mail was. Belongs in the transaction that does what it asks.
-
-        `incident_id` None: it belongs to none, as an answer to a test page does.
 
         Raises:
             Conflict: Another node understood it meanwhile; `Store.write` starts over, and then it waits no more.
         """
-        recorded = self._connection.execute(
-            mails.update()
-            .where(mails.c.id == mail_id, mails.c.state == "accepted")
-            .values(
-                state="understood",
-                again_at=None,
-                **UNHELD,
-                shape=shape,
-                incident_id=incident_id,
-                digest=digest,
-                message_id=message_id,
-                report=report,
-            )
-        )
-        if recorded.rowcount != 1:
+        waits = mails.update().where(mails.c.id == mail_id, mails.c.state == "accepted")
+        values = {"state": "understood", "again_at": None, **UNHELD, **asdict(what)}
+        if self._connection.execute(waits.values(values)).rowcount != 1:
             raise Conflict(mail_id)
 
     def same(self, mail: AcceptedMail, digest: str, within: timedelta) -> str | None:

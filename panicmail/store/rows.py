@@ -51,6 +51,17 @@ class AcceptedMail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnderstoodMail:
+    """What a mail turned out to be."""
+
+    shape: str
+    incident_id: str | None  #: None: it belongs to none, as an answer to a test page does
+    digest: str
+    message_id: str | None
+    report: str  #: as `mail.parse.report_json` writes it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
     """A row of the outbox."""
 

@@ -1,0 +1,60 @@
+"""A panic opens an incident."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from panicmail.incident import classify, ids, transitions
+from panicmail.incident.classify import Report
+from panicmail.incident.escalation_policy import Duty
+from panicmail.incident.model import EffectKind
+from panicmail.intake import drills
+from panicmail.intake.filing import Filing
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.transaction import Transaction
+
+#: One address gets at most this many receipts an hour: an answering machine must not keep us in conversation.
+RECEIPTS_AN_HOUR = 5
+
+
+def open_incident(filing: Filing) -> str:
+    tx, settings, mail, report, verdict = filing.tx, filing.settings, filing.mail, filing.report, filing.verdict
+    linked = tx.incidents.get(verdict.linked_to) if verdict.linked_to else None
+    severity = classify.severity_in(report.subject)
+    drill = drills.is_drill(tx, mail, report)
+    policy = settings.policy_for(severity, report.subject, mail.recipients, drill=drill)
+    incident = transitions.new(
+        id=ids.incident_id(mail.id),
+        ref=tx.incidents.free_ref(mail.id),
+        mail_id=mail.id,
+        accepted_at=mail.accepted_at,
+        policy=policy,
+        severity=severity,
+        subject=report.subject,
+        reporter_address=report.from_address,
+        reporter_name=report.from_name,
+        message_id=report.message_id,
+        once=verdict.once,
+        drill=drill,
+        linked_to=linked.ref if linked else None,
+    )
+    facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags)}
+    change = transitions.open_panic(
+        incident,
+        Duty(policy, settings.who_at(tx.now), tx.now),
+        receipt=may_have_receipt(tx, settings, mail, report),
+        entry_facts=facts,
+    )
+    if verdict.looping:
+        change = replace(change, effects=tuple(effect for effect in change.effects if effect.do is not EffectKind.PAGE))
+        tx.queue.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
+    return tx.incidents.add(change).id
+
+
+def may_have_receipt(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> bool:
+    """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
+    if not mail.mail_from or not settings.may_answer(report) or not settings.may_have_receipt(report.from_address):
+        return False
+    return tx.search.incidents_since(report.from_address, tx.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
