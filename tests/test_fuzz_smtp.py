@@ -416,7 +416,7 @@ def everybody_has_left(served: Served, within: float = 8) -> None:
     async def gone() -> None:
         async with asyncio.timeout(within):
             while dialogues := tuple(served.listener._dialogues):
-                await asyncio.gather(*(dialogue.gone() for dialogue in dialogues))
+                await asyncio.gather(*(dialogue.wait_until_closed() for dialogue in dialogues))
 
     served.run(gone())
 

@@ -155,7 +155,7 @@ class SmtpListener:
         try:
             async with asyncio.timeout(within):
                 while self._dialogues:
-                    await asyncio.gather(*(dialogue.gone() for dialogue in tuple(self._dialogues)))
+                    await asyncio.gather(*(dialogue.wait_until_closed() for dialogue in tuple(self._dialogues)))
         except TimeoutError:
             return False
         return True

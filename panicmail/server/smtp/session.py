@@ -108,7 +108,7 @@ class SmtpSession(SMTP):
             self._handler_coroutine.cancel()
         self._abort()
 
-    async def gone(self) -> None:
+    async def wait_until_closed(self) -> None:
         """Wait until the session is over and its connection closed."""
         if self._handler_coroutine is not None:
             await asyncio.wait([self._handler_coroutine])
