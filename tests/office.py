@@ -367,7 +367,7 @@ class Office:
         while self.now < end:
             self.now = min(max(self._next_due(), self.now + SECOND), end)
             self.escalation.tick()
-            self.daily_list.look()
+            self.daily_list.send_due()
             self.settle()
 
     def _next_due(self) -> datetime:

@@ -783,7 +783,7 @@ def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_datab
 
     def came_round() -> None:
         office.now += timedelta(seconds=1)
-        duties.emergency.look()  # NoRelay says whom it calls
+        duties.emergency.call_who_is_due()  # NoRelay says whom it calls
         looks.append(1)
 
     duties.health = SimpleNamespace(came_round=came_round, ticked=lambda: None)  # type: ignore[assignment]

@@ -557,7 +557,7 @@ def test_the_timeline_says_in_words_who_was_not_told(desk: Office) -> None:
     desk.wait(minutes=61)
     desk.relay.failures = []
     desk.wait(minutes=2)
-    shown = LinkBackend(desk.links, None).look(link)  # type: ignore[arg-type]
+    shown = LinkBackend(desk.links, None).read_link(link)  # type: ignore[arg-type]
     assert shown is not None
     assert any(said == "The reporter was not told any more: for an hour no news got out." for _, said in shown.happened)
 

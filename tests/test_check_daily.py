@@ -37,9 +37,9 @@ class Desk(Office):
 
     def another(self, host: str) -> DailyCheck:
         """A daily check of a process that was just started."""
-        return DailyCheck(self.store, lambda: self.settings, _no_config, host=host, look=self._look)
+        return DailyCheck(self.store, lambda: self.settings, _no_config, host=host, check_again=self._check_again)
 
-    def _look(self, known: KnownFindings, now: datetime) -> Sequence[Row]:
+    def _check_again(self, known: KnownFindings, now: datetime) -> Sequence[Row]:
         self.looks += 1
         return self.rows
 

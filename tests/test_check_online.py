@@ -342,12 +342,12 @@ def test_a_certificate_a_server_shows_is_read_and_one_this_host_does_not_trust_i
     trusting = ssl.create_default_context()
     ca.configure_trust(trusting)
     with Provider(tls=server) as provider:
-        shown = certificate_checks.look("127.0.0.1", provider.port, 5, trusting)
+        shown = certificate_checks.fetch_end_of_certificate("127.0.0.1", provider.port, 5, trusting)
         assert shown == NOW + 10 * DAY
         with pytest.raises(Permanent, match="not trusted"):
-            certificate_checks.look("127.0.0.1", provider.port, 5)
+            certificate_checks.fetch_end_of_certificate("127.0.0.1", provider.port, 5)
     with pytest.raises(Temporary, match="cannot be reached"):
-        certificate_checks.look("127.0.0.1", closed_port(), 5)
+        certificate_checks.fetch_end_of_certificate("127.0.0.1", closed_port(), 5)
 
 
 @pytest.mark.parametrize(
@@ -415,27 +415,27 @@ def test_the_age_of_an_install_is_read_from_its_database(site: Site) -> None:
 
 def test_tables_of_a_newer_panicmail_fail_and_older_ones_want_a_restart(site: Site) -> None:
     path, config = make_database(site.folder), site.config()
-    told = {row.subject: row for row in database_checks.look(config).rows}
+    told = {row.subject: row for row in database_checks.try_database(config).rows}
     assert {row.verdict for row in told.values()} == {CheckVerdict.OK}
     with contextlib.closing(Database(f"sqlite:///{path}")) as opened:
         migrate.downgrade(opened, "0003")
-    assert {row.subject: row.verdict for row in database_checks.look(config).rows} == {
+    assert {row.subject: row.verdict for row in database_checks.try_database(config).rows} == {
         "tables": CheckVerdict.WARNING,
         "writing": CheckVerdict.OK,
     }
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    (newer,) = database_checks.look(config).rows
+    (newer,) = database_checks.try_database(config).rows
     assert (newer.subject, newer.verdict) == ("tables", CheckVerdict.FAILED)
 
 
 def test_a_database_that_takes_no_mail_fails_and_nothing_stays_of_one_that_does(site: Site) -> None:
     path, config = make_database(site.folder), site.config()
-    database_checks.look(config)
+    database_checks.try_database(config)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("SELECT count(*) FROM mails").fetchall() == [(0,)]
         connection.execute("DROP TABLE raws")
-    told = {row.subject: row for row in database_checks.look(config).rows}
+    told = {row.subject: row for row in database_checks.try_database(config).rows}
     assert told["writing"].verdict is CheckVerdict.FAILED
     assert "cannot be stored" in told["writing"].found
 
@@ -446,7 +446,7 @@ def test_postgresql_is_tried_too_and_its_good_settings_share_a_row(site: Site, p
     migrate.upgrade(opened)
     opened.close()
     config = site.config(more=f'[database]\nurl = "{postgres_url}"')
-    told = {row.subject: row for row in database_checks.look(config).rows}
+    told = {row.subject: row for row in database_checks.try_database(config).rows}
     assert {"tables", "postgresql", "fsync", "database's clock", "writing"} <= told.keys()
     assert "role primary" in told["postgresql"].found
     assert told["fsync"].verdict is CheckVerdict.FAILED, "the tests' own server runs without"
@@ -455,7 +455,7 @@ def test_postgresql_is_tried_too_and_its_good_settings_share_a_row(site: Site, p
 
 def test_a_postgresql_that_is_away_is_one_row(site: Site) -> None:
     away = f'[database]\nurl = "postgresql://panic:secret@127.0.0.1:{closed_port()}/panicmail"'
-    (told,) = database_checks.look(site.config(more=away)).rows
+    (told,) = database_checks.try_database(site.config(more=away)).rows
     assert (told.subject, told.verdict) == ("database answers", CheckVerdict.FAILED)
     assert "secret" not in told.found
 

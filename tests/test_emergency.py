@@ -117,7 +117,7 @@ class Night:
         ends_at = self.now + span
         while self.now < ends_at:
             self.now += HALF
-            self.emergency.look()
+            self.emergency.call_who_is_due()
 
     def answered(self, *incidents: Incident) -> None:
         """The database answers for the last time."""
@@ -209,7 +209,7 @@ def test_a_mail_that_seems_to_come_from_the_future_does_not_wait_for_it(night: N
     night.now = T0 + timedelta(hours=1)  # the clock was wrong when it came, and was put right
     night.spooled()
     night.now = T0
-    night.emergency.look()
+    night.emergency.call_who_is_due()
     assert night.called == ["ana", "max"]
 
 
@@ -543,7 +543,7 @@ def test_a_step_that_names_nobody_calls_the_operators(night: Night) -> None:
 def test_a_process_that_was_stopped_does_not_take_its_own_absence_for_the_databases(night: Night) -> None:
     night.answered(incident())
     night.now = T0 + 20 * MINUTE  # SIGSTOP, a suspended machine, a clock put forward
-    night.emergency.look()
+    night.emergency.call_who_is_due()
     night.pass_time(AWAY_AFTER - HALF)
     assert night.called == []
     night.pass_time(HALF)
@@ -660,7 +660,7 @@ def test_hearing_of_the_database_and_looking_at_once_breaks_neither(tmp_path: Pa
         ticking = callers.submit(tick)
         night.now += 20 * MINUTE
         for _ in range(200):
-            night.emergency.look()
+            night.emergency.call_who_is_due()
         stop.set()
         assert ticking.exception(SOON) is None
 
@@ -669,11 +669,11 @@ def test_the_watchman_goes_on_looking_whatever_a_look_raises(night: Night, monke
     monkeypatch.setattr(fallback_pager, "LOOK_EVERY", 0.001)
     looks: list[int] = []
 
-    def look() -> None:
+    def call_who_is_due() -> None:
         looks.append(1)
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(night.emergency, "look", look)
+    monkeypatch.setattr(night.emergency, "call_who_is_due", call_who_is_due)
     watchman = FallbackWatcher(night.emergency)
     watchman.start()
     eventually(lambda: len(looks) > 3, "it gave up")

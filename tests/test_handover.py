@@ -55,7 +55,7 @@ def held(desk: Office) -> Incident:
 
 def look(desk: Office) -> int:
     """The minute's look, by a daemon that has just started; for how many incidents it told anything."""
-    moved = ShiftHandover(desk.store, lambda: desk.settings).look()
+    moved = ShiftHandover(desk.store, lambda: desk.settings).tell_changes()
     desk.settle()
     return moved
 
@@ -214,7 +214,7 @@ def test_one_that_cannot_be_told_does_not_hold_up_the_others(desk: Office, monke
         carry_out(tx, incident_id)  # type: ignore[arg-type]
 
     monkeypatch.setattr(handover, "_carry_out", broken)
-    assert handover.look() == 1
+    assert handover.tell_changes() == 1
     assert "shift.changed" in desk.events(first)
     monkeypatch.undo()
     assert look(desk) == 1, "and the next look finds it again"

@@ -409,9 +409,9 @@ def test_everybody_gets_the_list_in_their_own_morning(desk: Office) -> None:
 def test_a_list_that_had_to_wait_is_of_its_day_or_not_sent(desk: Office) -> None:
     quiet(desk)
     desk.now += 5.5 * HOUR
-    assert desk.daily_list.look() == 1
+    assert desk.daily_list.send_due() == 1
     desk.now += DAY
-    assert desk.daily_list.look() == 1
+    assert desk.daily_list.send_due() == 1
     desk.settle()
     assert len(lists(desk, "ana")) == 1
 
@@ -419,7 +419,7 @@ def test_a_list_that_had_to_wait_is_of_its_day_or_not_sent(desk: Office) -> None
 def test_a_restart_sends_no_second_list(desk: Office) -> None:
     quiet(desk)
     desk.wait(minutes=6 * 60)
-    assert DailyList(desk.store, lambda: desk.settings).look() == 0
+    assert DailyList(desk.store, lambda: desk.settings).send_due() == 0
     desk.settle()
     assert len(lists(desk, "ana")) == 1
 
@@ -443,9 +443,9 @@ def test_a_list_that_could_not_be_written_is_written_a_minute_later(desk: Office
     desk.now += 5.5 * HOUR
     daily = DailyList(FailsOnce(desk.store), lambda: desk.settings)  # type: ignore[arg-type]
     with pytest.raises(StoreFailed):
-        daily.look()
+        daily.send_due()
     desk.now += MINUTE
-    assert daily.look() == 1
+    assert daily.send_due() == 1
 
 
 def test_who_comes_on_call_or_takes_one_during_the_day_has_the_list_of_that_day(desk: Office) -> None:
@@ -459,7 +459,7 @@ def test_who_comes_on_call_or_takes_one_during_the_day_has_the_list_of_that_day(
     assert len(lists(desk, "max")) == 1
     desk.act(incident, "bo", Command.TAKE)
     desk.now += MINUTE
-    assert desk.daily_list.look() == 1
+    assert desk.daily_list.send_due() == 1
     desk.settle()
     assert len(lists(desk, "bo")) == 1
 
@@ -470,7 +470,7 @@ def test_what_is_open_is_not_read_each_minute_for_lists_that_are_known(desk: Off
     asked: list[str] = []
     sa.event.listen(desk.database.engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
     desk.now += MINUTE
-    assert desk.daily_list.look() == 0
+    assert desk.daily_list.send_due() == 0
     assert asked
     assert not [text for text in asked if "FROM incidents" in text and "EXISTS" not in text]
 
@@ -480,9 +480,9 @@ def test_somebody_who_left_gets_no_list(desk: Office) -> None:
     desk.wait(minutes=60)
     people = {key: person for key, person in desk.settings.people.items() if key != "ana"}
     desk.settings = replace(desk.settings, people=people)
-    assert DailyList(desk.store, lambda: desk.settings).look() == 0
+    assert DailyList(desk.store, lambda: desk.settings).send_due() == 0
     desk.now += 5 * HOUR
-    assert DailyList(desk.store, lambda: desk.settings).look() == 0
+    assert DailyList(desk.store, lambda: desk.settings).send_due() == 0
 
 
 # -- the rule alone

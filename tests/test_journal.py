@@ -13,7 +13,7 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 from structlog.testing import capture_logs
 
-from panicmail.daemon.scheduler_clock import speak
+from panicmail.daemon.scheduler_clock import log_skipped_turns
 from panicmail.errors import Permanent, Temporary
 from panicmail.oncall.schedules import Schedule, Schedules
 from tests.office import Office, mail
@@ -72,7 +72,7 @@ def test_what_is_put_off_names_its_ref_and_person(office: Office) -> None:
 
 def test_a_turn_that_did_not_take_place_is_an_event_and_no_prose() -> None:
     scheduler = BackgroundScheduler(timezone="UTC")
-    speak(scheduler)
+    log_skipped_turns(scheduler)
     with capture_logs() as logs:
         scheduler._dispatch_event(JobSubmissionEvent(EVENT_JOB_MAX_INSTANCES, "signs", "default", [datetime.now(UTC)]))
     assert [(line["event"], line["job"], line["log_level"]) for line in logs] == [

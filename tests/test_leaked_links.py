@@ -106,7 +106,7 @@ def test_the_revoked_link_still_shows_and_its_owner_has_one_that_acts(desk: Offi
     page = desk.page("ana")
     leaked = link_in(page)
     desk.deliver(mail(forwarded(page), sender=CARL), CARL)
-    view = desk.links.look(leaked)
+    view = desk.links.read_link(leaked)
     assert view is not None
     assert (view.incident.id, view.acts, view.revoked) == (incident.id, (), True)
     told = next(posted for posted in desk.sent("ana") if "Your link is replaced" in posted.subject)
@@ -259,7 +259,7 @@ def test_addresses_of_ours_are_cut_wherever_they_are_shown(desk: Office) -> None
 def test_the_page_behind_a_link_shows_no_token(desk: Office) -> None:
     desk.panic()
     desk.deliver(mail(forwarded(desk.page("ana")), sender=CARL, subject="FYI"), CARL)
-    page = LinkBackend(desk.links, None).look(link_in(desk.page("ana")))  # type: ignore[arg-type]
+    page = LinkBackend(desk.links, None).read_link(link_in(desk.page("ana")))  # type: ignore[arg-type]
     assert page is not None
     html_ = PageRenderer().link(page, "")
     assert "please look" in html_

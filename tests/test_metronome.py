@@ -30,7 +30,7 @@ def test_a_job_whose_turn_lies_further_ahead_than_its_interval_runs_now_and_no_o
     ticked: tuple[BackgroundScheduler, threading.Semaphore],
 ) -> None:
     scheduler, ticks = ticked
-    SchedulerClock(scheduler).look(datetime.now(UTC))
+    SchedulerClock(scheduler).bring_forward_late_jobs(datetime.now(UTC))
     assert ticks.acquire(timeout=5)
     assert scheduler.get_job("hour").next_run_time > datetime.now(UTC) + HOUR / 2
 

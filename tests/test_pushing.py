@@ -124,7 +124,7 @@ def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_dea
              "cause": {"declined_by": "ana", "words": subject, "handed_by": "max"}}  # fmt: skip
     for incident in (opened, handed, acked):
         context = night.context(incident, facts, early)
-        lines = (push_text.page(context, people["ana"], detail), push_text.told(context, people["ana"], detail))
+        lines = (push_text.page(context, people["ana"], detail), push_text.tell(context, people["ana"], detail))
         for line in lines:
             assert len(line) <= 120
             assert inert(line) == line, "it becomes no longer when it is sent"
@@ -133,7 +133,7 @@ def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_dea
     if word in {PageReason.PAGE, PageReason.STILL_OPEN, PageReason.REOPENED}:
         assert push_text.page(context, people["ana"], detail).endswith(f"ack by {deadline}")
     if what in {"issue_closed", "undone"} or (what == "answer" and said not in {Command.ESCALATE, Command.NO}):
-        assert push_text.told(context, people["ana"], detail).endswith(f"{deadline}.")
+        assert push_text.tell(context, people["ana"], detail).endswith(f"{deadline}.")
 
 
 @given(text=st.text(st.sampled_from("<@!# a\n")) | st.text())

@@ -246,7 +246,7 @@ def test_more_than_a_calendar_can_be_is_not_taken(monkeypatch: pytest.MonkeyPatc
 def look(desk: Office, calendars: CalendarRefresh) -> list[Posted]:
     """The minute's look, by a daemon that has just started; what the operators got by it."""
     before = len(desk.sent("max"))
-    ScheduleFaults(desk.store, lambda: desk.settings, calendars).look()
+    ScheduleFaults(desk.store, lambda: desk.settings, calendars).tell_operators()
     desk.settle()
     return desk.sent("max")[before:]
 

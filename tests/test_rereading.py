@@ -114,7 +114,7 @@ def test_a_mail_nobody_could_read_in_time_is_paged_and_amended_by_a_later_readin
     assert TEXT in desk.gitlab.issues[0].description
     assert "could not be read in full" not in desk.gitlab.issues[0].description
     token = desk.settings.link(incident.id, "ana").rpartition("/")[2]
-    view = desk.links.look(token)
+    view = desk.links.read_link(token)
     assert view is not None
     assert (view.report.text, view.report.phones, view.flags) == (TEXT, ("+49 170 0000000",), ())
     assert "report.amended" in desk.events(incident)

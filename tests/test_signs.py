@@ -213,7 +213,7 @@ def test_later_than_a_day_an_issue_opened_again_is_told_and_nobody_is_paged(desk
     desk.now += timedelta(hours=25)
     desk.gitlab.reopened[1] = IssueReopening(desk.now, "ana")
     for _ in range(2):
-        desk.signs.look(1, "by webhook")
+        desk.signs.read_issue(1, "by webhook")
         desk.settle()
     assert desk.incident(incident).state is State.RESOLVED
     assert len(desk.pages("ana")) == pages

@@ -691,7 +691,7 @@ def test_a_link_acknowledges_and_the_others_are_told_that_it_was_a_link(desk: Of
     incident = desk.panic()
     desk.wait(minutes=15)
     link = desk.settings.link(incident.id, "ana").rpartition("/")[2]
-    desk.links.look(link)
+    desk.links.read_link(link)
     assert desk.incident(incident).state is State.OPEN
     desk.links.act(link, "ack")
     desk.settle()
@@ -703,10 +703,10 @@ def test_a_link_that_is_not_ours_shows_and_does_nothing(desk: Office) -> None:
     incident = desk.panic()
     link = desk.settings.link(incident.id, "ana").rpartition("/")[2]
     forged = link[:-1] + ("a" if link[-1] != "a" else "b")
-    assert desk.links.look(forged) is None
+    assert desk.links.read_link(forged) is None
     assert desk.links.act(forged, "ack") is None
     answer_token = desk.page("ana").reply_to.partition("+")[2].partition("@")[0]
-    assert desk.links.look(answer_token) is None, "a token is good for its purpose only"
+    assert desk.links.read_link(answer_token) is None, "a token is good for its purpose only"
 
 
 # -- two panicmails

@@ -71,7 +71,7 @@ class Clocked(Office):
             self.look()
 
     def look(self) -> None:
-        self.timekeeper.look()
+        self.timekeeper.check_clock()
         self.escalation.tick()
         self.settle()
 
@@ -250,14 +250,14 @@ def test_two_nodes_that_see_it_bring_it_back_once(office: Clocked) -> None:
     other = office._timekeeper()
     other.start()
     office.put(HOUR)
-    other.look()
+    other.check_clock()
     office.look()
     incident = office.panic()
     office.wait(minutes=1)
-    other.look()
+    other.check_clock()
     office.put(-HOUR)
     office.look()
-    other.look()
+    other.check_clock()
     assert office.incident(incident).next_step_at == T0 + 5 * MINUTE
     assert office.events(incident).count("clock.put_back") == 1
 
@@ -275,7 +275,7 @@ def test_a_jump_made_while_the_database_is_away_is_seen_when_it_is_back(
         during.setattr(desk.store, "now", away)
         desk.put(-HOUR)
         with pytest.raises(StoreFailed):
-            desk.timekeeper.look()
+            desk.timekeeper.check_clock()
     desk.look()
     assert desk.incident(incident).next_step_at == T0 + 5 * MINUTE
 

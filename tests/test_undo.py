@@ -544,14 +544,14 @@ def test_the_reader_of_the_page_sees_until_when_and_afterwards_what_happened(des
     incident = desk.panic()
     link = token(desk, incident)
     desk.links.act(link, "ack")
-    view = desk.links.look(link)
+    view = desk.links.read_link(link)
     assert view is not None
     assert view.undo_until == desk.now + 2 * MINUTE
-    others = desk.links.look(token(desk, incident, "max"))
+    others = desk.links.read_link(token(desk, incident, "max"))
     assert others is not None
     assert others.undo_until is None
     desk.wait(minutes=2, seconds=1)
-    late = desk.links.look(link)
+    late = desk.links.read_link(link)
     assert late is not None
     assert late.undo_until is None
     assert desk.links.act(link, "undo") is Outcome.NOTED
@@ -568,11 +568,11 @@ def test_a_link_expires_a_week_after_its_incident_was_resolved_and_then_does_not
         desk.links.act(link, word)
     desk.settle()
     desk.now += EXPIRES_AFTER - SECOND
-    assert desk.links.look(link) is not None
+    assert desk.links.read_link(link) is not None
     desk.now += SECOND
     before = desk.lines(incident)
     with pytest.raises(LinkExpired):
-        desk.links.look(link)
+        desk.links.read_link(link)
     for word in ("ack", "take", "undo"):
         with pytest.raises(LinkExpired):
             desk.links.act(link, word)
@@ -592,8 +592,8 @@ def test_a_links_token_is_no_answer_and_an_answers_token_no_link(desk: Office) -
     assert desk.incident(incident).state is State.OPEN
     page = desk.page("ana")
     for address in (page.reply_to, page.mail_from):
-        assert desk.links.look(address.partition("+")[2].partition("@")[0]) is None
-    assert desk.links.look(page.message_id.strip("<>").partition("@")[0]) is None
+        assert desk.links.read_link(address.partition("+")[2].partition("@")[0]) is None
+    assert desk.links.read_link(page.message_id.strip("<>").partition("@")[0]) is None
     assert PANIC not in link
 
 

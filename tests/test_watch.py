@@ -288,7 +288,7 @@ def alarm(ref: str = "7KQ2") -> UnansweredPanic:
 
 
 def due(watch: AlarmRepeat, now: datetime, *refs: str) -> list[str]:
-    return [each.incident.ref for each in watch.saw([alarm(ref) for ref in refs], now).due]
+    return [each.incident.ref for each in watch.note_answer([alarm(ref) for ref in refs], now).due]
 
 
 def test_an_alarm_is_paged_at_once_and_again_every_repeat() -> None:
@@ -306,8 +306,8 @@ def test_what_comes_due_within_half_a_minute_shares_a_page() -> None:
 def test_an_alarm_that_is_over_is_told_once_and_pages_anew_when_it_comes_back() -> None:
     watch = AlarmRepeat(T0, 5 * MINUTE)
     assert due(watch, T0, "7KQ2") == ["7KQ2"]
-    assert watch.saw([], T0 + MINUTE).over == ("7KQ2",)
-    assert watch.saw([], T0 + 2 * MINUTE).over == ()
+    assert watch.note_answer([], T0 + MINUTE).over == ("7KQ2",)
+    assert watch.note_answer([], T0 + 2 * MINUTE).over == ()
     assert due(watch, T0 + 3 * MINUTE, "7KQ2") == ["7KQ2"]
 
 
@@ -321,34 +321,34 @@ def test_a_page_no_way_took_is_due_again_after_half_a_minute_not_before() -> Non
 
 def test_two_minutes_without_an_answer_are_a_page_and_again_every_repeat() -> None:
     watch = AlarmRepeat(T0, 5 * MINUTE)
-    blind_at = [second for second in range(0, 901, 10) if watch.could_not(T0 + second * SECOND)]
+    blind_at = [second for second in range(0, 901, 10) if watch.note_no_answer(T0 + second * SECOND)]
     assert blind_at == [120, 420, 720]
 
 
 def test_a_blind_page_names_the_last_answer_and_its_end_is_told_once() -> None:
     watch = AlarmRepeat(T0, 5 * MINUTE)
     seen_at = T0 + MINUTE
-    assert watch.saw([], seen_at).blind_since is None
-    assert watch.could_not(seen_at + MINUTE) is None
-    assert watch.could_not(seen_at + 2 * MINUTE) == seen_at
-    assert watch.saw([], seen_at + 3 * MINUTE).blind_since == seen_at
-    assert watch.saw([], seen_at + 4 * MINUTE).blind_since is None
+    assert watch.note_answer([], seen_at).blind_since is None
+    assert watch.note_no_answer(seen_at + MINUTE) is None
+    assert watch.note_no_answer(seen_at + 2 * MINUTE) == seen_at
+    assert watch.note_answer([], seen_at + 3 * MINUTE).blind_since == seen_at
+    assert watch.note_answer([], seen_at + 4 * MINUTE).blind_since is None
 
 
 def test_a_moment_without_an_answer_is_nothing() -> None:
     watch = AlarmRepeat(T0, 5 * MINUTE)
     for second in range(0, 3600, 119):
-        assert watch.could_not(T0 + second * SECOND) is None
-        assert watch.saw([], T0 + second * SECOND).blind_since is None
+        assert watch.note_no_answer(T0 + second * SECOND) is None
+        assert watch.note_answer([], T0 + second * SECOND).blind_since is None
 
 
 def test_a_blind_page_no_way_took_is_due_again_after_half_a_minute() -> None:
     watch = AlarmRepeat(T0, 5 * MINUTE)
     now = T0 + 2 * MINUTE
-    assert watch.could_not(now)
+    assert watch.note_no_answer(now)
     watch.blind_not_taken(now)
-    assert watch.could_not(now + GRACE - SECOND) is None
-    assert watch.could_not(now + GRACE)
+    assert watch.note_no_answer(now + GRACE - SECOND) is None
+    assert watch.note_no_answer(now + GRACE)
 
 
 # -- the words
@@ -470,11 +470,11 @@ def test_the_other_pushes_are_as_short() -> None:
     assert len(watch_alerts.sees_push(T0 - timedelta(days=30), now, BERLIN)) <= 120
 
 
-# -- the lookout: asking and paging
+# -- the monitor: asking and paging
 
 
 class Town:
-    """An office whose database a lookout watches, with a relay, a push provider and a clock that is moved."""
+    """An office whose database a monitor watches, with a relay, a push provider and a clock that is moved."""
 
     def __init__(self, office: Office, folder: Path, relay: SandboxRelay, provider: Provider) -> None:
         self.office = office
@@ -524,7 +524,7 @@ class Town:
         path.write_text("\n".join([*(line.strip() for line in text.splitlines()), *lines]))
         return path
 
-    def lookout(self, *lines: str, ask_within: float = SOON, **about: str) -> WatchMonitor:
+    def monitor(self, *lines: str, ask_within: float = SOON, **about: str) -> WatchMonitor:
         return WatchMonitor(config.load(self.write(*lines, **about)), self.now, ask_within=ask_within)
 
     def own(self, path: str = "/200/watch-secret") -> str:
@@ -538,12 +538,12 @@ class Town:
     def mails(self, to: str) -> list[Received]:
         return self.relay.all(lambda got: got.to(f"{to}@example.com"))
 
-    def round(self, lookout: WatchMonitor, *, seconds: float = 0) -> list[Any]:
+    def round(self, monitor: WatchMonitor, *, seconds: float = 0) -> list[Any]:
         """A round, after so long, and its pages; answers what was logged."""
         self.ahead += timedelta(seconds=seconds)
         with capture_logs() as logs:
-            lookout.round()
-            lookout.finish(SOON)
+            monitor.round()
+            monitor.finish(SOON)
         return logs
 
     def frozen_panic(self) -> Incident:
@@ -565,8 +565,8 @@ def events(logs: list[Any]) -> list[str]:
 
 def test_it_pages_by_its_own_way_and_by_mail_the_manager_on_call(town: Town) -> None:
     incident = town.frozen_panic()
-    lookout = town.lookout(town.own())
-    logs = town.round(lookout)
+    monitor = town.monitor(town.own())
+    logs = town.round(monitor)
     (push,) = town.pushes
     assert push == (
         "watch-secret",
@@ -585,48 +585,48 @@ def test_it_pages_by_its_own_way_and_by_mail_the_manager_on_call(town: Town) -> 
 
 def test_it_pages_again_every_repeat_while_it_holds_and_tells_when_it_is_over(town: Town) -> None:
     incident = town.frozen_panic()
-    lookout = town.lookout(town.own())
-    logs = [line for _ in range(0, 901, 30) for line in town.round(lookout, seconds=30)]
+    monitor = town.monitor(town.own())
+    logs = [line for _ in range(0, 901, 30) for line in town.round(monitor, seconds=30)]
     assert len(town.pushes) == len(town.mails("max")) == 4
     assert len({page.header("Message-ID") for page in town.mails("max")}) == 4
     assert "watch.over" not in events(logs)
     town.office.now, town.ahead = town.now(), timedelta()
     town.office.wait(seconds=1)
     assert town.office.pages("max")
-    (line,) = town.round(lookout)
+    (line,) = town.round(monitor)
     assert (line["event"], line["ref"]) == ("watch.over", incident.ref)
-    assert town.round(lookout, seconds=600) == []
+    assert town.round(monitor, seconds=600) == []
     assert len(town.pushes) == 4
 
 
 def test_while_the_daemon_does_its_work_it_says_nothing(town: Town) -> None:
-    lookout = town.lookout(town.own())
+    monitor = town.monitor(town.own())
     town.office.panic()
     logs = []
     for _ in range(60):
         town.office.wait(seconds=30)
-        logs += town.round(lookout)
+        logs += town.round(monitor)
     assert (logs, town.pushes, town.mails("max")) == ([], [], [])
 
 
 def test_without_a_way_of_its_own_it_warns_and_uses_the_managers(town: Town) -> None:
     town.frozen_panic()
-    lookout = town.lookout()
+    monitor = town.monitor()
     with capture_logs() as logs:
-        lookout.announce()
+        monitor.announce()
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("watch.no_route", "warning"),
         ("watch.ready", "info"),
     ]
-    town.round(lookout)
+    town.round(monitor)
     assert [where for where, _ in town.pushes] == ["max-secret"]
     assert len(town.mails("max")) == 1
 
 
 def test_a_way_that_means_nothing_is_told_at_the_start_without_its_secret(town: Town) -> None:
-    lookout = town.lookout('[watch]\npush = ["nothing://watch-secret"]')
+    monitor = town.monitor('[watch]\npush = ["nothing://watch-secret"]')
     with capture_logs() as logs:
-        lookout.announce()
+        monitor.announce()
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("watch.route_unusable", "error"),
         ("watch.ready", "info"),
@@ -636,54 +636,54 @@ def test_a_way_that_means_nothing_is_told_at_the_start_without_its_secret(town: 
 
 def test_what_is_odd_about_its_configuration_is_told_at_the_start(town: Town) -> None:
     url = f"json://{town.provider.host}/200"
-    lookout = town.lookout("[watch]", 'heartbeat_url = "http://127.0.0.1:1/"', f'push = ["{url}", "pagerduty:KEY"]')
+    monitor = town.monitor("[watch]", 'heartbeat_url = "http://127.0.0.1:1/"', f'push = ["{url}", "pagerduty:KEY"]')
     with capture_logs() as logs:
-        lookout.announce()
+        monitor.announce()
     assert events(logs) == ["config.warning", "watch.ready"]
     assert "{who}" in logs[0]["text"]
 
 
 def test_with_nobody_on_call_the_operators_are_called(town: Town) -> None:
     town.frozen_panic()
-    lookout = town.lookout()
-    lookout._settings = replace(
-        lookout._settings, schedules=Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule()})
+    monitor = town.monitor()
+    monitor._settings = replace(
+        monitor._settings, schedules=Schedules({"seoc": Schedule(("ana",)), "smoc": Schedule()})
     )
-    town.round(lookout)
+    town.round(monitor)
     assert [where for where, _ in town.pushes] == ["ops-secret"]
     assert len(town.mails("ops")) == 1
 
 
 def test_a_page_no_way_took_is_tried_again_within_half_a_minute(town: Town) -> None:
     town.frozen_panic()
-    lookout = town.lookout(town.own("/500/x"), relay=f"smtp://127.0.0.1:{closed_port()}")
-    logs = town.round(lookout)
+    monitor = town.monitor(town.own("/500/x"), relay=f"smtp://127.0.0.1:{closed_port()}")
+    logs = town.round(monitor)
     assert events(logs) == ["watch.unreached", "watch.page_failed", "watch.page_failed"]
     for seconds, count in ((15, 1), (15, 2), (30, 3), (15, 3)):
-        town.round(lookout, seconds=seconds)
+        town.round(monitor, seconds=seconds)
         assert len(town.pushes) == count
 
 
 def test_one_way_that_took_it_is_enough(town: Town) -> None:
     town.frozen_panic()
-    lookout = town.lookout(town.own("/403/x"))
-    logs = town.round(lookout)
+    monitor = town.monitor(town.own("/403/x"))
+    logs = town.round(monitor)
     assert sorted(events(logs)) == ["watch.page_failed", "watch.paged", "watch.unreached"]
-    town.round(lookout, seconds=120)
+    town.round(monitor, seconds=120)
     assert len(town.mails("max")) == 1
 
 
 def test_a_way_that_hangs_holds_up_neither_the_other_nor_the_next_round(town: Town) -> None:
     town.frozen_panic()
-    lookout = town.lookout(town.own("/hang"))
-    lookout.announce()
+    monitor = town.monitor(town.own("/hang"))
+    monitor.announce()
     began = time.monotonic()
-    lookout.round()
+    monitor.round()
     town.relay.wait(lambda got: got.to("max@example.com"), SOON)
-    lookout.round()
+    monitor.round()
     assert time.monotonic() - began < 8, "less than a push may take"
     town.provider.release()
-    lookout.finish(SOON)
+    monitor.finish(SOON)
 
 
 def test_a_letter_that_cannot_be_written_does_not_keep_the_push(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -692,7 +692,7 @@ def test_a_letter_that_cannot_be_written_does_not_keep_the_push(town: Town, monk
 
     monkeypatch.setattr(watch_alerts, "unreached", fail)
     town.frozen_panic()
-    logs = town.round(town.lookout(town.own()))
+    logs = town.round(town.monitor(town.own()))
     assert sorted(events(logs)) == ["watch.page_failed", "watch.paged", "watch.unreached"]
     assert len(town.pushes) == 1
 
@@ -702,7 +702,7 @@ def test_a_flood_is_one_page(town: Town) -> None:
         town.office.accept(mail("help", subject=f"Panic {number}", sender=f"r{number}@example.com"))
     town.office.settle()
     town.ahead = 15 * MINUTE + GRACE
-    town.round(town.lookout(town.own()))
+    town.round(town.monitor(town.own()))
     ((_, line),) = town.pushes
     assert "and 11 more NOBODY REACHED" in line
     (page,) = town.mails("max")
@@ -711,26 +711,26 @@ def test_a_flood_is_one_page(town: Town) -> None:
 
 def test_its_heart_beats_with_its_rounds(town: Town) -> None:
     url = f"{town.provider.url}/200/{{who}}/uuid"
-    lookout = town.lookout(f'[watch]\nheartbeat_url = "{url}"')
-    town.round(lookout)
+    monitor = town.monitor(f'[watch]\nheartbeat_url = "{url}"')
+    town.round(monitor)
     assert town.provider.wait().path == "/200/watch/uuid"
 
 
-# -- the lookout: blind
+# -- the monitor: blind
 
 
-def blinded(town: Town, lookout: WatchMonitor) -> list[Any]:
+def blinded(town: Town, monitor: WatchMonitor) -> list[Any]:
     """Two minutes and a bit in which it asks in vain."""
-    return [line for _ in range(13) for line in town.round(lookout, seconds=10)]
+    return [line for _ in range(13) for line in town.round(monitor, seconds=10)]
 
 
 def test_a_database_that_is_gone_is_a_page_after_two_minutes_and_again_every_repeat(town: Town) -> None:
-    lookout = town.lookout(town.own())
-    assert town.round(lookout) == []
+    monitor = town.monitor(town.own())
+    assert town.round(monitor) == []
     town.office.close()
     hidden = town.folder / "hidden.db"
     shutil.move(town.folder / "panicmail.db", hidden)
-    logs = blinded(town, lookout)
+    logs = blinded(town, monitor)
     assert events(logs) == ["watch.not_answered", "watch.blind", "watch.paged", "watch.paged"]
     ((_, line),) = town.pushes
     assert line == "PANICMAIL cannot be checked since 02:07 UTC: its database gives no answer. See that both run."
@@ -740,25 +740,25 @@ def test_a_database_that_is_gone_is_a_page_after_two_minutes_and_again_every_rep
     assert town.mails("max") == []
     assert not (town.folder / "panicmail.db").exists(), "who only looks makes nothing"
 
-    town.round(lookout, seconds=240)
+    town.round(monitor, seconds=240)
     assert len(town.pushes) == 1
-    town.round(lookout, seconds=60)
+    town.round(monitor, seconds=60)
     assert len(town.pushes) == len(town.mails("ops")) == 2
 
     shutil.move(hidden, town.folder / "panicmail.db")
-    assert events(town.round(lookout, seconds=3)) == ["watch.answered", "watch.sees", "watch.paged"]
+    assert events(town.round(monitor, seconds=3)) == ["watch.answered", "watch.sees", "watch.paged"]
     assert town.pushes[2][1].startswith("PANICMAIL can be checked again since 02:")
     assert len(town.mails("ops")) == 2, "that it can be asked again is told by push alone"
-    assert town.round(lookout, seconds=3) == []
+    assert town.round(monitor, seconds=3) == []
 
 
 def test_a_file_that_was_replaced_is_not_read_for_ever(town: Town) -> None:
-    lookout = town.lookout(town.own())
-    town.round(lookout)
+    monitor = town.monitor(town.own())
+    town.round(monitor)
     town.office.close()
     (town.folder / "panicmail.db").unlink()
     (town.folder / "panicmail.db").write_bytes(b"this is no database" * 100)
-    assert events(town.round(lookout)) == ["watch.not_answered"]
+    assert events(town.round(monitor)) == ["watch.not_answered"]
 
 
 def test_a_locked_database_is_read_all_the_same(town: Town) -> None:
@@ -766,7 +766,7 @@ def test_a_locked_database_is_read_all_the_same(town: Town) -> None:
     with contextlib.closing(sqlite3.connect(town.folder / "panicmail.db", isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         writer.execute("UPDATE mails SET report = NULL")
-        logs = town.round(town.lookout(town.own()))
+        logs = town.round(town.monitor(town.own()))
         writer.execute("ROLLBACK")
     assert "watch.unreached" in events(logs)
     assert incident.ref in town.pushes[0][1]
@@ -779,9 +779,9 @@ def test_it_changes_nothing_on_disk_not_even_what_a_kill_left_behind(town: Town)
     for name in ("panicmail.db", "panicmail.db-wal"):  # as kill -9 leaves them: much stands in the -wal alone
         shutil.copyfile(town.folder / name, left / name)
     before = {path.name: path.read_bytes() for path in left.iterdir()}
-    lookout = town.lookout(town.own(), database="sqlite:///left/panicmail.db")
+    monitor = town.monitor(town.own(), database="sqlite:///left/panicmail.db")
     for _ in range(3):
-        town.round(lookout, seconds=300)
+        town.round(monitor, seconds=300)
     assert len(town.pushes) > 1
     after = {path.name: path.read_bytes() for path in left.iterdir() if not path.name.endswith("-shm")}
     assert after == before
@@ -847,15 +847,15 @@ def test_postgresql_that_refuses_or_hangs_is_a_blind_page_and_its_return_is_seen
     office = Office(tmp_path, url=postgres_url)
     with SandboxRelay() as relay, Provider() as provider:
         town = Town(office, tmp_path, relay, provider)
-        lookout = town.lookout(town.own(), database=gate.url, ask_within=2)
-        lookout.announce()
-        assert town.round(lookout) == []
+        monitor = town.monitor(town.own(), database=gate.url, ask_within=2)
+        monitor.announce()
+        assert town.round(monitor) == []
         getattr(gate, way).clear()
-        logs = [line for seconds in (1, 60, 60) for line in town.round(lookout, seconds=seconds)]
+        logs = [line for seconds in (1, 60, 60) for line in town.round(monitor, seconds=seconds)]
         assert [event for event in events(logs) if event != "watch.paged"] == ["watch.not_answered", "watch.blind"]
         assert len(town.pushes) == len(town.mails("ops")) == 1
         getattr(gate, way).set()
-        until(lambda: "watch.sees" in events(town.round(lookout)))
+        until(lambda: "watch.sees" in events(town.round(monitor)))
         assert "can be checked again" in town.pushes[1][1]
     office.close()
 
@@ -867,35 +867,35 @@ def test_a_database_that_hangs_for_long_does_not_fill_the_process(
     office = Office(tmp_path, url=postgres_url)
     with SandboxRelay() as relay, Provider() as provider:
         town = Town(office, tmp_path, relay, provider)
-        lookout = town.lookout(database=gate.url, ask_within=0.1)
+        monitor = town.monitor(database=gate.url, ask_within=0.1)
         gate.passes.clear()
         for _ in range(10):
-            town.round(lookout)
+            town.round(monitor)
         asking = [thread for thread in threading.enumerate() if thread.name == "call-the database"]
         assert 0 < len(asking) <= 4
         gate.passes.set()
-        until(lambda: "watch.not_answered" not in events(town.round(lookout)) and lookout._is_answered)
+        until(lambda: "watch.not_answered" not in events(town.round(monitor)) and monitor._is_answered)
     office.close()
 
 
-# -- the lookout: another configuration
+# -- the monitor: another configuration
 
 
 def test_a_reload_pages_by_the_new_way_and_a_wrong_one_is_refused(town: Town) -> None:
     town.frozen_panic()
-    lookout = town.lookout(town.own())
+    monitor = town.monitor(town.own())
     town.write("[watch]", "push = 5")
     with capture_logs() as logs:
-        lookout.reread()
+        monitor.reread()
     assert events(logs) == ["config.refused"]
-    town.round(lookout)
+    town.round(monitor)
     assert [where for where, _ in town.pushes] == ["watch-secret"]
 
     town.write("[escalation]", 'repeat = "1m"', town.own("/200/new-secret"))
     with capture_logs() as logs:
-        lookout.reread()
+        monitor.reread()
     assert events(logs) == ["config.reloaded", "watch.ready"]
-    town.round(lookout, seconds=60)
+    town.round(monitor, seconds=60)
     assert [where for where, _ in town.pushes] == ["watch-secret", "new-secret"]
 
 

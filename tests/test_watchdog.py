@@ -298,7 +298,7 @@ def test_the_watchman_of_the_emergency_comes_round_and_a_look_that_hangs_shows(
         hanging.set()
         go_on.wait(SOON)
 
-    monkeypatch.setattr(emergency, "look", hang)
+    monkeypatch.setattr(emergency, "call_who_is_due", hang)
     assert hanging.wait(SOON)
     stands_at = watchman.came_round_at()
     time.sleep(0.02)

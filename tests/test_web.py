@@ -87,7 +87,7 @@ class Desk:
     hangs: threading.Event | None = None
     begun: int = 0
 
-    def look(self, token: str) -> LinkPage | None:
+    def read_link(self, token: str) -> LinkPage | None:
         self._stumble()
         return self.page if token == TOKEN else None
 

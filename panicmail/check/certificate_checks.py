@@ -20,19 +20,19 @@ _OTHER_NAME = 62
 _TURNS = 8
 
 
-def judge(group: Group, subject: str, told: str, ends_at: datetime, now: datetime, mend: str) -> Row:
-    """How long a certificate still holds. `told`: what is said before that."""
+def judge(group: Group, subject: str, before: str, ends_at: datetime, now: datetime, mend: str) -> Row:
+    """How long a certificate still holds. `before`: what is said before that."""
     left = ends_at - now
     if left <= timedelta(0):
-        row = group.failed(subject, f"{told}ended {ends_at:%Y-%m-%d}", mend)
+        row = group.failed(subject, f"{before}ended {ends_at:%Y-%m-%d}", mend)
     elif left <= TOO_LATE:
-        row = group.failed(subject, f"{told}it ends {ends_at:%Y-%m-%d %H:%M} UTC", mend)
+        row = group.failed(subject, f"{before}it ends {ends_at:%Y-%m-%d %H:%M} UTC", mend)
     elif left <= URGENT_WITHIN:
-        row = group.warning(subject, f"{told}it ends {ends_at:%Y-%m-%d}, only {left.days} days left", mend)
+        row = group.warning(subject, f"{before}it ends {ends_at:%Y-%m-%d}, only {left.days} days left", mend)
     elif left <= RENEW_WITHIN:
-        row = group.warning(subject, f"{told}it ends {ends_at:%Y-%m-%d}, {left.days} days left", mend)
+        row = group.warning(subject, f"{before}it ends {ends_at:%Y-%m-%d}, {left.days} days left", mend)
     else:
-        row = group.ok(subject, f"{told}it ends {ends_at:%Y-%m-%d}, {left.days} days left")
+        row = group.ok(subject, f"{before}it ends {ends_at:%Y-%m-%d}, {left.days} days left")
     return row.told_as(CAUSE)
 
 
@@ -76,7 +76,7 @@ def _shake(end: ssl.SSLObject) -> None:
         return
 
 
-def look(host: str, port: int, timeout: float, context: ssl.SSLContext | None = None) -> datetime:
+def fetch_end_of_certificate(host: str, port: int, timeout: float, context: ssl.SSLContext | None = None) -> datetime:
     """When the certificate ends that a server shows, if this host trusts it.
 
     Raises:

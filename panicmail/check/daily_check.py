@@ -40,7 +40,7 @@ FORGOTTEN_AFTER = timedelta(days=7)
 #: Of these each node has its own.
 _OF_THIS_HOST = frozenset({"check_disk", "check_certificate"})
 
-Looks = Callable[[KnownFindings, datetime], Iterable[Row]]
+ChecksAgain = Callable[[KnownFindings, datetime], Iterable[Row]]
 
 
 class DailyCheck:
@@ -49,7 +49,7 @@ class DailyCheck:
     Args:
         config, orders: Those in force; a reload changes the answer.
         host: Name of this host.
-        look: Answers the rows; None tries the real things.
+        check_again: Answers the rows; None tries the real things.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class DailyCheck:
         config: Callable[[], Config],
         *,
         host: str = "",
-        look: Looks | None = None,
+        check_again: ChecksAgain | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._config = config
         self._host = host or socket.gethostname()
-        self._look = look or self._try_again
+        self._check_again = check_again or self._try_again
         self._looked_at: datetime | None = None
         self._all_well = False
         self._doubtful: set[str] = set()  #: what may have passed by the next look
@@ -79,7 +79,7 @@ class DailyCheck:
         if self._looked_at is not None and self._all_well and now - self._looked_at < EVERY - _SLACK:
             return
         known = self._store.read(KnownFindings.of)
-        rows = {self._name(row): row for row in self._look(known, now)}
+        rows = {self._name(row): row for row in self._check_again(known, now)}
         wrong = {name: row for name, row in rows.items() if not row.is_ok}
         lasting = {name: row for name, row in wrong.items() if not row.passing or name in self._doubtful}
         self._store.write("tick.alarm", lambda tx: _tell(tx, rows, lasting, now))
@@ -87,7 +87,7 @@ class DailyCheck:
         _log.info("check.looked", rows=len(rows), wrong=sorted(wrong))
 
     def _try_again(self, known: KnownFindings, now: datetime) -> Iterable[Row]:
-        return online_checks.again(self._config(), self._settings(), known, now, Host())
+        return online_checks.check_again(self._config(), self._settings(), known, now, Host())
 
     def _name(self, row: Row) -> str:
         """Under which a finding is remembered."""

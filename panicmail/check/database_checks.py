@@ -59,14 +59,14 @@ def sqlite_file(config: Config) -> Path | None:
     return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
 
 
-def look(config: Config) -> Tried:
+def try_database(config: Config) -> Tried:
     """Try it. A SQLite file that is not there is not made."""
     file = sqlite_file(config)
     if file is not None and not file.exists():
         return Tried([_STORE.ok("tables", "made at the first start")])
     try:
         with closing(open_store.connect(config)) as database:
-            return _look(database)
+            return _try_open_database(database)
     except StoreFailed as exc:
         mend = "see database.url, and that the server runs and lets this host in"
         if file is not None:
@@ -74,7 +74,7 @@ def look(config: Config) -> Tried:
         return Tried([_STORE.failed("database answers", f"it does not answer: {exc}", mend)])
 
 
-def _look(database: Database) -> Tried:
+def _try_open_database(database: Database) -> Tried:
     found, revision = database_probe.tables(database)
     rows = [_tables(found, revision), *([] if database.is_sqlite else _settings(database))]
     if found in (Tables.OURS, Tables.OLDER):

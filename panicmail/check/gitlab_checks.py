@@ -76,7 +76,7 @@ def _certificate_ends(url: str) -> datetime:
     parts = urlsplit(url)
     if parts.scheme != "https":
         raise Temporary("no TLS")
-    return certificate_checks.look(parts.hostname or "", parts.port or 443, SECONDS / 2)
+    return certificate_checks.fetch_end_of_certificate(parts.hostname or "", parts.port or 443, SECONDS / 2)
 
 
 def _each(subject: str, judge: Callable[[], list[Row]], cause: str = "") -> list[Row]:

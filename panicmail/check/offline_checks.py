@@ -69,7 +69,7 @@ def everything(config: Config, now: datetime, host: Host | None = None) -> list[
 
 
 def rows(
-    config: Config, standing: RuntimeSettings, now: datetime, host: Host, failures: Mapping[str, str]
+    config: Config, settings: RuntimeSettings, now: datetime, host: Host, failures: Mapping[str, str]
 ) -> list[Row]:
     """The same, not in order yet.
 
@@ -79,18 +79,18 @@ def rows(
     return [
         _configuration(config),
         *_smtp(config, now),
-        _replies(standing, config),
+        _replies(settings, config),
         *_database(config, host),
         _file_modes(config),
         *memory_checks.rows(config.smtp.max_message_size, host.memory()),
         *_gitlab(config),
         *_secret_files(config),
         _relay(config),
-        *people_checks.rows(config, standing),
-        *people_checks.pushes(config, standing),
-        *schedule_checks.rows(standing, now, failures),
-        *_policy(standing, now),
-        _operators(standing),
+        *people_checks.rows(config, settings),
+        *people_checks.pushes(config, settings),
+        *schedule_checks.rows(settings, now, failures),
+        *_policy(settings, now),
+        _operators(settings),
         _senders(config),
         _authentication(config),
         _receipts(config),
@@ -166,9 +166,9 @@ def _names(hostname: str, file: Path, key: Path) -> Iterator[Row]:
         yield Group.DOOR.warning("tls name", found, mend)
 
 
-def _replies(standing: RuntimeSettings, config: Config) -> Row:
+def _replies(settings: RuntimeSettings, config: Config) -> Row:
     address = config.replies.address
-    if standing.addresses.carries_token:
+    if settings.addresses.carries_token:
         return Group.DOOR.ok("replies", f"answers go to {address}")
     found = f"answers go to {address}, which carries no token: bounces of pages cannot be told from reports"
     mend = "let the mail server deliver subaddresses, then put {token} in replies.address"
@@ -243,9 +243,11 @@ def _secret_files(config: Config) -> Iterator[Row]:
         mode = path.stat().st_mode
         told = f"{path}, mode {mode & 0o777:04o}"
         if mode & _OTHERS_MAY_READ:
-            yield Group.FILE.warning(_spoken(place), f"{told}: everybody on this host can read it", f"chmod o= {path}")
+            yield Group.FILE.warning(
+                _name_secret(place), f"{told}: everybody on this host can read it", f"chmod o= {path}"
+            )
         else:
-            yield Group.FILE.ok(_spoken(place), told)
+            yield Group.FILE.ok(_name_secret(place), told)
 
 
 def _secret_paths(config: Config) -> list[tuple[str, Path]]:
@@ -260,7 +262,7 @@ def _secret_paths(config: Config) -> list[tuple[str, Path]]:
     return [(place, path) for place, path in found if path.is_file()]
 
 
-def _spoken(place: str) -> str:
+def _name_secret(place: str) -> str:
     table, _, key = place.partition(".")
     return "tls key" if key == "tls_key_file" else f"{table} {key.removesuffix('_file').replace('_', ' ')}"
 
@@ -285,39 +287,39 @@ def _unless_in_the_clear(row: Row, config: Config, key: str) -> Row:
 # -- the ladder
 
 
-def _policy(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
-    policy, who = standing.policies[DEFAULT], standing.who_at(now)
+def _policy(settings: RuntimeSettings, now: datetime) -> Iterator[Row]:
+    policy, who = settings.policies[DEFAULT], settings.who_at(now)
     for number, step in enumerate(policy.steps, 1):
         named = policy.people(step.page, who)
-        told = ", ".join(f"{standing.people[person].name} ({role})" for person, role in named.items())
+        told = ", ".join(f"{settings.people[person].name} ({role})" for person, role in named.items())
         if told:
             yield Group.POLICY.ok(f"step {number}", f"after {written(step.after)}: {told}")
         else:
             found = f"after {written(step.after)}: nobody is on call as {', '.join(step.page)} now"
             yield Group.POLICY.warning(f"step {number}", found, "put somebody on call, or name a fallback")
     yield Group.POLICY.ok("then", f"the last step again every {written(policy.repeat)} until somebody answers")
-    yield _escalates(standing, now)
+    yield _escalates(settings, now)
 
 
-def _escalates(standing: RuntimeSettings, now: datetime) -> Row:
+def _escalates(settings: RuntimeSettings, now: datetime) -> Row:
     """Whether the policy calls somebody new, and by when."""
-    policy, who = standing.policies[DEFAULT], standing.who_at(now)
+    policy, who = settings.policies[DEFAULT], settings.who_at(now)
     first = policy.people(policy.steps[0].page, who)
     for step in policy.steps[1:]:
-        new = [standing.people[person].name for person in policy.people(step.page, who) if person not in first]
+        new = [settings.people[person].name for person in policy.people(step.page, who) if person not in first]
         if not new:
             continue
         told = f"{', '.join(new)} after {written(step.after)}; the SLA is {written(policy.sla)}"
         if step.after > policy.sla:
             return Group.POLICY.warning("escalation", told, "let a step at or before escalation.sla page somebody new")
         return Group.POLICY.ok("escalation", told).told_as(_ONE_PERSON)
-    names = ", ".join(standing.people[person].name for person in first)
+    names = ", ".join(settings.people[person].name for person in first)
     found = f"every step pages {names} and nobody else"
     return Group.POLICY.warning("escalation", found, "put somebody else in the last step's role").told_as(_ONE_PERSON)
 
 
-def _operators(standing: RuntimeSettings) -> Row:
-    names = ", ".join(standing.people[person].name for person in standing.operators)
+def _operators(settings: RuntimeSettings) -> Row:
+    names = ", ".join(settings.people[person].name for person in settings.operators)
     return Group.POLICY.ok("operators", f"{names}: told when panicmail needs help, paged when nobody else can be")
 
 

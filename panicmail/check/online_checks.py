@@ -41,27 +41,27 @@ Rows = Callable[[], list[Row]]
 def everything(config: Config, now: datetime, host: Host | None = None) -> list[Row]:
     """Every row, in order. `now`: this host's instant."""
     asking, host = ParallelChecks(SECONDS), host or Host()
-    tried = asking.ask(lambda: database_checks.look(config))
+    tried = asking.ask(lambda: database_checks.try_database(config))
     calendars = asking.ask(lambda: schedule_checks.ask_calendars(config, now))
-    standing = runtime_settings.from_config(config, _NO_KEYS)
-    areas = {group: asking.ask(work) for group, work in _areas(config, standing, now, host).items()}
-    known = _store(tried, config, standing, now)
+    settings = runtime_settings.from_config(config, _NO_KEYS)
+    areas = {group: asking.ask(work) for group, work in _areas(config, settings, now, host).items()}
+    known = _store(tried, config, settings, now)
     if (outcomes := calendars.or_none()) is not None:  # else their last copies answer
-        standing = runtime_settings.from_config(config, _NO_KEYS, {outcome.role: outcome.copy for outcome in outcomes})
+        settings = runtime_settings.from_config(config, _NO_KEYS, {outcome.role: outcome.copy for outcome in outcomes})
     failures = {outcome.role: outcome.failure for outcome in outcomes or ()}
-    rows = [*offline_checks.rows(config, standing, now, host, failures), *known]
+    rows = [*offline_checks.rows(config, settings, now, host, failures), *known]
     for group, answer in areas.items():
         rows += _answered(group, answer)
-    return in_order(_recalled(rows, standing, _known(tried)), config.people)
+    return in_order(_recalled(rows, settings, _known(tried)), config.people)
 
 
-def _areas(config: Config, standing: RuntimeSettings, now: datetime, host: Host) -> Mapping[tuple[Group, str], Rows]:
+def _areas(config: Config, settings: RuntimeSettings, now: datetime, host: Host) -> Mapping[tuple[Group, str], Rows]:
     """What is tried, by the group and subject under which it is told that it could not be."""
     return {
         (Group.DOOR, "doors"): lambda: listener_checks.rows(config),
         (Group.STORE, "spool"): lambda: list(database_checks.spool(config, host.device)),
         (Group.GITLAB, "gitlab answers"): lambda: gitlab_checks.rows(config, now),
-        (Group.RELAY, "relay answers"): lambda: relay_checks.rows(config, standing, now),
+        (Group.RELAY, "relay answers"): lambda: relay_checks.rows(config, settings, now),
         (Group.WEB, "web answer"): lambda: web_checks.rows(config, now),
     }
 
@@ -79,39 +79,41 @@ def _known(answer: PendingAnswer[Tried]) -> KnownFindings | None:
     return tried.known if tried else None
 
 
-def _recalled(rows: list[Row], standing: RuntimeSettings, known: KnownFindings | None) -> list[Row]:
-    return people_checks.recalled(rows, standing, known.refused_pushes, known.proofs) if known else rows
+def _recalled(rows: list[Row], settings: RuntimeSettings, known: KnownFindings | None) -> list[Row]:
+    return people_checks.recalled(rows, settings, known.refused_pushes, known.proofs) if known else rows
 
 
-def _store(answer: PendingAnswer[Tried], config: Config, standing: RuntimeSettings, now: datetime) -> list[Row]:
+def _store(answer: PendingAnswer[Tried], config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
     try:
         tried = answer.wait()
     except PanicmailError as exc:
         mend = "see that the database's server answers, and that nothing holds its disk"
         return [Group.STORE.failed("database answers", f"{exc}", mend)]
     if tried.known is None:
-        return [*tried.rows, *people_checks.proven(standing, (), now)]
+        return [*tried.rows, *people_checks.proven(settings, (), now)]
     newest = external_mail.row(config, tried.known, now)
-    proven = people_checks.proven(standing, tried.known.proofs, now)
+    proven = people_checks.proven(settings, tried.known.proofs, now)
     return [*tried.rows, newest, *database_checks.waiting(tried.known), *proven]
 
 
 # -- what the daemon asks again
 
 
-def again(config: Config, standing: RuntimeSettings, known: KnownFindings, now: datetime, host: Host) -> list[Row]:
+def check_again(
+    config: Config, settings: RuntimeSettings, known: KnownFindings, now: datetime, host: Host
+) -> list[Row]:
     """What a panic needs, and what becomes wrong by itself: the rows the operators are told about.
 
     Args:
-        standing: The running daemon's, with the calendars it read.
+        settings: The running daemon's, with the calendars it read.
     """
     asking = ParallelChecks(SECONDS)
     areas = {
         (Group.GITLAB, "gitlab answers"): asking.ask(lambda: gitlab_checks.rows(config, now)),
-        (Group.RELAY, "relay answers"): asking.ask(lambda: relay_checks.rows(config, standing, now)),
+        (Group.RELAY, "relay answers"): asking.ask(lambda: relay_checks.rows(config, settings, now)),
         (Group.WEB, "web answer"): asking.ask(lambda: web_checks.rows(config, now)),
     }
-    rows = [*offline_checks.rows(config, standing, now, host, {}), external_mail.row(config, known, now)]
+    rows = [*offline_checks.rows(config, settings, now, host, {}), external_mail.row(config, known, now)]
     for group, answer in areas.items():
         rows += _answered(group, answer)
-    return [row for row in _recalled(rows, standing, known) if row.cause]
+    return [row for row in _recalled(rows, settings, known) if row.cause]

@@ -26,10 +26,10 @@ _MEND = "see people.{0}.push and that service; panicmail check --page {0} tries 
 _PROVES = {ProofKind.REPLY: "by reply", ProofKind.DELIVERED: "by its code in the reply"}
 
 
-def rows(config: Config, standing: RuntimeSettings) -> Iterator[Row]:
+def rows(config: Config, settings: RuntimeSettings) -> Iterator[Row]:
     """The ways to each person, as the configuration has them."""
     own = _own_domains(config)
-    return (_person(person, own).of(person.id) for person in standing.people.values())
+    return (_person(person, own).of(person.id) for person in settings.people.values())
 
 
 def _person(person: Person, own: Sequence[str]) -> Row:
@@ -55,10 +55,10 @@ def _own_domains(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def pushes(config: Config, standing: RuntimeSettings) -> list[Row]:
+def pushes(config: Config, settings: RuntimeSettings) -> list[Row]:
     """Whether each push URL is one that a service understands. Nobody is asked, nothing is sent."""
     push = AppriseClient()
-    theirs = [(person.id, way) for person in standing.people.values() for way in ways_to(person) if not way.is_mail]
+    theirs = [(person.id, way) for person in settings.people.values() for way in ways_to(person) if not way.is_mail]
     own = [by_push(push_channel.channel(url.get_secret_value())) for url in config.watch.push]
     return [
         *(replace(_push(push, key, f"people.{key}", way).told_as("check_push").of(key), channel=way.name)
@@ -80,7 +80,7 @@ def _push(push: AppriseClient, whose: str, table: str, way: ContactChannel) -> R
 
 
 def recalled(
-    rows: Iterable[Row], standing: RuntimeSettings, refused: Iterable[OutboxRow], proofs: Iterable[Proof]
+    rows: Iterable[Row], settings: RuntimeSettings, refused: Iterable[OutboxRow], proofs: Iterable[Proof]
 ) -> list[Row]:
     """The rows; those of `pushes` with what is on record: that a channel refused the last push it was given.
 
@@ -90,25 +90,25 @@ def recalled(
     """
     taken = {(proof.person, proof.channel): proof.at for proof in proofs if proof.what is ProofKind.TAKEN}
     last = {(task.person, task.facts["channel"]): task for task in refused}
-    shown = {channel.id: channel.shown for person in standing.people.values() for channel in person.push}
+    shown = {channel.id: channel.shown for person in settings.people.values() for channel in person.push}
 
-    def told(row: Row) -> Row:
+    def with_refusal(row: Row) -> Row:
         task, taken_at = last.get((row.person, row.channel)), taken.get((row.person, row.channel))
         if not row.is_ok or task is None or task.done_at is None or (taken_at and taken_at > task.done_at):
             return row
         found = f"{shown[row.channel]} refused the last push, {task.done_at:%Y-%m-%d %H:%M} UTC: {task.answer}"
         return replace(row, verdict=CheckVerdict.WARNING, found=found, mend=_MEND.format(row.person))
 
-    return [told(row) for row in rows]
+    return [with_refusal(row) for row in rows]
 
 
 # -- what was proved
 
 
-def proven(standing: RuntimeSettings, proofs: Sequence[Proof], now: datetime) -> Iterator[Row]:
+def proven(settings: RuntimeSettings, proofs: Sequence[Proof], now: datetime) -> Iterator[Row]:
     """When each way last showed that it reaches its person."""
     latest = {(proof.person, proof.channel, proof.what): proof for proof in proofs}
-    for person in standing.people.values():
+    for person in settings.people.values():
         told = [_proven(person.id, way, latest, now) for way in ways_to(person)]
         found, subject = "; ".join(words for words, _ in told), f"{person.id} proven"
         if all(is_fresh for _, is_fresh in told):

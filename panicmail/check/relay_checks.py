@@ -33,15 +33,15 @@ def connect(config: Config, timeout: float = STEP_SECONDS) -> RelayClient:
     return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=hostname, timeout=timeout)
 
 
-def rows(config: Config, standing: RuntimeSettings, now: datetime) -> list[Row]:
+def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
     """Every row, or one when the relay takes none of us."""
     asking = ParallelChecks(SECONDS)
 
     def rehearse(mail_from: str, recipient: str = "") -> PendingAnswer[Rehearsal]:
         return asking.ask(lambda: connect(config).rehearse(mail_from, recipient))
 
-    pages = {key: rehearse(_bounces_to(standing, key), person.email) for key, person in config.people.items()}
-    us, null = rehearse(_bounces_to(standing, "")), rehearse("")
+    pages = {key: rehearse(_bounces_to(settings, key), person.email) for key, person in config.people.items()}
+    us, null = rehearse(_bounces_to(settings, "")), rehearse("")
     try:
         taken = us.wait()
     except PanicmailError as exc:
@@ -55,12 +55,12 @@ def rows(config: Config, standing: RuntimeSettings, now: datetime) -> list[Row]:
     return [*found, *_people(config, pages)]
 
 
-def _bounces_to(standing: RuntimeSettings, person: str) -> str:
+def _bounces_to(settings: RuntimeSettings, person: str) -> str:
     """An envelope sender such as pages have."""
-    addresses = standing.addresses
+    addresses = settings.addresses
     if not addresses.carries_token:
-        return standing.page_sender
-    return addresses.reply_to(standing.tokens.mint(Purpose.BOUNCE, _NOBODYS, person))
+        return settings.page_sender
+    return addresses.reply_to(settings.tokens.mint(Purpose.BOUNCE, _NOBODYS, person))
 
 
 def _not_taken(config: Config, exc: PanicmailError) -> Row:

@@ -53,25 +53,25 @@ def _fetch(url: str) -> bytes:
     return http_client.get(url, timeout=FETCH_SECONDS, limit=calendar_source.LARGEST + 1)
 
 
-def rows(standing: RuntimeSettings, now: datetime, failures: Mapping[str, str] = MappingProxyType({})) -> Iterator[Row]:
+def rows(settings: RuntimeSettings, now: datetime, failures: Mapping[str, str] = MappingProxyType({})) -> Iterator[Row]:
     """Who is on call in each role, and what should be mended before it comes.
 
     Args:
         failures: By role, why its calendar could not be read just now.
     """
-    schedules = standing.schedules
+    schedules = settings.schedules
     faults = schedules.faults(now, now + AHEAD)
     for role in schedules.roles:
-        yield _now(standing, role, now).told_as(_CAUSE)
+        yield _now(settings, role, now).told_as(_CAUSE)
         yield _ahead(role, faults.get(role, ())).told_as(_CAUSE)
     for role, calendar in schedules.calendars.items():
         yield _calendar(role, calendar, failures.get(role) or calendar.failure, now).told_as("check_calendar")
-    yield from _one_person(standing, now)
+    yield from _one_person(settings, now)
 
 
-def _now(standing: RuntimeSettings, role: str, now: datetime) -> Row:
-    duties = standing.schedules.on_call(role, now)
-    names = ", ".join(f"{standing.people[duty.person].name} ({duty.source})" for duty in duties)
+def _now(settings: RuntimeSettings, role: str, now: datetime) -> Row:
+    duties = settings.schedules.on_call(role, now)
+    names = ", ".join(f"{settings.people[duty.person].name} ({duty.source})" for duty in duties)
     if names:
         return _ROSTER.ok(role, names)
     return _ROSTER.failed(role, "nobody now", f"name somebody in oncall.{role}.fixed or .fallback")
@@ -114,14 +114,14 @@ def _calendar(role: str, calendar: Calendar, failure: str, now: datetime) -> Row
 # -- one person in two roles
 
 
-def _one_person(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
+def _one_person(settings: RuntimeSettings, now: datetime) -> Iterator[Row]:
     """Whether the first and the last step come to the same single person at some hour to come.
 
     That they do so now is told of the policy (`offline`).
     """
-    policy = standing.policy
+    policy = settings.policy
     first, last = policy.steps[0].page, policy.managers
-    hours = _same_person(standing.schedules, first, last, now)
+    hours = _same_person(settings.schedules, first, last, now)
     roles = f"{', '.join(first)} and {', '.join(last)}"
     mend = "put two people on call in those roles: nobody else is called when that one sleeps"
     if not hours:
@@ -129,7 +129,7 @@ def _one_person(standing: RuntimeSettings, now: datetime) -> Iterator[Row]:
         yield _ROSTER.ok("two people", found).told_as("check_roles")
     elif hours[0][0] > now:
         start, who = hours[0]
-        found = f"{standing.people[who].name} is both {roles}, from {start:%Y-%m-%d %H:%M} UTC"
+        found = f"{settings.people[who].name} is both {roles}, from {start:%Y-%m-%d %H:%M} UTC"
         yield _ROSTER.warning("two people", found, mend).told_as("check_roles")
 
 

@@ -31,7 +31,7 @@ def rows(config: Config, now: datetime) -> list[Row]:
     addresses = asking.ask(lambda: _addresses(host))
     here = asking.ask(lambda: is_panicmail_web(config.web.listen))
     answers = asking.ask(lambda: answers_as_panicmail(url))
-    ends_at = asking.ask(lambda: certificate_checks.look(host, parts.port or 443, STEP_SECONDS))
+    ends_at = asking.ask(lambda: certificate_checks.fetch_end_of_certificate(host, parts.port or 443, STEP_SECONDS))
     found = [] if is_literal(host) else [_name(host, addresses)]
     if addresses.or_none() is None:
         return found

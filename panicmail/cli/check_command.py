@@ -52,12 +52,12 @@ def check(config_file: str | None, as_json: bool, offline: bool, person: str | N
     if person is not None:
         rows = _page(config_file, person, _seconds(wait or "2m"), as_json)
     else:
-        rows = _look(config_file, as_json, offline)
+        rows = _run_checks(config_file, as_json, offline)
     if any(row.verdict.value == "failed" for row in rows) or (person is not None and not _is_proven(rows)):
         click.get_current_context().exit(1)
 
 
-def _look(config_file: str | None, as_json: bool, offline: bool) -> Sequence[Row]:
+def _run_checks(config_file: str | None, as_json: bool, offline: bool) -> Sequence[Row]:
     from panicmail import log
     from panicmail.check import offline_checks as alone
     from panicmail.check import online_checks

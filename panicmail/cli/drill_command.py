@@ -97,7 +97,7 @@ def _ask_for_mail(config: Config, code: str) -> None:
 
     minutes = int(drills.LASTS.total_seconds()) // 60
     click.echo(f"Mail this to {config.smtp.addresses[0]} within {minutes} minutes, as subject or as text:\n")
-    click.echo(f"    drill {drills.spoken(code)}\n")
+    click.echo(f"    drill {drills.spell_code(code)}\n")
 
 
 def _send(config: Config, settings: RuntimeSettings, code: str, sender: str, door: tuple[str, int]) -> None:
@@ -130,12 +130,12 @@ class _Show:
     drill_id: int
     printed: set[tuple[str, str]] = field(default_factory=set)
 
-    def look(self) -> Progress:
+    def read_progress(self) -> Progress:
         from panicmail.incident.push_channel import in_words
         from panicmail.intake import drills
 
         channels = [channel for person in self.settings.people.values() for channel in person.push]
-        progress = self.store.read(lambda tx: drills.look(tx, self.settings, self.drill_id))
+        progress = self.store.read(lambda tx: drills.read_progress(tx, self.settings, self.drill_id))
         steps = [replace(step, text=in_words(step.text, channels)) for step in progress.steps]
         return replace(progress, steps=steps)
 
@@ -143,7 +143,7 @@ class _Show:
         """Print what happens until it is enough, or the time is over."""
         ends_at = time.monotonic() + seconds
         while True:
-            progress = self.look()
+            progress = self.read_progress()
             for step in progress.steps:
                 self._print(step, progress.incident)
             if is_enough(progress) or time.monotonic() >= ends_at:

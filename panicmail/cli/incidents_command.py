@@ -197,7 +197,7 @@ def oncall(config_file: str | None, as_json: bool, at: str | None, tz: str) -> N
     asked_at, zone = _at(at) if at else now, _zone(tz)
     config = load(config_file)
     log.configure(config.log.format, "warning")
-    answer = oncall_command.look(config, asked_at, now)
+    answer = oncall_command.read_rota(config, asked_at, now)
     if as_json:
         print_json(oncall_command.document(answer))
     else:

@@ -65,14 +65,14 @@ class Rota:
     sources: tuple[Source, ...]
 
 
-def look(config: Config, at: datetime, now: datetime) -> Rota:
+def read_rota(config: Config, at: datetime, now: datetime) -> Rota:
     """Ask what is on this host about `at`. `now`: what the ages of calendars are counted to."""
     outcomes = [calendar_source.consult(feed, now, at, at + HORIZON) for feed in config_schedules.feeds(config)]
-    standing = runtime_settings.from_config(config, [("a", b"")], {each.role: each.copy for each in outcomes})
-    schedules = standing.schedules
+    settings = runtime_settings.from_config(config, [("a", b"")], {each.role: each.copy for each in outcomes})
+    schedules = settings.schedules
     return Rota(
         at=at,
-        people=standing.people,
+        people=settings.people,
         roles=tuple(Role(n, schedules.on_call(n, at), schedules.spans(n, at, at + AHEAD)) for n in schedules.roles),
         sources=tuple(_source(each, schedules.calendars[each.role], now) for each in outcomes),
     )

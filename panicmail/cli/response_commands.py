@@ -42,13 +42,13 @@ def _act(word: str, about: str) -> click.Command:
             print_json({**brief(incident), "outcome": outcome})
         else:
             take = f" To give it to {actor}: panicmail take {incident.ref} --as {actor}" if is_anothers else ""
-            click.echo(_told(settings, incident, outcome) + take)
+            click.echo(_describe_outcome(settings, incident, outcome) + take)
         click.get_current_context().exit(1 if is_anothers or outcome == "closed" else 0)
 
     return command
 
 
-def _told(settings: RuntimeSettings, incident: Incident, outcome: str) -> str:
+def _describe_outcome(settings: RuntimeSettings, incident: Incident, outcome: str) -> str:
     """How it stands now, and what else to know."""
     holder = settings.people.get(incident.holder or "")
     name = holder.name if holder else incident.holder

@@ -40,19 +40,21 @@ def watch(config_file: str | None) -> None:
     with last_words():
         config = load(config_file)
         log.configure(config.log.format, config.log.level)
-        lookout = WatchMonitor(config, host_clock())
-    status = _run(lookout)
+        monitor = WatchMonitor(config, host_clock())
+    status = _run(monitor)
     sys.stderr.flush()
     # A question or a page may still hang in its thread; nobody waits for it.
     os._exit(status)
 
 
-def _run(lookout: WatchMonitor) -> int:
+def _run(monitor: WatchMonitor) -> int:
     """Until a signal, or until the thread that looks has ended."""
     import structlog
 
     stopped, reread = threading.Event(), threading.Event()
-    looking = threading.Thread(target=_look, args=(lookout, stopped, reread), name="lookout", daemon=True)
+    looking = threading.Thread(
+        target=_watch_until_stopped, args=(monitor, stopped, reread), name="monitor", daemon=True
+    )
     looking.start()
     while looking.is_alive():
         came = signal.sigtimedwait(SIGNALS, 0.5)
@@ -60,20 +62,20 @@ def _run(lookout: WatchMonitor) -> int:
             continue
         if came.si_signo != signal.SIGHUP:
             stopped.set()
-            lookout.finish(FINISH_SECONDS)
+            monitor.finish(FINISH_SECONDS)
             structlog.get_logger().info("stopped", status=0)
             return 0
         reread.set()
     return 1
 
 
-def _look(lookout: WatchMonitor, stopped: threading.Event, reread: threading.Event) -> None:
-    lookout.announce()
+def _watch_until_stopped(monitor: WatchMonitor, stopped: threading.Event, reread: threading.Event) -> None:
+    monitor.announce()
     while not stopped.is_set():
-        lookout.round()
+        monitor.round()
         if reread.wait(ASK_EVERY):
             reread.clear()
-            lookout.reread()
+            monitor.reread()
 
 
 COMMANDS = (watch,)

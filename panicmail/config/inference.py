@@ -64,7 +64,7 @@ def _infer_people(raw: Raw) -> dict[str, str]:
         if not isinstance(person, dict):
             continue
         local = _local_part(person.get("email"), key)
-        for name, value in (("name", _spoken(local)), ("gitlab", local)):
+        for name, value in (("name", _name_from_local_part(local)), ("gitlab", local)):
             if name not in person:
                 person[name] = value
                 inferred[f"people.{key}.{name}"] = value
@@ -109,7 +109,7 @@ def _local_part(email: object, key: str) -> str:
     return local if re.fullmatch(r"\w[\w.-]*", local, re.ASCII) else (re.sub(r"\W+", "-", key).strip("-") or "person")
 
 
-def _spoken(local: str) -> str:
+def _name_from_local_part(local: str) -> str:
     """ "ana.reyes" -> "Ana Reyes"."""
     return " ".join(word.capitalize() for word in re.split(r"[._-]+", local) if word) or local
 

@@ -45,10 +45,10 @@ class OldNames:
             if table in RENAMED.values() and rest:
                 self._note_new(table, rest[0])
             return name
-        meant = "__".join((RENAMED[table], *rest))
+        new_name = "__".join((RENAMED[table], *rest))
         if rest:
-            self._note_old(RENAMED[table], rest[0], origin, f"{origin[: -len(name)]}{_cased(meant, origin)}", "")
-        return meant
+            self._note_old(RENAMED[table], rest[0], origin, f"{origin[: -len(name)]}{_cased(new_name, origin)}", "")
+        return new_name
 
     def refuse_both(self) -> None:
         """Record a mistake for each name that came under both."""
@@ -60,9 +60,9 @@ class OldNames:
     def _note_new(self, table: str, name: str) -> None:
         self._new.add((table, str(name)))
 
-    def _note_old(self, table: str, name: str, written: str, meant: str, where: str) -> None:
+    def _note_old(self, table: str, name: str, written: str, new_name: str, where: str) -> None:
         self._old[table, str(name)] = written
-        self._warnings.append(f"{where + ': ' if where else ''}{written} has a new name; write {meant}")
+        self._warnings.append(f"{where + ': ' if where else ''}{written} has a new name; write {new_name}")
 
 
 def _cased(name: str, origin: str) -> str:

@@ -115,7 +115,7 @@ def _environment(
         if _is_known(flat):
             texts[flat], origins[flat] = text, name
         else:
-            meant = _meant(flat)
+            meant = _find_nearest_name(flat)
             proposed = f'"{PREFIX}{meant.upper()}"' if meant else f"{PREFIX}<TABLE>__<KEY>, such as {PREFIX}GITLAB__URL"
             mistakes.lines.append(f"{name}: found an unknown name in the environment, expected {proposed}")
     return texts, origins
@@ -130,7 +130,7 @@ def _credentials(
     for file in sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else ():
         flat = old_names.flat(file.name.lower(), str(file))
         if not _is_known(flat):
-            meant = _meant(flat)
+            meant = _find_nearest_name(flat)
             line = f"{file}: found an unknown credential, expected {meant or 'a name such as gitlab__token'}"
             # A process started by another service inherits that one's credentials: what resembles nothing is not ours.
             (mistakes.lines if meant or "__" in flat else warnings).append(line)
@@ -144,7 +144,7 @@ def _credentials(
     return texts, origins
 
 
-def _meant(flat: str) -> str | None:
+def _find_nearest_name(flat: str) -> str | None:
     close = difflib.get_close_matches(flat, _known_names(flat), 1, 0.7)
     return close[0] if close else None
 

@@ -138,7 +138,7 @@ class CalendarRefresh:
                 _tell(feed.role, before, outcome)
             return dict(self._copies) if changed else None
 
-    def unread(self, now: datetime) -> list[Unread]:
+    def find_unread(self, now: datetime) -> list[Unread]:
         """The calendars that were not read for too long."""
         with self._lock:
             known = [(feed, self._copies[feed.role], self._failures.get(feed.role, "")) for feed in self._feeds]
@@ -170,7 +170,7 @@ class ScheduleFaults:
         self._settings = settings
         self._calendars = calendars
 
-    def look(self) -> None:
+    def tell_operators(self) -> None:
         """
         Raises:
             StoreFailed: The database could not be asked.
@@ -187,7 +187,7 @@ class ScheduleFaults:
         found = []
         if not tx.queue.told_operators("roster_gap", since) and (gaps := _gaps(schedules, tx.now)):
             found.append(("roster_gap", {"gap": gaps}))
-        for cause, calendars in _by_cause(self._calendars.unread(tx.now)).items():
+        for cause, calendars in _by_cause(self._calendars.find_unread(tx.now)).items():
             if calendars and not tx.queue.told_operators(cause, since):
                 found.append((cause, {"calendar": calendars}))
         return found
@@ -206,12 +206,12 @@ def _gap(role: str, span: OnCallSpan) -> str:
 def _by_cause(unread: Sequence[Unread]) -> dict[str, list[str]]:
     """A last good copy answers for some; for those that have none it is the fallback."""
     return {
-        "calendar_unread": [_unread(each) for each in unread if each.read_at],
-        "calendar_never_read": [_unread(each) for each in unread if not each.read_at],
+        "calendar_unread": [_describe_unread(each) for each in unread if each.read_at],
+        "calendar_never_read": [_describe_unread(each) for each in unread if not each.read_at],
     }
 
 
-def _unread(one: Unread) -> str:
+def _describe_unread(one: Unread) -> str:
     since = f"last read {_moment(one.read_at)}" if one.read_at else "never read"
     return f"{one.role}, {since}: {one.failure}"
 

@@ -74,7 +74,7 @@ class PeriodicJobs:
     def tick(self) -> None:
         """Everything that must not wait. A database that is away ends the round, not the ticking."""
         crashpoints.point("tick")
-        parts = (self.timekeeper.look, self._let_time_pass)
+        parts = (self.timekeeper.check_clock, self._let_time_pass)
         done = [self._part_of_tick(part) for part in parts]
         if all(done):
             self.health.ticked()
@@ -84,14 +84,14 @@ class PeriodicJobs:
 
     def _part_of_tick(self, part: Callable[[], object]) -> bool:
         done = self._safely("tick.failed", part)
-        self.came_on()
+        self.note_progress()
         return done
 
     def _let_time_pass(self) -> None:
-        self.escalation.tick(self.came_on)
+        self.escalation.tick(self.note_progress)
         self.emergency.answered(self.store.read(lambda tx: tx.search.next_open_incidents(KEPT_IN_MEMORY)))
 
-    def came_on(self) -> None:
+    def note_progress(self) -> None:
         self.came_round_at = time.monotonic()
         self.health.came_round()
 
@@ -104,9 +104,9 @@ class PeriodicJobs:
     def minute(self) -> None:
         self._safely("accounts.failed", self.accounting.reconcile)
         self.remember()
-        self._safely("handover.failed", self.handover.look)
-        self._safely("list.failed", self.daily_list.look)
-        self._safely("rosters.failed", self.roster_faults.look)
+        self._safely("handover.failed", self.handover.tell_changes)
+        self._safely("list.failed", self.daily_list.send_due)
+        self._safely("rosters.failed", self.roster_faults.tell_operators)
 
     def remember(self) -> None:
         self._safely("copy.failed", self.restoring.remember)

@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 _LOOK_EVERY = 1.0
 
 
-def speak(scheduler: BackgroundScheduler) -> None:
+def log_skipped_turns(scheduler: BackgroundScheduler) -> None:
     """Tell of turns that did not take place as events of ours, in place of the library's prose."""
     for name in ("apscheduler.scheduler", "apscheduler.executors.default"):
         logging.getLogger(name).addFilter(_is_other_news)
@@ -52,11 +52,11 @@ class SchedulerClock(threading.Thread):
     def run(self) -> None:
         while not self._stopped.wait(_LOOK_EVERY):
             try:
-                self.look(datetime.now(UTC))
+                self.bring_forward_late_jobs(datetime.now(UTC))
             except Exception:  # a second later it looks again
                 _log.exception("metronome.failed")
 
-    def look(self, now: datetime) -> None:
+    def bring_forward_late_jobs(self, now: datetime) -> None:
         for job in self._scheduler.get_jobs():
             if job.next_run_time is not None and job.next_run_time - now > job.trigger.interval:
                 _log.warning("metronome.brought_forward", job=job.id)

@@ -45,7 +45,7 @@ from panicmail.daemon.calendar_refresh import ScheduleFaults
 from panicmail.daemon.health import Health
 from panicmail.daemon.live_config import LiveConfig
 from panicmail.daemon.periodic import PeriodicJobs
-from panicmail.daemon.scheduler_clock import SchedulerClock, speak
+from panicmail.daemon.scheduler_clock import SchedulerClock, log_skipped_turns
 from panicmail.daemon.watchdog import WITHIN, Watchdog, WatchedPart
 from panicmail.daemon.worker_threads import WorkerThread, WorkSignal
 from panicmail.delivery import EmailWorker, GitLabWorker, OutboxWorker, PushWorker
@@ -290,7 +290,7 @@ class Daemon:
     def _build_scheduler(self) -> BackgroundScheduler:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         scheduler = BackgroundScheduler(job_defaults=defaults, timezone="UTC")
-        speak(scheduler)
+        log_skipped_turns(scheduler)
         scheduler.add_job(self._duties.tick, "interval", seconds=1, id="tick", next_run_time=datetime.now(UTC))
         scheduler.add_job(self._duties.empty, "interval", seconds=1, id="empty")
         scheduler.add_job(self._duties.poll, "interval", seconds=POLL_SECONDS, id="signs")

@@ -74,7 +74,7 @@ class Watchdog(threading.Thread):
 
     def _said_of(self, part: WatchedPart, now: float) -> str:
         """What is wrong with a part, in words; "" when nothing is."""
-        heard = _heard(part)
+        heard = _ask_when_it_came_round(part)
         if heard == -math.inf:
             ended_at = self._ended.setdefault(part.name, now)
             return f"{part.name} (ended)" if now - ended_at >= _ENDED_WITHIN else ""
@@ -85,7 +85,7 @@ class Watchdog(threading.Thread):
         self._stopped.set()
 
 
-def _heard(part: WatchedPart) -> float:
+def _ask_when_it_came_round(part: WatchedPart) -> float:
     try:
         return part.came_round_at()
     except Exception:  # a part that cannot be asked; and the watchdog must not die of it

@@ -110,7 +110,7 @@ class GitLabWorker(OutboxWorker):
                 NOTE: self._note,
                 EffectKind.FILES: self._files,
                 EffectKind.MIRROR: self._mirror,
-                EffectKind.TWINS: self._twins,
+                EffectKind.TWINS: self._close_twins,
                 EffectKind.AMEND: self._amend,
                 EffectKind.CONFIDE: self._confide,
             }
@@ -202,7 +202,7 @@ class GitLabWorker(OutboxWorker):
         self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         self._settle(task, DeliveryState.ACCEPTED, "noted")
 
-    def _twins(self, task: OutboxRow, incident: Incident, _iid: int) -> None:
+    def _close_twins(self, task: OutboxRow, incident: Incident, _iid: int) -> None:
         """Of two issues with one marker the older stays; the younger is closed and says why."""
         if incident.issue_project is not None:
             self._settle(task, DeliveryState.VOID, "the issue was moved to another project")

@@ -183,13 +183,13 @@ def _last_heard(tx: Transaction, incident: Incident, channel: PushChannel) -> Ou
     return max(heard, key=lambda each: each[:2])[2] if heard else None
 
 
-def _told(
+def _compose_news(
     tx: Transaction, settings: RuntimeSettings, task: OutboxRow, channel: PushChannel, incident: Incident
 ) -> PushMessage | None:
     context, person = notice_context(tx, settings, incident, task), settings.people[task.person or ""]
     may_act = (incident.state is State.OPEN and person.id in incident.paged) or undo_by(context, person.id) is not None
     link = context.link if channel.is_private and may_act else ""
-    return PushMessage(push_text.told(context, person, settings.detail), link)
+    return PushMessage(push_text.tell(context, person, settings.detail), link)
 
 
 def _followed(
@@ -216,7 +216,7 @@ def _rings_anew(
         return None
     context, person = notice_context(tx, settings, incident, task), settings.people[task.person or ""]
     context = replace(context, facts={**task.facts, "what": "undone", "by": task.facts["holder"]})
-    text, link = push_text.told(context, person, settings.detail), context.link if channel.is_private else ""
+    text, link = push_text.tell(context, person, settings.detail), context.link if channel.is_private else ""
     return PushMessage(text, link, dedup_key=_dedup_key(incident), severity=_severity(incident), renews=True)
 
 
@@ -233,6 +233,6 @@ def _dedup_key(incident: Incident) -> str:
 _Composer = Callable[[Transaction, RuntimeSettings, OutboxRow, PushChannel, Incident], PushMessage | None]
 _COMPOSERS: Mapping[EffectKind, _Composer] = {
     EffectKind.PAGE: _page,
-    EffectKind.TELL: _told,
+    EffectKind.TELL: _compose_news,
     EffectKind.MIRROR: _followed,
 }

@@ -92,7 +92,7 @@ class RelayClient:
         _check_address(recipient, may_be_empty=False)
         letter = _Letter(message, mail_from, recipient)
         ends_at = self._monotonic() + _TIMEOUTS * self._timeout
-        if self._kept():
+        if self._has_usable_connection():
             with contextlib.suppress(_Dead):
                 return self._send(letter, ends_at)
         try:
@@ -125,7 +125,7 @@ class RelayClient:
         if dialogue is not None:
             dialogue.leave()
 
-    def _kept(self) -> bool:
+    def _has_usable_connection(self) -> bool:
         """Whether there is a connection worth trying; one that was idle too long is closed."""
         if self._dialogue is not None and self._monotonic() - self._idle_since >= KEPT_SECONDS:
             self.close()
@@ -181,9 +181,9 @@ class RelayClient:
         try:
             yield
         except smtplib.SMTPAuthenticationError as exc:
-            raise _of_us(exc.smtp_code)(f"the relay refuses our login: {self._said(exc)}") from exc
+            raise _of_us(exc.smtp_code)(f"the relay refuses our login: {self._quote_reply(exc)}") from exc
         except smtplib.SMTPResponseException as exc:
-            raise _of_us(exc.smtp_code)(f"the relay refuses us: {self._said(exc)}") from exc
+            raise _of_us(exc.smtp_code)(f"the relay refuses us: {self._quote_reply(exc)}") from exc
         except smtplib.SMTPServerDisconnected as exc:
             raise Temporary(f"the relay hung up: {_clean(str(exc))}") from exc
         except smtplib.SMTPException as exc:
@@ -196,7 +196,7 @@ class RelayClient:
         except UnicodeEncodeError:
             raise LockedOut("the relay's user name and password must be ASCII") from None  # the cause quotes them
 
-    def _said(self, exc: smtplib.SMTPResponseException) -> str:
+    def _quote_reply(self, exc: smtplib.SMTPResponseException) -> str:
         said = _reply(exc.smtp_code, exc.smtp_error)
         return said.replace(self._password, "(password)") if self._password else said
 
@@ -258,7 +258,7 @@ class _Dialogue(smtplib.SMTP):
             raise Unknown("the relay had the whole message and did not answer") from exc
         if code < 200:
             raise Unknown(f"the relay had the whole message and answered {_reply(code, said)}")
-        return _judged(code, said, range(200, 300))
+        return _check_reply(code, said, range(200, 300))
 
     def rehearse(self, mail_from: str, recipient: str) -> str:
         """A transaction that ends before its message; answers the last reply."""
@@ -323,7 +323,7 @@ class _Dialogue(smtplib.SMTP):
 
     def send(self, s: Any) -> None:
         if self.sock:
-            self._socket().settimeout(self._left())
+            self._socket().settimeout(self._seconds_left())
         super().send(s)
 
     def getreply(self) -> tuple[int, bytes]:
@@ -334,7 +334,7 @@ class _Dialogue(smtplib.SMTP):
         return super().getreply()
 
     def _receive(self) -> bytes:
-        self._socket().settimeout(self._left())
+        self._socket().settimeout(self._seconds_left())
         return self._socket().recv(4096)
 
     def _socket(self) -> socket.socket:
@@ -342,7 +342,7 @@ class _Dialogue(smtplib.SMTP):
             raise smtplib.SMTPServerDisconnected("not connected")
         return self.sock
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         left = self.ends_at - self._monotonic()
         if left <= 0:
             self.close()
@@ -387,10 +387,10 @@ def _check_address(address: str, *, may_be_empty: bool) -> None:
 def _expect(reply: tuple[int, bytes], wanted: range, unknown: type[Temporary] = Temporary) -> str:
     if reply[0] == 421:  # RFC 5321 3.8: it closes the connection; that is no word about the message
         raise _Dead(_reply(*reply))
-    return _judged(*reply, wanted, unknown)
+    return _check_reply(*reply, wanted, unknown)
 
 
-def _judged(code: int, said: bytes, wanted: range, unknown: type[Temporary] = Temporary) -> str:
+def _check_reply(code: int, said: bytes, wanted: range, unknown: type[Temporary] = Temporary) -> str:
     """The reply, when it is a wanted one.
 
     Args:

@@ -43,7 +43,7 @@ SILENCE = timedelta(days=7)
 
 
 class ClockGuard:
-    """Watches the clock that counts. `start` once, before anything else runs; then `look` every second.
+    """Watches the clock that counts. `start` once, before anything else runs; then `check_clock` every second.
 
     Args:
         clock: The host's clock as the database has it.
@@ -94,7 +94,7 @@ class ClockGuard:
             return lead
         return max(lead, mark.at - now) if lead else mark.at - now
 
-    def look(self) -> None:
+    def check_clock(self) -> None:
         """Compare the clock with CLOCK_BOOTTIME, and once a minute with what is written.
 
         Raises:

@@ -135,7 +135,7 @@ class Gap:
 
 def gaps_in(tx: Transaction, policies: Mapping[str, EscalationPolicy]) -> list[Gap]:
     """Every gap there is. Changes nothing."""
-    return [_gap(kind, odd) for kind, odds in _odd(tx, policies) for odd in odds]
+    return [_gap(kind, odd) for kind, odds in _find_odd_rows(tx, policies) for odd in odds]
 
 
 def _gap(kind: GapKind, odd: OddRow) -> Gap:
@@ -143,7 +143,7 @@ def _gap(kind: GapKind, odd: OddRow) -> Gap:
                mail_id=odd.mail_id, count=odd.count)  # fmt: skip
 
 
-def _odd(tx: Transaction, policies: Mapping[str, EscalationPolicy]) -> Iterable[tuple[GapKind, list[OddRow]]]:
+def _find_odd_rows(tx: Transaction, policies: Mapping[str, EscalationPolicy]) -> Iterable[tuple[GapKind, list[OddRow]]]:
     """In the order in which they are put right: what waits for an issue is looked at when the issue is asked for."""
     now = tx.now
     yield GapKind.UNREAD, tx.gaps.unread_mails(now - UNREAD_AFTER)

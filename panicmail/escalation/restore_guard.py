@@ -65,8 +65,10 @@ class RestoreGuard:
             lambda tx: (tx.watermark.current(), before is not None and tx.watermark.is_behind(before))
         )
         if before is not None and lost:
-            _log.error("database.lost", **_missing(before, mark))
-            self._store.write("copy.alarm", lambda tx: tx.queue.tell_operators("database_lost", _missing(before, mark)))
+            _log.error("database.lost", **_describe_missing(before, mark))
+            self._store.write(
+                "copy.alarm", lambda tx: tx.queue.tell_operators("database_lost", _describe_missing(before, mark))
+            )
         with self._marking:
             since = self._mark
             if since is not None and since is not before:  # accepted while the database was asked
@@ -99,7 +101,7 @@ class RestoreGuard:
                 why = "the database is an old copy; nobody knows what was settled since"
                 tx.incidents.apply(incident, transitions.hold_back(incident, until, why))
         tx.watermark.doubt_effects()
-        facts = _missing(mark, tx.watermark.current()) | {
+        facts = _describe_missing(mark, tx.watermark.current()) | {
             "held until": until.isoformat(timespec="seconds"),
             "unresolved in the copy": [_brief(incident) for incident in waiting] or "none",
         }
@@ -119,7 +121,7 @@ def _newer(mark: Watermark, other: Watermark) -> Watermark:
     return replace(mark, at=max(mark.at, other.at), mail_id=other.mail_id, accepted_at=other.accepted_at)
 
 
-def _missing(known: Watermark, found: Watermark) -> dict[str, Any]:
+def _describe_missing(known: Watermark, found: Watermark) -> dict[str, Any]:
     """What is known to have been there, and what there is."""
     return {"last known mail": _mail(known), "last mail here": _mail(found), "last seen": _minute(known.at)}
 

@@ -34,7 +34,7 @@ class ShiftHandover:
         self._store = store
         self._settings = settings
 
-    def look(self) -> int:
+    def tell_changes(self) -> int:
         """Tell whatever a change of shift asks for; answers for how many incidents.
 
         Raises:

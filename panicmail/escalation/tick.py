@@ -32,25 +32,25 @@ class EscalationTick:
         self._settings = settings
         self._people: frozenset[str] | None = None  #: none of them has left while they had something
 
-    def tick(self, came_on: Callable[[], None] = lambda: None) -> int:
+    def tick(self, on_progress: Callable[[], None] = lambda: None) -> int:
         """Take what is due now; answers how many incidents moved.
 
-        `came_on` is called after each incident: a tick with many to move takes its time, and is alive.
+        `on_progress` is called after each incident: a tick with many to move takes its time, and is alive.
 
         Raises:
             StoreFailed: The database could not be asked at all.
         """
-        moved = self._release(came_on)
-        due, silent = self._store.read(self._look)
+        moved = self._release(on_progress)
+        due, silent = self._store.read(self._read_due)
         for incident in due:
-            moved += self._move(incident, self._pass_time, came_on)
-            came_on()
+            moved += self._move(incident, self._pass_time, on_progress)
+            on_progress()
         for task in silent:
             self._give_up_on(task)
-            came_on()
+            on_progress()
         return moved
 
-    def _release(self, came_on: Callable[[], None]) -> int:
+    def _release(self, on_progress: Callable[[], None]) -> int:
         """What somebody had who is no longer in the configuration is nobody's. Asked at the start and after a reload.
 
         Answers how many incidents moved. While there is one left, it is asked again.
@@ -62,12 +62,12 @@ class EscalationTick:
         moved = 0
         for incident in held:
             _log.warning("holder.gone", ref=incident.ref, person=incident.holder)
-            moved += self._move(incident, self._holder_gone, came_on)
-            came_on()
+            moved += self._move(incident, self._holder_gone, on_progress)
+            on_progress()
         self._people = people if not held else None
         return moved
 
-    def _look(self, tx: Transaction) -> tuple[list[Incident], list[OutboxRow]]:
+    def _read_due(self, tx: Transaction) -> tuple[list[Incident], list[OutboxRow]]:
         settings = self._settings()
         undelivered = [
             task
@@ -77,13 +77,13 @@ class EscalationTick:
         return tx.search.due_incidents(), undelivered
 
     def _move(
-        self, incident: Incident, change: Callable[[Incident, datetime], Change], came_on: Callable[[], None]
+        self, incident: Incident, change: Callable[[Incident, datetime], Change], on_progress: Callable[[], None]
     ) -> bool:
         try:
             return self._store.change("tick.move", incident.id, change) is not None
         except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
-            came_on()  # a locked database lets each write wait
+            on_progress()  # a locked database lets each write wait
             facts = {"ref": incident.ref, "error": type(exc).__name__}
             self._store.write(
                 "tick.alarm",

@@ -113,14 +113,14 @@ def _one_line(text: str) -> str:
 
 def _cleaned(text: str) -> str:
     """Without control characters (but tab and line feed), bidi and invisible ones; half surrogates are marked."""
-    return "".join(_kept(c) for c in text) if not _is_plain(text) else text
+    return "".join(_keep_or_drop(c) for c in text) if not _is_plain(text) else text
 
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
-def _kept(c: str) -> str:
+def _keep_or_drop(c: str) -> str:
     if c in "\n\t" or c in _JOINERS:
         return c
     match unicodedata.category(c):

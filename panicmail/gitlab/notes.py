@@ -55,7 +55,7 @@ def files_marker(incident_id: str, mail_id: str) -> str:
 
 
 def note_text(line: TimelineLine, incident: Incident, people: People) -> str:
-    say = _SENTENCES.get(line.event, _anything)
+    say = _SENTENCES.get(line.event, _tell_unknown_event)
     said = say(_Teller(line, people))
     return f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC. {said}\n\n`{marker(incident.id, line.id)}`"
 
@@ -147,11 +147,11 @@ def _paged(line: _Teller) -> str:
     if not people:
         return f"Nobody is on call for step {int(step)}. Nobody was paged, the operators were told."
     where = f"step {int(step)}, round {int(line.facts.get('round', 0))}" if step else "as the last who had it"
-    return f"Paged {people}, {where}.{_cause(line)}{_late(line.facts)}"
+    return f"Paged {people}, {where}.{_cause(line)}{_tell_how_late(line.facts)}"
 
 
 def _cause(line: _Teller) -> str:
-    return _because(line) + _last_resort(line.facts.get("cause") or {})
+    return _tell_why_paged(line) + _last_resort(line.facts.get("cause") or {})
 
 
 def _last_resort(cause: Mapping[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _last_resort(cause: Mapping[str, Any]) -> str:
     return f" Nobody {nobody}, so the operators are called."
 
 
-def _because(line: _Teller) -> str:
+def _tell_why_paged(line: _Teller) -> str:
     cause = line.facts.get("cause") or {}
     if who := cause.get("declined_by"):
         words = f": {inline(str(cause['words']))}" if cause.get("words") else ""
@@ -178,7 +178,7 @@ def _because(line: _Teller) -> str:
     return ""
 
 
-def _late(facts: Facts) -> str:
+def _tell_how_late(facts: Facts) -> str:
     seconds = int(facts.get("late_seconds") or 0)
     if not seconds:
         return ""
@@ -302,11 +302,11 @@ def _attached(line: _Teller) -> str:
     return f"{text}\n\nNot uploaded, by the configuration. Kept by panicmail{line.quoted('mail', ', in the mail ')}."
 
 
-def _said(line: _Teller) -> str:
+def _tell_sent_to_reporter(line: _Teller) -> str:
     return f"Said to the reporter{line.quoted('to', ', ')}, by {line.actor}.{line.how}{line.text()}"
 
 
-def _unsaid(line: _Teller) -> str:
+def _tell_not_sent_to_reporter(line: _Teller) -> str:
     return f"{line.actor} wrote to the reporter. **It was not sent**{line.quoted('why', ', because ')}.{line.text()}"
 
 
@@ -340,7 +340,7 @@ def _late_word(word: str) -> Callable[[_Teller], str]:
     return lambda line: f"{line.actor} said {word} after it was closed.{line.how}"
 
 
-def _anything(line: _Teller) -> str:
+def _tell_unknown_event(line: _Teller) -> str:
     facts = json.dumps(dict(line.facts), ensure_ascii=False, default=str)
     return f"Recorded: {inline(line.event)} by {line.actor}, {inline(facts, 2000)}."
 
@@ -391,8 +391,8 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
         "Read in full, it does not look like a machine's mail: people are called for it until somebody answers."
     ),
     "person.wrote": _wrote,
-    "conversation.said": _said,
-    "conversation.unsent": _unsaid,
+    "conversation.said": _tell_sent_to_reporter,
+    "conversation.unsent": _tell_not_sent_to_reporter,
     "conversation.refused": lambda line: (
         f"The reporter's mail server refused what {line.actor} wrote{line.quoted('answer', ': ')}."
     ),

@@ -171,10 +171,10 @@ class MailAcceptance:
 
     # -- into the database, later
 
-    def take_in(self, came_on: Callable[[], None] = lambda: None) -> int:
+    def take_in(self, on_progress: Callable[[], None] = lambda: None) -> int:
         """Move what waits in the spool into the database, oldest first, for some seconds; answers how many it moved.
 
-        One that cannot be moved stays and holds up no other. `came_on` is called after each: many take their time.
+        One that cannot be moved stays and holds up no other. `on_progress` is called after each: many take their time.
 
         Raises:
             StoreFailed: The database is away; they stay.
@@ -185,9 +185,9 @@ class MailAcceptance:
                 moved += self._take_in(spooled)
             except Exception:
                 failures += 1
-                came_on()
+                on_progress()
                 moved += self._put_behind(spooled)
-            came_on()
+            on_progress()
             if time.monotonic() >= ends_at or failures == ROUND_FAILURES:
                 break
         return moved

@@ -92,7 +92,7 @@ def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report:
         if report.kind is not MailKind.BOUNCE or _failed_for_good(report):
             tx.proofs.prove(test, person.id, way, ProofKind.FAILED, _machine(report), **facts)
         return
-    heard = _weigh(report, facts, so_far, reply_commands.names(settings.people.values(), person.id))
+    heard = _weigh_reply(report, facts, so_far, reply_commands.names(settings.people.values(), person.id))
     tx.proofs.prove(test, person.id, way, ProofKind.DELIVERED, heard.how, **facts)
     if heard.why:
         tx.proofs.prove(test, person.id, way, ProofKind.FAILED, "; ".join(heard.why), **facts)
@@ -123,7 +123,7 @@ def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token:
     }
 
 
-def _weigh(
+def _weigh_reply(
     report: Report, facts: dict[str, Any], so_far: Sequence[Proof], known: reply_commands.PeopleByName
 ) -> _Heard:
     pushed = _codes(so_far)

@@ -50,7 +50,7 @@ def new_code() -> str:
     return "".join(secrets.choice(ids.REF_ALPHABET) for _ in range(LENGTH))
 
 
-def spoken(code: str) -> str:
+def spell_code(code: str) -> str:
     """A code as people read and type it: in two halves."""
     return f"{code[: LENGTH // 2]} {code[LENGTH // 2 :]}"
 
@@ -78,7 +78,7 @@ def panic(code: str, sender: str, to: str, hostname: str, now: datetime) -> byte
     """A mail as a person would write it that begins a drill."""
     message = EmailMessage(policy=SMTP)
     message["From"], message["To"] = sender, to
-    message["Subject"] = f"Practice, drill {spoken(code)}"
+    message["Subject"] = f"Practice, drill {spell_code(code)}"
     message["Date"] = format_datetime(now)
     message["Message-ID"] = f"<drill.{secrets.token_hex(8)}@{hostname}>"
     message.set_content(
@@ -132,7 +132,7 @@ class Progress:
         return self.incident is not None and all(step.fate is not DrillOutcome.WAITING for step in self.by_machines)
 
 
-def look(tx: Transaction, settings: RuntimeSettings, drill_id: int) -> Progress:
+def read_progress(tx: Transaction, settings: RuntimeSettings, drill_id: int) -> Progress:
     """How far the drill has come by now."""
     mail_id = tx.drills.get(drill_id).mail_id
     mail, incident = (tx.mails.get(mail_id), tx.incidents.by_mail(mail_id)) if mail_id else (None, None)

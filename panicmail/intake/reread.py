@@ -112,7 +112,7 @@ def _amend(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, repor
     if not tx.readings.reread(mail.id, report_json.to_json(after), after.message_id) or incident is None:
         return  # another one has done it
     incident_links.revoke_carried(tx, settings, mail, after)
-    facts = {"unreadable": True} if report.cut_short else _told(before, after)
+    facts = {"unreadable": True} if report.cut_short else _describe_reading(before, after)
     if draft is not None:
         _amend_report(tx, settings, mail, after, _Amended(incident, draft, facts))
     elif not report.cut_short:
@@ -129,7 +129,7 @@ _SHOWN = {
 }
 
 
-def _told(before: Report, after: Report) -> dict[str, Any]:
+def _describe_reading(before: Report, after: Report) -> dict[str, Any]:
     """What the timeline says of a full reading."""
     changed = [what for what, names in _SHOWN.items() if any(getattr(before, n) != getattr(after, n) for n in names)]
     return {"changed": changed, "kind": after.kind.value, "why": list(after.why[:3])}

@@ -29,7 +29,7 @@ class DailyList:
         self._settings = settings
         self._looked: frozenset[_Turn] = frozenset()  #: of which it is known whether they have a list
 
-    def look(self) -> int:
+    def send_due(self) -> int:
         """Send the lists whose time has come; answers how many.
 
         Raises:

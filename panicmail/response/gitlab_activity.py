@@ -145,19 +145,19 @@ class ActivityPoll:
             self._asked_to[state] = (at, last.id) if at and last else None
             yield from (incident for incident in found if incident.issue_iid is not None)
 
-    def look(self, issue_iid: int, told: str) -> None:
+    def read_issue(self, issue_iid: int, told_by: str) -> None:
         """Ask GitLab about one issue now, whatever its turn; nothing when no incident has it.
 
         Args:
-            told: Who said that something happened there, and how that was verified; it stands beside what counts.
+            told_by: Who said that something happened there, and how that was verified; it stands beside what counts.
 
         Raises:
             StoreFailed: The database does not answer. The poll comes to it.
         """
         for incident in self._store.read(lambda tx: tx.search.incidents_of_issue(issue_iid)):
-            self._ask(incident, told)
+            self._ask(incident, told_by)
 
-    def _ask(self, incident: Incident, told: str = "") -> None:
+    def _ask(self, incident: Incident, told_by: str = "") -> None:
         if incident.issue_iid is None:
             return
         project = incident.issue_project
@@ -166,18 +166,18 @@ class ActivityPoll:
             if incident.state is State.RESOLVED:
                 self._ask_closed(incident, incident.issue_iid, issues)
             else:
-                self._ask_unresolved(incident, incident.issue_iid, issues, told)
+                self._ask_unresolved(incident, incident.issue_iid, issues, told_by)
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
 
-    def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told: str) -> None:
+    def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told_by: str) -> None:
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
         asked_at = self._store.now()
         activity = issues.activity(iid, since)
-        self._store.write("signs.weigh", lambda tx: self._weigh(tx, incident.id, activity, told))
-        self._store.write("signs.weigh", lambda tx: self._altered(tx, incident, activity, asked_at))
+        self._store.write("signs.weigh", lambda tx: self._weigh_acts(tx, incident.id, activity, told_by))
+        self._store.write("signs.weigh", lambda tx: self._record_alterations(tx, incident, activity, asked_at))
 
-    def _altered(self, tx: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
+    def _record_alterations(self, tx: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
         """Confidentiality, type and labels. Of an issue that is followed since, the new one is looked at next time."""
         incident = tx.incidents.locked(asked.id)
         if incident is None or (incident.issue_project, incident.issue_iid) != (asked.issue_project, asked.issue_iid):
@@ -199,9 +199,9 @@ class ActivityPoll:
         resolved = self._store.read(lambda tx: _resolved_by(tx, incident))
         reopening = issues.reopening(iid, transitions.own_time(resolved)) if resolved else None
         if reopening is not None:
-            self._store.write("signs.weigh", lambda tx: self._reopened(tx, incident.id, reopening))
+            self._store.write("signs.weigh", lambda tx: self._record_reopening(tx, incident.id, reopening))
 
-    def _reopened(self, tx: Transaction, incident_id: str, reopening: Reopening) -> None:
+    def _record_reopening(self, tx: Transaction, incident_id: str, reopening: Reopening) -> None:
         """The issue of a resolved incident is open: opened again by somebody, told once."""
         incident = tx.incidents.locked(incident_id)
         resolved = _resolved_by(tx, incident) if incident else None
@@ -227,15 +227,15 @@ class ActivityPoll:
         _log.info("issue.reopened", ref=incident.ref, counts=counts)
         tx.incidents.apply(incident, change)
 
-    def _weigh(self, tx: Transaction, incident_id: str, activity: Activity, told: str) -> None:
+    def _weigh_acts(self, tx: Transaction, incident_id: str, activity: Activity, told_by: str) -> None:
         incident = tx.incidents.locked(incident_id)  # two nodes may be looking at the same issue
         if incident is None:
             return
         people, lines = _by_username(self._settings().people), tx.timeline.of_incident(incident.id)
         if activity.elsewhere is not None:
-            self._went(tx, incident, activity, activity.elsewhere, people)
+            self._record_departure(tx, incident, activity, activity.elsewhere, people)
             incident = tx.incidents.locked(incident_id) or incident
-        elif self._closed(tx, incident, activity, people):
+        elif self._record_closing(tx, incident, activity, people):
             return
         counted = [
             (person, act)
@@ -243,9 +243,9 @@ class ActivityPoll:
             if (person := people.get(act.username.casefold())) and _counts(incident, person, act, lines)
         ]
         if counted:  # who was first has it; of a holder the latest counts
-            self._sign(tx, incident, *counted[-1 if incident.state is State.ACKED else 0], told)
+            self._count_sign(tx, incident, *counted[-1 if incident.state is State.ACKED else 0], told_by)
 
-    def _went(
+    def _record_departure(
         self,
         tx: Transaction,
         incident: Incident,
@@ -262,7 +262,9 @@ class ActivityPoll:
         _log.info("issue.went", ref=incident.ref, how=elsewhere.how, followed=elsewhere.project is not None)
         tx.incidents.apply(incident, transitions.issue_went(incident, elsewhere, by, closed_at))
 
-    def _closed(self, tx: Transaction, incident: Incident, activity: Activity, people: Mapping[str, Person]) -> bool:
+    def _record_closing(
+        self, tx: Transaction, incident: Incident, activity: Activity, people: Mapping[str, Person]
+    ) -> bool:
         """Whether the issue was closed since the incident last became open, and that was news."""
         if activity.closed_at is None or (at := activity.closed_at - activity.ahead) <= incident.opened_at:
             return False
@@ -281,12 +283,12 @@ class ActivityPoll:
         tx.incidents.apply(incident, transitions.dated(change, at))
         return True
 
-    def _sign(self, tx: Transaction, incident: Incident, person: Person, act: Act, told: str) -> None:
+    def _count_sign(self, tx: Transaction, incident: Incident, person: Person, act: Act, told_by: str) -> None:
         if incident.state is State.ACKED:
             policy = self._settings().policy_of(incident)
             tx.incidents.apply(incident, transitions.sign_of_work(incident, person.id, policy, tx.now, act.at))
             return
-        how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told)))
+        how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told_by)))
         way = ReplyChannel(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
         ReplyHandler(tx, self._settings()).act(incident, person, ReplyCommand(Command.YES, act.what), way)
 

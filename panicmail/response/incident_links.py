@@ -89,7 +89,7 @@ class IncidentLinks:
         self._store = store
         self._settings = settings
 
-    def look(self, token: str) -> IncidentView | None:
+    def read_link(self, token: str) -> IncidentView | None:
         """What is behind the link; None when it is not one of ours. Changes nothing.
 
         Raises:

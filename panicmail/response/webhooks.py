@@ -110,7 +110,7 @@ def secrets_of(config: Config) -> WebhookSecrets:
 class LooksAtIssues(Protocol):
     """The weighing of what happened on an issue."""
 
-    def look(self, issue_iid: int, told: str) -> None: ...
+    def read_issue(self, issue_iid: int, told_by: str) -> None: ...
 
 
 class WebhookReceiver:
@@ -178,7 +178,7 @@ class WebhookReceiver:
             told = self._waiting.pop(iid) if iid is not None else ""
         if iid is None:
             return False
-        self._signs.look(iid, told)
+        self._signs.read_issue(iid, told)
         return True
 
     def _is_repeat(self, name: str) -> bool:
@@ -195,7 +195,7 @@ class WebhookReceiver:
         home = self._project.casefold()
         try:
             found = self._store.read(lambda tx: tx.search.incidents_of_issue(iid))
-        except StoreFailed:  # GitLab gives up on a hook that fails often; `look` asks again
+        except StoreFailed:  # GitLab gives up on a hook that fails often; the poll asks again
             return home in projects
         return any((i.issue_project or home) in projects for i in found)
 

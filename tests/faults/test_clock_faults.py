@@ -60,7 +60,7 @@ class Machine(Office):
     def set_clock(self, at: datetime) -> None:
         """Somebody sets the wall clock; the next tick sees it."""
         self.host.wall = at
-        self._keeper.look()
+        self._keeper.check_clock()
 
     def start_again(self) -> Machine:
         """The daemon, started anew on the same machine and database."""

@@ -1,4 +1,4 @@
-"""The lookout: asks, decides, pages. One thread runs it; pages go out in threads of their own."""
+"""The monitor: asks, decides, pages. One thread runs it; pages go out in threads of their own."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ class WatchMonitor:
 
     def _ask(self) -> tuple[list[UnansweredPanic], datetime]:
         """The answer over a connection of its own, and its instant by the clock that counts."""
-        standing, is_sqlite = self._settings, self._url.startswith(_SQLITE)
+        settings, is_sqlite = self._settings, self._url.startswith(_SQLITE)
         database = Database(_only_to_read(self._url), clock=self._clock if is_sqlite else None)
         store = Store(database)
 
         def work(tx: Transaction) -> tuple[list[UnansweredPanic], datetime]:
-            return question(tx, standing.policy, standing.who_at(tx.now), tx.now), tx.now
+            return question(tx, settings.policy, settings.who_at(tx.now), tx.now), tx.now
 
         try:
             return store.read(work)
@@ -140,7 +140,7 @@ class WatchMonitor:
         if not self._is_answered:
             _log.info("watch.answered")
         self._is_answered, at = True, self._clock()
-        seen = self._watch.saw(found, at)
+        seen = self._watch.note_answer(found, at)
         if seen.blind_since is not None:
             self._see_again(seen.blind_since, at)
         for ref in seen.over:
@@ -152,7 +152,7 @@ class WatchMonitor:
         if self._is_answered:
             _log.warning("watch.not_answered", reason=reason)
         self._is_answered, at = False, self._clock()
-        since = self._watch.could_not(at)
+        since = self._watch.note_no_answer(at)
         if since is not None:
             _log.error("watch.blind", since=since.isoformat(), reason=reason)
             self._page_blind(since, reason, at)
@@ -160,8 +160,8 @@ class WatchMonitor:
     # -- paging
 
     def _page_unreached(self, due: Sequence[UnansweredPanic], now: datetime) -> None:
-        standing, ids = self._settings, [alarm.incident.id for alarm in due]
-        organisation = organisation_at(standing, now)
+        settings, ids = self._settings, [alarm.incident.id for alarm in due]
+        organisation = organisation_at(settings, now)
         people = (
             self._people(organisation.policy.people(organisation.policy.managers, organisation.who))
             or self._operators()
@@ -174,21 +174,21 @@ class WatchMonitor:
             [
                 *self._routes.pushes(people, lambda zone: watch_alerts.unreached_push(scenes, zone)),
                 *self._routes.mails(
-                    people, lambda one: watch_alerts.unreached(scenes, one, standing.addresses, key=key)
+                    people, lambda one: watch_alerts.unreached(scenes, one, settings.addresses, key=key)
                 ),
             ],
             lambda: self._watch.not_taken(ids),
         )
 
     def _page_blind(self, since: datetime, reason: str, now: datetime) -> None:
-        standing, people = self._settings, self._operators()
-        sender, key = standing.page_sender, f"blind/{now.isoformat()}"
+        settings, people = self._settings, self._operators()
+        sender, key = settings.page_sender, f"blind/{now.isoformat()}"
         self._page(
             "blind",
             [
                 *self._routes.pushes(people, lambda zone: watch_alerts.blind_push(since, now, zone)),
                 *self._routes.mails(
-                    people, lambda one: watch_alerts.blind(since, reason, sender, one, standing.addresses, now, key=key)
+                    people, lambda one: watch_alerts.blind(since, reason, sender, one, settings.addresses, now, key=key)
                 ),
             ],
             lambda: self._watch.blind_not_taken(self._clock()),
@@ -196,13 +196,13 @@ class WatchMonitor:
 
     def _see_again(self, since: datetime, now: datetime) -> None:
         _log.info("watch.sees", blind_since=since.isoformat())
-        ways = [*self._routes.pushes(self._operators(), lambda zone: watch_alerts.sees_push(since, now, zone))]
-        self._page("sees", ways, lambda: None)
+        routes = [*self._routes.pushes(self._operators(), lambda zone: watch_alerts.sees_push(since, now, zone))]
+        self._page("sees", routes, lambda: None)
 
-    def _page(self, about: str, ways: Sequence[AlarmRoute], missed: Callable[[], None]) -> None:
-        page = AlarmPage(about, ways, lambda: self._missed.put(missed))
+    def _page(self, about: str, routes: Sequence[AlarmRoute], missed: Callable[[], None]) -> None:
+        page = AlarmPage(about, routes, lambda: self._missed.put(missed))
         self._pages = [*(other for other in self._pages if other.is_under_way), page]
-        page.go()
+        page.start()
 
     def _operators(self) -> list[Person]:
         return self._people(self._settings.operators)

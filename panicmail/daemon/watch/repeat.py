@@ -40,7 +40,7 @@ class AlarmRepeat:
         self._paged: dict[str, tuple[str, datetime]] = {}  #: incident -> its REF, when
         self._quiet_until = now
 
-    def saw(self, alarms: Sequence[UnansweredPanic], now: datetime) -> AlarmSeen:
+    def note_answer(self, alarms: Sequence[UnansweredPanic], now: datetime) -> AlarmSeen:
         """The question was answered."""
         blind_since = self._seen_at if self._is_blind else None
         self._seen_at, self._is_blind, self._blind_paged_at = now, False, None
@@ -65,7 +65,7 @@ class AlarmRepeat:
         for id_ in ids:
             self._paged.pop(id_, None)
 
-    def could_not(self, now: datetime) -> datetime | None:
+    def note_no_answer(self, now: datetime) -> datetime | None:
         """The question could not be asked: since when, if that is to be paged now; else None."""
         if now - self._seen_at < self._blind_after:
             return None

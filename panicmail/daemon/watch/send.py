@@ -30,15 +30,17 @@ class AlarmPage:
         missed: Called when none of the ways took it.
     """
 
-    def __init__(self, about: str, ways: Sequence[AlarmRoute], missed: Callable[[], None]) -> None:
+    def __init__(self, about: str, routes: Sequence[AlarmRoute], missed: Callable[[], None]) -> None:
         self._about = about
         self._missed = missed
-        self._left = len(ways)
+        self._left = len(routes)
         self._taken = False
         self._counting = threading.Lock()
-        self._threads = [threading.Thread(target=self._go, args=(way,), name="page", daemon=True) for way in ways]
+        self._threads = [
+            threading.Thread(target=self._send_by, args=(way,), name="page", daemon=True) for way in routes
+        ]
 
-    def go(self) -> None:
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -52,7 +54,7 @@ class AlarmPage:
     def is_under_way(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
 
-    def _go(self, way: AlarmRoute) -> None:
+    def _send_by(self, way: AlarmRoute) -> None:
         taken = self._try(way)
         with self._counting:
             self._taken = self._taken or taken

@@ -46,7 +46,7 @@ _CALLERS = 4
 
 
 class FallbackPager:
-    """Calls people without the database. `look` is called often, by one thread at a time, and does not wait."""
+    """Calls people without the database. `call_who_is_due` is called often, by one thread, and does not wait."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class FallbackPager:
 
     # -- what it does
 
-    def look(self) -> None:
+    def call_who_is_due(self) -> None:
         """Find out whom to call, and begin the calls that are due."""
         now = self._clock()
         if now - self._looked_at > _STOPPED:
@@ -157,7 +157,7 @@ class FallbackPager:
                     line=partial(panic.line, settings.people[person]),
                     about=f"panicmail-{ids.incident_id(spooled.mail_id)}",
                     wanted=panic.is_wanted,
-                    over=partial(panic.over, person),
+                    when_over=partial(panic.note_called, person),
                 )
             )
         return panic
@@ -205,7 +205,7 @@ class FallbackWatcher(threading.Thread):
         while not self._stopped.wait(LOOK_EVERY):
             self._looked_at = time.monotonic()
             try:
-                self._emergency.look()
+                self._emergency.call_who_is_due()
             except Exception:  # half a second later it looks again
                 _log.exception("emergency.failed")
 

@@ -50,7 +50,7 @@ class FallbackPage:
     channel: PushChannel | None = None  #: None: by mail
     about: str = ""  #: names what it is about to a service that keeps incidents of its own
     wanted: Callable[[], bool] = lambda: True  #: asked before each try
-    over: Callable[[], None] = lambda: None  #: told when they were called, or need not or cannot be
+    when_over: Callable[[], None] = lambda: None  #: told when they were called, or need not or cannot be
 
 
 @dataclass(slots=True)
@@ -109,20 +109,20 @@ class FallbackPages:
                 self._callers.submit(self._make, each)
             except RuntimeError as exc:  # no thread to be had now
                 _log.error("emergency.failed", person=each.call.person.id, reason=str(exc))
-                self._made(each, over=False)
+                self._end_try(each, over=False)
 
     def _make(self, each: _Try) -> None:
         over = False
         try:
             over = not each.call.wanted() or self._reach(each.call)
             if over:
-                each.call.over()
+                each.call.when_over()
         except Exception:  # ours: tried again, for nobody else is called
             _log.exception("emergency.failed", person=each.call.person.id)
         finally:
-            self._made(each, over=over)
+            self._end_try(each, over=over)
 
-    def _made(self, each: _Try, *, over: bool) -> None:
+    def _end_try(self, each: _Try, *, over: bool) -> None:
         with self._lock:
             each.under_way, each.due_at = False, self._clock() + AGAIN
             if over and self._tries.get(each.call.key) is each:

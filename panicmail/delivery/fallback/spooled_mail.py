@@ -90,7 +90,7 @@ class SpooledPanic:
             now=now,
         )
 
-    def over(self, person: str) -> None:
+    def note_called(self, person: str) -> None:
         """That person was called, or need not or cannot be."""
         with self._reading:
             self._left.discard(person)

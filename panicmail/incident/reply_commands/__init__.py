@@ -78,7 +78,7 @@ def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
         return ReplyCommand(Command.NOTHING, shown, why=_UNKNOWN)
     answer = [sentence for line in spoken[first:] for sentence in line]
     start = next((n for n, s in enumerate(answer) if not grammar.is_friendly(s, known)), 0)
-    return replace(_meant(answer[start:], known, whole=first == 0 and start == 0), line=shown)
+    return replace(_understand_answer(answer[start:], known, whole=first == 0 and start == 0), line=shown)
 
 
 def _mentions(line: str) -> bool:
@@ -99,7 +99,7 @@ def _is_greeting(line: Sequence[Sentence], known: PeopleByName) -> bool:
     return all(grammar.is_friendly(sentence, known) for sentence in line)
 
 
-def _meant(answer: Sequence[Sentence], known: PeopleByName, *, whole: bool) -> ReplyCommand:
+def _understand_answer(answer: Sequence[Sentence], known: PeopleByName, *, whole: bool) -> ReplyCommand:
     """What an answer of these sentences means. `whole`: nothing was passed over before them."""
     if not answer or not answer[0]:
         return ReplyCommand(Command.NOTHING, why=_EMPTY)

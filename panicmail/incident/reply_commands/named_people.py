@@ -85,10 +85,10 @@ def _fits(name: _Name) -> bool:
 
 def _longest(known: Collection[_Name], words: Sequence[str], at: int) -> int:
     known = [name for name in known if name[0] in (words[at], _stem(words[at]))]
-    return at + max((len(name) for name in known if _stands(name, words[at : at + len(name)])), default=0)
+    return at + max((len(name) for name in known if _is_named_by(name, words[at : at + len(name)])), default=0)
 
 
-def _stands(name: _Name, words: Sequence[str]) -> bool:
+def _is_named_by(name: _Name, words: Sequence[str]) -> bool:
     """Whether `words` are the name; the last one may go on behind an apostrophe ("Bo's")."""
     return len(words) == len(name) and tuple(words[:-1]) == name[:-1] and name[-1] in {words[-1], _stem(words[-1])}
 

@@ -17,7 +17,6 @@ from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.sections import (
     NoticeFacts,
     about,
-    anew,
     calls,
     clock_now,
     issue,
@@ -27,6 +26,7 @@ from panicmail.mail.compose.sections import (
     since,
     stopped,
     tap,
+    tell_how_to_begin_anew,
     to_reporter,
 )
 from panicmail.mail.compose.wording import Wording, are, listed, span
@@ -37,7 +37,7 @@ def answered(voice: Wording, context: NoticeContext) -> NoticeFacts:
     if context.facts.get("outcome") == Outcome.CLOSED or context.incident.state is State.RESOLVED:
         told = _closed(voice, context)
     else:
-        told = _ANSWERS.get(str(context.facts.get("said")), _nothing)(voice, context)
+        told = _ANSWERS.get(str(context.facts.get("said")), _answer_no_command)(voice, context)
     if not context.facts.get("stays"):
         return told
     first, *others = told.lines
@@ -47,7 +47,7 @@ def answered(voice: Wording, context: NoticeContext) -> NoticeFacts:
 def _yes(voice: Wording, context: NoticeContext) -> NoticeFacts:
     incident = context.incident
     if incident.state is not State.ACKED or incident.holder is None:
-        return _running(voice, context, "It was acknowledged, and opened again since.")
+        return _tell_clock_runs(voice, context, "It was acknowledged, and opened again since.")
     if incident.holder != voice.reader:
         return _somebody_has_it(voice, context)
     if context.facts.get("outcome") == Outcome.ALREADY:
@@ -71,12 +71,12 @@ def _clock_stopped(voice: Wording, context: NoticeContext) -> NoticeFacts:
             *([ours(remind)] if incident.owed is Owed.WORK else []),
             *_also_open(voice, context),
             _menu(voice),
-            *_unread(voice, context),
+            *_show_report_if_not_paged(voice, context),
         ],
     )
 
 
-def _unread(voice: Wording, context: NoticeContext) -> list[TextLine]:
+def _show_report_if_not_paged(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """The report, for who has it without having been paged: no page of theirs shows it."""
     return [] if voice.reader in context.incident.paged else [*about(voice, context), *report(context)]
 
@@ -190,7 +190,7 @@ def _resolve(voice: Wording, context: NoticeContext) -> NoticeFacts:
 def _hand_over(voice: Wording, context: NoticeContext) -> NoticeFacts:
     to = str(context.facts.get("to") or "")
     if context.facts.get("outcome") != Outcome.DONE or not to:
-        return _nothing(voice, context)
+        return _answer_no_command(voice, context)
     name = voice.full(to)
     mobile = voice.organisation.people.get(to)
     return NoticeFacts(
@@ -204,10 +204,10 @@ def _hand_over(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
-def _nothing(voice: Wording, context: NoticeContext) -> NoticeFacts:
+def _answer_no_command(voice: Wording, context: NoticeContext) -> NoticeFacts:
     incident = context.incident
     if incident.state is State.OPEN:
-        return _running(voice, context, "")
+        return _tell_clock_runs(voice, context, "")
     mine = incident.holder == voice.reader
     name = voice.full(incident.holder or "")
     has = f"{'you have' if mine else name + ' has'} it since {voice.zoned(incident.acked_at)}"
@@ -223,7 +223,7 @@ def _nothing(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
-def _running(voice: Wording, context: NoticeContext, why: str) -> NoticeFacts:
+def _tell_clock_runs(voice: Wording, context: NoticeContext, why: str) -> NoticeFacts:
     """Their mail did not stop the clock: why, and what would."""
     person = voice.organisation.people.get(voice.reader)
     address = person.email if person else "your own address"
@@ -265,7 +265,9 @@ def _closed(voice: Wording, context: NoticeContext) -> NoticeFacts:
     else:
         what = "mail" if context.facts.get("channel") == "mail" else "word"
         lines = [headline(f"{incident.ref} was closed at {at} by {by}. Your {what} changed nothing.")]
-    return NoticeFacts(f"Closed by {by}", [*lines, anew(context), issue(incident), *_also_open(voice, context)])
+    return NoticeFacts(
+        f"Closed by {by}", [*lines, tell_how_to_begin_anew(context), issue(incident), *_also_open(voice, context)]
+    )
 
 
 def _paged_once(context: NoticeContext, reader: str) -> NoticeFacts:
@@ -324,5 +326,5 @@ _ANSWERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     Command.ESCALATE.value: _escalate,
     Command.RESOLVE.value: _resolve,
     Command.HAND_OVER.value: _hand_over,
-    Command.NOTHING.value: _nothing,
+    Command.NOTHING.value: _answer_no_command,
 }

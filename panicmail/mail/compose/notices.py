@@ -15,7 +15,6 @@ from panicmail.mail.compose.message import ComposedMail, TextLine, headline, our
 from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.sections import (
     NoticeFacts,
-    anew,
     attached_in,
     clock_now,
     goes_to_reporter,
@@ -23,6 +22,7 @@ from panicmail.mail.compose.sections import (
     rests_on,
     stopped,
     tap,
+    tell_how_to_begin_anew,
     to_reporter,
     writer,
 )
@@ -37,7 +37,7 @@ def tell(
 ) -> ComposedMail:
     """What `context.facts` says to `person`. `key`: the outbox row's; a retry repeats its Message-ID."""
     voice = Wording.to(context, person)
-    told = _TELLERS.get(str(context.facts.get("what")), _anything)(voice, context)
+    told = _TELLERS.get(str(context.facts.get("what")), _tell_unknown_news)(voice, context)
     tag, lines = f"[{context.incident.ref}]", [*told.lines]
     if context.incident.drill:
         tag, lines = f"{tag} DRILL", [lines[0], ours("This is a drill. Act as if it were real."), *lines[1:]]
@@ -153,7 +153,7 @@ def _resolved_by(voice: Wording, context: NoticeContext) -> NoticeFacts:
         [
             headline(f"{context.incident.ref} was closed at {at} by {by}. You need do nothing."),
             *rests_on(context),
-            anew(context),
+            tell_how_to_begin_anew(context),
             issue(context.incident),
         ],
     )
@@ -222,7 +222,7 @@ def _issue_reopened(voice: Wording, context: NoticeContext) -> NoticeFacts:
             headline(f"{voice.first(voice.reader)}: {ask}"),
             ours(f"Why: {by} opened it in GitLab at {when}. That opens nothing here."),
             ours(clock_now(voice)) if is_closed else ours("Nothing changed by that."),
-            *([anew(context)] if is_closed else []),
+            *([tell_how_to_begin_anew(context)] if is_closed else []),
             *tap(context),
             issue(incident),
         ],
@@ -334,7 +334,7 @@ def _still_ask(voice: Wording) -> str:
     return f"nobody has this. {capital(voice.ask())}."
 
 
-def _anything(voice: Wording, context: NoticeContext) -> NoticeFacts:
+def _tell_unknown_news(voice: Wording, context: NoticeContext) -> NoticeFacts:
     """A kind of news this version has no words for: the state is true whatever it was."""
     return NoticeFacts("", [headline(clock_now(voice)), issue(context.incident)])
 

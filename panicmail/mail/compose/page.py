@@ -19,7 +19,7 @@ from panicmail.incident.reply_tokens import Addresses, Purpose, TokenSigner
 from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, sealed
 from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.page_headlines import OPENINGS, state_word
-from panicmail.mail.compose.sections import about, also_yours, called_before, circumstances, report, ways
+from panicmail.mail.compose.sections import about, also_yours, called_before, circumstances, report, show_links
 from panicmail.mail.compose.thread_ids import first_page_id, page_id, root_id, subject
 from panicmail.mail.compose.wording import Wording
 
@@ -49,7 +49,7 @@ def _lines(voice: Wording, context: NoticeContext, word: PageReason) -> list[Tex
         *about(voice, context),
         *called_before(voice, context),
         *also_yours(voice, context),
-        *ways(context),
+        *show_links(context),
         *report(context),
     ]
 

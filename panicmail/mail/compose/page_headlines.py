@@ -47,14 +47,22 @@ def first_page(voice: Wording, context: NoticeContext) -> list[TextLine]:
             headline(f'{voice.first(voice.reader)}: have a look; reply "ack" if it needs anybody.'),
             ours("You are paged once and nobody else is called: it does not look like a colleague's report."),
         ]
-    return [headline(f"{voice.first(voice.reader)}: {voice.ask()}."), *_why_line(voice, context), _cannot(voice)]
+    return [
+        headline(f"{voice.first(voice.reader)}: {voice.ask()}."),
+        *_why_line(voice, context),
+        _offer_no(voice),
+    ]
 
 
 def still_open(voice: Wording, context: NoticeContext) -> list[TextLine]:
     me = voice.first(voice.reader)
     coming = voice.next()
     if coming is None or not coming.people:
-        return [headline(f"{me}: nobody has this. {capital(voice.ask())}."), *_why_line(voice, context), _cannot(voice)]
+        return [
+            headline(f"{me}: nobody has this. {capital(voice.ask())}."),
+            *_why_line(voice, context),
+            _offer_no(voice),
+        ]
     others = voice.called_on_no()
     no = f', or "no" to call {voice.firsts(others)} now' if others else ""
     return [
@@ -84,7 +92,7 @@ def open_again(voice: Wording, context: NoticeContext) -> list[TextLine]:
     return [*lines, ours("What came now (quoted, untrusted):"), *map(theirs, new)] if new else lines
 
 
-def _cannot(voice: Wording) -> TextLine:
+def _offer_no(voice: Wording) -> TextLine:
     others = voice.called_on_no()
     if others:
         return ours(f'Cannot take it? Reply "no" and {voice.firsts(others)} {are(others)} called at once.')
@@ -133,7 +141,7 @@ def _cause(voice: Wording, facts: Mapping[str, Any]) -> str:
     if not isinstance(cause, Mapping):
         return ""
     if by := cause.get("declined_by"):
-        said = _said(cause.get("words", ""))
+        said = _quote_words(cause.get("words", ""))
         return f"{voice.first(str(by))} asks for you" + (f' ("{said}")' if said else "")
     if by := cause.get("escalated_by"):
         return f'{voice.first(str(by))} asks for you ("escalate")'
@@ -144,7 +152,7 @@ def _cause(voice: Wording, facts: Mapping[str, Any]) -> str:
     if since := cause.get("on_call_since"):
         return f"you came on call at {voice.at(voice.said_at({'at': since}))}"
     if away := cause.get("unreachable"):
-        return _away(voice, str(away), str(cause.get("why", "")))
+        return _tell_why_unreachable(voice, str(away), str(cause.get("why", "")))
     if why := cause.get("last_resort"):
         roles = listed(role_name(str(role)) for role in cause.get("roles", ()))
         left = f"is on call as {roles}" if why == "nobody_on_call" else "else on call is left"
@@ -152,16 +160,16 @@ def _cause(voice: Wording, facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def _said(text: object) -> str:
+def _quote_words(text: object) -> str:
     return sanitize.words(str(text or ""), 40).replace('"', "'")
 
 
-def _away(voice: Wording, person: str, why: str) -> str:
+def _tell_why_unreachable(voice: Wording, person: str, why: str) -> str:
     if "out of office" in why.lower():
         return f"{voice.first(person)} is out of office"
     if why.startswith("declined"):
         return f"{voice.first(person)} cannot take it"
-    reason = _said(why.removeprefix("every way failed").strip(" :()"))
+    reason = _quote_words(why.removeprefix("every way failed").strip(" :()"))
     return f"every way to {voice.first(person)} failed{f' ({reason})' if reason else ''}"
 
 
@@ -183,7 +191,7 @@ def _asked_at(voice: Wording, person: str) -> datetime | None:
 
 def _absence(voice: Wording) -> str:
     away = [p for p in voice.others_paged() if p in voice.incident.away]
-    return listed(_away(voice, p, voice.incident.away[p]) for p in away[:3])
+    return listed(_tell_why_unreachable(voice, p, voice.incident.away[p]) for p in away[:3])
 
 
 def _gap(voice: Wording) -> str:
@@ -205,7 +213,7 @@ def still_yours(voice: Wording, context: NoticeContext) -> list[TextLine]:
     called = f"{voice.team(others)} {are(others)} called" if others else "you are asked again"
     return [
         headline(f"{voice.first(voice.reader)}: reply with one line of status{by}, or {called}."),
-        ours(f"Why: you took this at {voice.zoned(context.incident.acked_at)}; {_missing(context)}."),
+        ours(f"Why: you took this at {voice.zoned(context.incident.acked_at)}; {_tell_what_is_missing(context)}."),
     ]
 
 
@@ -219,7 +227,7 @@ def status(voice: Wording, context: NoticeContext) -> list[TextLine]:
     ]
 
 
-def _missing(context: NoticeContext) -> str:
+def _tell_what_is_missing(context: NoticeContext) -> str:
     """What is missing of a silent holder."""
     is_unanswered = "answer" in str(context.facts.get("why", ""))
     return "a message in the thread is not answered" if is_unanswered else "no sign of work seen since"
@@ -238,12 +246,12 @@ def handed(voice: Wording, context: NoticeContext) -> list[TextLine]:
     until = "Until then nobody has it."
     if coming and coming.people:
         until = f"Until then nobody has it, and {voice.what_follows()}"
-    return [line, ours(until), _cannot(voice)]
+    return [line, ours(until), _offer_no(voice)]
 
 
 def silent_holder(voice: Wording, context: NoticeContext) -> list[TextLine]:
     me, holder = voice.first(voice.reader), context.incident.holder or ""
-    missing = _missing(context)
+    missing = _tell_what_is_missing(context)
     if holder == voice.reader:
         return [
             headline(f"{me}: reply with one line of status."),
@@ -263,7 +271,7 @@ def database_away(voice: Wording, context: NoticeContext) -> list[TextLine]:
     told = f"{voice.team(others)} {are(others)} told the same; call each other" if others else "nobody else is called"
     return [
         headline(f"{voice.first(voice.reader)}: act on this now. {capital(told)}."),
-        ours(f"Why: panicmail's database has been away since {_since(voice, context)}, so nothing escalates."),
+        ours(f"Why: panicmail's database has been away since {_tell_since(voice, context)}, so nothing escalates."),
         ours("Your reply is kept, and counts once the database is back. Until then panicmail answers nobody."),
     ]
 
@@ -272,14 +280,15 @@ def state_unknown(voice: Wording, context: NoticeContext) -> list[TextLine]:
     others = voice.others_paged()
     ask = f"call {voice.team(others)} now, or act on this yourself" if others else "act on this now"
     turn = voice.zoned(voice.said_at({"at": context.facts.get("turn_at")}))
+    since = _tell_since(voice, context)
     return [
         headline(f"{voice.first(voice.reader)}: {ask}. Your turn came at {turn}."),
-        ours(f"Why: panicmail's database has been away since {_since(voice, context)}, so it cannot say who has this."),
+        ours(f"Why: panicmail's database has been away since {since}, so it cannot say who has this."),
         ours("Your reply is kept, and counts once the database is back."),
     ]
 
 
-def _since(voice: Wording, context: NoticeContext) -> str:
+def _tell_since(voice: Wording, context: NoticeContext) -> str:
     return voice.zoned(voice.said_at({"at": context.facts.get("since")}))
 
 

@@ -36,7 +36,7 @@ def page(context: NoticeContext, person: Person, detail: str) -> str:
     return _joined(f"PANIC {context.incident.ref} {drill}{head}".rstrip(), *_about(context, detail), tail)
 
 
-def told(context: NoticeContext, person: Person, detail: str) -> str:
+def tell(context: NoticeContext, person: Person, detail: str) -> str:
     """What `context.facts` tells `person`, as their lock screen shows it."""
     voice = Wording.to(context, person)
     what = str(context.facts.get("what"))

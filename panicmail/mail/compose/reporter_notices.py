@@ -28,7 +28,7 @@ def receipt(context: NoticeContext, tokens: TokenSigner, addresses: Addresses, *
 def news(context: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
     """What `context.facts` says became of it."""
     what = str(context.facts.get("what"))
-    lines = _NEWS.get(what, _anything)(Wording.to_reporter(context), context)
+    lines = _NEWS.get(what, _tell_unknown_news)(Wording.to_reporter(context), context)
     if context.incident.drill:
         lines.insert(1, ours("This is a drill."))
     return word_to_reporter(context, tokens, addresses, key=key, subject=_subject(context), lines=lines)
@@ -127,7 +127,7 @@ def _reopened(voice: Wording, context: NoticeContext) -> list[TextLine]:
     ]
 
 
-def _said(voice: Wording, context: NoticeContext) -> list[TextLine]:
+def _quote_holder(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """What the holder writes to the reporter. Their words come last: no line of ours follows them."""
     name, ref = voice.full(str(context.facts.get("by", ""))), context.incident.ref
     hotline = [call("Hotline: ", context.organisation.hotline)] if context.organisation.hotline else []
@@ -143,7 +143,7 @@ def _issue(voice: Wording, context: NoticeContext) -> list[TextLine]:
     return [headline(f"{context.incident.ref} has its issue now; nothing else has changed."), *_link(context)]
 
 
-def _anything(voice: Wording, context: NoticeContext) -> list[TextLine]:
+def _tell_unknown_news(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """A kind of news this version has no words for."""
     return [headline(f"There is news of {context.incident.ref}; the security team will contact you."), *_link(context)]
 
@@ -155,5 +155,5 @@ _NEWS: Mapping[str, Callable[[Wording, NoticeContext], list[TextLine]]] = {
     "not_closed": _not_closed,
     "reopened": _reopened,
     "issue": _issue,
-    "said": _said,
+    "said": _quote_holder,
 }

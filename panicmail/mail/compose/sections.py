@@ -105,7 +105,7 @@ def calls(voice: Wording) -> list[TextLine]:
     return [call(f"Call {voice.first(p.id)}: ", p.phone) for p in known]
 
 
-def ways(context: NoticeContext) -> list[TextLine]:
+def show_links(context: NoticeContext) -> list[TextLine]:
     """The links: this person's own page, and the issue."""
     return [*tap(context), issue(context.incident)]
 
@@ -186,7 +186,7 @@ def to_reporter(context: NoticeContext) -> list[TextLine]:
     stays = f"What you reply to this mail is NOT sent to {reporter_called(context)}"
     if context.conversation:
         return [ours(f"Write to the reporter: {context.conversation}"), ours(f"{stays}; to send it: use that address.")]
-    return [ours(f"{stays}; {_instead(context)}")]
+    return [ours(f"{stays}; {_tell_other_way(context)}")]
 
 
 def goes_to_reporter(context: NoticeContext) -> list[TextLine]:
@@ -209,11 +209,11 @@ def not_sent(voice: Wording, context: NoticeContext) -> list[TextLine]:
     elif context.unheard == UnsentReason.NOT_YOURS:
         how = "to send it: acknowledge first, then write to the address you are given"
     else:
-        how = _instead(context).rstrip(".")
+        how = _tell_other_way(context).rstrip(".")
     return [ours(f"NOT sent to {name}; {how}.")]
 
 
-def _instead(context: NoticeContext) -> str:
+def _tell_other_way(context: NoticeContext) -> str:
     """How words get to a reporter to whom panicmail writes nothing."""
     address = sanitize.address(context.incident.reporter_address)
     if context.unheard == UnsentReason.NO_ADDRESS or not address:
@@ -232,5 +232,5 @@ def reporter_called(context: NoticeContext) -> str:
 _WRITTEN_TO_OTHERWISE = frozenset({UnsentReason.PLAIN, UnsentReason.NO_ADDRESS, UnsentReason.NOT_ALLOWED})
 
 
-def anew(context: NoticeContext) -> TextLine:
+def tell_how_to_begin_anew(context: NoticeContext) -> TextLine:
     return ours(f"Something still wrong? A new mail to {context.organisation.sender} starts anew.")

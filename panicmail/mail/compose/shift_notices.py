@@ -19,7 +19,7 @@ def shift_ended(voice: Wording, context: NoticeContext) -> NoticeFacts:
         lines = [headline(f"{me}: {ended}, and this is still yours."), *_hand_on(voice, context)]
     elif incident.state is State.OPEN:
         lines = [
-            headline(f"{me}: {ended}. {_came_on(voice, context, 'called')}"),
+            headline(f"{me}: {ended}. {_name_arrivals(voice, context, 'called')}"),
             ours("Nobody has this yet; you are told when somebody does. Until then your ack still counts."),
         ]
     else:
@@ -30,14 +30,17 @@ def shift_ended(voice: Wording, context: NoticeContext) -> NoticeFacts:
 def _hand_on(voice: Wording, context: NoticeContext) -> list[TextLine]:
     came = _arrivals(voice, context)
     if not came:
-        return [ours(_came_on(voice, context, "")), ours('Reply "to" and a name to offer it, or "escalate" for help.')]
+        return [
+            ours(_name_arrivals(voice, context, "")),
+            ours('Reply "to" and a name to offer it, or "escalate" for help.'),
+        ]
     return [
-        ours(f"{_came_on(voice, context, 'asked to take it')} Until somebody does, it stays yours."),
+        ours(f"{_name_arrivals(voice, context, 'asked to take it')} Until somebody does, it stays yours."),
         ours(f'Hand over: reply "to {came[0]}" once you have told all there is.'),
     ]
 
 
-def _came_on(voice: Wording, context: NoticeContext, are_what: str) -> str:
+def _name_arrivals(voice: Wording, context: NoticeContext, are_what: str) -> str:
     came = _arrivals(voice, context)
     if not came:
         return f"Nobody is on call as {_role(context)} now."

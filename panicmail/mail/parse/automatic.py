@@ -472,7 +472,7 @@ def deliveries(mail: NormalizedMail, shape: MimeStructure) -> tuple[RecipientSta
         addresses = (loose_address(each) for each in named.split(",") if each.strip())
         found = [RecipientStatus(recipient=address, action="failed", status="") for address in addresses]
     if not found:
-        found = _told(shape.text[:16_384])
+        found = _read_prose_bounce(shape.text[:16_384])
     return tuple(dict.fromkeys(found))[:200]
 
 
@@ -495,7 +495,7 @@ def _reported(report: str) -> Iterator[RecipientStatus]:
         )
 
 
-def _told(text: str) -> list[RecipientStatus]:
+def _read_prose_bounce(text: str) -> list[RecipientStatus]:
     """Bounces without a machine-readable part name each recipient in angle brackets on a line of its own."""
     marks = [match for match in _BRACKETED.finditer(text) if "@" in match[1]]
     found = []

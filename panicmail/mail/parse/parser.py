@@ -99,7 +99,7 @@ class _Room:
         self.tags = max(0, self.tags - html.count("<"))
         return page
 
-    def look(self, text: str) -> None:
+    def look_for_tokens(self, text: str) -> None:
         """Look for tokens of ours."""
         text = text[: self.looked]
         self.looked -= len(text)
@@ -133,7 +133,7 @@ class _Opened:
 def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
     opened = _open(mail)
     header = _Header.of(mail, opened)
-    opened.room.look(header.subject)
+    opened.room.look_for_tokens(header.subject)
     text = "\n\n".join(filter(None, opened.text)).strip()
     shape = MimeStructure(
         types=tuple(opened.types),
@@ -261,7 +261,7 @@ def _open(mail: NormalizedMail) -> _Opened:
         raise TooMuch("the header is too large")
     tree = tree_of(mail.octets)
     opened = _Opened(tree=tree, octets=mail.octets)
-    opened.room.look("\n".join(str(value) for name, value in tree.raw_items() if name.lower() not in _IDS))
+    opened.room.look_for_tokens("\n".join(str(value) for name, value in tree.raw_items() if name.lower() not in _IDS))
     for part in tree.walk():
         _mend(part, opened)
     _BodyText(opened).take(tree)
@@ -465,7 +465,7 @@ class _BodyText:
             opened.doubt("text too long, cut")
         text = text[: opened.room.characters].replace("\r\n", "\n").replace("\r", "\n")
         opened.room.characters -= len(text)
-        opened.room.look(unescape(text) if kind == "text/html" else text)
+        opened.room.look_for_tokens(unescape(text) if kind == "text/html" else text)
         if not sure:
             opened.doubt("text that could not be decoded without loss")
         if "-----BEGIN PGP MESSAGE-----" in text:
@@ -488,7 +488,7 @@ class _BodyText:
 
     def _attach(self, part: Part, kind: str, data: bytes | memoryview, *, name: str) -> None:
         beginning = bytes(data[:_OF_A_FILE]).replace(b"\0", b"").decode("latin-1")  # of UTF-16 as well
-        self._opened.room.look(f"{name}\n{beginning}")
+        self._opened.room.look_for_tokens(f"{name}\n{beginning}")
         shown = Attachment(name=name, type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         self._opened.attachments.append((shown, data))
 

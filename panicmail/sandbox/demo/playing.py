@@ -70,19 +70,19 @@ def _tell_what_comes(stage: Stage, telling: Telling) -> None:
     issues = len(stage.gitlab.issues)
     links: set[str] = set()
 
-    def look() -> bool:
+    def has_ended() -> bool:
         nonlocal issues
         for issue in stage.gitlab.issues[issues:]:
             telling.line(f"{_now()}  {_about_issue(issue)}")
             issues += 1
-        for mail in stage.untold():
+        for mail in stage.take_untold():
             telling.line(f"{_now()}  {', '.join(mail.recipients):18} {mail.subject}")
             for link in _links(mail) - links:
                 telling.line(f"{'':10}{'':18} {link}")
                 links.add(link)
         return False
 
-    stage.until("the end", look, float("inf"))
+    stage.until("the end", has_ended, float("inf"))
 
 
 def _now() -> str:

@@ -229,7 +229,7 @@ class Story:
 
     def _rest_of_the_mails(self) -> tuple[list[Received], list[str]]:
         """What came and was not told: the calls of a policy that a slow machine let run on, and all others."""
-        untold = self._stage.untold()
+        untold = self._stage.take_untold()
         called = [mail for mail in untold if mail.subject.startswith(f"[PANIC {self.ref}] STILL OPEN")]
         return called, [f"to {mail.recipients[0]}: {mail.subject}" for mail in untold if mail not in called]
 

@@ -261,15 +261,15 @@ class Stage:
         """Seconds from the 250 to an instant of the wall clock."""
         return max(0.0, (at - self._accepted_wall).total_seconds())
 
-    def until(self, what: str, look: Callable[[], T | None], within: float) -> T:
-        """What `look` answers as soon as that is true.
+    def until(self, what: str, find: Callable[[], T | None], within: float) -> T:
+        """What `find` answers as soon as that is true.
 
         Raises:
             Failed: It was not within so many seconds, or the daemon ended.
         """
         ends_at = time.monotonic() + within
         while True:
-            if found := look():
+            if found := find():
                 return found
             if self.daemon.poll() is not None:
                 raise Failed(f"the daemon ended with status {self.daemon.returncode}", self.last_words())
@@ -322,16 +322,16 @@ class Stage:
     def mail(self, recipient: str, beginning: str, what: str, within: float) -> Received:
         """The next mail to `recipient` that nobody was told of yet and whose subject begins so."""
 
-        def look() -> Received | None:
+        def find() -> Received | None:
             for number, mail in enumerate(self.relay.mails):
                 if number not in self._told and mail.to(recipient) and mail.subject.startswith(beginning):
                     self._told.add(number)
                     return mail
             return None
 
-        return self.until(what, look, within)
+        return self.until(what, find, within)
 
-    def untold(self) -> list[Received]:
+    def take_untold(self) -> list[Received]:
         """The mails nobody was told of yet, told by this."""
         found = [mail for number, mail in enumerate(self.relay.mails) if number not in self._told]
         self._told |= set(range(len(self.relay.mails)))

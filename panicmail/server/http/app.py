@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 class Backend(Protocol):
     """What the pages stand on. Called in threads, several at a time; may wait for a database, but not for long."""
 
-    def look(self, token: str) -> LinkPage | None:
+    def read_link(self, token: str) -> LinkPage | None:
         """The person's page; None when the token is not a link of ours. Changes nothing.
 
         Raises:
@@ -100,9 +100,9 @@ def create_app(
 
 
 def _for_people(backend: Backend, calls: RequestThreads, pages: PageRenderer) -> list[Route]:
-    async def look(request: Request) -> Response:
+    async def show(request: Request) -> Response:
         token = _token(request)
-        page = await calls.ask(backend.look, token) if token else None
+        page = await calls.ask(backend.read_link, token) if token else None
         if page is None:
             return HTMLResponse(pages.no_such_link, 404)
         return HTMLResponse(pages.link(page, request.query_params.get("did", "")))
@@ -127,7 +127,7 @@ def _for_people(backend: Backend, calls: RequestThreads, pages: PageRenderer) ->
         return PlainTextResponse(text, 401, headers={"WWW-Authenticate": "PanicmailLink"})
 
     return [
-        Route("/i/{token}", look, methods=["GET"]),
+        Route("/i/{token}", show, methods=["GET"]),
         Route("/i/{token}", act, methods=["POST"]),
         Route("/", board, methods=["GET"]),
     ]

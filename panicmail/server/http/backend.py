@@ -28,8 +28,8 @@ class LinkBackend:
         self._links = links
         self._health = health
 
-    def look(self, token: str) -> LinkPage | None:
-        view = self._links.look(token)
+    def read_link(self, token: str) -> LinkPage | None:
+        view = self._links.read_link(token)
         return _page(view) if view else None
 
     def act(self, token: str, word: str) -> Outcome | None:

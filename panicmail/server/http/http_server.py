@@ -131,21 +131,21 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
-        self._mind()
+        self._time_the_client()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._mind()
+        self._time_the_client()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._mind()
+        self._time_the_client()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_timer()
 
-    def _mind(self) -> None:
+    def _time_the_client(self) -> None:
         """Keep one timer running while it is the client's turn: it starts with the turn, not with every octet."""
         if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
             self._stop_timer()
