@@ -23,7 +23,7 @@ from panicmail.delivery.pagerduty import Event
 from panicmail.escalation.tick import EscalationTick
 from panicmail.gitlab.description import IssueDraft
 from panicmail.gitlab.escape import file_name
-from panicmail.gitlab.issues import IssueActivity, IssueReopening, OpenedIssue, UploadedFile
+from panicmail.gitlab.issue_values import IssueActivity, IssueReopening, OpenedIssue, UploadedFile
 from panicmail.incident import ids
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.escalation_policy import DEFAULT

@@ -17,7 +17,7 @@ from panicmail.daemon.health import Health
 from panicmail.delivery import PushWorker
 from panicmail.delivery.pagerduty import Event
 from panicmail.errors import Blocked, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
-from panicmail.gitlab.issues import OpenedIssue
+from panicmail.gitlab.issue_values import OpenedIssue
 from panicmail.incident.model import Change, EffectKind, Incident, State
 from panicmail.incident.push_channel import channel
 from panicmail.server.http.backend import LinkBackend

@@ -20,6 +20,7 @@ from panicmail.delivery.apprise import AppriseClient
 from panicmail.delivery.pagerduty import PagerDutyClient
 from panicmail.delivery.smtp_client import RelayClient
 from panicmail.gitlab.issues import Issues
+from panicmail.gitlab.project import GitLabProject
 from panicmail.incident.model import Incident
 from panicmail.incident.push_channel import channel
 from panicmail.sandbox.gitlab_server import SandboxGitLab
@@ -82,7 +83,7 @@ def test_a_gitlab_that_answers_nothing_but_no_is_probed_and_then_has_each_issue_
 ) -> None:
     with office(tmp_path) as desk, SandboxGitLab() as gitlab:
         gitlab.fault("status", times=None, **cause)
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, ())
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), ())
         desk.lanes[3] = GitLabWorker(desk.store, lambda: desk.settings, issues, desk.readers.parts)
         incidents = three(desk)
         asked = len(gitlab.requests)
@@ -102,7 +103,9 @@ def test_a_gitlab_whose_tls_does_not_fit_hears_no_token_and_then_has_each_issue_
     wrong = {"ended": tls.server(ended=True), "unknown": stranger, "no TLS": tls.server(ended=False)}[what]
     with office(tmp_path) as desk, SandboxGitLab() as gitlab, tls.Front(gitlab.port, wrong) as front:
         port = gitlab.port if what == "no TLS" else front.port
-        issues = Issues(f"https://127.0.0.1:{port}", gitlab.project, gitlab.token, (), ssl_context=tls.client())
+        issues = Issues(
+            GitLabProject(f"https://127.0.0.1:{port}", gitlab.project, gitlab.token, ssl_context=tls.client()), ()
+        )
         desk.lanes[3] = GitLabWorker(desk.store, lambda: desk.settings, issues, desk.readers.parts)
         incidents = three(desk)
         desk.wait(minutes=MINUTES)
@@ -110,7 +113,9 @@ def test_a_gitlab_whose_tls_does_not_fit_hears_no_token_and_then_has_each_issue_
         assert barred(desk) == {"gitlab"}
         issues.close()
         front.context = tls.server(ended=False)
-        mended = Issues(f"https://127.0.0.1:{front.port}", gitlab.project, gitlab.token, (), ssl_context=tls.client())
+        mended = Issues(
+            GitLabProject(f"https://127.0.0.1:{front.port}", gitlab.project, gitlab.token, ssl_context=tls.client()), ()
+        )
         desk.lanes[3] = GitLabWorker(desk.store, lambda: desk.settings, mended, desk.readers.parts)
         desk.wait(seconds=61)
         has_each_issue_once(desk, gitlab, incidents)

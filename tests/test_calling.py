@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from panicmail.errors import Temporary
-from panicmail.gitlab.issues import IssueAct, IssueActivity
+from panicmail.gitlab.issue_values import IssueAct, IssueActivity
 from panicmail.incident.model import Incident, State
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_commands import Command, ReplyCommand

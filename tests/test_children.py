@@ -23,7 +23,8 @@ from panicmail.errors import Temporary
 from panicmail.incident.classify import Report
 from panicmail.mail.parse import parser, report_json
 from panicmail.mail.parse.parser import parts, read
-from panicmail.mail.parse.pool import MOST, ParserPool
+from panicmail.mail.parse.parser_staff import MOST
+from panicmail.mail.parse.pool import ParserPool
 from panicmail.mail.parse.worker import HEAD
 
 from .test_reading import golden
@@ -171,7 +172,7 @@ def test_a_child_found_dead_is_replaced_before_a_mail_is_lost_to_it() -> None:
     ours = ParserPool(size=1, deadline=80)
     ours.start()
     try:
-        (child,) = ours._alive
+        (child,) = ours._staff._alive
         os.kill(child.pid, signal.SIGKILL)
         wait_for(lambda: not child.is_alive())
         assert ours.read(_MAIL) == read(_MAIL)
@@ -210,10 +211,10 @@ def test_uploads_never_take_the_last_child(tmp_path: Path) -> None:
 def test_a_mail_that_reads_slowly_holds_up_no_other(tmp_path: Path) -> None:
     with slow_readers(tmp_path) as (ours, slow):
         slow(2)
-        wait_for(lambda: len(ours._alive) == 4 and len(ours._slow) == 2)
+        wait_for(lambda: len(ours._staff._alive) == 4 and len(ours._staff._slow) == 2)
         for _ in range(3):
             assert ours.read(_MAIL) == read(_MAIL)
-        assert len(ours._slow) == 2, "the slow ones are still at it"
+        assert len(ours._staff._slow) == 2, "the slow ones are still at it"
 
 
 def test_when_all_there_may_be_are_slow_a_mail_gets_its_byte_level_reading_without_a_wait(tmp_path: Path) -> None:
@@ -221,17 +222,17 @@ def test_when_all_there_may_be_are_slow_a_mail_gets_its_byte_level_reading_witho
         all_slow(ours, slow)
         found = [ours.read(_MAIL) for _ in range(5)]
         assert {(each.subject, each.cut_short) for each in found} == {("help", "no reader was free")}
-        assert len(ours._slow) == len(ours._alive) == MOST, "and nobody was ended or begun for it"
+        assert len(ours._staff._slow) == len(ours._staff._alive) == MOST, "and nobody was ended or begun for it"
 
 
 def test_there_are_as_many_as_before_when_the_slow_ones_are_through(tmp_path: Path) -> None:
     with slow_readers(tmp_path) as (ours, slow):
         all_slow(ours, slow)
         (tmp_path / "go").touch()
-        wait_for(lambda: not ours._slow)
+        wait_for(lambda: not ours._staff._slow)
         for _ in range(MOST):
             assert ours.read_slowly(_MAIL, "?", 20) == read(_MAIL)
-        wait_for(lambda: len(ours._alive) == 2)
+        wait_for(lambda: len(ours._staff._alive) == 2)
         assert ours.read(_MAIL) == read(_MAIL)
 
 
@@ -241,7 +242,7 @@ def test_a_further_reading_waits_for_a_reader_when_all_are_slow(tmp_path: Path) 
         found: list[Report] = []
         waiting = threading.Thread(target=lambda: found.append(ours.read_slowly(_MAIL, "?", 60)))
         waiting.start()
-        wait_for(lambda: bool(ours._queue))
+        wait_for(lambda: bool(ours._staff._queue))
         (tmp_path / "go").touch()
         waiting.join(20)
         assert found == [read(_MAIL)]
@@ -250,10 +251,10 @@ def test_a_further_reading_waits_for_a_reader_when_all_are_slow(tmp_path: Path) 
 def all_slow(ours: ParserPool, slow: Callable[[int], None]) -> None:
     """Each reader there may be has a slow mail."""
     for _ in range(MOST // 2):
-        wait_for(lambda: len(ours._free) == 2)
+        wait_for(lambda: len(ours._staff._free) == 2)
         slow(2)
-        wait_for(lambda: not ours._free and not ours._busy)
-    assert len(ours._slow) == MOST
+        wait_for(lambda: not ours._staff._free and not ours._staff._busy)
+    assert len(ours._staff._slow) == MOST
 
 
 @contextlib.contextmanager
@@ -300,7 +301,7 @@ def test_a_child_yields_its_time_and_is_the_first_to_go_when_memory_runs_out() -
     ours = ParserPool(size=1, deadline=20)
     ours.start()
     try:
-        (child,) = ours._alive
+        (child,) = ours._staff._alive
         proc = Path(f"/proc/{child.pid}")
         assert (proc / "oom_score_adj").read_text().strip() == "1000"
         assert os.getpriority(os.PRIO_PROCESS, child.pid) > os.getpriority(os.PRIO_PROCESS, 0)
@@ -331,7 +332,7 @@ def _fails(ours: ParserPool) -> None:
 def test_stopping_ends_every_child_and_calls_under_way_get_their_answer(tmp_path: Path) -> None:
     ours = ParserPool(size=2, deadline=9, command=stand_in(tmp_path, "time.sleep(60)"))
     ours.start()
-    pids = [child.pid for child in ours._alive]
+    pids = [child.pid for child in ours._staff._alive]
     found: list[Report] = []
     waiting = threading.Thread(target=lambda: found.append(ours.read(_MAIL)))
     waiting.start()
@@ -349,7 +350,7 @@ def test_a_child_that_is_being_started_at_a_stop_is_no_failure(tmp_path: Path) -
     with capture_logs() as logs:
         starting = threading.Thread(target=ours.start)
         starting.start()
-        wait_for(lambda: bool(ours._greeted))
+        wait_for(lambda: bool(ours._staff._greeted))
         ours.stop()
         starting.join(20)
     assert logs == []

@@ -185,7 +185,7 @@ def test_a_deadline_that_passes_while_nothing_runs_is_kept_within_two_seconds_an
 
 def outage_of(town: World, span: timedelta) -> None:
     """What happened, happened so much earlier: as if the machine had been off since."""
-    columns = ("accepted_at", "sla_at", "first_sla_at", "opened_at", "steps_from_at", "next_step_at")
+    columns = ("accepted_at", "sla_at", "first_sla_at", "opened_at", "steps_from_at", "next_step_at", "due_at")
     for incident, *instants in town.rows(f"SELECT id, {', '.join(columns)} FROM incidents"):
         earlier = [(datetime.fromisoformat(at) - span).isoformat(" ", "microseconds") for at in instants]
         town.rows(f"UPDATE incidents SET {' = ?, '.join(columns)} = ? WHERE id = ?", *earlier, incident)

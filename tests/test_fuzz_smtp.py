@@ -33,8 +33,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.errors import StoreFailed
+from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import reply_table
-from panicmail.server.smtp.envelope import Accepted
 from panicmail.server.smtp.listeners import tls_context
 from panicmail.server.smtp.reply_table import Reply
 from tests.test_smtp import PANIC, Served, Store, serving
@@ -124,12 +124,12 @@ class Shelf(Store):
         super().__init__()
         self.fates: list[str] = []
         self.taken: dict[str, bytes] = {}
-        self.held: list[tuple[concurrent.futures.Future[str], Accepted]] = []
+        self.held: list[tuple[concurrent.futures.Future[str], ReceivedMail]] = []
         self.failed = 0
         self._numbers = count(10_000)
         self._lock = threading.Lock()
 
-    def accept(self, mail: Accepted) -> concurrent.futures.Future[str]:
+    def accept(self, mail: ReceivedMail) -> concurrent.futures.Future[str]:
         future: concurrent.futures.Future[str] = concurrent.futures.Future()
         with self._lock:
             fate = self.fates.pop(0) if self.fates else "taken"
@@ -151,7 +151,7 @@ class Shelf(Store):
             future.set_running_or_notify_cancel()
         return future
 
-    def _take(self, future: concurrent.futures.Future[str], mail: Accepted) -> None:
+    def _take(self, future: concurrent.futures.Future[str], mail: ReceivedMail) -> None:
         ref = f"R{next(self._numbers)}"
         self.taken[ref] = mail.raw
         future.set_result(ref)

@@ -23,7 +23,9 @@ from panicmail.gitlab import notes
 from panicmail.gitlab.client import wait_asked
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, with_files
 from panicmail.gitlab.escape import carries, outside
-from panicmail.gitlab.issues import Issues, UploadedFile
+from panicmail.gitlab.issue_values import UploadedFile
+from panicmail.gitlab.issues import Issues
+from panicmail.gitlab.project import GitLabProject
 from panicmail.incident import transitions
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
@@ -97,7 +99,7 @@ def sandbox() -> Iterator[SandboxGitLab]:
 @contextmanager
 def opened(sandbox: SandboxGitLab, **changes: Any) -> Iterator[Issues]:
     about: dict[str, Any] = {"connect_timeout": 0.5, "read_timeout": 0.3, "deadline": 3}
-    issues = Issues(sandbox.url, sandbox.project, sandbox.token, LABELS, **{**about, **changes})
+    issues = Issues(GitLabProject(sandbox.url, sandbox.project, sandbox.token, **{**about, **changes}), LABELS)
     try:
         yield issues
     finally:
@@ -304,7 +306,7 @@ def test_a_project_by_number_is_not_asked_for(sandbox: SandboxGitLab) -> None:
         by_path.create(drafted())
     assert [r.path for r in sandbox.requests].count("/api/v4/projects/security%2Fincidents") == 1
     before = len(sandbox.requests)
-    numbered = Issues(sandbox.url, str(sandbox.project_id), sandbox.token, LABELS)
+    numbered = Issues(GitLabProject(sandbox.url, str(sandbox.project_id), sandbox.token), LABELS)
     numbered.create(replace(drafted(), assignee_username=None))
     numbered.close()
     assert [r.method for r in sandbox.requests[before:]] == ["POST", "GET"]
@@ -473,7 +475,7 @@ def test_a_gitlab_that_is_down_was_surely_not_asked(sandbox: SandboxGitLab, issu
 
 
 def test_an_unknown_host_was_surely_not_asked() -> None:
-    nowhere = Issues("http://gitlab.invalid", "1", "t", LABELS)
+    nowhere = Issues(GitLabProject("http://gitlab.invalid", "1", "t"), LABELS)
     with pytest.raises(Temporary, match="cannot be reached") as caught:
         nowhere.describe(1, "x")
     assert not isinstance(caught.value, Unknown)
@@ -516,13 +518,13 @@ def test_a_renamed_project_is_followed_on_the_same_host(sandbox: SandboxGitLab) 
     sandbox.fault(
         "status", status=301, headers={"Location": f"/api/v4/projects/{sandbox.project_id}"}, match="projects/old"
     )
-    renamed = Issues(sandbox.url, "old/name", sandbox.token, LABELS)
+    renamed = Issues(GitLabProject(sandbox.url, "old/name", sandbox.token), LABELS)
     assert renamed.create(drafted()).dropped == ()
     renamed.close()
 
 
 def test_a_wrong_token_is_permanent(sandbox: SandboxGitLab) -> None:
-    wrong = Issues(sandbox.url, "1", "wrong-token", LABELS)
+    wrong = Issues(GitLabProject(sandbox.url, "1", "wrong-token"), LABELS)
     with pytest.raises(Permanent, match="GitLab answered 401: 401 Unauthorized"):
         wrong.description(1)
     wrong.close()
@@ -530,7 +532,7 @@ def test_a_wrong_token_is_permanent(sandbox: SandboxGitLab) -> None:
 
 def test_an_answer_that_trickles_ends_at_the_deadline(sandbox: SandboxGitLab) -> None:
     with trickling() as url:
-        issues = Issues(url, "1", "t", LABELS, read_timeout=0.3, deadline=0.5)
+        issues = Issues(GitLabProject(url, "1", "t", read_timeout=0.3, deadline=0.5), LABELS)
         started = time.monotonic()
         with pytest.raises(Unknown, match="in time"):
             issues.describe(1, "x")
@@ -549,21 +551,21 @@ def test_several_slow_answers_share_one_deadline(sandbox: SandboxGitLab) -> None
 def test_an_untrusted_certificate_was_surely_not_asked() -> None:
     authority = trustme.CA()
     with serving_tls(authority) as url:
-        stranger = Issues(url, "1", "t", LABELS)
+        stranger = Issues(GitLabProject(url, "1", "t"), LABELS)
         with pytest.raises(LockedOut, match=r"cannot be reached: no TLS with it \(.*certificate") as caught:
             stranger.describe(1, "x")
         assert not isinstance(caught.value, Unknown)
         stranger.close()
         context = ssl.create_default_context()
         authority.configure_trust(context)
-        friend = Issues(url, "1", "t", LABELS, ssl_context=context)
+        friend = Issues(GitLabProject(url, "1", "t", ssl_context=context), LABELS)
         with pytest.raises(Permanent, match="404"):
             friend.description(1)
         friend.close()
 
 
 def test_tls_at_a_port_that_speaks_none_lets_nothing_through(sandbox: SandboxGitLab) -> None:
-    issues = Issues(sandbox.url.replace("http:", "https:"), "1", "t", LABELS)
+    issues = Issues(GitLabProject(sandbox.url.replace("http:", "https:"), "1", "t"), LABELS)
     with pytest.raises(LockedOut, match="no TLS with it"):
         issues.create(drafted())
     issues.close()
@@ -571,7 +573,7 @@ def test_tls_at_a_port_that_speaks_none_lets_nothing_through(sandbox: SandboxGit
 
 def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time() -> None:
     with hanging_up() as port:
-        issues = Issues(f"https://127.0.0.1:{port}", "1", "t", LABELS)
+        issues = Issues(GitLabProject(f"https://127.0.0.1:{port}", "1", "t"), LABELS)
         with pytest.raises(Temporary) as caught:
             issues.create(drafted())
         issues.close()
@@ -581,7 +583,7 @@ def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time() -> N
 @pytest.mark.parametrize(("keep_seconds", "connections"), [(30.0, 1), (0.0, 3)])
 def test_a_connection_serves_again_unless_it_was_idle_too_long(keep_seconds: float, connections: int) -> None:
     with counting() as (url, count):
-        issues = Issues(url, "1", "t", LABELS, keep_seconds=keep_seconds)
+        issues = Issues(GitLabProject(url, "1", "t", keep_seconds=keep_seconds), LABELS)
         for _ in range(3):
             issues.describe(1, "x")
         issues.close()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.errors import Permanent, StoreFailed, Temporary
-from panicmail.gitlab.issues import IssueAct, IssueActivity
+from panicmail.gitlab.issue_values import IssueAct, IssueActivity
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import Duty, daytime_in
 from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State

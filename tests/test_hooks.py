@@ -24,7 +24,7 @@ import structlog
 from panicmail import config, crashpoints
 from panicmail.daemon.health import Health
 from panicmail.errors import ConfigError, StoreFailed, Temporary
-from panicmail.gitlab.issues import IssueAct, IssueActivity, IssueDestination
+from panicmail.gitlab.issue_values import IssueAct, IssueActivity, IssueDestination
 from panicmail.incident.model import Incident, State
 from panicmail.response import webhook_signatures
 from panicmail.response.webhooks import (

@@ -24,6 +24,7 @@ from panicmail.gitlab import notes
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, marker, with_files
 from panicmail.gitlab.escape import block, carries, inline, title
 from panicmail.gitlab.issues import Issues
+from panicmail.gitlab.project import GitLabProject
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
 from panicmail.incident.people import Person
@@ -202,7 +203,7 @@ class Office:
 
     def __init__(self, gitlab: SandboxGitLab) -> None:
         self.gitlab = gitlab
-        self.issues = Issues(gitlab.url, gitlab.project, gitlab.token, LABELS)
+        self.issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), LABELS)
 
     def open(self, report: Report) -> int:
         """The issue of a mail, as panicmail writes it, by its number."""

@@ -302,4 +302,4 @@ def test_a_mail_that_was_not_read_whole_and_lets_somebody_act_is_not_uploaded(de
     for cut_short, uploaded in (("it took too long", 0), ("", 1)):
         report = replace(read_bytes(raw), cut_short=cut_short)
         assert report.carried == ()
-        assert len(lane._upload_all(incident, raw, report)) == uploaded
+        assert len(lane._files._upload_all(incident, raw, report)) == uploaded

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.delivery.gitlab_worker import _holds_token
+from panicmail.delivery.issue_files import _holds_token
 from panicmail.incident import ids
 from panicmail.incident.classify import Report
 from panicmail.intake import mail_digest

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail.daemon.serve import INTAKE_THREADS
+from panicmail.daemon.parts import INTAKE_THREADS
 from panicmail.incident import ids, transitions
 from panicmail.incident.classify import Report, severity_in
 from panicmail.incident.model import Entry, State
@@ -21,7 +21,7 @@ from panicmail.intake import reread
 from panicmail.intake.understand import again_after, reading_seconds
 from panicmail.mail.parse import parser
 from panicmail.mail.parse.bytes_fallback import read_bytes
-from panicmail.mail.parse.pool import MOST
+from panicmail.mail.parse.parser_staff import MOST
 from panicmail.store.rows import AcceptedMail
 from tests.cast import opened
 from tests.office import InProcess, Office, Posted, mail
@@ -381,7 +381,7 @@ def test_thirty_mails_that_read_slowly_keep_no_other_from_being_paged(
         for thread in threads:
             thread.start()
         wait_for(lambda: row(desk, honest).shape == "panic", within=50)
-        assert 0 < len(readers._slow) <= MOST, "the slow ones go on"
+        assert 0 < len(readers._staff._slow) <= MOST, "the slow ones go on"
         (tmp_path / "go").touch()
         for thread in threads:
             thread.join(30)

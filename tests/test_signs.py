@@ -12,7 +12,9 @@ import pytest
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab.client import clock_ahead, correction
 from panicmail.gitlab.description import IssueDraft
-from panicmail.gitlab.issues import IssueAct, IssueActivity, IssueDestination, IssueExposure, IssueReopening, Issues
+from panicmail.gitlab.issue_values import IssueAct, IssueActivity, IssueDestination, IssueExposure, IssueReopening
+from panicmail.gitlab.issues import Issues
+from panicmail.gitlab.project import GitLabProject
 from panicmail.incident.model import Incident, Owed, State
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.sandbox.gitlab_server import SandboxGitLab
@@ -268,7 +270,7 @@ def test_the_issue_of_what_was_closed_more_than_a_day_ago_costs_gitlab_no_questi
 @pytest.mark.parametrize("keeps_events", [True, False])
 def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         assert issues.reopening(iid, since) == IssueReopening(None, None), "it is open, and was never closed"
@@ -402,7 +404,7 @@ def test_what_gitlab_never_gave_the_issue_is_not_told_as_taken_off(desk: Office)
 
 def test_gitlab_says_that_an_issue_is_not_confidential_by_whom_and_what_it_lacks() -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, ["security-incident"])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), ["security-incident"])
         draft = IssueDraft(title="t", description="d", labels=("security-incident",), assignee_username=None)
         iid = issues.create(draft).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
@@ -492,7 +494,7 @@ def test_states_are_mirrored_and_a_gitlab_that_cannot_is_left_in_peace(desk: Off
 
 def test_activity_reads_comments_system_notes_labels_and_closing_and_leaves_out_our_own() -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, ["security-incident"])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), ["security-incident"])
         draft = IssueDraft(title="[panic] x", description="x", labels=("security-incident",), assignee_username="ana")
         iid = issues.create(draft).iid
         issues.note(iid, "ours", "marker", look=False)
@@ -515,7 +517,7 @@ def test_activity_reads_comments_system_notes_labels_and_closing_and_leaves_out_
 @pytest.mark.parametrize("said", [{"message": {"base": ["spam detected"]}}, {"needs_captcha_response": True}])
 def test_a_spam_refusal_is_told_from_any_other_by_its_words(said: dict[str, object]) -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         draft = IssueDraft(title="t", description="d", labels=(), assignee_username=None)
         gitlab.fault("status", status=400, body=said, match="POST .*/issues$")
         with pytest.raises(Spam):
@@ -529,7 +531,7 @@ def test_a_spam_refusal_is_told_from_any_other_by_its_words(said: dict[str, obje
 
 def test_twins_are_found_oldest_first_and_closed_with_a_word() -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         draft = IssueDraft(title="t", description="text\n\n`panicmail:abc`", labels=(), assignee_username=None)
         first, second = issues.create(draft), issues.create(draft)
         other = issues.create(IssueDraft(title="t", description="`panicmail:abd`", labels=(), assignee_username=None))
@@ -636,7 +638,7 @@ def went(desk: Office, elsewhere: IssueDestination) -> None:
 
 def test_gitlab_says_where_an_issue_was_moved_and_it_can_be_worked_on_there() -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         gitlab.comment(iid, "ana", "moved to nowhere/at-all#1")  # a comment proves nothing
@@ -660,7 +662,7 @@ def test_gitlab_says_where_an_issue_was_moved_and_it_can_be_worked_on_there() ->
 )
 def test_whatever_way_gitlab_names_the_new_place_it_is_found(said: str) -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         gitlab.move(iid, "bo", "security/elsewhere")
@@ -679,7 +681,7 @@ def test_whatever_way_gitlab_names_the_new_place_it_is_found(said: str) -> None:
 @pytest.mark.parametrize("how", ["hidden", "duplicate", "promoted", "closed"])
 def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
     with SandboxGitLab() as gitlab:
-        issues = Issues(gitlab.url, gitlab.project, gitlab.token, [])
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         draft = IssueDraft(title="t", description="d", labels=(), assignee_username=None)
         iid, twin = issues.create(draft).iid, issues.create(draft).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])

@@ -22,8 +22,8 @@ import structlog
 import trustme
 
 from panicmail.errors import StoreFailed
+from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import data, reply_table
-from panicmail.server.smtp.envelope import Accepted
 from panicmail.server.smtp.listeners import SmtpListener, tls_context
 
 T = TypeVar("T")
@@ -37,13 +37,13 @@ class Store:
     """Takes mails as a test tells it: at once, failing the N-th, or only when released."""
 
     def __init__(self) -> None:
-        self.mails: list[Accepted] = []
+        self.mails: list[ReceivedMail] = []
         self.asked: list[str] = []
         self.failures: dict[int, BaseException] = {}  # by number of the mail, from 1
         self.waiting: list[concurrent.futures.Future[str]] | None = None  # a list: hold every mail until released
         self.came = threading.Condition()
 
-    def accept(self, mail: Accepted) -> concurrent.futures.Future[str]:
+    def accept(self, mail: ReceivedMail) -> concurrent.futures.Future[str]:
         future: concurrent.futures.Future[str] = concurrent.futures.Future()
         with self.came:
             self.mails.append(mail)
@@ -61,7 +61,7 @@ class Store:
         self.asked.append(address)
         return address == PANIC or (address.startswith("panic+") and address.endswith("@example.com"))
 
-    def wait_for(self, mails: int = 1) -> list[Accepted]:
+    def wait_for(self, mails: int = 1) -> list[ReceivedMail]:
         with self.came:
             assert self.came.wait_for(lambda: len(self.mails) >= mails, timeout=10), "no mail was stored"
         return self.mails
@@ -180,7 +180,7 @@ def test_a_mail_reaches_the_store_with_its_envelope(served: Served) -> None:
     with served.smtp() as client:
         client.sendmail("Bo@Example.net", ["Panic@example.com", "panic+x@EXAMPLE.com"], MAIL)
     assert served.store.mails == [
-        Accepted(
+        ReceivedMail(
             mail_from="Bo@Example.net",
             recipients=("Panic@example.com", "panic+x@EXAMPLE.com"),
             peer="127.0.0.1",
@@ -416,7 +416,7 @@ def test_an_exception_in_accept_is_a_constant_451(served: Served, logged: list[A
 
 
 def test_accept_that_raises_at_once_is_451_too(logged: list[Any]) -> None:
-    def broken(mail: Accepted) -> concurrent.futures.Future[str]:
+    def broken(mail: ReceivedMail) -> concurrent.futures.Future[str]:
         raise LookupError(mail.raw)
 
     with serving(accept=broken) as served, served.wire().until_data() as client:

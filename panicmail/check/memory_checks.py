@@ -13,7 +13,7 @@ from pathlib import Path
 
 from panicmail.check.result import Group, Row
 from panicmail.confinement import ADDRESS_SPACE
-from panicmail.mail.parse.pool import MOST
+from panicmail.mail.parse.parser_staff import MOST
 
 #: What the daemon itself needs, in octets, and how many of the largest mails may be on their way in at once.
 DAEMON, RECEIVED = 512 * 2**20, 4

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 
+from panicmail.delivery.issue_amendment import IssueAmendments
+from panicmail.delivery.issue_files import AttachmentsOf, IssueFiles
+from panicmail.delivery.issue_tracker import KeepsIssues, Opened, WorkResult
 from panicmail.delivery.outbox_worker import OutboxWorker
 from panicmail.errors import Blocked, Forbidden, Gone, Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab import description as drafts
 from panicmail.gitlab import notes
-from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import EffectKind, Entry, Incident, State
-from panicmail.incident.redact import carried, looks_carried
-from panicmail.incident.reply_tokens import Purpose
 from panicmail.incident.tasks import NOTE
 from panicmail.incident.transitions import ISSUE_ALTERED
-from panicmail.mail.incident_report import report_of
-from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
+from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response.incident_draft import draft_of
 from panicmail.store.blocked_adapters import PROBE_EVERY, Heard
-from panicmail.store.rows import OVER, DeliveryState, OutboxRow
+from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
@@ -38,63 +34,23 @@ MIRRORED = {
     State.RESOLVED: ("RESOLVED", "Closed"),
 }
 MIRROR_TRIES = 5
-#: A mail up to this size brings its files with the issue; a larger one's follow, so that the issue does not wait.
-EARLY_FILES = 2 * 1024 * 1024
 #: What GitLab refused for good is tried again this often: the operators may have mended it.
 REFUSED_WAIT = timedelta(minutes=10)
 #: A file that is refused for so long is given up: it may be too large, and is all sent each time.
 GIVEN_UP_AFTER = timedelta(hours=1)
 
 
-class Opened(Protocol):
-    @property
-    def iid(self) -> int: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def dropped(self) -> tuple[str, ...]: ...
-
-
-class Uploaded(Protocol):
-    @property
-    def url(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
-class KeepsIssues(Protocol):
-    """GitLab, as far as panicmail needs it."""
-
-    def find(self, marker: str, since: datetime) -> Opened | None: ...
-    def create(self, draft: drafts.IssueDraft) -> Opened: ...
-    def twins(self, marker: str, since: datetime) -> Sequence[Opened]: ...
-    def close_twin(self, iid: int, of: int) -> None: ...
-    def mirror(self, iid: int, status: str, note: str, at: datetime) -> None: ...
-    def note(self, iid: int, text: str, marker: str, *, look: bool) -> None: ...
-    def upload(self, name: str, data: bytes) -> Uploaded: ...
-    def description(self, iid: int) -> str: ...
-    def describe(self, iid: int, text: str) -> None: ...
-    def retitle(self, iid: int, before: str, after: str) -> None: ...
-    def confide(self, iid: int) -> None: ...
-    def in_project(self, project: str) -> KeepsIssues: ...
-
-
-#: A file is looked through by so many octets at a time, and as many more as a token has at most, broken over lines.
-_BLOCK, _CARRIED = 64 * 1024, 2048
-#: So many of what may be tokens of ours are verified, of one mail.
-_MOST = 200
-#: Answers the attachments of a raw mail with their contents.
-Parts = Callable[[bytes], Sequence[tuple[Attachment, bytes]]]
-
-
 class GitLabWorker(OutboxWorker):
     """The issue, its notes and its files."""
 
-    def __init__(self, store: Store, settings: CurrentSettings, issues: KeepsIssues, parts: Parts) -> None:
+    def __init__(
+        self, store: Store, settings: CurrentSettings, issues: KeepsIssues, attachments_of: AttachmentsOf
+    ) -> None:
         super().__init__("gitlab", store)
         self._settings = settings
         self._issues = issues
-        self._parts = parts
+        self._files = IssueFiles(store, settings, self._issues_of, attachments_of)
+        self._amendments = IssueAmendments(store, settings, self._issues_of)
 
     def _carry_out(self, task: OutboxRow) -> None:
         incident = self._store.read(lambda tx: tx.incidents.get(task.incident_id or ""))
@@ -108,7 +64,7 @@ class GitLabWorker(OutboxWorker):
         else:
             known = {
                 NOTE: self._note,
-                EffectKind.FILES: self._files,
+                EffectKind.FILES: self._put_files,
                 EffectKind.MIRROR: self._mirror,
                 EffectKind.TWINS: self._close_twins,
                 EffectKind.AMEND: self._amend,
@@ -143,7 +99,7 @@ class GitLabWorker(OutboxWorker):
                 raise Temporary(
                     "an earlier attempt may still be under way", retry_after=(UNSURE_FOR - since).total_seconds()
                 )
-        draft = self._with_early_files(task, incident, draft)
+        draft = self._files.with_early_files(task, incident, draft)
         if not self._store.read(
             lambda tx: tx.outbox.is_mine(task)
         ):  # we were frozen, or cut off: another node opens it
@@ -247,121 +203,16 @@ class GitLabWorker(OutboxWorker):
             self._settle(task, DeliveryState.ACCEPTED, status)
 
     def _amend(self, task: OutboxRow, incident: Incident, iid: int) -> None:
-        """A full reading of the report that came after the first: the issue says what it would say had it come first.
+        self._settle_with(task, self._amendments.put(task, incident, iid))
 
-        Where somebody has edited the description, their words stay, and the report follows as a note.
-        """
-        settings = self._settings()
-        after, lines = self._store.read(
-            lambda tx: (draft_of(tx, settings, incident), tx.timeline.of_incident(incident.id))
-        )
-        before = str(task.facts["title"]), str(task.facts["description"])
-        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):
+    def _put_files(self, task: OutboxRow, incident: Incident, iid: int) -> None:
+        self._settle_with(task, self._files.put(task, incident, iid))
+
+    def _settle_with(self, task: OutboxRow, result: WorkResult) -> None:
+        if result is None:
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
-            return
-        self._issues_of(incident).retitle(iid, before[0], after.title)
-        description = self._issues_of(incident).description(iid)
-        amended = drafts.amended(description, before[1], after.description)
-        if amended == description and task.attempt == 1:
-            self._settle(task, DeliveryState.ACCEPTED, "it was opened with all of it")
-            return
-        if amended is not None:
-            self._issues_of(incident).describe(iid, amended)
-        line = next(line for line in reversed(lines) if line.event == "report.amended")
-        report = None if amended is not None else self._store.read(lambda tx: report_of(tx, incident))
-        text = notes.amended_text(line, incident, report)
-        try:
-            self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
-        except Spam as exc:  # the description, or the raw message beside it, has the words
-            self._settle(task, DeliveryState.VOID, str(exc))
         else:
-            self._settle(task, DeliveryState.ACCEPTED, "amended")
-
-    def _with_early_files(self, task: OutboxRow, incident: Incident, draft: drafts.IssueDraft) -> drafts.IssueDraft:
-        """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""
-        raw, report = self._store.read(lambda tx: (tx.mails.raw(incident.mail_id), report_of(tx, incident)))
-        if task.attempt > 1 or len(raw) > EARLY_FILES:
-            return draft
-        try:
-            links = self._upload_all(incident, raw, report)
-        except (Temporary, Permanent) as exc:
-            _log.warning("files.later", ref=incident.ref, reason=str(exc))
-            return draft
-        description = drafts.with_files(draft.description, links) if links else None
-        return replace(draft, description=description) if description else draft
-
-    def _files(self, task: OutboxRow, incident: Incident, iid: int) -> None:
-        if task.facts.get("mail"):
-            self._later_files(task, incident, iid, str(task.facts["mail"]))
-            return
-        if drafts.has_files(self._issues_of(incident).description(iid)):
-            self._settle(task, DeliveryState.ACCEPTED, "they came with the issue")
-            return
-        raw, report = self._store.read(lambda tx: (tx.mails.raw(incident.mail_id), report_of(tx, incident)))
-        links = self._upload_all(incident, raw, report)
-        if links:
-            self._link(iid, links, incident)
-        self._settle(task, DeliveryState.ACCEPTED, f"{len(links)} files")
-
-    def _later_files(self, task: OutboxRow, incident: Incident, iid: int, mail_id: str) -> None:
-        """What came with a later mail: without its raw message, whose recipients are token addresses."""
-        if self._settings().uploads == "none":  # since a reload
-            self._settle(task, DeliveryState.VOID, "files are not uploaded any more")
-            return
-        mail, raw = self._store.read(lambda tx: (tx.mails.get(mail_id), tx.mails.raw(mail_id)))
-        there = self._files_there(incident, iid) if mail_id == incident.mail_id else ""
-        links, withheld = [], []
-        for attachment, data in self._parts(raw):
-            if attachment.sha256 in there:
-                continue
-            name = attachment.name or "attachment"
-            if _holds_token(data):
-                withheld.append(name)
-            else:
-                links.append(self._upload(incident, name, data))
-        if not links and not withheld:
-            self._settle(task, DeliveryState.ACCEPTED, "no files")
-            return
-        marker = notes.files_marker(incident.id, mail_id)
-        text = notes.later_files_text(links, withheld, mail.accepted_at if mail else task.queued_at, marker)
-        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):  # uploads take their time
-            _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
-            return
-        self._issues_of(incident).note(iid, text, marker, look=task.attempt > 1)
-        self._settle(task, DeliveryState.ACCEPTED, f"{len(links)} files")
-
-    def _files_there(self, incident: Incident, iid: int) -> str:
-        """The part of the description that links the files of the report, once those known at first are there."""
-        first = self._store.read(lambda tx: tx.outbox.get(f"{incident.id}/files"))
-        if first is not None and first.state not in OVER:
-            raise Temporary("the files known at first are still on their way")
-        return drafts.files_part(self._issues_of(incident).description(iid))
-
-    def _upload_all(self, incident: Incident, raw: bytes, report: Report) -> list[drafts.FileLink]:
-        settings = self._settings()
-        files: list[tuple[str, bytes]] = []
-        acts = _lets_act(settings, [*report.carried, *(_carried_in(raw) if report.cut_short else ())])
-        if settings.uploads == "all" and not acts:
-            files.append((f"{incident.ref}.eml", raw))
-        if settings.uploads in {"all", "attachments"} and report.attachments:
-            parts = [part for part in self._parts(raw) if not (acts and _may_hold(*part))]
-            files += [(attachment.name or "attachment", data) for attachment, data in parts]
-        return [self._upload(incident, name, data) for name, data in files]
-
-    def _upload(self, incident: Incident, name: str, data: bytes) -> drafts.FileLink:
-        uploaded = self._issues_of(incident).upload(name, data)
-        return drafts.FileLink.of(uploaded.name, uploaded.url, data)
-
-    def _link(self, iid: int, links: Sequence[drafts.FileLink], incident: Incident) -> None:
-        # Read again right before it is written: somebody may have edited it while the files went up.
-        issues = self._issues_of(incident)
-        description = drafts.with_files(issues.description(iid), links)
-        if description is not None:
-            issues.describe(iid, description)
-            return
-        # Somebody edited the place away: their words stay, the links come as a note.
-        marker = notes.marker(incident.id, 0)
-        issues.note(iid, notes.files_text(links, marker), marker, look=True)
+            self._settle(task, *result)
 
     def _barred(self, task: OutboxRow, why: Blocked) -> None:
         """One issue that may not be touched, or lies in a project that is gone, says nothing about the others."""
@@ -389,31 +240,3 @@ class GitLabWorker(OutboxWorker):
                 )
 
         self._store.write("gitlab.settle", work)
-
-
-def _lets_act(settings: RuntimeSettings, carried_: Sequence[str]) -> bool:
-    """Whether one of these is of an address or a link of ours by which whoever reads it could act for our people."""
-    tokens = (settings.tokens.verify(text, settings.people) for text in carried_)
-    acting = {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION, Purpose.LINK}
-    return any(token is not None and token.person and token.purpose in acting for token in tokens)
-
-
-def _may_hold(attachment: Attachment, data: bytes) -> bool:
-    """Of a mail that lets somebody act: whether this file may be where. An attached mail may hide it in a coding."""
-    return attachment.type.startswith("message/") or _holds_token(data)
-
-
-def _holds_token(data: bytes) -> bool:
-    """Whether a file holds an address or a link of ours, as an attached page does: whoever reads it could act."""
-    return any(_block_holds_token(data[at : at + _BLOCK + _CARRIED]) for at in range(0, len(data), _BLOCK))
-
-
-def _carried_in(raw: bytes) -> list[str]:
-    """What in a mail that was not read whole has the form of a token of ours."""
-    blocks = (raw[at : at + _BLOCK + _CARRIED] for at in range(0, len(raw), _BLOCK))
-    return [found for block in blocks for found in carried(block.decode("latin-1"))][:_MOST]
-
-
-def _block_holds_token(block: bytes) -> bool:
-    unbroken = block.replace(b"=\r\n", b"").replace(b"=\n", b"").replace(b"\0", b"")  # quoted-printable, UTF-16
-    return looks_carried(unbroken.decode("latin-1"))

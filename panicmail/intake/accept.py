@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import structlog
@@ -101,6 +102,31 @@ class _Arrival:
             return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMail:
+    """One mail as it came over the wire, complete, before anybody has looked into it."""
+
+    mail_from: str  #: "" is the null sender; octets that are no UTF-8 stand as \\xNN; no control characters
+    recipients: tuple[str, ...]  #: as given, in order; at least one, each of them `known`
+    peer: str  #: the client's IP address such as "127.0.0.1" or "::1"; "" when it had hung up before we could ask
+    helo: str  #: what the client called itself; control characters are shown as "?"
+    tls: str  #: "" for plaintext, else such as "TLSv1.3 TLS_AES_256_GCM_SHA384"
+    raw: bytes  #: the octets between DATA and the dot, dots unstuffed, line ends as they came
+
+    def accepted_at(self, at: datetime) -> AcceptedMail:
+        """This mail under a new id, without its octets."""
+        return AcceptedMail(
+            id=ids.new_mail_id(),
+            accepted_at=at,
+            mail_from=self.mail_from,
+            recipients=self.recipients,
+            peer=self.peer,
+            helo=self.helo,
+            tls=self.tls,
+            size=len(self.raw),
+        )
+
+
 class MailAcceptance:
     """Makes mails durable.
 
@@ -132,13 +158,13 @@ class MailAcceptance:
         self._late: queue.SimpleQueue[tuple[_Arrival, str]] = queue.SimpleQueue()
         self._looked_at = time.monotonic()
         self._patient = threading.Thread(target=self._watch_the_time, name="patience", daemon=True)
-        self._start()
-
-    def _start(self) -> None:
-        """All threads now: in an emergency there may be none to be had."""
-        self._patient.start()
+        self._patient.start()  # all threads now: in an emergency there may be none to be had
         for number in range(_SPOOLERS):
             threading.Thread(target=self._rescue_the_late, name=f"spool-{number}", daemon=True).start()
+
+    def receive(self, got: ReceivedMail) -> Future[str]:
+        """A mail as it came over the wire, under a new id; as `accept`. The 250 rests on this."""
+        return self.accept(got.accepted_at(self._clock()), got.raw)
 
     def accept(self, mail: AcceptedMail, raw: bytes) -> Future[str]:
         """Make a mail durable; the future answers its REF once it is, or raises `StoreFailed`. Returns at once.
@@ -205,8 +231,7 @@ class MailAcceptance:
         return True
 
     def _put_behind(self, spooled: Spooled) -> bool:
-        """Once more, now that the database takes something else; in vain again, it is tried after the others from now
-        on, and the operators hear of it.
+        """Once more, now that the database takes something else; in vain again, it comes after the others from now on.
 
         Raises:
             StoreFailed: The database takes nothing: it is not about this mail.

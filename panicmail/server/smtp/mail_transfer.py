@@ -9,9 +9,9 @@ import traceback
 import structlog
 
 from panicmail.errors import PanicmailError
+from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import addresses, reply_table
 from panicmail.server.smtp.data import BudgetShare, DataReceiver, received_fields
-from panicmail.server.smtp.envelope import Accepted
 from panicmail.server.smtp.limits import SmtpLimits
 from panicmail.server.smtp.protocol import ClientProtocol, SessionOver
 from panicmail.server.smtp.reply_table import Reply
@@ -83,7 +83,7 @@ class MailTransfer:
         if received_fields(raw) > self._terms.max_hops:
             return reply_table.LOOP
         sender = self._session.mail_from or addresses.NULL_SENDER
-        accepted = Accepted(
+        accepted = ReceivedMail(
             mail_from="" if sender == addresses.NULL_SENDER else sender,
             recipients=tuple(self._session.recipients),
             peer=self._session.peer,

@@ -1,0 +1,206 @@
+"""The parts of a daemon, built here from the configuration and the database; started and stopped in `serve`."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from panicmail.check.daily_check import DailyCheck
+from panicmail.config import Config
+from panicmail.daemon.calendar_refresh import ScheduleFaults
+from panicmail.daemon.health import Health
+from panicmail.daemon.live_config import LiveConfig
+from panicmail.daemon.periodic import PeriodicJobs
+from panicmail.daemon.worker_threads import WorkerThread, WorkSignal
+from panicmail.delivery import EmailWorker, GitLabWorker, OutboxWorker, PushWorker
+from panicmail.delivery.apprise import AppriseClient
+from panicmail.delivery.fallback import FallbackPager, FallbackWatcher
+from panicmail.delivery.heartbeat import Heartbeat
+from panicmail.delivery.pagerduty import PagerDutyClient
+from panicmail.delivery.push_router import PushRouter
+from panicmail.delivery.smtp_client import RelayClient
+from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.escalation.reconciler import Reconciler
+from panicmail.escalation.restore_guard import RestoreGuard
+from panicmail.escalation.shift_handover import ShiftHandover
+from panicmail.escalation.tick import EscalationTick
+from panicmail.gitlab.issues import Issues
+from panicmail.gitlab.project import GitLabProject
+from panicmail.incident.push_channel import PushChannel
+from panicmail.incident.tasks import PUSH
+from panicmail.intake.accept import MailAcceptance
+from panicmail.intake.reread import LANE as AGAIN
+from panicmail.intake.reread import WITHIN as AGAIN_WITHIN
+from panicmail.intake.reread import Rereading
+from panicmail.intake.understand import Intake
+from panicmail.mail.parse.parser_staff import MOST
+from panicmail.mail.parse.pool import ParserPool
+from panicmail.response.daily_list import DailyList
+from panicmail.response.gitlab_activity import ActivityPoll
+from panicmail.response.incident_links import IncidentLinks
+from panicmail.response.webhooks import LANE, WebhookReceiver
+from panicmail.server.http.app import create_app
+from panicmail.server.http.backend import LinkBackend
+from panicmail.server.http.http_server import WebServer
+from panicmail.server.smtp.listeners import SmtpListener, tls_context
+from panicmail.store.database import Database
+from panicmail.store.leases import Node
+from panicmail.store.outbox import LEASE
+from panicmail.store.rows import AcceptedMail
+from panicmail.store.spool import Spool
+from panicmail.store.unit_of_work import Store
+from panicmail.store.watermark import WatermarkFile
+from panicmail.store.writer import WriterThread
+
+#: Threads per lane. Pages have two, so that one hanging connection holds up no other page.
+THREADS = {"page": 2, "push": 2, "mail": 1, "gitlab": 4}
+#: A thread is held by a slow mail only while a reader is.
+INTAKE_THREADS = MOST + 2
+#: How long understanding one mail may take, in seconds: its reading, and two transactions, which are slow when it is
+#: large.
+INTAKE_WITHIN = 150.0
+
+
+class Parts:
+    """Everything of one daemon, built and not started.
+
+    Args:
+        config: What the parts are built from; `live` has what a reload read.
+        broken: Called when the writer lost its trust in the database, from its thread.
+        is_accepting: Whether mail is accepted now.
+    """
+
+    def __init__(
+        self, config: Config, database: Database, broken: Callable[[], None], is_accepting: Callable[[], bool]
+    ) -> None:
+        self.config, self.database = config, database
+        self.live = LiveConfig(config)
+        self.bell = WorkSignal()
+        self.spool = Spool(config.database.spool)
+        self.mark = WatermarkFile(self.spool.folder.with_suffix(".mark"))
+        self.node = Node(database, woken=self.bell.ring)
+        self.writer = WriterThread(database, broken, self._keep_mark) if database.is_sqlite else None
+        self.store = self._build_store()
+        self.restoring = RestoreGuard(self.store, self.live.settings, self.mark)
+        self.readers = ParserPool()
+        self.accounting = Reconciler(self.store, self.live.settings)
+        self.health = Health(
+            self.store, is_accepting, self._can_write, lambda: len(self.spool.waiting()), lambda: self.accounting.gaps
+        )
+        self.push, self.pagerduty = AppriseClient(), PagerDutyClient(config.paging.pagerduty_url)
+        self.phones = PushRouter(self.push, self.pagerduty, config.smtp.hostname)
+        self.emergency = FallbackPager(
+            self.spool, self.live.settings, self.readers, self.relay, database.clock, ring=self._ring
+        )
+        self.watchman = FallbackWatcher(self.emergency)
+        self.acceptance = MailAcceptance(self.store, self.spool, database.clock, self.health, self.emergency.refused)
+        self.jobs = self._build_jobs()
+        self.hooks = self._build_hooks()
+
+    def _build_store(self) -> Store:
+        return Store(
+            self.database,
+            writer=self.writer,
+            operators=lambda: self.live.config.operators.page,
+            channels=lambda person: self.live.settings().channels(person),
+            woken=self.bell.ring,
+            node=lambda: self.node.name,
+            committed=self._keep_mark,
+        )
+
+    def _build_hooks(self) -> WebhookReceiver:
+        signs = ActivityPoll(self.store, self.live.settings, self.issues())
+        project, woken = self.config.gitlab.project, self.bell.ring
+        return WebhookReceiver(self.store, self.live.settings, signs, self.live.secrets, project, woken=woken)
+
+    def _build_jobs(self) -> PeriodicJobs:
+        url = self.config.watch.heartbeat_url
+        watched = self.store.watched_by(self.emergency.asking)
+        return PeriodicJobs(
+            store=watched,
+            acceptance=self.acceptance,
+            timekeeper=ClockGuard(watched, self.database.clock, self.mark),
+            escalation=EscalationTick(watched, self.live.settings),
+            signs=ActivityPoll(self.store, self.live.settings, self.issues()),
+            accounting=self.accounting,
+            restoring=self.restoring,
+            emergency=self.emergency,
+            health=self.health,
+            heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
+            handover=ShiftHandover(self.store, self.live.settings),
+            daily_list=DailyList(self.store, self.live.settings),
+            roster_faults=ScheduleFaults(self.store, self.live.settings, self.live.calendars),
+            daily=DailyCheck(self.store, self.live.settings, lambda: self.live.config),
+        )
+
+    def build_listener(self) -> SmtpListener:
+        smtp = self.config.smtp
+        return SmtpListener(
+            listen=[(listen.host, listen.port) for listen in smtp.listen],
+            hostname=smtp.hostname,
+            known=lambda recipient: self.live.settings().addresses.is_ours(recipient),
+            accept=self.acceptance.receive,
+            max_message_size=smtp.max_message_size,
+            tls=self._tls(),
+        )
+
+    def _tls(self) -> ssl.SSLContext | None:
+        smtp = self.config.smtp
+        if smtp.tls_cert_file is None or smtp.tls_key_file is None:
+            return None
+        return tls_context(smtp.tls_cert_file, smtp.tls_key_file)
+
+    def build_web(self) -> WebServer:
+        listen = self.config.web.listen
+        backend = LinkBackend(IncidentLinks(self.store, self.live.settings), self.health)
+        return WebServer(create_app(backend, self.hooks), (listen.host, listen.port))
+
+    def build_workers(self) -> list[WorkerThread]:
+        """The threads that understand mails, carry out the outbox and look at what webhooks speak of."""
+        intake = Intake(self.store, self.live.settings, self.readers)
+        workers = [
+            WorkerThread(f"intake-{n}", "mails", self.bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
+        ]
+        rereading = Rereading(self.store, self.live.settings, self.readers, intake)
+        workers += [
+            WorkerThread("again-answers", AGAIN, self.bell, rereading.answers, AGAIN_WITHIN),
+            WorkerThread("again-reports", AGAIN, self.bell, rereading.amendments, AGAIN_WITHIN),
+        ]
+        for name, count in THREADS.items():
+            # Files go up one after another, each in its own time; what hangs elsewhere shows sooner.
+            within = LEASE[name].total_seconds() * (4 if name == "gitlab" else 0.5)
+            workers += [
+                WorkerThread(f"{name}-{n}", name, self.bell, self._worker(name).work, within) for n in range(count)
+            ]
+        workers.append(WorkerThread(LANE, LANE, self.bell, self.hooks.work, LEASE["gitlab"].total_seconds() / 2))
+        return workers
+
+    def issues(self) -> Issues:
+        """GitLab, for one thread."""
+        gitlab = self.config.gitlab
+        return Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token.get_secret_value()), gitlab.labels)
+
+    def _worker(self, name: str) -> OutboxWorker:
+        if name == "gitlab":
+            return GitLabWorker(self.store, self.live.settings, self.issues(), self.readers.parts)
+        if name == PUSH:
+            return PushWorker(self.store, self.live.settings, self.push, self.pagerduty)
+        return EmailWorker(name, self.store, self.live.settings, self.relay())
+
+    def _ring(self, channel: PushChannel, text: str, about: str) -> str:
+        """Reach a phone without the database."""
+        return self.phones.ring(channel.url, text, about)
+
+    def relay(self) -> RelayClient:
+        """A connection to the relay, for one thread."""
+        url = self.config.relay.url
+        password = url.password.get_secret_value() if url.password else None
+        return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=self.config.smtp.hostname)
+
+    def _keep_mark(self, results: Sequence[Any]) -> None:
+        """Keep how far the database has come, of what a COMMIT brought, before anybody hears of it."""
+        self.restoring.accepted([result for result in results if isinstance(result, AcceptedMail)])
+
+    def _can_write(self) -> bool:
+        return self.writer is None or self.writer.is_alive

@@ -1,0 +1,57 @@
+"""A full reading of a report that came after the issue was opened: the issue is brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from panicmail.delivery.issue_tracker import KeepsIssues, WorkResult
+from panicmail.errors import Spam
+from panicmail.gitlab import description as drafts
+from panicmail.gitlab import notes
+from panicmail.incident.model import Incident
+from panicmail.mail.incident_report import report_of
+from panicmail.oncall.runtime_settings import CurrentSettings
+from panicmail.response.incident_draft import draft_of
+from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.unit_of_work import Store
+
+
+class IssueAmendments:
+    """Brings issues up to date.
+
+    Args:
+        issues_of: Answers where the issue of an incident is.
+    """
+
+    def __init__(self, store: Store, settings: CurrentSettings, issues_of: Callable[[Incident], KeepsIssues]) -> None:
+        self._store = store
+        self._settings = settings
+        self._issues_of = issues_of
+
+    def put(self, task: OutboxRow, incident: Incident, iid: int) -> WorkResult:
+        """A full reading of the report that came after the first: the issue says what it would say had it come first.
+
+        Where somebody has edited the description, their words stay, and the report follows as a note.
+        """
+        settings = self._settings()
+        after, lines = self._store.read(
+            lambda tx: (draft_of(tx, settings, incident), tx.timeline.of_incident(incident.id))
+        )
+        before = str(task.facts["title"]), str(task.facts["description"])
+        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):
+            return None
+        self._issues_of(incident).retitle(iid, before[0], after.title)
+        description = self._issues_of(incident).description(iid)
+        amended = drafts.amended(description, before[1], after.description)
+        if amended == description and task.attempt == 1:
+            return DeliveryState.ACCEPTED, "it was opened with all of it"
+        if amended is not None:
+            self._issues_of(incident).describe(iid, amended)
+        line = next(line for line in reversed(lines) if line.event == "report.amended")
+        report = None if amended is not None else self._store.read(lambda tx: report_of(tx, incident))
+        text = notes.amended_text(line, incident, report)
+        try:
+            self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
+        except Spam as exc:  # the description, or the raw message beside it, has the words
+            return DeliveryState.VOID, str(exc)
+        return DeliveryState.ACCEPTED, "amended"
