@@ -1,7 +1,7 @@
 """`panicmail check --page`: a test page to one person by every way to them, and what came back on it.
 
-    page = paging.send(ledger, orders, config, person)          # recorded first, then sent
-    proofs = paging.wait(ledger, page, seconds)                 # until the daemon has heard the reply
+    page = paging.send(store, settings, config, person)         # recorded first, then sent
+    proofs = paging.wait(store, page, seconds)                  # until the daemon has heard the reply
     rows = paging.rows(page, proofs)
 
 The test page goes out from here, past the outbox: it is no incident's. The reply comes in as every mail does; the

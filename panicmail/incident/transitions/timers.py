@@ -53,8 +53,8 @@ def _first_step(incident: Incident, policy: EscalationPolicy, who: OnCallAt, now
     begins_at = incident.next_step_at
     if begins_at is None or begins_at <= now:
         return take_due_step(incident, policy, who, now)
-    facts = {"ladder": policy.name, "until": begins_at.isoformat()}
-    return unchanged(incident, Outcome.DONE, Entry(event="ladder.waits", actor="panicmail", facts=facts))
+    facts = {"policy": policy.name, "until": begins_at.isoformat()}
+    return unchanged(incident, Outcome.DONE, Entry(event="policy.waits", actor="panicmail", facts=facts))
 
 
 def new(
