@@ -1,4 +1,4 @@
-"""The cast of the tests: Ana is the SEOC, Max the SMOC, Bo another engineer; the ladder is the contract's."""
+"""The cast of the tests: Ana is the SEOC, Max the SMOC, Bo another engineer; the policy is the contract's."""
 
 from __future__ import annotations
 

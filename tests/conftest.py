@@ -87,7 +87,7 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture
 def office(database_url: str | None, tmp_path: Path) -> Iterator[Office]:
-    """The whole house in this process, on SQLite and on PostgreSQL."""
+    """The whole of panicmail in this process, on SQLite and on PostgreSQL."""
     with contextlib.closing(Office(tmp_path, url=database_url)) as office:
         yield office
 

@@ -1,4 +1,4 @@
-"""The whole house without threads, sockets or waiting: real store, real readers, real letters; a clock the test moves.
+"""All of panicmail without threads, sockets or waiting: real store, real readers, real letters; a clock the test moves.
 
     office = Office(tmp_path)
     office.panic("Subject: Ransom note\\n\\nMy files are .locked")
@@ -267,7 +267,7 @@ class Office:
         migrate.upgrade(self.database)
         if "policy" in settings:
             settings["policies"] = {DEFAULT: settings.pop("policy")}
-        self.settings = replace(standing_orders(), **settings)  # type: ignore[arg-type]
+        self.settings = replace(office_settings(), **settings)  # type: ignore[arg-type]
         self.store = Store(
             self.database, operators=lambda: self.settings.operators, channels=lambda p: self.settings.channels(p)
         )
@@ -422,7 +422,7 @@ class Office:
         return self.pages(to)[-1]
 
 
-def standing_orders() -> RuntimeSettings:
+def office_settings() -> RuntimeSettings:
     return RuntimeSettings(
         people=PEOPLE,
         policies={DEFAULT: POLICY},

@@ -52,7 +52,7 @@ PEOPLE = {
     "max": {"name": "Max Ode", "email": "max@example.com", "gitlab": "max"},
     "bo": {"name": "Bo Low", "email": "bo@example.com", "gitlab": "bo"},
 }
-#: A ladder on which nothing happens while a test runs but the first page.
+#: A policy on which nothing happens while a test runs but the first page.
 QUIET = (("0s", "seoc"), ("10m", "smoc", "seoc"))
 
 

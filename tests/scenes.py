@@ -1,4 +1,4 @@
-"""One night's story for the tests of our mails: the people, the ladder, and every letter the states can ask for."""
+"""One night's story for the tests of our mails: the people, the policy, and every letter the states can ask for."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def nobody(role: str) -> tuple[str, ...]:
     return () if role == "seoc" else on_call(role)
 
 
-HOUSE = Organisation(
+ORGANISATION = Organisation(
     has_gap=lambda role: False,
     panic="panic@example.com",
     people={p.id: p for p in (ANA, BO, MAX)},
@@ -102,9 +102,9 @@ def subject(letter: ComposedMail) -> str:
 
 @dataclass
 class Night:
-    """A house, a report, and what can be written about them."""
+    """An organisation, a report, and what can be written about them."""
 
-    organisation: Organisation = HOUSE
+    organisation: Organisation = ORGANISATION
     report: Report = REPORT
     addresses: Addresses = ADDRESSES
     link: str = "https://panic.example.com/i/token"
@@ -296,7 +296,7 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     )
     yield from all_of("reopened", reopened, 120)
     yield from all_of(
-        "reopened, ladder", transitions.pass_time(reopened.incident, Duty(policy, who, START + minutes(125))), 125
+        "reopened, escalation", transitions.pass_time(reopened.incident, Duty(policy, who, START + minutes(125))), 125
     )
     once = night.panic(once=True).incident
     yield "nothing once", night.answer(unchanged(once, Outcome.NOTED), ANA, "nothing", START + minutes(2))

@@ -96,7 +96,7 @@ class FakeTransaction:
 
 
 @dataclass
-class FakeLedger:
+class FakeStore:
     """A database that does as it is told. What it holds is in `mails`, by id."""
 
     way: Way = Way.AT_ONCE
@@ -179,11 +179,11 @@ class FakeSpool(Spool):
             super().remove(spooled)
 
 
-class House:
-    """An acceptance between a ledger and a spool, and what it told whom."""
+class Accepting:
+    """An acceptance between a store and a spool, and what it told whom."""
 
     def __init__(self, folder: Path, *, patience: float = FOR_EVER) -> None:
-        self.store, self.spool = FakeLedger(), FakeSpool(folder)
+        self.store, self.spool = FakeStore(), FakeSpool(folder)
         self.heard: list[str] = []
         self.refused: list[str] = []
         self.acceptance = MailAcceptance(self.store, self.spool, lambda: T0, self, self.refused.append, patience)
@@ -213,14 +213,14 @@ class House:
 
 
 @pytest.fixture
-def organisation(tmp_path: Path) -> House:
-    return House(tmp_path / "spool")
+def accepting(tmp_path: Path) -> Accepting:
+    return Accepting(tmp_path / "spool")
 
 
 @pytest.fixture
-def hasty(tmp_path: Path) -> House:
+def hasty(tmp_path: Path) -> Accepting:
     """One that waits for its database but a moment."""
-    return House(tmp_path / "spool", patience=0.02)
+    return Accepting(tmp_path / "spool", patience=0.02)
 
 
 def a_mail(at: datetime = T0) -> AcceptedMail:
@@ -246,22 +246,22 @@ def eventually(question: Callable[[], object], else_: str) -> None:
 # -- the database takes it
 
 
-def test_a_mail_the_database_takes_is_answered_with_its_ref_and_needs_no_spool(organisation: House) -> None:
+def test_a_mail_the_database_takes_is_answered_with_its_ref_and_needs_no_spool(accepting: Accepting) -> None:
     mail = a_mail()
-    assert organisation.accept(mail).result(SOON) == ids.ref(mail.id)
-    kept, raw = organisation.store.mails[mail.id]
+    assert accepting.accept(mail).result(SOON) == ids.ref(mail.id)
+    kept, raw = accepting.store.mails[mail.id]
     assert (kept.accepted_at, raw) == (T0 + SECOND, RAW), "by the database's clock"
-    assert (organisation.heard, organisation.spool.puts) == (["stored"], [])
+    assert (accepting.heard, accepting.spool.puts) == (["stored"], [])
 
 
-def test_nobody_is_told_250_before_the_database_has_committed(organisation: House) -> None:
-    organisation.store.way = Way.HANGS
-    outcome = organisation.accept()
+def test_nobody_is_told_250_before_the_database_has_committed(accepting: Accepting) -> None:
+    accepting.store.way = Way.HANGS
+    outcome = accepting.accept()
     assert not outcome.done()
-    assert organisation.heard == []
-    organisation.store.answers_late()
+    assert accepting.heard == []
+    accepting.store.answers_late()
     assert outcome.result(SOON)
-    assert organisation.heard == ["stored"]
+    assert accepting.heard == ["stored"]
 
 
 # -- the spool takes it
@@ -278,56 +278,56 @@ def test_nobody_is_told_250_before_the_database_has_committed(organisation: Hous
 def test_what_the_database_does_not_take_is_in_the_spool_before_the_answer(
     tmp_path: Path, way: Way, reason: str
 ) -> None:
-    organisation = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
-    organisation.store.way, mail = way, a_mail()
+    accepting = Accepting(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
+    accepting.store.way, mail = way, a_mail()
     there: list[bool] = []
     with structlog.testing.capture_logs() as logged:
-        outcome = organisation.accept(mail)
-        outcome.add_done_callback(lambda _: there.append(organisation.is_durable(mail)))
+        outcome = accepting.accept(mail)
+        outcome.add_done_callback(lambda _: there.append(accepting.is_durable(mail)))
         assert outcome.result(SOON) == ids.ref(mail.id)
-        eventually(lambda: organisation.heard, "nobody heard of it")
-    assert (there, organisation.heard, organisation.refused) == ([True], ["spooled"], [])
+        eventually(lambda: accepting.heard, "nobody heard of it")
+    assert (there, accepting.heard, accepting.refused) == ([True], ["spooled"], [])
     assert [line["reason"] for line in logged if line["event"] == "mail.spooled"] == [reason]
-    found = organisation.spool.read(organisation.spool.waiting()[0])
+    found = accepting.spool.read(accepting.spool.waiting()[0])
     assert found is not None
     assert (found[0].accepted_at, found[1]) == (T0, RAW), "by the host's clock"
 
 
 def test_a_database_that_cannot_even_be_asked_is_one_that_refused(
-    organisation: House, monkeypatch: pytest.MonkeyPatch
+    accepting: Accepting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def submit(_name: str, _work: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(organisation.store, "submit", submit)
-    assert organisation.accept().result(SOON)
-    assert len(organisation.spool.waiting()) == 1
+    monkeypatch.setattr(accepting.store, "submit", submit)
+    assert accepting.accept().result(SOON)
+    assert len(accepting.spool.waiting()) == 1
 
 
-def test_whoever_waits_cannot_call_the_mail_off(organisation: House) -> None:
-    organisation.store.way, mail = Way.HANGS, a_mail()
-    outcome = organisation.accept(mail)
+def test_whoever_waits_cannot_call_the_mail_off(accepting: Accepting) -> None:
+    accepting.store.way, mail = Way.HANGS, a_mail()
+    outcome = accepting.accept(mail)
     assert not outcome.cancel()
-    organisation.store.answers_late()
+    accepting.store.answers_late()
     assert outcome.result(SOON)
-    assert mail.id in organisation.store.mails
+    assert mail.id in accepting.store.mails
 
 
-def test_a_write_that_was_called_off_is_one_that_failed(organisation: House) -> None:
-    organisation.store.way, mail = Way.HANGS, a_mail()
-    outcome = organisation.accept(mail)
-    assert organisation.store.hanging[0][1].cancel()
+def test_a_write_that_was_called_off_is_one_that_failed(accepting: Accepting) -> None:
+    accepting.store.way, mail = Way.HANGS, a_mail()
+    outcome = accepting.accept(mail)
+    assert accepting.store.hanging[0][1].cancel()
     assert outcome.result(SOON)
-    assert organisation.is_durable(mail)
+    assert accepting.is_durable(mail)
 
 
-def test_one_mail_on_a_disk_that_hangs_does_not_hold_up_the_next(organisation: House) -> None:
-    organisation.store.way, slow = Way.REFUSES, a_mail()
-    organisation.spool.hanging.add(slow.id)
-    waiting = organisation.accept(slow)
-    assert organisation.accept().result(SOON)
+def test_one_mail_on_a_disk_that_hangs_does_not_hold_up_the_next(accepting: Accepting) -> None:
+    accepting.store.way, slow = Way.REFUSES, a_mail()
+    accepting.spool.hanging.add(slow.id)
+    waiting = accepting.accept(slow)
+    assert accepting.accept().result(SOON)
     assert not waiting.done()
-    organisation.spool.go_on.set()
+    accepting.spool.go_on.set()
     assert waiting.result(SOON)
 
 
@@ -338,55 +338,55 @@ def test_after_one_who_waited_in_vain_everybody_waits_but_little_until_the_datab
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.01)
-    organisation = House(tmp_path / "spool", patience=1.5)
-    organisation.store.way = Way.HANGS
+    accepting = Accepting(tmp_path / "spool", patience=1.5)
+    accepting.store.way = Way.HANGS
     began = time.monotonic()
-    first = organisation.accept()
+    first = accepting.accept()
     time.sleep(1.0)
-    second = organisation.accept()
+    second = accepting.accept()
     first.result(SOON)
     assert time.monotonic() - began >= 1.5
     second.result(0.8)  # with the first: its own patience would be over only a second later
-    organisation.accept().result(1.0)
-    organisation.store.answers_late()
-    organisation.store.way = Way.AT_ONCE
-    organisation.accept().result(SOON)
-    organisation.store.way = Way.HANGS
+    accepting.accept().result(1.0)
+    accepting.store.answers_late()
+    accepting.store.way = Way.AT_ONCE
+    accepting.accept().result(SOON)
+    accepting.store.way = Way.HANGS
     with pytest.raises(TimeoutError):
-        organisation.accept().result(0.3)
+        accepting.accept().result(0.3)
 
 
 def test_a_database_that_answers_in_time_never_costs_anybody_their_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
-    organisation = House(tmp_path / "spool", patience=0.6)
-    organisation.accept().result(SOON)
+    accepting = Accepting(tmp_path / "spool", patience=0.6)
+    accepting.accept().result(SOON)
     time.sleep(0.7)
-    organisation.store.way = Way.HANGS
+    accepting.store.way = Way.HANGS
     with pytest.raises(TimeoutError):
-        organisation.accept().result(0.2)
+        accepting.accept().result(0.2)
 
 
 def test_a_database_that_takes_in_what_was_spooled_is_waited_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_accept, "LITTLE_PATIENCE", 0.0)
-    organisation = House(tmp_path / "spool", patience=0.6)
-    organisation.store.way = Way.HANGS
-    organisation.accept().result(SOON)
-    organisation.store.way = Way.AT_ONCE
-    assert organisation.acceptance.take_in() == 1
-    organisation.store.way = Way.HANGS
+    accepting = Accepting(tmp_path / "spool", patience=0.6)
+    accepting.store.way = Way.HANGS
+    accepting.accept().result(SOON)
+    accepting.store.way = Way.AT_ONCE
+    assert accepting.acceptance.take_in() == 1
+    accepting.store.way = Way.HANGS
     with pytest.raises(TimeoutError):
-        organisation.accept().result(0.2)
+        accepting.accept().result(0.2)
 
 
-def test_a_mail_is_not_made_to_wait_for_the_one_before_it(organisation: House) -> None:
-    organisation.store.way = Way.HANGS
-    first = organisation.accept()
-    organisation.store.way = Way.REFUSES
-    assert organisation.accept().result(SOON)
+def test_a_mail_is_not_made_to_wait_for_the_one_before_it(accepting: Accepting) -> None:
+    accepting.store.way = Way.HANGS
+    first = accepting.accept()
+    accepting.store.way = Way.REFUSES
+    assert accepting.accept().result(SOON)
     assert not first.done()
 
 
@@ -397,59 +397,59 @@ def test_a_mail_is_not_made_to_wait_for_the_one_before_it(organisation: House) -
 def test_what_neither_takes_is_refused_with_both_reasons_and_somebody_is_called(
     tmp_path: Path, way: Way, reason: str
 ) -> None:
-    organisation = House(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
-    organisation.store.way, organisation.spool.fails = way, True
+    accepting = Accepting(tmp_path / "spool", patience=0.02 if way is Way.HANGS else FOR_EVER)
+    accepting.store.way, accepting.spool.fails = way, True
     with pytest.raises(StoreFailed, match=f"{reason}; no space left"):
-        organisation.accept().result(SOON)
-    eventually(lambda: organisation.heard, "nobody heard")
-    assert organisation.heard == ["not stored"]
-    assert [reason in told and "no space left" in told for told in organisation.refused] == [True]
+        accepting.accept().result(SOON)
+    eventually(lambda: accepting.heard, "nobody heard")
+    assert accepting.heard == ["not stored"]
+    assert [reason in told and "no space left" in told for told in accepting.refused] == [True]
 
 
 @pytest.mark.parametrize("failure", [MemoryError(), ValueError("of ours"), OSError(5, "Input/output error")])
 def test_whatever_breaks_the_spool_the_sender_hears_that_the_mail_was_not_taken(
-    organisation: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    accepting: Accepting, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     def put(_mail: AcceptedMail, _raw: bytes) -> None:
         raise failure
 
-    organisation.store.way = Way.REFUSES
-    monkeypatch.setattr(organisation.spool, "put", put)
+    accepting.store.way = Way.REFUSES
+    monkeypatch.setattr(accepting.spool, "put", put)
     with pytest.raises(StoreFailed):
-        organisation.accept().result(SOON)
+        accepting.accept().result(SOON)
 
 
 def test_somebody_who_cannot_be_told_costs_nobody_an_answer(
-    organisation: House, monkeypatch: pytest.MonkeyPatch
+    accepting: Accepting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of order")
 
     for name in ("stored", "spooled", "not_stored"):
-        monkeypatch.setattr(organisation, name, fail)
-    organisation.store.way = Way.REFUSES
+        monkeypatch.setattr(accepting, name, fail)
+    accepting.store.way = Way.REFUSES
     for _ in range(5):  # more than there are threads to lose
-        assert organisation.accept().result(SOON)
-    organisation.spool.fails = True
+        assert accepting.accept().result(SOON)
+    accepting.spool.fails = True
     for _ in range(5):
         with pytest.raises(StoreFailed):
-            organisation.accept().result(SOON)
-    eventually(lambda: len(organisation.refused) == 5, "nor the operators a call")
+            accepting.accept().result(SOON)
+    eventually(lambda: len(accepting.refused) == 5, "nor the operators a call")
 
 
 # -- once only
 
 
-def test_a_mail_whose_commit_nobody_heard_of_is_in_the_database_once(organisation: House) -> None:
-    organisation.store.way, mail = Way.UNKNOWN, a_mail()
-    organisation.accept(mail).result(SOON)
-    assert mail.id in organisation.store.mails
-    organisation.store.way = Way.AT_ONCE
-    assert organisation.acceptance.take_in() == 1
-    assert (list(organisation.store.mails), organisation.spool.waiting()) == ([mail.id], [])
+def test_a_mail_whose_commit_nobody_heard_of_is_in_the_database_once(accepting: Accepting) -> None:
+    accepting.store.way, mail = Way.UNKNOWN, a_mail()
+    accepting.accept(mail).result(SOON)
+    assert mail.id in accepting.store.mails
+    accepting.store.way = Way.AT_ONCE
+    assert accepting.acceptance.take_in() == 1
+    assert (list(accepting.store.mails), accepting.spool.waiting()) == ([mail.id], [])
 
 
-def test_a_database_that_comes_to_it_after_the_spool_leaves_it_to_the_spool(hasty: House) -> None:
+def test_a_database_that_comes_to_it_after_the_spool_leaves_it_to_the_spool(hasty: Accepting) -> None:
     hasty.store.way, mail = Way.HANGS, a_mail()
     hasty.accept(mail).result(SOON)
     hasty.store.answers_late()
@@ -460,7 +460,7 @@ def test_a_database_that_comes_to_it_after_the_spool_leaves_it_to_the_spool(hast
     eventually(lambda: hasty.heard == ["spooled"], "it did not go through the spool")
 
 
-def test_a_database_that_was_in_the_middle_of_it_when_the_spool_took_it_has_it_once(hasty: House) -> None:
+def test_a_database_that_was_in_the_middle_of_it_when_the_spool_took_it_has_it_once(hasty: Accepting) -> None:
     hasty.store.way, mail = Way.HANGS, a_mail()
     hasty.spool.hanging.add(mail.id)
     outcome = hasty.accept(mail)
@@ -474,7 +474,7 @@ def test_a_database_that_was_in_the_middle_of_it_when_the_spool_took_it_has_it_o
     assert (list(hasty.store.mails), hasty.spool.waiting(), hasty.heard) == ([mail.id], [], ["stored"])
 
 
-def test_a_refusal_of_the_spool_that_comes_after_the_databases_yes_changes_nothing(hasty: House) -> None:
+def test_a_refusal_of_the_spool_that_comes_after_the_databases_yes_changes_nothing(hasty: Accepting) -> None:
     hasty.store.way, mail = Way.HANGS, a_mail()
     hasty.spool.hanging.add(mail.id)
     outcome = hasty.accept(mail)
@@ -509,48 +509,46 @@ HAPPENINGS = st.lists(
 def test_whatever_happens_in_whatever_order_a_250_is_durable_and_every_mail_is_in_once(
     happenings: list[tuple[Way, bool, bool, str, float]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    organisation = House(tmp_path_factory.mktemp("house") / "spool", patience=0.003)
+    accepting = Accepting(tmp_path_factory.mktemp("accepting") / "spool", patience=0.003)
     answered: dict[str, list[bool]] = {}
     outcomes = []
     for way, slow, fails, ending, after in happenings:
         mail = a_mail()
-        organisation.store.way, organisation.spool.fails = way, fails
+        accepting.store.way, accepting.spool.fails = way, fails
         if slow:
-            organisation.spool.hanging.add(mail.id)
-        outcome = organisation.accept(mail)
-        outcome.add_done_callback(_note_durability(organisation, mail, answered.setdefault(mail.id, [])))
+            accepting.spool.hanging.add(mail.id)
+        outcome = accepting.accept(mail)
+        outcome.add_done_callback(_note_durability(accepting, mail, answered.setdefault(mail.id, [])))
         outcomes.append(outcome)
         time.sleep(after)
-        _end(organisation.store, ending)
+        _end(accepting.store, ending)
     with structlog.testing.capture_logs() as logged:
-        organisation.spool.go_on.set()
+        accepting.spool.go_on.set()
         failures = [outcome.exception(SOON) for outcome in outcomes]
-        organisation.store.way = Way.AT_ONCE
-        organisation.store.answers_late()
-        eventually(lambda: len(organisation.spool.over) == len(organisation.spool.puts), "the spool has not ended")
+        accepting.store.way = Way.AT_ONCE
+        accepting.store.answers_late()
+        eventually(lambda: len(accepting.spool.over) == len(accepting.spool.puts), "the spool has not ended")
     assert "mail.rescue_failed" not in [line["event"] for line in logged]
     assert all(failure is None or isinstance(failure, StoreFailed) for failure in failures)
     eventually(lambda: all(answered.values()), "somebody was never answered")
     assert all(told == [True] for told in answered.values()), "250 for what is not durable"
-    eventually(lambda: len(organisation.heard) == len(outcomes), "not everybody heard")
+    eventually(lambda: len(accepting.heard) == len(outcomes), "not everybody heard")
     assert (
-        organisation.heard.count("not stored")
-        == len(organisation.refused)
+        accepting.heard.count("not stored")
+        == len(accepting.refused)
         == sum(failure is not None for failure in failures)
     )
-    assert len(set(organisation.spool.puts)) == len(organisation.spool.puts), "a mail went into the spool twice"
-    eventually(
-        lambda: not organisation.acceptance.take_in() and not organisation.spool.waiting(), "the spool is not emptied"
-    )
+    assert len(set(accepting.spool.puts)) == len(accepting.spool.puts), "a mail went into the spool twice"
+    eventually(lambda: not accepting.acceptance.take_in() and not accepting.spool.waiting(), "the spool is not emptied")
     promised = {mail_id for mail_id, failure in zip(answered, failures, strict=True) if failure is None}
-    assert promised <= organisation.store.mails.keys()
+    assert promised <= accepting.store.mails.keys()
 
 
-def _note_durability(organisation: House, mail: AcceptedMail, told: list[bool]) -> Callable[[Future[str]], None]:
-    return lambda outcome: told.append(outcome.exception() is not None or organisation.is_durable(mail))
+def _note_durability(accepting: Accepting, mail: AcceptedMail, told: list[bool]) -> Callable[[Future[str]], None]:
+    return lambda outcome: told.append(outcome.exception() is not None or accepting.is_durable(mail))
 
 
-def _end(store: FakeLedger, ending: str) -> None:
+def _end(store: FakeStore, ending: str) -> None:
     if ending == "refuses_late":
         store.refuses_late()
     elif ending != "never":
@@ -565,7 +563,9 @@ class Octets(bytearray):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_octets_are_let_go_with_the_answer_even_while_the_database_still_hangs(hasty: House, fails: bool) -> None:
+def test_the_octets_are_let_go_with_the_answer_even_while_the_database_still_hangs(
+    hasty: Accepting, fails: bool
+) -> None:
     hasty.store.way, hasty.spool.fails = Way.HANGS, fails
     raw = Octets(RAW)
     there = weakref.ref(raw)
@@ -576,13 +576,13 @@ def test_the_octets_are_let_go_with_the_answer_even_while_the_database_still_han
     eventually(lambda: there() is None, "somebody holds a mail that is over")
 
 
-def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(organisation: House) -> None:
-    organisation.store.way = Way.HANGS
-    organisation.accept()
-    organisation.store.way = Way.AT_ONCE
+def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(accepting: Accepting) -> None:
+    accepting.store.way = Way.HANGS
+    accepting.accept()
+    accepting.store.way = Way.AT_ONCE
     raw = Octets(RAW)
     there = weakref.ref(raw)
-    outcome = organisation.acceptance.accept(a_mail(), cast(bytes, raw))
+    outcome = accepting.acceptance.accept(a_mail(), cast(bytes, raw))
     del raw
     outcome.result(SOON)
     eventually(lambda: there() is None, "somebody holds a mail that is over")
@@ -591,77 +591,77 @@ def test_the_octets_of_a_stored_mail_do_not_wait_for_those_of_an_earlier_one(org
 # -- into the database, later
 
 
-def test_what_waits_is_taken_in_oldest_first_with_its_instant_and_a_sign_of_life_for_each(organisation: House) -> None:
-    mails = [organisation.spool_one() for _ in range(3)]
+def test_what_waits_is_taken_in_oldest_first_with_its_instant_and_a_sign_of_life_for_each(accepting: Accepting) -> None:
+    mails = [accepting.spool_one() for _ in range(3)]
     signs: list[int] = []
-    assert organisation.acceptance.take_in(lambda: signs.append(len(organisation.store.mails))) == 3
-    assert [kept for kept, _ in organisation.store.mails.values()] == mails
+    assert accepting.acceptance.take_in(lambda: signs.append(len(accepting.store.mails))) == 3
+    assert [kept for kept, _ in accepting.store.mails.values()] == mails
     assert signs == [1, 2, 3]
-    assert (organisation.acceptance.take_in(), organisation.acceptance.waiting()) == (0, [])
+    assert (accepting.acceptance.take_in(), accepting.acceptance.waiting()) == (0, [])
 
 
-def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(organisation: House) -> None:
-    mail = organisation.spool_one()
-    organisation.spool.forgets = False
-    assert organisation.acceptance.take_in() == 1
-    assert len(organisation.spool.waiting()) == 1
-    again = Spool(organisation.spool.folder)
+def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(accepting: Accepting) -> None:
+    mail = accepting.spool_one()
+    accepting.spool.forgets = False
+    assert accepting.acceptance.take_in() == 1
+    assert len(accepting.spool.waiting()) == 1
+    again = Spool(accepting.spool.folder)
     again.open()
-    second = MailAcceptance(organisation.store, again, lambda: T0, organisation, organisation.refused.append)
+    second = MailAcceptance(accepting.store, again, lambda: T0, accepting, accepting.refused.append)
     assert second.take_in() == 1
-    assert (list(organisation.store.mails), again.waiting()) == ([mail.id], [])
+    assert (list(accepting.store.mails), again.waiting()) == ([mail.id], [])
 
 
-def test_while_the_database_is_away_everything_stays_and_keeps_its_order(organisation: House) -> None:
-    mails = [organisation.spool_one() for _ in range(3)]
-    organisation.store.way = Way.REFUSES
+def test_while_the_database_is_away_everything_stays_and_keeps_its_order(accepting: Accepting) -> None:
+    mails = [accepting.spool_one() for _ in range(3)]
+    accepting.store.way = Way.REFUSES
     for _ in range(5):
         with pytest.raises(StoreFailed, match="locked"):
-            organisation.acceptance.take_in()
-    assert len(organisation.spool.waiting()) == 3
-    organisation.store.way = Way.AT_ONCE
-    organisation.acceptance.take_in()
-    assert [kept.id for kept, _ in organisation.store.mails.values()] == [mail.id for mail in mails]
-    assert organisation.store.told == []
+            accepting.acceptance.take_in()
+    assert len(accepting.spool.waiting()) == 3
+    accepting.store.way = Way.AT_ONCE
+    accepting.acceptance.take_in()
+    assert [kept.id for kept, _ in accepting.store.mails.values()] == [mail.id for mail in mails]
+    assert accepting.store.told == []
 
 
 def test_mails_the_database_never_takes_hold_up_no_other_and_the_operators_hear_of_them(
-    organisation: House,
+    accepting: Accepting,
 ) -> None:
-    bad = [organisation.spool_one() for _ in range(2 * intake_accept.ROUND_FAILURES)]
-    good = [organisation.spool_one() for _ in range(2)]
-    organisation.store.poison = {mail.id for mail in bad}
+    bad = [accepting.spool_one() for _ in range(2 * intake_accept.ROUND_FAILURES)]
+    good = [accepting.spool_one() for _ in range(2)]
+    accepting.store.poison = {mail.id for mail in bad}
     with structlog.testing.capture_logs() as logged:
-        assert organisation.acceptance.take_in() == 0
-        assert len(organisation.store.told) == intake_accept.ROUND_FAILURES, "a round has an end"
-        assert sum(organisation.acceptance.take_in() for _ in range(3)) == 2
-    assert [kept.id for kept, _ in organisation.store.mails.values()] == [mail.id for mail in good]
-    assert {told["mail"] for told in organisation.store.told} == organisation.store.poison
-    assert {told["cause"] for told in organisation.store.told} == {"mail_stuck"}
+        assert accepting.acceptance.take_in() == 0
+        assert len(accepting.store.told) == intake_accept.ROUND_FAILURES, "a round has an end"
+        assert sum(accepting.acceptance.take_in() for _ in range(3)) == 2
+    assert [kept.id for kept, _ in accepting.store.mails.values()] == [mail.id for mail in good]
+    assert {told["mail"] for told in accepting.store.told} == accepting.store.poison
+    assert {told["cause"] for told in accepting.store.told} == {"mail_stuck"}
     said = [line["mail"] for line in logged if line["event"] == "mail.stuck"]
-    assert sorted(said) == sorted(organisation.store.poison), "once for each"
-    organisation.store.poison.clear()
-    assert sum(organisation.acceptance.take_in() for _ in range(2)) == len(bad)
+    assert sorted(said) == sorted(accepting.store.poison), "once for each"
+    accepting.store.poison.clear()
+    assert sum(accepting.acceptance.take_in() for _ in range(2)) == len(bad)
 
 
-def test_what_cannot_be_read_from_the_spool_holds_up_no_mail(organisation: House) -> None:
-    torn, unreadable, good = (organisation.spool_one() for _ in range(3))
-    paths = {spooled.mail_id: spooled.path for spooled in organisation.spool.waiting()}
+def test_what_cannot_be_read_from_the_spool_holds_up_no_mail(accepting: Accepting) -> None:
+    torn, unreadable, good = (accepting.spool_one() for _ in range(3))
+    paths = {spooled.mail_id: spooled.path for spooled in accepting.spool.waiting()}
     paths[torn.id].write_bytes(b"{}")
     paths[unreadable.id].unlink()
     paths[unreadable.id].mkdir()
-    assert organisation.acceptance.take_in() == 1
-    assert list(organisation.store.mails) == [good.id]
-    assert len(organisation.spool.broken()) == 1
+    assert accepting.acceptance.take_in() == 1
+    assert list(accepting.store.mails) == [good.id]
+    assert len(accepting.spool.broken()) == 1
 
 
-def test_one_round_ends_in_time_for_the_ladders_steps_however_many_wait(
-    organisation: House, monkeypatch: pytest.MonkeyPatch
+def test_one_round_ends_in_time_for_the_policys_steps_however_many_wait(
+    accepting: Accepting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
-        organisation.spool_one()
+        accepting.spool_one()
     monkeypatch.setattr(intake_accept, "ROUND_SECONDS", 0.0)
-    assert [organisation.acceptance.take_in() for _ in range(4)] == [1, 1, 1, 0]
+    assert [accepting.acceptance.take_in() for _ in range(4)] == [1, 1, 1, 0]
 
 
 # -- with the real database
@@ -676,18 +676,16 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_a_locked_file_costs_a_wait_and_a_spool_and_then_the_mail_is_there_with_its_instant(
-    organisation: House, database: Database
+    accepting: Accepting, database: Database
 ) -> None:
     writer = WriterThread(database, lambda: None)
     earlier = T0 - timedelta(minutes=5)
     store = Store(database, writer=writer)
-    real = MailAcceptance(
-        store, organisation.spool, lambda: earlier, organisation, organisation.refused.append, patience=SOON
-    )
+    real = MailAcceptance(store, accepting.spool, lambda: earlier, accepting, accepting.refused.append, patience=SOON)
     mail = a_mail()
     with database.writing():
         assert real.accept(mail, RAW).result(SOON) == ids.ref(mail.id)
-        eventually(lambda: organisation.heard == ["spooled"], "it did not go through the spool")
+        eventually(lambda: accepting.heard == ["spooled"], "it did not go through the spool")
         with pytest.raises(StoreFailed, match="locked"):
             real.take_in()
     assert real.take_in() == 1
@@ -699,11 +697,11 @@ def test_a_locked_file_costs_a_wait_and_a_spool_and_then_the_mail_is_there_with_
 
 
 def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
-    organisation: House, database: Database
+    accepting: Accepting, database: Database
 ) -> None:
     writer = WriterThread(database, lambda: None)
     store = Store(database, writer=writer)
-    real = MailAcceptance(store, organisation.spool, lambda: T0, organisation, organisation.refused.append)
+    real = MailAcceptance(store, accepting.spool, lambda: T0, accepting, accepting.refused.append)
     busy, go_on = threading.Event(), threading.Event()
 
     def hold_up(_tx: Transaction) -> None:
@@ -717,16 +715,16 @@ def test_mails_the_writer_had_not_come_to_when_it_was_stopped_are_in_the_spool(
     outcome = real.accept(late, RAW)
     go_on.set()
     assert outcome.result(SOON)
-    assert organisation.is_durable(late)
+    assert accepting.is_durable(late)
     after = a_mail()
     assert real.accept(after, RAW).result(SOON)
-    assert organisation.is_durable(after)
+    assert accepting.is_durable(after)
 
 
-# -- and the ladder meanwhile
+# -- and the escalation meanwhile
 
 
-def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbing(
+def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_policy_from_escalating(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(_mails: Mails, mail: AcceptedMail, _raw: bytes) -> bool:
@@ -734,10 +732,10 @@ def test_a_mail_that_can_never_be_taken_in_does_not_keep_the_ladder_from_climbin
 
     monkeypatch.setattr(Mails, "take_in", never)
     office = Office(tmp_path)
-    organisation = House(tmp_path / "spool")
-    duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
+    accepting = Accepting(tmp_path / "spool")
+    duties = duties_of(office, accepting, WatermarkFile(tmp_path / "panicmail.mark"))
     incident = office.panic()
-    organisation.spool_one()
+    accepting.spool_one()
     office.now += timedelta(minutes=5)
     with structlog.testing.capture_logs() as logged:
         duties.empty()
@@ -762,9 +760,9 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
         return real(mails, mail, raw)
 
     monkeypatch.setattr(Mails, "take_in", locked_once)
-    office, organisation = Office(tmp_path), House(tmp_path / "spool")
-    duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
-    organisation.spool_one()
+    office, accepting = Office(tmp_path), Accepting(tmp_path / "spool")
+    duties = duties_of(office, accepting, WatermarkFile(tmp_path / "panicmail.mark"))
+    accepting.spool_one()
     with structlog.testing.capture_logs() as logged:
         duties.empty()
     assert {"mail.taken_in", "mail.stuck"} & {line["event"] for line in logged} == {"mail.taken_in"}
@@ -773,8 +771,8 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
 
 def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_database_is_away(tmp_path: Path) -> None:
     """Each step takes a second here; the database answers every one."""
-    office, organisation = Office(tmp_path), House(tmp_path / "spool")
-    duties = duties_of(office, organisation, WatermarkFile(tmp_path / "panicmail.mark"))
+    office, accepting = Office(tmp_path), Accepting(tmp_path / "spool")
+    duties = duties_of(office, accepting, WatermarkFile(tmp_path / "panicmail.mark"))
     duties.tick()
     for number in range(40):
         office.panic(subject=f"Panic {number}")
@@ -796,8 +794,8 @@ def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_datab
     office.close()
 
 
-def duties_of(office: Office, organisation: House, mark: WatermarkFile) -> PeriodicJobs:
-    """The tick over this office and this house's spool."""
+def duties_of(office: Office, accepting: Accepting, mark: WatermarkFile) -> PeriodicJobs:
+    """The tick over this office and that spool."""
 
     def settings() -> RuntimeSettings:
         return office.settings
@@ -805,11 +803,11 @@ def duties_of(office: Office, organisation: House, mark: WatermarkFile) -> Perio
     def clock() -> datetime:
         return office.now
 
-    emergency = FallbackPager(organisation.spool, settings, InProcess(), NoRelay, clock)
+    emergency = FallbackPager(accepting.spool, settings, InProcess(), NoRelay, clock)
     watched = office.store.watched_by(emergency.asking)
     return PeriodicJobs(
         store=watched,
-        acceptance=MailAcceptance(office.store, organisation.spool, clock, organisation, organisation.refused.append),
+        acceptance=MailAcceptance(office.store, accepting.spool, clock, accepting, accepting.refused.append),
         timekeeper=ClockGuard(watched, clock, mark, wall=clock),
         escalation=EscalationTick(watched, settings),
         signs=office.signs,

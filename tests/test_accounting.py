@@ -1,6 +1,6 @@
 """The accounting: every way in which an accepted mail can lack what it is owed is found, and mended or said aloud.
 
-Each gap is made by hand in the database of a house that works; then the reconciler comes by.
+Each gap is made by hand in the database of a panicmail that works; then the reconciler comes by.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def test_pages_that_are_gone_are_sent_again(office: Audited) -> None:
     assert office.kinds() == []
 
 
-def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladder_goes_on(office: Audited) -> None:
+def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_escalation_goes_on(office: Audited) -> None:
     for address in ("ana@example.com", "max@example.com"):
         office.relay.refused[address] = Permanent("550 no such user")
     incident = office.panic()
@@ -293,7 +293,7 @@ def test_an_open_incident_whose_pages_were_all_refused_is_an_alarm_and_the_ladde
     assert office.kinds() == []
 
 
-def test_nobody_on_call_is_an_alarm_that_does_not_spin_the_ladder(desk: Audited) -> None:
+def test_nobody_on_call_is_an_alarm_that_does_not_hurry_the_escalation(desk: Audited) -> None:
     """Where the operators are nobody either; else they are called, and it is no gap."""
     desk.settings = replace(desk.settings, schedules=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}))
     desk.panic()

@@ -300,8 +300,8 @@ def test_pagerduty_gets_an_alert_with_the_code_and_it_is_closed_when_the_waiting
             ("ntfys://ntfy.example.com/ana-secret", "pagerduty:R0UT1NG"),
             more=f'[paging]\npagerduty_url = "{provider.url}"',
         )
-        standing = runtime_settings.from_config(config, [("a", b"k" * 32)])
-        trial = paging_checks.send(office.store, standing, config, standing.people["ana"])
+        settings = runtime_settings.from_config(config, [("a", b"k" * 32)])
+        trial = paging_checks.send(office.store, settings, config, settings.people["ana"])
         assert paging_checks.close(config, trial) == []
         trigger, resolve = provider.wait(1).json, provider.wait(2).json
     assert [each.is_taken for each in trial.sent] == [True, True]
@@ -317,8 +317,8 @@ def test_an_alert_that_cannot_be_closed_is_told(office: Trying, tmp_path: Path) 
             ("ntfys://ntfy.example.com/ana-secret", "pagerduty:R0UT1NG"),
             more=f'[paging]\npagerduty_url = "{provider.url}"',
         )
-        standing = runtime_settings.from_config(config, [("a", b"k" * 32)])
-        trial = paging_checks.send(office.store, standing, config, standing.people["ana"])
+        settings = runtime_settings.from_config(config, [("a", b"k" * 32)])
+        trial = paging_checks.send(office.store, settings, config, settings.people["ana"])
         provider.status = 503
         (told,) = paging_checks.close(config, trial)
     assert told.startswith("the alert of this test may still be open in PagerDuty (")

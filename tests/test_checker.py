@@ -393,7 +393,7 @@ def test_a_yes_that_was_read_byte_by_byte_acknowledges_nothing(case: Case) -> No
 # -- I5
 
 
-POLICY = invariants.nobody_is_paged_beyond_the_ladder
+POLICY = invariants.nobody_is_paged_beyond_the_policy
 TWICE = invariants.nothing_is_sent_twice_without_a_cause
 
 
@@ -407,7 +407,7 @@ def test_a_copy_of_a_page_is_not_another_page(case: Case) -> None:
     assert case.says(POLICY) == ""
 
 
-def test_a_ladder_has_as_many_steps_as_it_has_and_repeats_that_fit(unanswered: Case) -> None:
+def test_a_policy_has_as_many_steps_as_it_has_and_repeats_that_fit(unanswered: Case) -> None:
     unanswered.events = [event for event in unanswered.events if event.at < 20]
     unanswered.event(21.0, "run", "ends")
     for at in (5.1, 9.1, 12.1, 15.1, 18.1):
@@ -415,7 +415,7 @@ def test_a_ladder_has_as_many_steps_as_it_has_and_repeats_that_fit(unanswered: C
     assert unanswered.says(POLICY) == ""
     for at in range(10, 16):
         unanswered.paged(5.0 + at / 10, "ana", step=2)
-    assert "R1: 12 steps in 20.0 s, the ladder has 10" in unanswered.says(POLICY)
+    assert "R1: 12 steps in 20.0 s, the policy has 10" in unanswered.says(POLICY)
 
 
 def test_the_last_step_is_not_repeated_before_its_time_unless_somebody_caused_it(unanswered: Case) -> None:
@@ -429,7 +429,7 @@ def test_the_last_step_is_not_repeated_before_its_time_unless_somebody_caused_it
 def test_people_are_called_from_memory_once_for_an_outage_by_each_node(case: Case) -> None:
     called = invariants.nobody_is_called_from_memory_without_need
     case.page(30.0, "max", "<ma-ag2vpo375fqzfywj-500002-p7pv4l5o4cylfklr@panic.example.com>")
-    assert case.says(POLICY) == "", "it is none of the ladder's"
+    assert case.says(POLICY) == "", "it is none of the policy's"
     assert case.says(called).startswith("R1: max@example.com called from memory at 30.00, for nothing")
     case.harm(15.0, 29.0, "database.stop")
     assert case.says(called) == ""

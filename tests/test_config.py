@@ -131,7 +131,7 @@ def test_a_host_that_knows_its_full_name_is_greeted_by_it(folder: Path) -> None:
         assert told.smtp.hostname == expected
 
 
-def test_the_ladder_follows_the_sla(load: Load) -> None:
+def test_the_steps_follow_the_sla(load: Load) -> None:
     steps = load(with_("escalation", 'sla = "1h30m"')).escalation.steps
     assert [step.after for step in steps] == [timedelta(minutes=m) for m in (0, 30, 60, 90)]
     assert steps[-1].page == ("smoc", "seoc")
@@ -731,7 +731,7 @@ def test_a_calendar_is_asked_at_most_once_a_minute(refused: Refused) -> None:
     assert "at least 1m" in lines[1]
 
 
-def test_the_ladder_nobody_wrote_needs_both_roles(refused: Refused) -> None:
+def test_the_policy_nobody_wrote_needs_both_roles(refused: Refused) -> None:
     lines = refused(SMALLEST.replace("oncall.smoc", "oncall.boss"))
     assert len(lines) == 1
     assert lines[0].startswith("panicmail.toml: oncall.smoc: found nobody on call, expected a table [oncall.smoc], or")

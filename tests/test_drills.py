@@ -91,7 +91,7 @@ def test_a_drill_without_a_subject_has_a_title_that_cannot_be_mistaken(desk: Off
     assert desk.gitlab.issues[0].title == "[panic] DRILL: (no subject)"
 
 
-def test_a_drill_climbs_the_ladder_for_drills(tmp_path: Path) -> None:
+def test_a_drill_follows_the_policy_for_drills(tmp_path: Path) -> None:
     practice = replace(POLICY, name="practice", sla=MINUTE, choice=PolicyChoice(drill=True))
     desk = Office(tmp_path, policies={DEFAULT: POLICY, "practice": practice})
     drill, real = sent(desk, f"drill {code(desk)}"), sent(desk, "drill")

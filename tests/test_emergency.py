@@ -31,7 +31,7 @@ from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool
 from tests.cast import MINUTE, SECOND, T0, opened
-from tests.office import PANIC, PEOPLE, FakeRelay, InProcess, Posted, mail, standing_orders
+from tests.office import PANIC, PEOPLE, FakeRelay, InProcess, Posted, mail, office_settings
 
 T = TypeVar("T")
 SOON = 10.0
@@ -77,12 +77,12 @@ class Line(FakeRelay):
 
 
 class Night:
-    """A house whose database is away, on a clock the test moves."""
+    """An office whose database is away, on a clock the test moves."""
 
     def __init__(self, folder: Path, callers: Executor | None = None) -> None:
         self.now = T0
         self.folder = folder
-        self.settings = in_berlin(standing_orders())
+        self.settings = in_berlin(office_settings())
         self.relay = Line()
         self.callers = callers or AtOnce()
         self.start()

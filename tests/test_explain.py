@@ -13,7 +13,7 @@ import pytest
 
 from panicmail.cli import explain_command
 from panicmail.mail.parse.pool import ParserPool
-from tests.test_ladders import MINIMAL
+from tests.test_policies import MINIMAL
 
 MAILS = Path(__file__).parent / "mails"
 

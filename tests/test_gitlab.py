@@ -257,6 +257,10 @@ def test_a_senders_line_about_files_is_not_the_place_for_them() -> None:
         (noted("mail.resent", "rita@example.com", mail="abc"), "The same mail came again from `rita@example.com`."),
         (noted("mail.automatic", "daemon@x", kind="bounce", text="gone"), "An automatic mail (`bounce`) came from"),
         (noted("page.refused", "panicmail", person="ana", answer="550 no"), "refused the page to Ana Reyes: `550 no`."),
+        (noted("policy.waits", "panicmail", policy="low", until="2026-11-23T08:00:00+00:00"),
+         "Nobody is called before 2026-11-23T08:00:00+00:00: the policy low has its hours."),
+        (noted("ladder.waits", "panicmail", ladder="low", until="2026-11-23T08:00:00+00:00"),  # its old name
+         "Nobody is called before 2026-11-23T08:00:00+00:00: the policy low has its hours."),
         (noted("quite.new", "max", words="@all"), 'Recorded: `quite.new` by Max Okafor, `{"words": "@all"}`.'),
         (noted("quite.new", None), "by somebody"),
     ],

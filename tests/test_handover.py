@@ -223,7 +223,7 @@ def test_one_that_cannot_be_told_does_not_hold_up_the_others(desk: Office, monke
 # -- open
 
 
-def test_who_comes_on_while_it_is_open_is_paged_at_once_and_the_ladder_stands(tmp_path: Path) -> None:
+def test_who_comes_on_while_it_is_open_is_paged_at_once_and_the_steps_stay(tmp_path: Path) -> None:
     desk = Office(tmp_path, schedules=seoc(shift(0, 2 + 8 / 60, "ana"), shift(2 + 8 / 60, 24, "bo")))
     incident = desk.panic()
     before = desk.incident(incident)

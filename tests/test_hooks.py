@@ -140,11 +140,11 @@ def event(
     }
 
 
-# -- the house
+# -- an office with hooks
 
 
 @dataclass
-class House:
+class HookedOffice:
     """An office with hooks."""
 
     desk: Office
@@ -185,17 +185,17 @@ class House:
         return found.state, found.holder
 
 
-def house_of(
+def with_hooks(
     desk: Office, secrets: WebhookSecrets = SECRETS, store: Any = None, project: str = "security/incidents"
-) -> House:
+) -> HookedOffice:
     store = store or desk.store
     settings, wall = (lambda: desk.settings), (lambda: desk.now)
-    return House(desk, WebhookReceiver(store, settings, desk.signs, lambda: secrets, project, wall=wall))
+    return HookedOffice(desk, WebhookReceiver(store, settings, desk.signs, lambda: secrets, project, wall=wall))
 
 
 @pytest.fixture
-def organisation(desk: Office) -> House:
-    return house_of(desk)
+def hooked(desk: Office) -> HookedOffice:
+    return with_hooks(desk)
 
 
 # -- GitLab: what it comes to
@@ -204,67 +204,64 @@ def organisation(desk: Office) -> House:
 @pytest.mark.parametrize(
     "said", [note(), issue(action="update"), work_item(action="update")], ids=["note", "issue", "work_item"]
 )
-def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(organisation: House, said: Document) -> None:
-    incident = organisation.later()
-    organisation.did("ana")
-    assert organisation.gitlab(said) is WebhookResult.TAKEN
-    organisation.work()
-    now = organisation.desk.incident(incident)
+def test_work_a_hook_speaks_of_acknowledges_when_gitlab_says_so(hooked: HookedOffice, said: Document) -> None:
+    incident = hooked.later()
+    hooked.did("ana")
+    assert hooked.gitlab(said) is WebhookResult.TAKEN
+    hooked.work()
+    now = hooked.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
     assert now.acked_how == f"commented on the issue in GitLab as ana, {BY_SIGNATURE}"
-    assert "Clock stopped" in organisation.desk.sent("ana")[-1].subject
+    assert "Clock stopped" in hooked.desk.sent("ana")[-1].subject
 
 
-def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(organisation: House) -> None:
-    incident = organisation.later()
+def test_what_a_hook_says_is_no_evidence_only_what_gitlab_answers_is(hooked: HookedOffice) -> None:
+    incident = hooked.later()
     for said in (note(), issue(action="close"), work_item(action="update")):
-        assert organisation.gitlab(said, name=str(id(said))) is WebhookResult.TAKEN
-        organisation.work()
-    assert organisation.now(incident) == (State.OPEN, None)
-    assert organisation.desk.gitlab.asked == 3
+        assert hooked.gitlab(said, name=str(id(said))) is WebhookResult.TAKEN
+        hooked.work()
+    assert hooked.now(incident) == (State.OPEN, None)
+    assert hooked.desk.gitlab.asked == 3
 
 
-def test_a_comment_of_somebody_not_paged_does_not_acknowledge(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.did("max")
-    assert organisation.gitlab(note(username="max")) is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.now(incident) == (State.OPEN, None)
+def test_a_comment_of_somebody_not_paged_does_not_acknowledge(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    hooked.did("max")
+    assert hooked.gitlab(note(username="max")) is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.now(incident) == (State.OPEN, None)
 
 
 @pytest.mark.parametrize("said", [issue(), work_item()], ids=["issue", "work_item"])
-def test_closing_the_issue_acknowledges_and_closing_it_again_resolves(organisation: House, said: Document) -> None:
-    incident = organisation.later()
-    organisation.closed("ana")
-    organisation.gitlab(said, name="one")
-    organisation.work()
-    assert organisation.now(incident) == (State.ACKED, "ana")
-    organisation.desk.wait(seconds=20)
-    organisation.closed("ana")
-    organisation.gitlab(said, name="two")
-    organisation.work()
-    assert organisation.now(incident)[0] is State.RESOLVED
+def test_closing_the_issue_acknowledges_and_closing_it_again_resolves(hooked: HookedOffice, said: Document) -> None:
+    incident = hooked.later()
+    hooked.closed("ana")
+    hooked.gitlab(said, name="one")
+    hooked.work()
+    assert hooked.now(incident) == (State.ACKED, "ana")
+    hooked.desk.wait(seconds=20)
+    hooked.closed("ana")
+    hooked.gitlab(said, name="two")
+    hooked.work()
+    assert hooked.now(incident)[0] is State.RESOLVED
 
 
-def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.closed("mallory")
-    assert organisation.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.now(incident) == (State.OPEN, None)
-    assert "the issue was closed" in organisation.desk.sent("ana")[-1].subject
+def test_an_issue_closed_by_a_stranger_is_told_at_once_to_those_paged(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    hooked.closed("mallory")
+    assert hooked.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.now(incident) == (State.OPEN, None)
+    assert "the issue was closed" in hooked.desk.sent("ana")[-1].subject
 
 
-def test_our_own_notes_and_strangers_comments_cost_no_question(organisation: House) -> None:
-    organisation.later()
+def test_our_own_notes_and_strangers_comments_cost_no_question(hooked: HookedOffice) -> None:
+    hooked.later()
     for username in ("panicmail-bot", "mallory", ""):
-        assert organisation.gitlab(note(username=username), name=username or "none") is WebhookResult.IGNORED
-        assert (
-            organisation.gitlab(issue(username=username, action="update"), name=f"{username}-2")
-            is WebhookResult.IGNORED
-        )
-    organisation.work()
-    assert organisation.desk.gitlab.asked == 0
+        assert hooked.gitlab(note(username=username), name=username or "none") is WebhookResult.IGNORED
+        assert hooked.gitlab(issue(username=username, action="update"), name=f"{username}-2") is WebhookResult.IGNORED
+    hooked.work()
+    assert hooked.desk.gitlab.asked == 0
 
 
 @pytest.mark.parametrize(
@@ -278,31 +275,31 @@ def test_our_own_notes_and_strangers_comments_cost_no_question(organisation: Hou
     ],
     ids=["another issue", "another project", "an emoji", "a merge request", "a push"],
 )
-def test_what_is_not_about_an_issue_of_ours_is_ignored(organisation: House, said: Document) -> None:
-    organisation.later()
-    assert organisation.gitlab(said) is WebhookResult.IGNORED
-    assert not organisation.hooks.work()
+def test_what_is_not_about_an_issue_of_ours_is_ignored(hooked: HookedOffice, said: Document) -> None:
+    hooked.later()
+    assert hooked.gitlab(said) is WebhookResult.IGNORED
+    assert not hooked.hooks.work()
 
 
-def test_an_issue_that_was_moved_is_looked_at_when_its_new_project_says_so(organisation: House) -> None:
-    incident = organisation.later()
+def test_an_issue_that_was_moved_is_looked_at_when_its_new_project_says_so(hooked: HookedOffice) -> None:
+    incident = hooked.later()
     there = IssueDestination(
         how="moved", place="security/other#7", project="43", iid=7, url="https://g.example.com/o/-/issues/7"
     )
-    organisation.desk.gitlab.happened[1] = IssueActivity(organisation.desk.now, "mallory", (), there)
-    assert organisation.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.desk.incident(incident).issue_project == "43"
+    hooked.desk.gitlab.happened[1] = IssueActivity(hooked.desk.now, "mallory", (), there)
+    assert hooked.gitlab(work_item(username="mallory")) is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.desk.incident(incident).issue_project == "43"
     moved = {"project": {"id": 43, "path_with_namespace": "security/other"}}
-    assert organisation.gitlab({**note(iid=7), **moved}, name="there") is WebhookResult.TAKEN
-    assert organisation.gitlab(note(iid=7), name="another issue of the old project") is WebhookResult.IGNORED
+    assert hooked.gitlab({**note(iid=7), **moved}, name="there") is WebhookResult.TAKEN
+    assert hooked.gitlab(note(iid=7), name="another issue of the old project") is WebhookResult.IGNORED
 
 
 def test_a_project_by_number_is_known_by_its_number(desk: Office) -> None:
-    organisation = house_of(desk, project="1")
-    organisation.later()
-    assert organisation.gitlab(note()) is WebhookResult.TAKEN
-    assert house_of(desk, project="2").gitlab(note()) is WebhookResult.IGNORED
+    hooked = with_hooks(desk, project="1")
+    hooked.later()
+    assert hooked.gitlab(note()) is WebhookResult.TAKEN
+    assert with_hooks(desk, project="2").gitlab(note()) is WebhookResult.IGNORED
 
 
 NUMBERS: list[object] = [True, "1", 1.5, -1, None, [], 10**30]
@@ -323,30 +320,30 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
-def test_verified_garbage_is_ignored(organisation: House, body: bytes) -> None:
-    organisation.later()
-    assert organisation.hooks.gitlab(signed(body, organisation.desk.now), body) is WebhookResult.IGNORED
-    assert organisation.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
-    assert not organisation.hooks.work()
+def test_verified_garbage_is_ignored(hooked: HookedOffice, body: bytes) -> None:
+    hooked.later()
+    assert hooked.hooks.gitlab(signed(body, hooked.desk.now), body) is WebhookResult.IGNORED
+    assert hooked.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
+    assert not hooked.hooks.work()
 
 
-def test_many_hooks_of_one_issue_are_one_look(organisation: House) -> None:
-    organisation.later()
+def test_many_hooks_of_one_issue_are_one_look(hooked: HookedOffice) -> None:
+    hooked.later()
     for n in range(50):
-        assert organisation.gitlab(note(), name=str(n)) is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.desk.gitlab.asked == 1
+        assert hooked.gitlab(note(), name=str(n)) is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.desk.gitlab.asked == 1
 
 
-def test_what_gitlab_does_not_answer_now_the_poll_sees_later(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.did("ana")
-    organisation.desk.gitlab.activity_failures = [Temporary("down")]
-    organisation.gitlab(note())
-    organisation.work()
-    assert organisation.now(incident) == (State.OPEN, None)
-    organisation.desk.signs.poll()
-    assert organisation.now(incident) == (State.ACKED, "ana")
+def test_what_gitlab_does_not_answer_now_the_poll_sees_later(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    hooked.did("ana")
+    hooked.desk.gitlab.activity_failures = [Temporary("down")]
+    hooked.gitlab(note())
+    hooked.work()
+    assert hooked.now(incident) == (State.OPEN, None)
+    hooked.desk.signs.poll()
+    assert hooked.now(incident) == (State.ACKED, "ana")
 
 
 @dataclass
@@ -362,23 +359,23 @@ class Away:
 
 def test_a_hook_of_gitlabs_that_comes_while_the_database_is_away_is_taken(desk: Office) -> None:
     """GitLab switches off a hook that fails often."""
-    organisation = house_of(desk, store=Away())
-    incident = organisation.later()
-    organisation.did("ana")
-    assert organisation.gitlab(note()) is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.now(incident) == (State.ACKED, "ana")
+    hooked = with_hooks(desk, store=Away())
+    incident = hooked.later()
+    hooked.did("ana")
+    assert hooked.gitlab(note()) is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.now(incident) == (State.ACKED, "ana")
 
 
 # -- GitLab: how it is verified
 
 
-def test_the_token_alone_is_taken_and_called_what_it_is(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.did("ana")
-    assert organisation.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.desk.incident(incident).acked_how.endswith(BY_TOKEN)
+def test_the_token_alone_is_taken_and_called_what_it_is(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    hooked.did("ana")
+    assert hooked.hooks.gitlab({"x-gitlab-token": TOKEN}, json.dumps(note()).encode()) is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.desk.incident(incident).acked_how.endswith(BY_TOKEN)
 
 
 BODY = json.dumps(note()).encode()
@@ -437,11 +434,11 @@ def test_the_example_of_the_standard_verifies() -> None:
     assert webhook_signatures.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
 
 
-def test_a_wrong_signature_is_not_saved_by_the_right_token(organisation: House) -> None:
-    headers = {**signed(BODY, organisation.desk.now, key=b"x" * 32), "x-gitlab-token": TOKEN}
-    assert organisation.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
-    old = {**signed(BODY, organisation.desk.now - timedelta(hours=1)), "x-gitlab-token": TOKEN}
-    assert organisation.hooks.gitlab(old, BODY) is WebhookResult.REFUSED
+def test_a_wrong_signature_is_not_saved_by_the_right_token(hooked: HookedOffice) -> None:
+    headers = {**signed(BODY, hooked.desk.now, key=b"x" * 32), "x-gitlab-token": TOKEN}
+    assert hooked.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
+    old = {**signed(BODY, hooked.desk.now - timedelta(hours=1)), "x-gitlab-token": TOKEN}
+    assert hooked.hooks.gitlab(old, BODY) is WebhookResult.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -459,28 +456,28 @@ def test_a_wrong_signature_is_not_saved_by_the_right_token(organisation: House) 
     ],
 )
 def test_without_the_right_secret_nothing_is_taken(desk: Office, secrets: WebhookSecrets, headers: Headers) -> None:
-    organisation = house_of(desk, secrets)
-    incident = organisation.later()
-    organisation.did("ana")
-    assert organisation.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
-    organisation.work()
-    assert organisation.now(incident) == (State.OPEN, None)
+    hooked = with_hooks(desk, secrets)
+    incident = hooked.later()
+    hooked.did("ana")
+    assert hooked.hooks.gitlab(headers, BODY) is WebhookResult.REFUSED
+    hooked.work()
+    assert hooked.now(incident) == (State.OPEN, None)
 
 
-def test_the_same_hook_again_is_nothing_and_one_with_another_id_is_looked_at(organisation: House) -> None:
-    organisation.later()
-    assert organisation.gitlab(note(), name="once") is WebhookResult.TAKEN
-    organisation.work()
-    assert organisation.gitlab(note(), name="once") is WebhookResult.IGNORED
-    assert not organisation.hooks.work()
-    assert organisation.gitlab(note(), name="twice") is WebhookResult.TAKEN
+def test_the_same_hook_again_is_nothing_and_one_with_another_id_is_looked_at(hooked: HookedOffice) -> None:
+    hooked.later()
+    assert hooked.gitlab(note(), name="once") is WebhookResult.TAKEN
+    hooked.work()
+    assert hooked.gitlab(note(), name="once") is WebhookResult.IGNORED
+    assert not hooked.hooks.work()
+    assert hooked.gitlab(note(), name="twice") is WebhookResult.TAKEN
 
 
-def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(organisation: House) -> None:
+def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(hooked: HookedOffice) -> None:
     with structlog.testing.capture_logs() as lines:
         for _ in range(100):
-            organisation.hooks.gitlab({"x-gitlab-token": "guess", "webhook-id": "evil"}, b"evil")
-            organisation.hooks.pagerduty({"x-pagerduty-signature": "v1=evil"}, b"evil")
+            hooked.hooks.gitlab({"x-gitlab-token": "guess", "webhook-id": "evil"}, b"evil")
+            hooked.hooks.pagerduty({"x-pagerduty-signature": "v1=evil"}, b"evil")
     assert [(line["event"], line["sender"], line["reason"]) for line in lines] == [
         ("hook.refused", "gitlab", "wrong token"),
         ("hook.refused", "pagerduty", "wrong signature"),
@@ -490,20 +487,20 @@ def test_strangers_are_told_of_once_a_minute_and_by_nothing_they_sent(organisati
 # -- PagerDuty: what it comes to
 
 
-def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(organisation: House) -> None:
-    incident = organisation.later()
-    assert organisation.pagerduty("incident.acknowledged", incident) is WebhookResult.TAKEN
-    now = organisation.desk.incident(incident)
+def test_an_acknowledgement_in_pagerduty_by_somebody_paged_acknowledges(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    assert hooked.pagerduty("incident.acknowledged", incident) is WebhookResult.TAKEN
+    now = hooked.desk.incident(incident)
     assert (now.state, now.holder) == (State.ACKED, "ana")
     assert now.acked_how == f"{BY_PAGERDUTY}, known by name there"
-    assert BY_PAGERDUTY in organisation.desk.sent("ana")[-1].text
+    assert BY_PAGERDUTY in hooked.desk.sent("ana")[-1].text
 
 
-def test_an_address_says_better_than_a_name_who_it_was(organisation: House) -> None:
-    incident = organisation.later()
+def test_an_address_says_better_than_a_name_who_it_was(hooked: HookedOffice) -> None:
+    incident = hooked.later()
     agent = {"type": "user_reference", "email": "ANA@home.example", "summary": "Max Ode"}
-    organisation.pagerduty("incident.acknowledged", incident, agent=agent)
-    now = organisation.desk.incident(incident)
+    hooked.pagerduty("incident.acknowledged", incident, agent=agent)
+    now = hooked.desk.incident(incident)
     assert (now.holder, now.acked_how) == ("ana", BY_PAGERDUTY)
 
 
@@ -518,50 +515,52 @@ def test_an_address_says_better_than_a_name_who_it_was(organisation: House) -> N
         ({"at": NOW - 10 * MINUTE}, "before this was last opened"),
     ],
 )
-def test_anybody_elses_acknowledgement_is_a_note(organisation: House, named: Document, why: str) -> None:
-    incident = organisation.later()
-    assert organisation.pagerduty("incident.acknowledged", incident, **named) is WebhookResult.TAKEN
-    assert organisation.now(incident) == (State.OPEN, None)
-    (noted,) = [text for _, text, _ in organisation.desk.gitlab.notes if "incident.acknowledged" in text]
+def test_anybody_elses_acknowledgement_is_a_note(hooked: HookedOffice, named: Document, why: str) -> None:
+    incident = hooked.later()
+    assert hooked.pagerduty("incident.acknowledged", incident, **named) is WebhookResult.TAKEN
+    assert hooked.now(incident) == (State.OPEN, None)
+    (noted,) = [text for _, text, _ in hooked.desk.gitlab.notes if "incident.acknowledged" in text]
     assert "nothing was done" in noted
     assert why in noted
 
 
 def test_a_name_two_of_ours_share_names_nobody(desk: Office) -> None:
     desk.settings = replace(desk.settings, people={**PEOPLE, "bo": replace(PEOPLE["bo"], name="ana  REYES")})
-    organisation = house_of(desk)
-    incident = organisation.later()
-    organisation.pagerduty("incident.acknowledged", incident)
-    assert organisation.now(incident) == (State.OPEN, None)
+    hooked = with_hooks(desk)
+    incident = hooked.later()
+    hooked.pagerduty("incident.acknowledged", incident)
+    assert hooked.now(incident) == (State.OPEN, None)
 
 
-def test_resolved_in_pagerduty_acknowledges_an_open_one_and_closes_an_acknowledged_one(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.pagerduty("incident.resolved", incident, id_="one")
-    assert organisation.now(incident) == (State.ACKED, "ana")
-    organisation.pagerduty("incident.resolved", incident, id_="two")
-    assert organisation.now(incident)[0] is State.RESOLVED
+def test_resolved_in_pagerduty_acknowledges_an_open_one_and_closes_an_acknowledged_one(
+    hooked: HookedOffice,
+) -> None:
+    incident = hooked.later()
+    hooked.pagerduty("incident.resolved", incident, id_="one")
+    assert hooked.now(incident) == (State.ACKED, "ana")
+    hooked.pagerduty("incident.resolved", incident, id_="two")
+    assert hooked.now(incident)[0] is State.RESOLVED
 
 
-def test_merged_into_another_one_it_is_not_resolved(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.pagerduty("incident.resolved", incident, resolve_reason={"type": "merge_resolve_reason"})
-    assert organisation.now(incident) == (State.OPEN, None)
+def test_merged_into_another_one_it_is_not_resolved(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    hooked.pagerduty("incident.resolved", incident, resolve_reason={"type": "merge_resolve_reason"})
+    assert hooked.now(incident) == (State.OPEN, None)
 
 
-def test_escalated_in_pagerduty_by_somebody_paged_calls_the_next_one(organisation: House) -> None:
-    incident = organisation.later()
-    organisation.pagerduty("incident.escalated", incident)
-    assert organisation.desk.pages("max")
-    assert organisation.now(incident) == (State.OPEN, None)
+def test_escalated_in_pagerduty_by_somebody_paged_calls_the_next_one(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    hooked.pagerduty("incident.escalated", incident)
+    assert hooked.desk.pages("max")
+    assert hooked.now(incident) == (State.OPEN, None)
 
 
 @pytest.mark.parametrize("type_", ["incident.reassigned", "incident.annotated", "incident.priority_updated"])
-def test_whatever_else_a_person_does_there_is_a_note(organisation: House, type_: str) -> None:
-    incident = organisation.later()
-    assert organisation.pagerduty(type_, incident) is WebhookResult.TAKEN
-    assert organisation.now(incident) == (State.OPEN, None)
-    assert any(type_ in text for _, text, _ in organisation.desk.gitlab.notes)
+def test_whatever_else_a_person_does_there_is_a_note(hooked: HookedOffice, type_: str) -> None:
+    incident = hooked.later()
+    assert hooked.pagerduty(type_, incident) is WebhookResult.TAKEN
+    assert hooked.now(incident) == (State.OPEN, None)
+    assert any(type_ in text for _, text, _ in hooked.desk.gitlab.notes)
 
 
 @pytest.mark.parametrize(
@@ -574,50 +573,50 @@ def test_whatever_else_a_person_does_there_is_a_note(organisation: House, type_:
         ("incident.triggered", None),
     ],
 )
-def test_what_no_person_did_is_nothing(organisation: House, type_: str, agent: object) -> None:
-    incident = organisation.later()
-    before = organisation.desk.lines(incident)
-    assert organisation.pagerduty(type_, incident, agent=agent) is WebhookResult.IGNORED
-    assert organisation.desk.lines(incident) == before
+def test_what_no_person_did_is_nothing(hooked: HookedOffice, type_: str, agent: object) -> None:
+    incident = hooked.later()
+    before = hooked.desk.lines(incident)
+    assert hooked.pagerduty(type_, incident, agent=agent) is WebhookResult.IGNORED
+    assert hooked.desk.lines(incident) == before
 
 
-def test_an_event_about_nothing_of_ours_is_ignored(organisation: House) -> None:
-    incident = organisation.later()
+def test_an_event_about_nothing_of_ours_is_ignored(hooked: HookedOffice) -> None:
+    incident = hooked.later()
     for key in ("", "somebody-elses", f"panicmail-{incident.id}x", "panicmail-aaaaaaaaaaaaaaaa", incident.id):
-        body = json.dumps(event("incident.acknowledged", key, organisation.desk.now)).encode()
-        assert organisation.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
+        body = json.dumps(event("incident.acknowledged", key, hooked.desk.now)).encode()
+        assert hooked.hooks.pagerduty(signed_by_pagerduty(body), body) is WebhookResult.IGNORED
     ping = b'{"event": {"id": "01", "event_type": "pagey.ping", "agent": {"type": "user_reference"}, "data": {}}}'
-    assert organisation.hooks.pagerduty(signed_by_pagerduty(ping), ping) is WebhookResult.IGNORED
-    assert organisation.now(incident) == (State.OPEN, None)
+    assert hooked.hooks.pagerduty(signed_by_pagerduty(ping), ping) is WebhookResult.IGNORED
+    assert hooked.now(incident) == (State.OPEN, None)
 
 
-def test_an_event_caught_and_sent_again_does_nothing_however_late(organisation: House) -> None:
-    incident = organisation.later()
-    caught = organisation.desk.now
-    assert organisation.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.TAKEN
-    organisation.desk.reply(organisation.desk.page("ana"), "escalate")
-    assert organisation.now(incident)[0] is State.OPEN
-    assert organisation.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.IGNORED
-    assert organisation.now(incident)[0] is State.OPEN
+def test_an_event_caught_and_sent_again_does_nothing_however_late(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    caught = hooked.desk.now
+    assert hooked.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.TAKEN
+    hooked.desk.reply(hooked.desk.page("ana"), "escalate")
+    assert hooked.now(incident)[0] is State.OPEN
+    assert hooked.pagerduty("incident.acknowledged", incident, at=caught) is WebhookResult.IGNORED
+    assert hooked.now(incident)[0] is State.OPEN
 
 
-def test_an_event_that_comes_late_does_not_count_for_what_was_opened_again_since(organisation: House) -> None:
-    incident = organisation.later()
-    done_at = organisation.desk.now
-    organisation.desk.reply(organisation.desk.page("ana"), "ack")
-    organisation.desk.wait(minutes=3)
-    organisation.desk.reply(organisation.desk.page("ana"), "escalate")
-    assert organisation.pagerduty("incident.acknowledged", incident, at=done_at) is WebhookResult.TAKEN
-    assert organisation.now(incident)[0] is State.OPEN
+def test_an_event_that_comes_late_does_not_count_for_what_was_opened_again_since(hooked: HookedOffice) -> None:
+    incident = hooked.later()
+    done_at = hooked.desk.now
+    hooked.desk.reply(hooked.desk.page("ana"), "ack")
+    hooked.desk.wait(minutes=3)
+    hooked.desk.reply(hooked.desk.page("ana"), "escalate")
+    assert hooked.pagerduty("incident.acknowledged", incident, at=done_at) is WebhookResult.TAKEN
+    assert hooked.now(incident)[0] is State.OPEN
 
 
-def test_pagerdutys_clock_may_be_a_minute_behind_ours(organisation: House) -> None:
-    incident = organisation.later()
+def test_pagerdutys_clock_may_be_a_minute_behind_ours(hooked: HookedOffice) -> None:
+    incident = hooked.later()
     assert (
-        organisation.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND)
+        hooked.pagerduty("incident.acknowledged", incident, at=incident.accepted_at - 59 * SECOND)
         is WebhookResult.TAKEN
     )
-    assert organisation.now(incident) == (State.ACKED, "ana")
+    assert hooked.now(incident) == (State.ACKED, "ana")
 
 
 # -- PagerDuty: how it is verified
@@ -649,7 +648,7 @@ def test_one_of_pagerdutys_signatures_is_enough_while_its_secret_changes(pattern
 def test_what_anybody_could_sign_is_refused(desk: Office) -> None:
     body = json.dumps(event("incident.acknowledged", "panicmail-x", NOW)).encode()
     assert (
-        house_of(desk, WebhookSecrets()).hooks.pagerduty(signed_by_pagerduty(body, ""), body) is WebhookResult.REFUSED
+        with_hooks(desk, WebhookSecrets()).hooks.pagerduty(signed_by_pagerduty(body, ""), body) is WebhookResult.REFUSED
     )
 
 
@@ -659,7 +658,7 @@ def test_what_anybody_could_sign_is_refused(desk: Office) -> None:
 @contextlib.contextmanager
 def serving(desk: Office, secrets: WebhookSecrets = SECRETS, store: Store | Away | None = None) -> Iterator[Client]:
     health = Health(desk.store, lambda: True, lambda: True)
-    app = create_app(LinkBackend(desk.links, health), house_of(desk, secrets, store).hooks)
+    app = create_app(LinkBackend(desk.links, health), with_hooks(desk, secrets, store).hooks)
     with listening(app) as port:
         yield Client(port)
 
@@ -856,27 +855,25 @@ def test_a_reload_brings_a_hook_its_secret(town: World) -> None:
 # -- PagerDuty: an alert somebody silenced there
 
 
-def rung(organisation: House, incident: Incident, minutes: float) -> list[str]:
+def rung(hooked: HookedOffice, incident: Incident, minutes: float) -> list[str]:
     """What PagerDuty is told of the incident in the next minutes."""
-    before = len(organisation.desk.phones.events)
-    organisation.desk.wait(minutes=minutes)
-    return [
-        action for _, action, key, _ in organisation.desk.phones.events[before:] if key == f"panicmail-{incident.id}"
-    ]
+    before = len(hooked.desk.phones.events)
+    hooked.desk.wait(minutes=minutes)
+    return [action for _, action, key, _ in hooked.desk.phones.events[before:] if key == f"panicmail-{incident.id}"]
 
 
 @pytest.fixture
-def ringing(tmp_path: Path) -> Iterator[House]:
+def ringing(tmp_path: Path) -> Iterator[HookedOffice]:
     """Max is paged by PagerDuty, Ana by mail alone; nobody answers."""
     office = Office(tmp_path, people=phones(max=(PAGER,)))
-    yield house_of(office)
+    yield with_hooks(office)
     office.close()
 
 
 @pytest.mark.parametrize("what", ["incident.acknowledged", "incident.resolved"])
 @pytest.mark.parametrize("who", ["Bo Low", "Mallory"])
 def test_an_alert_silenced_by_somebody_not_paged_rings_anew_with_the_next_page(
-    ringing: House, who: str, what: str
+    ringing: HookedOffice, who: str, what: str
 ) -> None:
     incident = ringing.desk.panic()
     assert rung(ringing, incident, 15) == ["trigger"]
@@ -888,14 +885,14 @@ def test_an_alert_silenced_by_somebody_not_paged_rings_anew_with_the_next_page(
 
 
 @pytest.mark.parametrize("what", ["incident.annotated", "incident.reassigned", "incident.delegated"])
-def test_what_silences_no_alert_makes_no_new_one(ringing: House, what: str) -> None:
+def test_what_silences_no_alert_makes_no_new_one(ringing: HookedOffice, what: str) -> None:
     incident = ringing.desk.panic()
     ringing.desk.wait(minutes=16)
     ringing.pagerduty(what, incident, name="Bo Low")
     assert rung(ringing, incident, 5) == ["trigger"]
 
 
-def test_an_alert_that_was_unacknowledged_there_makes_no_new_one(ringing: House) -> None:
+def test_an_alert_that_was_unacknowledged_there_makes_no_new_one(ringing: HookedOffice) -> None:
     incident = ringing.desk.panic()
     ringing.desk.wait(minutes=16)
     ringing.pagerduty("incident.acknowledged", incident, name="Bo Low", id_="ONE")

@@ -1,4 +1,4 @@
-"""The house: each library lives in one room, and a name means one thing.
+"""How the code is laid out: each library lives in one room, and a name means one thing.
 
 Which room may import which stands in `pyproject.toml` as the contracts of import-linter, which `make lint` runs.
 """
@@ -199,7 +199,7 @@ def test_every_module_says_what_it_is() -> None:
         ("def f():\n    from aiosmtpd import smtp", "aiosmtpd"),
         ("from panicmail import log", "panicmail.log"),
         ("from . import data", "panicmail.smtp"),
-        ("from ..store import ledger", "panicmail.store"),
+        ("from ..store import leases", "panicmail.store"),
         ("from .. import store", "panicmail.store"),
     ],
 )

@@ -18,9 +18,9 @@ from tests.scenes import (
     ADDRESSES,
     ANA,
     BO,
-    HOUSE,
     HOW,
     MAX,
+    ORGANISATION,
     POLICY,
     REPORT,
     START,
@@ -87,7 +87,7 @@ def test_the_reminder_says_what_arrived_and_that_nothing_stopped_the_clock() -> 
         PageSent(person="ana", channel="push", at=START, state="failed"),
         PageSent(person="ana", channel="mail", at=START + minutes(5), state="queued"),
     ]
-    night = Night(organisation=replace(HOUSE, policy=policy), pages=pages)
+    night = Night(organisation=replace(ORGANISATION, policy=policy), pages=pages)
     reminder = transitions.pass_time(night.panic().incident, Duty(policy, on_call, START + minutes(5)))
     letter = night.page(reminder, ANA, START + minutes(5))
     assert subject(letter) == "[PANIC 7KQ2N] STILL OPEN: Ransom note on my laptop"
@@ -131,7 +131,7 @@ def test_called_early_the_smoc_is_told_why_and_of_no_breach(change: Change, firs
 
 
 def test_where_nobody_was_on_call_nobody_is_called_silent() -> None:
-    night = Night(organisation=replace(HOUSE, who=nobody))
+    night = Night(organisation=replace(ORGANISATION, who=nobody))
     change = night.panic()
     first = lines(night.page(change, MAX, START))[0]
     assert first == 'Max: nobody is on call as SEOC. Reply "ack" so the calling stops.'
@@ -183,9 +183,9 @@ def test_a_silent_holder_is_asked_then_the_manager_told_whom_to_call() -> None:
     ]
 
 
-def test_reopened_its_last_holder_has_until_the_ladder_starts() -> None:
+def test_reopened_its_last_holder_has_until_the_first_step() -> None:
     closed = transitions.resolve(HELD, "ana", HOW, POLICY, START + minutes(60)).incident
-    organisation = replace(HOUSE, who=lambda role: ("bo",) if role == "seoc" else ("max",))
+    organisation = replace(ORGANISATION, who=lambda role: ("bo",) if role == "seoc" else ("max",))
     night = Night(organisation=organisation)
     change = transitions.more(
         closed,
@@ -197,7 +197,7 @@ def test_reopened_its_last_holder_has_until_the_ladder_starts() -> None:
     assert lines(letter)[0] == 'Ana: reply "ack" by 05:12 CET, or Bo (SEOC) is called.'
 
 
-def test_what_is_paged_once_promises_no_ladder() -> None:
+def test_what_is_paged_once_promises_no_escalation() -> None:
     text = lines(NIGHT.page(NIGHT.panic(once=True), ANA, START))
     assert text[0] == 'Ana: have a look; reply "ack" if it needs anybody.'
     assert "nobody else is called" in text[1]
@@ -236,14 +236,14 @@ def test_times_are_in_the_readers_zone_with_the_day_when_it_is_not_today() -> No
     assert lines(night.page(change, ANA, late))[0] == 'Ana: reply "ack" by Mon 00:10 CET, or Max (SMOC) is called.'
 
 
-def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
+def test_a_policy_of_seconds_is_told_in_seconds() -> None:
     policy = EscalationPolicy(
         sla=timedelta(seconds=20),
         steps=(PolicyStep(timedelta(0), ("seoc",)), PolicyStep(timedelta(seconds=20), ("smoc",))),
         repeat=timedelta(seconds=5),
         remind_after=timedelta(seconds=30),
     )
-    night = Night(organisation=replace(HOUSE, policy=policy))
+    night = Night(organisation=replace(ORGANISATION, policy=policy))
     assert lines(night.page(night.panic(), ANA, START))[0] == (
         'Ana: reply "ack" by 03:07:20 CET, or Max (SMOC) is called.'
     )
@@ -255,7 +255,7 @@ def test_a_ladder_of_seconds_is_told_in_seconds() -> None:
 
 def test_two_of_one_first_name_are_told_apart() -> None:
     twin = Person(id="ana2", name="Ana Bell", email="bell@example.com", tz=ZoneInfo("UTC"))
-    night = Night(organisation=replace(HOUSE, people={**HOUSE.people, "ana2": twin}))
+    night = Night(organisation=replace(ORGANISATION, people={**ORGANISATION.people, "ana2": twin}))
     assert lines(night.page(BREACHED, MAX, START + minutes(15)))[0].startswith("Max: Ana Reyes (SEOC) gave no answer")
 
 
@@ -401,7 +401,7 @@ def test_a_reporter_of_ours_is_told_in_their_own_zone() -> None:
     [(True, "Follow it here: https://git/41"), (False, "If you have access: https://git/41")],
 )
 def test_the_issue_is_worded_for_whether_the_reporter_can_open_it(has_access: bool, line: str) -> None:
-    night = Night(organisation=replace(HOUSE, reporter_access=has_access))
+    night = Night(organisation=replace(ORGANISATION, reporter_access=has_access))
     assert line in lines(night.news(replace(OPEN, issue_url="https://git/41"), START, what="issue"))
 
 
@@ -425,14 +425,14 @@ def test_news_to_the_reporter() -> None:
 
 def test_the_operators_are_told_what_it_means_and_the_mend() -> None:
     facts = {"cause": "nobody_on_call", "ref": "7KQ2N", "step": 1}
-    letter = operators(facts, HOUSE, MAX, ADDRESSES, START, key="row")
+    letter = operators(facts, ORGANISATION, MAX, ADDRESSES, START, key="row")
     assert subject(letter) == "[panicmail] nobody is on call (7KQ2N)"
     assert lines(letter)[0] == "Operators: nobody is on call, for 7KQ2N, 03:07 CET."
     assert "All of it: panicmail show 7KQ2N" in lines(letter)
 
 
 def test_an_unknown_cause_is_told_as_what_it_is() -> None:
-    letter = operators({"cause": "moon_fell"}, HOUSE, MAX, ADDRESSES, START, key="row")
+    letter = operators({"cause": "moon_fell"}, ORGANISATION, MAX, ADDRESSES, START, key="row")
     assert subject(letter) == "[panicmail] panicmail needs help"
     assert "Detail: cause: moon_fell" in lines(letter)
 

@@ -25,9 +25,9 @@ from panicmail.mail.compose.notice_context import NoticeContext
 from tests.scenes import (
     ADDRESSES,
     ANA,
-    HOUSE,
     HOW,
     MAX,
+    ORGANISATION,
     PLAIN_ADDRESSES,
     POLICY,
     REPORT,
@@ -146,14 +146,14 @@ def test_a_page_has_its_tokens_and_stops_no_out_of_office_answer(name: str) -> N
     letter = PAGES[name]
     fields = raw_fields(letter)
     person = name.rpartition(" ")[2]
-    ids = {name_: TOKENS.verify(text, HOUSE.people) for name_, text in tokens_of(letter).items()}
+    ids = {name_: TOKENS.verify(text, ORGANISATION.people) for name_, text in tokens_of(letter).items()}
     assert all(token and token.person == person for token in ids.values()), ids
     assert [ids[k].purpose for k in ("Reply-To", "mail_from", "Message-ID")] == [  # type: ignore[union-attr]
         Purpose.ANSWER,
         Purpose.BOUNCE,
         Purpose.MESSAGE,
     ]
-    assert fields["To"] == f"{HOUSE.people[person].name} <{letter.recipient}>"
+    assert fields["To"] == f"{ORGANISATION.people[person].name} <{letter.recipient}>"
     assert fields["From"] == "Panic <page@example.com>"
     assert fields["Auto-Submitted"] == "auto-generated"
     assert not {"X-Auto-Response-Suppress", "Precedence", "List-Id", "Cc", "Bcc"} & fields.keys()
@@ -178,7 +178,7 @@ def test_what_is_no_page_has_a_null_sender_and_asks_for_no_automatic_answer(name
         assert fields["Reply-To"] == "panic+c1-abcdefgh23456723-0-aaaaaaaaaaaaaaaa@example.com"
     elif "operators" not in name:
         assert fields["Auto-Submitted"] == "auto-replied"
-        token = TOKENS.verify(ADDRESSES.token_in(fields["Reply-To"]) or "", HOUSE.people)
+        token = TOKENS.verify(ADDRESSES.token_in(fields["Reply-To"]) or "", ORGANISATION.people)
         assert token is not None
         to_reporter = letter.recipient == "rita@example.com"
         assert token.purpose is (Purpose.CONVERSATION if to_reporter else Purpose.ANSWER)
@@ -249,11 +249,13 @@ def test_an_id_in_a_header_of_ours_is_theirs_octet_for_octet_or_not_there(theirs
 
 def test_a_person_whose_key_is_no_ascii_gets_alarms_with_an_id_that_is() -> None:
     zoe = replace(MAX, id="zoë")
-    letter = operators({"cause": "spool_failed"}, HOUSE, zoe, ADDRESSES, START, key="row")
+    letter = operators({"cause": "spool_failed"}, ORGANISATION, zoe, ADDRESSES, START, key="row")
     assert raw_fields(letter)["Message-ID"].isascii()
     assert (
         raw_fields(letter)["Message-ID"]
-        != raw_fields(operators({"cause": "spool_failed"}, HOUSE, MAX, ADDRESSES, START, key="row"))["Message-ID"]
+        != raw_fields(operators({"cause": "spool_failed"}, ORGANISATION, MAX, ADDRESSES, START, key="row"))[
+            "Message-ID"
+        ]
     )
 
 
@@ -267,7 +269,7 @@ def test_a_reply_to_any_of_our_mails_is_found_by_its_message_id() -> None:
     for name, letter in OTHERS.items():
         if "operators" in name:
             continue
-        token = TOKENS.verify(ADDRESSES.token_of(raw_fields(letter)["Message-ID"]) or "", HOUSE.people)
+        token = TOKENS.verify(ADDRESSES.token_of(raw_fields(letter)["Message-ID"]) or "", ORGANISATION.people)
         assert token is not None
         assert (token.purpose, token.incident_id) == (Purpose.MESSAGE, "abcdefgh23456723")
 
@@ -378,8 +380,8 @@ def test_the_html_says_the_same_lines() -> None:
 
 @pytest.mark.parametrize("name", ["Mine Yılmaz", "No", "Ack Ack", "On It", "Okay Then", "Resolve", "To Bo", "Будет Да"])
 def test_nobodys_name_makes_a_line_of_ours_a_command(name: str) -> None:
-    people = {p.id: replace(p, name=name) for p in HOUSE.people.values()}
-    for letter in dict(every_letter(Night(organisation=replace(HOUSE, people=people)))).values():
+    people = {p.id: replace(p, name=name) for p in ORGANISATION.people.values()}
+    for letter in dict(every_letter(Night(organisation=replace(ORGANISATION, people=people)))).values():
         assert commands_in(letter) == []
 
 
@@ -388,7 +390,7 @@ def test_nobodys_name_makes_a_line_of_ours_a_command(name: str) -> None:
 )
 def test_an_unusual_recipient_is_written_to(address: str) -> None:
     person = Person(id="ana", name="Ána \ud800 Reyes", email=address)
-    night = Night(organisation=replace(HOUSE, people={**HOUSE.people, "ana": person}))
+    night = Night(organisation=replace(ORGANISATION, people={**ORGANISATION.people, "ana": person}))
     letter = night.page(night.panic(), person, START)
     assert letter.recipient == address
     assert "could not write" not in part(letter, "plain")
@@ -410,7 +412,7 @@ def broken(role: str) -> tuple[str, ...]:
         {"facts": {"word": "unheard of", "round": 1}},
         {"facts": {}},
         {"pages": None},
-        {"organisation": replace(HOUSE, who=broken)},
+        {"organisation": replace(ORGANISATION, who=broken)},
     ],
 )
 def test_a_page_goes_out_whatever_fails_in_writing_it(change: dict[str, Any]) -> None:
@@ -465,7 +467,9 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
         night.tells(opened.incident, ANA, START + minutes(2), **more),
         night.answer(held, ANA, "yes", START + minutes(2), how=other, in_reply_to=other),
         night.answer(unchanged(opened.incident, Outcome.NOTED), ANA, "nothing", START, why=other),
-        operators({"cause": other, "ref": other, other: other, "at": other}, HOUSE, MAX, ADDRESSES, START, key=other),
+        operators(
+            {"cause": other, "ref": other, other: other, "at": other}, ORGANISATION, MAX, ADDRESSES, START, key=other
+        ),
     ]
     expected = {
         "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted",

@@ -1,4 +1,4 @@
-"""The state table under any sequence of events: ladders, rosters, reloads and the clock are drawn too.
+"""The state table under any sequence of events: policies, rosters, reloads and the clock are drawn too.
 
 Every function of `panicmail.incident.transitions` is driven as its callers drive it. `Desk` is the store's part: it
 keeps the incident, raises the version when something changed, and does nothing for a key that was used before. After
@@ -74,10 +74,10 @@ ROSTERS: st.SearchStrategy[Rosters] = st.fixed_dictionaries(
 SPANS = st.integers(1, 40) | st.integers(41, 7200)
 
 
-def policy_of(rungs: Sequence[tuple[int, list[str]]], sla: int, repeat: int, remind: int) -> EscalationPolicy:
-    """Each rung: seconds after the one before, and roles. The first is due at once."""
+def policy_of(drawn: Sequence[tuple[int, list[str]]], sla: int, repeat: int, remind: int) -> EscalationPolicy:
+    """Each step: seconds after the one before, and roles. The first is due at once."""
     at, steps = 0, []
-    for number, (gap, roles) in enumerate(rungs):
+    for number, (gap, roles) in enumerate(drawn):
         at += gap if number else 0
         steps.append(PolicyStep(at * SECOND, tuple(roles)))
     return EscalationPolicy(sla=sla * SECOND, steps=tuple(steps), repeat=repeat * SECOND, remind_after=remind * SECOND)
@@ -101,7 +101,7 @@ def on_call(schedules: Rosters) -> OnCallAt:
 
 
 def longest_gap(policy: EscalationPolicy) -> timedelta:
-    """The longest the ladder by itself leaves an open incident alone."""
+    """The longest the policy by itself leaves an open incident alone."""
     gaps = [b.after - a.after for a, b in pairwise(policy.steps)]
     return max([policy.repeat, policy.reopen_grace, *gaps])
 
@@ -414,7 +414,7 @@ EVERY_CHANGE: tuple[Callable[[Moved], None], ...] = (
 
 @dataclass
 class Desk:
-    """One incident, its ladder and its clock."""
+    """One incident, its policy and its clock."""
 
     policy: EscalationPolicy
     schedules: Rosters
@@ -843,7 +843,7 @@ class Rules(RuleBasedStateMachine):
         assert (incident.state is State.OPEN) == (incident.next_step_at is not None)
 
     @invariant()
-    def an_open_incident_has_the_whole_ladder(self) -> None:
+    def an_open_incident_is_not_one_paged_once(self) -> None:
         assert not (self.desk.incident.state is State.OPEN and self.desk.incident.once)
 
     @invariant()

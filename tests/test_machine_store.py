@@ -1,6 +1,6 @@
 """The store under any history: two workers, slow ones among them, a clock that is moved, and a small model beside it.
 
-`StoreMachine` drives real ledgers on a real database: SQLite (the daemon's writer thread, and a command beside it) and
+`StoreMachine` drives real stores on a real database: SQLite (the daemon's writer thread, and a command beside it) and
 PostgreSQL (two nodes). `Model` says what each call must answer and what must stand in every row afterwards: who may
 claim what, whose late word still counts, what waits for what, what an acknowledgement voids. What becomes of an
 incident it asks the pure rules themselves, so whatever is stored and read back differently shows at once.
@@ -290,7 +290,7 @@ class Row:
 
 @dataclass
 class Worker:
-    """A thread with a ledger, and what it has claimed and not settled: it may be slow, and speak up much later."""
+    """A thread with a store, and what it has claimed and not settled: it may be slow, and speak up much later."""
 
     name: str | None  #: under which it claims; None: the store does not tell one from the other
     store: Store
@@ -965,7 +965,7 @@ def test_postgresql_keeps_its_promises_under_any_history(postgres_url: str) -> N
 
 
 @contextlib.contextmanager
-def opened_ledger(url: str) -> Iterator[Store]:
+def opened_store(url: str) -> Iterator[Store]:
     tables_in(url)
     with (
         contextlib.closing(Database(url, clock=MovedClock())) as database,
@@ -983,7 +983,7 @@ def letter(number: int) -> AcceptedMail:
 @pytest.mark.postgres
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_more_mails_are_claimed_than_were_asked_for(postgres_url: str, limit: int) -> None:
-    with opened_ledger(postgres_url) as store:
+    with opened_store(postgres_url) as store:
         for number in range(4):
             write(store, partial(_accepted, letter(number)))
         assert len(write(store, lambda tx: tx.mails.claim(limit, LEASE))) == limit
@@ -995,7 +995,7 @@ def _accepted(mail: AcceptedMail, tx: Transaction) -> None:
 
 @pytest.mark.postgres
 def test_an_issue_is_not_lost_to_another_nodes_change(postgres_url: str) -> None:
-    with opened_ledger(postgres_url) as one, opened_ledger(postgres_url) as another:
+    with opened_store(postgres_url) as one, opened_store(postgres_url) as another:
         mail = letter(1)
         write(one, partial(_accepted, mail))
         incident = write(one, lambda tx: tx.incidents.add(opened(tx, mail, receipt=True)))

@@ -35,14 +35,14 @@ from tests.test_store import accept
 
 pytestmark = pytest.mark.postgres
 
-#: A ladder whose second step, the SMOC's, comes soon; with an SLA that gives a page two seconds to be delivered.
+#: A policy whose second step, the SMOC's, comes soon; with an SLA that gives a page two seconds to be delivered.
 SHORT = (("0s", "seoc"), ("2s", "smoc", "seoc"))
 #: What a node says whose database is away.
 AWAY = ("mail.spooled", "tick.failed", "worker.failed", "dispatch.failed", "signs.failed", "escalation.failed",
         "intake.again")  # fmt: skip
 
 
-class House:
+class Cluster:
     """Nodes on one database, each with a folder of its own; GitLab and relay are the first one's."""
 
     def __init__(self, first: World, url: str) -> None:
@@ -100,12 +100,12 @@ class House:
 
 
 @contextlib.contextmanager
-def organisation_at(folder: Path, url: str, count: int = 2, **about: Any) -> Iterator[House]:
+def cluster_at(folder: Path, url: str, count: int = 2, **about: Any) -> Iterator[Cluster]:
     """Nodes with nothing running on them yet; `about` as for `world`."""
     first = folder / "node0"
     first.mkdir()
     with world(first, database=url, **about) as town:
-        made = House(town, url)
+        made = Cluster(town, url)
         for _ in range(count - 1):
             made.add()
         try:
@@ -127,9 +127,9 @@ def copies(town: World) -> Counter[str]:
     return Counter(page.header("Message-ID") for page in town.relay.mails if page.subject.startswith("[PANIC"))
 
 
-def late(page: Received, organisation: House, ref: str, after: float) -> float:
+def late(page: Received, cluster: Cluster, ref: str, after: float) -> float:
     """How long after its time a page came, in seconds: `after` the acceptance by the database's clock."""
-    ((accepted_at,),) = organisation.rows("SELECT accepted_at FROM incidents WHERE ref = %s", ref)
+    ((accepted_at,),) = cluster.rows("SELECT accepted_at FROM incidents WHERE ref = %s", ref)
     return float((page.at - accepted_at - timedelta(seconds=after)).total_seconds())
 
 
@@ -140,7 +140,7 @@ def test_the_smoc_is_paged_in_time_and_once_when_one_of_three_nodes_is_killed(
     tmp_path: Path, postgres_url: str
 ) -> None:
     """The others both tick at the deadline, also for what the dead one had accepted."""
-    with organisation_at(tmp_path, postgres_url, 3, steps=SHORT, sla="10s") as home:
+    with cluster_at(tmp_path, postgres_url, 3, steps=SHORT, sla="10s") as home:
         home.start()
         refs = [node.panic(f"At node {number}") for number, node in enumerate(home.nodes) for _ in range(2)]
         killed, other, _ = home.nodes
@@ -160,7 +160,7 @@ def test_the_smoc_is_paged_in_time_and_once_when_one_of_three_nodes_is_killed(
 def test_a_page_claimed_by_a_node_that_died_is_sent_by_another_at_once_not_after_its_lease(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    with organisation_at(tmp_path, postgres_url) as home:
+    with cluster_at(tmp_path, postgres_url) as home:
         taker, other = home.nodes
         taker.environ["PANICMAIL_CRASH_AT"] = "page.sending"
         home.start()
@@ -180,7 +180,7 @@ def test_a_page_of_a_node_that_stands_still_is_sent_by_another_and_once_more_at_
     tmp_path: Path, postgres_url: str
 ) -> None:
     """The worst case: the relay has the page, and the node that sent it never heard."""
-    with organisation_at(tmp_path, postgres_url, expects=AWAY) as home:
+    with cluster_at(tmp_path, postgres_url, expects=AWAY) as home:
         home.nodes[0].relay.rule("ana@", "hang", times=1)
         home.start()
         ref = home.nodes[0].panic()
@@ -201,7 +201,7 @@ def test_a_page_of_a_node_that_stands_still_is_sent_by_another_and_once_more_at_
 
 
 def test_what_a_node_holds_is_free_when_it_is_stopped(tmp_path: Path, postgres_url: str) -> None:
-    with organisation_at(tmp_path, postgres_url) as home:
+    with cluster_at(tmp_path, postgres_url) as home:
         home.nodes[0].relay.rule("ana@", "hang", times=1)
         home.start()
         ref = home.nodes[0].panic()
@@ -218,18 +218,18 @@ def test_what_a_node_holds_is_free_when_it_is_stopped(tmp_path: Path, postgres_u
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[House]:
+def pair(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[Cluster]:
     """Two nodes that go on, known by different names."""
     ask(postgres_server, "CREATE DATABASE pm_pair TEMPLATE template0")
     url = re.sub(r"/postgres(?=\?|\Z)", "/pm_pair", postgres_server)
-    with organisation_at(tmp_path_factory.mktemp("pair"), url, steps=(("0s", "seoc", "smoc"), ("10m", "smoc"))) as home:
+    with cluster_at(tmp_path_factory.mktemp("pair"), url, steps=(("0s", "seoc", "smoc"), ("10m", "smoc"))) as home:
         home.nodes[1].config["smtp"]["hostname"] = "other.example.com"
         home.start()
         yield home
     ask(postgres_server, "DROP DATABASE pm_pair WITH (FORCE)")
 
 
-def test_forty_mails_through_both_nodes_at_once_are_forty_incidents_pages_and_issues(pair: House) -> None:
+def test_forty_mails_through_both_nodes_at_once_are_forty_incidents_pages_and_issues(pair: Cluster) -> None:
     def panic(number: int) -> str:
         return pair.nodes[number % 2].panic(f"Panic {number}")
 
@@ -245,7 +245,7 @@ def test_forty_mails_through_both_nodes_at_once_are_forty_incidents_pages_and_is
     assert attempts == [(1,)], "nobody took what another one had"
 
 
-def test_the_same_mail_sent_to_both_nodes_at_once_is_one_incident(pair: House) -> None:
+def test_the_same_mail_sent_to_both_nodes_at_once_is_one_incident(pair: Cluster) -> None:
     for number in range(3):
         raw = mail("help, help", subject=f"Sent twice {number}")
         together = threading.Barrier(2)
@@ -261,7 +261,7 @@ def test_the_same_mail_sent_to_both_nodes_at_once_is_one_incident(pair: House) -
     assert sorted(opened) == [(f"Sent twice {number}", 1) for number in range(3)]
 
 
-def test_a_reply_to_one_node_acknowledges_what_another_one_accepted(pair: House) -> None:
+def test_a_reply_to_one_node_acknowledges_what_another_one_accepted(pair: Cluster) -> None:
     taker, other = pair.nodes
     for first, second in ((taker, other), (other, taker)):
         ref = first.panic("Ransom note")
@@ -270,7 +270,7 @@ def test_a_reply_to_one_node_acknowledges_what_another_one_accepted(pair: House)
     assert len(pair.rows("SELECT kid FROM keys")) == 1, "nodes that start together agree on one key"
 
 
-def test_of_two_acknowledgements_that_race_at_two_nodes_one_has_it(pair: House) -> None:
+def test_of_two_acknowledgements_that_race_at_two_nodes_one_has_it(pair: Cluster) -> None:
     for number in range(4):
         ref = pair.nodes[0].panic(f"Race {number}")
         replies = [(node, node.page(person, ref)) for node, person in zip(pair.nodes, ("ana", "max"), strict=True)]
@@ -296,7 +296,7 @@ def test_of_two_acknowledgements_that_race_at_two_nodes_one_has_it(pair: House) 
 
 
 def test_nodes_go_on_when_their_database_is_stopped_and_started_again(tmp_path: Path) -> None:
-    with server() as primary, organisation_at(tmp_path, primary.url, steps=SHORT, sla="10s", expects=AWAY) as home:
+    with server() as primary, cluster_at(tmp_path, primary.url, steps=SHORT, sla="10s", expects=AWAY) as home:
         home.start()
         one, other = home.nodes
         hows: Sequence[How] = ("fast", "immediate")
@@ -324,7 +324,7 @@ def test_nothing_answered_250_is_lost_when_a_synchronous_standby_takes_over(tmp_
     with server() as primary, standby_of(primary, "b") as standby:
         primary.set("synchronous_standby_names", "b")
         url = f"postgresql://postgres@/postgres?host={primary.folder}&host={standby.folder}"
-        with organisation_at(tmp_path, url, steps=SHORT, sla="10s", expects=AWAY) as home:
+        with cluster_at(tmp_path, url, steps=SHORT, sla="10s", expects=AWAY) as home:
             home.url = primary.url
             home.start()
             refs = [node.panic(f"Before the failover {n}") for n in range(3) for node in home.nodes]
@@ -355,7 +355,7 @@ def shared(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datab
 
 @contextlib.contextmanager
 def living(database: Database, woken: set[str] | None = None) -> Iterator[tuple[Node, Store]]:
-    """A node and the ledger it claims with."""
+    """A node and the store it claims with."""
     node = Node(database, woken=(woken if woken is not None else set[str]()).update)
     node.start()
     with contextlib.closing(Store(database, node=lambda: node.name)) as store:

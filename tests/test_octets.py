@@ -34,7 +34,7 @@ from panicmail.store.tables import mails
 from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import WriterThread
 from tests.cast import T0
-from tests.office import PANIC, standing_orders
+from tests.office import PANIC, office_settings
 
 SIZE = 48 * 2**20
 #: The interpreter may be held for so long, in seconds, and so often it may fail to be shown.
@@ -195,7 +195,7 @@ def test_storing_and_fetching_a_mail_holds_up_nobody(desk: Desk) -> None:
     assert held_by(lambda: desk.accept(raw)) < HELD
     assert held_by(lambda: desk.store.read(lambda tx: tx.mails.raw(mail.id))) < HELD
     assert held_by(lambda: desk.put_aside_and_read(raw)) < HELD
-    assert held_by(lambda: desk.store.read(lambda tx: _is_internal(tx, standing_orders(), mail))) < HELD
+    assert held_by(lambda: desk.store.read(lambda tx: _is_internal(tx, office_settings(), mail))) < HELD
 
 
 def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> None:

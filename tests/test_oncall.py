@@ -1,4 +1,4 @@
-"""Who is on call, who will be, how that is shown, and what the standing orders say about senders."""
+"""Who is on call, who will be, how that is shown, and what the settings say about senders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from panicmail.oncall.schedules import HORIZON, OnCallDuty, Schedule, Schedules
 from panicmail.oncall.shifts import ScheduleShift
 from panicmail.oncall.spans import OnCallSpan, divide, join
 from tests.cast import T0
-from tests.office import standing_orders
+from tests.office import office_settings
 from tests.program import World, world
 
 ROSTERS = Schedules(
@@ -56,8 +56,8 @@ def test_roles_are_those_written_down() -> None:
     assert ROSTERS.roles == ("seoc", "smoc", "gap")
 
 
-def test_the_orders_ask_the_rosters_at_the_instant_in_question() -> None:
-    assert standing_orders().who_at(T0)("smoc") == ("max",)
+def test_the_settings_ask_the_schedules_at_the_instant_in_question() -> None:
+    assert office_settings().who_at(T0)("smoc") == ("max",)
 
 
 # -- what lies over what
@@ -475,7 +475,7 @@ def test_a_zone_or_time_nobody_has_is_answered_with_a_right_one(
 
 
 def knowing(*known: str) -> RuntimeSettings:
-    return replace(standing_orders(), known_senders=known)
+    return replace(office_settings(), known_senders=known)
 
 
 @pytest.mark.parametrize(
@@ -513,8 +513,8 @@ def test_everybody_is_known_where_nobody_is_listed(address: str) -> None:
     ],
 )
 def test_a_receipt_goes_into_its_domains_and_never_to_ourselves(address: str, may: bool) -> None:
-    assert standing_orders().may_have_receipt(address) is may
+    assert office_settings().may_have_receipt(address) is may
 
 
 def test_receipts_that_are_switched_off_go_to_nobody() -> None:
-    assert not replace(standing_orders(), receipts=False).may_have_receipt("rita@example.com")
+    assert not replace(office_settings(), receipts=False).may_have_receipt("rita@example.com")

@@ -1,4 +1,4 @@
-"""The ladder: what is due when, and who it names."""
+"""The escalation policy: what is due when, and who it names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_after_the_last_step_comes_its_repeat_counted_from_now(taken: int) -> No
     assert POLICY.after_step(T0, taken, T0 + 17 * MINUTE) == T0 + 22 * MINUTE
 
 
-def test_a_ladder_of_one_step_repeats_it() -> None:
+def test_a_policy_of_one_step_repeats_it() -> None:
     assert policy_of((0, "seoc")).after_step(T0, 0, T0) == T0 + 5 * MINUTE
 
 

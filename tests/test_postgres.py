@@ -70,7 +70,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def set_to(url: str, name: str, value: str) -> Iterator[Store]:
-    """A ledger whose sessions have this setting, by the URL."""
+    """A store whose sessions have this setting, by the URL."""
     database = Database(f"{url}&options=-c%20{name}%3D{value}")
     with contextlib.closing(database), contextlib.closing(Store(database)) as store:
         yield store

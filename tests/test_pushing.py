@@ -114,7 +114,7 @@ def test_whatever_people_are_called_a_push_is_120_characters_at_most_and_its_dea
 ) -> None:
     people = {p.id: replace(p, name=f"{ours}{p.name}") for p in (scenes.ANA, scenes.BO, scenes.MAX)}
     report = replace(scenes.REPORT, subject=subject, from_name=reporter, from_address=reporter)
-    night = scenes.Night(organisation=replace(scenes.HOUSE, people=people), report=report)
+    night = scenes.Night(organisation=replace(scenes.ORGANISATION, people=people), report=report)
     policy, who = night.organisation.policy, night.organisation.who
     opened = night.panic().incident
     early = scenes.START - timedelta(days=days)  # so the deadline is written with its day
@@ -205,7 +205,7 @@ def test_pagerduty_follows_an_acknowledgement_by_link_too(desk: Office) -> None:
     ("policy", "subject", "severity"),
     [("low", "phishing", "critical"), ("low", "[S3] phishing", "warning"), (DEFAULT, "[S4] odd", "critical")],
 )
-def test_pagerduty_hears_how_grave_it_is_where_there_is_a_ladder_for_it(
+def test_pagerduty_hears_how_grave_it_is_where_there_is_a_policy_for_it(
     desk: Office, policy: str, subject: str, severity: str
 ) -> None:
     low = replace(POLICY, name="low", choice=PolicyChoice(subjects=("phishing",)))
@@ -252,7 +252,7 @@ class Pager:
 
 @pytest.fixture
 def pager(tmp_path: Path) -> Iterator[tuple[Office, Pager]]:
-    """A house where PagerDuty is Ana's only phone."""
+    """An office where PagerDuty is Ana's only phone."""
     office, pager = Office(tmp_path, people=phones(ana=(PAGER,))), Pager()
     push = PushWorker(office.store, lambda: office.settings, office.phones, pager)
     office.lanes = [push if lane.name == push.name else lane for lane in office.lanes]

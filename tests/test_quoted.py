@@ -44,9 +44,9 @@ from tests.scenes import (
     ADDRESSES,
     ANA,
     BO,
-    HOUSE,
     HOW,
     MAX,
+    ORGANISATION,
     POLICY,
     START,
     TOKENS,
@@ -99,10 +99,10 @@ def letters() -> tuple[tuple[str, str], ...]:
 
 
 def _plainest() -> ComposedMail:
-    """The page of last resort: of a scene that breaks the full one."""
+    """The page of last resort: of a context that breaks the full one."""
     night = Night()
     context = night.context(night.panic().incident, {"word": "page", "round": 1}, START)
-    return page(replace(context, organisation=replace(HOUSE, who=broken)), ANA, TOKENS, ADDRESSES)
+    return page(replace(context, organisation=replace(ORGANISATION, who=broken)), ANA, TOKENS, ADDRESSES)
 
 
 def broken(role: str) -> tuple[str, ...]:
@@ -125,9 +125,9 @@ def _write_all() -> None:
     bare = Night(
         report=Report(from_shown="Rita, at the desk"),
         link="",
-        organisation=replace(HOUSE, hotline="", who=nobody, has_gap=lambda role: True, reporter_access=True),
+        organisation=replace(ORGANISATION, hotline="", who=nobody, has_gap=lambda role: True, reporter_access=True),
     )
-    alone = Night(organisation=replace(HOUSE, people={"ana": ANA}))
+    alone = Night(organisation=replace(ORGANISATION, people={"ana": ANA}))
     list(every_letter(full))
     for night in (full, bare, alone):
         _pages(night)
@@ -249,7 +249,7 @@ def _apart() -> list[ComposedMail]:
     context = night.context(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
     found = [
         operator_alerts.operators(
-            {"cause": cause, "ref": "7KQ2N", "error": "403"}, HOUSE, MAX, ADDRESSES, START, key="row"
+            {"cause": cause, "ref": "7KQ2N", "error": "403"}, ORGANISATION, MAX, ADDRESSES, START, key="row"
         )
         for cause in (*operator_alerts.CAUSES, "anything else")
     ]
@@ -259,17 +259,17 @@ def _apart() -> list[ComposedMail]:
     ]
     about = ({"how": HOW, "seen": ["ntfy"]}, {"why": ["it was empty"], "missing": ["ntfy"]})
     found += [
-        check_page.proven({"test": "abcdefgh23456723", **facts}, HOUSE, ANA, TOKENS, ADDRESSES, START, key="row")
+        check_page.proven({"test": "abcdefgh23456723", **facts}, ORGANISATION, ANA, TOKENS, ADDRESSES, START, key="row")
         for facts in about
     ]
     for night in (Night(), Night(link="")):
         entries = [open_list.Listed(each, night.link) for each in incidents(night)] * 4
         found += [
-            open_list.listing(entries[:most], HOUSE, who, ADDRESSES, START + minutes(300), key="row")
+            open_list.listing(entries[:most], ORGANISATION, who, ADDRESSES, START + minutes(300), key="row")
             for most in (1, 2, len(entries))
             for who in (ANA, MAX)
         ]
-        found += [open_list.listing(entries[1:2], HOUSE, ANA, ADDRESSES, START + minutes(300), key="row")]
+        found += [open_list.listing(entries[1:2], ORGANISATION, ANA, ADDRESSES, START + minutes(300), key="row")]
     paged = replace(context, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
     found += [watch_alerts.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
     nobody_paged = night.context(replace(context.incident, paged={}, drill=True), {}, START)

@@ -119,7 +119,7 @@ def test_what_was_read_answers_and_is_asked_again_when_its_time_has_come_not_bef
     assert on_call(settings, changed) == ("max",)
 
 
-def test_a_calendar_that_says_what_it_said_makes_no_new_orders(configured_with: With) -> None:
+def test_a_calendar_that_says_what_it_said_makes_no_new_settings(configured_with: With) -> None:
     calendars = CalendarRefresh(configured_with(), Server(seoc=calendar("ana")))
     calendars.refresh(T0)
     before = calendars.copies["seoc"]

@@ -32,7 +32,7 @@ from panicmail.store.unit_of_work import Store
 from panicmail.store.watermark import WatermarkFile
 from panicmail.store.writer import WriterThread
 from tests.cast import MINUTE, POLICY, SECOND, T0, opened
-from tests.office import Office, mail, standing_orders
+from tests.office import Office, mail, office_settings
 from tests.program import world
 
 T = TypeVar("T")
@@ -205,7 +205,7 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
 
     writer = WriterThread(database, lambda: None, committed)
     store = Store(database, writer=writer)
-    restoring = RestoreGuard(store, standing_orders, high_water)
+    restoring = RestoreGuard(store, office_settings, high_water)
     busy, go_on = threading.Event(), threading.Event()
 
     def hold_up(_tx: Transaction) -> None:

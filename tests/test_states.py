@@ -40,7 +40,7 @@ def test_the_times_count_from_the_acceptance_of_the_mail_not_from_its_understand
     assert pages(late)[0].facts["late_seconds"] == 360
 
 
-def test_a_mail_that_is_plainly_no_report_pages_once_without_ladder_or_receipt() -> None:
+def test_a_mail_that_is_plainly_no_report_pages_once_without_escalation_or_receipt() -> None:
     change = opened(once=True)
     assert paged(change) == ["ana"]
     assert EffectKind.RECEIPT not in {e.do for e in change.effects}
@@ -121,7 +121,7 @@ def test_when_nobody_is_on_call_the_operators_hear_and_the_next_step_is_taken_no
     assert [e.facts["cause"] for e in change.effects if e.do is EffectKind.OPERATORS] == ["nobody_on_call"]
 
 
-def test_when_nobody_is_on_call_anywhere_the_ladder_goes_on_all_the_same() -> None:
+def test_when_nobody_is_on_call_anywhere_the_escalation_goes_on_all_the_same() -> None:
     policy = EscalationPolicy(
         sla=15 * MINUTE, steps=(PolicyStep(0 * MINUTE, ("nobody",)),), repeat=5 * MINUTE, remind_after=MINUTE
     )
@@ -130,7 +130,7 @@ def test_when_nobody_is_on_call_anywhere_the_ladder_goes_on_all_the_same() -> No
     assert change.incident.next_step_at == T0 + 5 * MINUTE
 
 
-def test_a_ladder_that_became_shorter_goes_on_with_its_last_step() -> None:
+def test_a_policy_that_became_shorter_goes_on_with_its_last_step() -> None:
     at_the_top = until(opened().incident, T0 + 15 * MINUTE)
     shorter = EscalationPolicy(sla=15 * MINUTE, steps=POLICY.steps[:2], repeat=5 * MINUTE, remind_after=20 * MINUTE)
     assert paged(transitions.pass_time(at_the_top, Duty(shorter, who, T0 + 20 * MINUTE))) == ["ana"]
@@ -278,7 +278,7 @@ def test_an_out_of_office_of_the_only_one_paged_calls_the_next_now() -> None:
     assert paged(change) == ["max"]
 
 
-def test_a_robot_that_answers_every_page_does_not_spin_the_ladder() -> None:
+def test_a_robot_that_answers_every_page_does_not_hurry_the_escalation() -> None:
     incident = opened().incident
     total = 0
     for second in range(600):

@@ -1,4 +1,4 @@
-"""What happens to people: stories through the whole house, with a clock that is moved."""
+"""What happens to people: stories through the whole of panicmail, with a clock that is moved."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_an_automatic_mail_of_a_monitor_is_paged_like_any_panic(desk: Office) ->
 @pytest.mark.parametrize(
     "subject", ["Failed mail server, attackers inside", "Read: ransom note on all PCs", "Undeliverable laptop, stolen"]
 )
-def test_a_subject_alone_never_takes_the_ladder_from_a_report(desk: Office, subject: str) -> None:
+def test_a_subject_alone_never_takes_the_escalation_from_a_report(desk: Office, subject: str) -> None:
     desk.panic(subject=subject)
     desk.wait(minutes=15)
     assert desk.pages("max")
@@ -618,7 +618,7 @@ def test_when_no_page_is_taken_for_a_minute_the_next_step_comes_early_and_only_o
     incident = desk.panic()
     desk.wait(minutes=3)
     assert set(desk.incident(incident).away) == {"ana", "max"}
-    assert desk.incident(incident).round == 2, "a dead relay does not spin the ladder"
+    assert desk.incident(incident).round == 2, "a dead relay does not hurry the escalation"
     desk.relay.failures.clear()
     desk.wait(minutes=6)
     assert desk.pages("max")
@@ -736,7 +736,7 @@ def test_two_panicmails_that_page_each_other_stop_after_one_round(tmp_path: Path
 
 
 def carry(here: Office, there: Office, address: str) -> None:
-    """What this house sent to the other one arrives there."""
+    """What this office sent to the other one arrives there."""
     for posted in here.sent(address):
         there.deliver(posted.raw, posted.mail_from, [address])
     here.relay.sent = [posted for posted in here.relay.sent if posted.recipient != address]

@@ -355,7 +355,7 @@ def test_a_clock_that_lost_its_battery_counts_on_from_the_last_instant_known(des
     assert len(desk.pages("max")) == 1, "at the fifteenth minute of real time"
 
 
-def test_a_new_house_with_a_clock_without_battery_never_writes_1970(tmp_path: Path) -> None:
+def test_a_new_host_with_a_clock_without_battery_never_writes_1970(tmp_path: Path) -> None:
     office = Clocked(tmp_path)
     office.restart(wall=datetime(1970, 1, 1, tzinfo=UTC), keeps_mark=False)
     office.panic()

@@ -232,7 +232,7 @@ def test_where_somebody_has_it_again_nobody_is_paged_for_a_page_that_was_dropped
     assert paged(story.undo("ana", T0 + 16 * MINUTE, missed=["bo"])) == []
 
 
-def test_an_answer_to_the_one_page_of_an_incident_without_a_ladder_has_no_clock_to_give_back() -> None:
+def test_an_answer_to_the_one_page_of_an_incident_without_escalation_has_no_clock_to_give_back() -> None:
     once = opened(once=True).incident
     assert transitions.undoable(once, transitions.acknowledge(once, "ana", HOW, POLICY, T0 + MINUTE).incident) is None
 
@@ -345,14 +345,14 @@ def test_whose_page_was_dropped_unsent_is_paged_once_in_a_new_round() -> None:
     assert events(change)[-1] == "people.paged"
 
 
-# -- the house
+# -- the whole of it, in an office
 
 
 def token(office: Office, incident: Incident, person: str = "ana") -> str:
     return office.settings.link(incident.id, person).rpartition("/")[2]
 
 
-def test_after_an_undo_the_ladder_goes_on_as_if_nobody_had_pressed(office: Office) -> None:
+def test_after_an_undo_the_escalation_goes_on_as_if_nobody_had_pressed(office: Office) -> None:
     incident = office.panic()
     office.wait(minutes=4)
     link = token(office, incident)

@@ -1,4 +1,4 @@
-"""People who cannot be reached: the early step, and its brakes. Neither a dead relay nor a robot spins the ladder."""
+"""People who cannot be reached: the early step, and its brakes. Neither a dead relay nor a robot hurries it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_seoc_whom_no_page_reaches_within_a_minute_costs_a_minute_and_no_more(
     assert desk.incident(incident).breached_at is None
 
 
-def test_a_relay_that_is_dead_for_half_an_hour_never_spins_the_ladder(desk: Office) -> None:
+def test_a_relay_that_is_dead_for_half_an_hour_never_hurries_the_escalation(desk: Office) -> None:
     desk.relay.failures = [DOWN] * SHOWN
     incident = desk.panic()
     desk.wait(minutes=31)

@@ -43,7 +43,7 @@ from tests.cast import MINUTE, POLICY, SECOND, T0, opened
 from tests.office import PEOPLE, Office, mail
 from tests.program import GITLAB_TOKEN, SOON, Program, world
 from tests.provider import Provider, closed_port, until
-from tests.scenes import ADDRESSES, HOUSE, MAX, REPORT
+from tests.scenes import ADDRESSES, MAX, ORGANISATION, REPORT
 from tests.test_stories import bounce
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -51,10 +51,10 @@ GRACE = 30 * SECOND
 
 
 def ask(office: Office, policy: EscalationPolicy | None = None, who: OnCallAt | None = None) -> list[UnansweredPanic]:
-    standing = office.settings
+    settings = office.settings
 
     def work(tx: Transaction) -> list[UnansweredPanic]:
-        return question(tx, policy or standing.policy, who or standing.who_at(tx.now), tx.now)
+        return question(tx, policy or settings.policy, who or settings.who_at(tx.now), tx.now)
 
     return office.store.read(work)
 
@@ -152,7 +152,7 @@ def test_nobody_on_call_as_manager_is_nobody_reached(desk: Office) -> None:
     assert [alarm.incident.ref for alarm in ask(desk, who=lambda role: ())] == [incident.ref]
 
 
-def test_an_incident_opened_again_gives_the_ladder_its_time_and_old_pages_do_not_count(desk: Office) -> None:
+def test_an_incident_opened_again_gives_the_policy_its_time_and_old_pages_do_not_count(desk: Office) -> None:
     incident = desk.panic()
     desk.wait(minutes=15)
     desk.reply(desk.page("max"), "ack")
@@ -183,7 +183,7 @@ def test_a_step_taken_early_gives_its_page_time_whatever_the_earlier_steps_said(
     office.close()
 
 
-def test_paged_once_without_a_ladder_is_no_alarm(desk: Office) -> None:
+def test_paged_once_without_escalation_is_no_alarm(desk: Office) -> None:
     desk.deliver(bounce("failed"), "")
     assert [incident.once for incident in desk.incidents()] == [True]
     desk.now += 60 * MINUTE
@@ -198,7 +198,7 @@ def test_paged_once_without_a_ladder_is_no_alarm(desk: Office) -> None:
         ([("0s", "seoc"), ("5m", "smoc")], 15 * MINUTE + GRACE),
     ],
 )
-def test_managers_the_ladder_calls_after_the_sla_are_not_missed_before(
+def test_managers_the_policy_calls_after_the_sla_are_not_missed_before(
     desk: Office, steps: list[tuple[str, str]], quiet_until: timedelta
 ) -> None:
     spans = {"0s": 0 * MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "20m": 20 * MINUTE}
@@ -211,7 +211,7 @@ def test_managers_the_ladder_calls_after_the_sla_are_not_missed_before(
 
 
 @pytest.mark.parametrize("repeat", [3, 5, 10, 20])
-def test_a_ladder_without_managers_of_its_own_is_missed_when_its_last_pages_are(tmp_path: Path, repeat: int) -> None:
+def test_a_policy_without_managers_of_its_own_is_missed_when_its_last_pages_are(tmp_path: Path, repeat: int) -> None:
     policy = replace(POLICY, steps=(PolicyStep(0 * MINUTE, ("seoc",)),), repeat=repeat * MINUTE)
     for runs in (True, False):
         folder = tmp_path / str(runs)
@@ -355,10 +355,10 @@ def test_a_blind_page_no_way_took_is_due_again_after_half_a_minute() -> None:
 
 
 def context(**changes: Any) -> NoticeContext:
-    incident = replace(opened(HOUSE.policy, who=HOUSE.who).incident, ref="7KQ2", **changes)
+    incident = replace(opened(ORGANISATION.policy, who=ORGANISATION.who).incident, ref="7KQ2", **changes)
     pages = [PageSent(person="ana", channel="mail", at=T0, state="accepted")]
     return NoticeContext(
-        organisation=HOUSE, incident=incident, report=REPORT, facts={}, now=T0 + 16 * MINUTE, pages=pages
+        organisation=ORGANISATION, incident=incident, report=REPORT, facts={}, now=T0 + 16 * MINUTE, pages=pages
     )
 
 
@@ -393,10 +393,10 @@ def test_the_mail_says_who_must_do_what_then_why_then_whom_to_call_and_last_the_
 
 
 def test_many_incidents_are_one_mail_that_names_them() -> None:
-    scenes = [
+    contexts = [
         replace(context(), incident=replace(context().incident, ref=f"R{n:03}", subject="ack")) for n in range(25)
     ]
-    subject, lines = text_of(watch_alerts.unreached(scenes, MAX, ADDRESSES, key="k"))
+    subject, lines = text_of(watch_alerts.unreached(contexts, MAX, ADDRESSES, key="k"))
     assert subject == "[PANIC R000] NOBODY REACHED: 25 incidents"
     assert lines[0] == "Max: nobody has these 25. See now that each finds somebody."
     assert lines.count("| ack") == 20
@@ -442,15 +442,15 @@ MANY = "PANIC 7KQ2 and 41 more NOBODY REACHED: SLA passed 03:22 CET"
     ],
 )
 def test_a_push_has_120_characters_and_loses_its_instant_last(refs: int, phone: str, line: str) -> None:
-    organisation = replace(HOUSE, people={**HOUSE.people, "max": replace(MAX, phone=phone)})
+    organisation = replace(ORGANISATION, people={**ORGANISATION.people, "max": replace(MAX, phone=phone)})
     said = watch_alerts.unreached_push([replace(context(), organisation=organisation)] * refs, BERLIN)
     assert said == line
     assert len(said) <= 120
 
 
 def test_every_manager_is_named_who_fits() -> None:
-    organisation = replace(HOUSE, who=lambda role: ("max", "bo") if role == "smoc" else ("ana",))
-    people = {p: replace(person, phone="+49 1") for p, person in HOUSE.people.items()}
+    organisation = replace(ORGANISATION, who=lambda role: ("max", "bo") if role == "smoc" else ("ana",))
+    people = {p: replace(person, phone="+49 1") for p, person in ORGANISATION.people.items()}
     said = watch_alerts.unreached_push([replace(context(), organisation=replace(organisation, people=people))], BERLIN)
     assert said.endswith("| call Max +49 1 or Bo +49 1")
 

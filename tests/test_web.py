@@ -673,7 +673,7 @@ def test_on_a_phone_without_scripts_the_button_acknowledges(site: Site, phone: A
 
 @pytest.mark.browser
 def test_on_a_phone_without_scripts_an_acknowledgement_is_undone(tmp_path: Path, phone: Any) -> None:
-    """With the real house behind it, a link out of a real page and no JavaScript."""
+    """With the real backend behind it, a link out of a real page and no JavaScript."""
     office = Office(tmp_path)
     incident = office.panic()
     office.wait(minutes=1)

@@ -47,7 +47,7 @@ class DailyCheck:
     """Looks when it is time. Call `run` about once an hour, from one thread.
 
     Args:
-        config, orders: Those in force; a reload changes the answer.
+        config, settings: Those in force; a reload changes the answer.
         host: Name of this host.
         check_again: Answers the rows; None tries the real things.
     """

@@ -284,7 +284,7 @@ def _unless_in_the_clear(row: Row, config: Config, key: str) -> Row:
     return row
 
 
-# -- the ladder
+# -- the escalation policy
 
 
 def _policy(settings: RuntimeSettings, now: datetime) -> Iterator[Row]:

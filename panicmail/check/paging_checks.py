@@ -2,7 +2,7 @@
 
     page = paging_checks.send(store, settings, config, person)      # recorded first, then sent
     proofs = paging_checks.wait(store, page, seconds, stopped)      # until the daemon has heard the reply
-    rows = paging.rows(page, proofs)
+    rows = paging_checks.rows(page, proofs)
 
 The test page goes out from here, past the outbox: it is no incident's. The reply comes in as every mail does; the
 daemon hears it (`hearing`) and writes down what it proves. A push carries a code of its own, and is proved when the

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from panicmail.cli.command_context import config_option, json_option, load, open_ledger
+from panicmail.cli.command_context import config_option, json_option, load, open_store_and_settings
 from panicmail.cli.output import iso, print_json, shown
 from panicmail.errors import Mistake
 
@@ -121,7 +121,7 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
     from panicmail.incident import people
 
     config = load(config_file)
-    store, settings = open_ledger(config_file)
+    store, settings = open_store_and_settings(config_file)
     person = people.by_word(settings.people, word)
     if person is None:
         raise Mistake(f"there is no person {word!r}; there are {', '.join(sorted(settings.people))}")

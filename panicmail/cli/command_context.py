@@ -60,7 +60,7 @@ def _log_refusal(exc: PanicmailError) -> int:
     return 1
 
 
-def open_ledger(config_file: str | None) -> tuple[Store, RuntimeSettings]:
+def open_store_and_settings(config_file: str | None) -> tuple[Store, RuntimeSettings]:
     from panicmail import log
     from panicmail.oncall import runtime_settings
     from panicmail.store import open_store

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from panicmail.cli.command_context import config_option, load, open_ledger
+from panicmail.cli.command_context import config_option, load, open_store_and_settings
 from panicmail.cli.output import shown
 from panicmail.errors import Mistake, PanicmailError
 
@@ -48,7 +48,7 @@ def drill(config_file: str | None, by_mail: bool, wait: bool, sender: str | None
         raise click.UsageError("with --by-mail you send the mail yourself; leave out --from and --via")
     config = load(config_file)
     door = None if by_mail else _door(config, via)
-    store, settings = open_ledger(config_file)
+    store, settings = open_store_and_settings(config_file)
     if via is None:
         _expect_listener(config)
     code = drills.new_code()

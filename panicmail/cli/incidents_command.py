@@ -11,7 +11,15 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from panicmail.cli.command_context import config_option, find_incident, instant, json_option, load, open_ledger, span
+from panicmail.cli.command_context import (
+    config_option,
+    find_incident,
+    instant,
+    json_option,
+    load,
+    open_store_and_settings,
+    span,
+)
 from panicmail.cli.output import brief, iso, print_incident, print_json, print_table, shown, zulu
 from panicmail.errors import Mistake
 
@@ -37,7 +45,7 @@ def incidents(config_file: str | None, as_json: bool, states: tuple[str, ...], a
     """List incidents, newest first; or, with --gaps, what does not add up."""
     from panicmail.incident.model import State
 
-    store, settings = open_ledger(config_file)
+    store, settings = open_store_and_settings(config_file)
     if gaps:
         if states or all_:
             raise click.UsageError("--gaps looks at every incident; leave out --state and --all")
@@ -85,7 +93,7 @@ def _print_gaps(store: Store, settings: RuntimeSettings, as_json: bool) -> None:
 @click.argument("ref")
 def show(config_file: str | None, as_json: bool, ref: str) -> None:
     """One incident with its timeline and what was sent."""
-    store, settings = open_ledger(config_file)
+    store, settings = open_store_and_settings(config_file)
 
     def work(tx: Transaction) -> dict[str, Any]:
         incident = find_incident(tx, ref)
@@ -145,7 +153,7 @@ def _readable(settings: RuntimeSettings, facts: Mapping[str, Any]) -> dict[str, 
 @click.argument("mail_id", required=False)
 def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) -> None:
     """The raw message an incident was made of; with MAIL_ID a later one of its thread."""
-    store, _settings = open_ledger(config_file)
+    store, _settings = open_store_and_settings(config_file)
 
     def work(tx: Transaction) -> tuple[AcceptedMail | None, bytes]:
         known = _mail_id(tx, find_incident(tx, ref), mail_id)
@@ -230,7 +238,7 @@ def report(config_file: str | None, as_json: bool, since: str) -> None:
     from panicmail.escalation.sla_report import figures
 
     back = span(since)
-    store, _settings = open_ledger(config_file)
+    store, _settings = open_store_and_settings(config_file)
     document = figures(store, back).as_json()
     if as_json:
         print_json(document)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from panicmail.cli.command_context import config_option, find_incident, json_option, open_ledger
+from panicmail.cli.command_context import config_option, find_incident, json_option, open_store_and_settings
 from panicmail.cli.output import brief, print_json, shown
 from panicmail.errors import Mistake
 from panicmail.incident.push_channel import in_words
@@ -34,7 +34,7 @@ def _act(word: str, about: str) -> click.Command:
     @json_option
     @click.argument("ref")
     def command(config_file: str | None, person: str, as_json: bool, ref: str) -> None:
-        store, settings = open_ledger(config_file)
+        store, settings = open_store_and_settings(config_file)
         answer, actor = store.write("command.act", lambda tx: _do(tx, settings, word, ref, person))
         incident, outcome = answer.incident, answer.outcome.value
         is_anothers = word == "ack" and outcome == "already" and incident.holder != actor
@@ -101,7 +101,7 @@ def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
 
     Of REF alone, or of everything. The running daemon does it; pages that lost their reason are not sent.
     """
-    store, settings = open_ledger(config_file)
+    store, settings = open_store_and_settings(config_file)
 
     def work(tx: Transaction) -> tuple[int, dict[str, Bar]]:
         return tx.adapters.retry(find_incident(tx, ref).id if ref else None), tx.adapters.barred()

@@ -17,7 +17,7 @@ from panicmail.config import values
 from panicmail.config.sources import Raw
 
 #: Roles of the policy nobody wrote down, and when each is paged, in thirds of the SLA.
-_LADDER = ((0, ["seoc"]), (1, ["seoc"]), (2, ["seoc"]), (3, ["smoc", "seoc"]))
+_STEPS = ((0, ["seoc"]), (1, ["seoc"]), (2, ["seoc"]), (3, ["smoc", "seoc"]))
 
 
 def infer(raw: Raw, host_name: Callable[[], str]) -> dict[str, str]:
@@ -119,7 +119,7 @@ def _policy(raw: Raw) -> list[dict[str, Any]]:
         sla = values.positive_duration(_table(raw, "escalation").get("sla", "15m"))
     except ValueError:
         sla = timedelta(minutes=15)
-    return [{"after": values.written(sla * third / 3), "page": list(roles)} for third, roles in _LADDER]
+    return [{"after": values.written(sla * third / 3), "page": list(roles)} for third, roles in _STEPS]
 
 
 def _operators(raw: Raw) -> list[str]:

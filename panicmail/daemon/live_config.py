@@ -1,7 +1,7 @@
 """What a running daemon goes by: its configuration as it was read last, the calendars, and what follows from both.
 
-Any thread asks `orders()` anew for each thing it does, so a reload or a calendar that was read again is in force with
-the next one. Both replace the orders whole, one after the other.
+Any thread asks `settings()` anew for each thing it does, so a reload or a calendar that was read again is in force with
+the next one. Both replace the settings whole, one after the other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BUILT_ONCE: Mapping[str, tuple[str, ...]] = {
 
 
 class LiveConfig:
-    """The configuration in force and the orders it gives. `settings` is there once `start` has been called."""
+    """The configuration in force and the settings it gives. `settings` is there once `start` has been called."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class LiveConfig:
         return secrets_of(self.config)
 
     def start(self, keys: SigningKeys) -> None:
-        """Make the first orders. Only calendars that were never read are waited for."""
+        """Make the first settings. Only calendars that were never read are waited for."""
         self._keys = keys
         self.calendars.refresh(datetime.now(UTC), unread_only=True)
         self._settings = runtime_settings.from_config(self.config, keys, self.calendars.copies)

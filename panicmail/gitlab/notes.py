@@ -340,6 +340,11 @@ def _late_word(word: str) -> Callable[[_Teller], str]:
     return lambda line: f"{line.actor} said {word} after it was closed.{line.how}"
 
 
+def _tell_policy_waits(line: _Teller) -> str:
+    policy = line.facts.get("policy", line.facts.get("ladder"))
+    return f"Nobody is called before {line.facts.get('until')}: the policy {_plain(str(policy))} has its hours."
+
+
 def _tell_unknown_event(line: _Teller) -> str:
     facts = json.dumps(dict(line.facts), ensure_ascii=False, default=str)
     return f"Recorded: {inline(line.event)} by {line.actor}, {inline(facts, 2000)}."
@@ -366,10 +371,8 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "incident.escalated": lambda line: f"{line.actor} escalated.{line.how}",
     "person.unreachable": _unreachable,
     "person.reached": lambda line: f"A page reached {line.name(line.facts.get('person'))} after all.",
-    "ladder.waits": lambda line: (
-        f"Nobody is called before {line.facts.get('until')}: the policy {_plain(str(line.facts.get('ladder')))} has "
-        "its hours."
-    ),
+    "policy.waits": _tell_policy_waits,
+    "ladder.waits": _tell_policy_waits,  # its name in what was written before
     "steps.held": lambda line: f"Nothing is due before {line.facts.get('until')}:{line.quoted('why', ' ')}.",
     "holder.reminded": _reminded,
     "holder.silent": _silent,

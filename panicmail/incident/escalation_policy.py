@@ -34,7 +34,7 @@ OTHER_WAY_WITHIN = timedelta(minutes=15)
 UNDELIVERED_AFTER = timedelta(seconds=60)
 #: Why somebody is unreachable whom no page has reached yet; it ends when one does.
 UNDELIVERED = "no channel accepted the page"
-#: The same in what was written before 0.1.0 changed it.
+#: The same in what was written before it had these words.
 UNDELIVERED_BEFORE = "no way to her accepted the page"
 #: A step taken later than this says how late it is.
 LATE_AFTER = timedelta(seconds=30)
@@ -113,7 +113,7 @@ class EscalationPolicy:
         return self.hours.before(now, after) if self.hours else now - after
 
     def after_step(self, start: datetime, index: int, now: datetime) -> datetime:
-        """When the next page is due once step `index` was taken at `now`: the next rung's time, or the repeat."""
+        """When the next page is due once step `index` was taken at `now`: the next step's time, or the repeat."""
         return self.later(now, self.repeat) if index >= self.last else self.step_at(start, index + 1)
 
     def overdue(self, start: datetime, taken: int, now: datetime) -> range:

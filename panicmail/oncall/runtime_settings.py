@@ -129,14 +129,14 @@ class RuntimeSettings:
         return address.rpartition("@")[2] in self.receipt_domains
 
 
-#: Answers the orders in force now; a reload changes the answer.
+#: Answers the settings in force now; a reload changes the answer.
 CurrentSettings = Callable[[], RuntimeSettings]
 
 
 def from_config(
     config: Config, keys: Sequence[tuple[str, bytes]], copies: Mapping[str, CachedCalendar | None] | None = None
 ) -> RuntimeSettings:
-    """The orders a configuration gives.
+    """The settings a configuration gives.
 
     Args:
         keys: (kid, secret), newest first.

@@ -237,7 +237,7 @@ def every_yes_is_heard(record: Record) -> Iterator[str]:
 # -- I5
 
 
-def nobody_is_paged_beyond_the_ladder(record: Record) -> Iterator[str]:
+def nobody_is_paged_beyond_the_policy(record: Record) -> Iterator[str]:
     """I5. A page for each line of the timeline that pages them, and no more lines than the policy has."""
     for incident in record.state.incidents:
         named = Counter(person for line in record.lines_of(incident.id) for person in paged_by(line))
@@ -245,7 +245,7 @@ def nobody_is_paged_beyond_the_ladder(record: Record) -> Iterator[str]:
             pages = {page.message_id for page in record.pages_of(incident, person) if not page.from_memory}
             if len(pages) > named[person]:
                 yield f"{incident.ref}: {person} got {len(pages)} different pages; the timeline has {named[person]}"
-        yield from _beyond_the_ladder(record, incident)
+        yield from _beyond_the_policy(record, incident)
 
 
 def nobody_is_called_from_memory_without_need(record: Record) -> Iterator[str]:
@@ -277,14 +277,14 @@ def paged_by(line: Line) -> Sequence[str]:
     return []
 
 
-def _beyond_the_ladder(record: Record, incident: IncidentRow) -> Iterator[str]:
+def _beyond_the_policy(record: Record, incident: IncidentRow) -> Iterator[str]:
     terms, last = record.terms, len(record.terms.steps)
     for span in open_spans(record, incident):
         within = [line for line in span.lines if line.event == "people.paged"]
         scheduled = sum("cause" not in line.facts for line in within)
         cap = last + int((span.end - span.begin) / terms.repeat) + 1
         if scheduled > cap:
-            yield f"{incident.ref}: {scheduled} steps in {span.end - span.begin:.1f} s, the ladder has {cap}"
+            yield f"{incident.ref}: {scheduled} steps in {span.end - span.begin:.1f} s, the policy has {cap}"
         for first, second in pairwise(within):
             at_the_top = first.facts["step"] == second.facts["step"] == last and "cause" not in second.facts
             if at_the_top and second.at - first.at < terms.repeat - SLACK:
@@ -419,7 +419,7 @@ INVARIANTS: Mapping[str, Sequence[Check]] = {
     "I3 escalated": (the_smoc_is_paged_when_nobody_answers, a_breach_is_on_record),
     "I4 acknowledged by a person": (only_a_persons_yes_acknowledges, every_yes_is_heard),
     "I5 not too often": (
-        nobody_is_paged_beyond_the_ladder,
+        nobody_is_paged_beyond_the_policy,
         nobody_is_called_from_memory_without_need,
         nothing_is_sent_twice_without_a_cause,
     ),

@@ -49,7 +49,7 @@ class Node:
         program = self._program
         return program is not None and program.is_running and _ready_at(program) is not None
 
-    # -- orders
+    # -- what it is told to do
 
     def start(self, *, trap: str = "") -> None:
         """`trap`: a point of `panicmail.crashpoints` at which the process dies; it is set for this one start."""

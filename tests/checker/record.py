@@ -18,13 +18,13 @@ from tests.checker import history
 from tests.checker.history import Event
 from tests.checker.spans import Downtime, downtime
 
-#: Calls made without the database are of round 0, about a mail in the spool, or of rounds no ladder reaches.
+#: Calls made without the database are of round 0, about a mail in the spool, or of rounds no policy reaches.
 FROM_MEMORY = re.compile(r"-(?:0|[5-9]\d{5})-[a-z2-7]{16}@")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """By what a run was played: the ladder, and who is who."""
+    """By what a run was played: the policy, and who is who."""
 
     sla: float
     repeat: float

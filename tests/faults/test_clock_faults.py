@@ -125,7 +125,7 @@ def test_a_push_of_a_wrong_hour_is_tried_at_once_when_the_clock_is_put_right(mac
 
 
 @pytest.mark.row(19, "the clock jumps an hour back while the SLA runs", "the deadline comes when it would have come")
-def test_an_hour_back_holds_up_neither_ladder_nor_page(machine: Machine) -> None:
+def test_an_hour_back_holds_up_neither_step_nor_page(machine: Machine) -> None:
     incident = machine.panic()
     machine.wait(minutes=2)
     machine.set_clock(machine.host.wall - HOUR)

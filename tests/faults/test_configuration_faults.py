@@ -52,7 +52,7 @@ def test_when_the_seoc_roster_names_nobody_the_smoc_is_called_at_once(desk: Offi
 
 
 @pytest.mark.row(34, "nobody is on call at all", "the operators hear; who comes on call is paged by the repeat")
-def test_when_no_roster_names_anybody_the_operators_hear_and_the_ladder_goes_on(desk: Office) -> None:
+def test_when_no_roster_names_anybody_the_operators_hear_and_the_escalation_goes_on(desk: Office) -> None:
     schedules = desk.settings.schedules
     desk.settings = replace(
         desk.settings, schedules=Schedules({"seoc": Schedule(()), "smoc": Schedule(())}), operators=("bo",)

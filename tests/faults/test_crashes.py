@@ -177,7 +177,7 @@ def creates(town: World) -> int:
     return sum(asked.method == "POST" and asked.path.endswith("/issues") for asked in town.gitlab.requests)
 
 
-# -- the ladder
+# -- the escalation policy
 
 
 @pytest.mark.row(6, "kill -9 while the tick takes a step", "the step is still due and is taken, once")

@@ -247,7 +247,7 @@ def test_a_phone_that_refuses_every_page_brings_no_step_forward(desk: Office) ->
 
 
 @pytest.mark.row(31, "nothing takes a push, and nobody answers", "every step comes in its time; it is tried all along")
-def test_the_ladder_climbs_in_its_time_while_no_push_is_taken(desk: Office) -> None:
+def test_the_policy_escalates_in_its_time_while_no_push_is_taken(desk: Office) -> None:
     desk.phones.refused[PHONE] = Temporary("it cannot be reached")
     incident = desk.panic()
     desk.wait(minutes=20, seconds=10)

@@ -166,15 +166,15 @@ class WatchMonitor:
             self._people(organisation.policy.people(organisation.policy.managers, organisation.who))
             or self._operators()
         )
-        scenes = [_context(alarm, organisation, now) for alarm in due]
+        contexts = [_context(alarm, organisation, now) for alarm in due]
         key = f"{','.join(ids)}/{now.isoformat()}"
         _log.error("watch.unreached", refs=[alarm.incident.ref for alarm in due])
         self._page(
             "unreached",
             [
-                *self._routes.pushes(people, lambda zone: watch_alerts.unreached_push(scenes, zone)),
+                *self._routes.pushes(people, lambda zone: watch_alerts.unreached_push(contexts, zone)),
                 *self._routes.mails(
-                    people, lambda one: watch_alerts.unreached(scenes, one, settings.addresses, key=key)
+                    people, lambda one: watch_alerts.unreached(contexts, one, settings.addresses, key=key)
                 ),
             ],
             lambda: self._watch.not_taken(ids),

@@ -246,7 +246,7 @@ def _page_from_memory(
     person: Person,
     now: datetime,
 ) -> ComposedMail:
-    context = _scene_from_memory(settings, incident, turn_at, away_since, now)
+    context = _context_from_memory(settings, incident, turn_at, away_since, now)
     return compose.page(context, person, settings.tokens, settings.addresses)
 
 
@@ -258,10 +258,10 @@ def _line_from_memory(
     person: Person,
     now: datetime,
 ) -> str:
-    return push_text.page(_scene_from_memory(settings, incident, turn_at, away_since, now), person, settings.detail)
+    return push_text.page(_context_from_memory(settings, incident, turn_at, away_since, now), person, settings.detail)
 
 
-def _scene_from_memory(
+def _context_from_memory(
     settings: RuntimeSettings, incident: Incident, turn_at: datetime, away_since: datetime, now: datetime
 ) -> NoticeContext:
     facts = {

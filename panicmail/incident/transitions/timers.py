@@ -51,8 +51,8 @@ def _first_step(incident: Incident, duty: Duty) -> Change:
     begins_at = incident.next_step_at
     if begins_at is None or begins_at <= duty.now:
         return take_due_step(incident, duty)
-    facts = {"ladder": duty.policy.name, "until": begins_at.isoformat()}
-    return unchanged(incident, Outcome.DONE, Entry(event="ladder.waits", actor="panicmail", facts=facts))
+    facts = {"policy": duty.policy.name, "until": begins_at.isoformat()}
+    return unchanged(incident, Outcome.DONE, Entry(event="policy.waits", actor="panicmail", facts=facts))
 
 
 def new(

@@ -29,16 +29,16 @@ _NO_REPLY = "Do not reply to this mail: a reply is taken for a new report."
 # -- nobody reached --------------------------------------------------------------------------------
 
 
-def unreached(scenes: Sequence[NoticeContext], person: Person, addresses: Addresses, *, key: str) -> ComposedMail:
+def unreached(contexts: Sequence[NoticeContext], person: Person, addresses: Addresses, *, key: str) -> ComposedMail:
     """To a manager: nobody has these, and no page to a manager is confirmed. The most overdue first.
 
     `key`: of this page; a retry repeats its Message-ID.
     """
-    first = scenes[0]
+    first = contexts[0]
     voice = Wording.to(first, person)
     tag, drill = f"[PANIC {first.incident.ref}]", "DRILL " if first.incident.drill else ""
-    if len(scenes) > 1:
-        title, lines = f"{tag} NOBODY REACHED: {len(scenes)} incidents", _list(voice, scenes)
+    if len(contexts) > 1:
+        title, lines = f"{tag} NOBODY REACHED: {len(contexts)} incidents", _list(voice, contexts)
     else:
         title, lines = subject(tag, first, f"{drill}NOBODY REACHED:"), _one(voice, first)
     return _letter(first.organisation.page_sender, person, addresses, first.now, title, lines, key=key)
@@ -63,16 +63,16 @@ def _one(voice: Wording, context: NoticeContext) -> list[TextLine]:
     ]
 
 
-def _list(voice: Wording, scenes: Sequence[NoticeContext]) -> list[TextLine]:
+def _list(voice: Wording, contexts: Sequence[NoticeContext]) -> list[TextLine]:
     lines = [
-        headline(f"{voice.first(voice.reader)}: nobody has these {len(scenes)}. See now that each finds somebody."),
-        ours(f"Why: their deadlines passed, and no page to {_managers(scenes[0])}."),
+        headline(f"{voice.first(voice.reader)}: nobody has these {len(contexts)}. See now that each finds somebody."),
+        ours(f"Why: their deadlines passed, and no page to {_managers(contexts[0])}."),
         _who_says_so(),
     ]
-    for context in scenes[:NAMED]:
+    for context in contexts[:NAMED]:
         lines.append(ours(f"{context.incident.ref}, deadline {voice.zoned(context.incident.sla_at)}:"))
         lines.append(theirs(sanitize.marked(context.incident.subject or "(no subject)")))
-    more = [ours(f"And {len(scenes) - NAMED} more: panicmail incidents --state open")] if scenes[NAMED:] else []
+    more = [ours(f"And {len(contexts) - NAMED} more: panicmail incidents --state open")] if contexts[NAMED:] else []
     return [*lines, *more, *calls(voice), _by_hand("REF"), ours(_NO_REPLY)]
 
 
@@ -101,12 +101,12 @@ def _by_hand(ref: str) -> TextLine:
     return ours(f"By hand, where panicmail runs: panicmail show {ref}, panicmail ack {ref} --as PERSON.")
 
 
-def unreached_push(scenes: Sequence[NoticeContext], zone: tzinfo) -> str:
+def unreached_push(contexts: Sequence[NoticeContext], zone: tzinfo) -> str:
     """The same as a push, for a telephone in `zone`."""
-    first = scenes[0]
+    first = contexts[0]
     voice = Wording(first.organisation, first.incident, first.now, zone)
-    named = first.incident.ref if len(scenes) == 1 else f"{first.incident.ref} and {len(scenes) - 1} more"
-    drill = "DRILL " if all(context.incident.drill for context in scenes) else ""
+    named = first.incident.ref if len(contexts) == 1 else f"{first.incident.ref} and {len(contexts) - 1} more"
+    drill = "DRILL " if all(context.incident.drill for context in contexts) else ""
     begin = f"PANIC {named} {drill}NOBODY REACHED: SLA passed {voice.zoned(first.incident.sla_at)}"
     why = f"{begin}, no page to {_manager_role(first.organisation)} confirmed"
     people = first.organisation.people

@@ -139,13 +139,17 @@ def _server(view: IncidentView, facts: Mapping[str, Any]) -> str:
     return f"The {kind} of {_name(view, facts['person'])}"
 
 
+#: Events that had another name in what was written before.
+_RENAMED: Mapping[str, str] = {"ladder.waits": "policy.waits"}
+
+
 def _happened(view: IncidentView, line: TimelineRow) -> tuple[datetime, str] | None:
     """A line of the timeline in words; None for what its reader need not know."""
     actor = _name(view, line.actor or "")
     facts = line.facts
     sentences: dict[str, Callable[[], str]] = {
         "incident.opened": lambda: "The mail arrived.",
-        "ladder.waits": lambda: "Nobody is called before the opening hours of its policy.",
+        "policy.waits": lambda: "Nobody is called before the opening hours of its policy.",
         "people.paged": lambda: f"Paged: {_names(view, facts['people']) or 'nobody'}.",
         "page.accepted": lambda: f"{_server(view, facts)} took the page.",
         "page.refused": lambda: f"{_server(view, facts)} refused the page.",
@@ -173,5 +177,5 @@ def _happened(view: IncidentView, line: TimelineRow) -> tuple[datetime, str] | N
         "conversation.said": lambda: f"{actor} wrote to the reporter.",
         "conversation.unsent": lambda: f"{actor} wrote to the reporter, and it was not sent: {facts['why']}.",
     }
-    sentence = sentences.get(line.event)
+    sentence = sentences.get(_RENAMED.get(line.event, line.event))
     return (line.at, sentence()) if sentence else None

@@ -1,4 +1,4 @@
-"""Several ladders: which panic climbs which, and what a ladder for business hours waits for."""
+"""Several escalation policies: which panic follows which, and what one for business hours waits for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from panicmail.escalation.reconciler import gaps_in
 from panicmail.incident import classify
 from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.escalation_policy import DEFAULT, EscalationPolicy, PolicyChoice, PolicyStep
+from panicmail.incident.model import Incident
 from panicmail.oncall import runtime_settings
+from panicmail.server.http.backend import LinkBackend
+from panicmail.store.rows import TimelineRow
+from panicmail.store.tables import timeline
 from tests.cast import MINUTE, POLICY
 from tests.office import Office, mail
 
@@ -87,7 +91,7 @@ def test_a_severity_is_read_only_where_it_stands_as_one(subject: str, severity: 
     assert classify.severity_in(subject) == severity
 
 
-def test_a_panic_without_a_severity_climbs_the_default_ladder(desk: Office) -> None:
+def test_a_panic_without_a_severity_follows_the_default_policy(desk: Office) -> None:
     incident = desk.panic(subject="Ransom note")
     assert (incident.policy, incident.severity) == (DEFAULT, None)
     desk.wait(minutes=16)
@@ -106,7 +110,7 @@ def test_a_low_severity_on_a_sunday_night_breaches_six_hours_into_monday(desk: O
     assert desk.incident(incident).breached_at is not None
 
 
-def test_nobody_is_woken_by_a_ladder_for_business_hours(desk: Office) -> None:
+def test_nobody_is_woken_by_a_policy_for_business_hours(desk: Office) -> None:
     opens_at = datetime(2026, 11, 23, 8, tzinfo=UTC)
     incident = desk.panic(subject="[S3] odd mail")
     assert (desk.pages("ana"), incident.next_step_at) == ([], opens_at)
@@ -125,6 +129,31 @@ def test_nobody_is_woken_by_a_ladder_for_business_hours(desk: Office) -> None:
     assert 'Ana: reply "ack" by 14:00 UTC, or Max (SMOC) is called.' in page.text
 
 
+def test_that_a_policy_waits_is_told_from_rows_of_before_too(desk: Office) -> None:
+    incident = desk.panic(subject="[S3] odd mail")
+    (waits,) = [line for line in lines_of(desk, incident) if line.event == "policy.waits"]
+    assert waits.facts == {"policy": "low", "until": "2026-11-23T08:00:00+00:00"}
+    told = seen_by_ana(desk, incident)
+    assert "Nobody is called before the opening hours of its policy." in told
+    with desk.database.engine.begin() as connection:
+        older = {"event": "ladder.waits", "facts": {"ladder": "low", "until": waits.facts["until"]}}
+        connection.execute(timeline.update().where(timeline.c.id == waits.id).values(older))
+    assert [line.event for line in lines_of(desk, incident) if line.id == waits.id] == ["ladder.waits"]
+    assert seen_by_ana(desk, incident) == told
+
+
+def lines_of(desk: Office, incident: Incident) -> list[TimelineRow]:
+    return list(desk.store.read(lambda tx: tx.timeline.of_incident(incident.id)))
+
+
+def seen_by_ana(desk: Office, incident: Incident) -> list[str]:
+    """What the page behind Ana's link says has happened."""
+    token = desk.settings.link(incident.id, "ana").rpartition("/")[2]
+    page = LinkBackend(desk.links, None).read_link(token)  # type: ignore[arg-type]
+    assert page is not None
+    return [said for _, said in page.happened]
+
+
 def test_within_its_hours_it_calls_at_once(desk: Office) -> None:
     desk.now = datetime(2026, 11, 23, 10, tzinfo=UTC)
     desk.panic(subject="[S3] odd mail")
@@ -137,7 +166,7 @@ def test_its_pages_say_its_own_times(desk: Office) -> None:
     assert "Mon 13:00" in desk.page("ana").text
 
 
-def test_a_ladder_a_reload_took_away_is_replaced_by_the_default_one(desk: Office) -> None:
+def test_a_policy_a_reload_took_away_is_replaced_by_the_default_one(desk: Office) -> None:
     incident = desk.panic(subject="phishing again")
     desk.settings = replace(desk.settings, policies={DEFAULT: POLICY})
     desk.now = incident.sla_at
@@ -145,22 +174,22 @@ def test_a_ladder_a_reload_took_away_is_replaced_by_the_default_one(desk: Office
     assert desk.pages("max")
 
 
-def test_a_drill_climbs_a_ladder_for_drills_and_nothing_else_does() -> None:
+def test_a_drill_follows_a_policy_for_drills_and_nothing_else_does() -> None:
     drills = PolicyChoice(drill=True, severities=(1,))
     assert drills.fits(None, "drill", (), drill=True)
     assert not drills.fits(1, "drill", (), drill=False)
     assert not PolicyChoice(severities=(1,)).fits(1, "", (), drill=True)
 
 
-def test_of_several_ladders_that_ask_for_a_panic_it_climbs_the_fastest(desk: Office) -> None:
+def test_of_several_policies_that_ask_for_a_panic_it_follows_the_fastest(desk: Office) -> None:
     urgent = replace(LOW, name="urgent", sla=timedelta(minutes=10), hours=None, choice=PolicyChoice(subjects=("ceo",)))
     policies = {DEFAULT: POLICY, "low": LOW, "urgent": urgent}
-    standing = replace(desk.settings, policies=policies)
-    assert standing.policy_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
-    assert standing.policy_for(4, "[S4] phishing", (), drill=False).name == "low"
+    settings = replace(desk.settings, policies=policies)
+    assert settings.policy_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
+    assert settings.policy_for(4, "[S4] phishing", (), drill=False).name == "low"
 
 
-def test_a_ladder_is_chosen_by_its_own_address_too(tmp_path: Path) -> None:
+def test_a_policy_is_chosen_by_its_own_address_too(tmp_path: Path) -> None:
     text = """
 [policies.low]
 sla = "6h"
@@ -168,19 +197,19 @@ steps = [{ after = "0s", page = ["seoc"] }, { after = "6h", page = ["smoc"] }]
 hours = { days = "mon-fri", from = "09:00", to = "17:00", tz = "Europe/Berlin" }
 addresses = ["panic+low@example.com"]
 """
-    standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
-    low = standing.policy_for(None, "", ["Panic+Low@example.com"], drill=False)
+    settings = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
+    low = settings.policy_for(None, "", ["Panic+Low@example.com"], drill=False)
     assert (low.name, low.sla, low.hours) == ("low", timedelta(hours=6), HOURS)
-    assert standing.policy_for(None, "", ["panic@example.com"], drill=False) is standing.policy
+    assert settings.policy_for(None, "", ["panic@example.com"], drill=False) is settings.policy
 
 
 def test_a_mail_to_an_address_that_chooses_a_policy_is_not_called_one_with_a_wrong_token(tmp_path: Path) -> None:
     steps = 'steps = [{ after = "0s", page = ["seoc"] }]'
     text = f'[policies.fast]\n{steps}\naddresses = ["panic+fast@example.com", "Urgent@example.com"]\n'
-    standing = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
-    with contextlib.closing(Office(tmp_path, addresses=standing.addresses, policies=standing.policies)) as office:
+    settings = runtime_settings.from_config(loaded(tmp_path, text), [("a", b"k" * 32)])
+    with contextlib.closing(Office(tmp_path, addresses=settings.addresses, policies=settings.policies)) as office:
         for address in ("panic+fast@example.com", "PANIC+Fast@example.com", "urgent@example.com"):
-            assert standing.addresses.is_ours(address), "RCPT is accepted"
+            assert settings.addresses.is_ours(address), "RCPT is accepted"
             office.deliver(mail("My files are .locked.", subject=address), to=[address])
             assert "token" not in office.page("ana").text
             assert office.incidents()[0].policy == "fast"
@@ -210,27 +239,27 @@ def test_nobody_is_paged_at_an_address_that_chooses_a_policy(tmp_path: Path) -> 
         ),
     ],
 )
-def test_a_ladder_that_cannot_be_climbed_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_policy_that_cannot_be_followed_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
         loaded(tmp_path, f"[policies.low]\n{text}\n")
     assert said in str(refused.value)
 
 
-def test_the_default_ladders_name_cannot_be_taken(tmp_path: Path) -> None:
+def test_the_default_policys_name_cannot_be_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="default"):
         loaded(tmp_path, '[policies.default]\ndrill = true\nsteps = [{ after = "0s", page = ["seoc"] }]\n')
 
 
-def test_the_handbooks_four_rungs_are_an_example_that_works(tmp_path: Path) -> None:
+def test_the_handbooks_four_steps_are_an_example_that_works(tmp_path: Path) -> None:
     example = Path(__file__).parent.parent / "deploy" / "handbook.example.toml"
     (tmp_path / "gitlab.token").write_text("t")
     (tmp_path / "gitlab.token").chmod(0o600)
     file = tmp_path / "panicmail.toml"
     file.write_text(example.read_text())
-    standing = runtime_settings.from_config(config.load(file), [("a", b"k" * 32)])
+    settings = runtime_settings.from_config(config.load(file), [("a", b"k" * 32)])
     tuesday = datetime(2026, 11, 24, 10, tzinfo=UTC)
-    who = standing.who_at(tuesday)
-    called = [tuple(standing.policy.people(step.page, who)) for step in standing.policy.steps]
+    who = settings.who_at(tuesday)
+    called = [tuple(settings.policy.people(step.page, who)) for step in settings.policy.steps]
     assert called == [("ana",), ("ana", "bo"), ("max", "ana"), ("dia", "max", "ana")]
-    assert standing.policy_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == "low"
-    assert standing.policy.managers == ("director", "smoc")
+    assert settings.policy_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == "low"
+    assert settings.policy.managers == ("director", "smoc")
