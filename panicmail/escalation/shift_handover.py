@@ -9,7 +9,7 @@ Only what a roster itself says counts as a change of shift: other people in `fix
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -25,6 +25,8 @@ _log = structlog.get_logger()
 
 #: A change of shift is looked for so far back.
 LOOK_BACK = timedelta(days=1)
+#: When everybody was told of a change, the incidents are looked through again this much later.
+LOOK_AGAIN = timedelta(minutes=15)
 
 
 class ShiftHandover:
@@ -33,6 +35,7 @@ class ShiftHandover:
     def __init__(self, store: Store, settings: CurrentSettings) -> None:
         self._store = store
         self._settings = settings
+        self._told: tuple[frozenset[ShiftChange], datetime] = frozenset(), datetime.min.replace(tzinfo=UTC)
 
     def tell_changes(self) -> int:
         """Tell whatever a change of shift asks for; answers for how many incidents.
@@ -44,15 +47,19 @@ class ShiftHandover:
         return sum(self._tell(incident) for incident in concerned)
 
     def _concerned(self, tx: Transaction) -> list[Incident]:
-        if not self._any_changed(tx.now):
+        changes, (told, told_at) = self._changes(tx.now), self._told
+        if not changes or (changes == told and timedelta() <= tx.now - told_at < LOOK_AGAIN):
             return []
         unresolved = tx.search.list_incidents(states=[State.OPEN, State.ACKED])
-        return [incident for incident in unresolved if self._change(tx, incident).outcome is Outcome.DONE]
+        found = [incident for incident in unresolved if self._change(tx, incident).outcome is Outcome.DONE]
+        if not found:
+            self._told = changes, tx.now
+        return found
 
-    def _any_changed(self, now: datetime) -> bool:
-        """Whether somebody came on call lately, in whatever role: else no incident need be looked at."""
+    def _changes(self, now: datetime) -> frozenset[ShiftChange]:
+        """Who came on call lately, in whatever role: without any no incident need be looked at."""
         schedules = self._settings().schedules
-        return any(change_of_shift(schedules, role, now) for role in schedules.roles)
+        return frozenset(filter(None, (change_of_shift(schedules, role, now) for role in schedules.roles)))
 
     def _tell(self, incident: Incident) -> bool:
         try:

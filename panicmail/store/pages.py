@@ -54,21 +54,24 @@ class Pages(Queries):
     def paged(self, incident_ids: Sequence[str]) -> dict[str, dict[str, PagedPerson]]:
         """Incident -> person -> how they were paged, in the order of their first pages."""
         c, found = pages.c, dict[str, dict[str, PagedPerson]]()
+        theirs = [c.incident_id, c.person]
         for some in _in_batches(incident_ids):
             query = (
                 sa.select(
+                    c.id,
                     c.incident_id,
                     c.person,
-                    sa.func.min(c.id).label("first"),
-                    sa.func.min(c.queued_at, type_=c.queued_at.type).label("at"),
-                    sa.func.max(c.queued_at, type_=c.queued_at.type).label("last_at"),
+                    c.role,
+                    c.round,
+                    sa.func.min(c.queued_at, type_=c.queued_at.type).over(partition_by=theirs).label("at"),
+                    sa.func.max(c.queued_at, type_=c.queued_at.type).over(partition_by=theirs).label("last_at"),
+                    sa.func.row_number().over(partition_by=theirs, order_by=c.id).label("number"),
                 )
                 .where(c.incident_id.in_(some))
-                .group_by(c.incident_id, c.person)
                 .subquery()
             )
-            both = sa.select(query, c.role, c.round).join(pages, c.id == query.c.first).order_by(query.c.first)
-            for row in self._connection.execute(both):
+            first = sa.select(query).where(query.c.number == 1).order_by(query.c.id)
+            for row in self._connection.execute(first):
                 person = PagedPerson(role=row.role, round=row.round, at=row.at, last_at=row.last_at)
                 found.setdefault(row.incident_id, {})[row.person] = person
         return found
