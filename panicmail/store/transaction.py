@@ -15,6 +15,7 @@ Guards:
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from panicmail.store.blocked_adapters import BlockedAdapters
@@ -44,22 +45,82 @@ class Transaction:
 
     def __init__(self, context: TransactionContext) -> None:
         self.context, self.connection, self.now = context, context.connection, context.now
-        self.mails, self.readings = Mails(context), MailReadings(context)
-        self.adapters = BlockedAdapters(context)
-        self.pages = Pages(context, self.adapters)
-        self.queue = OutboxQueue(context)
-        self.outbox = Outbox(context, self.adapters, self.pages, self.queue)
-        self.timeline = Timeline(context, self.queue)
-        self.search = IncidentSearch(context, self.pages)
-        self.incidents = Incidents(context, self.search, self.pages, self.queue, self.timeline)
-        self.proofs, self.findings = ChannelProofs(context, self.queue), Findings(context)
-        self.drills, self.keys, self.figures = DrillCodes(context), SigningKeys(context), Figures(context)
-        self.gaps, self.outbox_gaps = Gaps(context), OutboxGaps(context, self.adapters)
-        self.future_rows, self.invariants, self.watermark = (
-            FutureRows(context),
-            Invariants(context),
-            Watermarks(context),
-        )
+
+    @cached_property
+    def mails(self) -> Mails:
+        return Mails(self.context)
+
+    @cached_property
+    def readings(self) -> MailReadings:
+        return MailReadings(self.context)
+
+    @cached_property
+    def adapters(self) -> BlockedAdapters:
+        return BlockedAdapters(self.context)
+
+    @cached_property
+    def pages(self) -> Pages:
+        return Pages(self.context, self.adapters)
+
+    @cached_property
+    def queue(self) -> OutboxQueue:
+        return OutboxQueue(self.context)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.context, self.adapters, self.pages, self.queue)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        return Timeline(self.context, self.queue)
+
+    @cached_property
+    def search(self) -> IncidentSearch:
+        return IncidentSearch(self.context, self.pages)
+
+    @cached_property
+    def incidents(self) -> Incidents:
+        return Incidents(self.context, self.search, self.pages, self.queue, self.timeline)
+
+    @cached_property
+    def proofs(self) -> ChannelProofs:
+        return ChannelProofs(self.context, self.queue)
+
+    @cached_property
+    def findings(self) -> Findings:
+        return Findings(self.context)
+
+    @cached_property
+    def drills(self) -> DrillCodes:
+        return DrillCodes(self.context)
+
+    @cached_property
+    def keys(self) -> SigningKeys:
+        return SigningKeys(self.context)
+
+    @cached_property
+    def figures(self) -> Figures:
+        return Figures(self.context)
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        return Gaps(self.context)
+
+    @cached_property
+    def outbox_gaps(self) -> OutboxGaps:
+        return OutboxGaps(self.context, self.adapters)
+
+    @cached_property
+    def future_rows(self) -> FutureRows:
+        return FutureRows(self.context)
+
+    @cached_property
+    def invariants(self) -> Invariants:
+        return Invariants(self.context)
+
+    @cached_property
+    def watermark(self) -> Watermarks:
+        return Watermarks(self.context)
 
     def log(self, event: str, **facts: Any) -> None:
         """Say in the log, once this is committed, that something happened."""
