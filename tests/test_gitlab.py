@@ -56,21 +56,21 @@ REPORT = Report(
     phones=("+49 170 0000000",),
 )
 RECEIVED = ReceivedFacts(
-    mail_from="rita@example.com", peer="192.0.2.7", tls="TLSv1.3", size=1234, recipients=("panic@example.com",)
+    mail_from="rita@example.com",
+    peer="192.0.2.7",
+    tls="TLSv1.3",
+    size=1234,
+    recipients=("panic@example.com",),
+    verified="DKIM example.com",
 )
 LABELS = ("security-incident",)
 
 
 def drafted(report: Report = REPORT, incident: Incident = INCIDENT, **changes: Any) -> IssueDraft:
-    about: dict[str, Any] = {
-        "received": RECEIVED,
-        "assignee": ANA,
-        "ack_by": incident.sla_at,
-        "labels": LABELS,
-        "verified": "DKIM example.com",
-        "flags": (),
-    }
-    return draft(incident, report, **{**about, **changes})
+    received = changes.pop("received", RECEIVED)
+    seen = {name: changes.pop(name) for name in ("verified", "flags") if name in changes}
+    about: dict[str, Any] = {"assignee": ANA, "labels": LABELS}
+    return draft(incident, report, replace(received, **seen), **{**about, **changes})
 
 
 @dataclass

@@ -184,17 +184,10 @@ class Line:
 
 
 def drafted(report: Report) -> IssueDraft:
-    came = ReceivedFacts(mail_from="rita@example.com", peer="192.0.2.7", tls="", size=9, recipients=("p@example.com",))
-    return draft(
-        INCIDENT,
-        report,
-        received=came,
-        assignee=ANA,
-        ack_by=INCIDENT.sla_at,
-        labels=LABELS,
-        verified="no",
-        flags=(),
+    came = ReceivedFacts(
+        mail_from="rita@example.com", peer="192.0.2.7", tls="", size=9, recipients=("p@example.com",), verified="no"
     )
+    return draft(INCIDENT, report, came, assignee=ANA, labels=LABELS)
 
 
 class Office:
