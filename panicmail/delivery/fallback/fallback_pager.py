@@ -23,7 +23,7 @@ from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
-from panicmail.mail.compose.notice_context import organisation_at
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.spool import Spool, Spooled
 
@@ -236,7 +236,7 @@ def _whose_turn(incident: Incident, settings: RuntimeSettings, now: datetime) ->
 def _alarm(
     settings: RuntimeSettings, facts: Mapping[str, str], key: str, person: Person, now: datetime
 ) -> ComposedMail:
-    return compose.operators(facts, organisation_at(settings, now), person, settings.addresses, now, key=key)
+    return compose.operators(facts, Letterhead(settings.sender, person, now), settings.addresses, key=key)
 
 
 def _alarm_line(facts: Mapping[str, str], now: datetime) -> str:

@@ -28,7 +28,7 @@ class RememberedStep:
 
     def letter(self, person: Person, now: datetime) -> ComposedMail:
         """The page about it."""
-        return compose.page(self._context(now), person, self.settings.tokens, self.settings.addresses)
+        return compose.page(self._context(now), person, self.settings.reply_routes)
 
     def line(self, person: Person, now: datetime) -> str:
         """The same for a lock screen."""
