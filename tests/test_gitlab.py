@@ -610,7 +610,7 @@ def test_a_note_whose_answer_was_lost_is_found_behind_hundreds(sandbox: SandboxG
     with pytest.raises(Unknown):
         issues.note(iid, text, marker, look=False)
     for _ in range(110):
-        sandbox.comment(iid, "ana", "on it")
+        sandbox.people.comment(iid, "ana", "on it")
     before = posts(sandbox, "notes")
     issues.note(iid, text, marker, look=True)
     assert posts(sandbox, "notes") == before
