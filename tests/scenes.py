@@ -16,8 +16,9 @@ from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.escalation_policy import Duty, EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, PageReason, unchanged
 from panicmail.incident.people import Person
-from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
+from panicmail.incident.reply_tokens import Addresses, ReplyRoutes, SigningKey, TokenSigner
 from panicmail.mail.compose import ComposedMail, news, operators, page, receipt, tell
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation, PageSent
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -31,6 +32,7 @@ MAX = Person(id="max", name="Max Kern", email="max@example.com", phone="+49 152 
 
 TOKENS = TokenSigner([SigningKey("1", b"k" * 32)])
 ADDRESSES = Addresses(["panic@example.com"], "panic+{token}@example.com", "mail.example.com")
+ROUTES = ReplyRoutes(TOKENS, ADDRESSES)
 PLAIN_ADDRESSES = Addresses(["panic@example.com"], "panic@example.com", "mail.example.com")
 
 REPORT = Report(
@@ -100,6 +102,11 @@ def subject(letter: ComposedMail) -> str:
     return str(parsed(letter)["Subject"])
 
 
+def head_to(person: Person, now: datetime = START) -> Letterhead:
+    """Of a mail of the house outside an incident's thread."""
+    return Letterhead(ORGANISATION.sender, person, now)
+
+
 @dataclass
 class Night:
     """An organisation, a report, and what can be written about them."""
@@ -114,6 +121,10 @@ class Night:
     unheard: str = ""
     also_open: Sequence[Incident] = ()
     same_reporter: Sequence[Incident] = ()
+
+    @property
+    def routes(self) -> ReplyRoutes:
+        return ReplyRoutes(TOKENS, self.addresses)
 
     def panic(self, now: datetime = START, **about: Any) -> Change:
         incident = transitions.new(
@@ -156,15 +167,15 @@ class Night:
             person = self.organisation.people.get(effect.person or "max", MAX)
             name = f"{effect.do.value} {effect.person or ''}".strip()
             if effect.do is EffectKind.PAGE:
-                written[name] = page(context, person, TOKENS, self.addresses)
+                written[name] = page(context, person, self.routes)
             elif effect.do is EffectKind.TELL:
-                written[name] = tell(context, person, TOKENS, self.addresses, key=effect.key)
+                written[name] = tell(context, person, self.routes, key=effect.key)
             elif effect.do is EffectKind.RECEIPT:
-                written[name] = receipt(context, TOKENS, self.addresses, key=effect.key)
+                written[name] = receipt(context, self.routes, key=effect.key)
             elif effect.do is EffectKind.NEWS:
-                written[f"news {effect.facts['what']}"] = news(context, TOKENS, self.addresses, key=effect.key)
+                written[f"news {effect.facts['what']}"] = news(context, self.routes, key=effect.key)
             elif effect.do is EffectKind.OPERATORS:
-                written[name] = operators(effect.facts, self.organisation, person, self.addresses, now, key=effect.key)
+                written[name] = operators(effect.facts, head_to(person, now), self.addresses, key=effect.key)
         return written
 
     def page(self, change: Change, person: Person, now: datetime) -> ComposedMail:
@@ -184,13 +195,13 @@ class Night:
             "refs": [],
             **facts,
         }
-        return tell(self.context(change.incident, about, now), person, TOKENS, self.addresses, key="row")
+        return tell(self.context(change.incident, about, now), person, self.routes, key="row")
 
     def tells(self, incident: Incident, person: Person, now: datetime, **facts: Any) -> ComposedMail:
-        return tell(self.context(incident, facts, now), person, TOKENS, self.addresses, key="row")
+        return tell(self.context(incident, facts, now), person, self.routes, key="row")
 
     def news(self, incident: Incident, now: datetime, **facts: Any) -> ComposedMail:
-        return news(self.context(incident, facts, now), TOKENS, self.addresses, key="row")
+        return news(self.context(incident, facts, now), self.routes, key="row")
 
 
 def said_more(text: str = "It spreads.") -> Entry:
@@ -354,11 +365,14 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
             "error": "403 Forbidden",
             "channel": ["ana: ntfy://ntfy.example.com/…"],
         }
-        yield f"operators {cause}", operators(facts, night.organisation, MAX, night.addresses, START, key=cause)
+        yield (
+            f"operators {cause}",
+            operators(facts, head_to(MAX), night.addresses, key=cause),
+        )
 
 
 def page_of(
     night: Night, word: PageReason, incident: Incident, person: Person, now: datetime, **facts: Any
 ) -> ComposedMail:
     about = {"round": incident.round, "role": "seoc", "word": word.value, **facts}
-    return page(night.context(incident, about, now), person, TOKENS, night.addresses)
+    return page(night.context(incident, about, now), person, night.routes)

@@ -29,6 +29,7 @@ from panicmail.incident import ids
 from panicmail.incident.model import State
 from panicmail.incident.reply_tokens import Addresses
 from panicmail.mail.compose import check_page
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall import channels_of, runtime_settings
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.relay_server import Received, SandboxRelay
@@ -64,7 +65,7 @@ class Trying(Office):
                 tx.proofs.prove(self.test, "ana", name, ProofKind.ASKED, "by a test", code=code, shown=f"the {name}")
 
         self.store.write("command.act", asked)
-        letter = check_page.test_page(self.test, ANA, PANIC, self.settings.tokens, self.settings.addresses, self.now,
+        letter = check_page.test_page(self.test, Letterhead(PANIC, ANA, self.now), self.settings.reply_routes,
                                   with_code=with_push)  # fmt: skip
         return Posted(letter.message, letter.mail_from, letter.recipient)
 

@@ -23,9 +23,9 @@ from panicmail.gitlab import notes
 from panicmail.gitlab.client import wait_asked
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, with_files
 from panicmail.gitlab.escape import carries, outside
+from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import UploadedFile
 from panicmail.gitlab.issues import Issues
-from panicmail.gitlab.project import GitLabProject
 from panicmail.incident import transitions
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
@@ -58,21 +58,21 @@ REPORT = Report(
     phones=("+49 170 0000000",),
 )
 RECEIVED = ReceivedFacts(
-    mail_from="rita@example.com", peer="192.0.2.7", tls="TLSv1.3", size=1234, recipients=("panic@example.com",)
+    mail_from="rita@example.com",
+    peer="192.0.2.7",
+    tls="TLSv1.3",
+    size=1234,
+    recipients=("panic@example.com",),
+    verified="DKIM example.com",
 )
 LABELS = ("security-incident",)
 
 
 def drafted(report: Report = REPORT, incident: Incident = INCIDENT, **changes: Any) -> IssueDraft:
-    about: dict[str, Any] = {
-        "received": RECEIVED,
-        "assignee": ANA,
-        "ack_by": incident.sla_at,
-        "labels": LABELS,
-        "verified": "DKIM example.com",
-        "flags": (),
-    }
-    return draft(incident, report, **{**about, **changes})
+    received = changes.pop("received", RECEIVED)
+    seen = {name: changes.pop(name) for name in ("verified", "flags") if name in changes}
+    about: dict[str, Any] = {"assignee": ANA, "labels": LABELS}
+    return draft(incident, report, replace(received, **seen), **{**about, **changes})
 
 
 @dataclass
@@ -616,7 +616,7 @@ def test_a_note_whose_answer_was_lost_is_found_behind_hundreds(sandbox: SandboxG
     with pytest.raises(Unknown):
         issues.note(iid, text, marker, look=False)
     for _ in range(110):
-        sandbox.comment(iid, "ana", "on it")
+        sandbox.people.comment(iid, "ana", "on it")
     before = posts(sandbox, "notes")
     issues.note(iid, text, marker, look=True)
     assert posts(sandbox, "notes") == before

@@ -792,7 +792,7 @@ def test_a_comment_acknowledges_within_a_second_of_its_hook(town: World) -> None
     ref = town.panic()
     iid = town.issue(ref)["iid"]
     town.settled()
-    town.gitlab.comment(iid, "ana", "I am looking at it")
+    town.gitlab.people.comment(iid, "ana", "I am looking at it")
     body = json.dumps(note(iid)).encode()
     told_at = time.monotonic()
     assert tell(town, "gitlab", body, signed(body, datetime.now(UTC))) == 202

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from panicmail.gitlab import notes
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, marker, with_files
 from panicmail.gitlab.escape import block, carries, inline, title
+from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issues import Issues
-from panicmail.gitlab.project import GitLabProject
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
 from panicmail.incident.people import Person
@@ -185,17 +185,10 @@ class Line:
 
 
 def drafted(report: Report) -> IssueDraft:
-    came = ReceivedFacts(mail_from="rita@example.com", peer="192.0.2.7", tls="", size=9, recipients=("p@example.com",))
-    return draft(
-        INCIDENT,
-        report,
-        received=came,
-        assignee=ANA,
-        ack_by=INCIDENT.sla_at,
-        labels=LABELS,
-        verified="no",
-        flags=(),
+    came = ReceivedFacts(
+        mail_from="rita@example.com", peer="192.0.2.7", tls="", size=9, recipients=("p@example.com",), verified="no"
     )
+    return draft(INCIDENT, report, came, assignee=ANA, labels=LABELS)
 
 
 class Office:

@@ -52,6 +52,7 @@ PATTERNS = {
     "delivery/apprise",
     "delivery/smtp_client",
     "gitlab/escape",
+    "gitlab/issue_history",
     "gitlab/issues",
     "gitlab/notes",
     "incident/classify",
@@ -205,3 +206,39 @@ def test_every_module_says_what_it_is() -> None:
 )
 def test_an_import_is_seen_however_it_is_written(text: str, name: str) -> None:
     assert [found for _, _, found in imports_of(ROOT / "smtp" / "listener.py", text)] == [name]
+
+
+# -- sizes
+
+#: Lines of a function, parameters beside `self`, lines of a class. Migrations are written once and never read again.
+LONGEST, MOST_PARAMETERS, LARGEST = 40, 5, 200
+
+
+def too_large(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef) and _lines_of(node) > LARGEST:
+            yield f"{file.name}: {node.name} has {_lines_of(node)} lines"
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if _lines_of(node) > LONGEST:
+            yield f"{file.name}: {node.name} has {_lines_of(node)} lines"
+        taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        count = len(taken) - (bool(taken) and taken[0].arg in ("self", "cls"))
+        if count > MOST_PARAMETERS and node.name != "__init__" and "sandbox" not in file.parts:
+            yield f"{file.name}: {node.name} takes {count} parameters"
+
+
+def _lines_of(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
+
+
+def test_a_function_fits_a_glance_and_a_class_a_few_screens() -> None:
+    looked_at = [file for file in files() if "versions" not in file.parts]
+    assert [each for file in looked_at for each in too_large(file)] == []
+
+
+def test_what_is_too_large_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "large.py"
+    body = "\n".join(f"    x = {n}" for n in range(LONGEST))
+    file.write_text(f"def long():\n{body}\n\n\ndef wide(a, b, c, d, e, f):\n    pass\n")
+    assert [each.partition(": ")[2] for each in too_large(file)] == ["long has 41 lines", "wide takes 6 parameters"]

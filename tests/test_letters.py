@@ -25,6 +25,7 @@ from tests.scenes import (
     REPORT,
     START,
     Night,
+    head_to,
     lines,
     minutes,
     nobody,
@@ -425,14 +426,14 @@ def test_news_to_the_reporter() -> None:
 
 def test_the_operators_are_told_what_it_means_and_the_mend() -> None:
     facts = {"cause": "nobody_on_call", "ref": "7KQ2N", "step": 1}
-    letter = operators(facts, ORGANISATION, MAX, ADDRESSES, START, key="row")
+    letter = operators(facts, head_to(MAX), ADDRESSES, key="row")
     assert subject(letter) == "[panicmail] nobody is on call (7KQ2N)"
     assert lines(letter)[0] == "Operators: nobody is on call, for 7KQ2N, 03:07 CET."
     assert "All of it: panicmail show 7KQ2N" in lines(letter)
 
 
 def test_an_unknown_cause_is_told_as_what_it_is() -> None:
-    letter = operators({"cause": "moon_fell"}, ORGANISATION, MAX, ADDRESSES, START, key="row")
+    letter = operators({"cause": "moon_fell"}, head_to(MAX), ADDRESSES, key="row")
     assert subject(letter) == "[panicmail] panicmail needs help"
     assert "Detail: cause: moon_fell" in lines(letter)
 

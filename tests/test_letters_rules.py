@@ -31,10 +31,12 @@ from tests.scenes import (
     PLAIN_ADDRESSES,
     POLICY,
     REPORT,
+    ROUTES,
     START,
     TOKENS,
     Night,
     every_letter,
+    head_to,
     lines,
     minutes,
     on_call,
@@ -249,13 +251,11 @@ def test_an_id_in_a_header_of_ours_is_theirs_octet_for_octet_or_not_there(theirs
 
 def test_a_person_whose_key_is_no_ascii_gets_alarms_with_an_id_that_is() -> None:
     zoe = replace(MAX, id="zoë")
-    letter = operators({"cause": "spool_failed"}, ORGANISATION, zoe, ADDRESSES, START, key="row")
+    letter = operators({"cause": "spool_failed"}, head_to(zoe), ADDRESSES, key="row")
     assert raw_fields(letter)["Message-ID"].isascii()
     assert (
         raw_fields(letter)["Message-ID"]
-        != raw_fields(operators({"cause": "spool_failed"}, ORGANISATION, MAX, ADDRESSES, START, key="row"))[
-            "Message-ID"
-        ]
+        != raw_fields(operators({"cause": "spool_failed"}, head_to(MAX), ADDRESSES, key="row"))["Message-ID"]
     )
 
 
@@ -276,7 +276,7 @@ def test_a_reply_to_any_of_our_mails_is_found_by_its_message_id() -> None:
 
 def test_letters_of_different_rows_have_different_ids() -> None:
     context = NIGHT.context(NIGHT.panic().incident, {}, START)
-    ids = {raw_fields(receipt(context, TOKENS, ADDRESSES, key=key))["Message-ID"] for key in ("a", "b", "a")}
+    ids = {raw_fields(receipt(context, ROUTES, key=key))["Message-ID"] for key in ("a", "b", "a")}
     assert len(ids) == 2
 
 
@@ -395,7 +395,7 @@ def test_an_unusual_recipient_is_written_to(address: str) -> None:
     assert letter.recipient == address
     assert "could not write" not in part(letter, "plain")
     rita = Night().context(replace(NIGHT.panic().incident, reporter_address=address), {}, START)
-    assert receipt(rita, TOKENS, ADDRESSES, key="row").recipient == address
+    assert receipt(rita, ROUTES, key="row").recipient == address
 
 
 # -- when writing fails ----------------------------------------------------------------------------
@@ -418,7 +418,7 @@ def broken(role: str) -> tuple[str, ...]:
 def test_a_page_goes_out_whatever_fails_in_writing_it(change: dict[str, Any]) -> None:
     incident = NIGHT.panic().incident
     context: NoticeContext = replace(NIGHT.context(incident, {"word": "page", "round": 1}, START), **change)
-    letter = page(context, ANA, TOKENS, ADDRESSES)
+    letter = page(context, ANA, ROUTES)
     assert subject(letter) == "[PANIC 7KQ2N] Emergency reported, reply needed"
     assert lines(letter)[0] == 'Ana: somebody reports an emergency. Reply "ack" so the calling stops.'
     assert "Without mail: https://panic.example.com/i/token" in lines(letter)
@@ -468,7 +468,10 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
         night.answer(held, ANA, "yes", START + minutes(2), how=other, in_reply_to=other),
         night.answer(unchanged(opened.incident, Outcome.NOTED), ANA, "nothing", START, why=other),
         operators(
-            {"cause": other, "ref": other, other: other, "at": other}, ORGANISATION, MAX, ADDRESSES, START, key=other
+            {"cause": other, "ref": other, other: other, "at": other},
+            head_to(MAX),
+            ADDRESSES,
+            key=other,
         ),
     ]
     expected = {
@@ -485,7 +488,7 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
 @given(facts=st.dictionaries(st.sampled_from(["what", "said", "outcome", "why", "to", "at", "refs", "how", "by"]), ANY))
 def test_no_facts_break_an_answer(facts: dict[str, str]) -> None:
     incident = NIGHT.panic().incident
-    sound(tell(NIGHT.context(incident, facts, START), ANA, TOKENS, ADDRESSES, key="row"))
+    sound(tell(NIGHT.context(incident, facts, START), ANA, ROUTES, key="row"))
     sound(NIGHT.news(incident, START, **facts))
 
 

@@ -35,6 +35,7 @@ from panicmail.mail.compose import (
     watch_alerts,
 )
 from panicmail.mail.compose import message as compose_message
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.message import ComposedMail
 from panicmail.mail.compose.notice_context import PageSent
 from panicmail.mail.compose.page import page
@@ -48,10 +49,11 @@ from tests.scenes import (
     MAX,
     ORGANISATION,
     POLICY,
+    ROUTES,
     START,
-    TOKENS,
     Night,
     every_letter,
+    head_to,
     minutes,
     nobody,
     on_call,
@@ -102,7 +104,7 @@ def _plainest() -> ComposedMail:
     """The page of last resort: of a context that breaks the full one."""
     night = Night()
     context = night.context(night.panic().incident, {"word": "page", "round": 1}, START)
-    return page(replace(context, organisation=replace(ORGANISATION, who=broken)), ANA, TOKENS, ADDRESSES)
+    return page(replace(context, organisation=replace(ORGANISATION, who=broken)), ANA, ROUTES)
 
 
 def broken(role: str) -> tuple[str, ...]:
@@ -198,7 +200,7 @@ def _told(night: Night) -> list[ComposedMail]:
         for more in (others if night.conversation else others[:1])
     ]
     found += [
-        notices.tell(night.context(incident, Whatever(what=what, said=said), now), ANA, TOKENS, ADDRESSES, key="row")
+        notices.tell(night.context(incident, Whatever(what=what, said=said), now), ANA, ROUTES, key="row")
         for incident in incidents(night)
         for what, said in [
             *((what, "") for what in notices._TELLERS),
@@ -238,7 +240,7 @@ def _news(night: Night) -> list[ComposedMail]:
     found = []
     for incident in incidents(night):
         context = night.context(incident, {}, START + minutes(4))
-        found.append(reporter_notices.receipt(context, TOKENS, ADDRESSES, key="row"))
+        found.append(reporter_notices.receipt(context, ROUTES, key="row"))
         found += [night.news(incident, START, what=what, **at) for what in (*reporter_notices._NEWS, "anything else")]
     return found
 
@@ -248,33 +250,32 @@ def _apart() -> list[ComposedMail]:
     night = Night()
     context = night.context(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
     found = [
-        operator_alerts.operators(
-            {"cause": cause, "ref": "7KQ2N", "error": "403"}, ORGANISATION, MAX, ADDRESSES, START, key="row"
-        )
+        operator_alerts.operators({"cause": cause, "ref": "7KQ2N", "error": "403"}, head_to(MAX), ADDRESSES, key="row")
         for cause in (*operator_alerts.CAUSES, "anything else")
     ]
     found += [
-        check_page.test_page("abcdefgh23456723", ANA, "page@example.com", TOKENS, ADDRESSES, START, with_code=code)
+        check_page.test_page("abcdefgh23456723", Letterhead("page@example.com", ANA, START), ROUTES, with_code=code)
         for code in (False, True)
     ]
     about = ({"how": HOW, "seen": ["ntfy"]}, {"why": ["it was empty"], "missing": ["ntfy"]})
     found += [
-        check_page.proven({"test": "abcdefgh23456723", **facts}, ORGANISATION, ANA, TOKENS, ADDRESSES, START, key="row")
-        for facts in about
+        check_page.proven({"test": "abcdefgh23456723", **facts}, head_to(ANA), ROUTES, key="row") for facts in about
     ]
     for night in (Night(), Night(link="")):
         entries = [open_list.Listed(each, night.link) for each in incidents(night)] * 4
         found += [
-            open_list.listing(entries[:most], ORGANISATION, who, ADDRESSES, START + minutes(300), key="row")
+            open_list.listing(entries[:most], ORGANISATION, head_to(who, START + minutes(300)), ADDRESSES, key="row")
             for most in (1, 2, len(entries))
             for who in (ANA, MAX)
         ]
-        found += [open_list.listing(entries[1:2], ORGANISATION, ANA, ADDRESSES, START + minutes(300), key="row")]
+        found += [
+            open_list.listing(entries[1:2], ORGANISATION, head_to(ANA, START + minutes(300)), ADDRESSES, key="row")
+        ]
     paged = replace(context, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
     found += [watch_alerts.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
     nobody_paged = night.context(replace(context.incident, paged={}, drill=True), {}, START)
     found.append(watch_alerts.unreached([nobody_paged], MAX, ADDRESSES, key="row"))
-    found.append(watch_alerts.blind(START, "timeout", "page@example.com", MAX, ADDRESSES, START, key="row"))
+    found.append(watch_alerts.blind(START, "timeout", Letterhead("page@example.com", MAX, START), ADDRESSES, key="row"))
     return found
 
 

@@ -25,8 +25,8 @@ import pytest
 import requests
 import trustme
 
+from panicmail.sandbox.gitlab_records import User
 from panicmail.sandbox.gitlab_server import SandboxGitLab
-from panicmail.sandbox.issue_requests import User
 from panicmail.sandbox.relay_server import SandboxRelay
 
 
@@ -256,7 +256,7 @@ def test_issues_are_found_by_label_state_number_and_time() -> None:
         project.issues.create({"title": "first", "labels": ["a", "b"]})
         now[0] += timedelta(hours=1)
         project.issues.create({"title": "second", "labels": ["a"]})
-        sandbox.close(2, "ana")
+        sandbox.people.close(2, "ana")
 
         def titles(**conditions: Any) -> list[str]:
             return [issue.title for issue in project.issues.list(get_all=True, **conditions)]
@@ -335,10 +335,10 @@ def test_an_upload_without_a_file_is_refused(sandbox: SandboxGitLab) -> None:
 
 def test_what_a_person_does_is_signed_by_that_person(project: Any, sandbox: SandboxGitLab) -> None:
     issue = project.issues.create({"title": "t"})
-    sandbox.comment(1, "ana", "on it")
-    sandbox.assign(1, "ana", "bo")
-    sandbox.label(1, "bo", "triaged")
-    sandbox.close(1, "max")
+    sandbox.people.comment(1, "ana", "on it")
+    sandbox.people.assign(1, "ana", "bo")
+    sandbox.people.label(1, "bo", "triaged")
+    sandbox.people.close(1, "max")
     notes = [(note["author"]["username"], note["system"], note["body"]) for note in sandbox.notes_of(1)]
     (label,) = project.labels.list(get_all=True)
     assert notes == [
@@ -352,22 +352,22 @@ def test_what_a_person_does_is_signed_by_that_person(project: Any, sandbox: Sand
     (event,) = issue.resourcelabelevents.list(get_all=True)
     assert (event.action, event.label["name"], event.user["username"]) == ("add", "triaged", "bo")
     assert project.issues.get(1).attributes["closed_by"]["username"] == "max"
-    sandbox.reopen(1, "ana")
+    sandbox.people.reopen(1, "ana")
     assert project.issues.get(1).closed_at is None
 
 
 def test_a_gitlab_of_today_writes_no_system_note_for_a_label_or_a_state() -> None:
     with SandboxGitLab(event_notes=False, users=["ana", User(username="bo", name="Bo")]) as sandbox:
         call(sandbox, "POST", "/projects/42/issues", {"title": "t"})
-        sandbox.label(1, "ana", "triaged")
-        sandbox.close(1, "ana")
+        sandbox.people.label(1, "ana", "triaged")
+        sandbox.people.close(1, "ana")
         assert sandbox.notes_of(1) == []
         assert len(call(sandbox, "GET", "/projects/42/issues/1/resource_state_events")[1]) == 1
 
 
 def test_acting_as_nobody_names_who_there_is(sandbox: SandboxGitLab) -> None:
     with pytest.raises(LookupError, match="ana"):
-        sandbox.comment(1, "nobody", "hello")
+        sandbox.people.comment(1, "nobody", "hello")
 
 
 def test_waiting_ends_with_the_change_and_fails_with_what_there_is(sandbox: SandboxGitLab) -> None:
@@ -493,7 +493,7 @@ def test_a_connection_serves_many_requests(sandbox: SandboxGitLab) -> None:
 def test_the_page_of_an_issue_shows_hostile_text_as_text(project: Any, sandbox: SandboxGitLab) -> None:
     hostile = "</pre><script>alert(1)</script>"
     issue = project.issues.create({"title": hostile, "description": hostile, "labels": [hostile]})
-    sandbox.comment(1, "ana", hostile)
+    sandbox.people.comment(1, "ana", hostile)
     for path in ("/", "/security/incidents/-/issues/1", "/security/incidents/-/issues/incident/1"):
         page = page_of(sandbox, path)
         assert "<script>" not in page

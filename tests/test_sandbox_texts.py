@@ -193,7 +193,7 @@ def test_the_first_extractor_acts_and_the_others_only_tell() -> None:
 
 def test_what_a_person_writes_acts_but_is_no_finding(sandbox: SandboxGitLab, project: Any) -> None:
     project.issues.create({"title": "t"})
-    sandbox.comment(1, "ana", "@max look\n/close")
+    sandbox.people.comment(1, "ana", "@max look\n/close")
     assert [note["body"] for note in sandbox.notes_of(1) if not note["system"]] == ["@max look"]
     assert sandbox.issues[0]["closed_by"]["username"] == "ana"
     assert (sandbox.acted, sandbox.live) == ([], [])

@@ -12,9 +12,9 @@ import pytest
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
 from panicmail.gitlab.client import clock_ahead, correction
 from panicmail.gitlab.description import IssueDraft
+from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import IssueAct, IssueActivity, IssueDestination, IssueExposure, IssueReopening
 from panicmail.gitlab.issues import Issues
-from panicmail.gitlab.project import GitLabProject
 from panicmail.incident.model import Incident, Owed, State
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.sandbox.gitlab_server import SandboxGitLab
@@ -274,10 +274,10 @@ def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
         iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         assert issues.reopening(iid, since) == IssueReopening(None, None), "it is open, and was never closed"
-        gitlab.comment(iid, "bo", "reopened")  # a comment proves nothing
-        gitlab.close(iid, "bo")
+        gitlab.people.comment(iid, "bo", "reopened")  # a comment proves nothing
+        gitlab.people.close(iid, "bo")
         assert issues.reopening(iid, since) is None
-        gitlab.reopen(iid, "ana")
+        gitlab.people.reopen(iid, "ana")
         if not keeps_events:
             gitlab.instance.issue(iid).events.clear()
         found = issues.reopening(iid, since)
@@ -408,7 +408,7 @@ def test_gitlab_says_that_an_issue_is_not_confidential_by_whom_and_what_it_lacks
         draft = IssueDraft(title="t", description="d", labels=("security-incident",), assignee_username=None)
         iid = issues.create(draft).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
-        gitlab.comment(iid, "bo", "made the issue visible to everyone")  # a comment proves nothing
+        gitlab.people.comment(iid, "bo", "made the issue visible to everyone")  # a comment proves nothing
         seen = issues.activity(iid, since)
         assert (seen.exposure, seen.lacking) == (None, ())
         ana = gitlab.instance.user("ana")
@@ -500,14 +500,14 @@ def test_activity_reads_comments_system_notes_labels_and_closing_and_leaves_out_
         issues.note(iid, "ours", "marker", look=False)
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         time.sleep(0.01)
-        gitlab.comment(iid, "ana", "looking")
-        gitlab.assign(iid, "max", "max")
-        gitlab.label(iid, "bo", "severity::1")
+        gitlab.people.comment(iid, "ana", "looking")
+        gitlab.people.assign(iid, "max", "max")
+        gitlab.people.label(iid, "bo", "severity::1")
         seen = issues.activity(iid, since)
         assert {"ana", "max", "bo"} == {act.username for act in seen.acts}
         assert [act.what for act in seen.acts if act.username == "ana"] == ["commented"]
         assert (seen.closed_at, seen.closed_by) == (None, None)
-        gitlab.close(iid, "ana")
+        gitlab.people.close(iid, "ana")
         seen = issues.activity(iid, since)
         assert seen.closed_at is not None
         assert seen.closed_by == "ana"
@@ -641,8 +641,8 @@ def test_gitlab_says_where_an_issue_was_moved_and_it_can_be_worked_on_there() ->
         issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
-        gitlab.comment(iid, "ana", "moved to nowhere/at-all#1")  # a comment proves nothing
-        there = gitlab.move(iid, "bo", "security/elsewhere")
+        gitlab.people.comment(iid, "ana", "moved to nowhere/at-all#1")  # a comment proves nothing
+        there = gitlab.people.move(iid, "bo", "security/elsewhere")
         seen = issues.activity(iid, since)
         assert seen.closed_by == "bo"
         assert seen.elsewhere == IssueDestination(
@@ -665,7 +665,7 @@ def test_whatever_way_gitlab_names_the_new_place_it_is_found(said: str) -> None:
         issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
         iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
-        gitlab.move(iid, "bo", "security/elsewhere")
+        gitlab.people.move(iid, "bo", "security/elsewhere")
         note = next(one for one in gitlab.instance.issue(iid).notes if one.body.startswith("moved to"))
         note.body = said.format(url=gitlab.url)
         elsewhere = issues.activity(iid, since).elsewhere
@@ -686,13 +686,13 @@ def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
         iid, twin = issues.create(draft).iid, issues.create(draft).iid
         since = datetime.fromisoformat(gitlab.issues[0]["created_at"])
         if how == "hidden":
-            gitlab.move(iid, "bo", "board/secret", is_seen=False)
+            gitlab.people.move(iid, "bo", "board/secret", is_seen=False)
         elif how == "duplicate":
-            gitlab.duplicate(iid, "bo", twin)
+            gitlab.people.duplicate(iid, "bo", twin)
         elif how == "promoted":
-            gitlab.promote(iid, "bo", 9)
+            gitlab.people.promote(iid, "bo", 9)
         else:
-            gitlab.close(iid, "bo")
+            gitlab.people.close(iid, "bo")
         places = {
             "hidden": ("moved", "board/secret#1"),
             "duplicate": ("duplicate", "#2"),
@@ -701,7 +701,7 @@ def test_gitlab_says_why_an_issue_was_closed(how: str) -> None:
         seen = issues.activity(iid, since).elsewhere
         assert (seen and (seen.how, seen.place)) == places.get(how)
         assert seen is None or seen.project is None
-        gitlab.reopen(iid, "bo")
+        gitlab.people.reopen(iid, "bo")
         assert issues.activity(iid, since).elsewhere is None
         issues.close()
 

@@ -35,6 +35,7 @@ from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt, Pol
 from panicmail.incident.model import Incident, State
 from panicmail.incident.push_channel import channel
 from panicmail.mail.compose import ComposedMail, watch_alerts
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.sandbox.relay_server import Received, SandboxRelay
@@ -410,7 +411,7 @@ def letters() -> Iterator[ComposedMail]:
         one = replace(one, report=replace(REPORT, subject=str(changes.get("subject", "")), text=hostile))
         yield watch_alerts.unreached([one], MAX, ADDRESSES, key="k")
         yield watch_alerts.unreached([one, context()], MAX, ADDRESSES, key="k")
-    yield watch_alerts.blind(T0, hostile, "page@example.com", MAX, ADDRESSES, T0 + 16 * MINUTE, key="k")
+    yield watch_alerts.blind(T0, hostile, Letterhead("page@example.com", MAX, T0 + 16 * MINUTE), ADDRESSES, key="k")
 
 
 @pytest.mark.parametrize("letter", [*letters()])

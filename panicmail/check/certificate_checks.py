@@ -20,19 +20,19 @@ _OTHER_NAME = 62
 _TURNS = 8
 
 
-def judge(group: Group, subject: str, before: str, ends_at: datetime, now: datetime, mend: str) -> Row:
-    """How long a certificate still holds. `before`: what is said before that."""
+def judge(group: Group, subject: str, ends_at: datetime, now: datetime, mend: str) -> Row:
+    """How long a certificate still holds."""
     left = ends_at - now
     if left <= timedelta(0):
-        row = group.failed(subject, f"{before}ended {ends_at:%Y-%m-%d}", mend)
+        row = group.failed(subject, f"ended {ends_at:%Y-%m-%d}", mend)
     elif left <= TOO_LATE:
-        row = group.failed(subject, f"{before}it ends {ends_at:%Y-%m-%d %H:%M} UTC", mend)
+        row = group.failed(subject, f"it ends {ends_at:%Y-%m-%d %H:%M} UTC", mend)
     elif left <= URGENT_WITHIN:
-        row = group.warning(subject, f"{before}it ends {ends_at:%Y-%m-%d}, only {left.days} days left", mend)
+        row = group.warning(subject, f"it ends {ends_at:%Y-%m-%d}, only {left.days} days left", mend)
     elif left <= RENEW_WITHIN:
-        row = group.warning(subject, f"{before}it ends {ends_at:%Y-%m-%d}, {left.days} days left", mend)
+        row = group.warning(subject, f"it ends {ends_at:%Y-%m-%d}, {left.days} days left", mend)
     else:
-        row = group.ok(subject, f"{before}it ends {ends_at:%Y-%m-%d}, {left.days} days left")
+        row = group.ok(subject, f"it ends {ends_at:%Y-%m-%d}, {left.days} days left")
     return row.told_as(CAUSE)
 
 
@@ -40,7 +40,7 @@ def shown(group: Group, subject: str, host: str, ends_at: Callable[[], datetime]
     """How long the certificate holds that a server shows, and whether this host trusts it."""
     mend = f"renew the certificate of {host}, and let it show the whole chain"
     try:
-        return judge(group, subject, "", ends_at(), now, mend)
+        return judge(group, subject, ends_at(), now, mend)
     except Permanent as exc:
         return group.failed(subject, f"{exc}", mend).told_as(CAUSE)
     except PanicmailError as exc:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ def _certificate(file: Path, now: datetime) -> Row:
         found = f"{file}: when it ends cannot be read ({exc})"
         return Group.DOOR.warning("tls", found, "look at it with openssl x509 -enddate")
     mend = "renew it, then send panicmail a SIGHUP"
-    return certificate_checks.judge(Group.DOOR, "tls", "certificate and key are a pair; ", ends_at, now, mend)
+    row = certificate_checks.judge(Group.DOOR, "tls", ends_at, now, mend)
+    return replace(row, found=f"certificate and key are a pair; {row.found}")
 
 
 def _names(hostname: str, file: Path, key: Path) -> Iterator[Row]:

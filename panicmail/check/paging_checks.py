@@ -29,7 +29,8 @@ from panicmail.delivery.pagerduty import Event, PagerDutyClient
 from panicmail.errors import PanicmailError
 from panicmail.incident import ids
 from panicmail.incident.people import Person
-from panicmail.mail.compose import check_page
+from panicmail.mail.compose import ComposedMail, check_page
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall.channels_of import ContactChannel, ways_to
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.store.channel_proofs import Proof, ProofKind
@@ -81,8 +82,9 @@ def send(store: Store, settings: RuntimeSettings, config: Config, person: Person
     codes = {way: "" if way.is_mail else _new_code() for way in ways_to(person)}
     now = store.write("command.act", partial(_record_asked, test, person.id, codes))
     asking = ParallelChecks(SECONDS)
-    with_code = any(codes.values())
-    mail = partial(_send_mail, config, settings, person, test, now, with_code)
+    head = Letterhead(settings.page_sender, person, now)
+    letter = check_page.test_page(test, head, settings.reply_routes, with_code=any(codes.values()))
+    mail = partial(_send_mail, config, letter)
     answers = {
         way: asking.ask(mail if way.is_mail else partial(_send_push, config, settings, way, test, code))
         for way, code in codes.items()
@@ -114,12 +116,7 @@ def _record_sent(tx: Transaction, test: str, person: str, sent: Sequence[Sent]) 
         )
 
 
-def _send_mail(
-    config: Config, settings: RuntimeSettings, person: Person, test: str, now: datetime, with_code: bool
-) -> str:
-    letter = check_page.test_page(
-        test, person, settings.page_sender, settings.tokens, settings.addresses, now, with_code=with_code
-    )
+def _send_mail(config: Config, letter: ComposedMail) -> str:
     with closing(relay_checks.connect(config, STEP_SECONDS)) as connection:
         return connection.send(letter.message, letter.mail_from, letter.recipient)
 

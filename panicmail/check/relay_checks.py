@@ -51,7 +51,7 @@ def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
     if taken.certificate_ends_at is not None:
         mend = "whoever runs the relay must renew its certificate; without it no page gets out"
         ends_at = taken.certificate_ends_at
-        found.append(certificate_checks.judge(_RELAY, "relay certificate", "", ends_at, now, mend))
+        found.append(certificate_checks.judge(_RELAY, "relay certificate", ends_at, now, mend))
     return [*found, *_people(config, pages)]
 
 

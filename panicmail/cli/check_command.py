@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from panicmail.check.paging_checks import PageTest
     from panicmail.config import Config
     from panicmail.incident.people import Person
-    from panicmail.store.channel_proofs import Proof
-    from panicmail.store.unit_of_work import Store
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 _WIDTH = 100
@@ -127,7 +125,13 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
         raise Mistake(f"there is no person {word!r}; there are {', '.join(sorted(settings.people))}")
     signals = _Signals()
     trial = paging_checks.send(store, settings, config, person)
-    proofs = _waited(config, store, trial, wait, signals, quiet=as_json)
+    try:
+        if not as_json:
+            _announce(trial, wait)
+        proofs = paging_checks.wait(store, trial, wait.total_seconds() if trial.is_out else 0, signals.stopped)
+    finally:
+        for sentence in paging_checks.close(config, trial):
+            click.echo(sentence, err=True)
     if signals.came:
         raise SystemExit(128 + signals.came)
     rows = paging_checks.rows(trial, proofs, wait.total_seconds())
@@ -156,20 +160,6 @@ class _Signals:
     def _keep(self, number: int, frame: object) -> None:
         self.came = self.came or number
         self.stopped.set()
-
-
-def _waited(
-    config: Config, store: Store, trial: PageTest, wait: timedelta, signals: _Signals, *, quiet: bool
-) -> Sequence[Proof]:
-    from panicmail.check import paging_checks
-
-    try:
-        if not quiet:
-            _announce(trial, wait)
-        return paging_checks.wait(store, trial, wait.total_seconds() if trial.is_out else 0, signals.stopped)
-    finally:
-        for sentence in paging_checks.close(config, trial):
-            click.echo(sentence, err=True)
 
 
 def _announce(trial: PageTest, wait: timedelta) -> None:

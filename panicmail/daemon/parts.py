@@ -25,8 +25,8 @@ from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import RestoreGuard
 from panicmail.escalation.shift_handover import ShiftHandover
 from panicmail.escalation.tick import EscalationTick
+from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issues import Issues
-from panicmail.gitlab.project import GitLabProject
 from panicmail.incident.push_channel import PushChannel
 from panicmail.incident.tasks import PUSH
 from panicmail.intake.accept import MailAcceptance
@@ -62,7 +62,7 @@ INTAKE_THREADS = MOST + 2
 INTAKE_WITHIN = 150.0
 
 
-class Parts:
+class DaemonParts:
     """Everything of one daemon, built and not started.
 
     Args:

@@ -37,7 +37,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from panicmail import crashpoints
 from panicmail.config import Config
 from panicmail.daemon import systemd
-from panicmail.daemon.parts import Parts
+from panicmail.daemon.parts import DaemonParts
 from panicmail.daemon.scheduler_clock import SchedulerClock, log_skipped_turns
 from panicmail.daemon.watchdog import WITHIN, Watchdog, WatchedPart
 from panicmail.daemon.worker_threads import WorkerThread
@@ -65,7 +65,7 @@ class Daemon:
         self._status = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting = False
-        self._parts = Parts(config, database, self._broken, lambda: self._accepting)
+        self._parts = DaemonParts(config, database, self._broken, lambda: self._accepting)
         self._workers: list[WorkerThread] = []
         self._looped_at = time.monotonic()  #: when the event loop last came round
         self._watchdog: Watchdog | None = None

@@ -14,6 +14,7 @@ from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import organisation_at
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import daily_list
@@ -66,12 +67,7 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
     """The mail as it must read now; None when there is no reason left to send it."""
     person = settings.people.get(task.person or "")
     if task.do == EffectKind.OPERATORS:
-        organisation = organisation_at(settings, tx.now)
-        return (
-            compose.operators(task.facts, organisation, person, settings.addresses, tx.now, key=task.key)
-            if person
-            else None
-        )
+        return _alarm(tx, settings, task, person) if person else None
     if task.do == EffectKind.LIST:
         return _list(tx, settings, task, person) if person else None
     if task.do == EffectKind.PROVEN:
@@ -81,16 +77,20 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
         return None
     context = notice_context(tx, settings, incident, task)
     if task.do == EffectKind.RECEIPT:
-        return compose.receipt(context, settings.tokens, settings.addresses, key=task.key)
+        return compose.receipt(context, settings.reply_routes, key=task.key)
     if task.do == EffectKind.NEWS:
-        return compose.news(context, settings.tokens, settings.addresses, key=task.key)
+        return compose.news(context, settings.reply_routes, key=task.key)
     if person is None:
         return None
     if task.do == EffectKind.TELL:
-        return compose.tell(context, person, settings.tokens, settings.addresses, key=task.key)
+        return compose.tell(context, person, settings.reply_routes, key=task.key)
     if not is_wanted(tx, incident, task):
         return None
-    return compose.page(context, person, settings.tokens, settings.addresses)
+    return compose.page(context, person, settings.reply_routes)
+
+
+def _alarm(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail:
+    return compose.operators(task.facts, Letterhead(settings.sender, person, tx.now), settings.addresses, key=task.key)
 
 
 def _list(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail | None:
@@ -98,9 +98,9 @@ def _list(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: P
     entries = daily_list.listed(tx, settings, person.id)
     if not entries or task.facts["day"] != daily_list.day_of(settings, person.id, tx.now):
         return None
-    return compose.listing(entries, organisation_at(settings, tx.now), person, settings.addresses, tx.now, key=task.key)
+    organisation, head = organisation_at(settings, tx.now), Letterhead(settings.sender, person, tx.now)
+    return compose.listing(entries, organisation, head, settings.addresses, key=task.key)
 
 
 def _proven(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail:
-    organisation = organisation_at(settings, tx.now)
-    return compose.proven(task.facts, organisation, person, settings.tokens, settings.addresses, tx.now, key=task.key)
+    return compose.proven(task.facts, Letterhead(settings.sender, person, tx.now), settings.reply_routes, key=task.key)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import http.cookiejar
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -46,6 +46,16 @@ _patience = Patience()
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of another side."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    document: Mapping[str, Any] | None = None  #: goes with it as JSON; None: nothing does
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     status: int  #: 2xx
     text: str  #: the beginning of it, if it is long
@@ -62,7 +72,7 @@ def get(url: str, *, timeout: float, limit: int, whatever: bool = False) -> byte
     host = _host(url)
 
     def work() -> bytes:
-        _status, octets = _ask("GET", url, timeout, limit, {}, whatever=whatever)
+        _status, octets = _ask(Question("GET", url), timeout, limit, whatever=whatever)
         if len(octets) > limit:
             raise Permanent(f"{host}: the answer is longer than {limit} octets")
         return octets
@@ -76,8 +86,7 @@ def post_json(
     """Hand over `document`; answers what was said to it."""
 
     def work() -> Answer:
-        about = {"headers": dict(headers or {}), "json": dict(document)}
-        status, octets = _ask("POST", url, timeout, _ANSWER_LIMIT, about)
+        status, octets = _ask(Question("POST", url, dict(headers or {}), dict(document)), timeout, _ANSWER_LIMIT)
         return Answer(status, octets[:_ANSWER_LIMIT].decode("utf-8", "replace"))
 
     return _patience.call(_host(url), timeout, work)
@@ -94,18 +103,18 @@ def _host(url: str) -> str:
     return host
 
 
-def _ask(
-    method: str, url: str, timeout: float, limit: int, about: dict[str, Any], *, whatever: bool = False
-) -> tuple[int, bytes]:
+def _ask(question: Question, timeout: float, limit: int, *, whatever: bool = False) -> tuple[int, bytes]:
     """Status and octets of an answer that is a success, or `whatever` it is; the octets to just over `limit`."""
     import httpx2
 
-    host, ends_at = _host(url), time.monotonic() + timeout
+    host, ends_at = _host(question.url), time.monotonic() + timeout
     refused = http.cookiejar.DefaultCookiePolicy(allowed_domains=[])
     try:
         with httpx2.Client(timeout=timeout, cookies=http.cookiejar.CookieJar(refused)) as client:
             # Unpacked, a small answer may be a large one.
-            request = client.build_request(method, url, **about)
+            request = client.build_request(
+                question.method, question.url, headers=question.headers, json=question.document
+            )
             request.headers["Accept-Encoding"] = "identity"
             response = _follow(client, request, host)
             if not (response.is_success or whatever):

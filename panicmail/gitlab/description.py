@@ -27,13 +27,15 @@ _NO_FILES, _FILES = "Files: none uploaded so far", "Files:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedFacts:
-    """How the mail came, as our own listener saw it."""
+    """How the mail came, as our own listener saw it, and what is to be said of that."""
 
     mail_from: str  #: "" the null sender
     peer: str
     tls: str  #: "" in the clear
     size: int  #: octets
     recipients: Sequence[str]
+    verified: str  #: how the sender was, in words; "" not at all
+    flags: Sequence[str] = ()  #: oddities, for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +68,15 @@ def marker(incident_id: str) -> str:
 def draft(
     incident: Incident,
     report: Report,
-    *,
     received: ReceivedFacts,
+    *,
     assignee: Person | None,
-    ack_by: datetime,
     labels: Sequence[str],
-    verified: str,
-    flags: Sequence[str],
 ) -> IssueDraft:
-    """The issue of `incident`, whose mail reads `report`. `verified`: how the sender was, in words."""
-    facts = list(_facts(incident, report, received, verified, flags))
+    """The issue of `incident`, whose mail reads `report`."""
+    facts = list(_facts(incident, report, received))
     parts = [
-        f"Panic mail **{incident.ref}**. Acknowledge by **{_instant(ack_by)}**.",
+        f"Panic mail **{incident.ref}**. Acknowledge by **{_instant(incident.sla_at)}**.",
         *_kinds(incident),
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts)]),
         "### Report",
@@ -180,12 +179,10 @@ def _kinds(incident: Incident) -> Iterator[str]:
         yield "Paged once, without escalation: it does not look like a colleague's report."
 
 
-def _facts(
-    incident: Incident, report: Report, received: ReceivedFacts, verified: str, flags: Sequence[str]
-) -> Iterator[tuple[str, str]]:
+def _facts(incident: Incident, report: Report, received: ReceivedFacts) -> Iterator[tuple[str, str]]:
     """The table: what, and the Markdown that says it."""
     yield "Reporter", inline(_reporter(report))
-    yield "Verified", inline(verified or "no", 300)
+    yield "Verified", inline(received.verified or "no", 300)
     yield "Subject", inline(report.subject or "(no subject)", 1000)
     yield "Accepted", _instant(incident.accepted_at)
     yield "Received", _received(received)
@@ -195,7 +192,7 @@ def _facts(
         yield "Phone, from the mail", inline(phone, 60)
     if incident.linked_to:
         yield "Continues", incident.linked_to
-    for flag in flags[:20]:
+    for flag in received.flags[:20]:
         yield "Flag", inline(flag, 300)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from panicmail.errors import Permanent
 from panicmail.gitlab.client import ONCE
+from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import (
     IssueAct,
     IssueActivity,
@@ -16,7 +17,6 @@ from panicmail.gitlab.issue_values import (
     IssueExposure,
     IssueReopening,
 )
-from panicmail.gitlab.project import GitLabProject
 
 #: What GitLab's system notes say of an issue that went elsewhere, and where.
 _MOVED = re.compile(r"moved to (\S+)")

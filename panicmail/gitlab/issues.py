@@ -16,6 +16,7 @@ from panicmail.errors import PanicmailError, Permanent
 from panicmail.gitlab.client import ONCE
 from panicmail.gitlab.description import IssueDraft
 from panicmail.gitlab.escape import carries, file_name
+from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_history import IssueHistory, iid_of, missing
 from panicmail.gitlab.issue_values import (
     IssueActivity,
@@ -23,7 +24,6 @@ from panicmail.gitlab.issue_values import (
     OpenedIssue,
     UploadedFile,
 )
-from panicmail.gitlab.project import GitLabProject
 
 #: How far GitLab's clock may be behind ours.
 CLOCK_SKEW = timedelta(hours=1)

@@ -147,3 +147,17 @@ class Addresses:
     def _base(recipient: str) -> str:
         local, _, domain = recipient.rpartition("@")
         return f"{local.partition('+')[0]}@{domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRoutes:
+    """How an answer to a mail of ours finds back: by the address it goes to, or by the Message-ID it names."""
+
+    tokens: TokenSigner
+    addresses: Addresses
+
+    def reply_to(self, purpose: Purpose, incident_id: str, person: str = "", round_: int = 0) -> str:
+        return self.addresses.reply_to(self.tokens.mint(purpose, incident_id, person, round_))
+
+    def message_id(self, purpose: Purpose, incident_id: str, person: str = "", round_: int = 0) -> str:
+        return self.addresses.message_id(self.tokens.mint(purpose, incident_id, person, round_))

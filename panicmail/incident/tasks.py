@@ -72,6 +72,16 @@ class Task:
     delay: timedelta = timedelta()  #: it is not tried before so long
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAlarm:
+    """Something the operators are to know: panicmail needs help."""
+
+    cause: str
+    facts: Mapping[str, Any]
+    incident_id: str | None = None  #: None: it is about none
+    rings: bool = True  #: it goes to their phones too
+
+
 def change_tasks(
     before: Incident | None, change: Change, channels: Channels, now: datetime, operators: Sequence[str]
 ) -> Iterator[Task]:
@@ -81,8 +91,8 @@ def change_tasks(
         yield from _mirrors(after, before.version, channels, now)
     for effect in change.effects:
         if effect.do is EffectKind.OPERATORS:
-            yield from operator_tasks(str(effect.facts["cause"]), effect.facts, operators, channels, now,
-                                      incident_id=after.id)  # fmt: skip
+            alarm = OperatorAlarm(cause=str(effect.facts["cause"]), facts=effect.facts, incident_id=after.id)
+            yield from operator_tasks(alarm, operators, channels, now)
         else:
             yield from effect_tasks(after, effect, channels)
 
@@ -93,7 +103,7 @@ def effect_tasks(incident: Incident, effect: Effect, channels: Channels) -> Iter
     common = Task(incident_id=incident.id, lane=LANES[effect.do], do=effect.do.value, key=key, person=effect.person,
                   facts=effect.facts)  # fmt: skip
     yield _in_turn(common, incident.id, effect.do)
-    yield from _pushes(incident.id, effect.do, key, effect.person, effect.facts, channels)
+    yield from _pushes(common, channels)
 
 
 def _in_turn(task: Task, incident_id: str, do: EffectKind) -> Task:
@@ -109,16 +119,13 @@ def _in_turn(task: Task, incident_id: str, do: EffectKind) -> Task:
     return task
 
 
-def _pushes(
-    incident_id: str | None, do: EffectKind, key: str, person: str | None, facts: Mapping[str, Any], channels: Channels
-) -> Iterator[Task]:
-    """The same to the person's phone, by every channel they have, none waiting for another."""
-    is_pushed = do in PUSHED and facts.get("word") != PageReason.STATUS
-    for channel in channels(person) if person and is_pushed else ():
-        if do is EffectKind.TELL and channel.startswith(PAGERDUTY):
+def _pushes(task: Task, channels: Channels) -> Iterator[Task]:
+    """The same as `task` to the person's phone, by every channel they have, none waiting for another."""
+    is_pushed = task.do in PUSHED and task.facts.get("word") != PageReason.STATUS
+    for channel in channels(task.person) if task.person and is_pushed else ():
+        if task.do == EffectKind.TELL and channel.startswith(PAGERDUTY):
             continue  # it follows the incident by itself: `_mirrors`
-        told = {**facts, "channel": channel}
-        yield Task(incident_id=incident_id, lane=PUSH, do=do.value, key=f"{key}/{channel}", person=person, facts=told)
+        yield replace(task, lane=PUSH, key=f"{task.key}/{channel}", facts={**task.facts, "channel": channel})
 
 
 def page_channels(person: str | None, reason: object, channels: Channels) -> Sequence[str]:
@@ -143,22 +150,14 @@ def _mirrors(incident: Incident, version: int, channels: Channels, now: datetime
                 )
 
 
-def operator_tasks(
-    cause: str,
-    facts: Mapping[str, Any],
-    operators: Sequence[str],
-    channels: Channels,
-    now: datetime,
-    *,
-    incident_id: str | None = None,
-    rings: bool = True,
-) -> Iterator[Task]:
-    """The operators hear that panicmail needs help: once per cause and hour, and with `rings` on their phones too."""
-    do, told = EffectKind.OPERATORS, {"at": now.isoformat(), **facts, "cause": cause}
+def operator_tasks(alarm: OperatorAlarm, operators: Sequence[str], channels: Channels, now: datetime) -> Iterator[Task]:
+    """The operators hear that panicmail needs help: once per cause and hour."""
+    do, told = EffectKind.OPERATORS, {"at": now.isoformat(), **alarm.facts, "cause": alarm.cause}
     for person in operators:
-        key = operator_key(cause, now, person)
-        yield Task(incident_id=incident_id, lane=LANES[do], do=do.value, key=key, person=person, facts=told)
-        yield from _pushes(incident_id, do, key, person, told, channels) if rings else ()
+        key = operator_key(alarm.cause, now, person)
+        task = Task(incident_id=alarm.incident_id, lane=LANES[do], do=do.value, key=key, person=person, facts=told)
+        yield task
+        yield from _pushes(task, channels) if alarm.rings else ()
 
 
 def operator_key(cause: str, at: datetime, person: str) -> str:
@@ -169,8 +168,9 @@ def operator_key(cause: str, at: datetime, person: str) -> str:
 def tell_tasks(incident_id: str, person: str, key: str, facts: Mapping[str, Any], channels: Channels) -> Iterator[Task]:
     """Answer one of our people about an incident; the same `key` once."""
     do, key = EffectKind.TELL, f"{incident_id}/tell/{key}/{person}"
-    yield Task(incident_id=incident_id, lane=LANES[do], do=do.value, key=key, person=person, facts=facts)
-    yield from _pushes(incident_id, do, key, person, facts, channels)
+    task = Task(incident_id=incident_id, lane=LANES[do], do=do.value, key=key, person=person, facts=facts)
+    yield task
+    yield from _pushes(task, channels)
 
 
 def list_task(person: str, day: str) -> Task:

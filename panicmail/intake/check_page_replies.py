@@ -107,7 +107,7 @@ def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report:
 def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> dict[str, Any]:
     """What was sent and what came back, as far as the mail shows it."""
     person = settings.people[token.person]
-    sent = check_page.message_id(token.incident_id, person.id, settings.tokens, settings.addresses)
+    sent = check_page.message_id(token.incident_id, person.id, settings.reply_routes)
     return {
         "kind": report.kind.value,
         # None: reply addresses carry no token here

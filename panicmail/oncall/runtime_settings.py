@@ -26,7 +26,7 @@ from panicmail.incident.escalation_policy import (
 from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import channel
-from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, TokenSigner
+from panicmail.incident.reply_tokens import Addresses, Purpose, ReplyRoutes, SigningKey, TokenSigner
 from panicmail.oncall import config_schedules
 from panicmail.oncall.calendar_cache import CachedCalendar
 from panicmail.oncall.schedules import Schedules
@@ -68,6 +68,11 @@ class RuntimeSettings:
     def policy(self) -> EscalationPolicy:
         """The default policy."""
         return self.policies[DEFAULT]
+
+    @property
+    def reply_routes(self) -> ReplyRoutes:
+        """How answers find back."""
+        return ReplyRoutes(self.tokens, self.addresses)
 
     def channels(self, person: str) -> tuple[str, ...]:
         """The ids of a person's push channels."""

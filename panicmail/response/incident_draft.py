@@ -16,16 +16,15 @@ def draft_of(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> 
     return drafts.draft(
         incident,
         report_of(tx, incident),
-        received=drafts.ReceivedFacts(
+        drafts.ReceivedFacts(
             mail_from=mail.mail_from if mail else "",
             peer=mail.peer if mail else "",
             tls=mail.tls if mail else "",
             size=mail.size if mail else 0,
             recipients=mail.recipients if mail else (),
+            verified=UNVERIFIED,
+            flags=flags_of(tx.timeline.of_incident(incident.id)),
         ),
         assignee=settings.people.get(first[0]) if first else None,
-        ack_by=incident.sla_at,
         labels=settings.labels,
-        verified=UNVERIFIED,
-        flags=flags_of(tx.timeline.of_incident(incident.id)),
     )

@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from panicmail.sandbox import entities, parameters
+from panicmail.sandbox.gitlab_records import MAX_UPLOAD, Invalid, Issue, Note, Taken, Upload, User, Written
 from panicmail.sandbox.http_request import File, Refused, SandboxAnswer, SandboxRequest
-from panicmail.sandbox.issue_requests import MAX_UPLOAD, Instance, Invalid, Issue, Note, Taken, Upload, User, Written
+from panicmail.sandbox.issue_requests import Instance
 from panicmail.sandbox.pagination import paginate
 
 PREFIX = "/api/v4"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from panicmail.sandbox.issue_requests import Instance, Issue, Note, ResourceEvent, Upload, User
+from panicmail.sandbox.gitlab_records import Issue, Note, ResourceEvent, Upload, User
+from panicmail.sandbox.issue_requests import Instance
 from panicmail.sandbox.quick_actions import QuickAction
 
 Json = dict[str, Any]
@@ -96,7 +97,6 @@ def label(instance: Instance, name: str) -> Json:
 
 
 def issue(instance: Instance, one: Issue) -> Json:
-    api = f"{instance.url}/api/v4/projects/{instance.project_id}"
     people = [user(instance, who) for who in one.assignees]
     return {
         "id": one.id,
@@ -110,7 +110,6 @@ def issue(instance: Instance, one: Issue) -> Json:
         "closed_at": instant(one.closed_at),
         "closed_by": one.closed_by and user(instance, one.closed_by),
         "labels": list(one.labels),
-        "milestone": None,
         "assignees": people,
         "assignee": people[0] if people else None,
         "author": user(instance, one.author),
@@ -126,6 +125,27 @@ def issue(instance: Instance, one: Issue) -> Json:
             "full": f"{instance.project}#{one.iid}",
         },
         "user_notes_count": sum(not said.system for said in one.notes),
+        "_links": _issue_links(instance, one),
+        "moved_to_id": one.moved_to_id,
+        **_issue_beyond(),
+    }
+
+
+def _issue_links(instance: Instance, one: Issue) -> Json:
+    api = f"{instance.url}/api/v4/projects/{instance.project_id}"
+    return {
+        "self": f"{api}/issues/{one.iid}",
+        "notes": f"{api}/issues/{one.iid}/notes",
+        "award_emoji": f"{api}/issues/{one.iid}/award_emoji",
+        "project": api,
+        "closed_as_duplicate_of": one.duplicate_of and f"{api}/issues/{one.duplicate_of}",
+    }
+
+
+def _issue_beyond() -> Json:
+    """What GitLab says of every issue, and the sandbox knows nothing about."""
+    return {
+        "milestone": None,
         "merge_requests_count": 0,
         "upvotes": 0,
         "downvotes": 0,
@@ -138,15 +158,7 @@ def issue(instance: Instance, one: Issue) -> Json:
         },
         "task_completion_status": {"count": 0, "completed_count": 0},
         "has_tasks": False,
-        "_links": {
-            "self": f"{api}/issues/{one.iid}",
-            "notes": f"{api}/issues/{one.iid}/notes",
-            "award_emoji": f"{api}/issues/{one.iid}/award_emoji",
-            "project": api,
-            "closed_as_duplicate_of": one.duplicate_of and f"{api}/issues/{one.duplicate_of}",
-        },
         "subscribed": True,
-        "moved_to_id": one.moved_to_id,
         "service_desk_reply_to": None,
     }
 

@@ -3,11 +3,12 @@
     with SandboxGitLab() as gitlab:
         ...                                             # drive panicmail at gitlab.url with gitlab.token
         gitlab.wait(lambda: gitlab.issues)              # until one is there
-        gitlab.comment(1, "ana", "on it")               # act as a person
+        gitlab.people.comment(1, "ana", "on it")        # act as a person
         gitlab.fault("reset_after", match="POST .*/issues$")
 
 Everything is kept in memory and gone at the end. `/` shows the issues to a browser. What it knows and which traces
-an act leaves is in `issues`, the routes are in `api`, the faults in `faults`.
+an act leaves is in `issue_requests`, what people do in `gitlab_people`, the routes are in `api`, the faults in
+`faults`.
 
 It reads texts as GitLab does: quick actions run, with the rights of whoever wrote them. What the token's owner wrote
 that acted is in `acted`, what would be more than words (a mention, a reference, an image, a tag) in `live`: both stay
@@ -31,10 +32,12 @@ from panicmail.clock import Clock
 from panicmail.sandbox import entities
 from panicmail.sandbox.api import PREFIX, answer_api
 from panicmail.sandbox.faults import Fault, Faults, Kind
+from panicmail.sandbox.gitlab_people import GitLabPeople
+from panicmail.sandbox.gitlab_records import MAINTAINER, MAX_UPLOAD, User
 from panicmail.sandbox.http_request import Refused, SandboxAnswer, read_call
 from panicmail.sandbox.interpreter import Acted, Live
 from panicmail.sandbox.issue_pages import answer_page
-from panicmail.sandbox.issue_requests import MAINTAINER, MAX_UPLOAD, Instance, User
+from panicmail.sandbox.issue_requests import Instance
 from panicmail.sandbox.quick_actions import EXTRACTORS, Extractor
 from panicmail.sandbox.tcp_listener import HOST, Connection, TcpListener
 
@@ -99,7 +102,7 @@ class SandboxGitLab:
             event_notes=event_notes,
             extractors=extractors,
         )
-        self.others: dict[str, Instance] = {}  #: projects issues were moved to, by path
+        self.people = GitLabPeople(self.instance)
         self.project = project
         self.project_id = self.instance.project_id
         self._requests: list[Request] = []
@@ -181,64 +184,15 @@ class SandboxGitLab:
         titles = [f"#{issue['iid']} {issue['title']!r} {issue['state']}" for issue in self.issues]
         return f"issues: {titles}; last requests: {[tuple(request) for request in self.requests[-5:]]}"
 
-    # -- acting as a person ----------------------------------------------------------------------------------------
-
-    def comment(self, iid: int, username: str, body: str, *, internal: bool = False) -> None:
-        self.instance.add_note(self.instance.user(username), iid, body, internal=internal)
-
-    def close(self, iid: int, username: str) -> None:
-        self._edit(iid, username, state_event="close")
-
-    def reopen(self, iid: int, username: str) -> None:
-        self._edit(iid, username, state_event="reopen")
-
-    def move(self, iid: int, username: str, project: str, *, is_seen: bool = True) -> dict[str, Any]:
-        """`username` moves an issue to another project; answers the issue there, as the API shows it.
-
-        Args:
-            is_seen: Whether panicmail's token may see that project.
-        """
-        main = self.instance
-        other = self.others.get(project) or Instance(
-            self.url, project, list(main.users.values()), main.now, project_id=main.project_id + len(self.others) + 1,
-            ids=main.ids
-        )  # fmt: skip
-        if is_seen:
-            self.others[project] = other
-        return entities.issue(other, main.move_issue(main.user(username), iid, other))
-
-    def duplicate(self, iid: int, username: str, of: int) -> None:
-        """`username` closes an issue as a duplicate of another one."""
-        self.instance.mark_duplicate(self.instance.user(username), iid, of)
-
-    def promote(self, iid: int, username: str, epic: int = 7) -> None:
-        """`username` makes an epic of an issue."""
-        self.instance.promote_issue(self.instance.user(username), iid, epic)
-
-    def instance_of(self, path: str) -> Instance:
-        """The project a path of the API names; the first one when it names none."""
-        named = re.match(rf"{PREFIX}/projects/([^/?]+)", path)
-        project = unquote(named[1]) if named else ""
-        others = self.others.values()
-        return next((one for one in others if project in (one.project, str(one.project_id))), self.instance)
-
-    def assign(self, iid: int, username: str, assignee: str) -> None:
-        """`username` makes `assignee` the one who is assigned, instead of whoever was."""
-        self._edit(iid, username, assignees=[self.instance.user(assignee)])
-
-    def label(self, iid: int, username: str, label: str) -> None:
-        """`username` adds a label, which is made if need be."""
-        self._edit(iid, username, add_labels=[label])
-
     # -- acting as an administrator ----------------------------------------------------------------------------------
 
     def set_token(self, **facts: Any) -> None:
-        """Change what the token is; the fields are those of `issues.SandboxToken`."""
+        """Change what the token is; the fields are those of `gitlab_records.SandboxToken`."""
         with self.instance.changing():
             self.instance.token = replace(self.instance.token, **facts)
 
     def set_project(self, **settings: Any) -> None:
-        """Change what the project is set to; the fields are those of `issues.Settings`."""
+        """Change what the project is set to; the fields are those of `gitlab_records.Settings`."""
         with self.instance.changing():
             self.instance.settings = replace(self.instance.settings, **settings)
 
@@ -249,9 +203,6 @@ class SandboxGitLab:
             if self.instance.owner.username == username:
                 self.instance.owner = changed
             self.instance.users[username] = changed
-
-    def _edit(self, iid: int, username: str, **wanted: Any) -> None:
-        self.instance.edit_issue(self.instance.user(username), iid, wanted)
 
     # -- trouble ---------------------------------------------------------------------------------------------------
 
@@ -297,6 +248,13 @@ class SandboxGitLab:
         self._listener.up()
 
     # -- for the handler -------------------------------------------------------------------------------------------
+
+    def instance_of(self, path: str) -> Instance:
+        """The project a path of the API names; the first one when it names none."""
+        named = re.match(rf"{PREFIX}/projects/([^/?]+)", path)
+        project = unquote(named[1]) if named else ""
+        others = self.people.others.values()
+        return next((one for one in others if project in (one.project, str(one.project_id))), self.instance)
 
     def take_fault(self, request_line: str) -> Fault | None:
         return self._faults.take(request_line)

@@ -8,8 +8,9 @@ from urllib.parse import quote, unquote
 
 from panicmail.sandbox import entities
 from panicmail.sandbox.api import answer_upload
+from panicmail.sandbox.gitlab_records import Issue, Note
 from panicmail.sandbox.http_request import Refused, SandboxAnswer, SandboxRequest
-from panicmail.sandbox.issue_requests import Instance, Issue, Note
+from panicmail.sandbox.issue_requests import Instance
 from panicmail.sandbox.sheet import sheet
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident import tasks
 from panicmail.incident.model import Incident
-from panicmail.incident.tasks import Task
+from panicmail.incident.tasks import OperatorAlarm, Task
 from panicmail.store.blocked_adapters import adapter_name
 from panicmail.store.queries import Queries
 from panicmail.store.rows import DeliveryState
@@ -53,11 +53,8 @@ class OutboxQueue(Queries):
         Args:
             rings: It goes to their phones too.
         """
-        self.add(
-            tasks.operator_tasks(
-                cause, facts, self._operators, self._channels, self.now, incident_id=incident_id, rings=rings
-            )
-        )
+        alarm = OperatorAlarm(cause=cause, facts=facts, incident_id=incident_id, rings=rings)
+        self.add(tasks.operator_tasks(alarm, self._operators, self._channels, self.now))
 
     def told_operators(self, cause: str, since: datetime) -> bool:
         """Whether the operators were told of this cause since then."""

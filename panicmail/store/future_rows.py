@@ -5,6 +5,7 @@ Only what is still to be done is looked at and brought back; what is over keeps 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -24,6 +25,19 @@ _PENDING = sa.and_(
     outbox.c.lane.in_(ALL_LANES),  # the index begins with it
     outbox.c.state.in_([DeliveryState.QUEUED.value, DeliveryState.TRYING.value]),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InstantColumns:
+    """The columns of a table that hold instants of what is still to be done. Its lease is one more."""
+
+    table: sa.Table
+    past: tuple[str, ...]  #: of what has happened
+    coming: tuple[str, ...]  #: of what is to happen
+
+
+_OF_MAILS = InstantColumns(mails, past=("accepted_at",), coming=())
+_OF_OUTBOX = InstantColumns(outbox, past=("queued_at", "unsure_at"), coming=("due_at", "after_until"))
 
 
 class FutureRows(Queries):
@@ -62,33 +76,19 @@ class FutureRows(Queries):
 
         A lease no longer than `longest_lease` is left alone: it may have been taken since.
         """
-        waiting = mails.c.state == "accepted"
-        moved = self._bring_back(mails, waiting, by, longest_lease, past=["accepted_at"], coming=[])
-        past, coming = ["queued_at", "unsure_at"], ["due_at", "after_until"]
         # A look for twins waits for minutes on purpose.
-        moved += self._bring_back(
-            outbox,
-            sa.and_(_PENDING, outbox.c.do != EffectKind.TWINS.value),
-            by,
-            longest_lease,
-            past=past,
-            coming=coming,
-        )
+        others = sa.and_(_PENDING, outbox.c.do != EffectKind.TWINS.value)
         twins = sa.and_(
             _PENDING, outbox.c.do == EffectKind.TWINS.value, outbox.c.queued_at > self.now + clock_steps.TOLERANCE
         )
-        return moved + self._bring_back(outbox, twins, by, longest_lease, past=past, coming=coming)
+        moved = self._bring_back(_OF_MAILS, mails.c.state == "accepted", by, longest_lease)
+        moved += self._bring_back(_OF_OUTBOX, others, by, longest_lease)
+        return moved + self._bring_back(_OF_OUTBOX, twins, by, longest_lease)
 
     def _bring_back(
-        self,
-        table: sa.Table,
-        where: sa.ColumnElement[bool],
-        by: timedelta,
-        longest_lease: timedelta,
-        *,
-        past: list[str],
-        coming: list[str],
+        self, columns: InstantColumns, where: sa.ColumnElement[bool], by: timedelta, longest_lease: timedelta
     ) -> int:
+        table, past, coming = columns.table, columns.past, columns.coming
         ahead = sa.or_(*(table.c[name] > self.now for name in (*past, *coming, "lease_until")))
         moved = 0
         for row in self._connection.execute(sa.select(table).where(where, ahead)).mappings().all():

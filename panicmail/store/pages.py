@@ -6,6 +6,7 @@ A page is also a row of the outbox while it is carried out; this table keeps wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -90,7 +91,7 @@ class Pages(Queries):
             if person in known and paged.last_at <= known[person].last_at:
                 self._move_pages(after, person, known[person], paged)
             else:
-                rows.append(_row(after, person, paged.role, after.round, NONE, paged.last_at))
+                rows.append(_row(after, person, replace(paged, round=after.round), NONE))
         if rows:
             insert = sqlite.insert(pages) if self._is_sqlite else postgresql.insert(pages)
             named = ["incident_id", "person", "round", "channel"]
@@ -106,9 +107,10 @@ class Pages(Queries):
 
     def _page(self, incident: Incident, effect: Effect, channel: str) -> dict[str, Any]:
         person, facts = effect.person or "", effect.facts
-        paged = incident.paged.get(person)
-        queued_at = paged.last_at if paged else self.now
-        return _row(incident, person, str(facts.get("role", "")), int(facts["round"]), channel, queued_at)
+        before = incident.paged.get(person)
+        at = before.last_at if before else self.now
+        paged = PagedPerson(role=str(facts.get("role", "")), round=int(facts["round"]), at=at, last_at=at)
+        return _row(incident, person, paged, channel)
 
     def _move_pages(self, incident: Incident, person: str, before: PagedPerson, after: PagedPerson) -> None:
         """The clock was put back: no page of theirs is later than the last, nor the first one than it was."""
@@ -243,14 +245,14 @@ class Pages(Queries):
         return [outbox_row_of(row) for row in self._connection.execute(query)]
 
 
-def _row(incident: Incident, person: str, role: str, round_: int, channel: str, queued_at: Any) -> dict[str, Any]:
+def _row(incident: Incident, person: str, paged: PagedPerson, channel: str) -> dict[str, Any]:
     return {
         "incident_id": incident.id,
         "person": person,
-        "role": role,
-        "round": round_,
+        "role": paged.role,
+        "round": paged.round,
         "channel": channel,
-        "queued_at": queued_at,
+        "queued_at": paged.last_at,
         "answer": "",
         "is_open": incident.state is State.OPEN,
         "undecided": channel != NONE,

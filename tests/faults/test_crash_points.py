@@ -316,7 +316,7 @@ def test_a_sign_of_work_cut_short_counts_after_the_next_start(town: World) -> No
     iid = town.issue(ref)["iid"]
     town.settled()
     town.program.kill()
-    town.gitlab.comment(iid, "ana", "I am looking at it")
+    town.gitlab.people.comment(iid, "ana", "I am looking at it")
     for point in both("signs.weigh"):
         town.environ["PANICMAIL_CRASH_AT"] = point
         assert town.spawn().ended(30) == crashpoints.KILLED

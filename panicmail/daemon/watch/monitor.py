@@ -24,6 +24,7 @@ from panicmail.errors import ConfigError
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
 from panicmail.mail.compose import watch_alerts
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation, organisation_at
 from panicmail.oncall import runtime_settings
 from panicmail.store.database import Database
@@ -182,13 +183,16 @@ class WatchMonitor:
 
     def _page_blind(self, since: datetime, reason: str, now: datetime) -> None:
         settings, people = self._settings, self._operators()
-        sender, key = settings.page_sender, f"blind/{now.isoformat()}"
+        key = f"blind/{now.isoformat()}"
         self._page(
             "blind",
             [
                 *self._routes.pushes(people, lambda zone: watch_alerts.blind_push(since, now, zone)),
                 *self._routes.mails(
-                    people, lambda one: watch_alerts.blind(since, reason, sender, one, settings.addresses, now, key=key)
+                    people,
+                    lambda one: watch_alerts.blind(
+                        since, reason, Letterhead(settings.page_sender, one, now), settings.addresses, key=key
+                    ),
                 ),
             ],
             lambda: self._watch.blind_not_taken(self._clock()),

@@ -15,15 +15,15 @@ import structlog
 
 from panicmail.clock import Clock
 from panicmail.delivery.fallback.fallback_pages import FallbackPage, FallbackPages, Reaches, Rings, no_phones
+from panicmail.delivery.fallback.remembered_step import RememberedStep
 from panicmail.delivery.fallback.spooled_mail import ReadsSpooledMail, SpooledPanic
 from panicmail.errors import StoreFailed
 from panicmail.incident import ids
-from panicmail.incident.classify import Report
-from panicmail.incident.model import Incident, PageReason
+from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
-from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.spool import Spool, Spooled
 
@@ -40,8 +40,6 @@ REFUSED_EVERY = timedelta(hours=1)
 LOOK_EVERY = 0.5
 #: A longer gap between two looks means that the process was stopped, or its clock was moved.
 _STOPPED = timedelta(seconds=4)
-#: Pages from memory have rounds no escalation reaches: a mail server may drop a second mail with one Message-ID.
-_ROUND_FROM_MEMORY = 500_000
 _CALLERS = 4
 
 
@@ -165,15 +163,12 @@ class FallbackPager:
     def _call_for_steps(self, incident: Incident, now: datetime) -> None:
         settings = self._settings()
         for person, turn_at in _whose_turn(incident, settings, now).items():
+            step = RememberedStep(settings, incident, turn_at, self._answered_at)
             call = FallbackPage(
                 key=f"step/{incident.id}/{person}",
                 person=settings.people[person],
-                write=partial(
-                    _page_from_memory, settings, incident, turn_at, self._answered_at, settings.people[person]
-                ),
-                line=partial(
-                    _line_from_memory, settings, incident, turn_at, self._answered_at, settings.people[person]
-                ),
+                write=partial(step.letter, settings.people[person]),
+                line=partial(step.line, settings.people[person]),
                 about=f"panicmail-{incident.id}",
                 wanted=self._is_away,
             )
@@ -238,48 +233,10 @@ def _whose_turn(incident: Incident, settings: RuntimeSettings, now: datetime) ->
     return known or dict.fromkeys(settings.operators, due_at)
 
 
-def _page_from_memory(
-    settings: RuntimeSettings,
-    incident: Incident,
-    turn_at: datetime,
-    away_since: datetime,
-    person: Person,
-    now: datetime,
-) -> ComposedMail:
-    context = _context_from_memory(settings, incident, turn_at, away_since, now)
-    return compose.page(context, person, settings.tokens, settings.addresses)
-
-
-def _line_from_memory(
-    settings: RuntimeSettings,
-    incident: Incident,
-    turn_at: datetime,
-    away_since: datetime,
-    person: Person,
-    now: datetime,
-) -> str:
-    return push_text.page(_context_from_memory(settings, incident, turn_at, away_since, now), person, settings.detail)
-
-
-def _context_from_memory(
-    settings: RuntimeSettings, incident: Incident, turn_at: datetime, away_since: datetime, now: datetime
-) -> NoticeContext:
-    facts = {
-        "word": PageReason.STATE_UNKNOWN.value,
-        "round": _ROUND_FROM_MEMORY + incident.round,
-        "since": away_since.isoformat(),
-        "turn_at": turn_at.isoformat(),
-    }
-    report = Report(subject=incident.subject)
-    return NoticeContext(
-        organisation=organisation_at(settings, now, incident), incident=incident, report=report, facts=facts, now=now
-    )
-
-
 def _alarm(
     settings: RuntimeSettings, facts: Mapping[str, str], key: str, person: Person, now: datetime
 ) -> ComposedMail:
-    return compose.operators(facts, organisation_at(settings, now), person, settings.addresses, now, key=key)
+    return compose.operators(facts, Letterhead(settings.sender, person, now), settings.addresses, key=key)
 
 
 def _alarm_line(facts: Mapping[str, str], now: datetime) -> str:

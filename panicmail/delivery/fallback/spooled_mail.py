@@ -71,7 +71,7 @@ class SpooledPanic:
         context = self._context(now)
         if context is None:
             return None
-        return compose.page(context, person, self._settings.tokens, self._settings.addresses)
+        return compose.page(context, person, self._settings.reply_routes)
 
     def line(self, person: Person, now: datetime) -> str | None:
         """The same for a lock screen."""

@@ -48,13 +48,17 @@ def take_due_step(
         about["cause"] = dict(cause)
     incident = replace(incident, step=taken, next_step_at=next_at)
     incident, pages = page_all(incident, people, duty.now, **about)
-    entries = [paged_entry(incident, people, taken, **about)]
-    if len(steps) > 1:
-        entries.append(
-            Entry(event="steps.skipped", actor="panicmail", facts={"steps": [i + 1 for i in steps[:-1]]}, note=False)
-        )
+    entries = (paged_entry(incident, people, taken, **about), *_skipped_entries(steps))
     alarms = () if people else (nobody_alarm(incident, taken),)
-    return Change(incident=incident, effects=(*pages, *alarms), entries=tuple(entries))
+    return Change(incident=incident, effects=(*pages, *alarms), entries=entries)
+
+
+def _skipped_entries(steps: Sequence[int]) -> tuple[Entry, ...]:
+    """Of the steps that are taken as one, those before the last are skipped."""
+    if len(steps) == 1:
+        return ()
+    skipped = {"steps": [index + 1 for index in steps[:-1]]}
+    return (Entry(event="steps.skipped", actor="panicmail", facts=skipped, note=False),)
 
 
 def _named(policy: EscalationPolicy, who: OnCallAt, steps: Iterable[int]) -> dict[str, str]:

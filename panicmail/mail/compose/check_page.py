@@ -8,14 +8,13 @@ never an acknowledgement.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from panicmail.incident.people import Person
-from panicmail.incident.reply_tokens import Addresses, Purpose, TokenSigner
+from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
 from panicmail.mail.compose import sanitize
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, headline, ours, sealed
-from panicmail.mail.compose.notice_context import Organisation
 from panicmail.mail.compose.thread_ids import digest
 from panicmail.mail.compose.wording import ReaderClock
 
@@ -23,37 +22,31 @@ from panicmail.mail.compose.wording import ReaderClock
 RETURNED = 1
 
 
-def message_id(test: str, person: str, tokens: TokenSigner, addresses: Addresses) -> str:
+def message_id(test: str, person: str, routes: ReplyRoutes) -> str:
     """The Message-ID of a test page."""
-    return addresses.message_id(tokens.mint(Purpose.TEST, test, person))
+    return routes.message_id(Purpose.TEST, test, person)
 
 
-def reply_to(test: str, person: str, tokens: TokenSigner, addresses: Addresses) -> str:
+def reply_to(test: str, person: str, routes: ReplyRoutes) -> str:
     """Where the answer to a test page goes."""
-    return addresses.reply_to(tokens.mint(Purpose.TEST, test, person))
+    return routes.reply_to(Purpose.TEST, test, person)
 
 
-def test_page(
-    test: str, person: Person, sender: str, tokens: TokenSigner, addresses: Addresses, now: datetime, *, with_code: bool
-) -> ComposedMail:
-    """The test page to one person.
-
-    Args:
-        sender: Of pages.
-        with_code: A push with a code goes out too.
-    """
-    returned = addresses.reply_to(tokens.mint(Purpose.TEST, test, person.id, RETURNED))
+def test_page(test: str, head: Letterhead, routes: ReplyRoutes, *, with_code: bool) -> ComposedMail:
+    """The test page to one person. `with_code`: a push with a code goes out too."""
+    person, sender = head.person, head.sender
+    returned = routes.reply_to(Purpose.TEST, test, person.id, RETURNED)
     code = 'Your phone shows a code of four signs: write it below the "ack" of your reply.'
     return sealed(
         Envelope(
             sender=sender,
             to=person.email,
             to_name=person.name,
-            reply_to=reply_to(test, person.id, tokens, addresses),
-            mail_from=returned if addresses.carries_token else sender,
+            reply_to=reply_to(test, person.id, routes),
+            mail_from=returned if routes.addresses.carries_token else sender,
             subject='[PANIC TEST] Reply "ack": does a page reach you?',
-            message_id=message_id(test, person.id, tokens, addresses),
-            date=now,
+            message_id=message_id(test, person.id, routes),
+            date=head.now,
             automatic="auto-generated",
             silences_robots=False,  # as of a page: an out-of-office is news
         ),
@@ -71,40 +64,31 @@ def push(code: str) -> str:
     return f'PANIC TEST, nothing is wrong. Reply "ack" to the test mail and write this code below it: {code}'
 
 
-def proven(
-    facts: Mapping[str, Any],
-    organisation: Organisation,
-    person: Person,
-    tokens: TokenSigner,
-    addresses: Addresses,
-    now: datetime,
-    *,
-    key: str,
-) -> ComposedMail:
+def proven(facts: Mapping[str, Any], head: Letterhead, routes: ReplyRoutes, *, key: str) -> ComposedMail:
     """The answer to what was written on a test page. `key`: the outbox row's; a retry repeats its Message-ID."""
-    test = str(facts.get("test") or "")
-    clock, why = ReaderClock(person.tz, now), _texts(facts.get("why"))
-    page, reply = message_id(test, person.id, tokens, addresses), _text(facts.get("in_reply_to"))
+    person, test = head.person, str(facts.get("test") or "")
+    clock, why = ReaderClock(person.tz, head.now), _texts(facts.get("why"))
+    page, reply = message_id(test, person.id, routes), _text(facts.get("in_reply_to"))
     answers = sanitize.message_id(reply) or page
     subject = "your reply would not have stopped the clock" if why else "a page reaches you, and your reply counts"
     return sealed(
         Envelope(
-            sender=organisation.sender,
+            sender=head.sender,
             to=person.email,
             to_name=person.name,
-            reply_to=reply_to(test, person.id, tokens, addresses),
+            reply_to=reply_to(test, person.id, routes),
             subject=f"[TEST] {'Not proven' if why else 'Proven'}: {subject}",
             message_id=page.replace("@", f".{digest(key)}@"),
             in_reply_to=answers,
             references=tuple(dict.fromkeys((page, answers))),
-            date=now,
+            date=head.now,
             automatic="auto-replied",
             silences_robots=True,
         ),
         [
             *(_not_counted(person, why) if why else _counted(facts, clock)),
             *_codes(facts),
-            ours(f"This address takes answers to this test only. For an emergency write to {addresses.panic}."),
+            ours(f"This address takes answers to this test only. For an emergency write to {routes.addresses.panic}."),
         ],
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from panicmail.incident.model import Outcome, Owed, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command
-from panicmail.incident.reply_tokens import Addresses, TokenSigner
+from panicmail.incident.reply_tokens import ReplyRoutes
 from panicmail.mail.compose import sanitize
 from panicmail.mail.compose.command_replies import answered
-from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, theirs
+from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, sealed, theirs
 from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.sections import (
     NoticeFacts,
@@ -27,14 +28,12 @@ from panicmail.mail.compose.sections import (
     writer,
 )
 from panicmail.mail.compose.shift_notices import shift_began, shift_ended
-from panicmail.mail.compose.thread_ids import answer_to, subject
+from panicmail.mail.compose.thread_ids import answer_envelope, subject
 from panicmail.mail.compose.undelivered_to_reporter import sent_without, unsent
 from panicmail.mail.compose.wording import Wording, are, capital, listed
 
 
-def tell(
-    context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, *, key: str
-) -> ComposedMail:
+def tell(context: NoticeContext, person: Person, routes: ReplyRoutes, *, key: str) -> ComposedMail:
     """What `context.facts` says to `person`. `key`: the outbox row's; a retry repeats its Message-ID."""
     voice = Wording.to(context, person)
     told = _TELLERS.get(str(context.facts.get("what")), _tell_unknown_news)(voice, context)
@@ -42,8 +41,10 @@ def tell(
     if context.incident.drill:
         tag, lines = f"{tag} DRILL", [lines[0], ours("This is a drill. Act as if it were real."), *lines[1:]]
     title = f"{tag} {told.subject}" if told.subject else subject(tag, context)
-    outward = context.conversation if context.facts.get("what") == "more" and _replies_go_out(context) else ""
-    return answer_to(context, person, tokens, addresses, key=key, subject=title[:120], lines=lines, reply_to=outward)
+    envelope = answer_envelope(context, person, routes, title[:120], key=key)
+    if context.facts.get("what") == "more" and _replies_go_out(context):
+        envelope = replace(envelope, reply_to=context.conversation)
+    return sealed(envelope, lines)
 
 
 def _acked_by(voice: Wording, context: NoticeContext) -> NoticeFacts:

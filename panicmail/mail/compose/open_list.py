@@ -10,9 +10,9 @@ from panicmail.incident.model import Incident, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Addresses
 from panicmail.mail.compose import sanitize
-from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, button, headline, ours, sealed, theirs
+from panicmail.mail.compose.letterhead import NO_REPLY, Letterhead, announcement
+from panicmail.mail.compose.message import ComposedMail, TextLine, button, headline, ours, theirs
 from panicmail.mail.compose.notice_context import Organisation
-from panicmail.mail.compose.thread_ids import digest
 from panicmail.mail.compose.wording import Wording, listed
 
 #: So many are told one by one, and so many are named in the subject.
@@ -30,28 +30,15 @@ class Listed:
 def listing(
     entries: Sequence[Listed],
     organisation: Organisation,
-    person: Person,
+    head: Letterhead,
     addresses: Addresses,
-    now: datetime,
     *,
     key: str,
 ) -> ComposedMail:
     """What is not closed, oldest first; at least one. `key`: the outbox row's; a retry repeats its Message-ID."""
-    refs = _refs(entries)
-    return sealed(
-        Envelope(
-            sender=organisation.sender,
-            sender_name="panicmail",
-            to=person.email,
-            to_name=person.name,
-            subject=f"[panicmail] Not closed: {refs}",
-            message_id=addresses.message_id(f"list.{digest(f'{person.id} {key}')}"),
-            date=now,
-            automatic="auto-generated",
-            silences_robots=True,
-        ),
-        _lines(entries, organisation, person, now),
-    )
+    message_id = addresses.message_id(head.local_id("list", key))
+    title = f"[panicmail] Not closed: {_refs(entries)}"
+    return announcement(head, message_id, title, _lines(entries, organisation, head.person, head.now))
 
 
 def _refs(entries: Sequence[Listed]) -> str:
@@ -71,7 +58,7 @@ def _lines(entries: Sequence[Listed], organisation: Organisation, person: Person
         *([ours(f"And {others} more: panicmail incidents shows all.")] if others > 0 else []),
         ours(f'{at_link}the mails of each: a line of status, "take" to make it yours, "resolve" at its end.'),
         ours("This list comes once a day, until all of it is closed."),
-        ours("Do not reply to this mail: a reply is taken for a new report."),
+        ours(NO_REPLY),
     ]
 
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Addresses
 from panicmail.mail.compose import sanitize
-from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, headline, ours, sealed
-from panicmail.mail.compose.notice_context import Organisation
-from panicmail.mail.compose.thread_ids import digest
+from panicmail.mail.compose.letterhead import NO_REPLY, Letterhead, announcement
+from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours
 from panicmail.mail.compose.wording import ReaderClock
 
 #: Cause -> what is wrong, what it means, what mends it.
@@ -303,33 +301,13 @@ _LISTED = 100
 _SAID = frozenset({"cause", "ref", "at"})
 
 
-def operators(
-    facts: Mapping[str, Any],
-    organisation: Organisation,
-    person: Person,
-    addresses: Addresses,
-    now: datetime,
-    *,
-    key: str,
-) -> ComposedMail:
+def operators(facts: Mapping[str, Any], head: Letterhead, addresses: Addresses, *, key: str) -> ComposedMail:
     """The alarm of `facts` to one operator. `key`: the outbox row's; a retry repeats its Message-ID."""
-    cause = str(facts.get("cause", ""))
-    what, _, _ = CAUSES.get(cause, _GENERIC)
+    texts = CAUSES.get(str(facts.get("cause", "")), _GENERIC)
     ref = sanitize.words(str(facts.get("ref") or ""), 8)
-    return sealed(
-        Envelope(
-            sender=organisation.sender,
-            sender_name="panicmail",
-            to=person.email,
-            to_name=person.name,
-            subject=f"[panicmail] {what}{f' ({ref})' if ref else ''}",
-            message_id=addresses.message_id(f"operators.{digest(f'{person.id} {key}')}"),
-            date=now,
-            automatic="auto-generated",
-            silences_robots=True,
-        ),
-        _lines(facts, CAUSES.get(cause, _GENERIC), ref, ReaderClock(person.tz, now)),
-    )
+    message_id = addresses.message_id(head.local_id("operators", key))
+    title = f"[panicmail] {texts[0]}{f' ({ref})' if ref else ''}"
+    return announcement(head, message_id, title, _lines(facts, texts, ref, ReaderClock(head.person.tz, head.now)))
 
 
 def _lines(facts: Mapping[str, Any], texts: tuple[str, str, str], ref: str, clock: ReaderClock) -> list[TextLine]:
@@ -349,7 +327,7 @@ def _lines(facts: Mapping[str, Any], texts: tuple[str, str, str], ref: str, cloc
         ours(f"Mend: {mend}"),
         *(ours(f"Detail: {detail}") for detail in [*unknown, *details]),
         *([ours(f"All of it: panicmail show {ref}")] if ref else []),
-        ours("Do not reply to this mail: a reply is taken for a new report."),
+        ours(NO_REPLY),
     ]
 
 

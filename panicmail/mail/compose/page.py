@@ -15,7 +15,7 @@ import structlog
 
 from panicmail.incident.model import PageReason
 from panicmail.incident.people import Person
-from panicmail.incident.reply_tokens import Addresses, Purpose, TokenSigner
+from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
 from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, sealed
 from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.page_headlines import OPENINGS, state_word
@@ -26,20 +26,20 @@ from panicmail.mail.compose.wording import Wording
 _log = structlog.get_logger()
 
 
-def page(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> ComposedMail:
+def page(context: NoticeContext, person: Person, routes: ReplyRoutes) -> ComposedMail:
     """The page of `context.facts` to `person`; a plain one when that one cannot be written."""
     try:
-        return _full(context, person, tokens, addresses)
+        return _full(context, person, routes)
     except Exception as exc:  # a page that says little is worth more than none
         _log.exception("page.plain", ref=context.incident.ref)
-        return _plain(context, person, tokens, addresses, exc)
+        return _plain(context, person, routes, exc)
 
 
-def _full(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> ComposedMail:
+def _full(context: NoticeContext, person: Person, routes: ReplyRoutes) -> ComposedMail:
     word = PageReason(context.facts["word"])
     voice = Wording.to(context, person)
     title = subject(f"[PANIC {context.incident.ref}]", context, state_word(voice, word))
-    return sealed(_envelope(context, person, tokens, addresses, title), _lines(voice, context, word))
+    return sealed(_envelope(context, person, routes, title), _lines(voice, context, word))
 
 
 def _lines(voice: Wording, context: NoticeContext, word: PageReason) -> list[TextLine]:
@@ -54,19 +54,17 @@ def _lines(voice: Wording, context: NoticeContext, word: PageReason) -> list[Tex
     ]
 
 
-def _envelope(
-    context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, title: str
-) -> Envelope:
+def _envelope(context: NoticeContext, person: Person, routes: ReplyRoutes, title: str) -> Envelope:
     incident, round_ = context.incident, _round(context)
-    root = root_id(incident, tokens, addresses)
-    this = page_id(incident, person.id, round_, tokens, addresses)
-    first = first_page_id(incident, person.id, tokens, addresses) or this
+    root = root_id(incident, routes)
+    this = page_id(incident, person.id, round_, routes)
+    first = first_page_id(incident, person.id, routes) or this
     return Envelope(
         sender=context.organisation.page_sender,
         to=person.email,
         to_name=person.name,
-        reply_to=_reply_to(context, person, tokens, addresses),
-        mail_from=_mail_from(context, person, tokens, addresses),
+        reply_to=_reply_to(context, person, routes),
+        mail_from=_mail_from(context, person, routes),
         subject=title,
         message_id=this,
         in_reply_to=None if first == this else first,
@@ -83,23 +81,21 @@ def _round(context: NoticeContext) -> int:
     return said if isinstance(said, int) else context.incident.round
 
 
-def _reply_to(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> str:
-    return addresses.reply_to(tokens.mint(Purpose.ANSWER, context.incident.id, person.id))
+def _reply_to(context: NoticeContext, person: Person, routes: ReplyRoutes) -> str:
+    return routes.reply_to(Purpose.ANSWER, context.incident.id, person.id)
 
 
-def _mail_from(context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses) -> str:
+def _mail_from(context: NoticeContext, person: Person, routes: ReplyRoutes) -> str:
     """Where bounces of this page go. A plain reply address would take them for reports."""
-    if not addresses.carries_token:
+    if not routes.addresses.carries_token:
         return context.organisation.page_sender
-    return addresses.reply_to(tokens.mint(Purpose.BOUNCE, context.incident.id, person.id, _round(context)))
+    return routes.reply_to(Purpose.BOUNCE, context.incident.id, person.id, _round(context))
 
 
 # -- the page of last resort -----------------------------------------------------------------------
 
 
-def _plain(
-    context: NoticeContext, person: Person, tokens: TokenSigner, addresses: Addresses, cause: Exception
-) -> ComposedMail:
+def _plain(context: NoticeContext, person: Person, routes: ReplyRoutes, cause: Exception) -> ComposedMail:
     """A page of fixed words, written octet by octet: whatever broke the full one is not asked again."""
     ref = context.incident.ref
     text = [
@@ -111,11 +107,11 @@ def _plain(
     fields = [
         f"From: Panic <{context.organisation.page_sender}>",
         f"To: <{person.email}>",
-        f"Reply-To: <{_reply_to(context, person, tokens, addresses)}>",
+        f"Reply-To: <{_reply_to(context, person, routes)}>",
         f"Subject: [PANIC {ref}] Emergency reported, reply needed",
         f"Date: {format_datetime(context.now)}",
-        f"Message-ID: {page_id(context.incident, person.id, _round(context), tokens, addresses)}",
-        f"References: {root_id(context.incident, tokens, addresses)}",
+        f"Message-ID: {page_id(context.incident, person.id, _round(context), routes)}",
+        f"References: {root_id(context.incident, routes)}",
         "Auto-Submitted: auto-generated",
         "X-Panicmail: 1",
         "MIME-Version: 1.0",
@@ -125,7 +121,7 @@ def _plain(
     message = "\r\n".join([*(" ".join(field.split()) for field in fields), "", *text, ""])
     return ComposedMail(
         message=message.encode("utf-8", "replace"),
-        mail_from=_mail_from(context, person, tokens, addresses),
+        mail_from=_mail_from(context, person, routes),
         recipient=person.email,
     )
 

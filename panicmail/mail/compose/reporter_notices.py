@@ -11,27 +11,27 @@ from collections.abc import Callable, Mapping
 
 from panicmail.incident.escalation_policy import OPERATOR
 from panicmail.incident.model import State
-from panicmail.incident.reply_tokens import Addresses, TokenSigner
+from panicmail.incident.reply_tokens import ReplyRoutes
 from panicmail.mail.compose import sanitize
-from panicmail.mail.compose.message import ComposedMail, Link, TextLine, call, headline, ours, theirs
+from panicmail.mail.compose.message import ComposedMail, Link, TextLine, call, headline, ours, sealed, theirs
 from panicmail.mail.compose.notice_context import NoticeContext
-from panicmail.mail.compose.thread_ids import subject, word_to_reporter
+from panicmail.mail.compose.thread_ids import reporter_envelope, subject
 from panicmail.mail.compose.wording import Wording
 
 
-def receipt(context: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
+def receipt(context: NoticeContext, routes: ReplyRoutes, *, key: str) -> ComposedMail:
     """The reporter's first answer. `key`: the outbox row's; a retry repeats its Message-ID."""
     lines = _receipt(Wording.to_reporter(context), context)
-    return word_to_reporter(context, tokens, addresses, key=key, subject=_subject(context), lines=lines)
+    return sealed(reporter_envelope(context, routes, _subject(context), key=key), lines)
 
 
-def news(context: NoticeContext, tokens: TokenSigner, addresses: Addresses, *, key: str) -> ComposedMail:
+def news(context: NoticeContext, routes: ReplyRoutes, *, key: str) -> ComposedMail:
     """What `context.facts` says became of it."""
     what = str(context.facts.get("what"))
     lines = _NEWS.get(what, _tell_unknown_news)(Wording.to_reporter(context), context)
     if context.incident.drill:
         lines.insert(1, ours("This is a drill."))
-    return word_to_reporter(context, tokens, addresses, key=key, subject=_subject(context), lines=lines)
+    return sealed(reporter_envelope(context, routes, _subject(context), key=key), lines)
 
 
 def _subject(context: NoticeContext) -> str:

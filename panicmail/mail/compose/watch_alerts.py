@@ -6,16 +6,17 @@ at most 120 characters; names, numbers and the count of incidents are cut before
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Addresses
 from panicmail.mail.compose import sanitize
-from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, headline, ours, sealed, theirs
+from panicmail.mail.compose.letterhead import NO_REPLY, Letterhead, announcement
+from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, theirs
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation
 from panicmail.mail.compose.sections import about, calls, issue, report
-from panicmail.mail.compose.thread_ids import digest, subject
+from panicmail.mail.compose.thread_ids import subject
 from panicmail.mail.compose.wording import ReaderClock, Wording, history, role_name
 
 #: Of a push (mails.md).
@@ -23,7 +24,8 @@ PUSH_LIMIT = 120
 #: Of many incidents in one mail, so many are named.
 NAMED = 20
 
-_NO_REPLY = "Do not reply to this mail: a reply is taken for a new report."
+#: Who speaks.
+_WATCH = "panicmail watch"
 
 
 # -- nobody reached --------------------------------------------------------------------------------
@@ -41,7 +43,8 @@ def unreached(contexts: Sequence[NoticeContext], person: Person, addresses: Addr
         title, lines = f"{tag} NOBODY REACHED: {len(contexts)} incidents", _list(voice, contexts)
     else:
         title, lines = subject(tag, first, f"{drill}NOBODY REACHED:"), _one(voice, first)
-    return _letter(first.organisation.page_sender, person, addresses, first.now, title, lines, key=key)
+    head = Letterhead(first.organisation.page_sender, person, first.now)
+    return announcement(head, addresses.message_id(head.local_id("watch", key)), title, lines, _WATCH)
 
 
 def _one(voice: Wording, context: NoticeContext) -> list[TextLine]:
@@ -58,7 +61,7 @@ def _one(voice: Wording, context: NoticeContext) -> list[TextLine]:
         *calls(voice),
         issue(context.incident),
         _by_hand(ref),
-        ours(_NO_REPLY),
+        ours(NO_REPLY),
         *report(context),
     ]
 
@@ -73,7 +76,7 @@ def _list(voice: Wording, contexts: Sequence[NoticeContext]) -> list[TextLine]:
         lines.append(ours(f"{context.incident.ref}, deadline {voice.zoned(context.incident.sla_at)}:"))
         lines.append(theirs(sanitize.marked(context.incident.subject or "(no subject)")))
     more = [ours(f"And {len(contexts) - NAMED} more: panicmail incidents --state open")] if contexts[NAMED:] else []
-    return [*lines, *more, *calls(voice), _by_hand("REF"), ours(_NO_REPLY)]
+    return [*lines, *more, *calls(voice), _by_hand("REF"), ours(NO_REPLY)]
 
 
 def _managers(context: NoticeContext) -> str:
@@ -130,21 +133,19 @@ def _fitting(*texts: str) -> str:
 # -- blind -----------------------------------------------------------------------------------------
 
 
-def blind(
-    since: datetime, reason: str, sender: str, person: Person, addresses: Addresses, now: datetime, *, key: str
-) -> ComposedMail:
+def blind(since: datetime, reason: str, head: Letterhead, addresses: Addresses, *, key: str) -> ComposedMail:
     """To an operator: since `since` nobody could ask the database. `reason`: what it said, in its words."""
-    clock = ReaderClock(person.tz, now)
+    clock = ReaderClock(head.person.tz, head.now)
     lines = [
-        headline(f"{person.first_name}: see now that panicmail runs and that its database answers."),
+        headline(f"{head.person.first_name}: see now that panicmail runs and that its database answers."),
         ours(f"Why: panicmail watch cannot ask the database since {clock.zoned(since)}."),
         ours(f"Detail: {sanitize.words(reason, 200)}"),
         ours("Until it can, nothing outside panicmail knows whether a panic waits for somebody."),
         ours("Mend: where panicmail runs, systemctl status panicmail and its journal; the database and the way to it."),
-        ours(_NO_REPLY),
+        ours(NO_REPLY),
     ]
     title = f"[panicmail] CANNOT BE CHECKED since {clock.zoned(since)}"
-    return _letter(sender, person, addresses, now, title, lines, key=key)
+    return announcement(head, addresses.message_id(head.local_id("watch", key)), title, lines, _WATCH)
 
 
 def blind_push(since: datetime, now: datetime, zone: tzinfo) -> str:
@@ -156,22 +157,3 @@ def sees_push(since: datetime, now: datetime, zone: tzinfo) -> str:
     """It can be asked again."""
     clock = ReaderClock(zone, now)
     return f"PANICMAIL can be checked again since {clock.zoned(now)}. It could not since {clock.at(since)}."
-
-
-def _letter(
-    sender: str, person: Person, addresses: Addresses, now: datetime, title: str, lines: Iterable[TextLine], *, key: str
-) -> ComposedMail:
-    return sealed(
-        Envelope(
-            sender=sender,
-            sender_name="panicmail watch",
-            to=person.email,
-            to_name=person.name,
-            subject=title,
-            message_id=addresses.message_id(f"watch.{digest(f'{person.id} {key}')}"),
-            date=now,
-            automatic="auto-generated",
-            silences_robots=True,
-        ),
-        list(lines),
-    )

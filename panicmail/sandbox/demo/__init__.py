@@ -5,10 +5,12 @@ started as an operator starts it, with a configuration written for the occasion.
 service level passes, Max is called and answers. Everything told is something that arrived: nothing is acted, and what
 does not arrive in time ends the story with exit status 1. So the demo is also the shortest test of the whole.
 
-    stage      what is built up and taken down: sandbox, configuration, daemon, the letters people send
-    script     who does what, and what must come of it
-    telling    how it is told: painted on a terminal, plain lines elsewhere
-    playing    what --keep adds: the addresses to play with, and what comes while somebody plays
+    stage           what is built up and taken down: sandbox, configuration, daemon, the letters people send
+    daemon_process  the daemon, and what its commands answer
+    script          who does what, and what must come of it
+    reckoning       the end: what was told against what was recorded
+    telling         how it is told: painted on a terminal, plain lines elsewhere
+    playing         what --keep adds: the addresses to play with, and what comes while somebody plays
 
 Ctrl-C, SIGTERM and SIGHUP end the daemon and remove the folder. Killed outright (SIGKILL), the demo leaves both.
 """
@@ -22,8 +24,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from panicmail.sandbox.demo import playing
+from panicmail.sandbox.demo.failure import Failed
 from panicmail.sandbox.demo.script import Story
-from panicmail.sandbox.demo.stage import Failed, Ports, Stage
+from panicmail.sandbox.demo.stage import Ports, Stage
 from panicmail.sandbox.demo.telling import Telling, teller
 
 __all__ = ["run"]
@@ -62,7 +65,7 @@ def _tell(telling: Telling, ports: Ports, sla: int, *, keep: bool) -> None:
         story.play()
         if keep:
             playing.play(stage, telling, story)
-        stopped = stage.stop_daemon()
+        stopped = stage.daemon.stop()
     telling.line(f"The daemon stopped on SIGTERM in {stopped:.1f} s; its folder is removed. Nothing is left behind.")
     if not keep:
         telling.line("To play with it yourself: make demo ARGS=--keep")

@@ -33,7 +33,7 @@ def play(stage: Stage, telling: Telling, story: Story) -> None:
          f"export PANICMAIL_CONFIG={stage.configuration}"),
         ("", f"{ours} incidents"),
         ("", f"{ours} ack REF --as ana"),
-        ("What the daemon logs", f"tail -f {stage.log}"),
+        ("What the daemon logs", f"tail -f {stage.daemon.log}"),
     ]:  # fmt: skip
         if what:
             telling.line(f"\n{what}:")

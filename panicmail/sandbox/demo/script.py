@@ -7,20 +7,19 @@ waits are generous against a slow machine: what is promised within seconds is gi
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from typing import Any
 
-from panicmail.sandbox.demo.stage import ANA, MAX, PANIC, RITA, Failed, Stage
+from panicmail.sandbox.demo.failure import require
+from panicmail.sandbox.demo.reckoning import ToldIncident, notes_saying, reckon
+from panicmail.sandbox.demo.stage import ANA, MAX, PANIC, RITA, Stage
 from panicmail.sandbox.demo.telling import Moment, Telling
 from panicmail.sandbox.relay_server import Received
 
 #: Seconds for what is promised at once.
 SOON = 12.0
-#: How many seconds the record of the breach may be off: the clock ticks once a second, and instants are cut to one.
-_TICKS = 3
 
 REPORT = """\
 All my files end in .locked and Slack is gone.
@@ -60,7 +59,8 @@ class Story:
         self._answer(call)
         self._more(receipt, call)
         self._close(call)
-        self._reckoning()
+        told = ToldIncident(ref=self.ref, link=self.link, iid=self.issue["iid"])
+        reckon(self._stage, self._telling, told, self._moments)
 
     # -- the scenes
 
@@ -93,7 +93,7 @@ class Story:
         stage.waiting = telling.tick
         self._happened(0.0, f'"{reply}": it is on disk, and the clock starts')
         page = stage.mail(ANA, f"[PANIC {self.ref}]", "Ana's page", SOON)
-        self._happened(self._at(page), "Ana is paged")
+        self._happened(stage.arrived_at(page), "Ana is paged")
         self._card("The page, as Ana reads it", page)
         return page
 
@@ -101,8 +101,8 @@ class Story:
         stage = self._stage
         issue = self.issue = stage.until("the GitLab issue", self._find_issue, SOON)
         assignee = ", ".join(user["username"] for user in issue["assignees"]) or "nobody"
-        _require(issue["confidential"], "the issue is not confidential")
-        _require(assignee == "ana", f"the issue is assigned to {assignee}, not to ana")
+        require(issue["confidential"], "the issue is not confidential")
+        require(assignee == "ana", f"the issue is assigned to {assignee}, not to ana")
         stage.until("the upload of the mail and what was attached", lambda: len(stage.gitlab.uploads) >= 2, SOON)
         at = stage.since_accepted(datetime.fromisoformat(issue["created_at"]))
         self._happened(at, f"Issue #{issue['iid']} is there, confidential, assigned to @{assignee}")
@@ -120,7 +120,7 @@ class Story:
     def _receipt(self) -> Received:
         stage = self._stage
         receipt = stage.mail(RITA, "Re: ", "Rita's receipt", SOON)
-        self._happened(self._at(receipt), "Rita has the receipt")
+        self._happened(stage.arrived_at(receipt), "Rita has the receipt")
         self._card("The receipt, as Rita reads it", receipt)
         return receipt
 
@@ -131,13 +131,13 @@ class Story:
         stage.send(_reply(page, ANA, ""), ANA, _reply_to(page))
         self._happened(stage.seconds, "An empty reply comes from Ana")
         answer = stage.mail(ANA, f"[{self.ref}] Clock still running", "the answer to Ana's empty reply", SOON)
-        self._happened(self._at(answer), "The clock runs on; Ana is told why, and what to write")
+        self._happened(stage.arrived_at(answer), "The clock runs on; Ana is told why, and what to write")
         self._card("What Ana is told", answer, lines=5)
 
     def _reminder(self) -> None:
         stage = self._stage
         reminder = stage.mail(ANA, f"[PANIC {self.ref}] STILL OPEN", "Ana's reminder", stage.sla / 2 + SOON)
-        self._happened(self._at(reminder), "Nobody has answered: Ana is paged again")
+        self._happened(stage.arrived_at(reminder), "Nobody has answered: Ana is paged again")
         self._card("The reminder", reminder, lines=3)
 
     def _breach(self) -> Received:
@@ -146,13 +146,13 @@ class Story:
         self._telling.context(
             f"{stage.sla} seconds without an answer: the service level is broken, the manager is called."
         )
-        self._happened(self._at(call), "Max is called")
+        self._happened(stage.arrived_at(call), "Max is called")
         self._card("The page, as Max reads it", call)
         self.link = _link(call)
         again = stage.mail(ANA, f"[PANIC {self.ref}]", "Ana's third page", SOON)
-        self._happened(self._at(again), "Ana is paged a third time")
+        self._happened(stage.arrived_at(again), "Ana is paged a third time")
         news = stage.mail(RITA, "Re: ", "word to Rita that nobody answered yet", SOON)
-        self._happened(self._at(news), "Rita is told that nobody has answered yet")
+        self._happened(stage.arrived_at(news), "Rita is told that nobody has answered yet")
         self._card("What Rita is told", news, lines=3)
         return call
 
@@ -165,13 +165,13 @@ class Story:
         self._happened(stage.seconds, 'Max replies "on it"')
         answer = stage.mail(MAX, f"[{self.ref}] Clock stopped", "the confirmation to Max", SOON)
         self._telling.stop_clock()
-        self._happened(self._at(answer), "The clock is stopped; Max has it in writing")
+        self._happened(stage.arrived_at(answer), "The clock is stopped; Max has it in writing")
         self._card("What Max is told", answer, lines=8)
         word = stage.mail(ANA, f"[{self.ref}]", "word to Ana that Max has it", SOON)
-        self._happened(self._at(word), "Ana may sleep on")
+        self._happened(stage.arrived_at(word), "Ana may sleep on")
         self._card("What Ana is told", word, lines=3)
         news = stage.mail(RITA, "Re: ", "word to Rita that somebody has it", SOON)
-        self._happened(self._at(news), "Rita knows that somebody has it")
+        self._happened(stage.arrived_at(news), "Rita knows that somebody has it")
         self._card("What Rita is told", news, lines=2)
 
     def _more(self, receipt: Received, call: Received) -> None:
@@ -181,9 +181,11 @@ class Story:
         stage.send(_reply(receipt, "Rita Lopez <rita@example.com>", text), RITA, _reply_to(receipt))
         self._happened(stage.seconds, "Rita writes more")
         word = stage.mail(MAX, f"[{self.ref}]", "Rita's second mail to Max", SOON)
-        self._happened(self._at(word), "Max has it, and so has the issue")
+        self._happened(stage.arrived_at(word), "Max has it, and so has the issue")
         self._card("What Max is told", word, lines=9)
-        stage.until("the note about Rita's second mail", lambda: self._notes_saying("Kim"), SOON)
+        stage.until(
+            "the note about Rita's second mail", lambda: notes_saying(stage.gitlab, self.issue["iid"], "Kim"), SOON
+        )
 
     def _close(self, call: Received) -> None:
         stage = self._stage
@@ -191,54 +193,15 @@ class Story:
         stage.send(_reply(call, MAX, "resolve"), MAX, _reply_to(call))
         self._happened(stage.seconds, 'Max replies "resolve"')
         answer = stage.mail(MAX, f"[{self.ref}]", "the confirmation that it is closed", SOON)
-        self._happened(self._at(answer), "It is closed")
+        self._happened(stage.arrived_at(answer), "It is closed")
         word = stage.mail(ANA, f"[{self.ref}] Closed", "word to Ana that it is closed", SOON)
-        self._happened(self._at(word), "Ana is told so")
+        self._happened(stage.arrived_at(word), "Ana is told so")
         news = stage.mail(RITA, "Re: ", "word to Rita that it is over", SOON)
-        self._happened(self._at(news), "Rita is told, and how to open it again")
+        self._happened(stage.arrived_at(news), "Rita is told, and how to open it again")
         self._card("What Rita is told", news, lines=2)
-
-    # -- the reckoning
-
-    def _reckoning(self) -> None:
-        stage = self._stage
-        self._breach_was_recorded()
-        _require(len(stage.ask("incidents")) == 1, "there is more than one incident")
-        _require(len(stage.gitlab.issues) == 1, "there is more than one issue")
-        _require(stage.shows(self.link), f"the page behind the link in Max's mail is not shown: {self.link}")
-        called, others = self._rest_of_the_mails()
-        _require(not others, "mails came that nobody expected", others)
-        self._moments += [Moment(self._at(mail), f"{mail.recipients[0]} is called again") for mail in called]
-        in_order = sorted(self._moments, key=lambda moment: round(moment.at, 1))  # within a tenth, as it was told
-        self._telling.table("What happened when, in seconds since the 250", in_order)
-        notes = len(self._notes_saying(""))
-        pages = len(stage.relay.all(lambda mail: mail.subject.startswith("[PANIC ")))
-        self._telling.done(
-            f"One report, one incident ({self.ref}), one issue with {notes} internal notes, {pages} pages: "
-            "everything that was expected came, and nothing else."
-        )
-
-    def _breach_was_recorded(self) -> None:
-        stage = self._stage
-        shown = stage.ask("show", self.ref)
-        _require(shown["state"] == "resolved", f"the incident is {shown['state']}, not resolved")
-        _require(shown["breached_at"], "no breach of the service level was recorded")
-        at = stage.since_accepted(datetime.fromisoformat(shown["breached_at"]))
-        _require(abs(at - stage.sla) <= _TICKS, f"the breach was recorded after {at:.0f} s, not {stage.sla}")
-        self._moments.append(Moment(max(at, stage.sla), "The service level passes unanswered; the breach is recorded"))
-
-    def _rest_of_the_mails(self) -> tuple[list[Received], list[str]]:
-        """What came and was not told: the calls of a policy that a slow machine let run on, and all others."""
-        untold = self._stage.take_untold()
-        called = [mail for mail in untold if mail.subject.startswith(f"[PANIC {self.ref}] STILL OPEN")]
-        return called, [f"to {mail.recipients[0]}: {mail.subject}" for mail in untold if mail not in called]
 
     def _find_issue(self) -> dict[str, Any] | None:
         return next(iter(self._stage.gitlab.issues), None)
-
-    def _notes_saying(self, text: str) -> list[str]:
-        notes = self._stage.gitlab.notes_of(self.issue["iid"])
-        return [note["body"] for note in notes if not note["system"] and text in note["body"]]
 
     # -- telling
 
@@ -246,18 +209,10 @@ class Story:
         self._moments.append(Moment(at, what))
         self._telling.happened(at, what)
 
-    def _at(self, mail: Received) -> float:
-        return max(0.0, mail.received_at - self._stage.accepted_at)
-
     def _card(self, heading: str, mail: Received, lines: int | None = None) -> None:
         fields = [("To", ", ".join(mail.recipients)), ("Subject", mail.subject)]
         self._telling.card(heading, fields, mail.text, lines=lines)
         self._stage.rest(self._beat if lines else 2 * self._beat)
-
-
-def _require(holds: object, sentence: str, details: Sequence[str] = ()) -> None:
-    if not holds:
-        raise Failed(sentence, tuple(details))
 
 
 def _report() -> EmailMessage:

@@ -7,14 +7,9 @@ it does not, the folder is removed. All waiting is done here, in one loop that a
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
 import shutil
 import smtplib
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,11 +19,11 @@ from email import policy
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.request import urlopen
 
-import panicmail
-from panicmail.errors import PanicmailError
+from panicmail.sandbox.demo.daemon_process import DemoDaemon
+from panicmail.sandbox.demo.failure import Failed
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.relay_server import Received, SandboxRelay
 
@@ -38,10 +33,7 @@ HOST = "127.0.0.1"
 PANIC = "panic@example.com"
 RITA, ANA, MAX = "rita@example.com", "ana@example.com", "max@example.com"
 
-_READY_WITHIN, _STOPS_WITHIN, _ANSWERS_WITHIN = 30.0, 12.0, 30.0
-_LAST_LINES = 6
-#: What would reach into the daemon from the shell the demo is started in.
-_FOREIGN = re.compile(r"PANICMAIL_|CREDENTIALS_DIRECTORY$|NOTIFY_SOCKET$|WATCHDOG_")
+_READY_WITHIN = 30.0
 
 CONFIGURATION = """\
 # Written by `panicmail demo`: 15 minutes are {sla} seconds here.
@@ -95,14 +87,6 @@ format = "json"
 """
 
 
-class Failed(PanicmailError):  # noqa: N818 - it is what is told
-    """Something expected did not come, or could not be built up. `details` are lines that may say why."""
-
-    def __init__(self, sentence: str, details: tuple[str, ...] = ()) -> None:
-        super().__init__(sentence)
-        self.details = details
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Where the parts listen on this host; 0 takes a free port."""
@@ -154,7 +138,6 @@ class Stage:
         self.smtp_port = _free_port(self._ports.smtp, "panicmail's SMTP", "--smtp-port")
         self.web_port = _free_port(self._ports.web, "panicmail's web", "--web-port")
         self.configuration = self.folder / "panicmail.toml"
-        self.log = self.folder / "panicmail.log"
         self._write_configuration()
         self._start_daemon()
 
@@ -175,70 +158,9 @@ class Stage:
         self.configuration.write_text(text)
 
     def _start_daemon(self) -> None:
-        with self.log.open("wb") as log:
-            # A session of its own: a Ctrl-C in the terminal is ours, and we stop the daemon in order.
-            self.daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                self.command("serve"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=_own_environment(),
-                start_new_session=True,
-            )
-        self._cleanup.callback(self._end_daemon)
-        self.until("the daemon's word that it is ready", self._is_ready, _READY_WITHIN)
-
-    def _is_ready(self) -> bool:
-        return '"event": "ready"' in self.log.read_text(errors="replace")
-
-    def command(self, word: str, *more: str) -> list[str]:
-        """A command line of panicmail's on this stage."""
-        return [sys.executable, "-m", "panicmail", word, "-c", str(self.configuration), *more]
-
-    def stop_daemon(self) -> float:
-        """End the daemon as an operator would; answers the seconds it took.
-
-        Raises:
-            Failed: It did not end, or not with status 0.
-        """
-        began = time.monotonic()
-        status = self._end_daemon()
-        if status != 0:
-            raise Failed(f"the daemon ended with status {status} on SIGTERM, not 0", self.last_words())
-        return time.monotonic() - began
-
-    def _end_daemon(self) -> int:
-        self.daemon.terminate()
-        try:
-            return self.daemon.wait(_STOPS_WITHIN)
-        except subprocess.TimeoutExpired:
-            self.daemon.kill()
-            return self.daemon.wait()
-
-    def last_words(self) -> tuple[str, ...]:
-        """The end of the daemon's log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-        return tuple(f"log: {line[:300]}" for line in lines)
-
-    # -- asking
-
-    def ask(self, word: str, *more: str) -> Any:
-        """What a reading command of panicmail's answers."""
-        try:
-            answered = subprocess.run(  # noqa: S603 - our own interpreter and module
-                self.command(word, *more, "--json"),
-                capture_output=True,
-                text=True,
-                timeout=_ANSWERS_WITHIN,
-                env=_own_environment(),
-                check=False,
-            )
-        except subprocess.TimeoutExpired as exc:
-            raise Failed(f"panicmail {word} did not answer within {_ANSWERS_WITHIN:.0f} s") from exc
-        if answered.returncode != 0:
-            raise Failed(f"panicmail {word} ended with status {answered.returncode}", (answered.stderr[-300:],))
-        return json.loads(answered.stdout)
+        self.daemon = DemoDaemon(self.folder, self.configuration)
+        self._cleanup.callback(self.daemon.end)
+        self.until("the daemon's word that it is ready", self.daemon.is_ready, _READY_WITHIN)
 
     def shows(self, link: str) -> bool:
         """Whether a page of the daemon's is there."""
@@ -261,6 +183,10 @@ class Stage:
         """Seconds from the 250 to an instant of the wall clock."""
         return max(0.0, (at - self._accepted_wall).total_seconds())
 
+    def arrived_at(self, mail: Received) -> float:
+        """Seconds from the 250 to the arrival of a mail."""
+        return max(0.0, mail.received_at - self.accepted_at)
+
     def until(self, what: str, find: Callable[[], T | None], within: float) -> T:
         """What `find` answers as soon as that is true.
 
@@ -271,8 +197,8 @@ class Stage:
         while True:
             if found := find():
                 return found
-            if self.daemon.poll() is not None:
-                raise Failed(f"the daemon ended with status {self.daemon.returncode}", self.last_words())
+            if (status := self.daemon.status()) is not None:
+                raise Failed(f"the daemon ended with status {status}", self.daemon.last_words())
             if time.monotonic() >= ends_at:
                 raise Failed(f"{what} did not come within {within:.0f} s", self._what_came())
             self.waiting()
@@ -290,7 +216,7 @@ class Stage:
     def _what_came(self) -> tuple[str, ...]:
         mails = [f"mail: to {', '.join(mail.recipients)}: {mail.subject}" for mail in self.relay.mails]
         issues = [f"issue: #{issue['iid']} {issue['title']}" for issue in self.gitlab.issues]
-        return (*mails[-10:], *issues[-3:], *self.last_words())
+        return (*mails[-10:], *issues[-3:], *self.daemon.last_words())
 
     # -- mail
 
@@ -307,10 +233,10 @@ class Stage:
                 smtp.rcpt(recipient)
                 code, said = smtp.data(message.as_bytes(policy=policy.SMTP))
         except (OSError, smtplib.SMTPException) as exc:
-            raise Failed(f"the daemon did not take a mail: {exc}", self.last_words()) from exc
+            raise Failed(f"the daemon did not take a mail: {exc}", self.daemon.last_words()) from exc
         reply = f"{code} {said.decode('ascii', 'replace')}"
         if code != 250:
-            raise Failed(f"the daemon answered a mail with {reply}", self.last_words())
+            raise Failed(f"the daemon answered a mail with {reply}", self.daemon.last_words())
         return reply
 
     def report(self, message: EmailMessage) -> str:
@@ -361,10 +287,3 @@ def _taken(what: str, option: str, port: int, exc: OSError) -> Failed:
     return Failed(
         f"{what} cannot listen at {HOST}:{port}: {exc.strerror}; give another {option}, or none for a free one"
     )
-
-
-def _own_environment() -> dict[str, str]:
-    """The environment without what is meant for another panicmail, and with a way to find this one."""
-    kept = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
-    here = str(Path(panicmail.__file__).resolve().parents[1])
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, (here, kept.get("PYTHONPATH"))))}

@@ -43,46 +43,57 @@ class LinkBackend:
 
     def figures(self) -> Iterable[Figure]:
         now = self._health.figures()
-        return (
-            Figure(
-                name="incidents",
-                help="Unresolved incidents by state; 1000: that many or more.",
-                label="state",
-                values=now.incidents,
-            ),
-            Figure(
-                name="mails",
-                help="Mails that wait to be understood; 1000: that many or more.",
-                label="state",
-                values=now.mails,
-            ),
-            Figure(
-                name="outbox",
-                help="Rows of the outbox that wait, or that failed, by lane and state; 1000: that many or more.",
-                label="row",
-                values=now.outbox,
-            ),
-            Figure(name="open_seconds_max", help="Age of the oldest open incident.", values={"": now.open_seconds_max}),
-            Figure(name="breached_open", help="Open incidents past their SLA.", values={"": now.breached_open}),
-            Figure(
-                name="accounting_gaps",
-                help="What accepted mails are owed and is missing, by kind.",
-                label="kind",
-                values=now.gaps,
-            ),
-            Figure(
-                name="adapter_barred",
-                help="1: nothing gets through there until somebody mends what is set up wrong.",
-                label="adapter",
-                values=now.barred,
-            ),
-            Figure(
-                name="mails_accepted",
-                help="Mails answered 250 since the start.",
-                values={"": now.mails_accepted},
-                counts=True,
-            ),
+        accepted = Figure(
+            name="mails_accepted",
+            help="Mails answered 250 since the start.",
+            values={"": now.mails_accepted},
+            counts=True,
         )
+        return (*_figures_of_work(now), *_figures_of_trouble(now), accepted)
+
+
+def _figures_of_work(now: HealthFigures) -> tuple[Figure, ...]:
+    """What is open or waits."""
+    return (
+        Figure(
+            name="incidents",
+            help="Unresolved incidents by state; 1000: that many or more.",
+            label="state",
+            values=now.incidents,
+        ),
+        Figure(
+            name="mails",
+            help="Mails that wait to be understood; 1000: that many or more.",
+            label="state",
+            values=now.mails,
+        ),
+        Figure(
+            name="outbox",
+            help="Rows of the outbox that wait, or that failed, by lane and state; 1000: that many or more.",
+            label="row",
+            values=now.outbox,
+        ),
+        Figure(name="open_seconds_max", help="Age of the oldest open incident.", values={"": now.open_seconds_max}),
+        Figure(name="breached_open", help="Open incidents past their SLA.", values={"": now.breached_open}),
+    )
+
+
+def _figures_of_trouble(now: HealthFigures) -> tuple[Figure, ...]:
+    """What is missing, and where nothing gets through."""
+    return (
+        Figure(
+            name="accounting_gaps",
+            help="What accepted mails are owed and is missing, by kind.",
+            label="kind",
+            values=now.gaps,
+        ),
+        Figure(
+            name="adapter_barred",
+            help="1: nothing gets through there until somebody mends what is set up wrong.",
+            label="adapter",
+            values=now.barred,
+        ),
+    )
 
 
 def _page(view: IncidentView) -> LinkPage:

@@ -33,14 +33,7 @@ class PageRenderer:
     """Renders. The pages that are the same for everybody are made once: a stranger learns nothing from them."""
 
     def __init__(self) -> None:
-        self._templates = Environment(
-            loader=PackageLoader("panicmail.server.http"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            finalize=_harmless,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._templates = _templates()
         self.policy = _policy(style=self._templates.get_template("style.css").render())
         self.no_such_link = self._notice(
             "This link opens nothing.",
@@ -97,6 +90,17 @@ class PageRenderer:
         return self._templates.get_template("notice.html").render(
             title="panicmail", state="notice", headline=headline, why=why, what_now=what_now, look_again=look_again
         )
+
+
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("panicmail.server.http"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _policy(style: str) -> str:

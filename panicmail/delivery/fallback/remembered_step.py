@@ -1,0 +1,50 @@
+"""A step whose time has come while the database is away: what a page says of it, from memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from panicmail.incident.classify import Report
+from panicmail.incident.model import Incident, PageReason
+from panicmail.incident.people import Person
+from panicmail.mail import compose
+from panicmail.mail.compose import ComposedMail, push_text
+from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
+from panicmail.oncall.runtime_settings import RuntimeSettings
+
+#: Pages from memory have rounds no escalation reaches: a mail server may drop a second mail with one Message-ID.
+_ROUND_FROM_MEMORY = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedStep:
+    """One step of an incident, for those whose turn it is."""
+
+    settings: RuntimeSettings
+    incident: Incident  #: as it was when the database last answered
+    turn_at: datetime  #: since when it is their turn
+    away_since: datetime  #: since when the database does not answer
+
+    def letter(self, person: Person, now: datetime) -> ComposedMail:
+        """The page about it."""
+        return compose.page(self._context(now), person, self.settings.reply_routes)
+
+    def line(self, person: Person, now: datetime) -> str:
+        """The same for a lock screen."""
+        return push_text.page(self._context(now), person, self.settings.detail)
+
+    def _context(self, now: datetime) -> NoticeContext:
+        facts = {
+            "word": PageReason.STATE_UNKNOWN.value,
+            "round": _ROUND_FROM_MEMORY + self.incident.round,
+            "since": self.away_since.isoformat(),
+            "turn_at": self.turn_at.isoformat(),
+        }
+        return NoticeContext(
+            organisation=organisation_at(self.settings, now, self.incident),
+            incident=self.incident,
+            report=Report(subject=self.incident.subject),
+            facts=facts,
+            now=now,
+        )

@@ -1,0 +1,158 @@
+"""The single edits of an issue in the stand-in GitLab, each leaving its trace; and what its texts order.
+
+Whoever calls holds the project's lock, by `Project.changing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from panicmail.sandbox.effects import Before, effect
+from panicmail.sandbox.gitlab_records import Issue, Note, ResourceEvent, User
+from panicmail.sandbox.interpreter import Where
+from panicmail.sandbox.project import Project
+from panicmail.sandbox.quick_actions import QuickAction
+
+
+class IssueEdits:
+    """Edits of one project's issues, by the person who makes them."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    def interpret(self, actor: User, issue: Issue, where: Where, text: str) -> tuple[str, tuple[QuickAction, ...]]:
+        """The text as it is kept, and what it orders."""
+        if actor == self._project.owner:
+            paths = {upload.path for upload in self._project.uploads}
+            self._project.interpreter.remember(where, issue.iid, text, paths)
+        taken = self._project.interpreter.extract(text)
+        return taken.text, taken.commands
+
+    def remember_title(self, actor: User, issue: Issue) -> None:
+        if actor == self._project.owner:
+            self._project.interpreter.remember("title", issue.iid, issue.title)
+
+    def obey(self, actor: User, issue: Issue, commands: Sequence[QuickAction], now: datetime) -> None:
+        for command in commands:
+            assignees = [user.username for user in issue.assignees]
+            users = self._project.users
+            wanted = effect(command, Before(actor=actor.username, assignees=assignees, labels=issue.labels))
+            if "assignees" in wanted:
+                wanted["assignees"] = [users[name] for name in wanted["assignees"] if name in users]
+            self.apply(actor, issue, wanted, now)
+
+    def close(self, actor: User, issue: Issue, now: datetime) -> None:
+        self._set_state_event(actor, issue, "close", now)
+
+    def apply(self, actor: User, issue: Issue, wanted: Mapping[str, Any], now: datetime) -> None:
+        """Set what `wanted` names, in the words of `Instance.edit_issue`."""
+        for key, value in wanted.items():
+            getattr(self, f"_set_{key}")(actor, issue, value, now)
+        issue.updated_at = now
+
+    def _set_title(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        if value != issue.title:
+            self.note(actor, issue, f"changed title from **{issue.title}** to **{value}**", now, system=True)
+            issue.title = value
+            self.remember_title(actor, issue)
+
+    def _set_description(self, actor: User, issue: Issue, value: str | None, now: datetime) -> None:
+        text, commands = (None, ()) if value is None else self.interpret(actor, issue, "description", value)
+        if text != issue.description:
+            self.note(actor, issue, "changed the description", now, system=True)
+            issue.description = text
+        self.obey(actor, issue, commands, now)
+
+    def _set_confidential(self, actor: User, issue: Issue, value: bool, now: datetime) -> None:
+        if value != issue.confidential:
+            said = "made the issue confidential" if value else "made the issue visible to everyone"
+            self.note(actor, issue, said, now, system=True)
+            issue.confidential = value
+
+    def _set_discussion_locked(self, actor: User, issue: Issue, value: bool, now: datetime) -> None:
+        if value != bool(issue.discussion_locked):
+            said = "locked" if value else "unlocked"
+            self.note(actor, issue, f"{said} the discussion in this issue", now, system=True)
+        issue.discussion_locked = value
+
+    def _set_issue_type(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        if value != issue.issue_type:
+            self.note(actor, issue, f"changed type from {issue.issue_type} to {value}", now, system=True)
+            issue.issue_type = value
+
+    def _set_severity(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        if issue.issue_type == "incident" and value != issue.severity:
+            self.note(actor, issue, f"changed the severity to **{value.capitalize()}**", now, system=True)
+            issue.severity = value
+
+    def _set_labels(self, actor: User, issue: Issue, value: Sequence[str], now: datetime) -> None:
+        added = sorted(set(value) - set(issue.labels))
+        removed = sorted(set(issue.labels) - set(value))
+        for action, names in (("add", added), ("remove", removed)):
+            for name in names:
+                label = self._project.labels.get(name) or self._project.add_label(name)
+                self._event(actor, issue, now, action=action, label=label)
+        issue.labels = sorted(set(value))
+
+        said = [f"{verb} {_label_references(self._project, names)}" for verb, names in _verbs(added, removed)]
+        if said and self._project.event_notes:
+            self.note(actor, issue, " and ".join(said), now, system=True)
+
+    def _set_add_labels(self, actor: User, issue: Issue, value: Sequence[str], now: datetime) -> None:
+        self._set_labels(actor, issue, [*issue.labels, *value], now)
+
+    def _set_remove_labels(self, actor: User, issue: Issue, value: Sequence[str], now: datetime) -> None:
+        self._set_labels(actor, issue, [name for name in issue.labels if name not in value], now)
+
+    def _set_assignees(self, actor: User, issue: Issue, value: Sequence[User], now: datetime) -> None:
+        members = [user for user in value if user.access_level]
+        added = [f"@{user.username}" for user in members if user not in issue.assignees]
+        removed = [f"@{user.username}" for user in issue.assignees if user not in members]
+        issue.assignees = members
+        said = [
+            f"{verb} {' '.join(names)}" for verb, names in (("assigned to", added), ("unassigned", removed)) if names
+        ]
+        if said:
+            self.note(actor, issue, " and ".join(said), now, system=True)
+
+    def _set_state_event(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
+        state = "closed" if value == "close" else "opened"
+        if state == issue.state:
+            return
+        issue.state = state
+        issue.closed_at, issue.closed_by = (now, actor) if state == "closed" else (None, None)
+        issue.moved_to_id = issue.duplicate_of = None
+        said = "closed" if state == "closed" else "reopened"
+        self._event(actor, issue, now, state=said)
+        if self._project.event_notes:
+            self.note(actor, issue, said, now, system=True)
+
+    def _event(self, actor: User, issue: Issue, now: datetime, **what: Any) -> None:
+        issue.events.append(ResourceEvent(id=next(self._project.ids), user=actor, created_at=now, **what))
+
+    def note(
+        self, actor: User, issue: Issue, body: str, now: datetime, *, system: bool = False, internal: bool = False
+    ) -> Note:
+        note = Note(
+            id=next(self._project.ids),
+            body=body,
+            author=actor,
+            created_at=now,
+            updated_at=now,
+            system=system,
+            internal=internal,
+        )
+        issue.notes.append(note)
+        return note
+
+
+def _verbs(added: Sequence[str], removed: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    return [(verb, names) for verb, names in (("added", added), ("removed", removed)) if names]
+
+
+def _label_references(project: Project, names: Sequence[str]) -> str:
+    """As GitLab writes labels in a note: by number, so that a renamed label still reads right."""
+    references = " ".join(f"~{project.labels[name].id}" for name in names)
+    return f"{references} {'label' if len(names) == 1 else 'labels'}"
