@@ -853,7 +853,7 @@ def test_drain_drops_what_does_not_finish_in_time(served: Served) -> None:
 
 
 def test_drain_does_not_wait_for_a_client_that_takes_no_replies() -> None:
-    with serving(idle_timeout=0.2) as served, served.wire() as client:
+    with serving(idle_timeout=0.2, max_commands=10**9) as served, served.wire() as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.socket.settimeout(0.3)
         with contextlib.suppress(TimeoutError):

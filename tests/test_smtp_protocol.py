@@ -14,6 +14,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 
 from panicmail.server.smtp import addresses, reply_table
+from panicmail.server.smtp.connections import Connections
 from panicmail.server.smtp.data import MemoryBudget
 from panicmail.server.smtp.handler import SmtpHandler
 from panicmail.server.smtp.limits import SmtpLimits
@@ -91,7 +92,7 @@ def stock() -> SMTP:
 
 
 def ours() -> SMTP:
-    return SmtpSession(limits(), register=set(), loop=asyncio.get_running_loop())
+    return SmtpSession(limits(), register=Connections(10, 10), loop=asyncio.get_running_loop())
 
 
 async def replies(make: Callable[[], SMTP], script: Sequence[str]) -> list[str]:

@@ -17,6 +17,9 @@ The size limit counts stuffed dots too; a mail within a few octets of the limit 
 from __future__ import annotations
 
 import re
+import time
+from collections import Counter
+from collections.abc import Callable
 
 _END = b"\r\n.\r\n"
 _STUFFED, _UNSTUFFED = b"\r\n.", b"\r\n"
@@ -25,6 +28,11 @@ _OVERLAP = len(_END) - 1
 #: So many octets are gathered before their dots are unstuffed, and kept as one block from then on.
 BLOCK = 64 * 1024
 
+#: A mail of so many octets is small: there is room kept for it.
+SMALL = 1024 * 1024
+#: A mail that has been coming in for so many seconds may be given up for another.
+EVICTED_AFTER = 10.0
+
 #: Trace fields are added on top, so a loop shows here; looking no further keeps a mail without an end of header cheap.
 _HEADER_WITHIN = 256 * 1024
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
@@ -32,47 +40,83 @@ _RECEIVED = re.compile(rb"\nreceived[ \t]*:", re.IGNORECASE)
 
 
 class MemoryBudget:
-    """How many octets of unfinished mails all sessions together may hold. The one thing sessions share."""
+    """How many octets of unfinished mails all sessions together may hold. The one thing sessions share.
 
-    def __init__(self, octets: int) -> None:
-        self._free = octets
+    Nobody holds all of it: one peer address has half at most, and the last quarter is for mails that are small so far.
+    Where it is spent all the same, the slowest mail of whoever holds most is given up for one that needs room.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, octets: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._octets = self._free = octets
+        self._clock = clock
+        self._shares: set[BudgetShare] = set()  #: those that hold something
 
     @property
     def free(self) -> int:
         return self._free
 
-    def share(self) -> BudgetShare:
-        """A new, empty share."""
-        return BudgetShare(self)
+    def share(self, peer: str = "") -> BudgetShare:
+        """A new, empty share for a mail of this peer address."""
+        return BudgetShare(self, peer, self._clock())
 
-    def _take(self, octets: int) -> bool:
-        if octets > self._free:
+    def take(self, share: BudgetShare, octets: int) -> bool:
+        """Let `share` hold so many more; False, and nothing changed, when there is no room for them."""
+        held = sum(each.held for each in self._shares if each.peer == share.peer) + octets
+        if share.peer and held > self._octets // 2 and len(self._shares) > 1:
             return False
+        left = 0 if share.held + octets <= SMALL else self._octets // 4
+        while octets > self._free - left:
+            slowest = self._slowest(share)
+            if slowest is None:
+                return len(self._shares - {share}) == 0 and octets <= self._free and self._give(share, octets)
+            slowest.evict()
+        return self._give(share, octets)
+
+    def _give(self, share: BudgetShare, octets: int) -> bool:
         self._free -= octets
+        share.held += octets
+        self._shares.add(share)
         return True
 
-    def _give(self, octets: int) -> None:
-        self._free += octets
+    def _slowest(self, newcomer: BudgetShare) -> BudgetShare | None:
+        """Of the peer that holds most, the slowest large mail that had its time; None: there is none."""
+        now, held = self._clock(), Counter[str]()
+        for each in self._shares:
+            held[each.peer] += each.held
+        slow = [(-held[each.peer], each.held / (now - each.begun_at), each) for each in self._shares
+                if each is not newcomer and each.held > SMALL and now - each.begun_at > EVICTED_AFTER]  # fmt: skip
+        return min(slow, key=lambda found: found[:2])[2] if slow else None
+
+    def give_back(self, share: BudgetShare) -> None:
+        self._free += share.held
+        share.held = 0
+        self._shares.discard(share)
 
 
 class BudgetShare:
     """The part of a budget one mail holds."""
 
-    def __init__(self, budget: MemoryBudget) -> None:
+    def __init__(self, budget: MemoryBudget, peer: str, begun_at: float) -> None:
         self._budget = budget
-        self._held = 0
+        self.peer = peer
+        self.begun_at = begun_at  #: monotonic seconds
+        self.held = 0  #: octets
+        self.evicted: Callable[[], None] = lambda: None  #: called when the mail is given up for another one
 
     def grow(self, octets: int) -> bool:
         """Take more; False, and nothing changed, when the budget has not that much."""
-        if not self._budget._take(octets):
-            return False
-        self._held += octets
-        return True
+        return self._budget.take(self, octets)
+
+    def evict(self) -> None:
+        self.evicted()
+        self.release()
 
     def release(self) -> None:
         """Give everything back. A second time is a no-op."""
-        self._budget._give(self._held)
-        self._held = 0
+        self._budget.give_back(self)
 
 
 class DataReceiver:
@@ -105,7 +149,7 @@ class DataReceiver:
     def feed(self, chunk: bytes | bytearray) -> bytes | None:
         """Take the next octets; None while the mail goes on, else what followed its end (often b"")."""
         if not self._dropping and not self._share.grow(len(chunk)):
-            self._drop()
+            self.drop()
         known = len(self._held)
         self._held += chunk
         self._size += len(chunk)
@@ -113,7 +157,7 @@ class DataReceiver:
         if at >= 0:
             return self._finish(at)
         if self._size - _OVERLAP > self._limit:
-            self._drop()
+            self.drop()
         if self._dropping:
             del self._held[:-_OVERLAP]
         elif len(self._held) >= BLOCK:
@@ -143,10 +187,10 @@ class DataReceiver:
         self._size -= len(self._held) - at - len(_UNSTUFFED)
         del self._held[at + len(_UNSTUFFED) :]
         if self.too_large:
-            self._drop()
+            self.drop()
         return rest
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         """Keep no more than what the search for the end needs."""
         self._dropping = True
         self._share.release()

@@ -23,3 +23,7 @@ class SmtpLimits:
     accept_timeout: float  #: seconds to wait for `accept`; then 451, though the write may still succeed
     max_recipients: int  #: RFC 5321 4.5.3.1.8 wants 100 at least
     max_hops: int  #: Received fields; one more is a loop
+    data_grace: float = 60.0  #: seconds a mail may take however slowly it comes
+    data_rate: float = 1024.0  #: octets a second it must have come in on average after that
+    data_within: float = 1800.0  #: seconds for the whole of a mail
+    max_commands: int = 1000  #: of a connection, between two mails that were taken

@@ -5,8 +5,6 @@ when it stops). On the way out, `drain`: no new connections, 421 to who waits, a
 long as the time given lasts. What is cut off then had no 250, so its sender still has it.
 
 It knows neither database nor configuration: `known` decides about a recipient, `accept` makes a mail durable.
-
-Not here yet: limits by peer. The natural places are `_dialogue` (before anything is read) and `SmtpSession._talk`.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from panicmail.server.smtp.connections import Connections, allowed
 from panicmail.server.smtp.data import MemoryBudget
 from panicmail.server.smtp.envelope import Accept, Known
 from panicmail.server.smtp.limits import SmtpLimits
@@ -46,6 +45,8 @@ class SmtpListener:
             None: four times `max_message_size`.
         idle_timeout: Seconds; then 421.
         accept_timeout: Seconds; then 451, though the write may still succeed.
+        max_connections: At a time; a quarter of them of one peer address. None: what there are descriptors for.
+        limits: As of `SmtpLimits`.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class SmtpListener:
         accept_timeout: float = 30.0,
         max_recipients: int = 100,
         max_hops: int = MAX_HOPS,
+        max_connections: int | None = None,
+        **limits: float,
     ) -> None:
         self._listen = tuple(listen)
         self._terms = SmtpLimits(
@@ -75,9 +78,11 @@ class SmtpListener:
             accept_timeout=accept_timeout,
             max_recipients=max_recipients,
             max_hops=max_hops,
+            **limits,  # type: ignore[arg-type]
         )
         self._servers: list[asyncio.Server] = []
-        self._dialogues: set[SmtpSession] = set()
+        most = allowed() if max_connections is None else max_connections
+        self._dialogues: Connections[SmtpSession] = Connections(most, max(1, most // 4))
         self._draining = False
 
     @property

@@ -33,9 +33,10 @@ class MailTransfer:
         mail, when that write is done, even if we have stopped waiting for it.
         """
         with contextlib.ExitStack() as on_the_way_out:
-            share = self._terms.budget.share()
+            share = self._terms.budget.share(self._session.peer)
             on_the_way_out.callback(share.release)
             mail = DataReceiver(limit=self._terms.max_message_size, share=share)
+            share.evicted = mail.drop
             await self._read_whole(mail)
             try:
                 outcome = self._hand_over(mail)
@@ -61,17 +62,24 @@ class MailTransfer:
             raise SessionOver(reply_table.FAILED) from error
 
     async def _read_to_the_dot(self, mail: DataReceiver) -> None:
+        clock = asyncio.get_running_loop().time
+        began_at = clock()
         while True:
+            idle_at, slow_at = clock() + self._terms.idle_timeout, began_at + self._may_take(mail.size)
             try:
-                async with asyncio.timeout(self._terms.idle_timeout):
+                async with asyncio.timeout_at(min(idle_at, slow_at)):
                     chunk = await self._session.read_some()
             except TimeoutError:
-                raise SessionOver(reply_table.IDLE) from None
+                raise SessionOver(reply_table.IDLE if idle_at <= slow_at else reply_table.TOO_SLOW) from None
             if (rest := mail.feed(chunk)) is not None:
                 self._session.give_back(rest)
                 return
             if mail.size > 2 * self._terms.max_message_size:
                 raise SessionOver(reply_table.TOO_LARGE)
+
+    def _may_take(self, octets: int) -> float:
+        """So many seconds since DATA a mail of which so much has come may still be read on."""
+        return min(self._terms.data_within, self._terms.data_grace + octets / self._terms.data_rate)
 
     def _hand_over(self, mail: DataReceiver) -> Reply | asyncio.Future[str]:
         """Give the mail to `accept`; or the reason not to."""

@@ -4,8 +4,8 @@ Promises:
 
 - `250` after the dot is sent only when `accept` has resolved. A client that hangs up, half-closes or falls silent, and
   a SIGTERM, never cancel that write; what has come in whole is handed to it even when nobody waits for the answer.
-- Whatever goes wrong inside is logged as `smtp.failed` and answered with one constant 451 (`replies.FAILED`). What goes
-  wrong *while* a mail is being read also closes: the rest of that mail must never be read as commands.
+- Whatever goes wrong inside is logged as `smtp.failed` and answered with one constant 451 (`reply_table.FAILED`). What
+  goes wrong *while* a mail is being read also closes: the rest of that mail must never be read as commands.
 - A mail is a stream of octets, not of lines: no line is too long, nothing in it is changed (see `data`), and memory
   is bounded by the size limit, the budget, and some 400 KiB of read-ahead a session.
 
@@ -15,7 +15,7 @@ wait has its own limit, and none of them ends the work of `accept`.
 What can go wrong, and who notices: `accept` slower than `accept_timeout` is answered 451 though the mail may become
 durable after all; the sender's second try is then the same mail again, and triage joins them.
 
-Limits by peer (connections, rates, lifetimes) are not drawn here; they belong before the greeting in `_talk`.
+Who may connect is `connections`' to say, before the greeting.
 """
 
 # ruff: noqa: N802 - smtp_VERB is how aiosmtpd finds a command
@@ -30,6 +30,7 @@ from aiosmtpd.smtp import TLSSetupException
 
 from panicmail import crashpoints
 from panicmail.server.smtp import reply_table
+from panicmail.server.smtp.connections import Connections
 from panicmail.server.smtp.limits import SmtpLimits
 from panicmail.server.smtp.mail_transfer import MailTransfer, log_failure
 from panicmail.server.smtp.protocol import ClientProtocol, SessionOver
@@ -46,19 +47,23 @@ FAREWELL_WITHIN = 5.0
 class SmtpSession(ClientProtocol):
     """The dialogue of one connection. `register` holds it from the first moment until the connection is gone."""
 
-    def __init__(self, terms: SmtpLimits, *, register: set[SmtpSession], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, terms: SmtpLimits, *, register: Connections[SmtpSession], loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(terms, loop)
         self._terms = terms
         self._register = register
-        self._mistakes = 0
-        self._leaving = False
+        self._mistakes = self._commands = 0
+        self._is_refused = False
+        self._waits_since: float | None = loop.time()  #: None: a command is being carried out
+        self._leaving, self._farewell = False, reply_table.SHUTTING_DOWN
         self._command_wait: asyncio.Timeout | None = None
 
     # -- from outside
 
-    def leave(self) -> None:
+    def leave(self, farewell: Reply = reply_table.SHUTTING_DOWN) -> None:
         """Say 421 and close as soon as no mail is on its way in; at once when waiting for a command."""
-        self._leaving = True
+        self._leaving, self._farewell = True, farewell
         if self._command_wait is not None and not self._command_wait.expired():
             self._command_wait.reschedule(self.loop.time())
 
@@ -67,9 +72,15 @@ class SmtpSession(ClientProtocol):
         self.cancel()
         self.abort()
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it waits for a command without a transaction, by the loop's clock; None: it does not."""
+        return self._waits_since if self.mail_from is None else None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._register.add(self)
         super().connection_made(transport)
+        if not self.is_encrypted:  # else it is the same connection, after STARTTLS
+            self._is_refused = not self._register.admit(self)
 
     # -- the dialogue
 
@@ -91,6 +102,8 @@ class SmtpSession(ClientProtocol):
     async def _talk(self) -> None:
         if self._leaving:
             raise SessionOver(reply_table.SHUTTING_DOWN)
+        if self._is_refused:
+            raise SessionOver(reply_table.TOO_MANY_CONNECTIONS)
         await self.push(reply_table.greeting(self.hostname))
         while True:
             line = await self._next_command()
@@ -111,16 +124,21 @@ class SmtpSession(ClientProtocol):
     async def _next_command(self) -> bytes:
         """The next line without its end; a line that is too long comes as b"", which no command is."""
         if self._leaving:
-            raise SessionOver(reply_table.SHUTTING_DOWN)
+            raise SessionOver(self._farewell)
+        self._waits_since = self.loop.time()
         try:
             async with asyncio.timeout(self._terms.idle_timeout) as self._command_wait:
                 return await self.read_line()
         except TimeoutError:
-            raise SessionOver(reply_table.SHUTTING_DOWN if self._leaving else reply_table.IDLE) from None
+            raise SessionOver(self._farewell if self._leaving else reply_table.IDLE) from None
         finally:
             self._command_wait = None
 
     async def _obey(self, line: bytes) -> None:
+        self._waits_since = None
+        self._commands += 1
+        if self._commands > self._terms.max_commands:
+            raise SessionOver(reply_table.TOO_MANY_COMMANDS)
         verb, _, argument = line.partition(b" ")
         command = self.command_named(verb.decode("ascii", "replace").upper())
         if command is None:
@@ -198,6 +216,7 @@ class SmtpSession(ClientProtocol):
         await self.push(reply_table.SEND_THE_MAIL)
         reply = await MailTransfer(self, self._terms).take()
         self.end_transaction()
+        self._commands = 0
         crashpoints.point("smtp.answering")
         await self.push(reply)
         crashpoints.point("smtp.answered")

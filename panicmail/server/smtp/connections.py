@@ -1,0 +1,99 @@
+"""Who is connected, and who has to leave for whom.
+
+Nobody who is connected keeps a newcomer out: at a limit whoever has been idle for longest without a transaction is told
+421 and closed, and the newcomer is served. Only when everybody is in the midst of something the newcomer is told 421.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from panicmail.server.smtp import reply_table
+from panicmail.server.smtp.reply_table import Reply
+
+_log = structlog.get_logger()
+
+#: So many connections at most, however many descriptors there are.
+MOST = 1000
+#: Descriptors that are left for everything else: the database, the relay, GitLab, phones, readers, web pages.
+RESERVED = 128
+#: However few descriptors there are, so many are served.
+LEAST = 16
+
+
+class Connected(Protocol):
+    """A session, as far as it matters here."""
+
+    peer: str
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it waits for a command without a transaction, by the loop's clock; None: it does not."""
+
+    def leave(self, farewell: Reply) -> None: ...
+
+
+Session = TypeVar("Session", bound=Connected)
+
+
+def allowed() -> int:
+    """How many connections this process has descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else max(LEAST, min(MOST, soft - RESERVED))
+
+
+class Connections(Generic[Session]):
+    """The sessions of a listener.
+
+    Args:
+        most: So many at a time, at least one.
+        most_of_a_peer: So many of one peer address.
+    """
+
+    def __init__(self, most: int, most_of_a_peer: int) -> None:
+        self._most = most
+        self._most_of_a_peer = most_of_a_peer
+        self._sessions: dict[Session, bool] = {}  #: session -> whether it was told to leave
+
+    def admit(self, session: Session) -> bool:
+        """Take a new session in; False: there is no room, and it is to be told so. It is listed all the same."""
+        self._sessions[session] = False
+        has_room = self._has_room_for(session)
+        self._sessions[session] = not has_room
+        return has_room
+
+    def _has_room_for(self, session: Session) -> bool:
+        staying = [each for each, leaves in self._sessions.items() if not leaves]
+        theirs = [each for each in staying if each.peer == session.peer]
+        if len(theirs) > self._most_of_a_peer:
+            return self._make_room(session, theirs, "peer")
+        if len(staying) <= self._most:
+            return True
+        counts = Counter(each.peer for each in staying)
+        busiest = [each for each in staying if counts[each.peer] == max(counts.values())]
+        return self._make_room(session, busiest, "all") or self._make_room(session, staying, "all")
+
+    def _make_room(self, newcomer: Session, among: list[Session], limit: str) -> bool:
+        idle = [(each.idle_since, each) for each in among if each is not newcomer and each.idle_since is not None]
+        if not idle:
+            return False
+        since, longest = min(idle, key=lambda pair: pair[0])
+        self._sessions[longest] = True
+        _log.info("smtp.made_room", peer=longest.peer, limit=limit, idle_since=since)
+        longest.leave(reply_table.TOO_MANY_CONNECTIONS)
+        return True
+
+    def discard(self, session: Session) -> None:
+        """It is gone."""
+        self._sessions.pop(session, None)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._sessions))
+
+    def __len__(self) -> int:
+        return len(self._sessions)

@@ -1,0 +1,204 @@
+"""Nobody closes the door: whatever one client does, another one's panic is taken.
+
+Attackers come from 127.0.0.1, honest clients from 127.0.0.2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panicmail.server.smtp import connections, reply_table
+from panicmail.server.smtp.connections import Connections
+from panicmail.server.smtp.data import SMALL, BudgetShare, MemoryBudget
+from panicmail.server.smtp.reply_table import Reply
+from tests.test_smtp import MAIL, Served, Wire, _eventually, serving
+
+MIB = 1 << 20
+
+
+class Honest(Wire):
+    """A client of another address."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.2", 0))
+        self._replies = self.socket.makefile("rb")
+
+
+def is_taken(served: Served) -> bool:
+    """Whether a panic of somebody else gets its 250."""
+    with Honest(served.port).until_data() as client:
+        return client.say(MAIL + b".").startswith("250 ")
+
+
+@contextlib.contextmanager
+def crowd(served: Served, size: int) -> Iterator[list[Wire]]:
+    """So many connections that say nothing."""
+    with contextlib.ExitStack() as leaving:
+        yield [leaving.enter_context(served.wire()) for _ in range(size)]
+
+
+def test_idle_connections_keep_nobody_out() -> None:
+    with serving(max_connections=8) as served, crowd(served, 30):
+        assert _eventually(lambda: len(served.listener._dialogues) <= 4)
+        assert is_taken(served)
+
+
+def test_who_was_idle_for_longest_leaves_with_a_421_and_the_newcomer_is_served() -> None:
+    with serving(max_connections=8) as served, served.wire() as first, served.wire() as second:
+        assert (first.reply()[:3], second.reply()[:3]) == ("220", "220")
+        assert first.say(b"NOOP") == reply_table.OK, "now the second one is idle for longer"
+        with served.wire() as third:
+            assert third.reply().startswith("220")
+            assert second.reply() == reply_table.TOO_MANY_CONNECTIONS
+            assert second.reply() == ""
+            assert first.say(b"NOOP") == reply_table.OK
+
+
+def test_who_is_in_the_midst_of_a_mail_is_never_sent_away_for_somebody_else() -> None:
+    with serving(max_connections=8) as served, served.wire().until_data() as one, served.wire().until_data() as two:
+        with served.wire() as third:
+            assert third.reply() == reply_table.TOO_MANY_CONNECTIONS
+            assert third.reply() == ""
+        assert is_taken(served)
+        for client in (one, two):
+            assert client.say(MAIL + b".").startswith("250 ")
+
+
+def test_a_mail_that_comes_in_too_slowly_is_given_up() -> None:
+    with serving(data_grace=0.2, data_rate=1e9) as served, served.wire().until_data() as client:
+        client.send(b"a")
+        assert client.reply() == reply_table.TOO_SLOW
+        assert client.reply() == ""
+        assert served.store.mails == []
+
+
+def test_a_mail_has_a_deadline_however_steadily_it_comes() -> None:
+    with serving(data_within=0.2, data_rate=1e-9) as served, served.wire().until_data() as client:
+        client.send(b"a" * 1000)
+        assert client.reply() == reply_table.TOO_SLOW
+
+
+def test_commands_without_a_mail_come_to_an_end_and_a_mail_begins_them_anew() -> None:
+    with serving(max_commands=8) as served, served.wire().until_data() as client:
+        assert client.say(MAIL + b".").startswith("250 ")
+        for _ in range(8):
+            assert client.say(b"NOOP") == reply_table.OK
+        assert client.say(b"NOOP") == reply_table.TOO_MANY_COMMANDS
+        assert client.reply() == ""
+
+
+def test_unfinished_mails_of_one_address_leave_room_for_another() -> None:
+    """The report: a handful of unfinished mails held the whole budget, and panic@ answered 452 to everybody."""
+    with serving(max_message_size=2 * MIB) as served, contextlib.ExitStack() as leaving:
+        for _ in range(6):
+            client = leaving.enter_context(served.wire().until_data())
+            client.send(b"x" * (2 * MIB - 1000))
+        assert _eventually(lambda: served.listener._terms.budget.free <= 4 * MIB + 4000)
+        assert is_taken(served)
+        with Honest(served.port).until_data() as large:
+            assert large.say(b"y" * (2 * MIB - 1000) + b"\r\n.").startswith("250 ")
+
+
+# -- the budget by itself
+
+
+class Moved:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def test_the_slowest_mail_of_whoever_holds_most_is_given_up_and_told() -> None:
+    clock, gone = Moved(), list[str]()
+    budget = MemoryBudget(16 * MIB, clock)
+    shares: dict[str, BudgetShare] = {}
+    for name, peer in (("slow", "a"), ("quick", "a"), ("other", "b")):
+        share = shares[name] = budget.share(peer)
+        share.evicted = lambda name=name: gone.append(name)  # type: ignore[misc]
+    assert shares["slow"].grow(3 * MIB)
+    clock.at = 5
+    assert shares["quick"].grow(4 * MIB)
+    assert shares["other"].grow(5 * MIB)
+    clock.at = 20
+    assert budget.share("c").grow(2 * MIB)
+    assert gone == ["slow"]
+    assert (shares["slow"].held, shares["quick"].held) == (0, 4 * MIB)
+
+
+def test_the_last_quarter_is_for_small_mails() -> None:
+    budget = MemoryBudget(16 * MIB)
+    first, second = budget.share("a"), budget.share("b")
+    assert first.grow(8 * MIB)
+    assert second.grow(4 * MIB)
+    assert not budget.share("c").grow(2 * MIB), "a large one waits for nobody to be slow"
+    assert all(budget.share(f"d{n}").grow(SMALL) for n in range(4))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.integers(0, 6 * MIB), st.booleans()), max_size=40)
+)
+def test_no_more_is_held_than_there_is_and_all_of_it_comes_back(acts: list[tuple[str, int, int, bool]]) -> None:
+    clock = Moved()
+    budget = MemoryBudget(16 * MIB, clock)
+    shares = {(peer, number): budget.share(peer) for peer in "abc" for number in range(6)}
+    for peer, number, octets, leaves in acts:
+        clock.at += 3
+        share = shares[peer, number]
+        if leaves:
+            share.release()
+        else:
+            share.grow(octets)
+        held = sum(each.held for each in shares.values())
+        assert budget.free == 16 * MIB - held
+        assert budget.free >= 0
+    for share in shares.values():
+        share.release()
+    assert budget.free == 16 * MIB
+
+
+# -- the connections by themselves
+
+
+class Client:
+    def __init__(self, peer: str, idle_since: float | None) -> None:
+        self.peer, self.idle_since, self.told = peer, idle_since, list[Reply]()
+
+    def leave(self, farewell: Reply) -> None:
+        self.told.append(farewell)
+
+
+def test_for_a_newcomer_somebody_of_the_busiest_address_leaves() -> None:
+    sessions: Connections[Client] = Connections(4, 3)
+    crowded = [Client("a", 5.0), Client("a", 4.0), Client("a", 6.0)]
+    alone = Client("b", 1.0)
+    assert all(map(sessions.admit, [*crowded, alone]))
+    assert sessions.admit(Client("c", None))
+    assert [len(each.told) for each in (*crowded, alone)] == [0, 1, 0, 0]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.floats(0, 100))), max_size=60))
+def test_those_who_stay_are_never_more_than_allowed(comers: list[tuple[str, float | None]]) -> None:
+    sessions: Connections[Client] = Connections(8, 3)
+    clients = [Client(peer, idle) for peer, idle in comers]
+    for client in clients:
+        if not sessions.admit(client):
+            sessions.discard(client)
+        staying = [each for each in sessions if not each.told]
+        assert len(staying) <= 8
+        assert all(sum(each.peer == peer for each in staying) <= 3 for peer in "abcd")
+    assert all(each.idle_since is not None for each in clients if each.told), "nobody in the midst of a mail"
+
+
+def test_some_descriptors_are_left_for_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, most in ((256, 128), (1024, 896), (100, 16), (10**6, 1000), (resource.RLIM_INFINITY, 1000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _which, soft=soft: (soft, soft))
+        assert connections.allowed() == most
