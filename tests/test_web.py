@@ -22,12 +22,13 @@ from zoneinfo import ZoneInfo
 import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from panicmail.daemon.health import Health
 from panicmail.errors import StoreFailed
 from panicmail.incident.model import Outcome, State
-from panicmail.server.http import Figure, LinkPage, WebServer, create_app
+from panicmail.server.http import Figure, LinkPage, WebServer, create_app, http_server
 from panicmail.server.http.backend import LinkBackend
 from panicmail.server.http.link import headline, second_line
 from panicmail.server.http.link_actions import WORDS, code, recorded
@@ -574,14 +575,14 @@ def test_headers_without_an_end_are_refused(site: Site) -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_crowd_of_idle_connections_has_an_end(site: Site) -> None:
-    with contextlib.ExitStack() as crowd:
-        for _ in range(230):
-            crowd.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=5))
-        last = crowd.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=5))
+def test_of_a_crowd_of_idle_connections_the_oldest_are_hung_up_on_and_the_last_is_served(site: Site) -> None:
+    with contextlib.ExitStack() as leaving:
+        crowd = [
+            leaving.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=5)) for _ in range(230)
+        ]
         with contextlib.suppress(ConnectionError):
-            assert last.recv(1) == b""
-    assert answered_soon(site, "/healthz")
+            assert crowd[0].recv(1) == b""
+        assert site.get("/healthz")[0] == 200
 
 
 def answered_soon(site: Site, path: str) -> bool:
@@ -755,3 +756,48 @@ def test_the_policy_lets_our_own_style_through_and_a_page_asks_for_nothing_else(
     assert phone.locator("button.ack").bounding_box()["height"] >= 70  # styled
     assert complaints == []
     assert asked == [site.url + site.link]
+
+
+# -- crowds ---------------------------------------------------------------------------------------------------------
+
+
+def get_once(port: int, path: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.2", 0)) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return client.makefile("rb").read()
+
+
+async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/slow":
+        await receive()
+        await receive()  # until the client leaves
+    await PlainTextResponse("here")(scope, receive, send)
+
+
+def test_idle_connections_keep_nobody_out_and_their_own_address_has_a_part_of_them() -> None:
+    """The report: 120 idle connections made every answer a 503, also of /healthz."""
+    with listening(plain) as port, contextlib.ExitStack() as leaving:
+        for _ in range(http_server.MOST_CONNECTIONS + 20):
+            leaving.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        for path in ("/i/x", "/healthz"):
+            assert get_once(port, path).endswith(b"here")
+
+
+def test_requests_that_take_long_leave_the_monitors_their_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MOST_REQUESTS", 3)
+    with listening(plain) as port, contextlib.ExitStack() as leaving:
+        for _ in range(3):
+            client = leaving.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline = time.monotonic() + 10
+        while not (refused := get_once(port, "/i/x")).startswith(b"HTTP/1.1 503") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert refused.startswith(b"HTTP/1.1 503")
+        for path in ("/healthz", "/readyz"):
+            assert get_once(port, path).endswith(b"here")

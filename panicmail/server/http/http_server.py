@@ -15,15 +15,17 @@ from collections.abc import Iterator
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: From the connection, or the answer before, to the end of a request.
 PATIENCE_SECONDS = 20.0
-#: More are hung up on unheard.
-MOST_CONNECTIONS = 200
-#: More requests at a time, or connections, are answered 503.
+#: At more, in all or of one peer address, whoever has been idle for longest is hung up on.
+MOST_CONNECTIONS, MOST_OF_A_PEER = 200, 50
+#: More requests at a time are answered 503; but not those of monitors, which come last to wait.
 MOST_REQUESTS = 100
+_MONITORED = frozenset({"/healthz", "/readyz"})
 #: Of a request line with its headers.
 MOST_HEADER_OCTETS = 16 * 1024
 
@@ -39,7 +41,7 @@ class WebServer:
 
     def __init__(self, app: ASGIApp, listen: tuple[str, int], *, patience: float = PATIENCE_SECONDS) -> None:
         self._listen = listen
-        self._server = _Server(_settings(app, patience))
+        self._server = _Server(_settings(BoundedRequests(app), patience))
         self._task: asyncio.Task[None] | None = None
         self._address = listen
 
@@ -71,6 +73,26 @@ class WebServer:
         self._server.hang_up()
 
 
+class BoundedRequests:
+    """An app that carries out so many requests at a time."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _MONITORED:
+            await self._app(scope, receive, send)
+        elif self._under_way >= MOST_REQUESTS:
+            await PlainTextResponse("Too many requests. Try again.", 503)(scope, receive, send)
+        else:
+            self._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
+
+
 def _settings(app: ASGIApp, patience: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -84,7 +106,6 @@ def _settings(app: ASGIApp, patience: float) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=128,
-        limit_concurrency=MOST_REQUESTS,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=MOST_HEADER_OCTETS,
@@ -122,16 +143,31 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """A client who does not finish a request in time is hung up on."""
+    """A client who does not finish a request in time is hung up on; too many, and whoever is idle for longest is."""
 
     patience = PATIENCE_SECONDS
     _timer: asyncio.TimerHandle | None = None
+    idle_since: float | None = None  #: by the loop's clock; None: its request is being carried out
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
         self._time_the_client()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Hang up on somebody where there are too many of one address, or in all; on this one if nobody is idle."""
+        others = [each for each in self.connections if isinstance(each, _Connection) and each is not self]
+        theirs = [each for each in others if each.peer == self.peer]
+        crowded = theirs if len(theirs) >= MOST_OF_A_PEER else others if len(others) >= MOST_CONNECTIONS else []
+        if crowded:
+            idle = [(each.idle_since, each) for each in crowded if each.idle_since is not None]
+            leaves = min(idle, key=lambda pair: pair[0])[1] if idle else self
+            leaves.transport.abort()
+            self.connections.discard(leaves)  # its end is told later, and others may come before
+
+    @property
+    def peer(self) -> str:
+        return self.client[0] if self.client else ""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -149,8 +185,10 @@ class _Connection(H11Protocol):
         """Keep one timer running while it is the client's turn: it starts with the turn, not with every octet."""
         if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
             self._stop_timer()
+            self.idle_since = None
         elif self._timer is None:
             self._timer = self.loop.call_later(self.patience, self.transport.abort)
+            self.idle_since = self.loop.time()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
