@@ -34,7 +34,7 @@ class HostClock:
     (design.md 2). It never answers anything before `EARLIEST`, with which a host starts whose clock lost its battery.
 
     A wall clock that was put forward is followed, and so is the way back from there. What was written in between lies
-    ahead of the present then; `timekeeping` brings it back.
+    ahead of the present then; `clock_guard` brings it back.
     """
 
     def __init__(self, wall: Clock, boot: Callable[[], float]) -> None:

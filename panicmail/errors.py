@@ -3,12 +3,12 @@
 PanicmailError
 ├── Temporary        try again later; what we do not recognise is this too
 │   ├── Unknown      it may have happened: look before doing it again
-│   └── LockedOut    our login or the other side's certificate (Barred)
+│   └── LockedOut    our login or the other side's certificate (Blocked)
 ├── Permanent        trying again cannot help: park it and tell somebody
-│   ├── Denied       for who we are: another token, password or role can help (Barred)
+│   ├── Denied       for who we are: another token, password or role can help (Blocked)
 │   │   └── Forbidden    it knows us, and lets us not do this
-│   └── Gone         what all of it is kept in or goes to is not there: a project, a webhook (Barred)
-├── Barred           beside one of the above: not about this one thing, nothing gets through until somebody mends it
+│   └── Gone         what all of it is kept in or goes to is not there: a project, a webhook (Blocked)
+├── Blocked          beside one of the above: not about this one thing, nothing gets through until somebody mends it
 ├── ConfigError      the configuration is wrong; every mistake is in it
 ├── Mistake          a person asked for something that is not there; the text names what is
 └── StoreFailed      the database did not take a write, or nobody heard that it did

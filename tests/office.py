@@ -32,6 +32,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
 from panicmail.incident.tasks import RECEIPT_WAITS
+from panicmail.intake.known_facts import answers_page
 from panicmail.intake.reread import Rereading
 from panicmail.intake.understand import Intake
 from panicmail.mail.parse import parser
@@ -316,6 +317,7 @@ class Office:
                 helo="client",
                 tls="",
                 size=len(raw),
+                turn=-1 if answers_page(self.settings, to) else 0,
             )
             tx.mails.add(mail, raw)
 

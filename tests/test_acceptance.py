@@ -597,7 +597,7 @@ def test_what_waits_is_taken_in_oldest_first_with_its_instant_and_a_sign_of_life
     assert accepting.acceptance.take_in(lambda: signs.append(len(accepting.store.mails))) == 3
     assert [kept for kept, _ in accepting.store.mails.values()] == mails
     assert signs == [1, 2, 3]
-    assert (accepting.acceptance.take_in(), accepting.acceptance.waiting()) == (0, [])
+    assert (accepting.acceptance.take_in(), accepting.spool.waiting()) == (0, [])
 
 
 def test_a_mail_stored_right_before_a_crash_is_taken_in_again_and_there_once(accepting: Accepting) -> None:

@@ -328,10 +328,11 @@ class Model:
 
     def waiting_mails(self, by: Worker) -> list[Letter]:
         free = [letter for letter in self.letters.values() if letter.waits and self.may_claim(letter, by)]
-        return sorted(free, key=lambda letter: (letter.mail.accepted_at, letter.mail.id))
+        return sorted(free, key=lambda letter: (letter.mail.turn, letter.mail.accepted_at, letter.mail.id))
 
     def ready_rows(self, lane: str, by: Worker) -> list[Row]:
         rows = [row for row in self.in_order() if row.task.lane == lane and row.task.state in PENDING]
+        rows.sort(key=lambda row: (row.task.priority, row.task.id))
         return [r for r in rows if r.task.due_at <= self.now and self.may_claim(r, by) and not self.must_wait(r)]
 
     def must_wait(self, row: Row) -> bool:
@@ -595,7 +596,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert taken == (mail.id not in self.model.letters)
         else:
             write(self._store(worker), lambda tx: tx.mails.add(mail, raw))
-        self.model.letters.setdefault(mail.id, Letter(mail, raw))
+        self._is_kept(mail, raw)
+
+    def _is_kept(self, mail: AcceptedMail, raw: bytes) -> None:
+        """A mail came in; whose turn it is follows from what waited then, of which two nodes may see each its own."""
+        stored = self._store(1).read(lambda tx: tx.mails.get(mail.id))
+        assert stored is not None
+        self.model.letters.setdefault(mail.id, Letter(replace(mail, turn=stored.turn), raw))
 
     def _mail(self, raw: bytes) -> AcceptedMail:
         number = next(self.mail_numbers)
@@ -623,7 +630,7 @@ class StoreMachine(RuleBasedStateMachine):
                     future.result(10)
             else:
                 future.result(10)
-                self.model.letters[mail.id] = Letter(mail, b"x")
+                self._is_kept(mail, b"x")
 
     @rule(wait=WAIT, worker=WORKERS, limit=st.integers(1, 3))
     def mails_are_claimed(self, wait: timedelta, worker: int, limit: int) -> None:

@@ -293,9 +293,9 @@ def test_a_mail_from_a_host_whose_clock_is_ahead_is_taken_in_as_accepted_now(sto
     def take_in(spooled: AcceptedMail) -> tuple[bool, AcceptedMail | None]:
         return store.write("mails.take_in", lambda tx: (tx.mails.take_in(spooled, b"x"), tx.mails.get(spooled.id)))
 
-    for mail_id, ahead, accepted_at in (("early", -MINUTE, T0 - MINUTE), ("late", MINUTE, T0)):
+    for turn, mail_id, ahead, accepted_at in ((1, "early", -MINUTE, T0 - MINUTE), (2, "late", MINUTE, T0)):
         spooled = replace(mail, id=mail_id, accepted_at=T0 + ahead)
-        stored = replace(spooled, accepted_at=accepted_at)
+        stored = replace(spooled, accepted_at=accepted_at, turn=turn)
         assert (take_in(spooled), take_in(spooled)) == ((True, stored), (False, stored))
 
 

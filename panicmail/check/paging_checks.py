@@ -5,8 +5,8 @@
     rows = paging_checks.rows(page, proofs)
 
 The test page goes out from here, past the outbox: it is no incident's. The reply comes in as every mail does; the
-daemon hears it (`hearing`) and writes down what it proves. A push carries a code of its own, and is proved when the
-code stands in the reply; PagerDuty's alert is closed when the waiting ends.
+daemon hears it (`check_page_replies`) and writes down what it proves. A push carries a code of its own, and is proved
+when the code stands in the reply; PagerDuty's alert is closed when the waiting ends.
 """
 
 from __future__ import annotations

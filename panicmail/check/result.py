@@ -50,7 +50,7 @@ class Row:
     group: Group = Group.FILE
     person: str = ""  #: whom it is about, by key; "": nobody in particular
     channel: str = ""  #: which of their channels, by id; "": none in particular
-    #: What the daily re-check tells the operators while this is not ok (`mail.operators.CAUSES`); "": nothing.
+    #: What the daily re-check tells the operators while this is not ok (`operator_alerts.CAUSES`); "": nothing.
     cause: str = ""
     passing: bool = False  #: not ok for a reason that often passes by itself; told when it lasts
 

@@ -2,8 +2,8 @@
 
 `CalendarRefresh` keeps what answers for each role that has a calendar: what was read last, after a restart the last
 good copy on disk. Those that are due are asked at once, each in a thread of its own, so one that hangs holds up no
-other; an ask ends within `FETCH_SECONDS` and the reading within `feeds.WITHIN_SECONDS`. A calendar that cannot be read
-keeps its last copy and says why, in the log at once and to the operators when it lasts.
+other; an ask ends within `FETCH_SECONDS` and the reading within `calendar_source.WITHIN_SECONDS`. A calendar that
+cannot be read keeps its last copy and says why, in the log at once and to the operators when it lasts.
 
 `ScheduleFaults` tells the operators, once a day each, of gaps and unknown names within the coming week (`roster_gap`)
 and of calendars that were not read for long (`calendar_unread`) or never (`calendar_never_read`).

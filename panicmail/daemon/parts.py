@@ -30,6 +30,7 @@ from panicmail.gitlab.issues import Issues
 from panicmail.incident.push_channel import PushChannel
 from panicmail.incident.tasks import PUSH
 from panicmail.intake.accept import MailAcceptance
+from panicmail.intake.known_facts import answers_page
 from panicmail.intake.reread import LANE as AGAIN
 from panicmail.intake.reread import WITHIN as AGAIN_WITHIN
 from panicmail.intake.reread import Rereading
@@ -94,7 +95,14 @@ class DaemonParts:
             self.spool, self.live.settings, self.readers, self.relay, database.clock, ring=self._ring
         )
         self.watchman = FallbackWatcher(self.emergency)
-        self.acceptance = MailAcceptance(self.store, self.spool, database.clock, self.health, self.emergency.refused)
+        self.acceptance = MailAcceptance(
+            self.store,
+            self.spool,
+            database.clock,
+            self.health,
+            self.emergency.refused,
+            is_answer=lambda recipients: answers_page(self.live.settings(), recipients),
+        )
         self.jobs = self._build_jobs()
         self.hooks = self._build_hooks()
 

@@ -2,12 +2,12 @@
 
 It owns signals, sockets and threads, and is the only place that knows APScheduler, which does nothing here but tick.
 
-    main thread      the event loop: smtp/ and web/
+    main thread      the event loop: server/smtp and server/http
     writer           all writes to SQLite
     intake           threads that understand accepted mails: more than there are readers, so that slow mails cannot
                      hold all of them
     again            two threads that read again what could not be read at first: one for answers, one for all else
-    page, mail       threads that send; pages have two of their own
+    page, push, mail threads that send; pages and pushes have two of their own
     gitlab           threads that keep the issues
     hooks            looks at issues GitLab's webhooks speak of
     scheduler        the tick, once a second; the poll for signs of work

@@ -1,6 +1,6 @@
 """Delivery: carries out the rows of the outbox.
 
-Each lane (pages, other mail, GitLab) has threads of its own, so a GitLab that hangs holds up no page. A row is
+Each lane (pages, phones, other mail, GitLab) has threads of its own, so a GitLab that hangs holds up no page. A row is
 claimed with a lease and its attempt counted before anything is sent; what came of it is written only for that
 attempt. An attempt without an answer comes back; a repeat is harmless, because everything sent carries a name that
 stays the same: a page its Message-ID, an issue and a note their marker.

@@ -7,15 +7,15 @@ is known:
     Unknown     it may have been: no answer in time, or the connection went after the line was sent
     Permanent   the URL is not understood, or the provider refused for good (3xx, any other 4xx)
 
-`Barred` with 401, 403, 404, 410 and TLS that does not fit: no line gets through by that URL.
+`Blocked` with 401, 403, 404, 410 and TLS that does not fit: no line gets through by that URL.
 
 The line is text and nothing else: no escape, emoji code, markup or mention in it is acted on. A URL cannot switch off
 the verification of certificates, send again by itself, or count a failure as done (`?verify=no`, `?retry=`,
 `?optional=yes`). Nothing is read from or written to disk for Apprise's sake, and no redirect is followed: behind one
 stands a log-in page that answers 200.
 
-What a URL holds is a secret, topics and chat ids included. `channels.shown` is all of it that may be told; neither
-Apprise's own log nor its words about a failure leave this module.
+What a URL holds is a secret, topics and chat ids included. `push_channel.in_words` is all of it that may be told;
+neither Apprise's own log nor its words about a failure leave this module.
 
 How: Apprise in a thread for each call, which the caller waits for no longer than `timeout`. Its sockets have that
 time-out too, but for each octet anew, so a provider that sends one now and then keeps its thread. Only so many of

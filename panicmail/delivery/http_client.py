@@ -7,7 +7,7 @@ no more than the octets it was told. When it raises, the exception says what is 
     Unknown     it may have: no answer in time, a connection that went after the question was sent, 502, 504
     Permanent   the URL cannot be used, the answer is too long, or the other side refused (3xx, any other 4xx)
 
-Those of them that are `Barred` are about every question to that URL: 401, 403, 404, 410, and TLS that does not fit.
+Those of them that are `Blocked` are about every question to that URL: 401, 403, 404, 410, and TLS that does not fit.
 
 `get` follows redirects within its scheme; a redirected question that changes something would arrive as another one, so
 `post_json` follows none. Certificates are verified by the system's authorities (or SSL_CERT_FILE), proxies are those

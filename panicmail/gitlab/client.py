@@ -4,7 +4,7 @@
     Unknown     it may have happened: no answer or half of one, 5xx, a redirect, an answer that is not GitLab's
     Permanent   GitLab understood and said no: 400, 401, 403, 404, 409, 413, 422; `Spam` when it took it for spam
 
-Those of them that are `Barred` are about everything we could ask: the token (401, and 403 with a reason), the
+Those of them that are `Blocked` are about everything we could ask: the token (401, and 403 with a reason), the
 project (404), TLS that does not fit. A bare 403 is `Forbidden`: it may be about the one thing that was asked.
 
 How: python-gitlab with its retries off (they repeat POST, and sleep for as long as a 429 asks), over a session of

@@ -2,7 +2,7 @@
 
 The promise: nothing that went through here acts. No quick action runs, nobody is mentioned, nothing is referenced,
 labelled, linked, loaded or rendered; the words stay readable and can be searched for. Tokens of ours, by which whoever
-reads the issue could act at panicmail, are cut out (`redaction`).
+reads the issue could act at panicmail, are cut out (`redact`).
 
 How: a longer text goes into a fenced code block (`block`), a short one into a code span (`inline`), a title gets the
 signs that mean something to GitLab replaced by their full-width twins (`title`), a file name is spelt anew

@@ -1,7 +1,7 @@
 """Questions to GitLab that change nothing: can it be reached, what may the token do, who can open an issue.
 
 Every method is one question over a connection of its own, so that they can be asked at once, each in its thread.
-Failures are `border`'s three, and as nothing is changed none of them leaves anything open.
+Failures are the three of `errors`, and as nothing is changed none of them leaves anything open.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The issue in GitLab: find it, open it, note on it, put files to it.
 
-Promises: nothing is sent twice from here, nothing sleeps, and every failure is one of `border`'s three. A passing
+Promises: nothing is sent twice from here, nothing sleeps, and every failure is one of the three of `errors`. A passing
 failure of `find`, and of the look of `note`, is always Unknown: who was looking because an outcome is open knows no
-more than before. One that is `Barred` is left as it is, and its doubt is the caller's.
+more than before. One that is `Blocked` is left as it is, and its doubt is the caller's.
 """
 
 from __future__ import annotations

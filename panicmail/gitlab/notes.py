@@ -139,7 +139,7 @@ def _plain(words: str) -> str:
     )
 
 
-# -- one sentence for each event; the facts are those `states`, `intake`, `acks` and `dispatch` write
+# -- one sentence for each event; the facts are those `transitions`, `intake`, `response` and `delivery` write
 
 
 def _paged(line: _Teller) -> str:

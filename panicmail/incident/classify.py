@@ -272,7 +272,7 @@ def _is_foreign_list(report: Report, known: KnownFacts) -> bool:
     return bool(report.lists) and not (known.list_is_ours or known.listed_sender)
 
 
-#: How the tokens begin by which somebody could act: an answer's, a bounce's, a link's (`mail.tokens.Purpose`).
+#: How the tokens begin by which somebody could act: an answer's, a bounce's, a link's (`reply_tokens.Purpose`).
 _ACTING = ("a", "b", "l")
 
 

@@ -1,4 +1,4 @@
-"""An incident and what a change of it consists of: the values the state table (`states/`) works on.
+"""An incident and what a change of it consists of: the values the state table (`transitions/`) works on.
 
 Facts only: frozen, without I/O, without a clock. Instants are aware UTC.
 """

@@ -210,6 +210,26 @@ def issue_tasks(incident: Incident, *, twin_possible: bool, is_receipt_out: bool
         )
 
 
+#: What is said to or about somebody who has it: nobody waits to be called by it for the first time.
+_OF_A_HOLDER = frozenset({PageReason.STILL_YOURS, PageReason.STATUS, PageReason.SILENT_HOLDER})
+_RANKS: Mapping[str, int] = {
+    EffectKind.PAGE: 0,
+    EffectKind.ISSUE: 0,
+    EffectKind.TELL: 1,
+    EffectKind.OPERATORS: 1,
+    EffectKind.RECEIPT: 1,
+    EffectKind.CONFIDE: 1,
+}
+
+
+def rank(task: Task) -> int:
+    """What goes first in a lane, the least before: a page of an incident nobody has and an issue; reminders, answers
+    and receipts; news, notes and all else."""
+    if task.do == EffectKind.PAGE and task.facts.get("word") in _OF_A_HOLDER:
+        return 1
+    return _RANKS.get(task.do, 2)
+
+
 def is_stale_news(facts: Mapping[str, Any]) -> bool:
     """Whether news that waited for `OLD_NEWS` has become history."""
     return facts.get("what") not in _NEVER_OLD

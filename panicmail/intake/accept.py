@@ -17,7 +17,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -134,6 +134,7 @@ class MailAcceptance:
         hears: Is told of every outcome.
         refused: Called with the reason when neither database nor spool took a mail. Must not block.
         patience: How long a sender waits for the database, in seconds.
+        is_answer: Whether a mail to these recipients answers a page; it is understood before all others.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class MailAcceptance:
         hears: Hears,
         refused: Callable[[str], None],
         patience: float = PATIENCE,
+        is_answer: Callable[[Sequence[str]], bool] = lambda recipients: False,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -151,6 +153,7 @@ class MailAcceptance:
         self._hears = hears
         self._refused = refused
         self._patience = patience
+        self._is_answer = is_answer
         self._in_vain = False  #: the database let the last one wait in vain
         self._stuck: set[str] = set()  #: ids of mails the database does not take though it answers
         self._arrivals: dict[_Arrival, None] = {}  #: those the database has not answered yet, oldest first
@@ -164,7 +167,8 @@ class MailAcceptance:
 
     def receive(self, got: ReceivedMail) -> Future[str]:
         """A mail as it came over the wire, under a new id; as `accept`. The 250 rests on this."""
-        return self.accept(got.accepted_at(self._clock()), got.raw)
+        mail = got.accepted_at(self._clock())
+        return self.accept(replace(mail, turn=-1) if self._is_answer(mail.recipients) else mail, got.raw)
 
     def accept(self, mail: AcceptedMail, raw: bytes) -> Future[str]:
         """Make a mail durable; the future answers its REF once it is, or raises `StoreFailed`. Returns at once.
@@ -187,9 +191,6 @@ class MailAcceptance:
             failed: Future[AcceptedMail] = Future()
             failed.set_exception(exc)
             return failed
-
-    def waiting(self) -> list[Spooled]:
-        return self._spool.waiting()
 
     def came_round_at(self) -> float:
         """When it last looked whose time is up, in monotonic seconds; -inf when nobody looks any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 from panicmail.incident import classify, people, reply_commands, transitions
@@ -126,6 +127,13 @@ def _proved(token: Token, incident: Incident) -> TokenAddress:
 def incident_of(tx: Transaction, token: Token) -> Incident | None:
     """The incident a token is about: the one its mail opened, or the one its mail turned out to belong to."""
     return tx.incidents.get(token.incident_id) or tx.incidents.get(tx.mails.home_of(token.incident_id) or "")
+
+
+def answers_page(settings: RuntimeSettings, recipients: Sequence[str]) -> bool:
+    """Whether one of these addresses is that of a page of somebody, by a token of ours that verifies."""
+    texts = filter(None, map(settings.addresses.token_in, recipients))
+    tokens = (settings.tokens.verify(text, settings.people) for text in texts)
+    return any(token is not None and token.purpose is Purpose.ANSWER for token in tokens)
 
 
 def tokens_to(settings: RuntimeSettings, mail: AcceptedMail) -> list[Token]:

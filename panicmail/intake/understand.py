@@ -1,7 +1,7 @@
 """Intake: from an accepted mail to what it asks for.
 
 A mail that got its 250 is claimed with a lease, read by a child within two seconds (else byte by byte), decided by
-`triage`, and carried into the store in one transaction: the incident with its times and first pages, or a note, an
+`classify`, and carried into the store in one transaction: the incident with its times and first pages, or a note, an
 answer, a delivery report. Understanding a mail twice does nothing the second time.
 
 Whatever goes wrong here the mail stays accepted and is claimed again, and the operators hear. Each claim is counted

@@ -1,7 +1,7 @@
 """Calendars: the events of an iCalendar as spans, and the people they name.
 
-What `reading` found in the text is resolved here: an event puts on call everybody it names, a name that is nobody's is
-kept, so that it can be told. Two events at once put the people of both on call, the one that began earlier first.
+What `ical_parse` found in the text is resolved here: an event puts on call everybody it names, a name that is nobody's
+is kept, so that it can be told. Two events at once put the people of both on call, the one that began earlier first.
 
 A calendar is known from `since` until `until` only. Outside of that it answers with a gap that says so: nobody guesses,
 the fallback is called.

@@ -1,7 +1,7 @@
 """What GitLab and PagerDuty tell by themselves: their webhooks, verified, beside the poll that needs none.
 
     GitLab      a verified hook says no more than: look at this issue now. A thread asks GitLab's API and weighs what
-                it answers as the poll does (`signs`), so nothing in a hook is evidence. Within a second of the comment
+                it answers as the poll does, so nothing in a hook is evidence. Within a second of the comment
                 it is known (a test holds that); what a lost hook would have said, the poll sees within a minute.
     PagerDuty   acknowledged, resolved and escalated count as the words "ack", "resolve" and "escalate" of whoever did
                 it there, if they were paged for the incident and it was done since that last became open. All else that

@@ -1,7 +1,7 @@
 """What test pages proved, and what the daily re-check found: `panicmail check` writes and reads it.
 
-A proof is about one channel of one person. A channel is named by what it leads to (`check.channels`), so a new address
-or URL has proved nothing yet.
+A proof is about one channel of one person. A channel is named by what it leads to (its key in `push_channel`), so a new
+address or URL has proved nothing yet.
 """
 
 from __future__ import annotations

@@ -17,12 +17,22 @@ from panicmail.store.queries import Queries
 from panicmail.store.rows import DeliveryState
 from panicmail.store.tables import outbox
 
+#: Priorities of one rank; as many turns as nobody has.
+_RANK = 1_000_000
+
 
 class OutboxQueue(Queries):
     """Statements that add rows to the outbox."""
 
-    def add(self, added: Iterable[Task]) -> None:
-        """Write these tasks down, in order. One whose key is there already stands as it is."""
+    def add(self, added: Iterable[Task], mailbox: str = "") -> None:
+        """Write these tasks down, in order. One whose key is there already stands as it is.
+
+        Rows go by rank, and within a rank by turns: the first of each mailbox that waits in the lane, then the second
+        ones, so that nobody's flood stands before a colleague's page.
+
+        Args:
+            mailbox: Who reported the incident they are about; "": they are about none.
+        """
         for task in added:
             before = self._id(task.after) if task.after else None
             if (task.only_after and before is None) or self._id(task.key) is not None:
@@ -32,7 +42,8 @@ class OutboxQueue(Queries):
                    "after_until": self.now + task.waits if task.waits is not None else None,
                    "state": DeliveryState.QUEUED.value, "attempt": 0, "queued_at": self.now,
                    "due_at": self.now + task.delay, "answer": "",
-                   "adapter": adapter_name(task.lane, task.person, task.facts)}  # fmt: skip
+                   "adapter": adapter_name(task.lane, task.person, task.facts),
+                   "mailbox": mailbox, "priority": _priority(task, mailbox)}  # fmt: skip
             # Two nodes may want the same key at once: one of them writes it, the other finds it done.
             insert = sqlite.insert(outbox) if self._is_sqlite else postgresql.insert(outbox)
             self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
@@ -43,7 +54,7 @@ class OutboxQueue(Queries):
 
     def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about an incident; the same `key` once."""
-        self.add(tasks.tell_tasks(incident.id, person, key, facts, self._channels))
+        self.add(tasks.tell_tasks(incident.id, person, key, facts, self._channels), mailbox_of(incident))
 
     def tell_operators(
         self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None, rings: bool = True
@@ -69,3 +80,19 @@ class OutboxQueue(Queries):
 
     def has_list(self, person: str, day: str) -> bool:
         return self._id(tasks.list_task(person, day).key) is not None
+
+
+def mailbox_of(incident: Incident) -> str:
+    """Whose turn it is that the incident's rows take; all whose reporter is not clear share one."""
+    return incident.reporter_address or "?"
+
+
+def _priority(task: Task, mailbox: str) -> int | sa.ColumnElement[int]:
+    """The rank of a task, and within it one behind whatever of the same mailbox waits."""
+    c, first = outbox.c, tasks.rank(task) * _RANK
+    if not mailbox:
+        return first
+    waiting = sa.select(sa.func.max(c.priority) + 1).where(
+        c.lane == task.lane, c.mailbox == mailbox, c.done_at.is_(None), c.priority.between(first, first + _RANK - 2)
+    )
+    return sa.func.coalesce(waiting.scalar_subquery(), first)

@@ -8,7 +8,7 @@ from panicmail.incident import ids
 from panicmail.incident.model import Change, Entry, Incident
 from panicmail.incident.tasks import alarm_of_effect, change_tasks, issue_tasks
 from panicmail.incident.transitions import due_at
-from panicmail.store.enqueue import OutboxQueue
+from panicmail.store.enqueue import OutboxQueue, mailbox_of
 from panicmail.store.incident_search import IncidentSearch
 from panicmail.store.pages import Pages
 from panicmail.store.queries import Conflict, Queries, TransactionContext
@@ -35,7 +35,7 @@ class Incidents(Queries):
         return self._one(incidents.c.id == incident_id)
 
     def locked(self, incident_id: str) -> Incident | None:
-        """As `incident`, and nobody else changes it until the end of the transaction."""
+        """As `get`, and nobody else changes it until the end of the transaction."""
         query = sa.select(incidents).where(incidents.c.id == incident_id).with_for_update()
         return next(iter(self._search.loaded(query)), None)
 
@@ -89,7 +89,7 @@ class Incidents(Queries):
         if change.void_pages:
             self._pages.void(after)
         self._pages.add(before, after, change.effects)
-        self._queue.add(change_tasks(before, change, self._channels, self.now, self._operators))
+        self._queue.add(change_tasks(before, change, self._channels, self.now, self._operators), mailbox_of(after))
         for effect in change.effects:
             if event := alarm_of_effect(effect):
                 about = {"ref": after.ref, "incident": after.id, "people": sorted(after.paged)}
@@ -115,7 +115,8 @@ class Incidents(Queries):
         )
         is_receipt_out = bool(self._connection.execute(sa.select(was_tried)).scalar_one())
         self._queue.add(
-            issue_tasks(incident, twin_possible=twin_possible, is_receipt_out=is_receipt_out, channels=self._channels)
+            issue_tasks(incident, twin_possible=twin_possible, is_receipt_out=is_receipt_out, channels=self._channels),
+            mailbox_of(incident),
         )
 
     def move_issue(self, incident: Incident, iid: int, url: str) -> None:

@@ -10,7 +10,7 @@ what those hold. So work begun on a node that died goes on within seconds, and n
     stopped                  it frees what it holds as its last act
 
 A node that lost its session takes its number again as soon as it can. Until then it may be taken for dead while it is
-at work, so whoever acts asks right before whether its claim still is its own (`OutboxQueries.is_mine`), and what came
+at work, so whoever acts asks right before whether its claim still is its own (`Outbox.is_mine`), and what came
 of it is written only if no other attempt was made. What remains is at most one more copy of what was being sent just
 then.
 

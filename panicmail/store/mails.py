@@ -24,6 +24,15 @@ class Mails(Queries):
     """Statements about mails."""
 
     def add(self, mail: AcceptedMail, raw: bytes) -> None:
+        """Keep an accepted mail.
+
+        Mails are understood by turns: the first one of each mailbox that waits, then the second ones, so that nobody's
+        flood stands before a colleague. A mailbox is an envelope sender here: the octets were not read yet. One that
+        comes with a `turn` below 0 goes before all.
+        """
+        waiting = sa.select(sa.func.max(mails.c.turn) + 1).where(
+            mails.c.state == "accepted", mails.c.mail_from == mail.mail_from
+        )
         row = {
             "id": mail.id,
             "accepted_at": mail.accepted_at,
@@ -34,6 +43,7 @@ class Mails(Queries):
             "tls": mail.tls,
             "size": mail.size,
             "state": "accepted",
+            "turn": mail.turn if mail.turn < 0 else sa.func.coalesce(waiting.scalar_subquery(), 0),
         }
         self._connection.execute(mails.insert().values(row))
         if len(raw) > LARGE:
@@ -54,7 +64,7 @@ class Mails(Queries):
         return True
 
     def claim(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[AcceptedMail]:
-        """Mails nobody has understood yet, oldest first, ours for `lease`. Not those that wait to be read again.
+        """Mails nobody has understood yet, by turns, ours for `lease`. Not those that wait to be read again.
 
         Args:
             only_new: None that was claimed before, and none that came after it: its turn is next.
@@ -62,7 +72,7 @@ class Mails(Queries):
         due = (
             sa.select(mails.c.id, mails.c.attempts)
             .where(mails.c.state == "accepted", mails.c.again_at.is_(None), self._may_claim(mails))
-            .order_by(mails.c.accepted_at, mails.c.id)
+            .order_by(mails.c.turn, mails.c.accepted_at, mails.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -76,7 +86,7 @@ class Mails(Queries):
             .returning(*mails.c)
         )
         claimed = [mail_of(row) for row in self._connection.execute(claim)]
-        return sorted(claimed, key=lambda mail: (mail.accepted_at, mail.id))
+        return sorted(claimed, key=lambda mail: (mail.turn, mail.accepted_at, mail.id))
 
     def is_coming(self, incident_id: str) -> bool:
         """Whether a mail nobody has understood yet may open this incident."""

@@ -1,7 +1,7 @@
 """Rows of the outbox under way: claimed, tried, settled.
 
-A row is claimed by one conditional UPDATE, with a lease, its attempt counted before the network is touched; what came
-of it is written only for that attempt. Rows are never deleted while they matter.
+A row is locked and claimed in one transaction, with a lease, its attempt counted before the network is touched; what
+came of it is written only for that attempt. Rows are never deleted while they matter.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Outbox(Queries):
         return [outbox_row_of(row) for row in self._connection.execute(query)]
 
     def claim(self, lane: str, limit: int, lease: timedelta) -> list[OutboxRow]:
-        """Rows of `lane` that can be carried out now, ours for `lease`; their attempt is counted before it is made."""
+        """Rows of `lane` that can be carried out now, by rank and turn, ours for `lease`.
+
+        Their attempt is counted before it is made.
+        """
         c = outbox.c
         barred = self._adapters.begin_probes(lane)
         before = outbox.alias("before")
@@ -61,7 +64,7 @@ class Outbox(Queries):
             sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
             ~self._adapters.is_held(),
         )
-        due = sa.select(outbox).where(ready).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
+        due = sa.select(outbox).where(ready).order_by(c.priority, c.id).limit(limit).with_for_update(skip_locked=True)
         tasks = self._adapters.one_probe([outbox_row_of(row) for row in self._connection.execute(due).all()], barred)
         if tasks:
             claim = outbox.update().where(c.id.in_([task.id for task in tasks]))

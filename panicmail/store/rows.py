@@ -48,6 +48,7 @@ class AcceptedMail:
     report: str | None = None  #: as `mail.parse.report_json` writes it
     again_at: datetime | None = None  #: when it is to be read again; None: it is not
     readings: int = 0  #: how many more readings were begun after the first
+    turn: int = 0  #: how many of its mailbox waited when it came; below 0: it goes first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class OutboxRow:
     unsure_at: datetime | None  #: an earlier attempt, made then, may have had its effect
     done_at: datetime | None
     answer: str
+    priority: int = 0  #: the least goes first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

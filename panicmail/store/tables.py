@@ -67,6 +67,8 @@ LATE = sa.text("state = 'open' AND breached_at IS NOT NULL")
 #: Pages of open incidents, and those of which nobody knows yet whether they reach their person.
 PAGE_OPEN = sa.text("is_open")
 PAGE_UNDECIDED = sa.text("undecided")
+#: Of the indexes that find whose turn is next.
+_WAITING = sa.text("state = 'accepted'")
 #: Of the index that finds mails to be read again.
 _AGAIN = sa.text("again_at IS NOT NULL")
 
@@ -93,7 +95,10 @@ mails = sa.Table(
     sa.Column("report", AnyText),  # as `mail.parse.report_json` writes it
     sa.Column("again_at", Instant),  # when it is to be read again; NULL: it is not
     sa.Column("readings", sa.Integer, nullable=False, server_default="0"),  # begun, beside the first
+    sa.Column("turn", sa.Integer, nullable=False, server_default="0"),  # see `Mails.add`
     sa.Index(None, "state", "accepted_at"),
+    sa.Index("ix_mails_waiting", "turn", "accepted_at", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    sa.Index("ix_mails_waiting_of", "mail_from", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING),
     sa.Index("ix_mails_again_at", "again_at", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
     sa.Index(None, "digest"),
     sa.Index(None, "message_id"),
@@ -200,10 +205,13 @@ outbox = sa.Table(
     sa.Column("unsure_at", Instant),
     sa.Column("done_at", Instant),
     sa.Column("answer", AnyText, nullable=False),
-    sa.Column("adapter", AnyText, nullable=False, server_default=""),  # see `barred.adapter_name`
+    sa.Column("adapter", AnyText, nullable=False, server_default=""),  # see `blocked_adapters.adapter_name`
     sa.Column("barred", AnyText),  # the same, when its last attempt found to let nothing through
+    sa.Column("mailbox", AnyText, nullable=False, server_default=""),  # who reported the incident; "": of none
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),  # see `OutboxQueue.add`
     sa.Index(None, "lane", "state", "due_at"),
-    sa.Index("ix_outbox_pending", "lane", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    sa.Index("ix_outbox_pending", "lane", "priority", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    sa.Index("ix_outbox_pending_of", "lane", "mailbox", "priority", sqlite_where=_PENDING, postgresql_where=_PENDING),
     sa.Index(None, "incident_id"),
     sa.Index(None, "after_id"),
     sa.Index("ix_outbox_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),

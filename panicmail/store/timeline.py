@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from panicmail.incident.model import Entry, Incident
 from panicmail.incident.tasks import alarm_of_entry, note_task
-from panicmail.store.enqueue import OutboxQueue
+from panicmail.store.enqueue import OutboxQueue, mailbox_of
 from panicmail.store.queries import Queries, TransactionContext
 from panicmail.store.rows import TimelineRow, timeline_row_of
 from panicmail.store.tables import timeline
@@ -29,7 +29,7 @@ class Timeline(Queries):
                 about = {"ref": incident.ref, "incident": incident.id, "people": sorted(incident.paged)}
                 self._alarmed.append((event, {**about, **entry.facts, "operators": list(self._operators)}))
             if entry.note:
-                self._queue.add([note_task(incident.id, line_id)])
+                self._queue.add([note_task(incident.id, line_id)], mailbox_of(incident))
 
     def of_incident(self, incident_id: str) -> list[TimelineRow]:
         query = sa.select(timeline).where(timeline.c.incident_id == incident_id).order_by(timeline.c.id)

@@ -8,8 +8,8 @@ write.
 Guards:
 
 * an incident changes only `WHERE version = ` the one it was read at;
-* an outbox row is claimed by one conditional UPDATE, with a lease, its attempt counted before the network is touched;
-  what came of it is written only for that attempt;
+* an outbox row is locked and claimed in one transaction, with a lease, its attempt counted before the network is
+  touched; what came of it is written only for that attempt;
 * a mail is understood once (`UNIQUE(mail_id)`, and a guard on its state).
 """
 

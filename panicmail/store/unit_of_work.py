@@ -87,7 +87,7 @@ class Store:
         """Run `work` in one transaction. What it wrote is durable when this returns.
 
         Args:
-            name: What the transaction is called: see `crash.TRANSACTIONS`.
+            name: What the transaction is called: see `crashpoints.TRANSACTIONS`.
 
         Raises:
             StoreFailed: The database did not take it; nothing of it happened.

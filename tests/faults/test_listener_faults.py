@@ -102,7 +102,6 @@ def test_in_a_flood_every_mail_is_answered_and_every_250_is_an_incident(town: Wo
 
 
 @pytest.mark.row(39, "a panic in the midst of a flood", "paged within seconds, whatever waits before it", long=True)
-@pytest.mark.xfail(reason="mails are understood in the order they came: a panic waits behind the flood")
 @pytest.mark.timeout(300)
 def test_a_panic_of_a_colleague_does_not_wait_behind_a_flood(town: World) -> None:
     town.start()

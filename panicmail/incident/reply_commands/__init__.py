@@ -33,7 +33,7 @@ class Command(StrEnum):
     ESCALATE = "escalate"  #: call the next as well
     RESOLVE = "resolve"  #: it is over
     HAND_OVER = "hand_over"  #: to the person named
-    NOTHING = "nothing"  #: none of these; `Said.why` says what it was instead
+    NOTHING = "nothing"  #: none of these; `ReplyCommand.why` says what it was instead
 
 
 @dataclass(frozen=True, slots=True)

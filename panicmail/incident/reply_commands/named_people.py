@@ -1,7 +1,7 @@
 """Whom a sentence may name: the people configured, as the grammar needs them.
 
 A name may be a word of the grammar as well ("Will", "Mine", "Jan Gut"). Such a word is the person wherever a person
-could stand; see `Names.others_at`.
+could stand; see `PeopleByName.others_at`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What strangers wrote, made harmless to show: in quoted lines, in a subject, as a name, as a telephone number.
 
 Promises: one line stays one line; nothing invisible, no control or direction character, no lone surrogate; nothing
-that a mail program would turn into a link; no token of ours (`redaction`); no line that is not marked `| `, however
+that a mail program would turn into a link; no token of ours (`redact`); no line that is not marked `| `, however
 long it was; cut to a length and the cut is said. Everything is total and linear in its input, and trusts no reader to
 have cleaned before.
 """

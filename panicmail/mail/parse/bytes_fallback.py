@@ -30,7 +30,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
     """Read what can be read without parsing. Never raises.
 
     Args:
-        mail_from: As for `reading.read`.
+        mail_from: As for `parser.read`.
         why: What stood in the way of the real reader, for people; "" leaves it out.
         cut_short: That was no fault of the mail's: it is to be read again.
     """

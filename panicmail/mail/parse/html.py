@@ -4,7 +4,8 @@ What is hidden is dropped (scripts, styles, elements styled away), block element
 images their alternative text. The targets of links are given apart from the text, so that a text that shows one
 address and leads to another cannot hide it. `own` is the same without the elements in which mail programs put the
 quoted history, and without what is struck out. Where structure alone sets something apart (a `blockquote`, a line at
-its left) its lines begin with `fresh.ASIDE`: the writer may be citing, and `fresh` sees whether anything new follows.
+its left) its lines begin with `reply_text.ASIDE`: the writer may be citing, and `reply_text` sees whether anything new
+follows.
 
 The parser is quadratic in deep nesting and in the attributes of one tag, so it is given at most 256 Ki characters and
 20,000 tags (of all HTML in a mail), and nothing from a tag of thousands of attributes on; beyond that `text` is made by

@@ -1,7 +1,7 @@
 """Bytes to `Report`: what a mail says, who it says it is from, and what it carries.
 
 `read` is total: whatever the octets, it answers a report; what it cannot parse goes to `fallback`. It may take long
-or much memory on hostile input, which is why the daemon calls it through `children.ParserPool` only.
+or much memory on hostile input, which is why the daemon calls it through `pool.ParserPool` only.
 
 All readers see one canonical copy of the octets. The tree of parts is the one mail-parser works on, the standard
 library's; mail-parser (this is the only module that knows it) reads the header: date, addresses, defects. It is not

@@ -48,7 +48,7 @@ class Backend(Protocol):
     def act(self, token: str, word: str) -> Outcome | None:
         """Do what the word says for whom the token names; None when it is not a link of ours.
 
-        `word` is one of `acts.WORDS`, and perhaps not one of those the page offered: what they saw may be old.
+        `word` is one of `link_actions.WORDS`, and perhaps not one of those the page offered: what they saw may be old.
 
         Raises:
             LinkExpired: It was one.

@@ -42,7 +42,7 @@ class LinkPage:
     issue_url: str | None = None  #: None: GitLab has not answered yet
     phones: tuple[tuple[str, str], ...] = ()  #: name and number of our own people
     happened: tuple[tuple[datetime, str], ...] = ()  #: the timeline, newest last
-    acts: tuple[str, ...] = ()  #: the words that make sense now, out of `acts.ACTS`
+    acts: tuple[str, ...] = ()  #: the words that make sense now, out of `link_actions.ACTS`
     undo_until: datetime | None = None  #: they may undo what they did until then; None: there is nothing to undo
     revoked: bool = False  #: the link shows and does not act
 

@@ -13,7 +13,7 @@ How. `protocol` has the connection, made of aiosmtpd's class; its DATA, which ho
 wait has its own limit, and none of them ends the work of `accept`.
 
 What can go wrong, and who notices: `accept` slower than `accept_timeout` is answered 451 though the mail may become
-durable after all; the sender's second try is then the same mail again, and triage joins them.
+durable after all; the sender's second try is then the same mail again, and `classify` joins them.
 
 Who may connect is `connections`' to say, before the greeting.
 """
