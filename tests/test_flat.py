@@ -21,6 +21,7 @@ from panicmail.daemon.periodic import KEPT_IN_MEMORY
 from panicmail.incident.model import Incident
 from panicmail.incident.reply_commands import Command
 from panicmail.store.tables import incidents, mails, outbox, pages, timeline
+from panicmail.store.unit_of_work import Store
 from tests.office import Office, mail
 
 GROWING = ("incidents", "mails", "outbox", "timeline", "pages")
@@ -245,3 +246,14 @@ def test_an_act_costs_the_same_beside_ten_open_incidents_and_beside_a_thousand(
         desk.close()
     # The counts of what waits go to a limit, and an index is a level deeper.
     assert costs[1] <= 1.5 * costs[0] + (200 if act == "metrics" else 20), costs
+
+
+def test_whoever_has_nothing_to_do_begins_no_write(desk: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.panic()
+    desk.settle()
+
+    def never(store: Store, name: str, work: object) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(Store, "write", never)
+    assert not any([desk.intake.work(), *(lane.work() for lane in desk.lanes)])

@@ -40,6 +40,8 @@ class OutboxWorker:
 
     def work(self) -> bool:
         """Claim one row and carry it out; False when none is due."""
+        if not self._store.read(lambda tx: tx.outbox.is_due(self.name)):
+            return False
         claimed = self._store.write(f"{self.name}.claim", lambda tx: tx.outbox.claim(self.name, 1, LEASE[self.name]))
         for task in claimed:
             self._try(task)

@@ -139,6 +139,8 @@ class Intake:
         with self._turn:
             if self._is_alone and self._in_hand:
                 return None
+            if not self._store.read(lambda tx: tx.mails.is_any_waiting()):
+                return None
             new = bool(self._in_hand)
             claimed = self._store.write("mails.claim", lambda tx: tx.mails.claim(1, LEASE, only_new=new))
             for mail in claimed:

@@ -19,6 +19,20 @@ from panicmail.store.tables import incidents, mails
 #: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
 LARGE, LARGE_WITHIN = 2**20, 60
 
+_m = mails.c
+#: Whether a mail waits for an owner: built once, for it is asked often and mostly in vain.
+_IS_WAITING = sa.select(
+    sa.exists().where(
+        _m.state == "accepted",
+        _m.again_at.is_(None),
+        sa.or_(
+            _m.lease_until.is_(None),
+            _m.lease_until <= sa.bindparam("now", type_=_m.lease_until.type),
+            _m.lease_by == sa.bindparam("owner"),
+        ),
+    )
+)
+
 
 class Mails(Queries):
     """Statements about mails."""
@@ -62,6 +76,10 @@ class Mails(Queries):
             return False
         self.add(replace(mail, accepted_at=min(mail.accepted_at, self.now)), raw)
         return True
+
+    def is_any_waiting(self) -> bool:
+        """Whether `claim` may find something: no write is begun for nothing."""
+        return bool(self._connection.execute(_IS_WAITING, {"now": self.now, "owner": self._owner}).scalar_one())
 
     def claim(self, limit: int, lease: timedelta, *, only_new: bool = False) -> list[AcceptedMail]:
         """Mails nobody has understood yet, by turns, ours for `lease`. Not those that wait to be read again.

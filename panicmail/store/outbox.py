@@ -29,6 +29,21 @@ LEASE = {
     "gitlab": timedelta(seconds=240),
 }
 
+_o = outbox.c
+#: Whether a lane has something for an owner: built once, for it is asked often and mostly in vain.
+_IS_DUE = sa.select(
+    sa.exists().where(
+        _o.lane == sa.bindparam("lane"),
+        _o.done_at.is_(None),
+        _o.due_at <= sa.bindparam("now", type_=_o.due_at.type),
+        sa.or_(
+            _o.lease_until.is_(None),
+            _o.lease_until <= sa.bindparam("now", type_=_o.due_at.type),
+            _o.lease_by == sa.bindparam("owner"),
+        ),
+    )
+)
+
 
 class Outbox(Queries):
     """Statements about rows that are carried out."""
@@ -46,6 +61,11 @@ class Outbox(Queries):
     def of_incident(self, incident_id: str) -> list[OutboxRow]:
         query = sa.select(outbox).where(outbox.c.incident_id == incident_id).order_by(outbox.c.id)
         return [outbox_row_of(row) for row in self._connection.execute(query)]
+
+    def is_due(self, lane: str) -> bool:
+        """Whether `claim` may find something: no write is begun for nothing."""
+        asked = {"lane": lane, "now": self.now, "owner": self._owner}
+        return bool(self._connection.execute(_IS_DUE, asked).scalar_one())
 
     def claim(self, lane: str, limit: int, lease: timedelta) -> list[OutboxRow]:
         """Rows of `lane` that can be carried out now, by rank and turn, ours for `lease`.
