@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from panicmail.delivery.fallback.remembered_step import ROUND_FROM_MEMORY
 from panicmail.incident.model import State
+from panicmail.incident.reply_tokens import Purpose
+from panicmail.mail.compose.thread_ids import letter_id, page_id
 from tests.office import PANIC, Office, Posted, mail
 from tests.test_pushing import MAX, phones
 
@@ -116,3 +119,17 @@ def test_when_somebody_has_it_the_answer_says_who(desk: Office) -> None:
     (told,) = desk.sent("max")[before:]
     assert "Ana Reyes has it since" in told.text
     assert 'Reply "take" for it to be yours.' in told.text
+
+
+def test_a_yes_to_a_page_from_memory_counts_though_the_database_knows_of_no_such_page(desk: Office) -> None:
+    """The fault run: while the database was away the SMOC was called for a mail of the spool, and their yes, which came
+    when it answered again, was told "you were not paged for it"."""
+    incident = desk.panic()
+    routes = desk.settings.reply_routes
+    address = routes.reply_to(Purpose.ANSWER, incident.id, "max")
+    told = letter_id(incident, "max", "answer/x", routes)
+    desk.deliver(mail("ack", sender="max@example.com", in_reply_to=told), "max@example.com", [address])
+    assert desk.incident(incident).state is State.OPEN, "what we told them is no page"
+    called = page_id(incident, "max", ROUND_FROM_MEMORY, routes)
+    desk.deliver(mail("ack", sender="max@example.com", in_reply_to=called), "max@example.com", [address])
+    assert (desk.incident(incident).state, desk.incident(incident).holder) == (State.ACKED, "max")

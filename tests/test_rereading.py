@@ -374,8 +374,9 @@ def test_thirty_mails_that_read_slowly_keep_no_other_from_being_paged(
     slow = b"slow: x\r\nFrom: a@evil.example\r\nSubject: hello\r\n\r\nhello\r\n"
     with slow_readers(tmp_path) as (readers, _):
         monkeypatch.setattr(desk.intake, "_readers", readers)
-        for _number in range(30):
-            desk.accept(slow.replace(b"hello", ids.new_mail_id().encode()), "a@evil.example")
+        for number in range(30):  # each of a mailbox of its own, so that the honest one's turn is after them
+            desk.accept(slow.replace(b"hello", ids.new_mail_id().encode()), f"a{number}@evil.example")
+        desk.now += timedelta(milliseconds=1)
         honest = desk.accept(mail("My files are .locked.", subject="Ransom note"))
         threads = [threading.Thread(target=work_off, args=(desk,)) for _number in range(INTAKE_THREADS)]
         for thread in threads:

@@ -21,6 +21,7 @@ from panicmail.incident.classify import MailKind, Report, is_surely_automatic
 from panicmail.incident.model import Entry, Incident, Outcome, State, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
+from panicmail.incident.reply_tokens import Purpose
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response.mail_words import automatic_entry, more_entry, understood, unpaged, wrote_entry
 from panicmail.response.replies import ReplyChannel, ReplyHandler, ReplyResult, answer_facts
@@ -92,7 +93,7 @@ class MailReplies:
         if self._is_more(incident, person, said):
             self._more(incident, person)
             return
-        if doubt := doubt or unpaged(incident, person, said):
+        if doubt := doubt or ("" if self._answers_a_page(incident, person) else unpaged(incident, person, said)):
             said = ReplyCommand(Command.NOTHING, said.line, why=doubt)
         to = "to the address for the reporter" if outward else "to their own page"
         how = (
@@ -113,6 +114,14 @@ class MailReplies:
             has_it = incident.state is State.ACKED and incident.holder == writer
             self._keep(incident, wrote_entry(writer, report, "" if has_it else said.why, how))
         self._acts.act(incident, person, said, way, trusted=not doubt)
+
+    def _answers_a_page(self, incident: Incident, person: Person) -> bool:
+        """Whether its references name a page of ours to `person`: perhaps one from memory, while the database was away
+        and of which it knows nothing. Other mails of ours have no round."""
+        texts = filter(None, map(self._settings.addresses.token_of, self._report.references))
+        tokens = (self._settings.tokens.verify(text, self._settings.people) for text in texts)
+        pages = [t for t in tokens if t and t.purpose is Purpose.MESSAGE and t.person == person.id and t.round > 0]
+        return any(incident.id in (t.incident_id, self._tx.mails.home_of(t.incident_id)) for t in pages)
 
     def _is_more(self, incident: Incident, person: Person, said: ReplyCommand) -> bool:
         """Whether this is news for everybody concerned rather than an answer of `person`.

@@ -27,8 +27,8 @@ class OutboxQueue(Queries):
     def add(self, added: Iterable[Task], mailbox: str = "") -> None:
         """Write these tasks down, in order. One whose key is there already stands as it is.
 
-        Rows go by rank, and within a rank by turns: the first of each mailbox that waits in the lane, then the second
-        ones, so that nobody's flood stands before a colleague's page.
+        Rows go by rank, and within a rank by turns: the first incident of each mailbox that waits in the lane, then
+        the second ones, so that nobody's flood stands before a colleague's page.
 
         Args:
             mailbox: Who reported the incident they are about; "": they are about none.
@@ -88,11 +88,14 @@ def mailbox_of(incident: Incident) -> str:
 
 
 def _priority(task: Task, mailbox: str) -> int | sa.ColumnElement[int]:
-    """The rank of a task, and within it one behind whatever of the same mailbox waits."""
+    """The rank of a task, and within it the turn of its incident: that of what it has waiting already, else one behind
+    whatever waits of other incidents of the same mailbox."""
     c, first = outbox.c, tasks.rank(task) * _RANK
     if not mailbox:
         return first
-    waiting = sa.select(sa.func.max(c.priority) + 1).where(
-        c.lane == task.lane, c.mailbox == mailbox, c.done_at.is_(None), c.priority.between(first, first + _RANK - 2)
+    waiting = sa.and_(c.lane == task.lane, c.done_at.is_(None), c.priority.between(first, first + _RANK - 2))
+    own = sa.select(sa.func.max(c.priority)).where(c.incident_id == task.incident_id, waiting)
+    others = sa.select(sa.func.max(c.priority) + 1).where(
+        c.mailbox == mailbox, c.incident_id != task.incident_id, waiting
     )
-    return sa.func.coalesce(waiting.scalar_subquery(), first)
+    return sa.func.coalesce(own.scalar_subquery(), others.scalar_subquery(), first)

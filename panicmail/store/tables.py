@@ -62,8 +62,6 @@ _BARRED = sa.text("barred IS NOT NULL")
 _PENDING = sa.text("done_at IS NULL")
 #: Of the index that finds incidents for which time brings something.
 _DUE = sa.text("due_at IS NOT NULL")
-#: Open incidents past their SLA.
-LATE = sa.text("state = 'open' AND breached_at IS NOT NULL")
 #: Pages of open incidents, and those of which nobody knows yet whether they reach their person.
 PAGE_OPEN = sa.text("is_open")
 PAGE_UNDECIDED = sa.text("undecided")
@@ -164,7 +162,7 @@ incidents = sa.Table(
     sa.Index(None, "state", "holder"),
     sa.Index(None, "reporter_address", "accepted_at"),
     sa.Index("ix_incidents_due_at", "due_at", sqlite_where=_DUE, postgresql_where=_DUE),
-    sa.Index("ix_incidents_late", "breached_at", sqlite_where=LATE, postgresql_where=LATE),
+    sa.Index(None, "state", "breached_at"),
     sa.Index(None, "accepted_at"),
     sa.Index(None, "resolved_at"),
     sa.Index(None, "issue_iid"),

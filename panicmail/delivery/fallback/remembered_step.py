@@ -14,7 +14,7 @@ from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
 from panicmail.oncall.runtime_settings import RuntimeSettings
 
 #: Pages from memory have rounds no escalation reaches: a mail server may drop a second mail with one Message-ID.
-_ROUND_FROM_MEMORY = 500_000
+ROUND_FROM_MEMORY = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class RememberedStep:
     def _context(self, now: datetime) -> NoticeContext:
         facts = {
             "word": PageReason.STATE_UNKNOWN.value,
-            "round": _ROUND_FROM_MEMORY + self.incident.round,
+            "round": ROUND_FROM_MEMORY + self.incident.round,
             "since": self.away_since.isoformat(),
             "turn_at": self.turn_at.isoformat(),
         }

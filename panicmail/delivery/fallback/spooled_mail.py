@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from panicmail.delivery.fallback.remembered_step import ROUND_FROM_MEMORY
 from panicmail.incident import ids, transitions
 from panicmail.incident.classify import LOOP_HOPS, Report
 from panicmail.incident.model import Incident, PagedPerson, PageReason
@@ -86,7 +87,11 @@ class SpooledPanic:
             organisation=organisation_at(self._settings, now),
             incident=self._incident(now),
             report=report,
-            facts={"word": PageReason.DATABASE_AWAY.value, "round": 0, "since": self._away_since.isoformat()},
+            facts={
+                "word": PageReason.DATABASE_AWAY.value,
+                "round": ROUND_FROM_MEMORY,
+                "since": self._away_since.isoformat(),
+            },
             now=now,
         )
 
@@ -100,7 +105,9 @@ class SpooledPanic:
     def _incident(self, now: datetime) -> Incident:
         """The incident this mail will open, as far as it can be known."""
         mail_id = self.spooled.mail_id
-        paged = {p: PagedPerson(role=role, round=0, at=now, last_at=now) for p, role in self._people.items()}
+        paged = {
+            p: PagedPerson(role=role, round=ROUND_FROM_MEMORY, at=now, last_at=now) for p, role in self._people.items()
+        }
         incident = transitions.new(
             id=ids.incident_id(mail_id),
             ref=ids.ref(mail_id),

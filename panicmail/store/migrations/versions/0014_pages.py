@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from panicmail.store.tables import LATE, PAGE_OPEN, PAGE_UNDECIDED, AnyText, Instant
+from panicmail.store.tables import PAGE_OPEN, PAGE_UNDECIDED, AnyText, Instant
 
 revision = "0014"
 down_revision = "0013"
@@ -17,6 +17,7 @@ branch_labels = None
 depends_on = None
 
 _AT_ONCE = 500
+_LATE = sa.text("state = 'open' AND breached_at IS NOT NULL")
 _BREACH_DUE = sa.text("state = 'open' AND breached_at IS NULL AND opened_at < sla_at")
 _INDEXED = (
     ["state", "remind_at"],
@@ -88,7 +89,7 @@ def upgrade() -> None:
         ("ix_pages_open", "pages", ["person", "queued_at"], PAGE_OPEN),
         ("ix_pages_undecided", "pages", ["queued_at"], PAGE_UNDECIDED),
         ("ix_incidents_breach_due", "incidents", ["sla_at"], _BREACH_DUE),
-        ("ix_incidents_late", "incidents", ["breached_at"], LATE),
+        ("ix_incidents_late", "incidents", ["breached_at"], _LATE),
         ("ix_outbox_pending", "outbox", ["lane", "id"], sa.text("done_at IS NULL")),
     ]
     for name, table, columns, where in partly:

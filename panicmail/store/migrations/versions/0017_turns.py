@@ -12,6 +12,7 @@ depends_on = None
 
 _WAITING = sa.text("state = 'accepted'")
 _PENDING = sa.text("done_at IS NULL")
+_LATE = sa.text("state = 'open' AND breached_at IS NOT NULL")
 
 
 def _index(name: str, table: str, columns: list[str], where: sa.TextClause) -> None:
@@ -27,9 +28,13 @@ def upgrade() -> None:
     op.drop_index("ix_outbox_pending", "outbox")
     _index("ix_outbox_pending", "outbox", ["lane", "priority", "id"], _PENDING)
     _index("ix_outbox_pending_of", "outbox", ["lane", "mailbox", "priority"], _PENDING)
+    op.drop_index("ix_incidents_late", "incidents")
+    op.create_index("ix_incidents_state_breached_at", "incidents", ["state", "breached_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_incidents_state_breached_at", "incidents")
+    _index("ix_incidents_late", "incidents", ["breached_at"], _LATE)
     op.drop_index("ix_outbox_pending_of", "outbox")
     op.drop_index("ix_outbox_pending", "outbox")
     op.drop_column("outbox", "priority")
