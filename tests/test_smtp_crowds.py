@@ -134,6 +134,29 @@ def test_the_slowest_mail_of_whoever_holds_most_is_given_up_and_told() -> None:
     assert (shares["slow"].held, shares["quick"].held) == (0, 4 * MIB)
 
 
+def test_large_mails_of_an_address_keep_none_of_its_small_ones_waiting() -> None:
+    """As of a mail server of ours, behind which everybody's mail comes from one address."""
+    budget = MemoryBudget(32 * MIB)
+    assert budget.share("mx").grow(8 * MIB)
+    assert budget.share("mx").grow(8 * MIB)
+    assert not budget.share("mx").grow(2 * MIB)
+    assert all(budget.share("mx").grow(SMALL) for _ in range(4))
+    assert not budget.share("mx").grow(SMALL), "and others' small ones have room"
+    assert budget.share("b").grow(SMALL)
+
+
+def test_a_mail_that_is_there_whole_is_not_given_up() -> None:
+    clock = Moved()
+    budget = MemoryBudget(16 * MIB, clock)
+    share = budget.share("a")
+    assert share.grow(8 * MIB)
+    share.is_coming = False
+    clock.at = 60
+    assert budget.share("b").grow(4 * MIB)
+    assert not budget.share("c").grow(4 * MIB)
+    assert share.held == 8 * MIB
+
+
 def test_the_last_quarter_is_for_small_mails() -> None:
     budget = MemoryBudget(16 * MIB)
     first, second = budget.share("a"), budget.share("b")

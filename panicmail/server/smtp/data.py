@@ -42,7 +42,8 @@ _RECEIVED = re.compile(rb"\nreceived[ \t]*:", re.IGNORECASE)
 class MemoryBudget:
     """How many octets of unfinished mails all sessions together may hold. The one thing sessions share.
 
-    Nobody holds all of it: one peer address has half at most, and the last quarter is for mails that are small so far.
+    Nobody holds all of it: one peer address has half at most, and the last quarter is for mails that are small so far,
+    of which one address has half.
     Where it is spent all the same, the slowest mail of whoever holds most is given up for one that needs room.
 
     Args:
@@ -64,16 +65,24 @@ class MemoryBudget:
 
     def take(self, share: BudgetShare, octets: int) -> bool:
         """Let `share` hold so many more; False, and nothing changed, when there is no room for them."""
-        held = sum(each.held for each in self._shares if each.peer == share.peer) + octets
-        if share.peer and held > self._octets // 2 and len(self._shares) > 1:
+        is_small = share.held + octets <= SMALL
+        if share.peer and len(self._shares) > 1 and not self._is_fair(share, octets, is_small=is_small):
             return False
-        left = 0 if share.held + octets <= SMALL else self._octets // 4
+        left = 0 if is_small else self._octets // 4
         while octets > self._free - left:
             slowest = self._slowest(share)
             if slowest is None:
                 return len(self._shares - {share}) == 0 and octets <= self._free and self._give(share, octets)
             slowest.evict()
         return self._give(share, octets)
+
+    def _is_fair(self, share: BudgetShare, octets: int, *, is_small: bool) -> bool:
+        """Whether a peer address stays within its part. Its small mails have a part of their own: behind a mail server
+        of ours all mails come from one address, and a large one must not keep a small one waiting."""
+        theirs = [each.held for each in self._shares if each.peer == share.peer]
+        if is_small:
+            return sum(held for held in theirs if held <= SMALL) + octets <= max(self._octets // 8, SMALL)
+        return sum(theirs) + octets <= self._octets // 2
 
     def _give(self, share: BudgetShare, octets: int) -> bool:
         self._free -= octets
@@ -86,8 +95,12 @@ class MemoryBudget:
         now, held = self._clock(), Counter[str]()
         for each in self._shares:
             held[each.peer] += each.held
-        slow = [(-held[each.peer], each.held / (now - each.begun_at), each) for each in self._shares
-                if each is not newcomer and each.held > SMALL and now - each.begun_at > EVICTED_AFTER]  # fmt: skip
+        large = [each for each in self._shares if each is not newcomer and each.is_coming and each.held > SMALL]
+        slow = [
+            (-held[each.peer], each.held / (now - each.begun_at), each)
+            for each in large
+            if now - each.begun_at > EVICTED_AFTER
+        ]
         return min(slow, key=lambda found: found[:2])[2] if slow else None
 
     def give_back(self, share: BudgetShare) -> None:
@@ -104,6 +117,7 @@ class BudgetShare:
         self.peer = peer
         self.begun_at = begun_at  #: monotonic seconds
         self.held = 0  #: octets
+        self.is_coming = True  #: False: it is there whole, and is not given up any more
         self.evicted: Callable[[], None] = lambda: None  #: called when the mail is given up for another one
 
     def grow(self, octets: int) -> bool:

@@ -38,6 +38,7 @@ class MailTransfer:
             mail = DataReceiver(limit=self._terms.max_message_size, share=share)
             share.evicted = mail.drop
             await self._read_whole(mail)
+            share.is_coming = False
             try:
                 outcome = self._hand_over(mail)
                 if isinstance(outcome, Reply):
