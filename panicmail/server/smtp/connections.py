@@ -7,6 +7,7 @@ Nobody who is connected keeps a newcomer out: at a limit whoever has been idle f
 from __future__ import annotations
 
 import resource
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
@@ -22,6 +23,8 @@ _log = structlog.get_logger()
 MOST = 1000
 #: Descriptors that are left for everything else: the database, the relay, GitLab, phones, readers, web pages.
 RESERVED = 128
+#: The log says at most this often, in seconds, how many were sent away.
+TELL_EVERY = 60.0
 #: However few descriptors there are, so many are served.
 LEAST = 16
 
@@ -59,6 +62,7 @@ class Connections(Generic[Session]):
         self._most = most
         self._most_of_a_peer = most_of_a_peer
         self._sessions: dict[Session, bool] = {}  #: session -> whether it was told to leave
+        self._sent_away, self._tell_at = 0, 0.0  #: since the log said so last, and when it may again
 
     def admit(self, session: Session) -> bool:
         """Take a new session in; False: there is no room, and it is to be told so. It is listed all the same."""
@@ -82,11 +86,18 @@ class Connections(Generic[Session]):
         idle = [(each.idle_since, each) for each in among if each is not newcomer and each.idle_since is not None]
         if not idle:
             return False
-        since, longest = min(idle, key=lambda pair: pair[0])
+        _, longest = min(idle, key=lambda pair: pair[0])
         self._sessions[longest] = True
-        _log.info("smtp.made_room", peer=longest.peer, limit=limit, idle_since=since)
+        self._tell(longest.peer, limit)
         longest.leave(reply_table.TOO_MANY_CONNECTIONS)
         return True
+
+    def _tell(self, peer: str, limit: str) -> None:
+        """Say in the log that somebody was sent away, once a minute."""
+        self._sent_away += 1
+        if (now := time.monotonic()) >= self._tell_at:
+            _log.info("smtp.made_room", peer=peer, limit=limit, connections=self._sent_away)
+            self._sent_away, self._tell_at = 0, now + TELL_EVERY
 
     def discard(self, session: Session) -> None:
         """It is gone."""

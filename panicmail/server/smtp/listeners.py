@@ -25,8 +25,9 @@ from panicmail.server.smtp.session import SmtpSession
 
 _log = structlog.get_logger()
 
-#: Connections the kernel holds for us while the loop is busy.
-_BACKLOG = 512
+#: Connections the kernel holds for us while the loop is busy; the loop takes as many in one go, before any of them can
+#: make room, so they must be few beside `connections.RESERVED`.
+_BACKLOG = 32
 
 #: RFC 5321 6.3 wants at least 100: gateways, hybrid mail servers and lists each add some. Our own loops are found by
 #: our own field, `X-Panicmail`.
