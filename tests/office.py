@@ -317,7 +317,7 @@ class Office:
                 helo="client",
                 tls="",
                 size=len(raw),
-                turn=-1 if answers_page(self.settings, to) else 0,
+                turn=-1 if answers_page(self.settings, mail_from, to) else 0,
             )
             tx.mails.add(mail, raw)
 

@@ -69,12 +69,28 @@ def test_an_answer_to_a_page_goes_before_all(desk: Office) -> None:
     incident = desk.panic()
     page = desk.page("ana")
     flood(desk)
-    assert answers_page(desk.settings, [page.reply_to])
-    assert not answers_page(desk.settings, [PANIC, page.mail_from, page.reply_to.replace("+a", "+b")])
+    assert answers_page(desk.settings, "Ana@example.com", [page.reply_to])
+    assert not answers_page(
+        desk.settings, "ana@example.com", [PANIC, page.mail_from, page.reply_to.replace("+a", "+b")]
+    )
+    assert not answers_page(desk.settings, "eve@evil.example", [page.reply_to])
     reply = mail("ack", sender="ana@example.com", subject=f"Re: {page.subject}", in_reply_to=page.message_id)
     desk.accept(reply, "ana@example.com", [page.reply_to])
     assert desk.intake.work()
     assert desk.incident(incident).holder == "ana"
+
+
+@pytest.mark.parametrize("sender", ["eve@evil.example", "ana@example.com"])
+def test_a_flood_to_the_address_of_a_page_that_leaked_stands_before_nobody(desk: Office, sender: str) -> None:
+    desk.panic()
+    leaked = desk.page("ana").reply_to
+    for number in range(FLOOD):
+        desk.now += timedelta(milliseconds=1)
+        desk.accept(mail(f"flood {number}", sender=sender), sender, [leaked])
+    arrives(desk, "Ransom note")
+    for _ in range(3):
+        assert desk.intake.work()
+    assert "Ransom note" in {incident.subject for incident in desk.incidents()}
 
 
 def test_a_colleagues_page_goes_before_the_flood_that_waits_at_the_relay(desk: Office) -> None:

@@ -101,7 +101,7 @@ class DaemonParts:
             database.clock,
             self.health,
             self.emergency.refused,
-            is_answer=lambda recipients: answers_page(self.live.settings(), recipients),
+            is_answer=lambda mail: answers_page(self.live.settings(), mail.mail_from, mail.recipients),
         )
         self.jobs = self._build_jobs()
         self.hooks = self._build_hooks()

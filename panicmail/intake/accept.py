@@ -17,7 +17,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -134,7 +134,7 @@ class MailAcceptance:
         hears: Is told of every outcome.
         refused: Called with the reason when neither database nor spool took a mail. Must not block.
         patience: How long a sender waits for the database, in seconds.
-        is_answer: Whether a mail to these recipients answers a page; it is understood before all others.
+        is_answer: Whether a mail answers a page, by its envelope; it is understood before all others.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class MailAcceptance:
         hears: Hears,
         refused: Callable[[str], None],
         patience: float = PATIENCE,
-        is_answer: Callable[[Sequence[str]], bool] = lambda recipients: False,
+        is_answer: Callable[[AcceptedMail], bool] = lambda mail: False,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -168,7 +168,7 @@ class MailAcceptance:
     def receive(self, got: ReceivedMail) -> Future[str]:
         """A mail as it came over the wire, under a new id; as `accept`. The 250 rests on this."""
         mail = got.accepted_at(self._clock())
-        return self.accept(replace(mail, turn=-1) if self._is_answer(mail.recipients) else mail, got.raw)
+        return self.accept(replace(mail, turn=-1) if self._is_answer(mail) else mail, got.raw)
 
     def accept(self, mail: AcceptedMail, raw: bytes) -> Future[str]:
         """Make a mail durable; the future answers its REF once it is, or raises `StoreFailed`. Returns at once.

@@ -129,11 +129,13 @@ def incident_of(tx: Transaction, token: Token) -> Incident | None:
     return tx.incidents.get(token.incident_id) or tx.incidents.get(tx.mails.home_of(token.incident_id) or "")
 
 
-def answers_page(settings: RuntimeSettings, recipients: Sequence[str]) -> bool:
-    """Whether one of these addresses is that of a page of somebody, by a token of ours that verifies."""
+def answers_page(settings: RuntimeSettings, mail_from: str, recipients: Sequence[str]) -> bool:
+    """Whether one of these addresses is that of a page of somebody, by a token of ours that verifies, and `mail_from`
+    is theirs: a forwarded page gives its address away."""
     texts = filter(None, map(settings.addresses.token_in, recipients))
     tokens = (settings.tokens.verify(text, settings.people) for text in texts)
-    return any(token is not None and token.purpose is Purpose.ANSWER for token in tokens)
+    asked = [settings.people.get(t.person) for t in tokens if t and t.purpose is Purpose.ANSWER]
+    return any(person is not None and person.writes_from(mail_from) for person in asked)
 
 
 def tokens_to(settings: RuntimeSettings, mail: AcceptedMail) -> list[Token]:

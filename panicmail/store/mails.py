@@ -42,7 +42,7 @@ class Mails(Queries):
 
         Mails are understood by turns: the first one of each mailbox that waits, then the second ones, so that nobody's
         flood stands before a colleague. A mailbox is an envelope sender here: the octets were not read yet. One that
-        comes with a `turn` below 0 goes before all.
+        comes with a `turn` below 0 goes before all, if it is the first of its mailbox: its address may have leaked.
         """
         waiting = sa.select(sa.func.max(mails.c.turn) + 1).where(
             mails.c.state == "accepted", mails.c.mail_from == mail.mail_from
@@ -57,7 +57,7 @@ class Mails(Queries):
             "tls": mail.tls,
             "size": mail.size,
             "state": "accepted",
-            "turn": mail.turn if mail.turn < 0 else sa.func.coalesce(waiting.scalar_subquery(), 0),
+            "turn": sa.func.coalesce(waiting.scalar_subquery(), min(mail.turn, 0)),
         }
         self._connection.execute(mails.insert().values(row))
         if len(raw) > LARGE:

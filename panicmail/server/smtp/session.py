@@ -101,7 +101,7 @@ class SmtpSession(ClientProtocol):
 
     async def _talk(self) -> None:
         if self._leaving:
-            raise SessionOver(reply_table.SHUTTING_DOWN)
+            raise SessionOver(self._farewell)
         if self._is_refused:
             raise SessionOver(reply_table.TOO_MANY_CONNECTIONS)
         await self.push(reply_table.greeting(self.hostname))
