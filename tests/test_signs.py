@@ -268,6 +268,22 @@ def test_the_issue_of_what_was_closed_more_than_a_day_ago_costs_gitlab_no_questi
 
 
 @pytest.mark.parametrize("keeps_events", [True, False])
+def test_an_issue_closed_and_opened_again_within_one_millisecond_is_open_again(keeps_events: bool) -> None:
+    at = datetime.now(UTC)
+    with SandboxGitLab(clock=lambda: at) as gitlab:
+        issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
+        iid = issues.create(IssueDraft(title="t", description="d", labels=(), assignee_username=None)).iid
+        gitlab.people.close(iid, "bo")
+        gitlab.people.reopen(iid, "ana")
+        if not keeps_events:
+            gitlab.instance.issue(iid).events.clear()
+        found = issues.reopening(iid, at - timedelta(minutes=1))
+        assert found is not None
+        assert found.by == "ana"
+        issues.close()
+
+
+@pytest.mark.parametrize("keeps_events", [True, False])
 def test_gitlab_says_who_opened_an_issue_again(keeps_events: bool) -> None:
     with SandboxGitLab() as gitlab:
         issues = Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token), [])
