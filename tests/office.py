@@ -380,6 +380,7 @@ class Office:
             incidents = tx.search.list_incidents()
             tasks = [task for incident in incidents for task in tx.outbox.of_incident(incident.id)]
             due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at)]
+            due += [storm.tell_at for i in incidents if (storm := tx.storms.get(i.id))]
             waiting = [task for task in tasks if task.state not in OVER]
             waits = [task.queued_at + RECEIPT_WAITS for task in waiting]
             return [*due, *waits, *(task.due_at for task in waiting)]

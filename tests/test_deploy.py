@@ -77,7 +77,8 @@ ENTRIES = tuple(entries(EXAMPLE))
 NOT_YET = {
     "smtp.listen": '["unix:/run/panicmail.sock"]',
     "smtp.lmtp": "true",
-    "smtp.trusted_relays": '["192.0.2.0/24"]',
+    "storm.digest_after": "5",
+    "storm.digest_every": "60s",
     "senders.reporters_file": "gitlab.token",
     "authentication.method": "verify",
     "authentication.trusted_authserv_ids": '["mx.example.com"]',

@@ -149,7 +149,8 @@ def add_many(desk: Office, like: Incident, count: int = MANY) -> None:
     )
     with desk.database.engine.begin() as connection:
         for table in (mails, incidents, pages, outbox, timeline):
-            own = own_values(desk)[table.name]
+            own = {"mailbox": "NULL"} if table is mails else {}  # many people's, and no storm
+            own |= own_values(desk)[table.name]
             exprs = {c.name: own.get(c.name, f's."{c.name}"') for c in table.c if own.get(c.name, "x")}
             which = f"id = '{like.mail_id}'" if table is mails else "TRUE"
             connection.exec_driver_sql(

@@ -118,10 +118,39 @@ def retry(config_file: str | None, as_json: bool, ref: str | None) -> None:
         click.echo(f"  {shown(name)}: the oldest goes first, the rest when it gets through. It said: {shown(answer)}")
 
 
+@click.command("split")
+@config_option
+@json_option
+@click.argument("ref")
+def split(config_file: str | None, as_json: bool, ref: str) -> None:
+    """Take the storm REF apart: each mail that joined it becomes an incident of its own, and pages.
+
+    For a flood that turns out to be many matters. What the same sender writes from now on joins no storm either, until
+    it has been quiet for `[storm] within`. The running daemon opens the incidents.
+    """
+    store, _settings = open_store_and_settings(config_file)
+    by = f"{_runner()} on {socket.gethostname()}"
+    count, incident = store.write("command.act", lambda tx: _split(tx, ref, by))
+    if as_json:
+        print_json({**brief(incident), "mails": count})
+        return
+    mails = "1 mail becomes an incident of its own and pages" if count == 1 else (
+        f"{count} mails become incidents of their own, and page")  # fmt: skip
+    click.echo(f"{incident.ref} is taken apart: {mails}. The first one stays {incident.ref}.")
+
+
+def _split(tx: Transaction, ref: str, by: str) -> tuple[int, Incident]:
+    from panicmail.intake import storm_members
+
+    incident = find_incident(tx, ref)
+    return storm_members.split(tx, incident, by), incident
+
+
 COMMANDS = (
     _act("ack", "Acknowledge REF as PERSON, who was paged for it."),
     _act("resolve", "Close REF as PERSON, whoever has it; an open one is only acknowledged."),
     _act("take", "Give REF to PERSON, whoever has it."),
     _act("escalate", "Take the next step of REF at once, in the name of PERSON."),
     retry,
+    split,
 )

@@ -327,6 +327,16 @@ class PolicySettings(EscalationSettings):
     drill: Switch = False
 
 
+class StormSettings(Section):
+    """Two brakes that drop nothing: a flood of one mailbox is one incident, and many pages of one person are one."""
+
+    #: So many mails of one mailbox within `within` are incidents each; 0: any number.
+    members: Annotated[int, BeforeValidator(values.count)] = 20
+    within: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(minutes=5)
+    digest_after: Annotated[int, BeforeValidator(values.count)] = 10
+    digest_every: Annotated[timedelta, BeforeValidator(values.positive_duration)] = timedelta(seconds=30)
+
+
 class PagingSettings(Section):
     detail: Literal["full", "subject", "ref"] = "subject"
     pagerduty_url: Annotated[str, BeforeValidator(values.events_url)] = "https://events.pagerduty.com"
@@ -400,6 +410,7 @@ class Config(BaseSettings):
     oncall: dict[str, ScheduleSettings]
     escalation: EscalationSettings
     policies: dict[str, PolicySettings]  #: besides the default one, which is `escalation`
+    storm: StormSettings
     paging: PagingSettings
     senders: SenderSettings
     authentication: AuthenticationSettings

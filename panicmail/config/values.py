@@ -485,6 +485,15 @@ def severity(value: object) -> int:
     return value
 
 
+def count(value: object) -> int:
+    """How many; 0 switches off what counts. From the environment it comes as text."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value[:9])
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10_000:
+        raise ValueError("a number from 0, which switches it off, to 10000")
+    return value
+
+
 def time_zone(value: object) -> str:
     if isinstance(value, str):
         try:

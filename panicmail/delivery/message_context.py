@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
+from panicmail.incident.storm_rules import STORM_BEGAN
 from panicmail.incident.tasks import PUSH
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
 from panicmail.mail.incident_report import flags_of, report_of
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import incident_links, reporter_thread
-from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.rows import DeliveryState, OutboxRow, TimelineRow
 from panicmail.store.transaction import Transaction
 
 #: So many other incidents are looked at, and named as far as there is room.
@@ -70,7 +73,13 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         conversation=reporter_thread.address(tx, settings, incident, reader) if reader else "",
         unheard=(reporter_thread.why_none(tx, settings, incident, reader) or "") if reader else "",
         flags=flags_of(lines),
+        storm_members=_storm_members(tx, incident, lines),
     )
+
+
+def _storm_members(tx: Transaction, incident: Incident, lines: Sequence[TimelineRow]) -> int | None:
+    storm = tx.storms.get(incident.id) if any(line.event == STORM_BEGAN for line in lines) else None
+    return storm.members if storm else None
 
 
 def _same_reporter(tx: Transaction, incident: Incident) -> list[Incident]:

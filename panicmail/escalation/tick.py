@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 import structlog
 
+from panicmail.escalation.storm_news import StormNews
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import UNDELIVERED
 from panicmail.incident.model import Change, Incident, Outcome, State, unchanged
@@ -30,6 +31,7 @@ class EscalationTick:
     def __init__(self, store: Store, settings: CurrentSettings) -> None:
         self._store = store
         self._settings = settings
+        self._storms = StormNews(store)
         self._people: frozenset[str] | None = None  #: none of them has left while they had something
 
     def tick(self, on_progress: Callable[[], None] = lambda: None) -> int:
@@ -48,6 +50,7 @@ class EscalationTick:
         for task in silent:
             self._give_up_on(task)
             on_progress()
+        self._storms.tell_due(on_progress)
         return moved
 
     def _release(self, on_progress: Callable[[], None]) -> int:

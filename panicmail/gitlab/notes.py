@@ -244,6 +244,26 @@ def _more(line: _Teller) -> str:
     return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
 
 
+def _storm_began(line: _Teller) -> str:
+    first = ", ".join(inline(str(ref)) for ref in line.facts.get("first") or ()) or "none"
+    return (f"A storm: {line.quoted('sender') or 'somebody'} sends a flood. Its first mails are incidents of their own "
+            f"and go with this one: {first}. What comes now joins this issue and pages nobody.")  # fmt: skip
+
+
+def _storm_grew(line: _Teller) -> str:
+    count, members, mails = (line.facts.get(name) or 0 for name in ("count", "members", "mails"))
+    named = [each for each in mails if isinstance(each, dict)] if isinstance(mails, list) else []
+    text = "\n".join(f"{str(each.get('at'))[:19]} {each.get('subject') or '(no subject)'}" for each in named)
+    rest = f" The latest {len(named)} of them" if isinstance(count, int) and count > len(named) else " They are"
+    said = f"{count} more joined the storm, {members} in all.{rest}, by time (UTC) and subject:"
+    return f"{said}\n\n{block(text, TEXT_LIMIT)}"
+
+
+def _storm_split(line: _Teller) -> str:
+    count = line.facts.get("mails")
+    return f"The storm was taken apart by {line.actor}: each of its {count} later mails becomes an issue of its own."
+
+
 def _went(line: _Teller) -> str:
     hows = {"duplicate": "closed as a duplicate", "promoted": "promoted to an epic"}
     went = hows.get(str(line.facts.get("how")), "moved") + line.quoted("place", ", ")
@@ -382,6 +402,9 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "issue.closed_by_other": lambda line: f"This issue was closed by {line.actor}. The incident stays open.",
     "issue.altered": _altered,
     "issue.went": _went,
+    "storm.began": _storm_began,
+    "storm.grew": _storm_grew,
+    "storm.split": _storm_split,
     "issue.reopened": lambda line: (
         f"This issue was opened again by {line.actor}. The incident stays closed; who had it last was told."
     ),

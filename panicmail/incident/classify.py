@@ -95,6 +95,7 @@ class Report:
     links: tuple[str, ...] = ()
     phones: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()  #: what in it has the form of a token of ours (`redaction.carried`), files included
+    received_from: str = ""  #: the address of the peer that its topmost Received names; "": none
 
     @property
     def reporter_name(self) -> str:
@@ -107,6 +108,7 @@ class MailPurpose(StrEnum):
 
     PANIC = "panic"  #: a new incident
     SAME = "same"  #: the same mail again: it joins the first one
+    MEMBER = "member"  #: one more of a flood: it joins its storm
     MORE = "more"  #: more in the thread of an incident
     ANSWER = "answer"  #: to the token address of somebody paged, whoever wrote it
     ASIDE = "aside"  #: a person's words to an address where they cannot count: a note, and whoever wrote them is told
@@ -158,6 +160,8 @@ class Classification:
     another_way: bool = False  #: of SAME: it came by another way than the first one, so its octets differ
     looping: bool = False  #: of PANIC: it goes round between panicmails; filed, the operators told, nobody paged
     flags: tuple[str, ...] = ()  #: oddities worth a line on page and issue
+    mailbox: str = ""  #: of PANIC and MEMBER: whose flood it may be part of (`storm_rules.storm_mailbox`); "": nobody's
+    storm_of: tuple[str, ...] | None = None  #: of PANIC: it opens a storm, and these incidents go with it
 
 
 #: A mail that came through so many panicmails goes round between them: it is filed, and nobody is paged.

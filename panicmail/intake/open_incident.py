@@ -9,7 +9,7 @@ from panicmail.incident import classify, ids, transitions
 from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import EffectKind
-from panicmail.intake import drills
+from panicmail.intake import drills, storm_members
 from panicmail.intake.filing import Filing
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.store.rows import AcceptedMail
@@ -25,6 +25,8 @@ def open_incident(filing: Filing) -> str:
     severity = classify.severity_in(report.subject)
     drill = drills.is_drill(tx, mail, report)
     policy = settings.policy_for(severity, report.subject, mail.recipients, drill=drill)
+    if verdict.storm_of is not None:  # whatever the one mail says of itself
+        policy = settings.policy
     incident = transitions.new(
         id=ids.incident_id(mail.id),
         ref=tx.incidents.free_ref(mail.id),
@@ -50,7 +52,10 @@ def open_incident(filing: Filing) -> str:
     if verdict.looping:
         change = replace(change, effects=tuple(effect for effect in change.effects if effect.do is not EffectKind.PAGE))
         tx.queue.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
-    return tx.incidents.add(change).id
+    opened = tx.incidents.add(change)
+    if verdict.storm_of is not None:
+        storm_members.begin(filing, opened)
+    return opened.id
 
 
 def may_have_receipt(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> bool:

@@ -26,7 +26,7 @@ from panicmail.errors import StoreFailed
 from panicmail.incident import classify
 from panicmail.incident.classify import Classification, MailKind, MailPurpose, Report
 from panicmail.incident.reply_tokens import Purpose
-from panicmail.intake import same_mail, thread_mail
+from panicmail.intake import same_mail, storm_members, thread_mail
 from panicmail.intake.filing import Filing
 from panicmail.intake.known_facts import address_of, incident_of, known, tokens_to
 from panicmail.intake.mail_digest import digest_of
@@ -89,6 +89,7 @@ def again_after(readings: int, why: str) -> timedelta | None:
 _FILES_AS: Mapping[MailPurpose, Callable[[Filing], str]] = {
     MailPurpose.PANIC: open_incident,
     MailPurpose.SAME: same_mail.join,
+    MailPurpose.MEMBER: storm_members.join,
     MailPurpose.MORE: thread_mail.more,
     MailPurpose.ANSWER: thread_mail.answer,
     MailPurpose.ASIDE: thread_mail.aside,
@@ -197,6 +198,7 @@ class Intake:
             tx.queue.tell_operators("intake_again", {"mail": mail.id, "attempts": mail.attempts})
         if mail.attempts < SUSPECT:
             verdict = classify.decide(report, known(tx, settings, mail, report, digest))
+            verdict = storm_members.decide(tx, settings, mail, report, verdict)
         else:
             verdict = _by_envelope(tx, settings, mail)
         wait = again_after(mail.readings, report.cut_short) if report.cut_short else None
@@ -213,9 +215,10 @@ class Intake:
                 digest=digest,
                 message_id=report.message_id,
                 report=report_json.to_json(report),
+                mailbox=verdict.mailbox or mail.mailbox,
             ),
         )
-        if wait is not None and verdict.shape is not MailPurpose.SAME:
+        if wait is not None and verdict.shape not in {MailPurpose.SAME, MailPurpose.MEMBER}:
             tx.readings.read_again(mail, tx.now + wait)
         shape, kind = verdict.shape.value, report.kind.value
         tx.log("mail.understood", mail=mail.id, shape=shape, kind=kind, incident=incident_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -27,6 +27,7 @@ from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses, Purpose, ReplyRoutes, SigningKey, TokenSigner
+from panicmail.incident.storm_rules import Network, StormLimits
 from panicmail.oncall import config_schedules
 from panicmail.oncall.calendar_cache import CachedCalendar
 from panicmail.oncall.schedules import Schedules
@@ -59,6 +60,8 @@ class RuntimeSettings:
     detail: str  #: of pushes: "full", "subject" or "ref"
     labels: tuple[str, ...]
     uploads: str
+    storm: StormLimits = field(default_factory=StormLimits)
+    trusted_relays: tuple[Network, ...] = ()  #: of our own mail servers in front
 
     def who_at(self, at: datetime) -> OnCallAt:
         """Who is on call in a role at `at`; the operators always are."""
@@ -174,6 +177,8 @@ def from_config(
         detail=config.paging.detail,
         labels=config.gitlab.labels,
         uploads=config.gitlab.uploads,
+        storm=StormLimits(config.storm.members, config.storm.within),
+        trusted_relays=config.smtp.trusted_relays,
     )
 
 

@@ -37,6 +37,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.transitions.issue_moved import Destination
 from panicmail.oncall.runtime_settings import CurrentSettings
+from panicmail.response import storm_acts
 from panicmail.response.replies import ReplyChannel, ReplyHandler
 from panicmail.store.rows import DeliveryState, TimelineRow
 from panicmail.store.transaction import Transaction
@@ -280,7 +281,8 @@ class ActivityPoll:
         change = transitions.issue_closed(
             incident, transitions.IssueClosing(by=by, closed_at=closed_at, is_late=is_late), policy, tx.now
         )
-        tx.incidents.apply(incident, transitions.dated(change, at))
+        after = tx.incidents.apply(incident, transitions.dated(change, at))
+        storm_acts.follow(tx, settings, incident, after)
         return True
 
     def _count_sign(self, tx: Transaction, incident: Incident, person: Person, act: Act, told_by: str) -> None:

@@ -16,6 +16,7 @@ from panicmail.incident.model import Change, EffectKind, Incident, Outcome, Page
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import storm_acts
 from panicmail.store.rows import DeliveryState
 from panicmail.store.transaction import Transaction
 
@@ -44,8 +45,9 @@ class ReplyResult:
     incident: Incident
     outcome: Outcome
     said: ReplyCommand
-    refs: tuple[str, ...] = ()  #: of "ack all": what else is theirs by it
+    refs: tuple[str, ...] = ()  #: what else is theirs by it: by "ack all", or with a storm
     to: str = ""  #: of a hand-over: who was paged
+    along: tuple[storm_acts.Moved, ...] = ()  #: what went with it, of a storm
 
 
 class ReplyHandler:
@@ -77,6 +79,8 @@ class ReplyHandler:
         }[said.meaning]
         answer = handler(incident, person, said, way)
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
+        for before, after in answer.along if way.may_undo else ():
+            self._keep_undoable(before, after)
         if self._wants_answer(answer, person, way):
             facts = {**answer_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
             self._tx.queue.tell(answer.incident, person.id, f"answer/{way.key}", facts)
@@ -111,18 +115,18 @@ class ReplyHandler:
 
         They are told, as the others are: whoever has their link may have done either.
         """
-        lines = self._tx.timeline.of_incident(incident.id)
-        change = transitions.undo(
-            incident,
-            transitions.Undoing(person=person.id, how=way.how, missed=self._missed(incident, person)),
-            lines,
-            self._tx.now,
-        )
+        change = self._undo(incident, person, way)
         answer = self._apply(incident, change, ReplyCommand(Command.NOTHING, "undo"), way)
         if answer.outcome is Outcome.DONE:
+            for one in storm_acts.first_of(self._tx, incident):
+                self._apply(one, self._undo(one, person, way), answer.said, way)
             facts = {"what": "undone", "by": person.id, **change.entries[0].facts}
             self._tx.queue.tell(answer.incident, person.id, f"undone/{way.key}", facts)
         return answer
+
+    def _undo(self, incident: Incident, person: Person, way: ReplyChannel) -> Change:
+        undoing = transitions.Undoing(person=person.id, how=way.how, missed=self._missed(incident, person))
+        return transitions.undo(incident, undoing, self._tx.timeline.of_incident(incident.id), self._tx.now)
 
     def _missed(self, incident: Incident, person: Person) -> list[str]:
         """Whose page was dropped unsent because it had been acknowledged, and who had it no other way."""
@@ -154,7 +158,9 @@ class ReplyHandler:
 
     def _apply(self, incident: Incident, change: Change, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         kept = self._tx.incidents.apply(incident, transitions.dated(change, way.acted_at))
-        return ReplyResult(incident=kept, outcome=change.outcome, said=said)
+        along = tuple(storm_acts.follow(self._tx, self._settings, incident, kept))
+        refs = tuple(after.ref for _, after in along)
+        return ReplyResult(incident=kept, outcome=change.outcome, said=said, refs=refs, along=along)
 
     def _yes(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         change = transitions.acknowledge(incident, person.id, way.how, self._settings.policy_of(incident), self._tx.now)
@@ -172,7 +178,9 @@ class ReplyHandler:
         ]
         answer = self._yes(incident, person, said, way)
         for other in others:
-            self._yes(other, person, said, way)
+            now = self._tx.incidents.get(other.id)  # a storm may have taken it along
+            if now is not None and now.state is State.OPEN:
+                self._yes(now, person, said, way)
         return replace(answer, refs=tuple(i.ref for i in others))
 
     def _no(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:

@@ -157,7 +157,7 @@ class Mails(Queries):
 
         Locks the digest until the end of the transaction, so that two copies understood at once meet.
         """
-        self._lock(digest)
+        self.lock(digest)
         query = (
             sa.select(mails.c.incident_id)
             .join(incidents, incidents.c.id == mails.c.incident_id)
@@ -177,7 +177,7 @@ class Mails(Queries):
 
         Locks the Message-ID until the end of the transaction, so that two copies understood at once meet.
         """
-        self._lock(message_id)
+        self.lock(message_id)
         query = (
             sa.select(mails)
             .where(
@@ -191,7 +191,7 @@ class Mails(Queries):
         )
         return [mail_of(row) for row in self._connection.execute(query)]
 
-    def _lock(self, name: str) -> None:
+    def lock(self, name: str) -> None:
         """Nobody else who locks this name goes on before the end of the transaction. SQLite has one writer anyway."""
         if not self._is_sqlite:
             lock = int.from_bytes(hashlib.sha256(name.encode("utf-8", "replace")).digest()[:8], signed=True)

@@ -49,6 +49,7 @@ class AcceptedMail:
     again_at: datetime | None = None  #: when it is to be read again; None: it is not
     readings: int = 0  #: how many more readings were begun after the first
     turn: int = 0  #: how many of its mailbox waited when it came; below 0: it goes first
+    mailbox: str | None = None  #: whose flood it counts for; "": it joins no storm any more; None: not understood yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class UnderstoodMail:
     digest: str
     message_id: str | None
     report: str  #: as `mail.parse.report_json` writes it
+    mailbox: str | None = None  #: as of `AcceptedMail`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,10 @@ PAGE_OPEN = sa.text("is_open")
 PAGE_UNDECIDED = sa.text("undecided")
 #: Of the indexes that find whose turn is next.
 _WAITING = sa.text("state = 'accepted'")
+#: Of the index that counts a mailbox's mails.
+_FLOODS = sa.text("mailbox IS NOT NULL")
+#: Of the index that finds storms of which there is something to tell.
+_TELLS = sa.text("tell_at IS NOT NULL")
 #: Of the index that finds mails to be read again.
 _AGAIN = sa.text("again_at IS NOT NULL")
 
@@ -94,9 +98,11 @@ mails = sa.Table(
     sa.Column("again_at", Instant),  # when it is to be read again; NULL: it is not
     sa.Column("readings", sa.Integer, nullable=False, server_default="0"),  # begun, beside the first
     sa.Column("turn", sa.Integer, nullable=False, server_default="0"),  # see `Mails.add`
+    sa.Column("mailbox", AnyText),  # as `storm_rules.storm_mailbox` says; "": of a storm that was taken apart
     sa.Index(None, "state", "accepted_at"),
     sa.Index("ix_mails_waiting", "turn", "accepted_at", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
     sa.Index("ix_mails_waiting_of", "mail_from", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    sa.Index("ix_mails_mailbox", "mailbox", "accepted_at", sqlite_where=_FLOODS, postgresql_where=_FLOODS),
     sa.Index("ix_mails_again_at", "again_at", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
     sa.Index(None, "digest"),
     sa.Index(None, "message_id"),
@@ -235,6 +241,34 @@ pages = sa.Table(
     sa.UniqueConstraint("incident_id", "person", "round", "channel"),
     sa.Index("ix_pages_open", "person", "queued_at", sqlite_where=PAGE_OPEN, postgresql_where=PAGE_OPEN),
     sa.Index("ix_pages_undecided", "queued_at", sqlite_where=PAGE_UNDECIDED, postgresql_where=PAGE_UNDECIDED),
+)
+
+#: What is known of a storm beside its incident; the columns are those of `storm_rules.Storm`.
+storms = sa.Table(
+    "storms",
+    metadata,
+    sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id"), primary_key=True),
+    sa.Column("mailbox", AnyText, nullable=False),
+    sa.Column("first", sa.JSON, nullable=False),
+    sa.Column("last_at", Instant, nullable=False),
+    sa.Column("members", sa.Integer, nullable=False),
+    sa.Column("told", sa.Integer, nullable=False),
+    sa.Column("tell_at", Instant),
+    sa.Column("told_at", Instant),
+    sa.Column("receipt_at", Instant),
+    sa.Column("split_at", Instant),
+    sa.Index(None, "mailbox", "last_at"),
+    sa.Index("ix_storms_tell_at", "tell_at", sqlite_where=_TELLS, postgresql_where=_TELLS),
+)
+
+#: The mails of a storm that are unlike all before, by `storm_rules.likeness`.
+storm_kinds = sa.Table(
+    "storm_kinds",
+    metadata,
+    sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id"), primary_key=True),
+    sa.Column("likeness", sa.String(64), primary_key=True),
+    sa.Column("mail_id", sa.String(26), nullable=False),
+    sa.Column("told", sa.Boolean, nullable=False),  # whoever has the storm knows of it
 )
 
 #: The keys tokens are signed with, shared by all nodes; newest first by `made_at`.

@@ -35,6 +35,7 @@ from panicmail.store.outbox_gaps import OutboxGaps
 from panicmail.store.pages import Pages
 from panicmail.store.queries import UNHELD, TransactionContext
 from panicmail.store.signing_keys import SigningKeys
+from panicmail.store.storms import Storms
 from panicmail.store.tables import mails, outbox
 from panicmail.store.timeline import Timeline
 from panicmail.store.watermark import Watermarks
@@ -49,6 +50,10 @@ class Transaction:
     @cached_property
     def mails(self) -> Mails:
         return Mails(self.context)
+
+    @cached_property
+    def storms(self) -> Storms:
+        return Storms(self.context)
 
     @cached_property
     def readings(self) -> MailReadings:

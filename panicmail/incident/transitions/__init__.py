@@ -59,6 +59,7 @@ from panicmail.incident.transitions.silent_holder import (
     is_called_for_silent,
     sign_of_work,
 )
+from panicmail.incident.transitions.storm import StormChange, gave_somebody, goes_along
 from panicmail.incident.transitions.timers import due_at, is_due, new, open_panic, pass_time
 from panicmail.incident.transitions.undo import UNDO_WITHIN, Undoing, is_undone, undo, undo_until, undoable
 
@@ -76,6 +77,7 @@ __all__ = [
     "Seen",
     "ShiftChange",
     "Speech",
+    "StormChange",
     "Undoing",
     "Unsent",
     "UnsentReason",
@@ -90,7 +92,9 @@ __all__ = [
     "decline",
     "due_at",
     "escalate",
+    "gave_somebody",
     "give_policy",
+    "goes_along",
     "hand_over",
     "hold_back",
     "holder_gone",

@@ -75,3 +75,4 @@ class NoticeContext:
     conversation: str = ""  #: where the reader writes to the reporter; "" when they cannot
     unheard: str = ""  #: why they cannot, an `UnsentReason`; "" when they can, or the reader is the reporter
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people
+    storm_members: int | None = None  #: how many mails joined it; None: it is no storm

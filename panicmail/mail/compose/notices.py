@@ -320,6 +320,36 @@ def _came_again(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
+def _storm(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """What joined a storm, to whoever has it."""
+    incident, facts = context.incident, context.facts
+    count, unlike, shown = (facts.get(key) for key in ("count", "unlike", "new"))
+    mails = f"{count} more {'mail' if count == 1 else 'mails'}" if count else "What came"
+    ask = "look at what is unlike the rest." if unlike else "nothing in them is new."
+    sender = writer("", facts.get("sender"))
+    new = shown if isinstance(shown, list) else []
+    rest = f" The first {len(new)} of {unlike}:" if isinstance(unlike, int) and unlike > len(new) else ""
+    return NoticeFacts(
+        f"Storm: {mails}" + (", some unlike the rest" if unlike else ""),
+        [
+            headline(f"{voice.first(voice.reader)}: {ask}"),
+            ours(f"Why: {sender} sends a flood; {facts.get('members')} mails joined it so far, and page nobody."),
+            ours(f"Not one matter? The operator can take it apart: panicmail split {incident.ref}"),
+            ours(clock_now(voice)),
+            *tap(context),
+            issue(incident),
+            *([ours(f"Unlike the rest (quoted, untrusted).{rest}")] if new else []),
+            *(line for each in new for line in _storm_mail(voice, each)),
+        ],
+    )
+
+
+def _storm_mail(voice: Wording, mail: Mapping[str, str]) -> list[TextLine]:
+    at = voice.zoned(voice.said_at(mail))
+    subject_line = sanitize.one_line(mail.get("subject", ""), 200) or "(no subject)"
+    return [ours(f"{at}:"), theirs(subject_line), *map(theirs, sanitize.report_lines(mail.get("text", ""))[:8])]
+
+
 def _answer_them(voice: Wording) -> str:
     incident = voice.incident
     if incident.holder != voice.reader:
@@ -379,6 +409,7 @@ _TELLERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     "issue_went": _issue_went,
     "more": _more,
     "came_again": _came_again,
+    "storm": _storm,
     "offer_failed": _offer_failed,
     "shift_ended": shift_ended,
     "shift_began": shift_began,

@@ -202,6 +202,12 @@ def _came_again(voice: Wording, context: NoticeContext) -> str:
     return "CAME AGAIN, the same mail: see your mail."
 
 
+def _storm(voice: Wording, context: NoticeContext) -> str:
+    if context.facts.get("unlike"):
+        return "STORM, some mails unlike the rest: see your mail."
+    return f"STORM goes on, {context.facts.get('count')} more mails. {_state(voice, context)}"
+
+
 def _issue_closed(voice: Wording, context: NoticeContext) -> str:
     if context.incident.state is State.ACKED:
         return "NOT CLOSED here: the issue was closed before it was taken. See your mail."
@@ -281,6 +287,7 @@ _TOLD: Mapping[str, Callable[[Wording, NoticeContext], str]] = {
     "answer": _answer,
     "more": _more,
     "came_again": _came_again,
+    "storm": _storm,
     "issue_closed": _issue_closed,
     "issue_reopened": _issue_reopened,
     "issue_altered": _issue_altered,

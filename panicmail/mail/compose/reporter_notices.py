@@ -8,6 +8,7 @@ name: they are shown as anybody's, marked, and no link among them can be followe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from panicmail.incident.escalation_policy import OPERATOR
 from panicmail.incident.model import State
@@ -22,7 +23,10 @@ from panicmail.mail.compose.wording import Wording
 def receipt(context: NoticeContext, routes: ReplyRoutes, *, key: str) -> ComposedMail:
     """The reporter's first answer. `key`: the outbox row's; a retry repeats its Message-ID."""
     lines = _receipt(Wording.to_reporter(context), context)
-    return sealed(reporter_envelope(context, routes, _subject(context), key=key), lines)
+    envelope = reporter_envelope(context, routes, _subject(context), key=key)
+    if answered := sanitize.message_id(str(context.facts.get("message_id") or "")):
+        envelope = replace(envelope, in_reply_to=answered, references=(answered,))
+    return sealed(envelope, lines)
 
 
 def news(context: NoticeContext, routes: ReplyRoutes, *, key: str) -> ComposedMail:
@@ -40,8 +44,12 @@ def _subject(context: NoticeContext) -> str:
 
 def _receipt(voice: Wording, context: NoticeContext) -> list[TextLine]:
     incident, organisation = context.incident, context.organisation
+    first = f"We have your report, {voice.zoned(incident.accepted_at)}. Reference {incident.ref}."
+    if context.facts.get("mail"):  # one more of a storm
+        at = voice.zoned(voice.said_at(context.facts))
+        first = f"We have your mail, {at}. It is kept with the others you sent, as {incident.ref}."
     return [
-        headline(f"We have your report, {voice.zoned(incident.accepted_at)}. Reference {incident.ref}."),
+        headline(first),
         *map(ours, _what_happens(voice)),
         ours("Stay reachable; reply with your phone number if you can."),
         ours("Nothing changes if you cannot reply."),

@@ -37,6 +37,9 @@ def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
         said.append("Phone in the mail: " + ", ".join(phones))
     if context.same_reporter:
         said.append(f"Same reporter as {since(voice, context.same_reporter)}.")
+    if context.storm_members:
+        mails = "mail has" if context.storm_members == 1 else "mails have"
+        said.append(f"A storm: {context.storm_members} more {mails} joined it so far.")
     if incident.linked_to:
         said.append(f"It continues {sanitize.words(incident.linked_to, 8)}, which was closed.")
     if context.flags:

@@ -15,6 +15,7 @@ from panicmail.mail.parse.automatic import MimeStructure, origin_of, types_seen
 from panicmail.mail.parse.charsets import decode
 from panicmail.mail.parse.header import line, loose_address, mailbox, message_ids
 from panicmail.mail.parse.normalize import NormalizedMail, canonical
+from panicmail.mail.parse.received_field import received_from
 
 _LOOKED_AT, _BODY = 128 * 1024, 4096
 #: How the defect begins that says so.
@@ -60,6 +61,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
         cut_short=why if cut_short else "",
         hops=contacts.hops(mail.first(contacts.HOPS)),
         carried=tuple(carried(f"{subject}\n{text}"))[:40],
+        received_from=received_from(mail.first("received")),
     )
 
 

@@ -39,6 +39,7 @@ from panicmail.mail.parse.header import line, mailbox, message_ids, one_line, wo
 from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, plain
 from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
+from panicmail.mail.parse.received_field import received_from
 from panicmail.mail.parse.reply_text import fresh
 from panicmail.mail.parse.report_json import explained
 
@@ -167,6 +168,7 @@ def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
         links=contacts.links(everything[:_TEXT], opened.targets),
         phones=contacts.phones(everything[:_TEXT]),
         carried=tuple(opened.room.carried)[:_CARRIED],
+        received_from=received_from(mail.first("received")),
     )
 
 

@@ -19,7 +19,7 @@ from panicmail.mail.parse.header import loose_address
 TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TEXTS = ("subject", "from_address", "from_name", "from_shown")
+_TEXTS = ("subject", "from_address", "from_name", "from_shown", "received_from")
 _OPTIONAL = ("reply_to", "message_id")
 _TUPLES = ("references", "why", "lists", "defects", "links", "phones", "carried")
 
@@ -79,6 +79,7 @@ def from_json(text: str | bytes) -> Report:
         links=found.texts("links"),
         phones=found.texts("phones"),
         carried=found.texts("carried") if "carried" in found else (),  # not in what older versions stored
+        received_from=found.text("received_from", LINE) if "received_from" in found else "",
     )
 
 

@@ -1,0 +1,126 @@
+"""Storms: a flood of one mailbox becomes one incident more, and nothing of it is dropped.
+
+Beyond `StormLimits.members` mails of one mailbox within `within`, the next one opens the storm: an incident like any
+other, on the default policy. What follows joins it: kept, counted on the issue, told to whoever has it, and not paged.
+The first ones stay incidents, and go with the storm: whoever acknowledges it has them too. A storm ends `within` after
+its last member, or when it is resolved.
+
+Different mailboxes are never one, and no subject or text joins anything: thirty colleagues who report one phish are
+thirty reporters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from panicmail.incident.model import Incident, State
+
+#: The line of the timeline that keeps that an incident is a storm.
+STORM_BEGAN = "storm.began"
+#: The issue, and whoever has the storm, is told this often what joined it …
+TOLD_EVERY = timedelta(minutes=5)
+#: … and sooner of a mail unlike the others, but no more often than this.
+UNLIKE_EVERY = timedelta(minutes=1)
+#: A mailbox in a storm gets at most five receipts an hour.
+RECEIPT_EVERY = timedelta(minutes=12)
+#: So much of a text is compared, in characters.
+_COMPARED = 20_000
+#: A word of this length is an id.
+_ID_LENGTH = 24
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class StormLimits:
+    """When a flood is a storm."""
+
+    members: int = 20  #: so many mails of one mailbox are incidents each; 0: storms are off
+    within: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """What is known of a storm beside its incident."""
+
+    incident_id: str
+    mailbox: str  #: as `storm_mailbox` gives it
+    first: tuple[str, ...]  #: the ids of the incidents that go with it
+    last_at: datetime  #: when its latest mail was accepted
+    members: int = 0  #: how many mails joined it
+    told: int = 0  #: how many of them the issue names
+    tell_at: datetime | None = None  #: when there is something to tell; None: nothing
+    told_at: datetime | None = None  #: when its holder was told last; None: never
+    receipt_at: datetime | None = None  #: of the latest receipt to a member; None: there was none
+    split_at: datetime | None = None  #: when somebody took it apart; None: nobody did
+
+
+def storm_mailbox(address: str, peer: str, received_from: str, relays: Iterable[Network]) -> str:
+    """Who sends, as far as a storm goes: the From address and the host the mail came from; "": it joins no storm.
+
+    Args:
+        peer: Who handed the mail over, as text.
+        received_from: Whom the topmost Received of the mail names as its peer; it counts where `peer` is one of
+            `relays`, ours.
+    """
+    host = _host(peer)
+    if host is not None and any(host in relay for relay in relays if relay.version == host.version):
+        host = _host(received_from)
+    return f"{address} {host}" if address and host is not None else ""
+
+
+def _host(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def likeness(subject: str, text: str) -> str:
+    """The same for mails that differ in digits, ids and times alone: what a program fills into one text."""
+    words = f"{subject}\n{text[:_COMPARED]}".casefold().split()
+    kept = (word for word in words if not re.search(r"\d", word) and len(word) < _ID_LENGTH)
+    return hashlib.sha256(" ".join(kept).encode("utf-8", "replace")).hexdigest()
+
+
+def takes_in(storm: Storm, incident: Incident, at: datetime, limits: StormLimits) -> bool:
+    """Whether a mail of its mailbox that was accepted at that instant joins the storm.
+
+    One that was paged once takes in what follows until somebody has closed it.
+    """
+    is_over = incident.state is State.RESOLVED and not (incident.once and incident.holder is None)
+    return storm.split_at is None and not is_over and is_near(storm, incident, at, limits)
+
+
+def is_near(storm: Storm, incident: Incident, at: datetime, limits: StormLimits) -> bool:
+    """Whether an instant belongs to the time of the storm."""
+    return incident.accepted_at - limits.within <= at <= storm.last_at + limits.within
+
+
+def joined(storm: Storm, at: datetime, now: datetime, *, is_unlike: bool, is_held: bool) -> Storm:
+    """The storm with one more member, accepted at `at`.
+
+    Args:
+        is_unlike: It differs from all before.
+        is_held: Somebody has the storm, and wants to know that.
+    """
+    tell_at = now + TOLD_EVERY
+    if is_unlike and is_held:
+        tell_at = max(now, (storm.told_at or now - UNLIKE_EVERY) + UNLIKE_EVERY)
+    return replace(
+        storm,
+        members=storm.members + 1,
+        last_at=max(storm.last_at, at),
+        tell_at=min(storm.tell_at or tell_at, tell_at),
+    )
+
+
+def may_have_receipt(storm: Storm, now: datetime) -> bool:
+    return storm.receipt_at is None or now - storm.receipt_at >= RECEIPT_EVERY
