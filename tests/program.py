@@ -43,7 +43,7 @@ GITLAB_TOKEN = "glpat-kept-to-itself"
 RELAY_PASSWORD = "relay-kept-to-itself"
 SECRETS = (GITLAB_TOKEN, RELAY_PASSWORD)
 #: A token as addresses, Message-IDs and links carry it.
-TOKEN = re.compile(r"\b[abclmt][a-z0-9]-[a-z2-7]{8,26}-\d{1,6}-[a-z2-7]{16}\b")
+TOKEN = re.compile(r"\b[abcdlmt][a-z0-9]-[a-z2-7]{8,26}-\d{1,6}-[a-z2-7]{16}\b")
 
 #: A busy machine may take so long for what takes a moment.
 SOON = 15.0

@@ -77,8 +77,6 @@ ENTRIES = tuple(entries(EXAMPLE))
 NOT_YET = {
     "smtp.listen": '["unix:/run/panicmail.sock"]',
     "smtp.lmtp": "true",
-    "storm.digest_after": "5",
-    "storm.digest_every": "60s",
     "senders.reporters_file": "gitlab.token",
     "authentication.method": "verify",
     "authentication.trusted_authserv_ids": '["mx.example.com"]',

@@ -74,9 +74,6 @@ def _is_open(url: str | None) -> bool:
 
 def not_yet(draft: ConfigDraft) -> Iterator[str]:
     """What was given and read but is not used by this version."""
-    for key, default in (("digest_after", 10), ("digest_every", timedelta(seconds=30))):
-        if draft.get("storm", key) not in {None, default}:
-            yield f"storm.{key}: read but not used by this version; every page is a mail of its own"
     if draft.get("senders", "reporters_file"):
         yield "senders.reporters_file: read but not used by this version; the addresses in it count as unknown"
     if draft.get("authentication", "trusted_authserv_ids"):

@@ -7,17 +7,19 @@ from typing import Protocol
 import structlog
 
 from panicmail import crashpoints
-from panicmail.delivery import outcomes
+from panicmail.delivery import outcomes, page_bundles
 from panicmail.delivery.message_context import is_wanted, notice_context
 from panicmail.delivery.outbox_worker import OutboxWorker
+from panicmail.delivery.page_bundles import PageBundle
 from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail
+from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import organisation_at
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
-from panicmail.response import daily_list
+from panicmail.response import daily_list, incident_links
 from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -44,6 +46,13 @@ class EmailWorker(OutboxWorker):
         if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took them out of [people]
             self._refused(task, "there is no such person any more")
             return
+        if self._store.read(lambda tx: page_bundles.is_flooded(tx, settings, task)):
+            bundle = self._store.write(f"{self.name}.claim", lambda tx: page_bundles.gather(tx, settings, task))
+            if bundle is None:
+                return
+            if len(bundle.tasks) > 1:
+                self._send_digest(bundle, settings)
+                return
         mine, letter = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
@@ -56,6 +65,16 @@ class EmailWorker(OutboxWorker):
         crashpoints.point(f"{self.name}.sent")
         self._store.write(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
+
+    def _send_digest(self, bundle: PageBundle, settings: RuntimeSettings) -> None:
+        letter = self._store.read(lambda tx: _digest(tx, settings, bundle))
+        crashpoints.point(f"{self.name}.sending")
+        answer = self._carry_out_together(
+            bundle.tasks, lambda: self._relay.send(letter.message, letter.mail_from, letter.recipient)
+        )
+        crashpoints.point(f"{self.name}.sent")
+        incidents = [task.incident_id for task in bundle.tasks]
+        _log.info("digest.sent", incidents=incidents, person=bundle.digest.person, answer=answer)
 
     def _refused(self, task: OutboxRow, answer: str) -> None:
         settings = self._settings()
@@ -87,6 +106,22 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
     if not is_wanted(tx, incident, task):
         return None
     return compose.page(context, person, settings.reply_routes)
+
+
+def _digest(tx: Transaction, settings: RuntimeSettings, bundle: PageBundle) -> ComposedMail:
+    person = settings.people[bundle.digest.person]
+    entries = [
+        DigestEntry(
+            incident,
+            settings.link(
+                incident.id, person.id, incident_links.live_round(tx.timeline.of_incident(incident.id), person.id)
+            ),
+            incident.breached_at is not None,
+        )
+        for _, incident in bundle.pages
+    ]
+    head = Letterhead(settings.page_sender, person, tx.now)
+    return compose.digest_page(bundle.digest, entries, organisation_at(settings, tx.now), head, settings.reply_routes)
 
 
 def _alarm(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, person: Person) -> ComposedMail:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
+from panicmail.delivery import outcomes
 from panicmail.errors import Blocked, Permanent, StoreFailed, Temporary, Unknown
 from panicmail.store.blocked_adapters import adapter_of
 from panicmail.store.outbox import LEASE
@@ -50,16 +53,34 @@ class OutboxWorker:
     def _try(self, task: OutboxRow) -> None:
         try:
             self._carry_out(task)
-        except Blocked as exc:
-            self._barred(task, exc)
-        except Permanent as exc:
-            self._refused(task, str(exc))
-        except Temporary as exc:
-            self._put_off(task, str(exc), sure=not isinstance(exc, Unknown), retry_after=exc.retry_after)
         except Exception as exc:  # ours or a library's: the row stays, the others go on
+            self._failed(task, exc)
+
+    def _failed(self, task: OutboxRow, why: Exception) -> None:
+        """Write down that this attempt came to nothing."""
+        if isinstance(why, Blocked):
+            self._barred(task, why)
+        elif isinstance(why, Permanent):
+            self._refused(task, str(why))
+        elif isinstance(why, Temporary):
+            self._put_off(task, str(why), sure=not isinstance(why, Unknown), retry_after=why.retry_after)
+        else:
             about = self._about(task)
-            _log.exception("dispatch.failed", **about, lane=self.name, do=task.do, attempt=task.attempt, exc_info=exc)
-            self._put_off(task, f"panicmail failed: {type(exc).__name__}", sure=False)
+            _log.error("dispatch.failed", **about, lane=self.name, do=task.do, attempt=task.attempt, exc_info=why)
+            self._put_off(task, f"panicmail failed: {type(why).__name__}", sure=False)
+
+    def _carry_out_together(self, tasks: Sequence[OutboxRow], send: Callable[[], str]) -> str:
+        """Send one message that carries out several rows, and write down for each what came of it; the answer."""
+        first, *others = tasks
+        try:
+            answer = send()
+        except Exception as exc:
+            for task in others:
+                self._failed(task, exc)
+            raise
+        for task in (first, *others):
+            self._store.write(f"{self.name}.settle", partial(outcomes.sent, task=task, answer=answer))
+        return answer
 
     def _carry_out(self, task: OutboxRow) -> None:
         raise NotImplementedError

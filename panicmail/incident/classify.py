@@ -114,6 +114,7 @@ class MailPurpose(StrEnum):
     ASIDE = "aside"  #: a person's words to an address where they cannot count: a note, and whoever wrote them is told
     SPEECH = "speech"  #: to the address the holder was given to write to the reporter, whoever wrote it
     UNDELIVERED = "undelivered"  #: the delivery report of one of our pages
+    DIGEST = "digest"  #: to the address of a digest of pages, whoever wrote it
     PROOF = "proof"  #: whatever came back on a test page: it belongs to no incident
 
 
@@ -139,6 +140,7 @@ class KnownFacts:
     thread: str | None = None  #: the incident one of the mail's references belongs to
     thread_over: bool = False  #: that incident was resolved more than a day ago
     answers_page: TokenAddress | None = None  #: where addresses carry no token: the page of ours it answers
+    answers_digest: TokenAddress | None = None  #: the digest of pages it came back on; its id stands for an incident's
     answers_test: bool = False  #: it came back on a test page of `panicmail check`
     bare_about: str | None = None  #: a bare command of somebody paged: the open incident it is about
     answered: str | None = None  #: an automatic answer without a tie: the incident it is a note on
@@ -154,7 +156,8 @@ class Classification:
 
     shape: MailPurpose
     incident_id: str | None = None  #: the incident it belongs to; None for a new one
-    person: str = ""  #: of ANSWER, SPEECH and UNDELIVERED: whose token it came to
+    person: str = ""  #: of ANSWER, SPEECH, UNDELIVERED and DIGEST: whose token it came to
+    digest: TokenAddress | None = None  #: of DIGEST
     linked_to: str | None = None  #: of PANIC: the resolved incident whose thread it is in
     once: bool = False  #: of PANIC: filed and paged once, without escalation and receipt
     another_way: bool = False  #: of SAME: it came by another way than the first one, so its octets differ
@@ -234,6 +237,8 @@ def decide(report: Report, known: KnownFacts) -> Classification:
         proved.append(known.answers_page)
     if address := next((a for a in proved if a.speaks), None) or next((a for a in proved if a.person), None):
         return Classification(shape=_at_token(report, address), incident_id=address.incident_id, person=address.person)
+    if known.answers_digest is not None:
+        return Classification(shape=MailPurpose.DIGEST, person=known.answers_digest.person, digest=known.answers_digest)
     if known.answers_test:
         return Classification(shape=MailPurpose.PROOF)
     if known.same_by_another_way is not None:
@@ -277,7 +282,7 @@ def _is_foreign_list(report: Report, known: KnownFacts) -> bool:
 
 
 #: How the tokens begin by which somebody could act: an answer's, a bounce's, a link's (`reply_tokens.Purpose`).
-_ACTING = ("a", "b", "l")
+_ACTING = ("a", "b", "d", "l")
 
 
 def _flags(report: Report, known: KnownFacts) -> list[str]:

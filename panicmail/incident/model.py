@@ -80,6 +80,7 @@ class Incident:
     reporter_address: str = ""  #: "" when From named nobody clearly
     reporter_name: str = ""
     message_id: str | None = None  #: of the report
+    mailbox: str = ""  #: who sent it, as far as floods go: `storm_rules.storm_mailbox`; "": not known
     issue_project: str | None = None  #: by number, once the issue was moved to another one; None: the configured one
     issue_iid: int | None = None
     issue_url: str | None = None

@@ -29,7 +29,7 @@ def _form(hyphen: str) -> str:
     base, digit = "[a-z2-7]", "[0-9]"
     dash = f"{_GAP}{hyphen}{_GAP}"
     return (
-        rf"([abclmt]){_GAP}([a-z0-9]){dash}({base}(?:{_GAP}{base}){{7,25}}){dash}"
+        rf"([abcdlmt]){_GAP}([a-z0-9]){dash}({base}(?:{_GAP}{base}){{7,25}}){dash}"
         rf"({digit}(?:{_GAP}{digit}){{0,5}}){dash}({base}(?:{_GAP}{base}){{15}})"
     )
 

@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     ANSWER = "a"  #: Reply-To of a page: this person answers for this incident
     BOUNCE = "b"  #: envelope sender of a page: delivery reports of this page to this person
     CONVERSATION = "c"  #: the reporter's: Reply-To of their mails, more about the incident; a person's: to the reporter
+    DIGEST = "d"  #: a page about several incidents: Reply-To, Message-ID, and with round 1 the envelope sender
     LINK = "l"  #: the page of this incident for this person
     MESSAGE = "m"  #: Message-ID of a mail about this incident to this person
     TEST = "t"  #: a test page to this person: Reply-To, Message-ID, and with round 1 the envelope sender
@@ -34,7 +35,7 @@ class Token:
     """What a verified token says."""
 
     purpose: Purpose
-    incident_id: str  #: of TEST the id of the test
+    incident_id: str  #: of TEST the id of the test, of DIGEST that of the digest
     person: str  #: "" is the reporter
     round: int  #: of the page; 0 where the token is not of one page
 
@@ -48,7 +49,7 @@ class SigningKey:
 
 
 #: One spelling for each token: no leading zeros in the round.
-_FORM = re.compile(r"([abclmt])([a-z0-9])-([a-z2-7]{8,26})-(0|[1-9][0-9]{0,5})-([a-z2-7]{16})")
+_FORM = re.compile(r"([abcdlmt])([a-z0-9])-([a-z2-7]{8,26})-(0|[1-9][0-9]{0,5})-([a-z2-7]{16})")
 
 
 class TokenSigner:

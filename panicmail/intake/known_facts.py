@@ -42,6 +42,7 @@ def known(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report
         thread=incident.id if incident else None,
         thread_over=incident is not None and transitions.is_over(incident, tx.now),
         answers_page=_answered_page(tx, settings, report),
+        answers_digest=_answered_digest(tx, settings, mail, report),
         answers_test=check_page_replies.test_of(tx, settings, mail, report) is not None,
         bare_about=_bare_about(tx, settings, report, thread),
         answered=_answered(tx, settings, report) if report.author is Author.ANSWER and thread is None else None,
@@ -105,7 +106,7 @@ def address_of(tx: Transaction, settings: RuntimeSettings, recipient: str) -> To
     if text is None:
         return TokenAddress()
     token = settings.tokens.verify(text, settings.people)
-    if token is not None and token.purpose is Purpose.TEST:  # the test page's: no incident is meant
+    if token is not None and token.purpose in {Purpose.TEST, Purpose.DIGEST}:  # no incident is meant
         return TokenAddress()
     if token is None or token.purpose not in {Purpose.ANSWER, Purpose.BOUNCE, Purpose.CONVERSATION}:
         return TokenAddress(unproved=True)
@@ -134,7 +135,8 @@ def answers_page(settings: RuntimeSettings, mail_from: str, recipients: Sequence
     is theirs: a forwarded page gives its address away."""
     texts = filter(None, map(settings.addresses.token_in, recipients))
     tokens = (settings.tokens.verify(text, settings.people) for text in texts)
-    asked = [settings.people.get(t.person) for t in tokens if t and t.purpose is Purpose.ANSWER]
+    answers = {Purpose.ANSWER, Purpose.DIGEST}
+    asked = [settings.people.get(t.person) for t in tokens if t and t.purpose in answers]
     return any(person is not None and person.writes_from(mail_from) for person in asked)
 
 
@@ -151,6 +153,21 @@ def _answered_page(tx: Transaction, settings: RuntimeSettings, report: Report) -
     page = page_in(settings, report)
     incident = incident_of(tx, page) if page else None
     return _proved(page, incident) if page and incident else None
+
+
+def _answered_digest(
+    tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report
+) -> TokenAddress | None:
+    """The digest of pages a mail came back on: by its recipient, or, where addresses carry no token, by what it names
+    in its references. One that the database does not know, restored from before it, is none."""
+    tokens = tokens_to(settings, mail)
+    if not settings.addresses.carries_token:
+        texts = filter(None, map(settings.addresses.token_of, reversed(report.references)))
+        tokens = [token for text in texts if (token := settings.tokens.verify(text, settings.people))]
+    token = next((token for token in tokens if token.purpose is Purpose.DIGEST), None)
+    if token is None or not token.person or tx.digests.get(token.incident_id) is None:
+        return None
+    return TokenAddress(incident_id=token.incident_id, person=token.person, bounce=token.round > 0)
 
 
 def page_in(settings: RuntimeSettings, report: Report) -> Token | None:

@@ -38,6 +38,7 @@ def open_incident(filing: Filing) -> str:
         reporter_address=report.from_address,
         reporter_name=report.from_name,
         message_id=report.message_id,
+        mailbox=verdict.mailbox,
         once=verdict.once,
         drill=drill,
         linked_to=linked.ref if linked else None,

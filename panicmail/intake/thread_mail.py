@@ -11,6 +11,7 @@ from panicmail.intake import check_page_replies
 from panicmail.intake.filing import Filing
 from panicmail.intake.known_facts import address_of, incident_of, tokens_to
 from panicmail.mail.parse import report_json
+from panicmail.response.digest_replies import DigestReplies
 from panicmail.response.mail_words import automatic_entry, more_entry
 from panicmail.store.rows import AcceptedMail
 
@@ -87,6 +88,23 @@ def answer(filing: Filing) -> str:
     incident = filing.incident
     filing.replies.by_mail(incident, filing.person)
     return incident.id
+
+
+def answer_digest(filing: Filing) -> str:
+    """The id of the first incident the digest named."""
+    tx, report, address = filing.tx, filing.report, filing.verdict.digest
+    digest = tx.digests.get(address.incident_id or "") if address else None
+    if address is None or digest is None:
+        raise LookupError("no such digest, though the verdict named it in this transaction")
+    replies = DigestReplies(tx, filing.settings, filing.mail, report)
+    is_returned = report.author is Author.BOUNCE or (address.bounce and report.kind is MailKind.BOUNCE)
+    if is_returned:
+        replies.undelivered(digest, filing.person)
+    elif address.bounce and report.author is Author.PERSON and report.kind is not MailKind.OOO:
+        replies.aside(digest, filing.person, NOT_YOUR_PAGE)
+    else:
+        replies.by_mail(digest, filing.person)
+    return digest.pages[0][0]
 
 
 def aside(filing: Filing) -> str:

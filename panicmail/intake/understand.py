@@ -58,8 +58,17 @@ _LATER = frozenset({MailPurpose.MORE, MailPurpose.ANSWER, MailPurpose.ASIDE, Mai
 #: What somebody meant for us or for the reporter, and what came back from a person's mail server: none is decided by
 #: half a reading.
 _READ_IN_FULL = frozenset(
-    {MailPurpose.ANSWER, MailPurpose.ASIDE, MailPurpose.SPEECH, MailPurpose.UNDELIVERED, MailPurpose.PROOF}
+    {
+        MailPurpose.ANSWER,
+        MailPurpose.ASIDE,
+        MailPurpose.SPEECH,
+        MailPurpose.UNDELIVERED,
+        MailPurpose.PROOF,
+        MailPurpose.DIGEST,
+    }
 )
+#: What tokens of these name is no incident.
+_OF_NO_INCIDENT = frozenset({Purpose.TEST, Purpose.DIGEST})
 #: How long to wait before each further reading of a mail that could not be read for a reason of ours, and how many
 #: seconds that reading may take.
 _AGAIN = tuple((timedelta(seconds=wait), seconds) for wait, seconds in ((0, 10), (2, 30), (10, 30), (30, 30), (60, 30)))
@@ -96,6 +105,7 @@ _FILES_AS: Mapping[MailPurpose, Callable[[Filing], str]] = {
     MailPurpose.SPEECH: thread_mail.speech,
     MailPurpose.UNDELIVERED: thread_mail.undelivered,
     MailPurpose.PROOF: thread_mail.prove,
+    MailPurpose.DIGEST: thread_mail.answer_digest,
 }
 
 
@@ -177,7 +187,7 @@ class Intake:
         So it is with an answer to a call made while the database was away: both came in through spools, perhaps of
         two nodes.
         """
-        about = [token for token in tokens_to(settings, mail) if token.purpose is not Purpose.TEST]
+        about = [token for token in tokens_to(settings, mail) if token.purpose not in _OF_NO_INCIDENT]
         missing = [token for token in about if incident_of(tx, token) is None]
         if any(tx.mails.is_coming(token.incident_id) for token in missing):
             return True

@@ -24,6 +24,7 @@ from panicmail.incident.escalation_policy import (
     daytime_in,
 )
 from panicmail.incident.model import Incident
+from panicmail.incident.page_digest import DigestLimits
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses, Purpose, ReplyRoutes, SigningKey, TokenSigner
@@ -61,6 +62,7 @@ class RuntimeSettings:
     labels: tuple[str, ...]
     uploads: str
     storm: StormLimits = field(default_factory=StormLimits)
+    digest: DigestLimits = field(default_factory=DigestLimits)
     trusted_relays: tuple[Network, ...] = ()  #: of our own mail servers in front
 
     def who_at(self, at: datetime) -> OnCallAt:
@@ -178,6 +180,7 @@ def from_config(
         labels=config.gitlab.labels,
         uploads=config.gitlab.uploads,
         storm=StormLimits(config.storm.members, config.storm.within),
+        digest=DigestLimits(config.storm.digest_after, config.storm.digest_every),
         trusted_relays=config.smtp.trusted_relays,
     )
 

@@ -69,7 +69,7 @@ class MailReplies:
         if is_sure or (report.kind is not MailKind.HUMAN and self._is_chatty(incident)):
             self._keep(incident, automatic_entry(report))
         else:
-            doubt = self._doubt(person) or self._late(incident, person)
+            doubt = self.doubt(person) or self.late(incident, person)
             self._heard(incident, person, doubt, outward=outward)
 
     def tell_no_avail(self, incident: Incident, person: Person, why: str) -> None:
@@ -152,7 +152,7 @@ class MailReplies:
         )
         self._tx.incidents.apply(incident, change)
 
-    def _doubt(self, person: Person) -> str:
+    def doubt(self, person: Person) -> str:
         """Why this mail cannot act for `person`; "" when it can."""
         report = self._report
         if not report.from_address:
@@ -165,7 +165,7 @@ class MailReplies:
             return _LOOKS.get(report.kind, "it looks like an automatic mail")
         return ""
 
-    def _late(self, incident: Incident, person: Person) -> str:
+    def late(self, incident: Incident, person: Person) -> str:
         """Why a mail that had to be read again comes too late to act: what was done after it was written counts."""
         mail = self._mail
         if not mail.readings:

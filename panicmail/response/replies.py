@@ -6,7 +6,7 @@ incident: the first yes wins, the next one is told who has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -65,6 +65,25 @@ class ReplyHandler:
         `trusted` False: the words are kept but nothing they say is done, not even as a sign of work. Nor is what is
         told too late: something newer stands against it.
         """
+        answer = self._do(incident, person, said, way, trusted=trusted)
+        self._answer(incident, answer, person, way)
+        return answer
+
+    def act_on_all(self, incidents: Sequence[Incident], person: Person, said: ReplyCommand, way: ReplyChannel) -> None:
+        """Do what `person` said about each of several incidents, and answer them once."""
+        first, *others = incidents
+        done = []
+        for number, each in enumerate(others):
+            now = self._tx.incidents.get(each.id) or each  # a storm may have taken it along
+            done.append(self._do(now, person, said, replace(way, key=f"{way.key}/{number}"), trusted=True).incident)
+        first = self._tx.incidents.get(first.id) or first
+        answer = self._do(first, person, said, way, trusted=True)
+        theirs = [each.ref for each in done if each.state is State.ACKED and each.holder == person.id]
+        self._answer(first, replace(answer, refs=tuple(dict.fromkeys([*theirs, *answer.refs]))), person, way)
+
+    def _do(
+        self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel, *, trusted: bool
+    ) -> ReplyResult:
         if why := self._overtaken(incident, person, said, way):
             said = ReplyCommand(Command.NOTHING, said.line, why=why)
         handler = {
@@ -77,14 +96,15 @@ class ReplyHandler:
             Command.HAND_OVER: self._hand_over,
             Command.NOTHING: self._nothing if trusted else self._untrusted,
         }[said.meaning]
-        answer = handler(incident, person, said, way)
+        return handler(incident, person, said, way)
+
+    def _answer(self, incident: Incident, answer: ReplyResult, person: Person, way: ReplyChannel) -> None:
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
         for before, after in answer.along if way.may_undo else ():
             self._keep_undoable(before, after)
         if self._wants_answer(answer, person, way):
             facts = {**answer_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
             self._tx.queue.tell(answer.incident, person.id, f"answer/{way.key}", facts)
-        return answer
 
     def _overtaken(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> str:
         """Why what `person` said is too late, in words; "" when it counts."""

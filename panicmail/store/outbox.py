@@ -6,6 +6,7 @@ came of it is written only for that attempt. Rows are never deleted while they m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -86,17 +87,37 @@ class Outbox(Queries):
         )
         due = sa.select(outbox).where(ready).order_by(c.priority, c.id).limit(limit).with_for_update(skip_locked=True)
         tasks = self._adapters.one_probe([outbox_row_of(row) for row in self._connection.execute(due).all()], barred)
+        return self._begun(tasks, lease)
+
+    def claim_with(self, task: OutboxRow, limit: int, lease: timedelta) -> list[OutboxRow]:
+        """Other pages of the same person by the same adapter that can be carried out now, claimed as by `claim`."""
+        c = outbox.c
+        ready = sa.and_(self._waits_with(task), c.due_at <= self.now, ~self._adapters.is_held())
+        due = sa.select(outbox).where(ready).order_by(c.priority, c.id).limit(limit).with_for_update(skip_locked=True)
+        tasks = [outbox_row_of(row) for row in self._connection.execute(due).all()]
+        return self._begun(tasks, lease)
+
+    def _begun(self, tasks: Sequence[OutboxRow], lease: timedelta) -> list[OutboxRow]:
+        """These rows, leased, their attempts counted."""
         if tasks:
-            claim = outbox.update().where(c.id.in_([task.id for task in tasks]))
-            self._connection.execute(
-                claim.values(
-                    state=DeliveryState.TRYING.value,
-                    attempt=c.attempt + 1,
-                    **self._leased(lease),
-                    unsure_at=self.now,
-                )
-            )
+            values = {"state": DeliveryState.TRYING.value, "attempt": outbox.c.attempt + 1, "unsure_at": self.now}
+            claim = outbox.update().where(outbox.c.id.in_([task.id for task in tasks]))
+            self._connection.execute(claim.values(**values, **self._leased(lease)))
         return [replace(task, state=DeliveryState.TRYING, attempt=task.attempt + 1) for task in tasks]
+
+    def hold(self, task: OutboxRow, until: datetime) -> None:
+        """A claimed page, and the others of the same person by the same adapter, wait until then: no attempt."""
+        c = outbox.c
+        unmade = {"state": DeliveryState.QUEUED.value, "attempt": c.attempt - 1, "due_at": until,
+                  "unsure_at": task.unsure_at, **UNHELD}  # fmt: skip
+        self._connection.execute(outbox.update().where(_counts(task)).values(**unmade))
+        sooner = sa.and_(self._waits_with(task), c.due_at < until)
+        self._connection.execute(outbox.update().where(sooner).values(due_at=until))
+
+    def _waits_with(self, task: OutboxRow) -> sa.ColumnElement[bool]:
+        c = outbox.c
+        same = sa.and_(c.lane == task.lane, c.person == task.person, c.do == EffectKind.PAGE.value, c.id != task.id)
+        return sa.and_(same, c.adapter == adapter_of(task), c.done_at.is_(None), free(c.lease_until, self.now))
 
     def refused_pushes(self) -> list[OutboxRow]:
         """Of each person's channels that refused a push and took none since, the last one they refused."""

@@ -254,6 +254,7 @@ def _row(incident: Incident, person: str, paged: PagedPerson, channel: str) -> d
         "channel": channel,
         "queued_at": paged.last_at,
         "answer": "",
+        "mailbox": incident.mailbox or incident.id,
         "is_open": incident.state is State.OPEN,
         "undecided": channel != NONE,
     }

@@ -65,6 +65,8 @@ _DUE = sa.text("due_at IS NOT NULL")
 #: Pages of open incidents, and those of which nobody knows yet whether they reach their person.
 PAGE_OPEN = sa.text("is_open")
 PAGE_UNDECIDED = sa.text("undecided")
+#: Of the index that finds how many different mailboxes paged somebody.
+_MAILED = sa.text("channel = 'mail'")
 #: Of the indexes that find whose turn is next.
 _WAITING = sa.text("state = 'accepted'")
 #: Of the index that counts a mailbox's mails.
@@ -157,6 +159,7 @@ incidents = sa.Table(
     sa.Column("reporter_address", AnyText, nullable=False),
     sa.Column("reporter_name", AnyText, nullable=False),
     sa.Column("message_id", AnyText),
+    sa.Column("mailbox", AnyText, nullable=False, server_default=""),  # as `storm_rules.storm_mailbox` says
     sa.Column("issue_project", AnyText),  # by number, once it was moved; NULL: the configured one
     sa.Column("issue_iid", sa.Integer),
     sa.Column("issue_url", AnyText),
@@ -238,7 +241,9 @@ pages = sa.Table(
     sa.Column("answer", AnyText, nullable=False),
     sa.Column("is_open", sa.Boolean, nullable=False),  # as its incident is
     sa.Column("undecided", sa.Boolean, nullable=False),  # whether it reaches its person is still to be seen
+    sa.Column("mailbox", AnyText, nullable=False, server_default=""),  # of its incident; without one the id of that
     sa.UniqueConstraint("incident_id", "person", "round", "channel"),
+    sa.Index("ix_pages_mailbox", "person", "queued_at", "mailbox", sqlite_where=_MAILED, postgresql_where=_MAILED),
     sa.Index("ix_pages_open", "person", "queued_at", sqlite_where=PAGE_OPEN, postgresql_where=PAGE_OPEN),
     sa.Index("ix_pages_undecided", "queued_at", sqlite_where=PAGE_UNDECIDED, postgresql_where=PAGE_UNDECIDED),
 )
@@ -269,6 +274,27 @@ storm_kinds = sa.Table(
     sa.Column("likeness", sa.String(64), primary_key=True),
     sa.Column("mail_id", sa.String(26), nullable=False),
     sa.Column("told", sa.Boolean, nullable=False),  # whoever has the storm knows of it
+)
+
+#: Many pages to one person that went out as one.
+digests = sa.Table(
+    "digests",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("person", AnyText, nullable=False),
+    sa.Column("channel", AnyText, nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
+    sa.Index(None, "person", "channel", "made_at"),
+)
+
+#: The pages of a digest, in the order it names them.
+digest_pages = sa.Table(
+    "digest_pages",
+    metadata,
+    sa.Column("digest_id", sa.String(16), sa.ForeignKey("digests.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("incident_id", sa.String(16), sa.ForeignKey("incidents.id"), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
 )
 
 #: The keys tokens are signed with, shared by all nodes; newest first by `made_at`.

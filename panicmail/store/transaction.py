@@ -32,6 +32,7 @@ from panicmail.store.mail_readings import MailReadings
 from panicmail.store.mails import Mails
 from panicmail.store.outbox import Outbox
 from panicmail.store.outbox_gaps import OutboxGaps
+from panicmail.store.page_digests import PageDigests
 from panicmail.store.pages import Pages
 from panicmail.store.queries import UNHELD, TransactionContext
 from panicmail.store.signing_keys import SigningKeys
@@ -50,6 +51,10 @@ class Transaction:
     @cached_property
     def mails(self) -> Mails:
         return Mails(self.context)
+
+    @cached_property
+    def digests(self) -> PageDigests:
+        return PageDigests(self.context)
 
     @cached_property
     def storms(self) -> Storms:

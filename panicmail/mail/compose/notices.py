@@ -9,7 +9,7 @@ from datetime import datetime
 from panicmail.incident.model import Outcome, Owed, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command
-from panicmail.incident.reply_tokens import ReplyRoutes
+from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
 from panicmail.mail.compose import sanitize
 from panicmail.mail.compose.command_replies import answered
 from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, sealed, theirs
@@ -32,6 +32,9 @@ from panicmail.mail.compose.thread_ids import answer_envelope, subject
 from panicmail.mail.compose.undelivered_to_reporter import sent_without, unsent
 from panicmail.mail.compose.wording import Wording, are, capital, listed
 
+#: So many REFs are named of a digest that is asked about.
+_REFS_SHOWN = 20
+
 
 def tell(context: NoticeContext, person: Person, routes: ReplyRoutes, *, key: str) -> ComposedMail:
     """What `context.facts` says to `person`. `key`: the outbox row's; a retry repeats its Message-ID."""
@@ -44,6 +47,8 @@ def tell(context: NoticeContext, person: Person, routes: ReplyRoutes, *, key: st
     envelope = answer_envelope(context, person, routes, title[:120], key=key)
     if context.facts.get("what") == "more" and _replies_go_out(context):
         envelope = replace(envelope, reply_to=context.conversation)
+    if digest := context.facts.get("digest"):
+        envelope = replace(envelope, reply_to=routes.reply_to(Purpose.DIGEST, str(digest), person.id))
     return sealed(envelope, lines)
 
 
@@ -350,6 +355,38 @@ def _storm_mail(voice: Wording, mail: Mapping[str, str]) -> list[TextLine]:
     return [ours(f"{at}:"), theirs(subject_line), *map(theirs, sanitize.report_lines(mail.get("text", ""))[:8])]
 
 
+def _pages_bundled(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """To the managers: somebody is paged by digests."""
+    who = voice.full(str(context.facts.get("person", "")))
+    return NoticeFacts(
+        f"Many panics at once: {who} is paged by digests",
+        [
+            headline(f"{voice.first(voice.reader)}: ask {who} whether they need help."),
+            ours(f"Why: so many different senders wrote within minutes that {who} gets one page for all that is new."),
+            ours("Each incident has its own clock, and is escalated as ever."),
+            ours(clock_now(voice)),
+            issue(context.incident),
+        ],
+    )
+
+
+def _which(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """To whoever answered a digest without saying which."""
+    refs = context.facts.get("refs")
+    named = [sanitize.words(str(ref), 8) for ref in refs] if isinstance(refs, list) else []
+    shown = listed([*named[:_REFS_SHOWN], *([f"{len(named) - _REFS_SHOWN} more"] if len(named) > _REFS_SHOWN else [])])
+    why, words = str(context.facts.get("why") or ""), sanitize.one_line(str(context.facts.get("words") or ""), 120)
+    return NoticeFacts(
+        "Clock still running: which one do you mean?",
+        [
+            headline(f'{voice.first(voice.reader)}: reply "ack all", or "ack" with the REF of each you have.'),
+            ours(f"Why: {sanitize.one_line(why, 160)}. Nothing was done."),
+            ours(f"It was about {shown}."),
+            *([theirs(f"{sanitize.MARK}{words}")] if words else []),
+        ],
+    )
+
+
 def _answer_them(voice: Wording) -> str:
     incident = voice.incident
     if incident.holder != voice.reader:
@@ -410,6 +447,8 @@ _TELLERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     "more": _more,
     "came_again": _came_again,
     "storm": _storm,
+    "pages_bundled": _pages_bundled,
+    "which": _which,
     "offer_failed": _offer_failed,
     "shift_ended": shift_ended,
     "shift_began": shift_began,

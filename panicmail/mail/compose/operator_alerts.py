@@ -99,6 +99,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "panicmail failed on an incident when its next step was due; it tries again every second.",
         "Call the incident's people yourself, and look at the log: escalation.failed.",
     ),
+    "pages_bundled": (
+        "one person is paged by digests",
+        "So many different senders wrote within minutes that all that is new goes out as one page. Nothing is lost.",
+        "See whether they need help, and whether it is an attack: panicmail incidents.",
+    ),
     "mail_loop": (
         "two panicmails page each other",
         "A page came back through another panicmail. It was filed, and nobody was paged for it.",

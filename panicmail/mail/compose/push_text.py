@@ -8,7 +8,7 @@ along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from panicmail.incident.model import Outcome, PageReason, State
 from panicmail.incident.people import Person
@@ -24,6 +24,8 @@ from panicmail.mail.compose.wording import Wording, are
 LIMIT = 120
 #: What is shorter once it is cut is left out.
 _SHORTEST = 8
+#: So many REFs are named of a digest.
+_DIGEST_NAMES = 5
 #: Of names so much, that all else has room: of one person's, and of everybody's who is called.
 _NAME, _NAMES = 40, 36
 
@@ -42,6 +44,13 @@ def tell(context: NoticeContext, person: Person, detail: str) -> str:
     what = str(context.facts.get("what"))
     subject, reporter = _about(context, detail) if what == "more" else ("", "")
     return _joined(f"{context.incident.ref} {_TOLD.get(what, _state)(voice, context)}", subject, reporter)
+
+
+def digest(refs: Sequence[str]) -> str:
+    """One line for many pages; two at least."""
+    named = ", ".join(refs[:_DIGEST_NAMES])
+    others = f" and {len(refs) - _DIGEST_NAMES} more" if len(refs) > _DIGEST_NAMES else ""
+    return _joined(f"PANIC {named}{others}: {len(refs)} incidents", tail='In your mail: reply "ack all"')
 
 
 def operators(facts: Mapping[str, object]) -> str:
@@ -208,6 +217,15 @@ def _storm(voice: Wording, context: NoticeContext) -> str:
     return f"STORM goes on, {context.facts.get('count')} more mails. {_state(voice, context)}"
 
 
+def _pages_bundled(voice: Wording, context: NoticeContext) -> str:
+    who = _cut(voice.full(str(context.facts.get("person", ""))), _NAME)
+    return f"MANY PANICS: {who} is paged by digests. {_state(voice, context)}"
+
+
+def _which(voice: Wording, context: NoticeContext) -> str:
+    return 'WHICH ONE? Your reply named none. "ack all", or "ack" and a REF: see your mail.'
+
+
 def _issue_closed(voice: Wording, context: NoticeContext) -> str:
     if context.incident.state is State.ACKED:
         return "NOT CLOSED here: the issue was closed before it was taken. See your mail."
@@ -288,6 +306,8 @@ _TOLD: Mapping[str, Callable[[Wording, NoticeContext], str]] = {
     "more": _more,
     "came_again": _came_again,
     "storm": _storm,
+    "pages_bundled": _pages_bundled,
+    "which": _which,
     "issue_closed": _issue_closed,
     "issue_reopened": _issue_reopened,
     "issue_altered": _issue_altered,

@@ -1,0 +1,54 @@
+"""digests: many pages to one person are one"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from panicmail.store.tables import Instant
+
+revision = "0019"
+down_revision = "0018"
+branch_labels = None
+depends_on = None
+
+_MAILED = sa.text("channel = 'mail'")
+
+
+def upgrade() -> None:
+    op.add_column("incidents", sa.Column("mailbox", sa.Text, nullable=False, server_default=""))
+    op.add_column("pages", sa.Column("mailbox", sa.Text, nullable=False, server_default=""))
+    op.create_index(
+        "ix_pages_mailbox",
+        "pages",
+        ["person", "queued_at", "mailbox"],
+        sqlite_where=_MAILED,
+        postgresql_where=_MAILED,
+    )
+    op.create_table(
+        "digests",
+        sa.Column("id", sa.String(16), nullable=False),
+        sa.Column("person", sa.Text, nullable=False),
+        sa.Column("channel", sa.Text, nullable=False),
+        sa.Column("made_at", Instant, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_digests"),
+    )
+    op.create_index("ix_digests_person_channel_made_at", "digests", ["person", "channel", "made_at"])
+    op.create_table(
+        "digest_pages",
+        sa.Column("digest_id", sa.String(16), nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("incident_id", sa.String(16), nullable=False),
+        sa.Column("round", sa.Integer, nullable=False),
+        sa.ForeignKeyConstraint(["digest_id"], ["digests.id"], name="fk_digest_pages_digest_id"),
+        sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name="fk_digest_pages_incident_id"),
+        sa.PrimaryKeyConstraint("digest_id", "number", name="pk_digest_pages"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("digest_pages")
+    op.drop_table("digests")
+    op.drop_index("ix_pages_mailbox", "pages")
+    op.drop_column("pages", "mailbox")
+    op.drop_column("incidents", "mailbox")

@@ -1,0 +1,54 @@
+"""Digests of pages: when there is to be one, and which pages each one held."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from panicmail.incident.page_digest import PageDigest
+from panicmail.store.queries import Queries
+from panicmail.store.tables import digest_pages, digests, pages
+
+#: As the index is made, so that it is used.
+IS_MAILED = sa.text("pages.channel = 'mail'")
+
+
+class PageDigests(Queries):
+    """Statements about digests."""
+
+    def add(self, digest: PageDigest) -> None:
+        """Write a digest down; one of the same pages is sent again."""
+        c = digests.c
+        again = digests.update().where(c.id == digest.id).values(made_at=digest.made_at)
+        if self._connection.execute(again).rowcount:
+            return
+        row = {"id": digest.id, "person": digest.person, "channel": digest.channel, "made_at": digest.made_at}
+        self._connection.execute(digests.insert().values(row))
+        held = [
+            {"digest_id": digest.id, "number": number, "incident_id": incident_id, "round": round_}
+            for number, (incident_id, round_) in enumerate(digest.pages)
+        ]
+        self._connection.execute(digest_pages.insert(), held)
+
+    def get(self, digest_id: str) -> PageDigest | None:
+        row = self._connection.execute(sa.select(digests).where(digests.c.id == digest_id)).one_or_none()
+        if row is None:
+            return None
+        c = digest_pages.c
+        query = sa.select(c.incident_id, c.round).where(c.digest_id == digest_id).order_by(c.number)
+        held = tuple((each.incident_id, each.round) for each in self._connection.execute(query))
+        return PageDigest(id=row.id, person=row.person, channel=row.channel, made_at=row.made_at, pages=held)
+
+    def last_at(self, person: str, channel: str) -> datetime | None:
+        """When the latest digest to a person by a channel was made."""
+        c = digests.c
+        query = sa.select(c.made_at).where(c.person == person, c.channel == channel)
+        return self._connection.execute(query.order_by(c.made_at.desc()).limit(1)).scalar_one_or_none()
+
+    def mailboxes_of(self, person: str, since: datetime, most: int) -> int:
+        """How many different mailboxes paged `person` by mail since; it counts to `most`."""
+        c = pages.c
+        theirs = sa.and_(c.person == person, c.queued_at > since, IS_MAILED)
+        found = sa.select(c.mailbox).where(theirs).distinct().limit(most).subquery()
+        return int(self._connection.execute(sa.select(sa.func.count()).select_from(found)).scalar_one())
