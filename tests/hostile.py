@@ -112,6 +112,15 @@ def nested(depth: int, inside: bytes, subtype: bytes = b"mixed") -> bytes:
     return HEADER + opens + b"\r\n" + inside
 
 
+def nested_prefixes(depth: int, inside: bytes) -> bytes:
+    """Multiparts in each other, whose boundaries are the beginnings of one another."""
+    opens = b"".join(
+        b"Content-Type: multipart/mixed; boundary=%s\r\n\r\n--%s\r\n" % (b"b" * level, b"b" * level)
+        for level in range(1, depth + 1)
+    )
+    return HEADER + opens + b"\r\n" + inside
+
+
 def forwarded(depth: int, inside: bytes) -> bytes:
     return HEADER + b"Content-Type: message/rfc822\r\n\r\n" * depth + inside
 
@@ -147,6 +156,8 @@ SHAPES: dict[str, Shape] = {
     "too many parts": lambda n: many_parts(b"\r\nx", n // 10),
     "deep multiparts": lambda n: nested(29, run(b"hello\r\n", n)),
     "deep multiparts of dashes": lambda n: nested(29, run(b"--x\r\n", n)),
+    "lines that begin like every boundary": lambda n: nested_prefixes(29, run(b"--" + b"b" * 29 + b"x\r\n", n)),
+    "boundaries on end": lambda n: mail(_MIXED, run(b"--b\r\n", n)),
     "deep alternatives": lambda n: nested(29, run(b"hello\r\n", n), b"alternative"),
     "too deep multiparts": lambda n: nested(n // 60, b""),
     "the same multipart again and again": lambda n: HEADER + run(_MIXED + b"\r\n\r\n--b\r\n", n),

@@ -73,6 +73,7 @@ PATTERNS = {
     "mail/parse/contacts",
     "mail/parse/header",
     "mail/parse/html",
+    "mail/parse/mime_tree",
     "mail/parse/normalize",
     "mail/parse/parser",
     "mail/parse/received_field",

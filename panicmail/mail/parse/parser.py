@@ -214,7 +214,7 @@ def _ask_mail_parser(opened: _Opened) -> Any:
     decode every attachment once more.
     """
     bare = Message()
-    for name, value in opened.tree.raw_items():
+    for name, value in opened.tree.fields:
         if name.lower() in _ASKED:
             value = value if len(value) <= _ASKED_FOR else value[:_ASKED_FOR].rpartition(",")[0]
             bare[name] = value  # verbatim: so does the policy of a plain Message (compat32)
@@ -263,7 +263,7 @@ def _open(mail: NormalizedMail) -> _Opened:
         raise TooMuch("the header is too large")
     tree = tree_of(mail.octets)
     opened = _Opened(tree=tree, octets=mail.octets)
-    opened.room.look_for_tokens("\n".join(str(value) for name, value in tree.raw_items() if name.lower() not in _IDS))
+    opened.room.look_for_tokens("\n".join(value for name, value in tree.fields if name.lower() not in _IDS))
     for part in tree.walk():
         _mend(part, opened)
     _BodyText(opened).take(tree)
@@ -518,7 +518,7 @@ def _unflowed(text: str, part: Part) -> str:
 
 def _field(part: Part, name: str) -> bytes:
     """The first such field of a part, its octets untouched by the library's repairs."""
-    found = next((value for key, value in part.raw_items() if key.lower() == name.lower()), "")
+    found = next((value for key, value in part.fields if key.lower() == name.lower()), "")
     return _octets(found)[:HEADER_OCTETS]
 
 
