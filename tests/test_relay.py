@@ -369,6 +369,32 @@ def test_a_dead_address_of_the_relay_leaves_time_for_the_living_one(
         assert 0.4 < time.monotonic() - began < 1.0
 
 
+def test_a_relay_with_two_addresses_has_the_whole_time_to_greet(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Thinking(Scripted):
+        def _talk(self, client: socket.socket, session: Iterator[str | None], lines: Any) -> None:
+            time.sleep(1.2)  # more than the share of one address
+            super()._talk(client, session, lines)
+
+    with Thinking([*HELLO, *TAKEN]) as server:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))] * 2
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_rest, **_more: found)
+        with connected(server.port, timeout=2.0) as relay:
+            assert relay.send(PAGE, PANIC, ANA).startswith("250")
+    assert len(server.heard) == 1
+
+
+@pytest.mark.parametrize(("greeting", "said"), [("554 no", "refuses us: 554 no"), (None, "hung up")])
+def test_what_one_address_of_the_relay_answers_is_told_and_the_next_is_not_asked(
+    greeting: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scripted([greeting]) as server:
+        hosts = ("127.0.0.1", "127.0.0.2")
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port)) for host in hosts]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_rest, **_more: found)
+        with connected(server.port) as relay, pytest.raises(Temporary, match=said):  # nobody is at the second
+            relay.send(PAGE, PANIC, ANA)
+
+
 def test_an_address_outside_ascii_needs_a_relay_that_takes_it() -> None:
     with Scripted([*HELLO, None]) as server, connected(server.port) as relay:
         with pytest.raises(Permanent, match="SMTPUTF8"):

@@ -236,6 +236,7 @@ class _Dialogue(smtplib.SMTP):
         self.ends_at = ends_at
         self._monotonic = monotonic
         self._replies: _Replies | None = None
+        self._within: float = kwargs["timeout"]  #: smtplib's own is the share of one address while we connect
         super().__init__(*args, **kwargs)
         # The final dot goes alone, so that a failure before it is surely one before it; it must not wait for an ack.
         self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -303,17 +304,16 @@ class _Dialogue(smtplib.SMTP):
         if not letter.is_ascii and self.has_extn("8bitmime"):
             yield "BODY=8BITMIME"
 
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
         """smtplib's own tries each address for the whole time-out: a dead one would hold up a page for that long."""
-        connect: Callable[[str, int, float], socket.socket] = super()._get_socket  # type: ignore[misc]  # not in its stub
-        ends_at = self._monotonic() + timeout
+        ends_at = self._monotonic() + self._within
         addresses = [found[4] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         for others, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
-            share = max(0.1, (ends_at - self._monotonic()) / (others + 1))
+            self.timeout = max(0.1, (ends_at - self._monotonic()) / (others + 1))
             try:
-                return connect(str(address[0]), port, share)
-            except ssl.SSLError:
-                raise  # it answers, and is not who it should be
+                return super().connect(str(address[0]), port, source_address)
+            except (ssl.SSLError, smtplib.SMTPException):
+                raise  # it answers, and is not who it should be or says nothing that helps
             except OSError:
                 if not others:
                     raise
@@ -347,7 +347,7 @@ class _Dialogue(smtplib.SMTP):
         if left <= 0:
             self.close()
             raise smtplib.SMTPServerDisconnected("no time is left")
-        return min(left, self.timeout)
+        return min(left, self._within)
 
 
 class _TlsDialogue(_Dialogue, smtplib.SMTP_SSL):

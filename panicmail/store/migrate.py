@@ -7,6 +7,7 @@ both do it; on SQLite under BEGIN IMMEDIATE. A database newer than this program 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,9 +82,8 @@ def knows(found: str) -> bool:
 
 
 def _config(connection: Any) -> Config:
-    config = Config()
+    config = Config(stdout=io.StringIO())  # what alembic would print
     config.set_main_option("script_location", "panicmail.store:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    config.print_stdout = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
     return config
