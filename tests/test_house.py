@@ -1,4 +1,4 @@
-"""How the code is laid out: each library lives in one room, and a name means one thing.
+"""How the code is laid out: each library lives in one room and keeps its private parts, and a name means one thing.
 
 Which room may import which stands in `pyproject.toml` as the contracts of import-linter, which `make lint` runs.
 """
@@ -6,6 +6,10 @@ Which room may import which stands in `pyproject.toml` as the contracts of impor
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import re
+import smtplib
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -209,6 +213,138 @@ def test_every_module_says_what_it_is() -> None:
 )
 def test_an_import_is_seen_however_it_is_written(text: str, name: str) -> None:
     assert [found for _, _, found in imports_of(ROOT / "smtp" / "listener.py", text)] == [name]
+
+
+# -- private parts of others
+
+#: The one module that may use private parts of a library: `test_smtp_protocol` holds each against the stock class.
+KNOWS_PRIVATE_PARTS = "server/smtp/protocol"
+#: Public and documented, whatever their names begin with: of os, sys and SQLAlchemy's Row.
+DOCUMENTED = {"_exit", "_current_frames", "_mapping"}
+#: Functions that take the name of an attribute as their second argument.
+BY_NAME = {"getattr", "setattr", "delattr", "hasattr"}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def defined_in(tree: ast.AST) -> set[str]:
+    """Every name a module gives: functions, classes, variables, attributes of `self` and of its classes."""
+    names = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), ctx=ast.Store()):
+                names.add(node.attr)
+    return names
+
+
+def private_parts_of_others(text: str) -> Iterator[str]:
+    """Private names a module takes from what is not its own, or puts there.
+
+    On `self`, `cls` and `super()` see `private_parts_of_bases`.
+    """
+    tree = ast.parse(text)
+    known = defined_in(tree) | DOCUMENTED
+    imported = {alias.asname or alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)
+                for alias in node.names}  # fmt: skip
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls") | ast.Call(func=ast.Name(id="super"))):
+                continue
+            case ast.Attribute(attr=name) if is_private(name) and name not in known:
+                yield f"{node.lineno}: {ast.unparse(node)}"
+            case ast.Call(func=ast.Name(id=how), args=[_, ast.Constant(value=str(name)), *_]) if how in BY_NAME:
+                if is_private(name) and name not in known:
+                    yield f"{node.lineno}: {ast.unparse(node)}"
+            case ast.Import(names=names) if any(is_private(each) for name in names for each in name.name.split(".")):
+                yield f"{node.lineno}: {ast.unparse(node)}"
+            case ast.ImportFrom(module=module, names=names):
+                if any(map(is_private, [*(module or "").split("."), *(alias.name for alias in names)])):
+                    yield f"{node.lineno}: {ast.unparse(node)}"
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name))], value=value) if name != "self":
+                if name in imported or isinstance(value, ast.Lambda):  # put in the place of what a library has there
+                    yield f"{node.lineno}: {ast.unparse(node)}"
+
+
+def private_parts_of_bases(node: ast.ClassDef, made: type) -> set[str]:
+    """Private names of libraries that a class of ours uses, overrides or happens to have too."""
+    libraries = [each for each in made.__mro__[:-1] if each.__module__.split(".")[0] != "panicmail"]
+    theirs = {name for each in libraries for name in vars(each)}
+    for each in libraries:
+        try:
+            theirs |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(each)))
+        except (TypeError, OSError):  # not written in Python
+            continue
+    used = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)} | defined_in(node)
+    return {name for name in theirs & used if is_private(name)}
+
+
+def test_one_module_alone_uses_private_parts_of_a_library() -> None:
+    found = [
+        f"{file.relative_to(ROOT)}:{each}"
+        for file in files()
+        if file.relative_to(ROOT).with_suffix("").as_posix() != KNOWS_PRIVATE_PARTS
+        for each in private_parts_of_others(file.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def test_one_module_alone_has_classes_with_private_parts_of_a_library() -> None:
+    found: dict[str, set[str]] = {}
+    for file in files():
+        written = [node for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+        where = file.relative_to(ROOT).with_suffix("")
+        for node in written:
+            made = getattr(importlib.import_module(".".join(("panicmail", *where.parts))), node.name)
+            if names := private_parts_of_bases(node, made):
+                found.setdefault(where.as_posix(), set()).update(names)
+    assert list(found) == [KNOWS_PRIVATE_PARTS], found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "message._headers",
+        "def f(reader): reader.part._payload = 'x'",
+        "getattr(message, '_headers')",
+        "setattr(message, '_headers', [])",
+        "from email._policybase import compat32",
+        "from email.parser import _parse",
+        "import email._parseaddr",
+        "socket.socket()._io_refs",
+        "import socket\nsocket.create_connection = None",
+        "config.print_stdout = lambda *_: None",
+    ],
+)
+def test_a_private_part_is_found_however_it_is_reached(text: str) -> None:
+    assert len(list(private_parts_of_others(text))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class A:\n    def __init__(self): self._x = 1\n    def same(self, other): return other._x == self._x",
+        "row._mapping",
+        "def f(x): return x.__class__.__name__",
+        "for _, name in found: pass",
+        "class A(B):\n    def _x(self): super()._x()",
+    ],
+)
+def test_what_is_our_own_or_documented_is_no_private_part(text: str) -> None:
+    assert list(private_parts_of_others(text)) == []
+
+
+@pytest.mark.parametrize("body", ["def _get_socket(self): ...", "def f(self): return self._host", "_host = ''"])
+def test_a_private_part_of_a_base_is_found(body: str) -> None:
+    (node,) = ast.parse(f"class Made(smtplib.SMTP):\n    {body}").body
+    assert isinstance(node, ast.ClassDef)
+    made = type("Made", (smtplib.SMTP,), {"__module__": "panicmail.made"})
+    assert len(private_parts_of_bases(node, made) & {"_get_socket", "_host"}) == 1
 
 
 # -- sizes
