@@ -239,6 +239,53 @@ def test_a_mail_that_is_well_made_is_the_tree_the_library_reads(made: list[str],
 
 # -- mails as they should not be
 
+_PART = b"--b\n\nx\n"
+_RFC822 = b"Content-Type: message/rfc822\n\n"
+ODD = {
+    "no end": _HEAD + _PART + b"more\n",
+    "no boundary": b"Content-Type: multipart/mixed\n\n" + _PART,
+    "a boundary that is not there": _HEAD + b"text\n",
+    "a boundary without a part behind it": _HEAD + _PART + b"--b\n",
+    "a boundary that begins another": _HEAD
+    + b"--b\nContent-Type: multipart/mixed; boundary=bb\n\n--bb\n\nx\n--bb--\n--b--\n",
+    "a boundary that looks like the end of another": _HEAD
+    + b'--b\nContent-Type: multipart/mixed; boundary="b--"\n\n--b--\n\nx\n--b----\n--b--\n',
+    "one boundary for two": _HEAD + b"--b\n" + _HEAD + _PART + b"--b--\n--b--\n",
+    "the end of the outer one inside": _HEAD
+    + b"--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\nx\n--b--\n--c--\n",
+    "a boundary folded inside its quotes": b'Content-Type: multipart/mixed; boundary="a\n b"\n\nx\n--a\n b\n\ny\n',
+    "no words at all for a boundary": b'Content-Type: multipart/mixed; boundary=""\n\n--\n\nx\n----\n',
+    "white space behind boundaries": _HEAD + b"--b \t\n\nx\n--b-- \nepilogue",
+    "white space before a boundary": _HEAD + _PART + b" --b--\n",
+    "line ends of both kinds": (_HEAD + _PART).replace(b"\n", b"\r\n") + _PART + b"y\r\n--b--\n",
+    "preamble and epilogue": _HEAD + b"before\n" + _PART + b"--b--\nbehind\n--b\n\ny\n",
+    "parts that are empty": _HEAD + b"--b\n\n--b\n--b\n\n\n--b\nX: y\n--b--",
+    "a line of a header without a colon": b"Subject: x\nno field\nTo: y\n\ntext\n",
+    "a field without a name": b"Subject: x\n: y\n more\nTo: z\n\ntext\n",
+    "a header that begins with a continuation": b" x\n\ty\nTo: z\n\ntext\n",
+    "an envelope line before the header": b"From a@b Mon\nTo: z\n\ntext\n",
+    "nothing but an envelope line": b"From a@b Mon\n\ntext\n",
+    "an envelope line inside the header": b"Subject: x\nFrom a@b Mon\nTo: z\n\ntext\n",
+    "a boundary instead of the rest of a header": _HEAD + b"--b\nX: y\n--b--\n",
+    "a field that is a boundary": b'Content-Type: multipart/mixed; boundary="b:"\n\n--b:\nX: y\n--b:\n\nx\n--b:--\n',
+    "a digest": _HEAD.replace(b"mixed", b"digest")
+    + b"--b\n\nSubject: x\n\ny\n--b\nContent-Type: text/plain\n\nz\n--b--\n",
+    "a mail in a mail in a mail": _RFC822 + _RFC822 + _HEAD + _PART + b"--b--\n",
+    "a mail in a part": _HEAD + b"--b\n" + _RFC822 + b"Subject: x\n\ny\n\n--b--\n",
+    "a mail without anything": _RFC822,
+    "groups of fields, and empty lines between": b"Content-Type: message/delivery-status\n\na: b\n\n\nc: d\ne\nf\n\n",
+    "a multipart that is encoded": b"Content-Transfer-Encoding: base64\n" + _HEAD + _PART + b"--b--\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_a_mail_with_a_fault_is_the_tree_the_library_reads(what: str, line_end: bytes) -> None:
+    octets = ODD[what] if b"\r" in ODD[what] else ODD[what].replace(b"\n", line_end)
+    assert ours(octets) == the_librarys(octets)
+
+
 #: Boundaries that are the beginning of another, that a mail may have twice, and that look like their own end.
 BOUNDARIES = ["b", "bb", "c", "b b", "b--", ""]
 ODD_LINES = [

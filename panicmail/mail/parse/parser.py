@@ -3,8 +3,8 @@
 `read` is total: whatever the octets, it answers a report; what it cannot parse goes to `fallback`. It may take long
 or much memory on hostile input, which is why the daemon calls it through `pool.ParserPool` only.
 
-All readers see one canonical copy of the octets. The tree of parts is the one mail-parser works on, the standard
-library's; mail-parser (this is the only module that knows it) reads the header: date, addresses, defects. It is not
+All readers see one canonical copy of the octets. The tree of parts is `mime_tree`'s, of the standard library's
+messages; mail-parser (this is the only module that knows it) reads the header: date, addresses, defects. It is not
 given the parts, because it decodes each once more and shows the text of attached mails as the sender's own; and on
 one hostile header in a hundred it raises, which costs its view and nothing else. Body and identity are decided here:
 
