@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -395,6 +395,38 @@ def test_a_fault_waits_for_the_request_it_is_meant_for(sandbox: SandboxGitLab) -
     sandbox.fault("status", match=r"^POST .*/notes")
     assert call(sandbox, "POST", "/projects/42/issues", {"title": "t"})[0] == 201
     assert call(sandbox, "POST", "/projects/42/issues/1/notes", {"body": "b"})[0] == 503
+
+
+ACTS: dict[str, Callable[[SandboxGitLab], object]] = {
+    "comment": lambda gitlab: gitlab.people.comment(1, "ana", "looking"),
+    "assignment": lambda gitlab: gitlab.people.assign(1, "ana", "max"),
+    "label": lambda gitlab: gitlab.people.label(1, "ana", "x"),
+    "confidential": lambda gitlab: gitlab.instance.edit_issue(gitlab.instance.user("ana"), 1, {"confidential": True}),
+    "type": lambda gitlab: gitlab.instance.edit_issue(gitlab.instance.user("ana"), 1, {"issue_type": "incident"}),
+    "closed": lambda gitlab: gitlab.people.close(1, "ana"),
+    "moved": lambda gitlab: gitlab.people.move(1, "ana", "security/elsewhere"),
+    "duplicate": lambda gitlab: gitlab.people.duplicate(1, "ana", 2),
+    "promoted": lambda gitlab: gitlab.people.promote(1, "ana"),
+}
+#: What GitLab saves in the issue itself, and so dates whenever it is.
+SAVED = {"confidential", "type", "closed", "moved", "duplicate", "promoted"}
+
+
+@pytest.mark.parametrize("keeps_notes", [True, False])
+@pytest.mark.parametrize("seconds", [30, 90])
+@pytest.mark.parametrize("act", ACTS)
+def test_an_act_dates_the_issue_anew_and_what_lies_beside_it_only_a_minute_after_the_last(
+    act: str, seconds: int, keeps_notes: bool
+) -> None:
+    now = [datetime(2026, 11, 22, 2, tzinfo=UTC)]
+    with SandboxGitLab(clock=lambda: now[0], event_notes=keeps_notes) as gitlab:
+        for title in ("one", "two"):
+            gitlab.instance.open_issue(gitlab.instance.owner, {"title": title})
+        now[0] += timedelta(seconds=seconds)
+        ACTS[act](gitlab)
+        after = f"{now[0]:%Y-%m-%dT%H:%M:%SZ}"
+        _, listed = call(gitlab, "GET", f"/projects/{gitlab.project_id}/issues?updated_after={after}")
+        assert [issue["iid"] for issue in listed] == ([1] if act in SAVED or seconds > 60 else [])
 
 
 @pytest.mark.parametrize(("kind", "is_done"), [("reset", False), ("reset_after", True)])

@@ -1,12 +1,16 @@
 """The single edits of an issue in the stand-in GitLab, each leaving its trace; and what its texts order.
 
 Whoever calls holds the project's lock, by `Project.changing`.
+
+An edit of the issue's own fields moves its `updated_at`. A note, a label, an assignment or a severity only touches it,
+and GitLab takes a touch (its ThrottledTouch) only when the last update is more than a minute old: what is said and done
+within that minute shows in no `updated_after`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from panicmail.sandbox.effects import Before, effect
@@ -14,6 +18,11 @@ from panicmail.sandbox.gitlab_records import Issue, Note, ResourceEvent, User
 from panicmail.sandbox.interpreter import Where
 from panicmail.sandbox.project import Project
 from panicmail.sandbox.quick_actions import QuickAction
+
+#: A touch this soon after the last update is left out.
+TOUCH_INTERVAL = timedelta(minutes=1)
+#: What only touches the issue.
+_BESIDE_IT = frozenset({"labels", "add_labels", "remove_labels", "assignees", "severity"})
 
 
 class IssueEdits:
@@ -50,7 +59,14 @@ class IssueEdits:
         """Set what `wanted` names, in the words of `Instance.edit_issue`."""
         for key, value in wanted.items():
             getattr(self, f"_set_{key}")(actor, issue, value, now)
-        issue.updated_at = now
+        if wanted.keys() - _BESIDE_IT:
+            issue.updated_at = now
+        elif wanted:
+            self.touch(issue, now)
+
+    def touch(self, issue: Issue, now: datetime) -> None:
+        if now - issue.updated_at > TOUCH_INTERVAL:
+            issue.updated_at = now
 
     def _set_title(self, actor: User, issue: Issue, value: str, now: datetime) -> None:
         if value != issue.title:
@@ -121,7 +137,7 @@ class IssueEdits:
         state = "closed" if value == "close" else "opened"
         if state == issue.state:
             return
-        issue.state = state
+        issue.state, issue.updated_at = state, now
         issue.closed_at, issue.closed_by = (now, actor) if state == "closed" else (None, None)
         issue.moved_to_id = issue.duplicate_of = None
         said = "closed" if state == "closed" else "reopened"
@@ -145,6 +161,7 @@ class IssueEdits:
             internal=internal,
         )
         issue.notes.append(note)
+        self.touch(issue, now)
         return note
 
 

@@ -102,7 +102,6 @@ class Instance(Project):
             raise Invalid({"note": [f"is too long (maximum is {MAX_NOTE} characters)"]})
         with self.changing() as now:
             issue = self.issue(iid)
-            issue.updated_at = now
             text, commands = self._edits.interpret(actor, issue, "note", body)
             note = self._edits.note(actor, issue, text, now, internal=internal) if text else None
             self._edits.obey(actor, issue, commands, now)
@@ -113,6 +112,7 @@ class Instance(Project):
             text, commands = self._edits.interpret(note.author, issue, "note", body)
             if text:
                 note.body, note.updated_at = text, now
+                self._edits.touch(issue, now)
             else:
                 issue.notes.remove(note)
             self._edits.obey(note.author, issue, commands, now)
