@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import email
 import email.policy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -23,7 +23,7 @@ from panicmail.delivery.pagerduty import Event
 from panicmail.escalation.tick import EscalationTick
 from panicmail.gitlab.description import IssueDraft
 from panicmail.gitlab.escape import file_name
-from panicmail.gitlab.issue_values import IssueActivity, IssueReopening, OpenedIssue, UploadedFile
+from panicmail.gitlab.issue_values import IssueActivity, IssueChanges, IssueReopening, OpenedIssue, UploadedFile
 from panicmail.incident import ids
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.escalation_policy import DEFAULT
@@ -155,7 +155,12 @@ class Posted:
 
 @dataclass
 class FakeGitLab:
-    """Issues in memory. `failures` are raised by the next creates; `lost` creates happen and then raise."""
+    """Issues in memory. `failures` are raised by the next creates; `lost` creates happen and then raise.
+
+    An issue is dated when its list is asked for and finds in `happened` or `reopened` what it has not found before.
+    """
+
+    clock: Callable[[], datetime] = lambda: T0
 
     issues: list[IssueDraft] = field(default_factory=list)
     notes: list[tuple[int, str, str]] = field(default_factory=list)
@@ -165,6 +170,7 @@ class FakeGitLab:
     upload_failures: list[Exception] = field(default_factory=list)
     mirror_failures: list[Exception] = field(default_factory=list)
     activity_failures: list[Exception] = field(default_factory=list)
+    list_failures: list[Exception] = field(default_factory=list)
     mirrored: list[tuple[int, str, str]] = field(default_factory=list)
     happened: dict[int, IssueActivity] = field(default_factory=dict)
     reopened: dict[int, IssueReopening] = field(default_factory=dict)
@@ -172,8 +178,10 @@ class FakeGitLab:
     confided: list[int] = field(default_factory=list)
     others: dict[str, FakeGitLab] = field(default_factory=dict)  #: other projects, by number
     creates: int = 0
+    dated: dict[int, tuple[object, datetime]] = field(default_factory=dict)
     looks: int = 0
     asked: int = 0
+    listed: int = 0
 
     def find(self, marker: str, since: datetime) -> OpenedIssue | None:
         self.looks += 1
@@ -206,6 +214,18 @@ class FakeGitLab:
             raise self.mirror_failures.pop(0)
         self.mirrored.append((iid, status, note))
 
+    def changed(self, since: datetime) -> IssueChanges:
+        self.listed += 1
+        if self.list_failures:
+            raise self.list_failures.pop(0)
+        now = self.clock()
+        for iid in {*range(1, len(self.issues) + 1), *self.happened, *self.reopened}:
+            there = (self.happened.get(iid), self.reopened.get(iid))
+            if iid not in self.dated or self.dated[iid][0] != there:
+                self.dated[iid] = (there, now)
+        updated_at = {iid: at for iid, (_, at) in self.dated.items() if at >= since}
+        return IssueChanges(asked_at=now, updated_at=updated_at, resume_at=now - timedelta(minutes=2))
+
     def activity(self, iid: int, since: datetime) -> IssueActivity:
         self.asked += 1
         if self.activity_failures:
@@ -220,7 +240,7 @@ class FakeGitLab:
         return None if found is None or (found.at is not None and found.at <= since) else found
 
     def in_project(self, project: str) -> FakeGitLab:
-        return self.others.setdefault(project, FakeGitLab())
+        return self.others.setdefault(project, FakeGitLab(clock=self.clock))
 
     def confide(self, iid: int) -> None:
         self.confided.append(iid)
@@ -272,7 +292,7 @@ class Office:
         self.store = Store(
             self.database, operators=lambda: self.settings.operators, channels=lambda p: self.settings.channels(p)
         )
-        self.relay, self.gitlab, self.phones = FakeRelay(), FakeGitLab(), FakePhones()
+        self.relay, self.gitlab, self.phones = FakeRelay(), FakeGitLab(clock=lambda: self.now), FakePhones()
         self.readers = readers = InProcess()
         self.intake = Intake(self.store, lambda: self.settings, readers)
         self.rereading = Rereading(self.store, lambda: self.settings, readers, self.intake)

@@ -131,6 +131,7 @@ def own_values(desk: Office) -> dict[str, dict[str, str]]:
             "mail_id": f"{long} || 'mmmmmmmmmm'",
             "reporter_address": "'r' || g.n || '@example.com'",
             "accepted_at": before,
+            "issue_iid": "g.n + 1",
             "next_step_at": later,  # nothing of theirs is due
             "due_at": later,
         },

@@ -157,7 +157,7 @@ def test_what_was_closed_lately_and_whose_issue_it_is_is_found_in_a_database_of_
     migrate.upgrade(database)
     migrate.check(database)
     found = store.read(
-        lambda tx: (tx.search.incidents_of_issue(41), tx.search.incidents_after(State.RESOLVED, None, 9))
+        lambda tx: (tx.search.incidents_of_issues([41]), tx.search.incidents_after(State.RESOLVED, None, 9))
     )
     assert ([each.id for each in found[0]], found[1]) == ([incident.id], [])
 

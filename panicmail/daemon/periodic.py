@@ -2,7 +2,7 @@
 
     tick     once a second: looks at the clock, takes what is due
     empty    once a second: moves what is in the spool into the database, a large mail in its own time
-    poll     every 10 seconds: signs of work in GitLab
+    poll     every 10 seconds: signs of work in GitLab; its list is asked once a minute while nothing is due soon
     minute   the accounting, how far the database has come, shifts that ended, the daily list, gaps in the rosters ahead
     hour     every row against what must always be true; once a day every real thing in the configuration
 

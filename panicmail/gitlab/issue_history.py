@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, NamedTuple
 
+from panicmail.clock import wall_clock
 from panicmail.errors import Permanent
 from panicmail.gitlab.client import ONCE
 from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import (
     IssueAct,
     IssueActivity,
+    IssueChanges,
     IssueDestination,
     IssueExposure,
     IssueReopening,
@@ -26,6 +29,16 @@ _EXPOSED = re.compile(r"made the [\w ]{1,40} visible to everyone")
 _LONGEST_NOTE = 1000
 #: A system note and the closing it goes with are that near.
 _SAME_ACT = timedelta(minutes=1)
+#: What is dated before a list was asked for may show only after it: a transaction that took long, a clock of one of
+#: GitLab's hosts that is behind.
+_OVERLAP = timedelta(minutes=2)
+#: So many issues stand on a page, which is GitLab's most, and so many pages are read at once.
+_PER_PAGE, _PAGES = 100, 10
+
+
+_BY_UPDATE: Mapping[str, Any] = {
+    "scope": "all", "state": "all", "order_by": "updated_at", "sort": "asc", "per_page": _PER_PAGE, "get_all": False
+}  # fmt: skip
 
 
 class IssueHistory:
@@ -38,6 +51,32 @@ class IssueHistory:
     def __init__(self, project: GitLabProject, labels: Sequence[str]) -> None:
         self._project = project
         self._labels = tuple(labels)
+
+    def changed(self, since: datetime) -> IssueChanges:
+        """The issues updated since an instant by GitLab's clock: one request for each hundred of them, about ten at
+        most; the rest of more is for the next time.
+
+        The oldest update comes first, and each request begins at the last one of the request before: a page by number
+        would pass over issues that go to the end of the list meanwhile.
+        """
+        self._project.begin()
+        found: dict[int, datetime] = {}
+        after, page = since, 1
+        with self._project.client.reading():
+            issues, asked_at = self._project.get().issues, wall_clock()
+            for read in count(1):
+                listed = issues.list(updated_after=_written(after), page=page, **_BY_UPDATE, **ONCE)
+                updates = {iid_of(one.attributes): _instant_of(one.attributes, "updated_at") for one in listed}
+                found |= updates
+                resume_at = asked_at + self._project.client.ahead - _OVERLAP
+                if len(listed) < _PER_PAGE:
+                    break
+                last = max(updates.values())
+                page = 1 if last > after else page + 1
+                resume_at, after = min(last, resume_at), max(last, after)
+                if read >= _PAGES and last > since:  # but never the same thousand of one instant again
+                    break
+        return IssueChanges(resume_at=resume_at, asked_at=asked_at + self._project.client.ahead, updated_at=found)
 
     def activity(self, iid: int, since: datetime) -> IssueActivity:
         """What people did on an issue after `since`. What this token's own user did is left out."""
@@ -199,6 +238,18 @@ def _state_changes(issue: Any) -> Iterator[_Said]:
 
 def _is_state(note: _Said) -> bool:
     return note.body in {"closed", "reopened"}
+
+
+def _instant_of(issue: Mapping[str, Any], field: str) -> datetime:
+    at = _instant(issue[field])
+    if at is None:
+        raise ValueError(f"an issue without {field}")
+    return at
+
+
+def _written(at: datetime) -> str:
+    """As GitLab reads an instant, cut to the milliseconds it tells."""
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def _instant(text: object) -> datetime | None:

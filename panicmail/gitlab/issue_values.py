@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,3 +73,12 @@ class IssueReopening:
 
     at: datetime | None  #: None: GitLab does not say that it was opened again, only that it is open
     by: str | None  #: username; None: GitLab does not say
+
+
+@dataclass(frozen=True, slots=True)
+class IssueChanges:
+    """Which issues of a project were updated lately; every instant by GitLab's clock."""
+
+    asked_at: datetime
+    updated_at: Mapping[int, datetime]  #: iid -> when it was updated last
+    resume_at: datetime  #: from when to ask next time; it was not read to its end when that is long before `asked_at`

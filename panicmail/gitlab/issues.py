@@ -20,6 +20,7 @@ from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_history import IssueHistory, iid_of, missing
 from panicmail.gitlab.issue_values import (
     IssueActivity,
+    IssueChanges,
     IssueReopening,
     OpenedIssue,
     UploadedFile,
@@ -57,6 +58,10 @@ class Issues:
         Which labels they have there is that project's business.
         """
         return Issues(self._project.other(project), ())
+
+    def changed(self, since: datetime) -> IssueChanges:
+        """As `IssueHistory.changed`."""
+        return self._history.changed(since)
 
     def activity(self, iid: int, since: datetime) -> IssueActivity:
         """As `IssueHistory.activity`."""

@@ -16,13 +16,13 @@ and is opened again there opens the incident again, if somebody paged did it wit
 
 While an incident is not over, its issue stays confidential: that is put back once (`transitions.issue_altered`).
 
-Incidents for which something is due soon are asked about each time; of the others `FAR_AT_ONCE` of each state in turn,
-and none more than once a minute. GitLab being away costs nothing but the signs.
+Which issues are read, and when, is in `issue_queue`. GitLab being away costs nothing but the signs: what could not be
+read is read later, and three failures in a row end a poll.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -31,13 +31,13 @@ import structlog
 
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import REOPEN_WITHIN
 from panicmail.incident.model import EffectKind, Incident, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.transitions.issue_moved import Destination
 from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response import storm_acts
+from panicmail.response.issue_queue import IssueQueue, ListsChanges, is_refused
 from panicmail.response.replies import ReplyChannel, ReplyHandler
 from panicmail.store.rows import DeliveryState, TimelineRow
 from panicmail.store.transaction import Transaction
@@ -45,14 +45,8 @@ from panicmail.store.unit_of_work import Store
 
 _log = structlog.get_logger()
 
-#: An incident whose next step, reminder or manager's turn is this near is asked about every time.
-NEAR = timedelta(seconds=60)
-#: Any other one this often.
-FAR_EVERY = timedelta(seconds=60)
-#: So many of each state are looked at in one poll, beside those that are near.
-FAR_AT_ONCE = 100
-#: The issues of incidents resolved so lately are looked at too: a day counts, and an hour in which GitLab was away.
-LATELY = REOPEN_WITHIN + timedelta(hours=1)
+#: A GitLab that fails so often in a row is away.
+AWAY_AFTER = 3
 
 
 class Act(Protocol):
@@ -104,7 +98,7 @@ class Reopening(Protocol):
     def by(self) -> str | None: ...
 
 
-class TellsActivity(Protocol):
+class TellsActivity(ListsChanges, Protocol):
     """GitLab, as far as the poll needs it."""
 
     def activity(self, iid: int, since: datetime) -> Activity: ...
@@ -119,32 +113,22 @@ class ActivityPoll:
         self._store = store
         self._settings = settings
         self._issues = issues
-        self._asked_at: dict[str, datetime] = {}
-        self._asked_to: dict[State, tuple[datetime, str] | None] = dict.fromkeys(
-            State
-        )  #: how far each state was gone through
+        self._queue = IssueQueue(store, issues)
 
     def poll(self) -> None:
-        """Ask GitLab about the incidents whose turn it is: those for which something is due soon, and some others."""
-        now, near, others = self._store.read(
-            lambda tx: (tx.now, tx.search.near_incidents(tx.now + NEAR), [*self._next(tx)])
-        )
-        watched = {incident.id: incident for incident in (*near, *others)}
-        for incident in watched.values():
-            if is_near(incident, now) or now - self._asked_at.get(incident.id, now - FAR_EVERY) >= FAR_EVERY:
-                self._asked_at[incident.id] = now
-                self._ask(incident)
-        self._asked_at = {each: at for each, at in self._asked_at.items() if now - at < FAR_EVERY}
+        """Ask GitLab which issues were updated, and read those and whatever else is owed.
 
-    def _next(self, tx: Transaction) -> Iterator[Incident]:
-        """A few of each state, going round: a poll costs the same however many there are."""
-        for state in State:
-            begins = (tx.now - LATELY, "") if state is State.RESOLVED else None
-            found = tx.search.incidents_after(state, self._asked_to[state] or begins, FAR_AT_ONCE)
-            last = found[-1] if len(found) == FAR_AT_ONCE else None
-            at = last and (last.resolved_at if state is State.RESOLVED else last.accepted_at)
-            self._asked_to[state] = (at, last.id) if at and last else None
-            yield from (incident for incident in found if incident.issue_iid is not None)
+        Raises:
+            StoreFailed: The database does not answer.
+        """
+        failed = 0
+        for incident in self._queue.next_incidents():
+            began_at = self._queue.begin(incident)
+            if self._ask(incident):
+                self._queue.was_read(incident, began_at)
+                failed = 0
+            elif (failed := failed + 1) == AWAY_AFTER:
+                return
 
     def read_issue(self, issue_iid: int, told_by: str) -> None:
         """Ask GitLab about one issue now, whatever its turn; nothing when no incident has it.
@@ -155,12 +139,13 @@ class ActivityPoll:
         Raises:
             StoreFailed: The database does not answer. The poll comes to it.
         """
-        for incident in self._store.read(lambda tx: tx.search.incidents_of_issue(issue_iid)):
+        for incident in self._store.read(lambda tx: tx.search.incidents_of_issues([issue_iid])):
             self._ask(incident, told_by)
 
-    def _ask(self, incident: Incident, told_by: str = "") -> None:
+    def _ask(self, incident: Incident, told_by: str = "") -> bool:
+        """Whether GitLab answered; also that there is no such issue."""
         if incident.issue_iid is None:
-            return
+            return True
         project = incident.issue_project
         try:
             issues = self._issues if project is None else self._issues.in_project(project)
@@ -170,6 +155,8 @@ class ActivityPoll:
                 self._ask_unresolved(incident, incident.issue_iid, issues, told_by)
         except (Temporary, Permanent) as exc:
             _log.warning("signs.not_seen", ref=incident.ref, reason=str(exc))
+            return is_refused(exc)
+        return True
 
     def _ask_unresolved(self, incident: Incident, iid: int, issues: TellsActivity, told_by: str) -> None:
         since = min((paged.at for paged in incident.paged.values()), default=incident.accepted_at)
@@ -293,12 +280,6 @@ class ActivityPoll:
         how = ", ".join(filter(None, (f"{act.what} on the issue in GitLab as {act.username}", told_by)))
         way = ReplyChannel(channel="gitlab", how=how, key=f"gitlab/{incident.version}/{person.id}", acted_at=act.at)
         ReplyHandler(tx, self._settings()).act(incident, person, ReplyCommand(Command.YES, act.what), way)
-
-
-def is_near(incident: Incident, now: datetime) -> bool:
-    """Whether time is about to bring something a sign of work would spare."""
-    due = (incident.next_step_at, incident.remind_at)
-    return any(at is not None and at - now <= NEAR for at in due)
 
 
 def _counts(incident: Incident, person: Person, act: Act, lines: Sequence[TimelineRow]) -> bool:

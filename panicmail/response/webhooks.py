@@ -2,7 +2,7 @@
 
     GitLab      a verified hook says no more than: look at this issue now. A thread asks GitLab's API and weighs what
                 it answers as the poll does, so nothing in a hook is evidence. Within a second of the comment
-                it is known (a test holds that); what a lost hook would have said, the poll sees within a minute.
+                it is known (a test holds that); what a lost hook would have said, the poll sees within two minutes.
     PagerDuty   acknowledged, resolved and escalated count as the words "ack", "resolve" and "escalate" of whoever did
                 it there, if they were paged for the incident and it was done since that last became open. All else that
                 a person does there is a note. Its own doings, and ours, are nothing.
@@ -194,7 +194,7 @@ class WebhookReceiver:
     def _is_ours(self, iid: int, projects: frozenset[str]) -> bool:
         home = self._project.casefold()
         try:
-            found = self._store.read(lambda tx: tx.search.incidents_of_issue(iid))
+            found = self._store.read(lambda tx: tx.search.incidents_of_issues([iid]))
         except StoreFailed:  # GitLab gives up on a hook that fails often; the poll asks again
             return home in projects
         return any((i.issue_project or home) in projects for i in found)

@@ -52,7 +52,7 @@ class IncidentSearch(Queries):
         due = sa.select(incidents).where(c.due_at <= self.now).order_by(c.due_at).limit(DUE_AT_ONCE)
         return sorted(self.loaded(due), key=lambda incident: incident.sla_at)
 
-    def _by_id(self, incident_ids: Sequence[str]) -> list[Incident]:
+    def by_ids(self, incident_ids: Sequence[str]) -> list[Incident]:
         """In the order of `incident_ids`."""
         found: dict[str, Incident] = {}
         for at in range(0, len(incident_ids), AT_ONCE):
@@ -92,7 +92,7 @@ class IncidentSearch(Queries):
             besides: The id of one that is left out.
             limit: None: all of them.
         """
-        return self._by_id(self._pages.open_for(person, besides, limit))
+        return self.by_ids(self._pages.open_for(person, besides, limit))
 
     def open_incidents_from(self, reporter: str, *, besides: str, limit: int) -> list[Incident]:
         """Other open incidents that this address reported, the newest first."""
@@ -143,7 +143,7 @@ class IncidentSearch(Queries):
         near: dict[str, None] = {}
         for question in questions:
             near |= dict.fromkeys(self._connection.execute(question.limit(DUE_AT_ONCE)).scalars())
-        found = [incident for incident in self._by_id(list(near)) if incident.issue_iid is not None]
+        found = [incident for incident in self.by_ids(list(near)) if incident.issue_iid is not None]
         return sorted(found, key=lambda incident: incident.sla_at)
 
     def incidents_after(self, state: State, after: tuple[datetime, str] | None, most: int) -> list[Incident]:
@@ -159,9 +159,10 @@ class IncidentSearch(Queries):
             query = query.where(at >= after[0], sa.or_(at > after[0], c.id > after[1]))
         return self.loaded(query)
 
-    def incidents_of_issue(self, iid: int) -> list[Incident]:
-        """Every incident whose issue has this number, in whatever project and state."""
-        if iid > LARGEST_NUMBER:  # a stranger's word: no column holds it
-            return []
-        query = sa.select(incidents).where(incidents.c.issue_iid == iid)
-        return self.loaded(query)
+    def incidents_of_issues(self, iids: Sequence[int]) -> list[Incident]:
+        """Every incident whose issue has one of these numbers, in whatever project and state."""
+        known = [iid for iid in iids if iid <= LARGEST_NUMBER]  # a stranger's word: no column holds more
+        found: list[Incident] = []
+        for at in range(0, len(known), AT_ONCE):
+            found += self.loaded(sa.select(incidents).where(incidents.c.issue_iid.in_(known[at : at + AT_ONCE])))
+        return found
