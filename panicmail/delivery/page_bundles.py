@@ -79,6 +79,6 @@ def _tell_once(tx: Transaction, settings: RuntimeSettings, person: str, incident
     tx.queue.tell_operators("pages_bundled", {"person": person}, incident_id=incident.id)
     tx.log("pages.bundled", person=person, ref=incident.ref)
     for manager in settings.policy.people(settings.policy.managers, settings.who_at(tx.now)):
-        if manager != person:
+        if manager != person and manager not in settings.operators:
             key = f"bundled/{person}/{tx.now:%Y%m%d%H}"
             tx.queue.tell(incident, manager, key, {"what": "pages_bundled", "person": person, "at": tx.now.isoformat()})
