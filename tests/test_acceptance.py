@@ -820,6 +820,7 @@ def duties_of(office: Office, accepting: Accepting, mark: WatermarkFile) -> Peri
         daily_list=DailyList(office.store, settings),
         roster_faults=ScheduleFaults(office.store, settings, SimpleNamespace(unread=lambda now: [])),  # type: ignore[arg-type]
         daily=SimpleNamespace(run=lambda now: None),  # type: ignore[arg-type]
+        ring=lambda lanes: None,
     )
 
 

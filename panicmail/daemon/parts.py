@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from panicmail.check.daily_check import DailyCheck
@@ -140,6 +141,7 @@ class DaemonParts:
             daily_list=DailyList(self.store, self.live.settings),
             roster_faults=ScheduleFaults(self.store, self.live.settings, self.live.calendars),
             daily=DailyCheck(self.store, self.live.settings, lambda: self.live.config),
+            ring=self.bell.ring,
         )
 
     def build_listener(self) -> SmtpListener:
@@ -167,6 +169,7 @@ class DaemonParts:
     def build_workers(self) -> list[WorkerThread]:
         """The threads that understand mails, carry out the outbox and look at what webhooks speak of."""
         intake = Intake(self.store, self.live.settings, self.readers)
+        intake.claimed = partial(self.bell.ring, ["mails"])
         workers = [
             WorkerThread(f"intake-{n}", "mails", self.bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
         ]
@@ -190,6 +193,11 @@ class DaemonParts:
         return Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token.get_secret_value()), gitlab.labels)
 
     def _worker(self, name: str) -> OutboxWorker:
+        worker = self._new_worker(name)
+        worker.claimed = partial(self.bell.ring, [name])
+        return worker
+
+    def _new_worker(self, name: str) -> OutboxWorker:
         if name == "gitlab":
             return GitLabWorker(self.store, self.live.settings, self.issues(), self.readers.parts)
         if name == PUSH:

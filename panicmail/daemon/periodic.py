@@ -12,7 +12,7 @@ A part of a duty that fails costs the others nothing: its next turn comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -31,15 +31,28 @@ from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import RestoreGuard
 from panicmail.escalation.shift_handover import ShiftHandover
 from panicmail.escalation.tick import EscalationTick
+from panicmail.incident.tasks import ALL_LANES
 from panicmail.intake.accept import MailAcceptance
+from panicmail.intake.reread import LANE as AGAIN
 from panicmail.response.daily_list import DailyList
 from panicmail.response.gitlab_activity import ActivityPoll
+from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
 _log = structlog.get_logger()
 
 #: So many open incidents, those whose steps come first, are known while the database is away.
 KEPT_IN_MEMORY = 100
+
+
+def _lanes_with_work(tx: Transaction) -> Iterator[str]:
+    """Where something is to be done that nobody may have announced: by a command, another node, or because it is due
+    only now."""
+    if tx.mails.is_any_waiting():
+        yield "mails"
+    yield from (lane for lane in ALL_LANES if tx.outbox.is_due(lane))
+    if any(tx.readings.is_to_be_read(understood=understood) for understood in (False, True)):
+        yield AGAIN
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +73,7 @@ class PeriodicJobs:
     daily_list: DailyList
     roster_faults: ScheduleFaults
     daily: DailyCheck
+    ring: Callable[[Iterable[str]], None]  #: wakes the threads of lanes that have something to do
     came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
 
     def start(self) -> None:
@@ -89,7 +103,11 @@ class PeriodicJobs:
 
     def _let_time_pass(self) -> None:
         self.escalation.tick(self.note_progress)
-        self.emergency.answered(self.store.read(lambda tx: tx.search.next_open_incidents(KEPT_IN_MEMORY)))
+        known, lanes = self.store.read(
+            lambda tx: (tx.search.next_open_incidents(KEPT_IN_MEMORY), [*_lanes_with_work(tx)])
+        )
+        self.emergency.answered(known)
+        self.ring(lanes)
 
     def note_progress(self) -> None:
         self.came_round_at = time.monotonic()

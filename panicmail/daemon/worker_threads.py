@@ -1,8 +1,10 @@
 """Threads that wait for work.
 
-Work is announced by lane name after the commit that made it; a thread that sleeps on the lane wakes at once. Every
-thread also looks by itself once a second, so that rows written by a command or another node are found, and an
-announcement lost to a crash costs a second.
+Work is announced by lane name after the commit that made it. Of the threads that do one kind of work on the lane one
+that sleeps is woken; once it has claimed something it wakes the next one, so that a lane with much to do has all its
+threads, and one piece of work does not wake them all to find nothing. Rows written by a command or another node, and
+those whose time comes, are found by the tick, which looks at all lanes each second and rings. Every thread looks by
+itself as well now and then: an announcement that was lost costs that long at most.
 """
 
 from __future__ import annotations
@@ -20,44 +22,53 @@ from panicmail.errors import StoreFailed
 _log = structlog.get_logger()
 
 #: How often a thread looks for work nobody announced, in seconds.
-LOOK_EVERY = 1.0
+LOOK_EVERY = 5.0
 #: How long a thread rests after an error it did not expect, in seconds.
 REST = 1.0
 
 
 class WorkSignal:
-    """Wakes the threads that wait on a lane."""
+    """Wakes threads that wait on a lane: of each group, threads that do the same work, one."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
-        self._rung: dict[str, threading.Condition] = {}
+        self._rung: dict[tuple[str, str], threading.Condition] = {}
         self._count: defaultdict[str, int] = defaultdict(int)
 
     def ring(self, lanes: Iterable[str]) -> None:
         for lane in lanes:
-            rung = self._condition(lane)
+            for rung in self._announce(lane):
+                with rung:
+                    rung.notify()
+
+    def wake_all(self, lane: str) -> None:
+        """As `ring`, for all who wait on the lane."""
+        for rung in self._announce(lane):
             with rung:
-                self._count[lane] += 1
                 rung.notify_all()
+
+    def _announce(self, lane: str) -> list[threading.Condition]:
+        with self._making:
+            self._count[lane] += 1
+            return [rung for (of, _), rung in self._rung.items() if of == lane]
 
     def count(self, lane: str) -> int:
         """How often `lane` was rung; taken before looking for work, so that no ring is missed."""
         return self._count[lane]
 
-    def wait(self, lane: str, seen: int, timeout: float) -> None:
-        """Until `lane` was rung since `seen`, or `timeout` seconds."""
-        rung = self._condition(lane)
+    def wait(self, lane: str, seen: int, timeout: float, group: str = "") -> None:
+        """Until `lane` was rung since `seen` and this thread is the one of its group that was woken, or `timeout`
+        seconds."""
+        with self._making:  # threads that meet here must not each make their own
+            rung = self._rung.setdefault((lane, group), threading.Condition())
         with rung:
             rung.wait_for(lambda: self._count[lane] != seen, timeout)
-
-    def _condition(self, lane: str) -> threading.Condition:
-        """The one condition of `lane`; threads that meet on a lane nobody used yet must not each make their own."""
-        with self._making:
-            return self._rung.setdefault(lane, threading.Condition())
 
 
 class WorkerThread(threading.Thread):
     """A thread that calls `work` while it answers True (there was something), and else waits on `lane`.
+
+    Threads whose names differ in the number at their end alone are a group.
 
     An exception from `work` is logged and the thread goes on: the row it was about is leased and comes again.
 
@@ -67,6 +78,7 @@ class WorkerThread(threading.Thread):
     def __init__(self, name: str, lane: str, bell: WorkSignal, work: Callable[[], bool], within: float = 0.0) -> None:
         super().__init__(name=name, daemon=True)
         self._lane = lane
+        self._group = name.rstrip("0123456789")
         self._bell = bell
         self._work = work
         self._stopped = threading.Event()
@@ -78,7 +90,7 @@ class WorkerThread(threading.Thread):
             seen = self._bell.count(self._lane)
             self.looked_at = time.monotonic()
             if not self._try_work():
-                self._bell.wait(self._lane, seen, LOOK_EVERY)
+                self._bell.wait(self._lane, seen, LOOK_EVERY, self._group)
 
     def _try_work(self) -> bool:
         try:
@@ -95,6 +107,6 @@ class WorkerThread(threading.Thread):
         return self.looked_at if self.is_alive() else -math.inf
 
     def stop(self) -> None:
-        """Ask it to end after what it is doing; `ring` its lane to wake it."""
+        """Ask it to end after what it is doing."""
         self._stopped.set()
-        self._bell.ring([self._lane])
+        self._bell.wake_all(self._lane)

@@ -35,17 +35,23 @@ GITLAB_SOON_TRIES = 40
 
 
 class OutboxWorker:
-    """Claims rows of one lane and carries them out. One per thread."""
+    """Claims rows of one lane and carries them out. One per thread.
+
+    `claimed` is called when it has something to carry out: there may be more.
+    """
 
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
         self._store = store
+        self.claimed: Callable[[], None] = lambda: None
 
     def work(self) -> bool:
         """Claim one row and carry it out; False when none is due."""
         if not self._store.read(lambda tx: tx.outbox.is_due(self.name)):
             return False
         claimed = self._store.write(f"{self.name}.claim", lambda tx: tx.outbox.claim(self.name, 1, LEASE[self.name]))
+        if claimed:
+            self.claimed()
         for task in claimed:
             self._try(task)
         return bool(claimed)

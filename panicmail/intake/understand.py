@@ -116,12 +116,16 @@ class ReadsMail(Protocol):
 
 
 class Intake:
-    """Understands accepted mails, one at a time."""
+    """Understands accepted mails, one at a time.
+
+    `claimed` is called when it has one in hand: there may be more.
+    """
 
     def __init__(self, store: Store, settings: CurrentSettings, readers: ReadsMail) -> None:
         self._store = store
         self._settings = settings
         self._readers = readers
+        self.claimed: Callable[[], None] = lambda: None
         self._turn = threading.Lock()
         self._in_hand: list[str] = []  #: the mails that are claimed in this process
         self._is_alone = False  #: the one in hand was claimed before
@@ -133,6 +137,7 @@ class Intake:
         mail = self._begin()
         if mail is None:
             return False
+        self.claimed()
         try:
             self.understand(mail)
         except StoreFailed:  # no fault of the mail

@@ -18,6 +18,7 @@ _MAILED = sa.text("channel = 'mail'")
 def upgrade() -> None:
     op.add_column("incidents", sa.Column("mailbox", sa.Text, nullable=False, server_default=""))
     op.add_column("pages", sa.Column("mailbox", sa.Text, nullable=False, server_default=""))
+    op.execute("UPDATE pages SET mailbox = incident_id")
     op.create_index(
         "ix_pages_mailbox",
         "pages",
