@@ -425,6 +425,7 @@ def world(
                 "repeat": repeat,
             },
             "receipts": {"domains": ["example.com"]},
+            "storm": {"members": 0, "digest_after": 0},  # every mail is an incident, every page a mail
             "web": {"listen": "127.0.0.1:0", "url": "https://panic.example.com"},
             "log": {"format": "json"},
         }

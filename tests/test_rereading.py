@@ -375,7 +375,8 @@ def test_thirty_mails_that_read_slowly_keep_no_other_from_being_paged(
     with slow_readers(tmp_path) as (readers, _):
         monkeypatch.setattr(desk.intake, "_readers", readers)
         for number in range(30):  # each of a mailbox of its own, so that the honest one's turn is after them
-            desk.accept(slow.replace(b"hello", ids.new_mail_id().encode()), f"a{number}@evil.example")
+            raw = slow.replace(b"hello", ids.new_mail_id().encode()).replace(b"a@evil", f"a{number}@evil".encode())
+            desk.accept(raw, f"a{number}@evil.example")
         desk.now += timedelta(milliseconds=1)
         honest = desk.accept(mail("My files are .locked.", subject="Ransom note"))
         threads = [threading.Thread(target=work_off, args=(desk,)) for _number in range(INTAKE_THREADS)]

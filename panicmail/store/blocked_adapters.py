@@ -65,6 +65,33 @@ def lanes_of(adapter: str) -> list[str]:
     return [lane for lane, by in _RELAY.items() if by == adapter] or [adapter.partition("/")[0]]
 
 
+def _found_by(*more: Callable[[Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+    found = outbox.alias("found")
+    # A page waits for what a page found: other mail may be refused for what it is.
+    counts = sa.or_(outbox.c.do != EffectKind.PAGE.value, found.c.do == EffectKind.PAGE.value)
+    return sa.exists().where(found.c.barred == outbox.c.adapter, counts, *(each(found.c) for each in more))
+
+
+def held_times(now: datetime) -> dict[str, datetime]:
+    """The parameters of `IS_HELD`. Never longer than a probe is off: a clock may have been put back."""
+    return {"held_from": now + timedelta(microseconds=1), "held_to": now + PROBE_EVERY}
+
+
+def at(name: str) -> sa.BindParameter[datetime]:
+    """An instant that a statement which is built once is given."""
+    return sa.bindparam(name, type_=outbox.c.due_at.type)
+
+
+#: As `BlockedAdapters.is_held`, for statements that are built once; with `held_times`.
+IS_HELD = _found_by(lambda c: c.due_at.between(at("held_from"), at("held_to")))
+_PROBED = (
+    sa.select(outbox.c.barred)
+    .where(outbox.c.barred > "", outbox.c.due_at.between(at("since"), at("now")))
+    .order_by(outbox.c.barred, outbox.c.id)
+    .with_for_update()
+)
+
+
 class BlockedAdapters(Queries):
     """Statements about rows that wait for an adapter to work again."""
 
@@ -119,26 +146,20 @@ class BlockedAdapters(Queries):
 
     def found_by(self, *more: Callable[[Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
         """Whether a row of which `more` is true found the adapter of a row barred."""
-        found = outbox.alias("found")
-        # A page waits for what a page found: other mail may be refused for what it is.
-        counts = sa.or_(outbox.c.do != EffectKind.PAGE.value, found.c.do == EffectKind.PAGE.value)
-        return sa.exists().where(found.c.barred == outbox.c.adapter, counts, *(each(found.c) for each in more))
+        return _found_by(*more)
 
     def is_held(self) -> sa.ColumnElement[bool]:
         """Whether the adapter of a row was found to let nothing through less than a minute ago."""
-        # Never longer: a clock may have been put back.
-        soon = self.now + timedelta(microseconds=1), self.now + PROBE_EVERY
-        return self.found_by(lambda c: c.due_at.between(*soon))
+        times = held_times(self.now)
+        return self.found_by(lambda c: c.due_at.between(times["held_from"], times["held_to"]))
 
     def begin_probes(self, lane: str) -> set[str]:
         """The adapters of `lane` that are to be tried again; what is too old to be sent is dropped first.
 
         Their rows are locked, so that of two nodes one probes, and the other sees that it did.
         """
-        c = outbox.c
-        due = c.due_at.between(self.now - FORGOTTEN_AFTER, self.now)
-        query = sa.select(c.barred).where(c.barred > "", due).order_by(c.barred, c.id).with_for_update()
-        barred = set(self._connection.execute(query).scalars())
+        times = {"since": self.now - FORGOTTEN_AFTER, "now": self.now}
+        barred = set(self._connection.execute(_PROBED, times).scalars())
         adapters = {adapter for adapter in barred if lane in lanes_of(adapter)}
         for adapter in adapters:
             self._drop_old_news(adapter)

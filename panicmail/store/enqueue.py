@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -43,14 +44,13 @@ class OutboxQueue(Queries):
                    "state": DeliveryState.QUEUED.value, "attempt": 0, "queued_at": self.now,
                    "due_at": self.now + task.delay, "answer": "",
                    "adapter": adapter_name(task.lane, task.person, task.facts),
-                   "mailbox": mailbox, "priority": _priority(task, mailbox)}  # fmt: skip
-            # Two nodes may want the same key at once: one of them writes it, the other finds it done.
-            insert = sqlite.insert(outbox) if self._is_sqlite else postgresql.insert(outbox)
-            self._connection.execute(insert.values(row).on_conflict_do_nothing(index_elements=["key"]))
+                   "mailbox": mailbox}  # fmt: skip
+            asked = {f"the_{name}": value for name, value in row.items()} | _turn(task, mailbox)
+            self._connection.execute(_insert(is_sqlite=self._is_sqlite, by_turns=bool(mailbox)), asked)
             self._woken.add(task.lane)
 
     def _id(self, key: str) -> int | None:
-        return self._connection.execute(sa.select(outbox.c.id).where(outbox.c.key == key)).scalar_one_or_none()
+        return self._connection.execute(_ID_OF, {"key": key}).scalar_one_or_none()
 
     def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about an incident; the same `key` once."""
@@ -87,15 +87,38 @@ def mailbox_of(incident: Incident) -> str:
     return incident.reporter_address or "?"
 
 
-def _priority(task: Task, mailbox: str) -> int | sa.ColumnElement[int]:
-    """The rank of a task, and within it the turn of its incident: that of what it has waiting already, else one behind
-    whatever waits of other incidents of the same mailbox."""
-    c, first = outbox.c, tasks.rank(task) * _RANK
-    if not mailbox:
-        return first
-    waiting = sa.and_(c.lane == task.lane, c.done_at.is_(None), c.priority.between(first, first + _RANK - 2))
-    own = sa.select(sa.func.max(c.priority)).where(c.incident_id == task.incident_id, waiting)
+#: Built once: each task asks it.
+_ID_OF = sa.select(outbox.c.id).where(outbox.c.key == sa.bindparam("key"))
+#: The columns of a new row that are given.
+_GIVEN = ("incident_id", "lane", "do", "key", "person", "facts", "after_id", "after_until", "state", "attempt",
+          "queued_at", "due_at", "answer", "adapter", "mailbox")  # fmt: skip
+
+
+@cache
+def _insert(*, is_sqlite: bool, by_turns: bool) -> Any:
+    """A new row, its columns given as `the_…`. Two nodes may want the same key at once: one of them writes it, the
+    other finds it done."""
+    insert = sqlite.insert(outbox) if is_sqlite else postgresql.insert(outbox)
+    values = {name: sa.bindparam(f"the_{name}", type_=outbox.c[name].type) for name in _GIVEN}
+    priority = _priority() if by_turns else sa.bindparam("first", type_=sa.Integer)
+    return insert.values({**values, "priority": priority}).on_conflict_do_nothing(index_elements=["key"])
+
+
+def _turn(task: Task, mailbox: str) -> dict[str, Any]:
+    """The parameters of its priority."""
+    first = tasks.rank(task) * _RANK
+    return {"first": first, "last": first + _RANK - 2} if mailbox else {"first": first}
+
+
+def _priority() -> sa.ColumnElement[int]:
+    """The rank of a task, `first`, and within it the turn of its incident: that of what it has waiting, else one
+    behind whatever waits of other incidents of the same mailbox."""
+    c = outbox.c
+    given = {name: sa.bindparam(f"the_{name}", type_=c[name].type) for name in ("incident_id", "lane", "mailbox")}
+    first, last = sa.bindparam("first", type_=sa.Integer), sa.bindparam("last", type_=sa.Integer)
+    waiting = sa.and_(c.lane == given["lane"], c.done_at.is_(None), c.priority.between(first, last))
+    own = sa.select(sa.func.max(c.priority)).where(c.incident_id == given["incident_id"], waiting)
     others = sa.select(sa.func.max(c.priority) + 1).where(
-        c.mailbox == mailbox, c.incident_id != task.incident_id, waiting
+        c.mailbox == given["mailbox"], c.incident_id != given["incident_id"], waiting
     )
     return sa.func.coalesce(own.scalar_subquery(), others.scalar_subquery(), first)

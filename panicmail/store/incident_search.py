@@ -28,9 +28,9 @@ class IncidentSearch(Queries):
         super().__init__(context)
         self._pages = pages
 
-    def loaded(self, query: sa.Select[Any]) -> list[Incident]:
+    def loaded(self, query: sa.Select[Any], **parameters: object) -> list[Incident]:
         """The incidents of a query of their rows, in its order, each with whom it paged."""
-        rows = self._connection.execute(query).all()
+        rows = self._connection.execute(query, parameters).all()
         paged = self._pages.paged([row.id for row in rows]) if rows else {}
         return [incident_of(row, paged.get(row.id, {})) for row in rows]
 

@@ -16,6 +16,9 @@ from panicmail.store.rows import DeliveryState, row_of
 from panicmail.store.tables import incidents, outbox
 from panicmail.store.timeline import Timeline
 
+#: Built once, as all that is asked with every step of every mail.
+_BY_ID = sa.select(incidents).where(incidents.c.id == sa.bindparam("id"))
+
 
 class Incidents(Queries):
     """Statements about one incident."""
@@ -32,7 +35,7 @@ class Incidents(Queries):
         self._search, self._pages, self._queue, self._timeline = search, pages, queue, timeline
 
     def get(self, incident_id: str) -> Incident | None:
-        return self._one(incidents.c.id == incident_id)
+        return next(iter(self._search.loaded(_BY_ID, id=incident_id)), None)
 
     def locked(self, incident_id: str) -> Incident | None:
         """As `get`, and nobody else changes it until the end of the transaction."""
@@ -59,7 +62,7 @@ class Incidents(Queries):
     def add(self, change: Change) -> Incident:
         """Store a new incident with its first effects."""
         incident = change.incident
-        self._connection.execute(incidents.insert().values(row_of(incident)))
+        self._connection.execute(incidents.insert(), row_of(incident))
         self._log_change("new", incident)
         self._follow(None, change)
         return incident

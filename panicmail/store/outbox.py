@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from panicmail.incident.model import EffectKind
 from panicmail.incident.tasks import PUSH
-from panicmail.store.blocked_adapters import BlockedAdapters, Heard, adapter_of
+from panicmail.store.blocked_adapters import IS_HELD, BlockedAdapters, Heard, adapter_of, at, held_times
 from panicmail.store.enqueue import OutboxQueue
 from panicmail.store.pages import Pages
 from panicmail.store.queries import UNHELD, Queries, TransactionContext, free
@@ -31,18 +31,32 @@ LEASE = {
 }
 
 _o = outbox.c
-#: Whether a lane has something for an owner: built once, for it is asked often and mostly in vain.
-_IS_DUE = sa.select(
-    sa.exists().where(
-        _o.lane == sa.bindparam("lane"),
-        _o.done_at.is_(None),
-        _o.due_at <= sa.bindparam("now", type_=_o.due_at.type),
-        sa.or_(
-            _o.lease_until.is_(None),
-            _o.lease_until <= sa.bindparam("now", type_=_o.due_at.type),
-            _o.lease_by == sa.bindparam("owner"),
-        ),
-    )
+
+
+def _due() -> sa.ColumnElement[bool]:
+    """Whether a row of `lane` may be begun by `owner` at `now`; whatever it waits for."""
+    held = sa.or_(_o.lease_until.is_(None), _o.lease_until <= at("now"), _o.lease_by == sa.bindparam("owner"))
+    return sa.and_(_o.lane == sa.bindparam("lane"), _o.done_at.is_(None), _o.due_at <= at("now"), held)
+
+
+def _ready() -> sa.Select[Any]:
+    """Rows that can be carried out, by rank and turn, `most` of them, locked."""
+    before = outbox.alias("before")
+    over = sa.exists().where(before.c.id == _o.after_id, before.c.state.in_([s.value for s in OVER]))
+    free_to_go = sa.or_(_o.after_id.is_(None), over, _o.after_until <= at("now"))
+    query = sa.select(outbox).where(_due(), free_to_go, ~IS_HELD).order_by(_o.priority, _o.id)
+    return query.limit(sa.bindparam("most", type_=sa.Integer)).with_for_update(skip_locked=True)
+
+
+#: Built once: they are asked often, and mostly in vain.
+_IS_DUE = sa.select(sa.exists().where(_due()))
+_READY = _ready()
+_OF_INCIDENT = sa.select(outbox).where(_o.incident_id == sa.bindparam("incident")).order_by(_o.id)
+#: An attempt that counts: no other was made since, and nothing ended the row. Its columns are given as parameters.
+_COUNTING = outbox.update().where(
+    _o.id == sa.bindparam("task"),
+    _o.attempt == sa.bindparam("made"),
+    _o.state == DeliveryState.TRYING.value,
 )
 
 
@@ -60,8 +74,7 @@ class Outbox(Queries):
         return outbox_row_of(row) if row else None
 
     def of_incident(self, incident_id: str) -> list[OutboxRow]:
-        query = sa.select(outbox).where(outbox.c.incident_id == incident_id).order_by(outbox.c.id)
-        return [outbox_row_of(row) for row in self._connection.execute(query)]
+        return [outbox_row_of(row) for row in self._connection.execute(_OF_INCIDENT, {"incident": incident_id})]
 
     def is_due(self, lane: str) -> bool:
         """Whether `claim` may find something: no write is begun for nothing."""
@@ -73,20 +86,10 @@ class Outbox(Queries):
 
         Their attempt is counted before it is made.
         """
-        c = outbox.c
         barred = self._adapters.begin_probes(lane)
-        before = outbox.alias("before")
-        over = sa.exists().where(before.c.id == c.after_id, before.c.state.in_([s.value for s in OVER]))
-        ready = sa.and_(
-            c.lane == lane,
-            c.done_at.is_(None),
-            c.due_at <= self.now,
-            self._may_claim(outbox),
-            sa.or_(c.after_id.is_(None), over, c.after_until <= self.now),
-            ~self._adapters.is_held(),
-        )
-        due = sa.select(outbox).where(ready).order_by(c.priority, c.id).limit(limit).with_for_update(skip_locked=True)
-        tasks = self._adapters.one_probe([outbox_row_of(row) for row in self._connection.execute(due).all()], barred)
+        asked = {"lane": lane, "now": self.now, "owner": self._owner, "most": limit, **held_times(self.now)}
+        rows = self._connection.execute(_READY, asked).all()
+        tasks = self._adapters.one_probe([outbox_row_of(row) for row in rows], barred)
         return self._begun(tasks, lease)
 
     def claim_with(self, task: OutboxRow, limit: int, lease: timedelta) -> list[OutboxRow]:
@@ -195,7 +198,8 @@ class Outbox(Queries):
         self._queue.tell_operators(f"{kind}_works", about, rings=False)
 
     def _close(self, task: OutboxRow, **values: Any) -> bool:
-        closed = self._connection.execute(outbox.update().where(_counts(task)).values(**values)).rowcount == 1
+        asked = {**values, "task": task.id, "made": task.attempt}
+        closed = self._connection.execute(_COUNTING, asked).rowcount == 1
         if closed and values.get("state"):
             followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id)
             self._woken.update(self._connection.execute(followers).scalars())

@@ -45,6 +45,32 @@ def channel_of(task: OutboxRow) -> str:
     return str(task.facts.get("channel", MAIL))
 
 
+def _first_pages() -> sa.Select[Any]:
+    """The first page of each person for each of the incidents `ids`, with when they were first and last paged."""
+    c = pages.c
+    theirs = [c.incident_id, c.person]
+    at = c.queued_at.type
+    query = (
+        sa.select(
+            c.id,
+            c.incident_id,
+            c.person,
+            c.role,
+            c.round,
+            sa.func.min(c.queued_at, type_=at).over(partition_by=theirs).label("at"),
+            sa.func.max(c.queued_at, type_=at).over(partition_by=theirs).label("last_at"),
+            sa.func.row_number().over(partition_by=theirs, order_by=c.id).label("number"),
+        )
+        .where(c.incident_id.in_(sa.bindparam("ids", expanding=True)))
+        .subquery()
+    )
+    return sa.select(query).where(query.c.number == 1).order_by(query.c.id)
+
+
+#: Built once: whoever loads an incident asks it.
+_FIRST_PAGES = _first_pages()
+
+
 class Pages(Queries):
     """Statements about pages."""
 
@@ -54,25 +80,9 @@ class Pages(Queries):
 
     def paged(self, incident_ids: Sequence[str]) -> dict[str, dict[str, PagedPerson]]:
         """Incident -> person -> how they were paged, in the order of their first pages."""
-        c, found = pages.c, dict[str, dict[str, PagedPerson]]()
-        theirs = [c.incident_id, c.person]
+        found: dict[str, dict[str, PagedPerson]] = {}
         for some in _in_batches(incident_ids):
-            query = (
-                sa.select(
-                    c.id,
-                    c.incident_id,
-                    c.person,
-                    c.role,
-                    c.round,
-                    sa.func.min(c.queued_at, type_=c.queued_at.type).over(partition_by=theirs).label("at"),
-                    sa.func.max(c.queued_at, type_=c.queued_at.type).over(partition_by=theirs).label("last_at"),
-                    sa.func.row_number().over(partition_by=theirs, order_by=c.id).label("number"),
-                )
-                .where(c.incident_id.in_(some))
-                .subquery()
-            )
-            first = sa.select(query).where(query.c.number == 1).order_by(query.c.id)
-            for row in self._connection.execute(first):
+            for row in self._connection.execute(_FIRST_PAGES, {"ids": some}):
                 person = PagedPerson(role=row.role, round=row.round, at=row.at, last_at=row.last_at)
                 found.setdefault(row.incident_id, {})[row.person] = person
         return found

@@ -11,6 +11,10 @@ from panicmail.store.queries import Queries, TransactionContext
 from panicmail.store.rows import TimelineRow, timeline_row_of
 from panicmail.store.tables import timeline
 
+#: Built once: every change asks them.
+_ADD = timeline.insert().returning(timeline.c.id)
+_OF_INCIDENT = sa.select(timeline).where(timeline.c.incident_id == sa.bindparam("incident")).order_by(timeline.c.id)
+
 
 class Timeline(Queries):
     """Statements about timelines."""
@@ -24,7 +28,7 @@ class Timeline(Queries):
         for entry in entries:
             line = {"incident_id": incident.id, "at": self.now, "event": entry.event, "actor": entry.actor,
                     "facts": dict(entry.facts)}  # fmt: skip
-            line_id = self._connection.execute(timeline.insert().values(line).returning(timeline.c.id)).scalar_one()
+            line_id = self._connection.execute(_ADD, line).scalar_one()
             if event := alarm_of_entry(entry):
                 about = {"ref": incident.ref, "incident": incident.id, "people": sorted(incident.paged)}
                 self._alarmed.append((event, {**about, **entry.facts, "operators": list(self._operators)}))
@@ -32,8 +36,7 @@ class Timeline(Queries):
                 self._queue.add([note_task(incident.id, line_id)], mailbox_of(incident))
 
     def of_incident(self, incident_id: str) -> list[TimelineRow]:
-        query = sa.select(timeline).where(timeline.c.incident_id == incident_id).order_by(timeline.c.id)
-        return [timeline_row_of(row) for row in self._connection.execute(query)]
+        return [timeline_row_of(row) for row in self._connection.execute(_OF_INCIDENT, {"incident": incident_id})]
 
     def get(self, line_id: int) -> TimelineRow:
         return timeline_row_of(self._connection.execute(sa.select(timeline).where(timeline.c.id == line_id)).one())

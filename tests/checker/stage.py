@@ -252,6 +252,7 @@ def configuration(
             "remind_after": "6h",
         },
         "receipts": {"domains": ["example.com"]},
+        "storm": {"members": 0, "digest_after": 0},  # every mail is an incident, every page a mail
         "web": {"listen": f"{HOST}:0"},
         "log": {"format": "json"},
     }

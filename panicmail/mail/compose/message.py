@@ -22,6 +22,7 @@ from email.headerregistry import Address, BaseHeader, HeaderRegistry
 from email.message import EmailMessage
 from email.policy import SMTP, EmailPolicy, Policy
 from enum import Enum, auto
+from functools import lru_cache
 from html import escape
 from typing import Any, ClassVar, Literal
 
@@ -86,6 +87,7 @@ def call(before: str, number: str) -> TextLine:
     return ours(before + number, Link(number, "tel:" + re.sub(r"[^0-9+*#]", "", number)))
 
 
+@lru_cache(4096)
 def harmless(text: str) -> str:
     """A line of ours, never a command: whoever's name begins it, and even when its quote marks are lost."""
     line = " ".join(text.split())
