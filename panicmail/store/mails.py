@@ -34,6 +34,19 @@ _IS_WAITING = sa.select(
 )
 
 
+def _add() -> sa.Insert:
+    """A new mail, its columns given as `the_…`; its turn is behind those that wait of its mailbox."""
+    given = ("id", "accepted_at", "mail_from", "recipients", "peer", "helo", "tls", "size", "turn")
+    values = {name: sa.bindparam(f"the_{name}", type_=_m[name].type) for name in given}
+    waiting = sa.select(sa.func.max(_m.turn) + 1).where(_m.state == "accepted", _m.mail_from == values["mail_from"])
+    turn = sa.func.coalesce(waiting.scalar_subquery(), values["turn"])
+    return mails.insert().values({**values, "state": "accepted", "turn": turn})
+
+
+#: Built once: the 250 waits for it.
+_ADD = _add()
+
+
 class Mails(Queries):
     """Statements about mails."""
 
@@ -44,22 +57,18 @@ class Mails(Queries):
         flood stands before a colleague. A mailbox is an envelope sender here: the octets were not read yet. One that
         comes with a `turn` below 0 goes before all, if it is the first of its mailbox: its address may have leaked.
         """
-        waiting = sa.select(sa.func.max(mails.c.turn) + 1).where(
-            mails.c.state == "accepted", mails.c.mail_from == mail.mail_from
-        )
         row = {
-            "id": mail.id,
-            "accepted_at": mail.accepted_at,
-            "mail_from": mail.mail_from,
-            "recipients": list(mail.recipients),
-            "peer": mail.peer,
-            "helo": mail.helo,
-            "tls": mail.tls,
-            "size": mail.size,
-            "state": "accepted",
-            "turn": sa.func.coalesce(waiting.scalar_subquery(), min(mail.turn, 0)),
+            "the_id": mail.id,
+            "the_accepted_at": mail.accepted_at,
+            "the_mail_from": mail.mail_from,
+            "the_recipients": list(mail.recipients),
+            "the_peer": mail.peer,
+            "the_helo": mail.helo,
+            "the_tls": mail.tls,
+            "the_size": mail.size,
+            "the_turn": min(mail.turn, 0),
         }
-        self._connection.execute(mails.insert().values(row))
+        self._connection.execute(_ADD, row)
         if len(raw) > LARGE:
             self._allow(LARGE_WITHIN)
         raw_mail.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)

@@ -28,6 +28,9 @@ def add(connection: sa.Connection, mail_id: str, raw: bytes, *, is_sqlite: bool)
     if not is_sqlite:  # its driver lets the others run while it sends
         connection.execute(raws.insert().values(mail_id=mail_id, raw=raw))
         return
+    if len(raw) <= BLOCK:
+        connection.execute(raws.insert(), {"mail_id": mail_id, "raw": raw})
+        return
     made = connection.execute(raws.insert().values(mail_id=mail_id, raw=sa.func.zeroblob(len(raw))))
     with _blob(connection, made.lastrowid, readonly=False) as blob, memoryview(raw) as octets:
         for at in range(0, len(octets), BLOCK):
