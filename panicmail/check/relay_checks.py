@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 
 from panicmail.check import certificate_checks
 from panicmail.check.parallel import ParallelChecks, PendingAnswer
 from panicmail.check.result import Group, Row
 from panicmail.config import Config
-from panicmail.delivery.smtp_client import Rehearsal, RelayClient
+from panicmail.delivery.smtp_client import Rehearsal, RelayClient, relay_client
 from panicmail.errors import PanicmailError, Permanent
 from panicmail.incident.reply_tokens import Purpose
 from panicmail.oncall.runtime_settings import RuntimeSettings
@@ -27,10 +28,7 @@ _NOBODYS = "checkcheckcheckc"
 
 def connect(config: Config, timeout: float = STEP_SECONDS) -> RelayClient:
     """A connection to the relay, for one thread."""
-    url = config.relay.url
-    password = url.password.get_secret_value() if url.password else None
-    hostname = config.smtp.hostname
-    return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=hostname, timeout=timeout)
+    return relay_client(config.relay.url, config.smtp.hostname, timeout)
 
 
 def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
@@ -42,17 +40,35 @@ def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
 
     pages = {key: rehearse(_bounces_to(settings, key), person.email) for key, person in config.people.items()}
     us, null = rehearse(_bounces_to(settings, "")), rehearse("")
+    others = [*_fallbacks(config, settings, asking)]
     try:
         taken = us.wait()
     except PanicmailError as exc:
-        return [_not_taken(config, exc)]
+        return [_not_taken(config, exc), *(row() for row in others)]
     told = f"{config.relay.url} takes us{f', under {taken.tls}' if taken.tls else ', in the clear'}"
     found = [_RELAY.ok("relay answers", told).told_as(_CAUSE), _null_sender(null)]
     if taken.certificate_ends_at is not None:
         mend = "whoever runs the relay must renew its certificate; without it no page gets out"
         ends_at = taken.certificate_ends_at
         found.append(certificate_checks.judge(_RELAY, "relay certificate", ends_at, now, mend))
-    return [*found, *_people(config, pages)]
+    return [*found, *(row() for row in others), *_people(config, pages)]
+
+
+def _fallbacks(config: Config, settings: RuntimeSettings, asking: ParallelChecks) -> Iterator[Callable[[], Row]]:
+    """Whether each of the relays that stand in takes a page; the rows wait for their answers."""
+    for number, url in enumerate(config.relay.fallback, 2):
+        client = relay_client(url, config.smtp.hostname, STEP_SECONDS)
+        answer = asking.ask(partial(client.rehearse, _bounces_to(settings, "")))
+        yield partial(_fallback_row, f"relay {number} answers", str(url), answer)
+
+
+def _fallback_row(subject: str, url: str, answer: PendingAnswer[Rehearsal]) -> Row:
+    try:
+        taken = answer.wait()
+    except PanicmailError as exc:
+        mend = "see [relay] fallback: what the first relay does not take in time finds no other way there"
+        return _RELAY.failed(subject, f"{url}: {exc}", mend).told_as(_CAUSE).passes()
+    return _RELAY.ok(subject, f"{url} takes pages{f', under {taken.tls}' if taken.tls else ''}").told_as(_CAUSE)
 
 
 def _bounces_to(settings: RuntimeSettings, person: str) -> str:

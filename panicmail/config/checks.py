@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from panicmail.config.draft import ConfigDraft
 from panicmail.config.mistakes import Place, nearest, spell
 from panicmail.config.schema import OverrideSettings, ShiftSettings, StepSettings
-from panicmail.config.values import Ical, RelayUrl, is_loopback, written
+from panicmail.config.values import Ical, is_loopback, written
 from panicmail.incident import push_channel
 from panicmail.incident.escalation_policy import DEFAULT
 
@@ -43,9 +43,11 @@ def warnings(draft: ConfigDraft) -> Iterator[str]:
 
 def _in_the_clear(draft: ConfigDraft) -> Iterator[str]:
     """Secrets that leave this host unencrypted: whoever is on the way reads them."""
-    relay: RelayUrl | None = draft.get("relay", "url")
-    if relay and relay.password and relay.tls == "none" and not is_loopback(relay.host):
-        yield "relay.url: the password crosses the network in the clear; use smtp+starttls:// or smtps://"
+    relays = [("relay.url", draft.get("relay", "url"))]
+    relays += [(spell(("relay", "fallback", number)), url) for number, url in draft.items("relay", "fallback")]
+    for place, relay in relays:
+        if relay and relay.password and relay.tls == "none" and not is_loopback(relay.host):
+            yield f"{place}: the password crosses the network in the clear; use smtp+starttls:// or smtps://"
     for table, key, secret in (("gitlab", "url", "token"), ("paging", "pagerduty_url", "integration key")):
         if _is_open(draft.get(table, key)):
             yield f"{table}.{key}: the {secret} crosses the network in the clear; use https:// in {table}.{key}"

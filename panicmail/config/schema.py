@@ -214,6 +214,10 @@ class GitLabSettings(Section):
 
 class RelaySettings(Section):
     url: Annotated[RelayUrl, BeforeValidator(values.relay_url), SECRET] = RelayUrl("127.0.0.1", 25, "none")
+    #: What pages go by that `url` does not take in time, in this order; two at most.
+    fallback: Annotated[tuple[Annotated[RelayUrl, BeforeValidator(values.relay_url)], ...], SECRET] = Field(
+        (), max_length=2, examples=[["smtp+starttls://user:password@relay.example.net"]]
+    )
     sender: Address  #: of receipts, answers, news
     page_sender: Address
 

@@ -20,7 +20,8 @@ from panicmail.delivery.fallback import FallbackPager, FallbackWatcher
 from panicmail.delivery.heartbeat import Heartbeat
 from panicmail.delivery.pagerduty import PagerDutyClient
 from panicmail.delivery.push_router import PushRouter
-from panicmail.delivery.smtp_client import RelayClient
+from panicmail.delivery.relay_route import PATIENCE, RelayRoute
+from panicmail.delivery.smtp_client import RelayClient, relay_client
 from panicmail.escalation.clock_guard import ClockGuard
 from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import RestoreGuard
@@ -59,6 +60,8 @@ from panicmail.store.writer import WriterThread
 THREADS = {"page": 2, "push": 2, "mail": 1, "gitlab": 4}
 #: A thread is held by a slow mail only while a reader is.
 INTAKE_THREADS = MOST + 2
+#: How long one page may take by all relays, in seconds.
+_ONE_RELAY = 28.0
 #: How long understanding one mail may take, in seconds: its reading, and two transactions, which are slow when it is
 #: large.
 INTAKE_WITHIN = 150.0
@@ -93,7 +96,7 @@ class DaemonParts:
         self.push, self.pagerduty = AppriseClient(), PagerDutyClient(config.paging.pagerduty_url)
         self.phones = PushRouter(self.push, self.pagerduty, config.smtp.hostname)
         self.emergency = FallbackPager(
-            self.spool, self.live.settings, self.readers, self.relay, database.clock, ring=self._ring
+            self.spool, self.live.settings, self.readers, self.page_relay, database.clock, ring=self._ring
         )
         self.watchman = FallbackWatcher(self.emergency)
         self.acceptance = MailAcceptance(
@@ -202,7 +205,8 @@ class DaemonParts:
             return GitLabWorker(self.store, self.live.settings, self.issues(), self.readers.parts)
         if name == PUSH:
             return PushWorker(self.store, self.live.settings, self.push, self.pagerduty)
-        return EmailWorker(name, self.store, self.live.settings, self.relay())
+        relay = self.page_relay(self._tell_failed_over) if name == "page" else self.relay()
+        return EmailWorker(name, self.store, self.live.settings, relay)
 
     def _ring(self, channel: PushChannel, text: str, about: str) -> str:
         """Reach a phone without the database."""
@@ -210,9 +214,24 @@ class DaemonParts:
 
     def relay(self) -> RelayClient:
         """A connection to the relay, for one thread."""
-        url = self.config.relay.url
-        password = url.password.get_secret_value() if url.password else None
-        return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=self.config.smtp.hostname)
+        return relay_client(self.config.relay.url, self.config.smtp.hostname)
+
+    def page_relay(self, failed_over: Callable[[str, str], None] = lambda name, why: None) -> RelayRoute | RelayClient:
+        """What pages go by, for one thread: the relay, and those that stand in for it.
+
+        Args:
+            failed_over: As of `RelayRoute`.
+        """
+        urls, hostname = (self.config.relay.url, *self.config.relay.fallback), self.config.smtp.hostname
+        if len(urls) == 1:
+            return self.relay()
+        # Together they have no longer than one alone: a thread that takes longer is taken for hanging.
+        timeout = (_ONE_RELAY - PATIENCE * (len(urls) - 1)) / 3
+        return RelayRoute([(str(url), relay_client(url, hostname, timeout)) for url in urls], failed_over)
+
+    def _tell_failed_over(self, relay: str, reason: str) -> None:
+        facts = {"relay": relay, "answer": reason}
+        self.store.write("outbox.put_off", lambda tx: tx.queue.tell_operators("relay_failed_over", facts))
 
     def _keep_mark(self, results: Sequence[Any]) -> None:
         """Keep how far the database has come, of what a COMMIT brought, before anybody hears of it."""

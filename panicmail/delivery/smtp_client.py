@@ -35,6 +35,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from panicmail import certificates
+from panicmail.config.values import RelayUrl
 from panicmail.errors import LockedOut, PanicmailError, Permanent, Temporary, Unknown
 
 #: A connection unused for longer is not tried again: relays hang up after a while, and middleboxes forget.
@@ -47,6 +48,12 @@ _REPLY_LIMIT = 64 * 1024
 _PIECE = 64 * 1024
 #: RFC 4954 6: log in, in another way or under TLS. That is about us, not about the message.
 _LOG_IN = frozenset({530, 534, 535, 538})
+
+
+def relay_client(url: RelayUrl, hostname: str, timeout: float = 10) -> RelayClient:
+    """A client of the relay of a configuration; the rest as for `RelayClient`."""
+    password = url.password.get_secret_value() if url.password else None
+    return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=hostname, timeout=timeout)
 
 
 class RelayClient:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident.page_digest import PageDigest
 from panicmail.store.queries import Queries
-from panicmail.store.tables import digest_pages, digests, pages
+from panicmail.store.tables import digest_pages, digests, paging_mailboxes
 
-#: As the index is made, so that it is used.
-IS_MAILED = sa.text("pages.channel = 'mail'")
+
+def _noting(insert: Any) -> Any:
+    adding = insert(paging_mailboxes)
+    return adding.on_conflict_do_update(index_elements=["person", "mailbox"], set_={"last_at": adding.excluded.last_at})
+
+
+#: Built once: every page asks it.
+_NOTE = {"sqlite": _noting(sqlite.insert), "postgresql": _noting(postgresql.insert)}
+
+
+def note_paging(connection: sa.Connection, people: Sequence[str], mailbox: str, at: datetime) -> None:
+    """These people are paged by a mailbox; in the order of their names: two nodes must not wait for each other."""
+    if people:
+        rows = [{"person": person, "mailbox": mailbox, "last_at": at} for person in people]
+        connection.execute(_NOTE[connection.dialect.name], rows)
 
 
 class PageDigests(Queries):
@@ -47,8 +63,7 @@ class PageDigests(Queries):
         return self._connection.execute(query.order_by(c.made_at.desc()).limit(1)).scalar_one_or_none()
 
     def mailboxes_of(self, person: str, since: datetime, most: int) -> int:
-        """How many different mailboxes paged `person` by mail since; it counts to `most`."""
-        c = pages.c
-        theirs = sa.and_(c.person == person, c.queued_at > since, IS_MAILED)
-        found = sa.select(c.mailbox).where(theirs).distinct().limit(most).subquery()
+        """How many different mailboxes paged `person` since; it counts to `most`."""
+        c = paging_mailboxes.c
+        found = sa.select(c.mailbox).where(c.person == person, c.last_at > since).limit(most).subquery()
         return int(self._connection.execute(sa.select(sa.func.count()).select_from(found)).scalar_one())

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident.model import Effect, EffectKind, Incident, PagedPerson, State
 from panicmail.incident.tasks import page_channels
+from panicmail.store import page_digests
 from panicmail.store.blocked_adapters import BlockedAdapters
 from panicmail.store.queries import UNHELD, Queries, TransactionContext, free
 from panicmail.store.rows import DeliveryState, OutboxRow, outbox_row_of
@@ -106,6 +107,8 @@ class Pages(Queries):
             insert = sqlite.insert(pages) if self._is_sqlite else postgresql.insert(pages)
             named = ["incident_id", "person", "round", "channel"]
             self._connection.execute(insert.on_conflict_do_nothing(index_elements=named), rows)
+            mailed = sorted({row["person"] for row in rows if row["channel"] == MAIL})
+            page_digests.note_paging(self._connection, mailed, after.mailbox or after.id, self.now)
         for person in after.away.keys() - (before.away.keys() if before else ()):
             self._decide(after.id, pages.c.person == person)
         if before is not None and before.state is not after.state:
@@ -264,7 +267,6 @@ def _row(incident: Incident, person: str, paged: PagedPerson, channel: str) -> d
         "channel": channel,
         "queued_at": paged.last_at,
         "answer": "",
-        "mailbox": incident.mailbox or incident.id,
         "is_open": incident.state is State.OPEN,
         "undecided": channel != NONE,
     }

@@ -65,8 +65,6 @@ _DUE = sa.text("due_at IS NOT NULL")
 #: Pages of open incidents, and those of which nobody knows yet whether they reach their person.
 PAGE_OPEN = sa.text("is_open")
 PAGE_UNDECIDED = sa.text("undecided")
-#: Of the index that finds how many different mailboxes paged somebody.
-_MAILED = sa.text("channel = 'mail'")
 #: Of the indexes that find whose turn is next.
 _WAITING = sa.text("state = 'accepted'")
 #: Of the index that counts a mailbox's mails.
@@ -241,9 +239,7 @@ pages = sa.Table(
     sa.Column("answer", AnyText, nullable=False),
     sa.Column("is_open", sa.Boolean, nullable=False),  # as its incident is
     sa.Column("undecided", sa.Boolean, nullable=False),  # whether it reaches its person is still to be seen
-    sa.Column("mailbox", AnyText, nullable=False, server_default=""),  # of its incident; without one the id of that
     sa.UniqueConstraint("incident_id", "person", "round", "channel"),
-    sa.Index("ix_pages_mailbox", "person", "queued_at", "mailbox", sqlite_where=_MAILED, postgresql_where=_MAILED),
     sa.Index("ix_pages_open", "person", "queued_at", sqlite_where=PAGE_OPEN, postgresql_where=PAGE_OPEN),
     sa.Index("ix_pages_undecided", "queued_at", sqlite_where=PAGE_UNDECIDED, postgresql_where=PAGE_UNDECIDED),
 )
@@ -274,6 +270,16 @@ storm_kinds = sa.Table(
     sa.Column("likeness", sa.String(64), primary_key=True),
     sa.Column("mail_id", sa.String(26), nullable=False),
     sa.Column("told", sa.Boolean, nullable=False),  # whoever has the storm knows of it
+)
+
+#: When each mailbox last paged a person, so that many are told from few however many pages there are.
+paging_mailboxes = sa.Table(
+    "paging_mailboxes",
+    metadata,
+    sa.Column("person", AnyText, primary_key=True),
+    sa.Column("mailbox", AnyText, primary_key=True),  # of the incident; where that has none its id
+    sa.Column("last_at", Instant, nullable=False),
+    sa.Index(None, "person", "last_at"),
 )
 
 #: Many pages to one person that went out as one.

@@ -13,7 +13,8 @@ from panicmail.daemon.watch.send import AlarmRoute
 from panicmail.delivery.apprise import AppriseClient
 from panicmail.delivery.pagerduty import PagerDutyClient
 from panicmail.delivery.push_router import PushRouter
-from panicmail.delivery.smtp_client import RelayClient
+from panicmail.delivery.relay_route import RelayRoute
+from panicmail.delivery.smtp_client import relay_client
 from panicmail.errors import Permanent
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
@@ -79,8 +80,7 @@ class AlarmRoutes:
 
         return AlarmRoute(person.email, send)
 
-    def _relay(self) -> RelayClient:
-        """A connection of its own: it is used in one thread, and seldom."""
-        url = self._config.relay.url
-        password = url.password.get_secret_value() if url.password else None
-        return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=self._config.smtp.hostname)
+    def _relay(self) -> RelayRoute:
+        """Connections of its own: they are used in one thread, and seldom."""
+        relay, hostname = self._config.relay, self._config.smtp.hostname
+        return RelayRoute([(str(url), relay_client(url, hostname)) for url in (relay.url, *relay.fallback)])

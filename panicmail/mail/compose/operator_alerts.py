@@ -39,6 +39,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "It refuses our login, or TLS with it fails. Pages by mail reach nobody and wait; the escalation goes on.",
         "Mend what the answer below names, and telephone whoever is on call. It is tried once a minute.",
     ),
+    "relay_failed_over": (
+        "pages go by another relay",
+        "The relay did not take a page in time, and one of [relay] fallback did. Receipts and news still wait for it.",
+        "Mend what the answer below names; nothing else is to be done.",
+    ),
     "push_barred": (
         "a push service refuses panicmail",
         "It does not know the credentials in that URL, or the URL itself, or TLS with it fails. Pushes to it wait.",

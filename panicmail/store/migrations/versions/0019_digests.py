@@ -12,20 +12,17 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
-_MAILED = sa.text("channel = 'mail'")
-
 
 def upgrade() -> None:
     op.add_column("incidents", sa.Column("mailbox", sa.Text, nullable=False, server_default=""))
-    op.add_column("pages", sa.Column("mailbox", sa.Text, nullable=False, server_default=""))
-    op.execute("UPDATE pages SET mailbox = incident_id")
-    op.create_index(
-        "ix_pages_mailbox",
-        "pages",
-        ["person", "queued_at", "mailbox"],
-        sqlite_where=_MAILED,
-        postgresql_where=_MAILED,
+    op.create_table(
+        "paging_mailboxes",
+        sa.Column("person", sa.Text, nullable=False),
+        sa.Column("mailbox", sa.Text, nullable=False),
+        sa.Column("last_at", Instant, nullable=False),
+        sa.PrimaryKeyConstraint("person", "mailbox", name="pk_paging_mailboxes"),
     )
+    op.create_index("ix_paging_mailboxes_person_last_at", "paging_mailboxes", ["person", "last_at"])
     op.create_table(
         "digests",
         sa.Column("id", sa.String(16), nullable=False),
@@ -50,6 +47,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("digest_pages")
     op.drop_table("digests")
-    op.drop_index("ix_pages_mailbox", "pages")
-    op.drop_column("pages", "mailbox")
+    op.drop_table("paging_mailboxes")
     op.drop_column("incidents", "mailbox")
