@@ -114,6 +114,32 @@ def test_a_panic_of_a_colleague_does_not_wait_behind_a_flood(town: World) -> Non
     assert page.received_at - real.sent_at < 5
 
 
+@pytest.mark.row(39, "a flood of forged senders", "few pages that name every one, and an answer takes what it names")
+@pytest.mark.timeout(300)
+def test_a_flood_of_forged_senders_is_a_few_pages_that_name_every_one(town: World) -> None:
+    town.config["storm"] = {"digest_every": "2s"}
+    town.expected.add("accounts.gap")
+    town.start()
+    senders = [f"eve{n}@evil.example" for n in range(60)]
+    with ThreadPoolExecutor(8) as pool:
+        raws = [mail(f"flood {n}", subject=f"flood {n}", sender=sender) for n, sender in enumerate(senders)]
+        refs = [answer.ref for answer in pool.map(town.send, raws, senders)]
+
+    def unnamed() -> list[str]:
+        said = "".join(f"{page.subject} {page.text}" for page in town.pages("ana"))
+        return [ref for ref in refs if ref not in said]
+
+    town.until(lambda: not unnamed(), 120, "some are in no page")
+    pages = town.pages("ana")
+    assert len(pages) <= 30, [page.subject for page in pages]
+    digest = next(page for page in reversed(pages) if page.subject.endswith(" more"))
+    town.reply(digest, "ack all")
+    named = [ref for ref in refs if ref in f"{digest.subject} {digest.text}"]
+    acked = "SELECT ref FROM incidents WHERE state = 'acked'"
+    town.until(lambda: len(town.rows(acked)) == len(named), 60, "not all it named were taken")
+    assert {ref for (ref,) in town.rows(acked)} == set(named)
+
+
 @contextlib.contextmanager
 def flood(town: World, number_of_mails: int) -> Iterator[list[int]]:
     """So many mails of strangers over eight connections at a time; the codes of the answers, in the end."""
