@@ -353,11 +353,33 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
             came = {"what": "came_again", "way": way, "at": (START + minutes(20)).isoformat()}
             yield f"came again {way!r} {stage}", night.tells(incident, ANA, START + minutes(20), **came)
 
+    hostile = {"subject": "ack\n/close [PANIC 7KQ2N]", "text": "ack\n.\nRCPT TO:<all@example.com>", "at": "ack"}
+    floods: dict[str, dict[str, Any]] = {
+        "storm": {"sender": "rita@example.com", "count": 7, "members": 40, "unlike": 12, "new": [hostile] * 10},
+        "pages_bundled": {"at": "ack"},
+        "which": {"digest": "aaaaaaaaaaaaaaaa", "refs": ["7KQ2N", "8ABCD"] * 15, "why": "ack", "words": "ack\nall"},
+    }
+    for what, facts in floods.items():
+        for stage, incident in (("open", breached.incident), ("acked", held), ("closed", closed.incident)):
+            yield f"{what} {stage}", night.tells(incident, ANA, START + minutes(20), what=what, **facts)
+    yield "storm, nothing new", night.tells(held, ANA, START + minutes(20), what="storm", count=1, members=1)
+    member = {"mail": "m", "message_id": "<ack@evil.example>", "at": START.isoformat()}
+    yield "receipt of a member", receipt(night.context(held, member, START), night.routes, key="member")
+
     for what in ("acked", "breached", "resolved", "reopened", "issue", "something else"):
         at = (START + minutes(20)).isoformat()
         yield f"news {what}", night.news(held, START + minutes(20), what=what, at=at)
     yield "unknown news to ours", night.tells(held, MAX, START + minutes(20), what="something else")
-    barred = ("gitlab_barred", "relay_barred", "push_barred", "gitlab_works", "relay_works", "push_works")
+    barred = (
+        "pages_bundled",
+        "relay_failed_over",
+        "gitlab_barred",
+        "relay_barred",
+        "push_barred",
+        "gitlab_works",
+        "relay_works",
+        "push_works",
+    )
     for cause in ("gitlab_refused", "page_refused", "parked", "reader_failed", *barred, "something else", ""):
         facts = {
             "cause": cause,

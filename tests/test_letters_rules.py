@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as html_library
 import re
 from dataclasses import replace
+from datetime import timedelta
 from email import message_from_bytes
 from email.policy import SMTP, compat32, default
 from html.parser import HTMLParser
@@ -18,9 +19,12 @@ from panicmail.incident import reply_commands, transitions
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Outcome, PageReason, unchanged
+from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
-from panicmail.mail.compose import ComposedMail, operators, page, receipt, sanitize, tell
+from panicmail.mail.compose import ComposedMail, digest_page, operators, page, receipt, sanitize, tell
+from panicmail.mail.compose.digest_page import DigestEntry
+from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext
 from tests.scenes import (
     ADDRESSES,
@@ -183,7 +187,8 @@ def test_what_is_no_page_has_a_null_sender_and_asks_for_no_automatic_answer(name
         token = TOKENS.verify(ADDRESSES.token_in(fields["Reply-To"]) or "", ORGANISATION.people)
         assert token is not None
         to_reporter = letter.recipient == "rita@example.com"
-        assert token.purpose is (Purpose.CONVERSATION if to_reporter else Purpose.ANSWER)
+        answers = Purpose.DIGEST if name.startswith("which") else Purpose.ANSWER  # about the page that was answered
+        assert token.purpose is (Purpose.CONVERSATION if to_reporter else answers)
 
 
 def test_a_page_answered_to_a_plain_address_bounces_to_the_sender_of_pages() -> None:
@@ -482,6 +487,20 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
         sound(letter)
         assert raw_fields(letter).keys() <= expected
         assert not re.search("[\u202a-\u202e\u2066-\u2069]", part(letter, "plain") + subject(letter))
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=st.text(max_size=80), address=st.text(max_size=80), title=st.text(max_size=200), days=st.integers(0, 9))
+def test_no_sender_breaks_a_digest(name: str, address: str, title: str, days: int) -> None:
+    incident = replace(NIGHT.panic().incident, reporter_name=name, reporter_address=address, subject=title)
+    entries = [
+        DigestEntry(incident, link, is_late) for link in ("", "https://p.example/i/x") for is_late in (True, False)
+    ]
+    digest = PageDigest(id="aaaaaaaaaaaaaaaa", person="ana", channel="mail", made_at=START, pages=(("i", 1),) * 4)
+    head = Letterhead("panic@example.com", ANA, START + timedelta(days=days))
+    letter = digest_page(digest, entries, ORGANISATION, head, ROUTES)
+    sound(letter)
+    assert subject(letter) == f"[PANIC {incident.ref}] and 3 more"
 
 
 @settings(max_examples=60, deadline=None)

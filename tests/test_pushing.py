@@ -100,7 +100,7 @@ def test_a_line_that_calls_people_in_a_chat_is_made_harmless_before_it_is_cut(de
 #: Names of people, and what strangers write: anything, and often what calls people in a chat.
 NAMES = st.text(st.sampled_from("<@!#ab é\u200b'"), max_size=90) | st.text(max_size=300)
 TOLD = ("answer", "more", "issue_altered", "issue_closed", "issue_reopened", "offer_failed", "opened_again", "undone",
-        "unsent",
+        "unsent", "storm", "pages_bundled", "which",
         "shift_ended", "shift_began", "acked_by")  # fmt: skip
 
 

@@ -352,7 +352,11 @@ def _storm(voice: Wording, context: NoticeContext) -> NoticeFacts:
 def _storm_mail(voice: Wording, mail: Mapping[str, str]) -> list[TextLine]:
     at = voice.zoned(voice.said_at(mail))
     subject_line = sanitize.one_line(mail.get("subject", ""), 200) or "(no subject)"
-    return [ours(f"{at}:"), theirs(subject_line), *map(theirs, sanitize.report_lines(mail.get("text", ""))[:8])]
+    return [
+        ours(f"{at}:"),
+        theirs(f"{sanitize.MARK}{subject_line}"),
+        *map(theirs, sanitize.report_lines(mail.get("text", ""))[:8]),
+    ]
 
 
 def _pages_bundled(voice: Wording, context: NoticeContext) -> NoticeFacts:
