@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from panicmail.errors import StoreFailed
 from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import reply_table
+from panicmail.server.smtp.inbound_storage import IN_MEMORY, ON_DISK
 from panicmail.server.smtp.listeners import tls_context
 from panicmail.server.smtp.reply_table import Reply
 from tests.test_smtp import PANIC, Served, Store, serving
@@ -430,7 +431,8 @@ def it_still_takes_a_good_mail(served: Served, shelf: Shelf) -> None:
     assert answers == ["220", "250", "250", "250", "354", "250", "221"]
     assert [mail.raw for mail in shelf.mails] == [BODY.removesuffix(b".\r\n").replace(b"..", b".")]
     everybody_has_left(served)
-    assert served.listener._terms.budget.free == 4 * LIMIT, "every mail gave its room back"
+    kept = served.listener._terms.storage
+    assert (kept.memory.free, kept.disk.free) == (IN_MEMORY, ON_DISK * LIMIT), "every mail gave its room back"
 
 
 def bring_to(state: str, client: Client, shelf: Shelf, fates: list[str], *, waits: bool) -> bytes:

@@ -9,6 +9,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,24 +17,28 @@ from hypothesis import strategies as st
 
 from panicmail.server.smtp import connections, reply_table
 from panicmail.server.smtp.connections import Connections
-from panicmail.server.smtp.data import SMALL, BudgetShare, MemoryBudget
+from panicmail.server.smtp.inbound_storage import ON_DISK
+from panicmail.server.smtp.octet_budget import SMALL, BudgetShare, OctetBudget
 from panicmail.server.smtp.reply_table import Reply
+from tests.disks import Disk
 from tests.test_smtp import MAIL, Served, Wire, _eventually, serving
 
 MIB = 1 << 20
+#: A mail server of ours, where there is one.
+TRUSTED = "127.0.0.9"
 
 
-class Honest(Wire):
-    """A client of another address."""
+class From(Wire):
+    """A client of that address."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.2", 0))
+    def __init__(self, address: str, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0))
         self._replies = self.socket.makefile("rb")
 
 
-def is_taken(served: Served) -> bool:
+def is_taken(served: Served, address: str = "127.0.0.2") -> bool:
     """Whether a panic of somebody else gets its 250."""
-    with Honest(served.port).until_data() as client:
+    with From(address, served.port).until_data() as client:
         return client.say(MAIL + b".").startswith("250 ")
 
 
@@ -94,16 +99,36 @@ def test_commands_without_a_mail_come_to_an_end_and_a_mail_begins_them_anew() ->
         assert client.reply() == ""
 
 
-def test_unfinished_mails_of_one_address_leave_room_for_another() -> None:
-    """The report: a handful of unfinished mails held the whole budget, and panic@ answered 452 to everybody."""
-    with serving(max_message_size=2 * MIB) as served, contextlib.ExitStack() as leaving:
-        for _ in range(6):
-            client = leaving.enter_context(served.wire().until_data())
-            client.send(b"x" * (2 * MIB - 1000))
-        assert _eventually(lambda: served.listener._terms.budget.free <= 4 * MIB + 4000)
-        assert is_taken(served)
-        with Honest(served.port).until_data() as large:
-            assert large.say(b"y" * (2 * MIB - 1000) + b"\r\n.").startswith("250 ")
+@pytest.mark.parametrize("addresses", [["127.0.0.1"] * 6, [f"127.0.0.{n}" for n in range(11, 17)]])
+def test_unfinished_mails_hold_disk_and_keep_nobody_out(addresses: list[str]) -> None:
+    """The report: six unfinished mails of 50 MiB held the whole budget, and panic@ answered 452 to everybody."""
+    size, disk = 50 * MIB, Disk()
+    with (
+        serving(disk=disk, max_message_size=size, is_trusted=TRUSTED.__eq__) as served,
+        contextlib.ExitStack() as leaving,
+    ):
+        memory = resident()
+        for address in addresses:
+            hoarder = leaving.enter_context(From(address, served.port).until_data())
+            for _ in range(0, size - MIB, MIB):
+                hoarder.send(b"x" * MIB)
+        kept = served.listener._terms.storage
+        assert _eventually(
+            lambda: sum(Path(f"/proc/self/fd/{f.fileno()}").stat().st_size for f in disk.files) > 5 * size
+        )
+        assert resident() - memory < 60 * MIB, "of 300 MiB"
+        for address in ("127.0.0.2", TRUSTED):
+            assert is_taken(served, address)
+            with From(address, served.port).until_data() as large:
+                assert large.say(b"y" * (size - 1000) + b"\r\n.").startswith("250 ")
+        assert len(served.store.mails[-1].raw) == size - 998
+        leaving.close()
+        assert _eventually(lambda: kept.disk.free == ON_DISK * size and disk.open_files == 0)
+
+
+def resident() -> int:
+    """Octets of memory this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 # -- the budget by itself
@@ -119,7 +144,7 @@ class Moved:
 
 def test_the_slowest_mail_of_whoever_holds_most_is_given_up_and_told() -> None:
     clock, gone = Moved(), list[str]()
-    budget = MemoryBudget(16 * MIB, clock)
+    budget = OctetBudget(16 * MIB, clock=clock)
     shares: dict[str, BudgetShare] = {}
     for name, peer in (("slow", "a"), ("quick", "a"), ("other", "b")):
         share = shares[name] = budget.share(peer)
@@ -136,7 +161,7 @@ def test_the_slowest_mail_of_whoever_holds_most_is_given_up_and_told() -> None:
 
 def test_large_mails_of_an_address_keep_none_of_its_small_ones_waiting() -> None:
     """As of a mail server of ours, behind which everybody's mail comes from one address."""
-    budget = MemoryBudget(32 * MIB)
+    budget = OctetBudget(32 * MIB)
     assert budget.share("mx").grow(8 * MIB)
     assert budget.share("mx").grow(8 * MIB)
     assert not budget.share("mx").grow(2 * MIB)
@@ -147,7 +172,7 @@ def test_large_mails_of_an_address_keep_none_of_its_small_ones_waiting() -> None
 
 def test_a_mail_that_is_there_whole_is_not_given_up() -> None:
     clock = Moved()
-    budget = MemoryBudget(16 * MIB, clock)
+    budget = OctetBudget(16 * MIB, clock=clock)
     share = budget.share("a")
     assert share.grow(8 * MIB)
     share.is_coming = False
@@ -158,7 +183,7 @@ def test_a_mail_that_is_there_whole_is_not_given_up() -> None:
 
 
 def test_the_last_quarter_is_for_small_mails() -> None:
-    budget = MemoryBudget(16 * MIB)
+    budget = OctetBudget(16 * MIB)
     first, second = budget.share("a"), budget.share("b")
     assert first.grow(8 * MIB)
     assert second.grow(4 * MIB)
@@ -171,7 +196,7 @@ def test_the_last_quarter_is_for_small_mails() -> None:
 )
 def test_no_more_is_held_than_there_is_and_all_of_it_comes_back(acts: list[tuple[str, int, int, bool]]) -> None:
     clock = Moved()
-    budget = MemoryBudget(16 * MIB, clock)
+    budget = OctetBudget(16 * MIB, clock=clock)
     shares = {(peer, number): budget.share(peer) for peer in "abc" for number in range(6)}
     for peer, number, octets, leaves in acts:
         clock.at += 3
@@ -222,6 +247,6 @@ def test_those_who_stay_are_never_more_than_allowed(comers: list[tuple[str, floa
 
 
 def test_some_descriptors_are_left_for_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    for soft, most in ((256, 128), (1024, 896), (100, 16), (10**6, 1000), (resource.RLIM_INFINITY, 1000)):
+    for soft, most in ((256, 64), (1024, 448), (100, 16), (10**6, 1000), (resource.RLIM_INFINITY, 1000)):
         monkeypatch.setattr(resource, "getrlimit", lambda _which, soft=soft: (soft, soft))
         assert connections.allowed() == most

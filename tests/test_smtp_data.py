@@ -9,15 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.server.smtp import data
-from panicmail.server.smtp.data import DataReceiver, MemoryBudget, received_fields
+from panicmail.server.smtp.data import DataReceiver, received_fields
+from panicmail.server.smtp.inbound_storage import InboundStorage, MailOctets
+from panicmail.server.smtp.octet_budget import OctetBudget
+from tests.disks import storage
 
 # Chance finds few CRLF-dot combinations in plain bytes, so mails are built from what matters.
 _PIECES = st.sampled_from([b"\r\n", b".", b"\r", b"\n", b"\x00", b"a", b"..", b"\r\n.", b".\r\n", b"\n.\n", b"\xff"])
 _MAILS = st.lists(st.one_of(_PIECES, st.binary(max_size=8)), max_size=30).map(b"".join)
 
 
-def _incoming(limit: int = 1000, budget: MemoryBudget | None = None) -> DataReceiver:
-    return DataReceiver(limit=limit, share=(budget or MemoryBudget(1 << 20)).share())
+class Incoming(DataReceiver):
+    """A mail with its octets at hand."""
+
+    def __init__(self, limit: int = 1000, kept: InboundStorage | None = None) -> None:
+        self.octets = MailOctets(kept or storage())
+        super().__init__(limit=limit, octets=self.octets)
+
+    def raw(self) -> bytes:
+        return self.octets.take_out()()
 
 
 def _stuffed(mail: bytes) -> bytes:
@@ -34,7 +44,7 @@ def _chunks(octets: bytes, cuts: list[int]) -> list[bytes]:
 @given(mail=_MAILS, cuts=st.lists(st.integers(0, 200), max_size=20), after=st.binary(max_size=20))
 def test_a_mail_arrives_octet_for_octet_however_it_is_cut_up(mail: bytes, cuts: list[int], after: bytes) -> None:
     wire = _stuffed(mail)
-    incoming = _incoming()
+    incoming = Incoming()
     rest, received = None, b""
     for chunk in _chunks(wire, cuts):
         assert rest is None, "the end was seen too early"
@@ -55,7 +65,7 @@ def test_where_a_block_ends_makes_no_difference(mail: bytes, cuts: list[int], bl
 
 def test_dots_are_unstuffed_across_blocks_of_the_real_size() -> None:
     mail = b"..\r\n.x\r\n" * 40_000
-    incoming = _incoming(limit=10**6, budget=MemoryBudget(10**6))
+    incoming = Incoming(limit=10**6)
     wire = _stuffed(mail)
     assert [incoming.feed(wire[at : at + 7001]) for at in range(0, len(wire), 7001)][-1] == b""
     assert incoming.raw() == mail
@@ -64,7 +74,7 @@ def test_dots_are_unstuffed_across_blocks_of_the_real_size() -> None:
 @given(mail=_MAILS, cuts=st.lists(st.integers(0, 200), max_size=20), after=st.binary(max_size=20))
 def test_a_mail_that_is_dropped_ends_where_it_would_have_ended(mail: bytes, cuts: list[int], after: bytes) -> None:
     wire = _stuffed(mail)
-    for incoming in (_incoming(limit=3), _incoming(budget=MemoryBudget(3))):
+    for incoming in (Incoming(limit=3), Incoming(kept=storage(3))):
         rest, received = None, b""
         for chunk in _chunks(wire, cuts):
             assert rest is None
@@ -75,7 +85,7 @@ def test_a_mail_that_is_dropped_ends_where_it_would_have_ended(mail: bytes, cuts
 
 
 def test_a_lone_dot_at_once_is_an_empty_mail() -> None:
-    incoming = _incoming()
+    incoming = Incoming()
     assert incoming.feed(b".\r\nQUIT\r\n") == b"QUIT\r\n"
     assert incoming.raw() == b""
     assert incoming.size == 0
@@ -84,7 +94,7 @@ def test_a_lone_dot_at_once_is_an_empty_mail() -> None:
 @pytest.mark.parametrize(("octets", "too_large"), [(10, False), (11, True)])
 @pytest.mark.parametrize("step", [1, 4, 100])
 def test_the_limit_itself_is_allowed_and_one_octet_more_is_not(octets: int, too_large: bool, step: int) -> None:
-    incoming = _incoming(limit=10)
+    incoming = Incoming(limit=10)
     wire = b"x" * (octets - 2) + b"\r\n.\r\n"
     rests = [incoming.feed(wire[i : i + step]) for i in range(0, len(wire), step)]
     assert rests[-1] == b""
@@ -93,14 +103,15 @@ def test_the_limit_itself_is_allowed_and_one_octet_more_is_not(octets: int, too_
 
 
 def test_commands_pipelined_behind_a_mail_do_not_count_as_its_size() -> None:
-    incoming = _incoming(limit=10)
+    incoming = Incoming(limit=10)
     assert incoming.feed(b"x\r\n.\r\n" + b"NOOP\r\n" * 100) == b"NOOP\r\n" * 100
     assert incoming.kept
 
 
 def test_a_mail_for_which_there_is_no_room_gives_back_what_it_held() -> None:
-    budget = MemoryBudget(10)
-    incoming = _incoming(budget=budget)
+    kept = storage(10)
+    budget = kept.memory
+    incoming = Incoming(kept=kept)
     assert incoming.feed(b"12345678") is None
     assert budget.free == 2
     assert incoming.feed(b"12345678") is None
@@ -111,7 +122,7 @@ def test_a_mail_for_which_there_is_no_room_gives_back_what_it_held() -> None:
 
 
 def test_a_share_is_given_back_once_however_often_it_is_released() -> None:
-    budget = MemoryBudget(10)
+    budget = OctetBudget(10)
     share = budget.share()
     assert share.grow(10)
     assert not budget.share().grow(1)

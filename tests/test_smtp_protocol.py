@@ -15,12 +15,12 @@ from aiosmtpd.smtp import SMTP
 
 from panicmail.server.smtp import addresses, reply_table
 from panicmail.server.smtp.connections import Connections
-from panicmail.server.smtp.data import MemoryBudget
 from panicmail.server.smtp.handler import SmtpHandler
 from panicmail.server.smtp.limits import SmtpLimits
 from panicmail.server.smtp.protocol import ClientProtocol
 from panicmail.server.smtp.reply_table import Reply
 from panicmail.server.smtp.session import SmtpSession
+from tests.disks import storage
 from tests.test_smtp import PANIC, Store
 
 #: Name -> whether it is a method that `ClientProtocol` replaces; the others it reads or calls.
@@ -65,7 +65,7 @@ def limits() -> SmtpLimits:
         known=store.known,
         accept=store.accept,
         max_message_size=1 << 20,
-        budget=MemoryBudget(1 << 22),
+        storage=storage(),
         tls=None,
         idle_timeout=30.0,
         accept_timeout=30.0,

@@ -30,6 +30,7 @@ from panicmail.escalation.tick import EscalationTick
 from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issues import Issues
 from panicmail.incident.push_channel import PushChannel
+from panicmail.incident.storm_rules import is_relay_of_ours
 from panicmail.incident.tasks import PUSH
 from panicmail.intake.accept import MailAcceptance
 from panicmail.intake.known_facts import answers_page
@@ -46,6 +47,7 @@ from panicmail.response.webhooks import LANE, WebhookReceiver
 from panicmail.server.http.app import create_app
 from panicmail.server.http.backend import LinkBackend
 from panicmail.server.http.http_server import WebServer
+from panicmail.server.smtp.inbound_storage import InboundStorage
 from panicmail.server.smtp.listeners import SmtpListener, tls_context
 from panicmail.store.database import Database
 from panicmail.store.leases import Node
@@ -156,7 +158,15 @@ class DaemonParts:
             accept=self.acceptance.receive,
             max_message_size=smtp.max_message_size,
             tls=self._tls(),
+            storage=InboundStorage(
+                self.spool, smtp.max_message_size, has_relays=bool(smtp.trusted_relays), tell=self._large_mail_refused
+            ),
+            is_trusted=partial(is_relay_of_ours, relays=smtp.trusted_relays) if smtp.trusted_relays else None,
         )
+
+    def _large_mail_refused(self, reason: str) -> None:
+        facts = {"reason": reason}
+        self.store.submit("tick.alarm", lambda tx: tx.queue.tell_operators("large_mails_refused", facts))
 
     def _tls(self) -> ssl.SSLContext | None:
         smtp = self.config.smtp

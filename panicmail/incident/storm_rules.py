@@ -68,10 +68,14 @@ def storm_mailbox(address: str, peer: str, received_from: str, relays: Iterable[
         received_from: Whom the topmost Received of the mail names as its peer; it counts where `peer` is one of
             `relays`, ours.
     """
-    host = _host(peer)
-    if host is not None and any(host in relay for relay in relays if relay.version == host.version):
-        host = _host(received_from)
+    host = _host(received_from if is_relay_of_ours(peer, relays) else peer)
     return f"{address} {host}" if address and host is not None else ""
+
+
+def is_relay_of_ours(peer: str, relays: Iterable[Network]) -> bool:
+    """Whether that address is in one of these networks."""
+    host = _host(peer)
+    return host is not None and any(host in relay for relay in relays if relay.version == host.version)
 
 
 def _host(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

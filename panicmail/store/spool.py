@@ -4,6 +4,8 @@
     <folder>/20261122T020711.123456-<mail id>.called     everybody was called for it from memory
     <folder>/20261122T020711.123456-<mail id>.tried      it is being read for that, or was when the process died
 
+Large mails that are still coming in are in this folder as well, in files that have no name and end with the process.
+
 Promises: when `put` returns, the mail is on disk (the file, its name, and the folder's own name, fsync for each) and
 survives kill -9 and a power cut; a file is whole or it is not there. A mail keeps the id it was given before any
 write, so whoever takes it into the database may do so twice. Nothing is deleted but what the database has, files that
@@ -21,12 +23,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import structlog
 
@@ -37,6 +42,8 @@ from panicmail.store.rows import AcceptedMail
 _log = structlog.get_logger()
 
 _MAIL, _CALLED, _TRIED, _UNFINISHED, _BROKEN = ".mail", ".called", ".tried", ".part", ".broken"
+#: Where a file cannot be made without a name, it has one that begins so for a moment.
+_SCRATCH = ".coming-in-"
 #: The longest first line, and of the octets read at a time.
 _HEAD, _PIECE = 1024 * 1024, 64 * 1024
 _AT = "%Y%m%dT%H%M%S.%f"
@@ -86,6 +93,8 @@ class Spool:
                 mail = Path(name).with_suffix(_MAIL).name
                 if told.kind == _UNFINISHED or (told.kind in (_CALLED, _TRIED) and mail not in names):
                     (self.folder / name).unlink(missing_ok=True)
+            for unnamed in self.folder.glob(f"{_SCRATCH}*"):
+                unnamed.unlink(missing_ok=True)
             _sync(self.folder)
 
     def put(self, mail: AcceptedMail, raw: bytes) -> None:
@@ -111,6 +120,24 @@ class Spool:
                 raise
             _sync(self.folder)
             crashpoints.point("spool.written")
+
+    def scratch_file(self) -> BinaryIO:
+        """A new file, unbuffered and without a name: it is gone when it is closed, or the process ends.
+
+        Raises:
+            OSError: The folder does not take it.
+        """
+        self._make_folder()
+        return cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=self.folder, prefix=_SCRATCH))
+
+    def free(self) -> int:
+        """Octets that are free on the disk of the folder.
+
+        Raises:
+            OSError: It does not say.
+        """
+        self._make_folder()
+        return shutil.disk_usage(self.folder).free
 
     def waiting(self) -> list[Spooled]:
         """What is there, oldest first; nothing when the folder cannot be read."""

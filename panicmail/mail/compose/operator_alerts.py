@@ -124,6 +124,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "Neither the database nor the emergency spool took a mail. Its sender keeps it and tries again for days.",
         "Bring the database back, or make room on the disk of the spool. Tell people to telephone until then.",
     ),
+    "large_mails_refused": (
+        "large mails cannot come in",
+        "The disk of the emergency spool is full or fails. Who sends one tries again for days; small mails come in.",
+        "Make room on that disk, or see what is wrong with it: database.spool in the configuration.",
+    ),
     "spool_failed": (
         "the emergency spool cannot be used",
         "While the database is there nothing changes; should it be away, mails are refused until it is back.",

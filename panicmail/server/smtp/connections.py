@@ -25,6 +25,8 @@ MOST = 1000
 RESERVED = 128
 #: The log says at most this often, in seconds, how many were sent away.
 TELL_EVERY = 60.0
+#: Of each connection: its socket, and the file of a large mail on its way in.
+DESCRIPTORS_EACH = 2
 #: However few descriptors there are, so many are served.
 LEAST = 16
 
@@ -47,7 +49,7 @@ Session = TypeVar("Session", bound=Connected)
 def allowed() -> int:
     """How many connections this process has descriptors for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else max(LEAST, min(MOST, soft - RESERVED))
+    return MOST if soft == resource.RLIM_INFINITY else max(LEAST, min(MOST, (soft - RESERVED) // DESCRIPTORS_EACH))
 
 
 class Connections(Generic[Session]):

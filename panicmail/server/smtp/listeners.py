@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from panicmail.server.smtp.connections import Connections, allowed
-from panicmail.server.smtp.data import MemoryBudget
 from panicmail.server.smtp.envelope import Accept, Known
+from panicmail.server.smtp.inbound_storage import InboundStorage
 from panicmail.server.smtp.limits import SmtpLimits
 from panicmail.server.smtp.session import SmtpSession
 
@@ -42,11 +42,11 @@ class SmtpListener:
         hostname: What we call ourselves in the greeting.
         max_message_size: In octets. Announced, refused in MAIL (SIZE=) and at the dot; beyond twice as much we hang up.
         tls: Switches STARTTLS on; plaintext stays possible, for an expired certificate must not stop a panic.
-        memory_budget: Octets of unfinished mails over all sessions; a mail for which there is no room is answered 452.
-            None: four times `max_message_size`.
+        storage: Where mails are on their way in; one for which there is no room is answered 452.
         idle_timeout: Seconds; then 421.
         accept_timeout: Seconds; then 451, though the write may still succeed.
         max_connections: At a time; a quarter of them of one peer address. None: what there are descriptors for.
+        is_trusted: Whether that address is a mail server of ours. None: there are none.
         limits: As of `SmtpLimits`.
     """
 
@@ -59,12 +59,13 @@ class SmtpListener:
         accept: Accept,
         max_message_size: int,
         tls: ssl.SSLContext | None,
-        memory_budget: int | None = None,
+        storage: InboundStorage,
         idle_timeout: float = 300.0,
         accept_timeout: float = 30.0,
         max_recipients: int = 100,
         max_hops: int = MAX_HOPS,
         max_connections: int | None = None,
+        is_trusted: Callable[[str], bool] | None = None,
         **limits: float,
     ) -> None:
         self._listen = tuple(listen)
@@ -73,12 +74,13 @@ class SmtpListener:
             known=known,
             accept=accept,
             max_message_size=max_message_size,
-            budget=MemoryBudget(4 * max_message_size if memory_budget is None else memory_budget),
+            storage=storage,
             tls=tls,
             idle_timeout=idle_timeout,
             accept_timeout=accept_timeout,
             max_recipients=max_recipients,
             max_hops=max_hops,
+            is_trusted=is_trusted or (lambda peer: False),
             **limits,  # type: ignore[arg-type]
         )
         self._servers: list[asyncio.Server] = []

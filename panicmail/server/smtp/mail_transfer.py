@@ -11,7 +11,8 @@ import structlog
 from panicmail.errors import PanicmailError
 from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import addresses, reply_table
-from panicmail.server.smtp.data import BudgetShare, DataReceiver, received_fields
+from panicmail.server.smtp.data import DataReceiver, received_fields
+from panicmail.server.smtp.inbound_storage import MailOctets
 from panicmail.server.smtp.limits import SmtpLimits
 from panicmail.server.smtp.protocol import ClientProtocol, SessionOver
 from panicmail.server.smtp.reply_table import Reply
@@ -29,26 +30,48 @@ class MailTransfer:
     async def take(self) -> Reply:
         """Read one mail to its dot and have it made durable; the answer to it.
 
-        Its share of the budget goes back when nobody holds the octets any more: here, or, once `accept` has the
-        mail, when that write is done, even if we have stopped waiting for it.
+        Its room goes back when nobody holds the octets any more: here, or, once `accept` has the mail, when that write
+        is done, even if we have stopped waiting for it.
         """
         with contextlib.ExitStack() as on_the_way_out:
-            share = self._terms.budget.share(self._session.peer)
-            on_the_way_out.callback(share.release)
-            mail = DataReceiver(limit=self._terms.max_message_size, share=share)
-            share.evicted = mail.drop
+            peer = self._session.peer
+            octets = MailOctets(self._terms.storage, peer, is_trusted=self._terms.is_trusted(peer))
+            on_the_way_out.callback(octets.release)
+            mail = DataReceiver(limit=self._terms.max_message_size, octets=octets)
+            octets.given_up_by(mail.drop)
             await self._read_whole(mail)
-            share.is_coming = False
+            octets.are_whole()
             try:
-                outcome = self._hand_over(mail)
-                if isinstance(outcome, Reply):
-                    return outcome
-                on_the_way_out.pop_all()
-                outcome.add_done_callback(lambda written: _settle(share, written))
-                return await self._answer(outcome)
+                if mail.too_large:
+                    return reply_table.TOO_LARGE
+                return await self._make_durable(octets, on_the_way_out) if mail.kept else reply_table.NO_ROOM
             except Exception as error:  # the mail has been read to its end: the session can go on
-                log_failure(self._session.peer, error)
+                log_failure(peer, error)
                 return reply_table.FAILED
+
+    async def _make_durable(self, octets: MailOctets, on_the_way_out: contextlib.ExitStack) -> Reply:
+        ends_at = asyncio.get_running_loop().time() + self._terms.accept_timeout
+        try:
+            async with asyncio.timeout_at(ends_at):
+                written = self._hand_over(await self._in_memory(octets, on_the_way_out))
+        except TimeoutError:  # others, as large, were first
+            return reply_table.NO_ROOM
+        if isinstance(written, Reply):
+            return written
+        held = on_the_way_out.pop_all()
+        written.add_done_callback(lambda done: _settle(held, done))
+        return await self._answer(written, ends_at)
+
+    async def _in_memory(self, octets: MailOctets, on_the_way_out: contextlib.ExitStack) -> bytes:
+        """The mail as its sender wrote it. A large one waits for its turn; its turn ends on the way out."""
+        if not octets.are_on_disk:
+            return octets.take_out()()
+        turns = self._terms.storage.turns
+        await turns.acquire()
+        on_the_way_out.callback(turns.release)
+        raw = await asyncio.to_thread(octets.take_out())
+        octets.release()
+        return raw
 
     async def _read_whole(self, mail: DataReceiver) -> None:
         """Read to the dot, or end the session: what is left of a mail must not be taken for commands."""
@@ -82,13 +105,8 @@ class MailTransfer:
         """So many seconds since DATA a mail of which so much has come may still be read on."""
         return min(self._terms.data_within, self._terms.data_grace + octets / self._terms.data_rate)
 
-    def _hand_over(self, mail: DataReceiver) -> Reply | asyncio.Future[str]:
+    def _hand_over(self, raw: bytes) -> Reply | asyncio.Future[str]:
         """Give the mail to `accept`; or the reason not to."""
-        if mail.too_large:
-            return reply_table.TOO_LARGE
-        if not mail.kept:
-            return reply_table.NO_ROOM
-        raw = mail.raw()
         if received_fields(raw) > self._terms.max_hops:
             return reply_table.LOOP
         sender = self._session.mail_from or addresses.NULL_SENDER
@@ -102,9 +120,9 @@ class MailTransfer:
         )
         return asyncio.wrap_future(self._terms.accept(accepted), loop=asyncio.get_running_loop())
 
-    async def _answer(self, written: asyncio.Future[str]) -> Reply:
+    async def _answer(self, written: asyncio.Future[str], ends_at: float) -> Reply:
         # `wait` leaves the write alone when this task is cancelled or the time is up; awaiting it would cancel it.
-        await asyncio.wait([written], timeout=self._terms.accept_timeout)
+        await asyncio.wait([written], timeout=max(0.0, ends_at - asyncio.get_running_loop().time()))
         error = _error_of(written)
         if error is None:
             return reply_table.accepted(written.result())
@@ -128,8 +146,8 @@ def log_failure(peer: str, error: BaseException) -> None:
     )
 
 
-def _settle(share: BudgetShare, written: asyncio.Future[str]) -> None:
-    share.release()
+def _settle(held: contextlib.ExitStack, written: asyncio.Future[str]) -> None:
+    held.close()
     _error_of(written)  # else asyncio complains, long after the client was told, that nobody looked
 
 

@@ -7,7 +7,7 @@ Promises:
 - Whatever goes wrong inside is logged as `smtp.failed` and answered with one constant 451 (`reply_table.FAILED`). What
   goes wrong *while* a mail is being read also closes: the rest of that mail must never be read as commands.
 - A mail is a stream of octets, not of lines: no line is too long, nothing in it is changed (see `data`), and memory
-  is bounded by the size limit, the budget, and some 400 KiB of read-ahead a session.
+  is bounded by `inbound_storage` and some 400 KiB of read-ahead a session.
 
 How. `protocol` has the connection, made of aiosmtpd's class; its DATA, which holds every line, is replaced here. Each
 wait has its own limit, and none of them ends the work of `accept`.
