@@ -21,6 +21,7 @@ from panicmail.server.smtp.inbound_storage import ON_DISK
 from panicmail.server.smtp.octet_budget import SMALL, BudgetShare, OctetBudget
 from panicmail.server.smtp.reply_table import Reply
 from tests.disks import Disk
+from tests.program import world
 from tests.test_smtp import MAIL, Served, Wire, _eventually, serving
 
 MIB = 1 << 20
@@ -231,6 +232,55 @@ def test_for_a_newcomer_somebody_of_the_busiest_address_leaves() -> None:
     assert all(map(sessions.admit, [*crowded, alone]))
     assert sessions.admit(Client("c", None))
     assert [len(each.told) for each in (*crowded, alone)] == [0, 1, 0, 0]
+
+
+def test_a_mail_server_of_ours_has_as_many_connections_as_it_wants_and_some_that_nobody_else_takes() -> None:
+    sessions: Connections[Client] = Connections(16, 4, "mx".__eq__)
+    strangers = [Client(peer, None) for peer in "abcd" * 4]
+    assert [sessions.admit(each) for each in strangers].count(True) == 14
+    ours = [Client("mx", None) for _ in range(3)]
+    assert [sessions.admit(each) for each in ours] == [True, True, False]
+    for each in strangers:
+        each.idle_since = 1.0
+    assert all(sessions.admit(Client("mx", None)) for _ in range(14)), "whoever is idle makes room for them"
+    assert not sessions.admit(Client("mx", None))
+    assert not any(each.told for each in ours)
+
+
+def test_idle_connections_of_a_mail_server_of_ours_keep_no_stranger_out() -> None:
+    sessions: Connections[Client] = Connections(8, 2, "mx".__eq__)
+    ours = [Client("mx", float(number)) for number in range(8)]
+    assert all(map(sessions.admit, ours))
+    assert sessions.admit(Client("a", None))
+    assert [len(each.told) for each in ours] == [1] + [0] * 7
+
+
+@pytest.mark.parametrize("strangers", [1, 4])
+def test_strangers_in_the_midst_of_mails_leave_room_for_a_mail_server_of_ours(strangers: int) -> None:
+    with serving(max_connections=16, is_trusted=TRUSTED.__eq__) as served, contextlib.ExitStack() as leaving:
+        for number in range(20):
+            client = leaving.enter_context(From(f"127.0.0.{11 + number % strangers}", served.port))
+            if client.reply().startswith("220"):
+                for line in (b"EHLO c", b"MAIL FROM:<bo@example.net>"):
+                    client.say(line)
+        ours = [leaving.enter_context(From(TRUSTED, served.port)) for _ in range(2)]
+        for client in ours:
+            assert client.until_data().say(MAIL + b".").startswith("250 ")
+        if strangers == 1:
+            assert is_taken(served)
+            more = [leaving.enter_context(From(TRUSTED, served.port)) for _ in range(6)]
+            assert {each.reply()[:3] for each in more} == {"220"}, "more than the quarter of an address"
+
+
+def test_the_daemon_takes_its_mail_servers_from_the_configuration(tmp_path: Path) -> None:
+    with world(tmp_path) as town, contextlib.ExitStack() as leaving:
+        town.config["smtp"]["trusted_relays"] = [f"{TRUSTED}/32"]
+        town.start()
+        for _ in range(connections.allowed() // 4 + 1):
+            client = leaving.enter_context(From(TRUSTED, town.smtp_address[1]))
+            assert client.reply().startswith("220")
+            assert client.say(b"EHLO c")[:3] == client.say(b"MAIL FROM:<bo@example.net>")[:3] == "250"
+        assert town.panic()
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.floats(0, 100))), max_size=60))

@@ -15,8 +15,8 @@ from panicmail.check.result import Group, Row
 from panicmail.confinement import ADDRESS_SPACE
 from panicmail.mail.parse.parser_staff import MOST
 
-#: What the daemon itself needs, in octets, small mails on their way in included, and how many of the largest mails may be
-#: in its memory at once: two that are stored, and a copy of each.
+#: What the daemon itself needs, in octets, with small mails on their way in.
+#: And how many of the largest mails may be in its memory at once: two that are stored, and a copy of each.
 DAEMON, RECEIVED = 512 * 2**20, 4
 _UNIT = "system.slice/panicmail.service"
 #: Of the second version of control groups, and of the first: where memory is limited, and in which file.

@@ -46,7 +46,8 @@ class SmtpListener:
         idle_timeout: Seconds; then 421.
         accept_timeout: Seconds; then 451, though the write may still succeed.
         max_connections: At a time; a quarter of them of one peer address. None: what there are descriptors for.
-        is_trusted: Whether that address is a mail server of ours. None: there are none.
+        is_trusted: Whether that address is a mail server of ours: it has as many connections as it wants, and an eighth
+            of all is for such servers alone. None: there are none.
         limits: As of `SmtpLimits`.
     """
 
@@ -85,7 +86,7 @@ class SmtpListener:
         )
         self._servers: list[asyncio.Server] = []
         most = allowed() if max_connections is None else max_connections
-        self._dialogues: Connections[SmtpSession] = Connections(most, max(1, most // 4))
+        self._dialogues: Connections[SmtpSession] = Connections(most, max(1, most // 4), is_trusted)
         self._draining = False
 
     @property
