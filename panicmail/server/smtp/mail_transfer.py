@@ -53,9 +53,11 @@ class MailTransfer:
         ends_at = asyncio.get_running_loop().time() + self._terms.accept_timeout
         try:
             async with asyncio.timeout_at(ends_at):
-                written = self._hand_over(await self._in_memory(octets, on_the_way_out))
+                raw = await self._in_memory(octets, on_the_way_out)
         except TimeoutError:  # others, as large, were first
             return reply_table.NO_ROOM
+        written = self._hand_over(raw)
+        del raw  # it is let go as soon as it is durable, however long we wait
         if isinstance(written, Reply):
             return written
         held = on_the_way_out.pop_all()
