@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from panicmail.delivery import page_bundles
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident.model import Incident, State
 from panicmail.incident.page_digest import DigestLimits, named_refs, spell_out
+from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses
 from tests.office import Office, Posted, mail
 
@@ -88,6 +91,17 @@ def test_the_next_digest_comes_thirty_seconds_later_with_all_that_is_new(desk: O
     desk.wait(seconds=3)
     assert len(digests(desk)) == 2
     assert all(f"matter {n}" in digests(desk)[-1].text for n in range(10, 15))
+
+
+def test_what_one_digest_has_no_room_for_follows_at_once(desk: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_bundles, "MOST", 5)
+    desk.lanes[0].work = lambda: False  # type: ignore[method-assign]
+    flood(desk, 12)
+    del desk.lanes[0].work
+    desk.settle()
+    everything = "".join(page.subject + page.text for page in desk.pages("ana"))
+    assert all(each.ref in everything for each in desk.incidents())
+    assert len(desk.pages("ana")) == 3
 
 
 def test_one_page_alone_is_a_page_as_ever(desk: Office) -> None:
@@ -228,6 +242,29 @@ def test_a_digest_the_relay_puts_off_is_tried_again_and_nothing_is_lost(desk: Of
     desk.wait(minutes=2)
     everything = "".join(page.subject + page.text for page in desk.pages("ana"))
     assert all(each.ref in everything for each in desk.incidents())
+
+
+def test_a_digest_that_was_not_sent_makes_the_next_try_wait_no_longer_than_any_page(desk: Office) -> None:
+    desk.lanes[0].work = lambda: False  # type: ignore[method-assign]
+    flood(desk, 12)
+    del desk.lanes[0].work
+    desk.relay.failures = [Temporary("450 later")] * 2
+    desk.wait(seconds=12)
+    assert desk.relay.failures == []
+    everything = "".join(page.subject + page.text for page in desk.pages("ana"))
+    assert all(each.ref in everything for each in desk.incidents())
+
+
+def test_phones_ring_once_for_many_and_pagerduty_for_each(desk: Office) -> None:
+    channels = (channel("ntfys://u:p@ntfy.example.com/ana"), channel("pagerduty:0123456789abcdef0123456789abcdef"))
+    people = {**desk.settings.people, "ana": replace(desk.settings.people["ana"], push=channels)}
+    desk.settings = replace(desk.settings, people=people)
+    flood(desk, 12)
+    desk.wait(seconds=31)
+    texts = desk.phones.texts(channels[0].url)
+    assert len(texts) < 12
+    assert any(re.search(r"\d incidents", text) for text in texts), texts
+    assert len({key for _, action, key, _ in desk.phones.events if action == "trigger"}) == 12
 
 
 def test_a_digest_the_relay_refuses_for_good_makes_its_person_unreachable(desk: Office) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from panicmail import crashpoints
-from panicmail.delivery import outcomes, page_bundles
+from panicmail.delivery import outcomes
 from panicmail.delivery.message_context import is_wanted, notice_context
 from panicmail.delivery.outbox_worker import OutboxWorker
 from panicmail.delivery.page_bundles import PageBundle
@@ -46,13 +46,10 @@ class EmailWorker(OutboxWorker):
         if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took them out of [people]
             self._refused(task, "there is no such person any more")
             return
-        if self._store.read(lambda tx: page_bundles.is_flooded(tx, settings, task)):
-            bundle = self._store.write(f"{self.name}.claim", lambda tx: page_bundles.gather(tx, settings, task))
-            if bundle is None:
-                return
-            if len(bundle.tasks) > 1:
-                self._send_digest(bundle, settings)
-                return
+        if not self._is_bundled(task, settings):
+            self._carry_out_alone(task, settings)
+
+    def _carry_out_alone(self, task: OutboxRow, settings: RuntimeSettings) -> None:
         mine, letter = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
@@ -66,15 +63,9 @@ class EmailWorker(OutboxWorker):
         self._store.write(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
 
-    def _send_digest(self, bundle: PageBundle, settings: RuntimeSettings) -> None:
+    def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
         letter = self._store.read(lambda tx: _digest(tx, settings, bundle))
-        crashpoints.point(f"{self.name}.sending")
-        answer = self._carry_out_together(
-            bundle.tasks, lambda: self._relay.send(letter.message, letter.mail_from, letter.recipient)
-        )
-        crashpoints.point(f"{self.name}.sent")
-        incidents = [task.incident_id for task in bundle.tasks]
-        _log.info("digest.sent", incidents=incidents, person=bundle.digest.person, answer=answer)
+        return self._relay.send(letter.message, letter.mail_from, letter.recipient)
 
     def _refused(self, task: OutboxRow, answer: str) -> None:
         settings = self._settings()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import structlog
 
-from panicmail.delivery import outcomes
+from panicmail import crashpoints
+from panicmail.delivery import outcomes, page_bundles
+from panicmail.delivery.page_bundles import PageBundle
 from panicmail.errors import Blocked, Permanent, StoreFailed, Temporary, Unknown
+from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.store.blocked_adapters import adapter_of
 from panicmail.store.outbox import LEASE
 from panicmail.store.rows import DeliveryState, OutboxRow
@@ -75,18 +77,49 @@ class OutboxWorker:
             _log.error("dispatch.failed", **about, lane=self.name, do=task.do, attempt=task.attempt, exc_info=why)
             self._put_off(task, f"panicmail failed: {type(why).__name__}", sure=False)
 
-    def _carry_out_together(self, tasks: Sequence[OutboxRow], send: Callable[[], str]) -> str:
-        """Send one message that carries out several rows, and write down for each what came of it; the answer."""
-        first, *others = tasks
+    def _is_bundled(self, task: OutboxRow, settings: RuntimeSettings) -> bool:
+        """Whether `task` is one of many pages to its person, and was carried out with others, or waits for them."""
+        if not self._store.read(lambda tx: page_bundles.is_flooded(tx, settings, task)):
+            return False
+        bundle = self._store.write(f"{self.name}.claim", lambda tx: page_bundles.gather(tx, settings, task))
+        if bundle is None:
+            return True
         try:
-            answer = send()
+            if len(bundle.tasks) > 1:
+                self._carry_out_together(bundle, settings)
+            else:
+                self._carry_out_alone(task, settings)
+        except Exception:  # the next one does not wait for it
+            self._store.write("outbox.put_off", lambda tx: tx.digests.let_the_next_go(bundle.digest))
+            raise
+        return True
+
+    def _carry_out_together(self, bundle: PageBundle, settings: RuntimeSettings) -> None:
+        """Send one message for all of a bundle, and write down for each what came of it."""
+        crashpoints.point(f"{self.name}.sending")
+        try:
+            answer = self._send_bundle(bundle, settings)
         except Exception as exc:
-            for task in others:
+            for task in bundle.tasks[1:]:
                 self._failed(task, exc)
             raise
-        for task in (first, *others):
-            self._store.write(f"{self.name}.settle", partial(outcomes.sent, task=task, answer=answer))
-        return answer
+        crashpoints.point(f"{self.name}.sent")
+
+        def settle(tx: Transaction) -> None:
+            for task in bundle.tasks:
+                outcomes.sent(tx, task, answer)
+
+        self._store.write(f"{self.name}.settle", settle)
+        incidents = [task.incident_id for task in bundle.tasks]
+        _log.info("digest.sent", lane=self.name, incidents=incidents, person=bundle.digest.person, answer=answer)
+
+    def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
+        """Send one message about several pages; what the other side answered."""
+        raise NotImplementedError
+
+    def _carry_out_alone(self, task: OutboxRow, settings: RuntimeSettings) -> None:
+        """Carry out one row by itself."""
+        raise NotImplementedError
 
     def _carry_out(self, task: OutboxRow) -> None:
         raise NotImplementedError

@@ -48,7 +48,8 @@ def gather(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> PageB
         tx.outbox.hold(task, next_at)
         return None
     wanted: list[tuple[OutboxRow, Incident]] = []
-    for each in (task, *tx.outbox.claim_with(task, MOST - 1, LEASE[task.lane])):
+    claimed = (task, *tx.outbox.claim_with(task, MOST - 1, LEASE[task.lane]))
+    for each in claimed:
         incident = tx.incidents.get(each.incident_id or "")
         if incident is not None and is_wanted(tx, incident, each):
             wanted.append((each, incident))
@@ -65,6 +66,8 @@ def gather(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> PageB
         pages=tuple((incident.id, int(each.facts["round"])) for each, incident in wanted),
     )
     tx.digests.add(digest)
+    if len(claimed) == MOST:  # there may be more, and they follow at once
+        tx.digests.let_the_next_go(digest)
     if last_at is None or tx.now - last_at > settings.storm.within:
         _tell_once(tx, settings, person, wanted[0][1])
     return PageBundle(digest, tuple(wanted))

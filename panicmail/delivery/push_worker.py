@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import structlog
 
 from panicmail import crashpoints
-from panicmail.delivery import outcomes, page_bundles
+from panicmail.delivery import outcomes
 from panicmail.delivery.message_context import is_wanted, notice_context
 from panicmail.delivery.outbox_worker import OutboxWorker
 from panicmail.delivery.page_bundles import PageBundle
 from panicmail.delivery.pagerduty import Action, Event, Severity
+from panicmail.errors import Temporary
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import DEFAULT
 from panicmail.incident.model import EffectKind, Incident, State
@@ -88,13 +89,14 @@ class PushWorker(OutboxWorker):
         if channel is None:
             self._settle(task, DeliveryState.VOID, "a reload took this channel away")
             return
-        if channel.pagerduty_key is None and self._store.read(lambda tx: page_bundles.is_flooded(tx, settings, task)):
-            bundle = self._store.write(f"{self.name}.claim", lambda tx: page_bundles.gather(tx, settings, task))
-            if bundle is None:
-                return
-            if len(bundle.tasks) > 1:
-                self._send_digest(bundle, channel, settings)
-                return
+        # PagerDuty bundles by itself, and an alert of its own is how an incident is acknowledged there.
+        if channel.pagerduty_key is not None or not self._is_bundled(task, settings):
+            self._carry_out_alone(task, settings)
+
+    def _carry_out_alone(self, task: OutboxRow, settings: RuntimeSettings) -> None:
+        channel = _channel(settings, task)
+        if channel is None:
+            return
         mine, said = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task, channel)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
@@ -103,20 +105,16 @@ class PushWorker(OutboxWorker):
         else:
             self._send(task, channel, said, settings)
 
-    def _send_digest(self, bundle: PageBundle, channel: PushChannel, settings: RuntimeSettings) -> None:
+    def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
         """One line for all: the mail has each by name. Its link is that of the first."""
-        incidents = [incident for _, incident in bundle.pages]
-        text = push_text.digest([incident.ref for incident in incidents])
-        link = ""
+        incidents, person = [incident for _, incident in bundle.pages], bundle.digest.person
+        channel, link = _channel(settings, bundle.tasks[0]), ""
+        if channel is None:
+            raise Temporary("a reload took this channel away")
         if channel.is_private:
             lines = self._store.read(lambda tx: tx.timeline.of_incident(incidents[0].id))
-            person = bundle.digest.person
             link = settings.link(incidents[0].id, person, incident_links.live_round(lines, person))
-        crashpoints.point(f"{self.name}.sending")
-        answer = self._carry_out_together(bundle.tasks, lambda: self._pushes.send(channel.url, text, link))
-        crashpoints.point(f"{self.name}.sent")
-        _log.info("push.digest_sent", incidents=[each.id for each in incidents], person=bundle.digest.person,
-                  channel=channel.id, answer=answer)  # fmt: skip
+        return self._pushes.send(channel.url, push_text.digest([each.ref for each in incidents]), link)
 
     def _send(self, task: OutboxRow, channel: PushChannel, said: PushMessage, settings: RuntimeSettings) -> None:
         crashpoints.point(f"{self.name}.sending")

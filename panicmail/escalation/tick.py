@@ -44,8 +44,9 @@ class EscalationTick:
         """
         moved = self._release(on_progress)
         due, silent = self._store.read(self._read_due)
-        for incident in due:
-            moved += self._move(incident, self._pass_time, on_progress)
+        changes = self._store.change_many("tick.move", [incident.id for incident in due], self._pass_time)
+        for incident, change in zip(due, changes, strict=True):
+            moved += self._moved(incident, change.result, on_progress)
             on_progress()
         for task in silent:
             self._give_up_on(task)
@@ -82,8 +83,11 @@ class EscalationTick:
     def _move(
         self, incident: Incident, change: Callable[[Incident, datetime], Change], on_progress: Callable[[], None]
     ) -> bool:
+        return self._moved(incident, lambda: self._store.change("tick.move", incident.id, change), on_progress)
+
+    def _moved(self, incident: Incident, change: Callable[[], Change | None], on_progress: Callable[[], None]) -> bool:
         try:
-            return self._store.change("tick.move", incident.id, change) is not None
+            return change() is not None
         except Exception as exc:  # the next tick finds it still due; the others must not wait for it
             _log.exception("escalation.failed", ref=incident.ref)
             on_progress()  # a locked database lets each write wait

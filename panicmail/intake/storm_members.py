@@ -51,10 +51,15 @@ def decide(
         return verdict
     first = dict.fromkeys(incident_id for incident_id, shape in known if shape == MailPurpose.PANIC)
     flag = (
-        f"a storm: mail {len(known) + 1} of this sender within {int(limits.within.total_seconds() // 60)} min. "
+        f"a storm: mail {len(known) + 1} of this sender within {_span(limits.within)}. "
         '"ack" takes those before it too; those after it join it, and page nobody'
     )
     return replace(verdict, storm_of=tuple(first), flags=(flag, *verdict.flags))
+
+
+def _span(span: timedelta) -> str:
+    minutes, seconds = divmod(round(span.total_seconds()), 60)
+    return f"{minutes} min" if minutes and not seconds else f"{round(span.total_seconds())} s"
 
 
 def begin(filing: Filing, incident: Incident) -> None:

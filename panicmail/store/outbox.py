@@ -30,6 +30,9 @@ LEASE = {
     "gitlab": timedelta(seconds=240),
 }
 
+#: What is due so soon goes with what is due.
+_NEARLY = timedelta(seconds=3)
+
 _o = outbox.c
 
 
@@ -93,9 +96,10 @@ class Outbox(Queries):
         return self._begun(tasks, lease)
 
     def claim_with(self, task: OutboxRow, limit: int, lease: timedelta) -> list[OutboxRow]:
-        """Other pages of the same person by the same adapter that can be carried out now, claimed as by `claim`."""
+        """Other pages of the same person by the same adapter that can be carried out now, or nearly, claimed as by
+        `claim`: those that failed together are due again a little apart."""
         c = outbox.c
-        ready = sa.and_(self._waits_with(task), c.due_at <= self.now, ~self._adapters.is_held())
+        ready = sa.and_(self._waits_with(task), c.due_at <= self.now + _NEARLY, ~self._adapters.is_held())
         due = sa.select(outbox).where(ready).order_by(c.priority, c.id).limit(limit).with_for_update(skip_locked=True)
         tasks = [outbox_row_of(row) for row in self._connection.execute(due).all()]
         return self._begun(tasks, lease)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from panicmail.incident.page_digest import PageDigest
 from panicmail.store.queries import Queries
 from panicmail.store.tables import digest_pages, digests, paging_mailboxes
+
+#: So long ago was, as far as the next one goes, a digest that it need not wait for.
+_LONG_AGO = timedelta(days=1)
 
 
 def _noting(insert: Any) -> Any:
@@ -46,6 +49,11 @@ class PageDigests(Queries):
             for number, (incident_id, round_) in enumerate(digest.pages)
         ]
         self._connection.execute(digest_pages.insert(), held)
+
+    def let_the_next_go(self, digest: PageDigest) -> None:
+        """The next one need not wait because of this: it was not sent, or had no room for all."""
+        sooner = digest.made_at - _LONG_AGO
+        self._connection.execute(digests.update().where(digests.c.id == digest.id).values(made_at=sooner))
 
     def get(self, digest_id: str) -> PageDigest | None:
         row = self._connection.execute(sa.select(digests).where(digests.c.id == digest_id)).one_or_none()

@@ -16,9 +16,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -38,6 +38,9 @@ T = TypeVar("T")
 
 #: So often a work is run when another node was faster, and for so many seconds: somebody waits for it.
 TRIES, TRIES_SECONDS = 8, 5.0
+
+#: So many incidents are changed together.
+TOGETHER = 50
 
 #: A context for one call to the database, "read" or "write".
 Asking = Callable[[str], AbstractContextManager[None]]
@@ -166,20 +169,42 @@ class Store:
 
     def change(self, name: str, incident_id: str, decide: Callable[[Incident, datetime], Change]) -> Change | None:
         """Read an incident, decide, store the change: one transaction. None when there is no such incident."""
+        return self.write(name, _changing(incident_id, decide))
 
-        def work(tx: Transaction) -> Change | None:
-            incident = tx.incidents.get(incident_id)
-            if incident is None:
-                return None
-            change = decide(incident, tx.now)
-            tx.incidents.apply(incident, change)
-            return change
+    def change_many(
+        self, name: str, incident_ids: Sequence[str], decide: Callable[[Incident, datetime], Change]
+    ) -> Iterator[Future[Change | None]]:
+        """As `change` for each of them, some at a time: those share a commit, or run side by side.
 
-        return self.write(name, work)
+        Yields:
+            What came of each, in their order; done, and perhaps with an exception.
+        """
+        shares = self._writer is not None or not self._database.is_sqlite
+        for at in range(0, len(incident_ids), TOGETHER if shares else 1):
+            some = incident_ids[at : at + (TOGETHER if shares else 1)]
+            started = [self.submit(name, _changing(each, decide)) for each in some]
+            with suppress(Exception), self._asking("write"):  # each tells its own; who watches hears of the first
+                for each in started:
+                    each.result()
+            yield from started
 
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
+
+
+def _changing(
+    incident_id: str, decide: Callable[[Incident, datetime], Change]
+) -> Callable[[Transaction], Change | None]:
+    def work(tx: Transaction) -> Change | None:
+        incident = tx.incidents.get(incident_id)
+        if incident is None:
+            return None
+        change = decide(incident, tx.now)
+        tx.incidents.apply(incident, change)
+        return change
+
+    return work
 
 
 #: PostgreSQL's codes for a transaction that another one got in the way of: deadlock, serialization, lock time-out,
