@@ -20,8 +20,8 @@ from panicmail.daemon.health import Health
 from panicmail.daemon.periodic import KEPT_IN_MEMORY
 from panicmail.incident.model import Incident
 from panicmail.incident.reply_commands import Command
-from panicmail.store.tables import incidents, mails, outbox, pages, timeline
 from panicmail.store.unit_of_work import Store
+from tests.many_rows import MANY, add_many
 from tests.office import Office, mail
 
 GROWING = ("incidents", "mails", "outbox", "timeline", "pages")
@@ -110,62 +110,6 @@ def test_no_statement_of_a_night_reads_a_whole_table(desk: Office) -> None:
 
 # -- the same on PostgreSQL, whose planner goes by what is there
 
-#: So many rows of each table that grows.
-MANY = 10_000
-
-
-def own_values(desk: Office) -> dict[str, dict[str, str]]:
-    """What the copies of a row have of their own, as SQL over its number `g.n`; "": the database gives one."""
-    if desk.database.is_sqlite:
-        long, short, later = "printf('%016d', g.n)", "printf('%08d', g.n)", "'2027-01-01 00:00:00.000000'"
-        before = "strftime('%Y-%m-%d %H:%M:%f000', s.accepted_at, '-' || (g.n / 1000.0) || ' seconds')"
-    else:
-        long, short = "lpad(g.n::text, 16, '0')", "lpad(g.n::text, 8, '0')"
-        later, before = "timestamptz '2027-01-01'", "s.accepted_at - make_interval(secs => g.n)"
-    unique = {"message_id": "'<' || g.n || '@example.com>'"}
-    return {
-        "mails": {"id": f"{long} || 'mmmmmmmmmm'", "incident_id": long, "digest": "'d' || g.n", **unique},
-        "incidents": {
-            "id": long,
-            "ref": short,
-            "mail_id": f"{long} || 'mmmmmmmmmm'",
-            "reporter_address": "'r' || g.n || '@example.com'",
-            "accepted_at": before,
-            "issue_iid": "g.n + 1",
-            "next_step_at": later,  # nothing of theirs is due
-            "due_at": later,
-        },
-        "pages": {"id": "", "incident_id": long},
-        "outbox": {"id": "", "incident_id": long, "key": "g.n || '/' || s.key", "after_id": "NULL"},
-        "timeline": {"id": "", "incident_id": long},
-    }
-
-
-def add_many(desk: Office, like: Incident, count: int = MANY) -> None:
-    """So many more open incidents as `like` is, with a row of each table, and nothing of theirs due."""
-    numbers = (
-        f"(WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {count}) SELECT n FROM r) g"
-        if desk.database.is_sqlite
-        else f"generate_series(1, {count}) AS g(n)"
-    )
-    with desk.database.engine.begin() as connection:
-        for table in (mails, incidents, pages, outbox, timeline):
-            own = {"mailbox": "NULL"} if table is mails else {}  # many people's, and no storm
-            own |= own_values(desk)[table.name]
-            exprs = {c.name: own.get(c.name, f's."{c.name}"') for c in table.c if own.get(c.name, "x")}
-            which = f"id = '{like.mail_id}'" if table is mails else "TRUE"
-            connection.exec_driver_sql(
-                f"INSERT INTO {table.name} ({', '.join(map(_quoted, exprs))}) SELECT {', '.join(exprs.values())}"
-                f" FROM (SELECT * FROM {table.name} WHERE {which} LIMIT 1) s, {numbers}"
-            )
-    if not desk.database.is_sqlite:  # which has no statistics in the daemon either
-        with desk.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("ANALYZE")
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'
-
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
@@ -188,7 +132,7 @@ def is_flat_there(plan: dict[str, Any]) -> bool:
 def test_no_statement_of_a_night_reads_a_whole_table_of_postgresql(tmp_path: Path, postgres_url: str) -> None:
     with closing(Office(tmp_path, url=postgres_url)) as desk:
         first = desk.panic()
-        add_many(desk, first)
+        add_many(desk.database, first.mail_id)
         with recorded(desk) as statements:
             a_night(desk, first)
         asked = [s for s in statements.values() if re.match(r"SELECT|UPDATE|DELETE|WITH", s[0].lstrip())]
@@ -223,7 +167,7 @@ def test_an_act_costs_the_same_beside_ten_open_incidents_and_beside_ten_thousand
     for others in (10, MANY):
         desk = Office(tmp_path_factory.mktemp("desk"))
         first = desk.panic()
-        add_many(desk, first, others)
+        add_many(desk.database, first.mail_id, others)
         costs.append(steps_of(desk, lambda: ACTS[act](desk)))  # noqa: B023 - it is called here
         desk.close()
     # The counts of what waits go to a limit, and an index is a level deeper.

@@ -21,8 +21,8 @@ from panicmail.response.gitlab_activity import AWAY_AFTER, ActivityPoll
 from panicmail.response.issue_queue import AT_ONCE
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.store.tables import incidents
+from tests.many_rows import add_many
 from tests.office import Office
-from tests.test_flat import add_many
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
@@ -42,7 +42,7 @@ class Watched:
         """So many incidents that are open, with issues 1, 2 ...; answers the first."""
         first = self.desk.panic()
         if count > 1:
-            add_many(self.desk, first, count - 1)
+            add_many(self.desk.database, first.mail_id, count - 1)
         self.due(first, self.desk.now + timedelta(days=99))
         for n in range(count):
             wanted = {"title": f"[panic] {n}", "issue_type": "incident", "confidential": True}
