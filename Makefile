@@ -3,6 +3,8 @@
 # make faults    the real daemon under load, kills, locks and cuts, and whether what it promises held;
 #                ARGS="--seconds 600 --seed 7 --database postgres --nodes 2", and --help for the rest
 # make matrix    runs tests/faults, the long ones too, and writes the table of the fault matrix in README.md
+# make bench     how fast it is beside its rivals, and writes the table of tests/bench/README.md; takes 25 minutes,
+#                ARGS=--quick four; `python -m tests.bench --help` names the measurements
 # make lint      ruff, and which room imports which
 # make types     mypy alone
 # make lock      write requirements/*.txt anew from pyproject.toml
@@ -18,7 +20,7 @@ ENOUGH := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("pan
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
            --no-annotate --no-header pyproject.toml --extra postgres
 
-.PHONY: demo test faults matrix lint types lock clean
+.PHONY: demo test faults matrix bench lint types lock clean
 
 demo: $(RUNNABLE)
 	@$(BIN)/python -m panicmail demo $(ARGS)
@@ -31,6 +33,9 @@ faults: $(INSTALLED)
 
 matrix: $(INSTALLED)
 	$(BIN)/python -m tests.faults.table
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m tests.bench --write $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -13,17 +13,15 @@ import collections
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-from panicmail.sandbox.gitlab_server import SandboxGitLab
-from panicmail.sandbox.relay_server import SandboxRelay
-from tests.bench.latency import CONFIG, _free_port, _one, _wait_ready
+from tests.bench.load import ROOT
+from tests.bench.proc import until
+from tests.bench.town import Pages, bench_world, panic, settle
 
 PACKAGE = str(Path(__file__).parents[2] / "panicmail") + os.sep
 #: The beginnings of the names of the threads a mail goes through.
@@ -41,7 +39,7 @@ def _trace(frame: Any, event: str, argument: object) -> None:
             calls.append(name)
 
 
-def serve(config: str, written: str) -> None:
+def serve() -> None:
     """In the daemon's process: SIGUSR1 begins to record, SIGUSR2 writes down what was recorded."""
 
     def begin(number: int, frame: object) -> None:
@@ -52,16 +50,15 @@ def serve(config: str, written: str) -> None:
     def write(number: int, frame: object) -> None:
         global _on
         _on = False
-        Path(written).write_text(json.dumps(_files))
+        Path(os.environ["BENCH_FILES"]).write_text(json.dumps(_files))
 
     threading.setprofile(_trace)
     sys.setprofile(_trace)
     signal.signal(signal.SIGUSR1, begin)
     signal.signal(signal.SIGUSR2, write)
-    from panicmail.cli import main
+    from panicmail.cli import main as panicmail
 
-    sys.argv = ["panicmail", "serve", "-c", config]
-    main()
+    panicmail()
 
 
 def read() -> list[str]:
@@ -80,23 +77,18 @@ def read() -> list[str]:
 
 
 def main() -> None:
-    with SandboxGitLab() as gitlab, SandboxRelay() as relay, tempfile.TemporaryDirectory() as folder:
-        port, out = _free_port(), Path(folder) / "files.json"
-        path = Path(folder) / "panicmail.toml"
-        path.write_text(CONFIG.format(smtp=port, database="sqlite:///panicmail.db", gitlab=gitlab, relay=relay))
-        code = f"from tests.bench.files import serve; serve({str(path)!r}, {str(out)!r})"
-        command = [sys.executable, "-c", code]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as daemon:
-            _wait_ready(daemon)
-            _one(port, relay, 0)
-            time.sleep(3)  # the issue and the receipt of the first are on their way
-            daemon.send_signal(signal.SIGUSR1)
-            _one(port, relay, 1)
-            daemon.send_signal(signal.SIGUSR2)
-            while not out.exists() or not out.read_text():
-                time.sleep(0.05)
-            daemon.send_signal(signal.SIGTERM)
-            daemon.wait(30)
+    with tempfile.TemporaryDirectory() as folder, bench_world(Path(folder)) as town:
+        out = Path(folder) / "files.json"
+        town.module = "tests.bench.files"
+        town.environ = {"PYTHONPATH": str(ROOT), "BENCH_FILES": str(out)}
+        program, pages = town.start(), Pages(town)
+        panic(town, 0)
+        settle(town)
+        program.signal(signal.SIGUSR1)
+        pages.of(panic(town, 1).canary)
+        program.signal(signal.SIGUSR2)
+        if not until(lambda: out.exists() and out.read_text(), 30):
+            raise RuntimeError(f"the daemon wrote nothing{program.tail()}")
         threads = {name: calls for name, calls in json.loads(out.read_text()).items() if name.startswith(ON_THE_WAY)}
     threads["child"] = read()
     files = set().union(*threads.values())
@@ -106,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve() if sys.argv[1:2] == ["serve"] else main()
