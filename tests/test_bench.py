@@ -19,10 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from panicmail.incident.ids import ref
 from panicmail.sandbox.relay_server import SandboxRelay
 from tests.bench import __main__ as bench
-from tests.bench import figures, rivals
+from tests.bench import figures, profile, rivals
 from tests.bench.figures import Goal, Line, percentile
+from tests.bench.inside import name_of
 from tests.bench.load import Load, message, send, send_apart
 from tests.bench.measurements import MEASUREMENTS
 from tests.bench.proc import cpu_seconds, family, fsync_rate, machine, pss_octets, until, wake_ups
@@ -232,6 +234,30 @@ def test_a_rival_is_stopped_when_its_measurement_fails(tmp_path: Path) -> None:
         measure()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", ports[0]), 1)
+
+
+# -- where the CPU goes
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("<method 'execute' of 'sqlite3.Cursor' objects>", "built in/method 'execute' of 'sqlite3.Cursor' objects"),
+        (json.dumps.__code__, "json/__init__.py:dumps"),
+        (pytest.raises.__code__, "_pytest/raises.py:raises"),
+        (ref.__code__, "panicmail/incident/ids.py:ref"),
+    ],
+)
+def test_a_function_is_named_from_its_library_on(code: object, name: str) -> None:
+    assert name_of(code) == name
+
+
+def test_threads_of_one_part_are_told_together_and_the_onlooker_is_left_out() -> None:
+    functions = {"page-1": {"a/x:f": 1.0, "inside.py:_note": 5.0}, "page-2": {"a/x:f": 2.0, "b/y:g": 1.0}}
+    (part,) = profile.by_part(functions).items()
+    assert part == ("pages", {"a/x:f": 3.0, "b/y:g": 1.0})
+    assert profile.libraries(part[1]) == {"a": 3.0, "b": 1.0}
+    assert profile.part_of("scheduler") == profile.REST
 
 
 # -- the machine

@@ -69,23 +69,23 @@ def _accepts(name: str, what: str, load: Load, number: int, goal: Goal) -> Itera
 
 
 def accepts(quick: bool) -> Iterator[Line]:
-    load = Load(0, 400 if quick else 1500, sessions=50, size=4096)
-    yield from _accepts("accepts", "50 sessions kept, 4 KB", load, 2 if quick else 5, Goal(1.0, 3.0, "", True))
+    load = Load(0, 200 if quick else 1500, sessions=50, size=4096)
+    yield from _accepts("accepts", "50 sessions kept, 4 KB", load, 1 if quick else 5, Goal(1.0, 3.0, "", True))
 
 
 def accepts_conn(quick: bool) -> Iterator[Line]:
-    load = Load(0, 300 if quick else 1000, sessions=50, size=4096, keep=False)
-    yield from _accepts("accepts_conn", "a connection a mail, 4 KB", load, 2 if quick else 5, Goal(0.7, 2.0, "", True))
+    load = Load(0, 150 if quick else 1000, sessions=50, size=4096, keep=False)
+    yield from _accepts("accepts_conn", "a connection a mail, 4 KB", load, 1 if quick else 5, Goal(0.7, 2.0, "", True))
 
 
 def accepts_100k(quick: bool) -> Iterator[Line]:
-    load = Load(0, 100 if quick else 400, sessions=50, size=102_400)
-    yield from _accepts("accepts_100k", "50 sessions kept, 100 KB", load, 2 if quick else 5, Goal(0.8, 2.0, "", True))
+    load = Load(0, 60 if quick else 400, sessions=50, size=102_400)
+    yield from _accepts("accepts_100k", "50 sessions kept, 100 KB", load, 1 if quick else 5, Goal(0.8, 2.0, "", True))
 
 
 def reply(quick: bool) -> Iterator[Line]:
     """One session, one mail after another as fast as the answers come."""
-    rounds, fsyncs = _rounds(Load(0, 50 if quick else 200), 2 if quick else 5, with_times=True)
+    rounds, fsyncs = _rounds(Load(0, 50 if quick else 200), 1 if quick else 5, with_times=True)
     ratios = _ratios(rounds, _middle)
     parts = []
     for server in rounds[0]:

@@ -44,7 +44,7 @@ def flood(quick: bool) -> Iterator[Line]:
 
 
 def flood_pages(quick: bool) -> Iterator[Line]:
-    mails = 60 if quick else 600
+    mails = 40 if quick else 600
     text, figure = _pages_of(mails, Load(0, mails, sessions=20, size=1024, senders=1, tag="flood"))
     yield Line("flood_pages", f"pages to one person by a flood of {mails} from one sender", text, figure, Goal(30, 22))
     text, figure = _pages_of(mails, Load(0, mails, sessions=20, size=1024, tag="forged"))

@@ -27,7 +27,7 @@ CROWD_FROM = tuple(f"127.0.1.{number}" for number in range(1, 9))
 
 def rest(quick: bool) -> Iterator[Line]:
     """A daemon that has had one panic, which somebody has acknowledged by now."""
-    calm, seconds = (3.0, 10.0) if quick else (20.0, 60.0)
+    calm, seconds = (2.0, 8.0) if quick else (20.0, 60.0)
     with tempfile.TemporaryDirectory() as folder, bench_world(Path(folder)) as town:
         pid = town.start().pid
         one = panic(town, 0)
@@ -147,7 +147,7 @@ def commands(quick: bool) -> Iterator[Line]:
             "incidents": ("incidents", *config),
             "explain": ("explain", *config, str(mail)),
         }
-        used = {name: [_cpu_of(each) for _ in range(2 if quick else 7)] for name, each in arguments.items()}
+        used = {name: [_cpu_of(each) for _ in range(1 if quick else 7)] for name, each in arguments.items()}
     for name, seconds in used.items():
         middle = statistics.median(seconds)
         shown = "--help" if name == "help" else name

@@ -53,6 +53,7 @@ def _run(panics: int, *, with_functions: bool) -> tuple[dict[str, float], dict[s
         program.signal(signal.SIGUSR1)
         if not until(written.with_suffix(".noted").exists, 30):
             raise RuntimeError(f"the daemon did not hear{program.tail()}")
+        time.sleep(1)
         before, everything = thread_seconds(program.pid), cpu_seconds(program.pid)
         for number in range(panics):
             panic(town, number)
@@ -77,7 +78,8 @@ def by_part(functions: dict[str, Shares]) -> dict[str, Shares]:
     for thread, shares in functions.items():
         part = found.setdefault(part_of(thread), defaultdict(float))
         for name, used in shares.items():
-            part[name] += used
+            if not name.startswith("inside.py") and "_lsprof" not in name:  # what looks on is no part of it
+                part[name] += used
     return found
 
 
