@@ -13,21 +13,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from panicmail import config as configuration
 from panicmail.incident.ids import ref
 from panicmail.sandbox.relay_server import SandboxRelay
 from tests.bench import __main__ as bench
-from tests.bench import figures, profile, rivals
+from tests.bench import figures, measure_clock, profile, rivals
 from tests.bench.figures import Goal, Line, percentile
 from tests.bench.inside import name_of
 from tests.bench.load import Load, message, send, send_apart
 from tests.bench.measurements import MEASUREMENTS
 from tests.bench.proc import cpu_seconds, family, fsync_rate, machine, pss_octets, until, wake_ups
+from tests.bench.town import ONE_BY_ONE, bench_world
 
 # -- figures
 
@@ -234,6 +237,26 @@ def test_a_rival_is_stopped_when_its_measurement_fails(tmp_path: Path) -> None:
         measure()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", ports[0]), 1)
+
+
+@pytest.mark.parametrize(("storm", "is_on"), [(None, True), (ONE_BY_ONE, False)])
+def test_floods_are_bundled_unless_a_measurement_wants_each_page(
+    tmp_path: Path, storm: dict[str, int] | None, is_on: bool
+) -> None:
+    with bench_world(tmp_path, storm) as town:
+        town.write_config()
+        settings = configuration.load(town.path, {}, host_name=lambda: "panic.example.com").storm
+    assert (settings.members > 0, settings.digest_after > 0) == (is_on, is_on)
+
+
+def test_armed_incidents_are_open_and_what_is_made_due_is_due() -> None:
+    at = datetime.now(UTC) + timedelta(hours=1)
+    with measure_clock.armed(6) as town:
+        measure_clock.make_due(town, 2, at)
+        ends = measure_clock.stored(at + timedelta(seconds=1))
+        assert town.rows("SELECT count(*), count(DISTINCT mailbox) FROM incidents WHERE state = 'open'") == [(7, 7)]
+        assert town.rows("SELECT count(*) FROM incidents WHERE due_at < ? AND next_step_at = due_at", ends) == [(2,)]
+        assert len(town.gitlab.issues) == 7
 
 
 # -- where the CPU goes

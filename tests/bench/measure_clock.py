@@ -32,9 +32,8 @@ def arm(town: World, number: int) -> None:
     """With the daemon stopped: so many more open incidents, each of a person and with an issue of its own."""
     ((mail_id,),) = town.rows("SELECT mail_id FROM incidents LIMIT 1")
     add_many(Database(f"sqlite:///{town.database}"), mail_id, number)
-    mailbox = "'r' || CAST({} AS INTEGER) || '@example.com 127.0.0.1'"
-    town.rows(f"UPDATE incidents SET mailbox = {mailbox.format('id')} WHERE {MADE}")
-    town.rows(f"UPDATE pages SET mailbox = {mailbox.format('incident_id')} WHERE incident_{MADE}")
+    mailbox = "'r' || CAST(id AS INTEGER) || '@example.com 127.0.0.1'"
+    town.rows(f"UPDATE incidents SET mailbox = {mailbox} WHERE {MADE}")
     first = "(SELECT next_step_at FROM incidents WHERE mail_id = ?)"
     town.rows(f"UPDATE incidents SET next_step_at = {first}, due_at = {first} WHERE {MADE}", mail_id, mail_id)
     gitlab = town.gitlab.instance

@@ -25,12 +25,11 @@ def bench_world(folder: Path, storm: dict[str, Any] | None = None, **settings: A
     """As `tests.program.world`; what the daemon logs as an error is told on standard error and fails nothing.
 
     Args:
-        storm: The [storm] of its configuration.
+        storm: The [storm] of its configuration; None: as panicmail has it by itself.
         settings: As `world` takes them.
     """
     with world(folder, **settings) as town:
-        if storm:
-            town.config["storm"] = storm
+        town.config["storm"] = dict(storm or {})
         try:
             yield town
         finally:
