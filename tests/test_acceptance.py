@@ -32,6 +32,7 @@ from panicmail.escalation.restore_guard import RestoreGuard
 from panicmail.escalation.shift_handover import ShiftHandover
 from panicmail.escalation.tick import EscalationTick
 from panicmail.incident import ids
+from panicmail.incident.page_digest import DigestLimits
 from panicmail.incident.storm_rules import StormLimits
 from panicmail.intake import accept as intake_accept
 from panicmail.intake.accept import MailAcceptance
@@ -772,7 +773,8 @@ def test_a_mail_that_was_not_moved_for_a_moment_is_not_told_as_stuck(
 
 def test_deadlines_that_come_due_at_once_bring_nobody_a_page_that_says_the_database_is_away(tmp_path: Path) -> None:
     """Each step takes a second here; the database answers every one."""
-    office, accepting = Office(tmp_path, storm=StormLimits(0)), Accepting(tmp_path / "spool")
+    office = Office(tmp_path, storm=StormLimits(0), digest=DigestLimits(0))
+    accepting = Accepting(tmp_path / "spool")
     duties = duties_of(office, accepting, WatermarkFile(tmp_path / "panicmail.mark"))
     duties.tick()
     for number in range(40):

@@ -18,7 +18,7 @@ from panicmail.incident import ids, transitions
 from panicmail.incident.escalation_policy import SAME_MAIL_WITHIN, Duty
 from panicmail.incident.model import Entry, Incident, Outcome, Owed, State, unchanged
 from panicmail.incident.tasks import Task
-from panicmail.store import migrate
+from panicmail.store import migrate, schema_revision
 from panicmail.store.database import Database
 from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow, UnderstoodMail
 from panicmail.store.tables import Instant, incidents, mails, outbox, pages
@@ -184,6 +184,20 @@ def test_pages_of_the_version_before_are_in_their_table_and_say_the_same(databas
     assert written() == before
     undelivered = store.read(lambda tx: tx.pages.undelivered(timedelta(minutes=-1)))
     assert sorted(task.incident_id for task in undelivered if task.incident_id) == sorted([refused.id, waiting.id])
+
+
+def test_the_newest_revision_is_the_one_its_files_are_named_after(database: Database) -> None:
+    assert schema_revision.newest() == migrate.head()
+    assert schema_revision.is_current(database)
+    migrate.downgrade(database, "0018")
+    assert not schema_revision.is_current(database)
+    migrate.downgrade(database, "base")
+    assert not schema_revision.is_current(database)
+
+
+def test_a_database_without_tables_is_not_current(tmp_path: Path) -> None:
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'new.db'}")) as empty:
+        assert not schema_revision.is_current(empty)
 
 
 def test_what_waited_before_adapters_could_be_barred_is_carried_out_as_ever(database: Database, store: Store) -> None:

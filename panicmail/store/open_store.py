@@ -11,7 +11,7 @@ from pathlib import Path
 
 from panicmail.config import Config
 from panicmail.errors import ConfigError, StoreFailed
-from panicmail.store import migrate
+from panicmail.store import schema_revision
 from panicmail.store.database import Database
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -44,10 +44,11 @@ def bring_up_to_date(database: Database) -> None:
     Raises:
         StoreFailed: It cannot be written, or was made by a newer panicmail.
     """
-    with database.reading() as connection:
-        is_current = migrate.revision(connection) == migrate.head()
-    if not is_current:  # else no need for the lock: who only looks does not wait for who writes
-        migrate.upgrade(database)
+    if schema_revision.is_current(database):  # no need for the lock: who only looks does not wait for who writes
+        return
+    from panicmail.store import migrate  # half of what a command that only looks would load
+
+    migrate.upgrade(database)
 
 
 @contextlib.contextmanager
