@@ -193,13 +193,25 @@ def test_looking_through_a_file_for_tokens_holds_up_nobody(kind: str) -> None:
     assert held_by(lambda: _holds_token(raw)) < HELD
 
 
+def seconds_of_a_copy(raw: bytes) -> float:
+    """What no driver can be quicker than: 5 ms here, and 40 where memory is slow to come."""
+    tries = []
+    for _ in range(3):
+        began = time.perf_counter()
+        copied = bytearray(raw)
+        tries.append(time.perf_counter() - began)
+        del copied
+    return min(tries)
+
+
 def test_storing_and_fetching_a_mail_holds_up_nobody(desk: Desk) -> None:
     raw = full_of(hashlib.sha256(b"noise").digest())
     mail = desk.accept(raw)
-    assert held_by(lambda: desk.accept(raw)) < HELD
-    assert held_by(lambda: desk.store.read(lambda tx: tx.mails.raw(mail.id))) < HELD
-    assert held_by(lambda: desk.put_aside_and_read(raw)) < HELD
-    assert held_by(lambda: desk.store.read(lambda tx: _is_internal(tx, office_settings(), mail))) < HELD
+    held = max(HELD, 5 * seconds_of_a_copy(raw))  # PostgreSQL's driver makes a copy or two
+    assert held_by(lambda: desk.accept(raw)) < held
+    assert held_by(lambda: desk.store.read(lambda tx: tx.mails.raw(mail.id))) < held
+    assert held_by(lambda: desk.put_aside_and_read(raw)) < held
+    assert held_by(lambda: desk.store.read(lambda tx: _is_internal(tx, office_settings(), mail))) < held
 
 
 def test_a_report_as_long_as_a_child_may_send_holds_up_nobody(desk: Desk) -> None:
