@@ -786,3 +786,15 @@ def test_a_note_of_what_somebody_wrote_says_why_it_did_not_acknowledge_only_wher
     desk.reply(desk.page("ana"), "She does not answer.")
     wrote = [text.partition(" UTC. ")[2] for _, text, _ in desk.gitlab.notes if "Ana Reyes wrote" in text]
     assert ["did not acknowledge" in text for text in wrote] == [True, False, False]
+
+
+def test_what_is_opened_after_its_sla_is_breached_at_once_and_a_yes_does_not_hide_it(desk: Office) -> None:
+    mail_id = desk.accept(mail("My files are .locked.", subject="Ransom note"))
+    desk.now += timedelta(minutes=20)
+    desk.settle()
+    incident = desk.store.read(lambda tx: tx.incidents.by_mail(mail_id))
+    assert incident is not None
+    assert incident.breached_at == desk.now
+    desk.act(incident, "ana", Command.YES)
+    assert "sla.breached" in desk.events(incident)
+    assert any("no engineer has answered yet" in each.text for each in desk.sent("rita@example.com"))

@@ -42,7 +42,12 @@ def open_panic(
     effects = [Effect(do=EffectKind.ISSUE, key="issue"), Effect(do=EffectKind.FILES, key="files")]
     if receipt and not incident.once:
         effects.append(Effect(do=EffectKind.RECEIPT, key="receipt"))
-    return Change(incident=incident, effects=first.effects + tuple(effects), entries=(opened, *first.entries))
+    change = Change(incident=incident, effects=first.effects + tuple(effects), entries=(opened, *first.entries))
+    breach_at = _breach_at(incident)
+    if breach_at is None or breach_at > duty.now:
+        return change
+    # Opened after an outage: a yes may come before time is looked at again, and it is late all the same.
+    return replace(change.then(_breach(incident, duty)), outcome=change.outcome)
 
 
 def _first_step(incident: Incident, duty: Duty) -> Change:
