@@ -390,11 +390,14 @@ class Model:
                 row.task = replace(task, state=DeliveryState.VOID, done_at=self.now)
 
     def keys(self, incident: Incident, effects: Iterable[Effect]) -> Iterator[str]:
+        """Of the rows these ask for. News want a receipt, an earlier one or that of the same change."""
+        has_receipt = f"{incident.id}/receipt" in self.rows
         for effect in effects:
+            has_receipt = has_receipt or effect.do is EffectKind.RECEIPT
             key, person = f"{incident.id}/{effect.key}", effect.person
             if effect.do is EffectKind.OPERATORS:
                 key, person = f"operators/{effect.facts['cause']}/{self.now:%Y%m%d%H}/max", "max"
-            if effect.do is not EffectKind.NEWS or f"{incident.id}/receipt" in self.rows:
+            if effect.do is not EffectKind.NEWS or has_receipt:
                 yield from {key, *pushed(effect.do, key, person, effect.facts.get("word"))}
 
     def adopt(self, stored: Iterable[OutboxRow], keys: set[str], *, notes: int) -> None:
