@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -274,6 +274,13 @@ def test_a_digest_the_relay_refuses_for_good_makes_its_person_unreachable(desk: 
     assert all("ana" in each.away for each in desk.incidents())
     everything = "".join(page.subject + page.text for page in desk.pages("max"))
     assert all(each.ref in everything for each in desk.incidents())
+
+
+def test_no_page_waits_for_a_digest_of_a_time_that_was_wrong() -> None:
+    now, minute = datetime(2026, 11, 22, 2, 7, tzinfo=UTC), timedelta(minutes=1)
+    assert LIMITS.next_at(now + timedelta(days=1), now, minute) == now
+    assert LIMITS.next_at(now, now, minute) == now + timedelta(seconds=30)
+    assert LIMITS.next_at(None, now, minute) == now
 
 
 # -- rules

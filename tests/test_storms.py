@@ -255,6 +255,37 @@ def test_what_was_unlike_the_rest_before_the_ack_is_told_with_it(desk: Office) -
     assert any("My files are .locked" in each.text for each in desk.sent("ana") if "Storm: " in each.subject)
 
 
+def test_one_unlike_the_rest_is_told_though_the_storm_was_closed_before_it_could_be(desk: Office) -> None:
+    flood(desk, 5)
+    desk.act(the_storm(desk), "ana", Command.YES)
+    flood(desk, 1, subject="Strange login", text="Somebody is in the mail server")
+    desk.wait(seconds=1)
+    flood(desk, 1, subject="Ransom note", text="My files are .locked")
+    desk.act(the_storm(desk), "ana", Command.RESOLVE)
+    desk.wait(minutes=2)
+    assert any("My files are .locked" in each.text for each in desk.sent("ana"))
+
+
+def test_of_a_storm_that_was_paged_once_those_paged_hear_what_is_unlike_the_rest(tmp_path: Path) -> None:
+    office = Office(tmp_path, storm=StormLimits(3), known_senders=("example.com",), once_unknown=True)
+    with closing(office) as desk:
+        flood(desk, 5)
+        flood(desk, 1, subject="Ransom note", text="My files are .locked")
+        desk.wait(seconds=2)
+        assert any("My files are .locked" in each.text for each in desk.sent("ana"))
+        assert len(desk.pages("ana")) == 4
+
+
+def test_a_clock_that_was_put_back_keeps_nothing_untold(desk: Office) -> None:
+    flood(desk, 5)
+    desk.act(the_storm(desk), "ana", Command.YES)
+    flood(desk, 1, first=7)
+    desk.now -= timedelta(days=1)
+    desk.escalation.tick()
+    desk.settle()
+    assert any("joined the storm" in text for _, text, _ in desk.gitlab.notes)
+
+
 def test_members_arm_no_clock_of_unanswered_words(desk: Office) -> None:
     flood(desk, 5)
     desk.act(the_storm(desk), "ana", Command.YES)
@@ -374,7 +405,7 @@ def test_a_storm_is_told_of_in_time_and_never_more_than_once_a_minute(gaps: list
         if storm.tell_at is not None and storm.tell_at <= now:
             told.append(storm.tell_at)
             storm = replace(storm, tell_at=None, told_at=told[-1], told=storm.members)
-        storm = storm_rules.joined(storm, now, now, is_unlike=True, is_held=True)
+        storm = storm_rules.joined(storm, now, now, is_unlike=True, is_heard=True)
         assert storm.tell_at is not None
         assert now <= storm.tell_at + storm_rules.UNLIKE_EVERY
         assert storm.tell_at <= now + storm_rules.UNLIKE_EVERY

@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, State
+from panicmail.incident import storm_rules
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident
 from panicmail.incident.storm_rules import Storm
 from panicmail.mail.parse import report_json
 from panicmail.store.rows import AcceptedMail
@@ -44,22 +45,25 @@ class StormNews:
 
 def _tell(tx: Transaction, *, incident_id: str) -> None:
     incident, storm = tx.incidents.get(incident_id), tx.storms.locked(incident_id)
-    if incident is None or storm is None or storm.tell_at is None or storm.tell_at > tx.now:
+    if incident is None or storm is None or not storm_rules.is_due(storm, tx.now):
         return  # another node did
-    is_held = incident.state is State.ACKED and incident.holder is not None
+    listeners = storm_rules.hears(incident)
     facts: dict[str, Any] = {
         "what": "storm", "sender": incident.reporter_address, "count": storm.members - storm.told,
         "members": storm.members, "at": tx.now.isoformat(),
     }  # fmt: skip
     entries = () if storm.members == storm.told else (_entry(tx, incident, storm, facts),)
     effects: tuple[Effect, ...] = ()
-    if is_held:
+    if listeners:
         unlike, number = tx.storms.tell_untold(incident_id, _SHOWN)
         about = {**facts, "unlike": number, "new": [_shown(each) for each in unlike]}
         key = f"tell/storm/{storm.members}/{tx.now:%Y%m%d%H%M%S}"
-        effects = (Effect(do=EffectKind.TELL, key=key, person=incident.holder, facts=about),)
+        effects = tuple(
+            Effect(do=EffectKind.TELL, key=f"{key}/{person}", person=person, facts=about) for person in listeners
+        )
     tx.incidents.apply(incident, Change(incident=incident, effects=effects, entries=entries))
-    tx.storms.keep(replace(storm, told=storm.members, tell_at=None, told_at=tx.now if is_held else storm.told_at))
+    told_at = tx.now if listeners else storm.told_at
+    tx.storms.keep(replace(storm, told=storm.members, tell_at=None, told_at=told_at))
 
 
 def _entry(tx: Transaction, incident: Incident, storm: Storm, facts: dict[str, Any]) -> Entry:

@@ -32,7 +32,9 @@ class DigestLimits:
 
         A page that waits for one must not make its person unreachable, so it never waits half as long as that takes.
         """
-        return now if last_at is None else last_at + min(self.every, undelivered_after / 2)
+        if last_at is None or last_at > now:  # a clock was put back: no page waits for a time that was wrong
+            return now
+        return last_at + min(self.every, undelivered_after / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,22 +108,36 @@ def is_near(storm: Storm, incident: Incident, at: datetime, limits: StormLimits)
     return incident.accepted_at - limits.within <= at <= storm.last_at + limits.within
 
 
-def joined(storm: Storm, at: datetime, now: datetime, *, is_unlike: bool, is_held: bool) -> Storm:
+def joined(storm: Storm, at: datetime, now: datetime, *, is_unlike: bool, is_heard: bool) -> Storm:
     """The storm with one more member, accepted at `at`.
 
     Args:
         is_unlike: It differs from all before.
-        is_held: Somebody has the storm, and wants to know that.
+        is_heard: Somebody is told of it (`hears`).
     """
     tell_at = now + TOLD_EVERY
-    if is_unlike and is_held:
-        tell_at = max(now, (storm.told_at or now - UNLIKE_EVERY) + UNLIKE_EVERY)
+    if is_unlike and is_heard:
+        told_at = storm.told_at or now - UNLIKE_EVERY
+        tell_at = max(now, min(told_at, now) + UNLIKE_EVERY)  # a clock may have been put back
     return replace(
         storm,
         members=storm.members + 1,
         last_at=max(storm.last_at, at),
         tell_at=min(storm.tell_at or tell_at, tell_at),
     )
+
+
+def is_due(storm: Storm, now: datetime) -> bool:
+    """Whether there is something to tell now; one too far ahead is from before a clock was put back."""
+    return storm.tell_at is not None and not now < storm.tell_at <= now + TOLD_EVERY
+
+
+def hears(incident: Incident) -> list[str]:
+    """Who is told what joined a storm: who has it, or had it last when it is closed; of one that was paged once, and
+    that nobody took, those who were paged. While nobody has it people are paged, and whoever takes it is told."""
+    if incident.state is not State.OPEN and incident.holder is not None:
+        return [incident.holder]
+    return list(incident.paged) if incident.once else []
 
 
 def may_have_receipt(storm: Storm, now: datetime) -> bool:

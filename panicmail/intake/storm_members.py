@@ -8,7 +8,7 @@ from datetime import timedelta
 from panicmail.errors import Mistake
 from panicmail.incident import storm_rules
 from panicmail.incident.classify import Classification, MailPurpose, Report
-from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, State
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident
 from panicmail.incident.storm_rules import STORM_BEGAN, Storm
 from panicmail.intake import drills
 from panicmail.intake.filing import Filing
@@ -86,7 +86,7 @@ def join(filing: Filing) -> str:
         raise LookupError(f"{incident.id} is no storm")
     is_unlike = tx.storms.add_kind(incident.id, storm_rules.likeness(report.subject, report.text), mail.id, told=False)
     storm = storm_rules.joined(
-        storm, mail.accepted_at, tx.now, is_unlike=is_unlike, is_held=incident.state is State.ACKED
+        storm, mail.accepted_at, tx.now, is_unlike=is_unlike, is_heard=bool(storm_rules.hears(incident))
     )
     if _may_have_receipt(filing, storm):
         storm = replace(storm, receipt_at=tx.now)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from panicmail.incident.storm_rules import Storm
+from panicmail.incident.storm_rules import TOLD_EVERY, Storm
 from panicmail.store.queries import UNHELD, Queries
 from panicmail.store.rows import AcceptedMail, mail_of
 from panicmail.store.tables import mails, storm_kinds, storms
@@ -99,12 +99,17 @@ class Storms(Queries):
 
     def is_any_due(self) -> bool:
         """Whether `due` finds something."""
-        return bool(self._connection.execute(sa.select(sa.exists().where(storms.c.tell_at <= self.now))).scalar_one())
+        return bool(self._connection.execute(sa.select(sa.exists().where(self._is_due()))).scalar_one())
+
+    def _is_due(self) -> sa.ColumnElement[bool]:
+        """As `storm_rules.is_due`."""
+        at = storms.c.tell_at
+        return sa.or_(at <= self.now, at > self.now + TOLD_EVERY)
 
     def due(self) -> list[str]:
         """The incidents that are storms of which there is something to tell now."""
         c = storms.c
-        query = sa.select(c.incident_id).where(c.tell_at <= self.now).order_by(c.tell_at).limit(AT_ONCE)
+        query = sa.select(c.incident_id).where(self._is_due()).order_by(c.tell_at).limit(AT_ONCE)
         return list(self._connection.execute(query).scalars())
 
     def release(self, incident_id: str) -> int:
