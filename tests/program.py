@@ -46,7 +46,7 @@ SECRETS = (GITLAB_TOKEN, RELAY_PASSWORD)
 TOKEN = re.compile(r"\b[abcdlmt][a-z0-9]-[a-z2-7]{8,26}-\d{1,6}-[a-z2-7]{16}\b")
 
 #: A busy machine may take so long for what takes a moment.
-SOON = 15.0
+SOON = 30.0
 PEOPLE = {
     "ana": {"name": "Ana Reyes", "email": "ana@example.com", "gitlab": "ana"},
     "max": {"name": "Max Ode", "email": "max@example.com", "gitlab": "max"},

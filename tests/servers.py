@@ -21,7 +21,7 @@ from tests.conftest import missing
 
 How = Literal["fast", "immediate"]
 #: What a busy machine may take for what takes a moment, in seconds.
-SOON = 15.0
+SOON = 30.0
 #: A process that crashes loses nothing by it, only a host would; and tests have no time for the disk.
 _QUICK = "-c fsync=off -c max_connections=60"
 

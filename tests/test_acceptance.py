@@ -53,7 +53,7 @@ from tests.office import InProcess, Office
 T = TypeVar("T")
 RAW = b"Subject: Ransom note\r\n\r\nMy files are .locked.\r\n"
 #: A busy machine may take so long for what takes a moment, in seconds.
-SOON = 10.0
+SOON = 30.0
 #: Long enough never to be over within a test, in seconds.
 FOR_EVER = 60.0
 

@@ -46,7 +46,7 @@ def readers() -> Iterator[ParserPool]:
     ours.stop()
 
 
-def wait_for(claim: Callable[[], bool], within: float = 10) -> None:
+def wait_for(claim: Callable[[], bool], within: float = 60) -> None:
     until = time.monotonic() + within
     while not claim():
         assert time.monotonic() < until, "it did not come true"
@@ -111,7 +111,7 @@ def test_a_child_late_for_its_mail_is_killed_and_replaced_and_the_mail_still_rea
         with capture_logs() as logs:
             before = time.monotonic()
             report = ours.read(_SLOW)
-            assert time.monotonic() - before < 1.5
+            assert time.monotonic() - before < 5
             assert report.subject == "slow"
             assert report.defects[0] == "not parsed: deadline"
             wait_for(lambda: "reader.started" in [entry["event"] for entry in logs])
@@ -124,7 +124,7 @@ def test_a_child_late_for_its_mail_is_killed_and_replaced_and_the_mail_still_rea
 
 
 def test_the_wait_for_a_free_child_counts_inside_the_deadline(tmp_path: Path) -> None:
-    ours = ParserPool(size=1, deadline=0.4, command=stand_in(tmp_path, "time.sleep(9)"))
+    ours = ParserPool(size=1, deadline=1.5, command=stand_in(tmp_path, "time.sleep(9)"))
     ours.start()
     try:
         threads = [threading.Thread(target=ours.read, args=(_MAIL,)) for _ in range(4)]
@@ -133,7 +133,7 @@ def test_the_wait_for_a_free_child_counts_inside_the_deadline(tmp_path: Path) ->
             thread.start()
         for thread in threads:
             thread.join()
-        assert time.monotonic() - before < 1.2
+        assert time.monotonic() - before < 5, "not one after the other"
     finally:
         ours.stop()
 

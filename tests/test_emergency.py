@@ -34,7 +34,7 @@ from tests.cast import MINUTE, SECOND, T0, opened
 from tests.office import PANIC, PEOPLE, FakeRelay, InProcess, Posted, mail, office_settings
 
 T = TypeVar("T")
-SOON = 10.0
+SOON = 30.0
 HALF = timedelta(seconds=0.5)
 
 

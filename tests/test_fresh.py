@@ -123,7 +123,7 @@ def test_a_quoted_line_that_lost_its_mark_is_still_quoted() -> None:
 def test_hostile_texts_take_a_moment(text: str) -> None:
     before = time.process_time()
     assert len(fresh(text)) <= LIMIT
-    assert time.process_time() - before < 1.5
+    assert time.process_time() - before < 5
 
 
 @settings(max_examples=150, deadline=None)

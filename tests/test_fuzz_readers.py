@@ -219,7 +219,7 @@ def test_the_reader_of_last_resort_takes_a_moment_for_a_hundred_kilobytes(piece:
 def test_thousands_of_empty_lines_take_a_moment() -> None:
     before = time.process_time()
     fresh("ack" + "\n" * 4000 + "Ana")
-    assert time.process_time() - before < 0.3
+    assert time.process_time() - before < 2
 
 
 # -- machines

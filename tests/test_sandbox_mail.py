@@ -98,7 +98,7 @@ def test_a_relay_that_stops_sends_nothing_more(home: SandboxRelay) -> None:
         relay.rule("", "bounce", via=home.url, seconds=30)
         send(relay, "ana@example.com")
         began = time.monotonic()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert home.mails == []
 
 

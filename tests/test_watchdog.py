@@ -29,7 +29,7 @@ from tests.office import InProcess, Office
 from tests.program import Program, world
 
 #: A busy machine may take so long for what takes a moment, in seconds.
-SOON = 10.0
+SOON = 30.0
 
 
 @dataclass
