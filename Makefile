@@ -18,7 +18,8 @@ RUNNABLE := $(VENV)/.runnable
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ENOUGH := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("panicmail needs Python 3.11 or newer: make PYTHON=python3.11")'
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-           --no-annotate --no-header pyproject.toml --extra postgres
+           --no-annotate --no-header pyproject.toml \
+           --extra postgres --extra encryption --extra attachments
 
 .PHONY: demo test faults matrix bench lint types lock clean
 
