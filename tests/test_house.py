@@ -11,6 +11,7 @@ import inspect
 import re
 import smtplib
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -30,6 +31,10 @@ HOMES = {
     "mailparser": "mail",
     "mailparser_reply": "mail",
     "selectolax": "mail",
+    "dkim": "mail",
+    "spf": "mail",
+    "dns": "mail",
+    "publicsuffixlist": "mail",
     "gitlab": "gitlab",
     "requests": "gitlab",
     "apscheduler": "daemon",
@@ -70,6 +75,9 @@ PATTERNS = {
     "intake/drills",
     "intake/known_facts",
     "log",
+    "mail/authenticate/authentication_results",
+    "mail/authenticate/domain_policies",
+    "mail/authenticate/signatures",
     "mail/compose/message",
     "mail/compose/sanitize",
     "mail/parse/automatic",
@@ -277,7 +285,9 @@ def private_parts_of_bases(node: ast.ClassDef, made: type) -> set[str]:
     theirs = {name for each in libraries for name in vars(each)}
     for each in libraries:
         try:
-            theirs |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(each)))
+            with warnings.catch_warnings():  # of a source that was written for an older Python
+                warnings.simplefilter("ignore")
+                theirs |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(each)))
         except (TypeError, OSError):  # not written in Python
             continue
     used = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)} | defined_in(node)
