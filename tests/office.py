@@ -32,6 +32,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Addresses, SigningKey, TokenSigner
 from panicmail.incident.tasks import RECEIPT_WAITS
+from panicmail.intake.check_senders import ChecksSenders, SenderCheckWorker
 from panicmail.intake.known_facts import answers_page
 from panicmail.intake.reread import Rereading
 from panicmail.intake.understand import Intake
@@ -300,6 +301,7 @@ class Office:
         self.daily_list = DailyList(self.store, lambda: self.settings)
         self.signs = ActivityPoll(self.store, lambda: self.settings, self.gitlab)
         self.links = IncidentLinks(self.store, lambda: self.settings)
+        self.checks: ChecksSenders | None = None  #: None: nobody checks senders
         self.lanes = [
             EmailWorker("page", self.store, lambda: self.settings, self.relay),
             PushWorker(self.store, lambda: self.settings, self.phones, FakePagerDuty(self.phones)),
@@ -415,6 +417,8 @@ class Office:
             busy = self.rereading.answers() or self.rereading.amendments() or busy
             for lane in self.lanes:
                 busy = lane.work() or busy
+            if self.checks is not None:
+                busy = SenderCheckWorker(self.store, lambda: self.settings, self.checks).work() or busy
 
     # -- what is there
 

@@ -39,6 +39,9 @@ token_file = "gitlab.token"
 [relay]
 url = "smtp://127.0.0.1:{self.relay.port}"
 
+[authentication]
+method = "none"
+
 [people.ana]
 email = "ana@example.com"
 push = ["ntfys://ntfy.example.com/ana-secret"]

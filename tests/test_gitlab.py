@@ -63,14 +63,14 @@ RECEIVED = ReceivedFacts(
     tls="TLSv1.3",
     size=1234,
     recipients=("panic@example.com",),
-    verified="DKIM example.com",
+    sender="proved, signed by example.com",
 )
 LABELS = ("security-incident",)
 
 
 def drafted(report: Report = REPORT, incident: Incident = INCIDENT, **changes: Any) -> IssueDraft:
     received = changes.pop("received", RECEIVED)
-    seen = {name: changes.pop(name) for name in ("verified", "flags") if name in changes}
+    seen = {name: changes.pop(name) for name in ("sender", "flags") if name in changes}
     about: dict[str, Any] = {"assignee": ANA, "labels": LABELS}
     return draft(incident, report, replace(received, **seen), **{**about, **changes})
 
@@ -127,7 +127,7 @@ def test_the_issue_says_who_when_and_until_when() -> None:
         "**7KQ2P**",
         "Acknowledge by **2026-11-22 03:22:00 UTC**",
         "| Reporter | `Rita Lopez <rita@example.com>` |",
-        "| Verified | `DKIM example.com` |",
+        "| Sender | `proved, signed by example.com` |",
         "| Accepted | 2026-11-22 03:07:00 UTC |",
         "| Phone, from the mail | `+49 170 0000000` |",
         "| Continues | M4TD9 |",
@@ -160,7 +160,7 @@ def test_every_word_of_a_hostile_report_is_quoted() -> None:
         attachments=(Attachment(name=hostile, type=hostile, size=1, sha256=""),),
     )
     made = drafted(
-        report, verified=hostile, flags=(hostile,), received=replace(RECEIVED, mail_from=hostile, peer=hostile)
+        report, sender=hostile, flags=(hostile,), received=replace(RECEIVED, mail_from=hostile, peer=hostile)
     )
     ours = "\n".join(line for _, line in outside(made.description))
     assert "@" not in re.sub(r"(`+).*?(?<!`)\1(?!`)", "", ours)

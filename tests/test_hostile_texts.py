@@ -186,7 +186,12 @@ class Line:
 
 def drafted(report: Report) -> IssueDraft:
     came = ReceivedFacts(
-        mail_from="rita@example.com", peer="192.0.2.7", tls="", size=9, recipients=("p@example.com",), verified="no"
+        mail_from="rita@example.com",
+        peer="192.0.2.7",
+        tls="",
+        size=9,
+        recipients=("p@example.com",),
+        sender="",
     )
     return draft(INCIDENT, report, came, assignee=ANA, labels=LABELS)
 

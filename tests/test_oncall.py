@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from panicmail import config
 from panicmail.cli import oncall_command
+from panicmail.incident.sender_proof import NOT_CHECKED
 from panicmail.oncall import config_schedules, render
 from panicmail.oncall.calendar_source import refresh
 from panicmail.oncall.calendars import Calendar
@@ -513,8 +514,8 @@ def test_everybody_is_known_where_nobody_is_listed(address: str) -> None:
     ],
 )
 def test_a_receipt_goes_into_its_domains_and_never_to_ourselves(address: str, may: bool) -> None:
-    assert office_settings().may_have_receipt(address) is may
+    assert office_settings().may_have_receipt(address, NOT_CHECKED) is may
 
 
 def test_receipts_that_are_switched_off_go_to_nobody() -> None:
-    assert not replace(office_settings(), receipts=False).may_have_receipt("rita@example.com")
+    assert not replace(office_settings(), receipts=False).may_have_receipt("rita@example.com", NOT_CHECKED)

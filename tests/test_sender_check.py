@@ -144,7 +144,7 @@ def test_mail_without_a_signature_of_a_domain_without_a_policy_is_not_proved_and
     assert in_words(checked(MAIL, zone(**none))) == "not proved (no signature)"
     assert (
         in_words(checked(OTHER.sign(MAIL), zone(OTHER, **none)))
-        == "not proved (signed by evil.example, not by example.com)"
+        == "not proved (signed by evil[.]example, not by example.com)"
     )
 
 

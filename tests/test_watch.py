@@ -495,6 +495,8 @@ class Town:
             [smtp]
             hostname = "panic.example.com"
             addresses = ["panic@example.com"]
+            [authentication]
+            method = "none"
             [database]
             url = "{database}"
             [gitlab]

@@ -23,8 +23,22 @@ from panicmail.incident.escalation_policy import DEFAULT
 
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
-    for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls):
+    for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls,
+                _authentication):  # fmt: skip
         one(draft)
+
+
+def _authentication(draft: ConfigDraft) -> None:
+    """What our own mail server found is believed only of mail that comes by it, and under its name."""
+    if draft.get("authentication", "method") != "trusted":
+        return
+    for table, key, what in (
+        ("smtp", "trusted_relays", "the networks of your own mail servers"),
+        ("authentication", "trusted_authserv_ids", "the names they write into Authentication-Results"),
+    ):
+        if not draft.get(table, key) and not draft.mistakes.touches((table, key)):
+            found = 'found nothing, though authentication.method is "trusted"'
+            draft.mistakes.say((table, key), f"{found}, expected {what}")
 
 
 def warnings(draft: ConfigDraft) -> Iterator[str]:
@@ -78,8 +92,6 @@ def not_yet(draft: ConfigDraft) -> Iterator[str]:
     """What was given and read but is not used by this version."""
     if draft.get("senders", "reporters_file"):
         yield "senders.reporters_file: read but not used by this version; the addresses in it count as unknown"
-    if draft.get("authentication", "trusted_authserv_ids"):
-        yield "authentication.trusted_authserv_ids: read but not used by this version; From is taken as it stands"
 
 
 def _people(draft: ConfigDraft) -> None:

@@ -99,12 +99,6 @@ def _signing_key_or_none(value: object) -> SecretStr | None:
     return None if value is None or value == "" else values.signing_key(value)
 
 
-def _method(value: object) -> object:
-    if value in ("verify", "trusted"):
-        raise ValueError('"none": verifying senders comes with a later version; until then From is taken as it stands')
-    return value
-
-
 def _no_lmtp(value: object) -> bool:
     if values.switch(value):
         raise ValueError("false: LMTP comes with a later version")
@@ -229,6 +223,8 @@ class PersonSettings(Section):
     phone: Text = ""  #: "" when not known
     gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+    #: The domain their replies must be proved by; "": what `check --page` found; "none": nothing is asked.
+    proof: Annotated[str, BeforeValidator(values.proof)] = ""
     push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana"]])
 
     @property
@@ -356,8 +352,15 @@ class SenderSettings(Section):
 
 
 class AuthenticationSettings(Section):
-    method: Annotated[Literal["none"], BeforeValidator(_method)] = "none"
+    method: Literal["verify", "trusted", "none"] = "verify"
+    #: Names of our own mail servers, as they stand in their Authentication-Results.
     trusted_authserv_ids: tuple[Text, ...] = Field((), examples=[["mx.example.com"]])
+    #: Domains of forwarders whose seals (ARC) are believed.
+    arc_sealers: tuple[Domain, ...] = Field((), examples=[["lists.example.com"]])
+    #: Empty: those of the system.
+    nameservers: tuple[Annotated[Listen, BeforeValidator(values.nameserver)], ...] = Field(
+        (), examples=[["127.0.0.1:53"]]
+    )
 
 
 class ReceiptSettings(Section):

@@ -359,6 +359,29 @@ def _is_ip(value: str, version: int) -> bool:
         return False
 
 
+def nameserver(value: object) -> Listen:
+    """A name server: its address, and its port where that is not 53."""
+    if isinstance(value, Listen):
+        return value
+    text = value if isinstance(value, str) else ""
+    host, port = text, "53"
+    if not (_is_ip(text, 4) or _is_ip(text, 6)):
+        host, _, port = text.rpartition(":")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (_is_ip(host, 4) or _is_ip(host, 6)) or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise ValueError('the address of a name server such as "192.0.2.53" or "127.0.0.1:5353"')
+    return Listen(host, int(port))
+
+
+def proof(value: object) -> str:
+    """The domain a person's replies must be proved by; "" and "none" as they stand."""
+    if value in ("", "none"):
+        return str(value)
+    if not isinstance(value, str) or not is_domain(value):
+        raise ValueError('a domain such as "example.com", "" or "none"')
+    return value.lower()
+
+
 def network(value: object) -> Network:
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value

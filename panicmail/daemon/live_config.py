@@ -33,6 +33,7 @@ _BUILT_ONCE: Mapping[str, tuple[str, ...]] = {
     "relay": (),
     "paging": ("detail", "pagerduty_webhook_secret"),
     "web": (),
+    "authentication": (),
     "watch": ("push",),
     "tokens": (),
     "log": (),

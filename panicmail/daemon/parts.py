@@ -33,6 +33,8 @@ from panicmail.incident.push_channel import PushChannel
 from panicmail.incident.storm_rules import is_relay_of_ours
 from panicmail.incident.tasks import PUSH
 from panicmail.intake.accept import MailAcceptance
+from panicmail.intake.check_senders import WITHIN as SENDER_WITHIN
+from panicmail.intake.check_senders import ChecksSenders, SenderCheckWorker
 from panicmail.intake.known_facts import answers_page
 from panicmail.intake.reread import LANE as AGAIN
 from panicmail.intake.reread import WITHIN as AGAIN_WITHIN
@@ -53,6 +55,7 @@ from panicmail.store.database import Database
 from panicmail.store.leases import Node
 from panicmail.store.outbox import LEASE
 from panicmail.store.rows import AcceptedMail
+from panicmail.store.sender_checks import LANE as SENDERS
 from panicmail.store.spool import Spool
 from panicmail.store.unit_of_work import Store
 from panicmail.store.watermark import WatermarkFile
@@ -186,6 +189,9 @@ class DaemonParts:
         workers = [
             WorkerThread(f"intake-{n}", "mails", self.bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
         ]
+        if self.config.authentication.method == "verify":
+            checking = SenderCheckWorker(self.store, self.live.settings, self._sender_checker())
+            workers += [WorkerThread(f"sender-{n}", SENDERS, self.bell, checking.work, SENDER_WITHIN) for n in range(2)]
         rereading = Rereading(self.store, self.live.settings, self.readers, intake)
         workers += [
             WorkerThread("again-answers", AGAIN, self.bell, rereading.answers, AGAIN_WITHIN),
@@ -199,6 +205,15 @@ class DaemonParts:
             ]
         workers.append(WorkerThread(LANE, LANE, self.bell, self.hooks.work, LEASE["gitlab"].total_seconds() / 2))
         return workers
+
+    def _sender_checker(self) -> ChecksSenders:
+        # Imported here: who does not check senders needs none of its libraries.
+        from panicmail.mail.authenticate.sender_check import SenderChecker
+
+        given = self.config.authentication
+        nameservers = [(server.host, server.port) for server in given.nameservers]
+        domains = self.live.settings().own_domains
+        return SenderChecker(nameservers, self.spool.folder.with_suffix(".keys"), domains, given.arc_sealers)
 
     def issues(self) -> Issues:
         """GitLab, for one thread."""

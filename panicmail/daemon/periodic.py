@@ -36,6 +36,7 @@ from panicmail.intake.accept import MailAcceptance
 from panicmail.intake.reread import LANE as AGAIN
 from panicmail.response.daily_list import DailyList
 from panicmail.response.gitlab_activity import ActivityPoll
+from panicmail.store.sender_checks import LANE as SENDERS
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
@@ -53,6 +54,8 @@ def _lanes_with_work(tx: Transaction) -> Iterator[str]:
     yield from (lane for lane in ALL_LANES if tx.outbox.is_due(lane))
     if any(tx.readings.is_to_be_read(understood=understood) for understood in (False, True)):
         yield AGAIN
+    if tx.senders.is_due():
+        yield SENDERS
 
 
 @dataclass(slots=True, kw_only=True)

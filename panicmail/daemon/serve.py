@@ -149,10 +149,9 @@ class Daemon:
             _log.warning("config.warning", text=sentence)
         for sentence in self._parts.config.not_yet:
             _log.warning("config.not_yet", text=sentence)
-        _log.warning(
-            "authentication.off",
-            text="senders are not authenticated: an acknowledgement rests on the page's token and the From address",
-        )
+        if self._parts.config.authentication.method == "none":
+            rests = "an acknowledgement rests on the page's token and the From address"
+            _log.warning("authentication.off", text=f"senders are not checked: {rests}")
 
     def _build_scheduler(self) -> BackgroundScheduler:
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
@@ -13,6 +17,7 @@ from panicmail.delivery.outbox_worker import OutboxWorker
 from panicmail.delivery.page_bundles import PageBundle
 from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person
+from panicmail.incident.sender_proof import ProofState
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail
 from panicmail.mail.compose.digest_page import DigestEntry
@@ -20,11 +25,39 @@ from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import organisation_at
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import daily_list, incident_links
-from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.response.sender_demands import proof_of
+from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
 _log = structlog.get_logger()
+
+
+#: A receipt waits for the check of its sender, looking again after the first, for no longer than the second.
+_CHECKED_SOON, _CHECKED_WITHIN = timedelta(seconds=1), timedelta(seconds=15)
+#: Receipts an hour: to one mailbox, whatever its subaddresses, and in all.
+_RECEIPTS_TO_ONE, _RECEIPTS_TO_ALL = 5, 500
+
+
+class ReceiptLimit:
+    """How many receipts go out an hour. One thread at a time; a restart forgets what was sent."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sent: deque[tuple[float, str]] = deque()
+
+    def allows(self, address: str) -> bool:
+        """Whether one more may go to this address now; it is counted if so."""
+        local, _, domain = address.lower().rpartition("@")
+        mailbox, now = f"{local.partition('+')[0]}@{domain}", self._clock()
+        while self._sent and now - self._sent[0][0] >= 3600:
+            self._sent.popleft()
+        to_it = sum(to == mailbox for _, to in self._sent)
+        if to_it >= _RECEIPTS_TO_ONE or len(self._sent) >= _RECEIPTS_TO_ALL:
+            _log.warning("receipt.limited", to_mailbox=to_it, in_all=len(self._sent))
+            return False
+        self._sent.append((now, mailbox))
+        return True
 
 
 class SendsMail(Protocol):
@@ -40,6 +73,7 @@ class EmailWorker(OutboxWorker):
         super().__init__(name, store)
         self._settings = settings
         self._relay = relay
+        self._receipts = ReceiptLimit()
 
     def _carry_out(self, task: OutboxRow) -> None:
         settings = self._settings()
@@ -50,10 +84,18 @@ class EmailWorker(OutboxWorker):
             self._carry_out_alone(task, settings)
 
     def _carry_out_alone(self, task: OutboxRow, settings: RuntimeSettings) -> None:
+        if self._store.read(lambda tx: _waits_for_sender(tx, settings, task)):
+            why = "its sender is being checked"
+            self._store.write(
+                "outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + _CHECKED_SOON, why, sure=True)
+            )
+            return
         mine, letter = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task)))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
+        if letter is not None and task.do == EffectKind.RECEIPT and not self._receipts.allows(letter.recipient):
+            letter = None
         if letter is None:
             self._settle(task, DeliveryState.VOID, "it lost its reason before it was sent")
             return
@@ -73,6 +115,19 @@ class EmailWorker(OutboxWorker):
         self._store.write(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
 
 
+def _waits_for_sender(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> bool:
+    """Whether it is not known yet if this may be sent: its reporter is being checked, some seconds at most."""
+    if task.do != EffectKind.RECEIPT or tx.now - task.queued_at > _CHECKED_WITHIN:
+        return False
+    return proof_of(settings, _reported(tx, task)).state is ProofState.PENDING
+
+
+def _reported(tx: Transaction, task: OutboxRow) -> AcceptedMail | None:
+    """The mail that a receipt is for."""
+    incident = tx.incidents.get(task.incident_id or "")
+    return tx.mails.get(str(task.facts.get("mail") or (incident.mail_id if incident else "")))
+
+
 def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> ComposedMail | None:
     """The mail as it must read now; None when there is no reason left to send it."""
     person = settings.people.get(task.person or "")
@@ -84,6 +139,10 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
         return _proven(tx, settings, task, person) if person else None
     incident = tx.incidents.get(task.incident_id or "")
     if incident is None or (task.person and person is None):
+        return None
+    if task.do in {EffectKind.RECEIPT, EffectKind.NEWS} and not settings.may_have_receipt(
+        incident.reporter_address, proof_of(settings, _reported(tx, task))
+    ):
         return None
     context = notice_context(tx, settings, incident, task)
     if task.do == EffectKind.RECEIPT:

@@ -29,7 +29,8 @@ class IssueAmendments:
         self._issues_of = issues_of
 
     def put(self, task: OutboxRow, incident: Incident, iid: int) -> WorkResult:
-        """A full reading of the report that came after the first: the issue says what it would say had it come first.
+        """What became known after the issue was opened, a full reading or who sent it: the issue says what it would say
+        had that come first.
 
         Where somebody has edited the description, their words stay, and the report follows as a note.
         """
@@ -47,9 +48,12 @@ class IssueAmendments:
             return DeliveryState.ACCEPTED, "it was opened with all of it"
         if amended is not None:
             self._issues_of(incident).describe(iid, amended)
-        line = next(line for line in reversed(lines) if line.event == "report.amended")
+        event = str(task.facts.get("of", "report.amended"))
+        line = next(line for line in reversed(lines) if line.event == event)
+        if event == "sender.checked" and amended is not None:
+            return DeliveryState.ACCEPTED, "amended"
         report = None if amended is not None else self._store.read(lambda tx: report_of(tx, incident))
-        text = notes.amended_text(line, incident, report)
+        text = notes.sender_text(line) if event == "sender.checked" else notes.amended_text(line, incident, report)
         try:
             self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         except Spam as exc:  # the description, or the raw message beside it, has the words

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, State
+from panicmail.incident.sender_proof import sender_line
 from panicmail.incident.storm_rules import STORM_BEGAN
 from panicmail.incident.tasks import PUSH
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
-from panicmail.mail.incident_report import flags_of, report_of
+from panicmail.mail.incident_report import flags_of, is_first_of, report_of
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import incident_links, reporter_thread
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.rows import DeliveryState, OutboxRow, TimelineRow
 from panicmail.store.transaction import Transaction
 
@@ -72,6 +74,8 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         link=settings.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
         conversation=reporter_thread.address(tx, settings, incident, reader) if reader else "",
         unheard=(reporter_thread.why_none(tx, settings, incident, reader) or "") if reader else "",
+        sender=sender_line(proof_of(settings, tx.mails.get(incident.mail_id)), is_first=is_first_of(lines)),
+        writer=proof_of(settings, tx.mails.get(str(task.facts["mail"])) if task.facts.get("mail") else None),
         flags=flags_of(lines),
         storm_members=_storm_members(tx, incident, lines),
     )

@@ -34,7 +34,7 @@ class ReceivedFacts:
     tls: str  #: "" in the clear
     size: int  #: octets
     recipients: Sequence[str]
-    verified: str  #: how the sender was, in words; "" not at all
+    sender: str  #: what is proved of the sender, in words
     flags: Sequence[str] = ()  #: oddities, for people
 
 
@@ -182,7 +182,7 @@ def _kinds(incident: Incident) -> Iterator[str]:
 def _facts(incident: Incident, report: Report, received: ReceivedFacts) -> Iterator[tuple[str, str]]:
     """The table: what, and the Markdown that says it."""
     yield "Reporter", inline(_reporter(report))
-    yield "Verified", inline(received.verified or "no", 300)
+    yield "Sender", inline(received.sender, 300)
     yield "Subject", inline(report.subject or "(no subject)", 1000)
     yield "Accepted", _instant(incident.accepted_at)
     yield "Received", _received(received)

@@ -259,6 +259,19 @@ def _storm_grew(line: _Teller) -> str:
     return f"{said}\n\n{block(text, TEXT_LIMIT)}"
 
 
+def sender_text(line: TimelineLine) -> str:
+    """What was found of the sender, where it could not be written into the description."""
+    return _sender_checked(_Teller(line, {}))
+
+
+def _sender_checked(line: _Teller) -> str:
+    return f"{line.quoted('sender', 'Sender: ')}."
+
+
+def _storm_left(line: _Teller) -> str:
+    return "One mail left the storm: it is proved who sent it. It is an incident of its own."
+
+
 def _storm_split(line: _Teller) -> str:
     count = line.facts.get("mails")
     return f"The storm was taken apart by {line.actor}: each of its {count} later mails becomes an issue of its own."
@@ -405,6 +418,8 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "storm.began": _storm_began,
     "storm.grew": _storm_grew,
     "storm.split": _storm_split,
+    "storm.left": _storm_left,
+    "sender.checked": _sender_checked,
     "issue.reopened": lambda line: (
         f"This issue was opened again by {line.actor}. The incident stays closed; who had it last was told."
     ),

@@ -148,6 +148,7 @@ class KnownFacts:
     listed_sender: bool = False  #: the sender is one of `[senders] known`, which lists somebody
     list_is_ours: bool = False  #: a list or group it came through is one of our own addresses
     once_unknown: bool = False  #: `[senders] unknown = "once"`
+    looks_like: str = ""  #: the domain of ours that the sender's is made to look like; "": none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +288,8 @@ _ACTING = ("a", "b", "d", "l")
 
 def _flags(report: Report, known: KnownFacts) -> list[str]:
     flags = []
+    if known.looks_like:
+        flags.append(f"the sender's domain is not {known.looks_like}, and looks like it")
     if report.author is not Author.PERSON or _is_foreign_list(report, known):
         flags.append(f"looks automatic ({report.kind.value}: {', '.join(report.why[:3])})")
     if report.hops:

@@ -73,6 +73,15 @@ def from_json(text: str | None, method: SenderMethod) -> SenderProof:
     return SenderProof(**{**found, "state": ProofState(found["state"])})
 
 
+def sender_line(proof: SenderProof, *, is_first: bool = False) -> str:
+    """The line of a page about who sent the report.
+
+    Args:
+        is_first: No mail from this address came before.
+    """
+    return f"Sender: {in_words(proof)}{'; the first report from this address' if is_first else ''}"
+
+
 def in_words(proof: SenderProof) -> str:
     """What was proved about a sender, in words that follow "Sender: "."""
     match proof.state:

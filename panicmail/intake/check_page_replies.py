@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from panicmail.incident import reply_commands
+from panicmail.incident import reply_commands, sender_proof
 from panicmail.incident.classify import Author, MailKind, Report
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Purpose, Token
+from panicmail.incident.sender_proof import ProofState
 from panicmail.mail.compose import check_page
 from panicmail.oncall.channels_of import MAIL, by_mail
-from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import sender_demands
 from panicmail.store.channel_proofs import Proof, ProofKind
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
@@ -106,7 +108,7 @@ def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report:
 
 def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> dict[str, Any]:
     """What was sent and what came back, as far as the mail shows it."""
-    person = settings.people[token.person]
+    person, proof = settings.people[token.person], sender_demands.proof_of(settings, mail)
     sent = check_page.message_id(token.incident_id, person.id, settings.reply_routes)
     return {
         "kind": report.kind.value,
@@ -120,6 +122,8 @@ def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token:
         "from": report.from_address,
         "from_is_listed": person.writes_from(report.from_address),
         "mail_from_is_listed": person.writes_from(mail.mail_from),
+        "sender": sender_proof.in_words(proof),
+        "proved": proof.domain if proof.state is ProofState.PROVED and proof.acts else "",
     }
 
 
@@ -131,7 +135,7 @@ def _weigh_reply(
     said = reply_commands.read(_without(report.reply_text, pushed), known)
     return _Heard(
         why=tuple(_doubts(report, facts, said)),
-        how=f"reply from {report.from_address or 'an unclear sender'} to their own test page (token; {UNVERIFIED})",
+        how=f"reply from {report.from_address or 'an unclear sender'} to their own test page; sender {facts['sender']}",
         seen=tuple(proof for code, proof in pushed.items() if code in shown),
         missing=tuple(proof for code, proof in pushed.items() if code not in shown),
     )

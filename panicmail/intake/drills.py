@@ -24,12 +24,14 @@ from email.utils import format_datetime
 from enum import StrEnum
 from itertools import islice
 
-from panicmail.incident import ids
+from panicmail.incident import ids, sender_proof
 from panicmail.incident.classify import Report
 from panicmail.incident.model import EffectKind, Incident, State
+from panicmail.incident.sender_proof import ProofState, SenderProof
 from panicmail.incident.tasks import PUSH
 from panicmail.mail.parse import report_json
-from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
@@ -141,11 +143,11 @@ def read_progress(tx: Transaction, settings: RuntimeSettings, drill_id: int) -> 
     tasks = tx.outbox.of_incident(incident.id)
     steps = [
         _arrived(mail),
-        _sender(mail),
+        _sender(settings, mail),
         _understood(tx, incident),
         *_pages(settings, incident, tasks),
         _issue(incident, tasks),
-        _receipt(settings, incident, tasks),
+        _receipt(settings, incident, tasks, proof_of(settings, mail)),
         _reply(tx, settings, incident),
     ]
     return Progress(steps=steps, incident=incident)
@@ -156,10 +158,12 @@ def _arrived(mail: AcceptedMail) -> DrillStep:
     return DrillStep(name="arrived", fate=DrillOutcome.DONE, text=text, at=mail.accepted_at)
 
 
-def _sender(mail: AcceptedMail) -> DrillStep:
+def _sender(settings: RuntimeSettings, mail: AcceptedMail) -> DrillStep:
     report = report_json.from_json(mail.report) if mail.report else Report()
-    who = report.from_address or report.reporter_name
-    return DrillStep(name="sender", fate=DrillOutcome.DONE, text=f"{who}, {UNVERIFIED}", at=mail.accepted_at)
+    proof = proof_of(settings, mail)
+    fate = DrillOutcome.WAITING if proof.state is ProofState.PENDING else DrillOutcome.DONE
+    text = f"{report.from_address or report.reporter_name}, {sender_proof.in_words(proof)}"
+    return DrillStep(name="sender", fate=fate, text=text, at=mail.accepted_at)
 
 
 def _understood(tx: Transaction, incident: Incident) -> DrillStep:
@@ -198,11 +202,13 @@ def _issue(incident: Incident, tasks: Sequence[OutboxRow]) -> DrillStep:
     return _of_task("issue", task, incident.issue_url or task.answer or "not there yet")
 
 
-def _receipt(settings: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRow]) -> DrillStep:
+def _receipt(
+    settings: RuntimeSettings, incident: Incident, tasks: Sequence[OutboxRow], proof: SenderProof
+) -> DrillStep:
     to = incident.reporter_address or "the sender"
     task = next((task for task in tasks if task.do == EffectKind.RECEIPT), None)
     if task is None:
-        allowed = settings.may_have_receipt(incident.reporter_address)
+        allowed = settings.may_have_receipt(incident.reporter_address, proof)
         why = "it looked like a machine's mail, or was one of many" if allowed else "[receipts] does not name it"
         return DrillStep(name="receipt", fate=DrillOutcome.NONE, text=f"{to} gets none: {why}")
     return _of_task("receipt", task, f"{to}: {task.answer or 'on its way'}")

@@ -11,10 +11,11 @@ from panicmail.incident.classify import Author, KnownFacts, Report, TokenAddress
 from panicmail.incident.escalation_policy import OTHER_WAY_WITHIN, SAME_MAIL_WITHIN
 from panicmail.incident.model import Incident, State
 from panicmail.incident.reply_tokens import Purpose, Token
+from panicmail.incident.sender_proof import look_alike
 from panicmail.intake import check_page_replies
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
-from panicmail.response import reporter_thread
+from panicmail.response.sender_demands import shown_recipients
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
 
@@ -50,6 +51,7 @@ def known(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report
         listed_sender=settings.is_listed_sender(report.from_address),
         list_is_ours=settings.is_own_list(report.lists),
         once_unknown=settings.once_unknown,
+        looks_like=look_alike(report.from_address, settings.own_domains),
     )
 
 
@@ -89,7 +91,7 @@ def _addresses_shown(
     if not settings.addresses.carries_token or not (writer or report.references):
         return []
     found = []
-    for recipient in reporter_thread.shown_recipients(tx, mail):
+    for recipient in shown_recipients(tx, mail):
         text = settings.addresses.token_in(recipient)
         token = settings.tokens.verify(text, settings.people) if text else None
         incident = incident_of(tx, token) if token and token.purpose in _TO_US else None

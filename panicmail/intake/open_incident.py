@@ -12,6 +12,7 @@ from panicmail.incident.model import EffectKind
 from panicmail.intake import drills, storm_members
 from panicmail.intake.filing import Filing
 from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
 
@@ -43,7 +44,8 @@ def open_incident(filing: Filing) -> str:
         drill=drill,
         linked_to=linked.ref if linked else None,
     )
-    facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags)}
+    is_first = bool(report.from_address) and not tx.search.has_incident_from(report.from_address)
+    facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags), "is_first": is_first}
     change = transitions.open_panic(
         incident,
         Duty(policy, settings.who_at(tx.now), tx.now),
@@ -60,7 +62,11 @@ def open_incident(filing: Filing) -> str:
 
 
 def may_have_receipt(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> bool:
-    """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address."""
-    if not mail.mail_from or not settings.may_answer(report) or not settings.may_have_receipt(report.from_address):
+    """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address. Whether one
+    goes to a sender that is not checked yet is decided when it is sent."""
+    proof = proof_of(settings, mail)
+    if not mail.mail_from or not settings.may_answer(report):
+        return False
+    if not settings.could_have_receipt(report.from_address, proof):
         return False
     return tx.search.incidents_since(report.from_address, tx.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR

@@ -14,6 +14,7 @@ from panicmail.intake import drills
 from panicmail.intake.filing import Filing
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
 
@@ -98,7 +99,9 @@ def join(filing: Filing) -> str:
 
 def _may_have_receipt(filing: Filing, storm: Storm) -> bool:
     tx, settings, mail, report = filing.tx, filing.settings, filing.mail, filing.report
-    if not mail.mail_from or not settings.may_answer(report) or not settings.may_have_receipt(report.from_address):
+    if not mail.mail_from or not settings.may_answer(report):
+        return False
+    if not settings.could_have_receipt(report.from_address, proof_of(settings, mail)):
         return False
     is_due = storm_rules.may_have_receipt(storm, tx.now)
     return is_due and not tx.search.incidents_since(report.from_address, tx.now - _RECEIPTS_BEFORE)

@@ -17,6 +17,11 @@ def report_of(tx: Transaction, incident: Incident) -> Report:
     return report_json.from_json(mail.report) if mail and mail.report else Report(subject=incident.subject)
 
 
+def is_first_of(lines: Iterable[TimelineRow]) -> bool:
+    """Whether the panic was the first from its address."""
+    return any(line.event == "incident.opened" and line.facts.get("is_first") for line in lines)
+
+
 def flags_of(lines: Iterable[TimelineRow]) -> tuple[str, ...]:
     """What is odd about the panic, by its latest reading; and by which ways it came again."""
     flags: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -28,13 +28,11 @@ from panicmail.incident.page_digest import DigestLimits
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses, Purpose, ReplyRoutes, SigningKey, TokenSigner
+from panicmail.incident.sender_proof import ProofState, SenderMethod, SenderProof, domains_of
 from panicmail.incident.storm_rules import Network, StormLimits
 from panicmail.oncall import config_schedules
 from panicmail.oncall.calendar_cache import CachedCalendar
 from panicmail.oncall.schedules import Schedules
-
-#: What an acknowledgement by mail rests on while `authentication.method` is "none". Shown wherever it counts.
-UNVERIFIED = "From address not verified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +62,8 @@ class RuntimeSettings:
     storm: StormLimits = field(default_factory=StormLimits)
     digest: DigestLimits = field(default_factory=DigestLimits)
     trusted_relays: tuple[Network, ...] = ()  #: of our own mail servers in front
+    method: SenderMethod = SenderMethod.NONE  #: how senders are checked
+    authserv_ids: tuple[str, ...] = ()  #: names of our own mail servers in their Authentication-Results
 
     def who_at(self, at: datetime) -> OnCallAt:
         """Who is on call in a role at `at`; the operators always are."""
@@ -132,11 +132,24 @@ class RuntimeSettings:
         own, listed = self.is_own_list(report.lists), self.is_listed_sender(report.from_address)
         return classify.may_be_answered(report, list_is_ours=own, listed_sender=listed)
 
-    def may_have_receipt(self, address: str) -> bool:
-        """Whether a receipt may go to `address`: switched on, in a receipt domain, and not one of our own."""
-        if not self.receipts or not address or self.addresses.is_ours(address):
+    def may_have_receipt(self, address: str, proof: SenderProof) -> bool:
+        """Whether a receipt may go to `address`: switched on, not one of our own, and either proved to have written or
+        in a receipt domain and not proved to be forged."""
+        if not self.receipts or not address or self.addresses.is_ours(address) or not proof.may_pass:
             return False
-        return address.rpartition("@")[2] in self.receipt_domains
+        return proof.state is ProofState.PROVED or address.rpartition("@")[2] in self.receipt_domains
+
+    def could_have_receipt(self, address: str, proof: SenderProof) -> bool:
+        """As `may_have_receipt`, where a sender that is not checked yet may still turn out to be proved."""
+        hoped = ProofState.PROVED if proof.state is ProofState.PENDING else proof.state
+        return self.may_have_receipt(address, replace(proof, state=hoped))
+
+    @property
+    def own_domains(self) -> frozenset[str]:
+        """The domains of our people, and those reporters are known to write from."""
+        ours = domains_of(a for person in self.people.values() for a in (person.email, *person.aliases))
+        known = {sender.rpartition("@")[2] for sender in self.known_senders}
+        return ours | known | frozenset(self.receipt_domains)
 
 
 #: Answers the settings in force now; a reload changes the answer.
@@ -182,6 +195,8 @@ def from_config(
         storm=StormLimits(config.storm.members, config.storm.within),
         digest=DigestLimits(config.storm.digest_after, config.storm.digest_every),
         trusted_relays=config.smtp.trusted_relays,
+        method=SenderMethod(config.authentication.method),
+        authserv_ids=config.authentication.trusted_authserv_ids,
     )
 
 
@@ -200,6 +215,7 @@ def _people(config: Config) -> dict[str, Person]:
             phone=p.phone,
             gitlab=p.gitlab,
             tz=ZoneInfo(p.tz),
+            proof=p.proof,
             push=tuple(channel(url.get_secret_value()) for url in p.push),
         )
         for key, p in config.people.items()

@@ -47,8 +47,8 @@ class DigestReplies:
             said, about = ReplyCommand(Command.NOTHING, said.line, why=doubt), ()
         way = ReplyChannel(
             channel="mail",
-            how=f"reply from {report.from_address} to a digest of pages to them (token address and From; sender "
-            "authentication is off)" if not doubt else f"mail from {report.from_address or report.from_shown}",
+            how=f"reply from {report.from_address} to a digest of pages to them; sender {self._replies.proved}"
+            if not doubt else f"mail from {report.from_address or report.from_shown}",
             key=mail.id,
             acted_at=mail.accepted_at,
             in_reply_to=report.message_id,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from panicmail.gitlab import description as drafts
+from panicmail.incident import sender_proof
 from panicmail.incident.model import Incident
 from panicmail.mail.incident_report import flags_of, report_of
-from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import sender_demands
 from panicmail.store.transaction import Transaction
 
 
@@ -22,7 +24,7 @@ def draft_of(tx: Transaction, settings: RuntimeSettings, incident: Incident) -> 
             tls=mail.tls if mail else "",
             size=mail.size if mail else 0,
             recipients=mail.recipients if mail else (),
-            verified=UNVERIFIED,
+            sender=sender_proof.in_words(sender_demands.proof_of(settings, mail)),
             flags=flags_of(tx.timeline.of_incident(incident.id)),
         ),
         assignee=settings.people.get(first[0]) if first else None,

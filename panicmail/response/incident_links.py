@@ -26,9 +26,11 @@ from panicmail.incident.model import Entry, Incident, Outcome, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Purpose, Token
-from panicmail.mail.incident_report import flags_of, report_of
-from panicmail.oncall.runtime_settings import UNVERIFIED, CurrentSettings, RuntimeSettings
+from panicmail.incident.sender_proof import sender_line
+from panicmail.mail.incident_report import flags_of, is_first_of, report_of
+from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response.replies import ReplyChannel, ReplyHandler, ReplyResult
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.rows import AcceptedMail, TimelineRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -79,7 +81,7 @@ class IncidentView:
     acts: tuple[str, ...]
     undo_until: datetime | None  #: they may undo what they did until then; None: there is nothing to undo
     revoked: bool  #: the link shows and does not act
-    verified: str = UNVERIFIED
+    sender: str  #: what is proved of the sender, in words
 
 
 class IncidentLinks:
@@ -192,6 +194,9 @@ def _view(tx: Transaction, settings: RuntimeSettings, text: str) -> IncidentView
         lines=lines,
         settings=settings,
         next_call=transitions.next_call(incident, settings.policy_of(incident), settings.who_at(tx.now), token.person),
+        sender=sender_line(
+            proof_of(settings, tx.mails.get(incident.mail_id)), is_first=is_first_of(lines)
+        ).removeprefix("Sender: "),
         flags=flags_of(lines),
         acts=() if revoked else _acts(incident, token.person),
         undo_until=None if revoked else transitions.undo_until(incident, token.person, lines, tx.now),

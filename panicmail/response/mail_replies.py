@@ -5,6 +5,7 @@ A mail acknowledges only when all of this holds
 
 * it came to the token address of that person for that incident;
 * its From is their address or a listed alias, and nothing else;
+* who wrote it is proved as it must be (`sender_demands`);
 * nothing in it looks like a machine;
 * it was read without loss;
 * the first line they newly wrote means yes.
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from panicmail.incident import reply_commands, transitions
+from panicmail.incident import reply_commands, sender_proof, transitions
 from panicmail.incident.classify import MailKind, Report, is_surely_automatic
 from panicmail.incident.model import Entry, Incident, Outcome, State, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Purpose
 from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import sender_demands
 from panicmail.response.mail_words import automatic_entry, more_entry, understood, unpaged, wrote_entry
 from panicmail.response.replies import ReplyChannel, ReplyHandler, ReplyResult, answer_facts
 from panicmail.store.rows import AcceptedMail
@@ -97,7 +99,7 @@ class MailReplies:
             said = ReplyCommand(Command.NOTHING, said.line, why=doubt)
         to = "to the address for the reporter" if outward else "to their own page"
         how = (
-            f"reply from {report.from_address} {to} (token address and From; sender authentication is off)"
+            f"reply from {report.from_address} {to}; sender {self.proved}"
             if not doubt
             else f"mail from {report.from_address or report.from_shown or 'an unclear sender'}"
         )
@@ -109,7 +111,7 @@ class MailReplies:
             in_reply_to=report.message_id,
             stays=outward or not said.bare,
         )
-        if not said.bare:
+        if not said.bare and mail.sender_tries < 2:  # else its words are kept already
             writer = person.id if not doubt or person.writes_from(report.from_address) else report.from_address
             has_it = incident.state is State.ACKED and incident.holder == writer
             self._keep(incident, wrote_entry(writer, report, "" if has_it else said.why, how))
@@ -159,20 +161,30 @@ class MailReplies:
             return "its From line does not name one plain address"
         if not person.writes_from(report.from_address):
             return f"it came from {report.from_address}, which is not listed for you"
+        if why := sender_demands.doubt(self._tx, self._settings, self._mail, report, person):
+            return why
         if not report.lossless:
             return "it could not be read in full"
         if report.kind is not MailKind.HUMAN:
             return _LOOKS.get(report.kind, "it looks like an automatic mail")
         return ""
 
+    @property
+    def proved(self) -> str:
+        """What is proved of who wrote this mail, in words that follow "sender"."""
+        return sender_proof.in_words(sender_demands.proof_of(self._settings, self._mail))
+
     def late(self, incident: Incident, person: Person) -> str:
         """Why a mail that had to be read again comes too late to act: what was done after it was written counts."""
         mail = self._mail
-        if not mail.readings:
+        if not mail.readings and mail.sender_tries < 2:
             return ""
         lines = self._tx.timeline.of_incident(incident.id)
-        acted = any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines)
-        return "it took long to read, and you have answered again since" if acted else ""
+        if any(a.event in _ACTS and a.actor == person.id and a.at > mail.accepted_at for a in lines):
+            return "it took long to read, and you have answered again since"
+        if mail.sender_tries > 1 and incident.state is not State.OPEN:
+            return "who wrote it could be checked only after a while, and the incident is not open any more"
+        return ""
 
     def _may_be_theirs(self, person: Person) -> bool:
         report = self._report

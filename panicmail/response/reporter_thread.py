@@ -12,7 +12,8 @@ Words go out when all of this holds:
 
 * they came to the address of whoever has the incident now, so not to one that the reporter has as well, and not also
   to an address where what comes in stays internal;
-* From is the holder's address or a listed alias, nothing looks like a machine, and the mail was read without loss;
+* From is the holder's address or a listed alias, proved as their acknowledgement must be, nothing looks like a
+  machine, and the mail was read without loss;
 * they are more than a command, and hold no address, link or quotation of a mail of ours;
 * the reporter gets mail from panicmail: they had a receipt and would have one today.
 
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import re
 
-from panicmail.incident import people, transitions
+from panicmail.incident import people, sender_proof, transitions
 from panicmail.incident.classify import MailKind, Report, is_surely_automatic
 from panicmail.incident.model import Incident, Outcome, unchanged
 from panicmail.incident.people import Person
@@ -34,17 +35,16 @@ from panicmail.incident.reply_tokens import Purpose
 from panicmail.incident.transitions import UnsentReason
 from panicmail.mail.compose import sanitize
 from panicmail.mail.parse import report_json
-from panicmail.mail.parse.normalize import HEADER_OCTETS, canonical
-from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import sender_demands
 from panicmail.response.mail_replies import MailReplies
 from panicmail.response.mail_words import automatic_entry, understood, written
+from panicmail.response.sender_demands import shown_recipients
 from panicmail.store.rows import AcceptedMail, OutboxRow
 from panicmail.store.transaction import Transaction
 
 #: A stranger's words as our mails mark them, and the tags of our subjects.
 _QUOTED = re.compile(r"(?m)^[^\S\n]*\| |\[PANIC [0-9A-Z]{4,8}\]")
-#: What stands between the addresses in a field that says to whom a mail goes.
-_BETWEEN = str.maketrans(dict.fromkeys('<>()[],;:"', " "))
 
 
 def address(tx: Transaction, settings: RuntimeSettings, incident: Incident, person: str) -> str:
@@ -81,7 +81,8 @@ class ReporterMail:
         if why is not None:
             self._keep(incident, person, why)
             return
-        how = f"mail from {report.from_address} to the address given to the holder; {UNVERIFIED}"
+        proved = sender_proof.in_words(sender_demands.proof_of(settings, mail))
+        how = f"mail from {report.from_address} to the address given to the holder; sender {proved}"
         left = report_json.attachments_to_json(report.attachments)
         speech = transitions.Speech(
             person=person.id,
@@ -121,6 +122,8 @@ class ReporterMail:
         tx, settings, mail, report = self._tx, self._settings, self._mail, self._report
         if not person.writes_from(report.from_address):
             return UnsentReason.STRANGER
+        if sender_demands.doubt(tx, settings, mail, report, person):
+            return UnsentReason.UNPROVED
         if not report.lossless:
             return UnsentReason.LOSSY
         if report.kind is not MailKind.HUMAN:
@@ -156,13 +159,6 @@ def _is_internal(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail)
     return any(token is not None and token.purpose in {Purpose.ANSWER, Purpose.BOUNCE} for token in tokens)
 
 
-def shown_recipients(tx: Transaction, mail: AcceptedMail) -> list[str]:
-    """The addresses in To and Cc, as they stand there."""
-    head = canonical(tx.mails.raw(mail.id, HEADER_OCTETS))  # one that is longer was not read without loss
-    fields = b" ".join([*head.all("to"), *head.all("cc")]).decode("latin-1")
-    return [piece for piece in fields.translate(_BETWEEN).split() if "@" in piece]
-
-
 def _unfit(settings: RuntimeSettings, text: str, person: Person) -> UnsentReason | None:
     """What is wrong with the text itself."""
     colleagues = [a for p in settings.people.values() if p.id != person.id for a in (p.email, *p.aliases)]
@@ -182,7 +178,8 @@ def _deaf(tx: Transaction, settings: RuntimeSettings, incident: Incident, person
         return UnsentReason.YOURSELF
     if not to or settings.addresses.is_ours(to) or not _reads(tx, settings, incident):
         return UnsentReason.NO_ADDRESS
-    if not settings.may_have_receipt(to) or tx.outbox.get(f"{incident.id}/receipt") is None:
+    proof = sender_demands.proof_of(settings, tx.mails.get(incident.mail_id))
+    if not settings.may_have_receipt(to, proof) or tx.outbox.get(f"{incident.id}/receipt") is None:
         return UnsentReason.NOT_ALLOWED
     return None
 

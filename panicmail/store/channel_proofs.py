@@ -81,6 +81,13 @@ class ChannelProofs(Queries):
         query = sa.select(*(c for c in proofs.c if c.name != "id")).where(where).order_by(proofs.c.id)
         return [Proof(**{**row._mapping, "what": ProofKind(row.what)}) for row in self._connection.execute(query)]
 
+    def proved_of(self, person: str) -> str:
+        """The domain that proved the latest of a person's answers to a test page that was proved; "" for none."""
+        c = proofs.c
+        query = sa.select(c.facts).where(c.person == person, c.what == ProofKind.REPLY.value)
+        found = self._connection.execute(query.order_by(c.id.desc()).limit(20)).scalars()
+        return next((str(facts["proved"]) for facts in found if facts.get("proved")), "")
+
     def answer_test(self, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about their test page; the same `key` once."""
         self._queue.add([proven_task(person, key, facts)])

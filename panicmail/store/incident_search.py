@@ -107,6 +107,11 @@ class IncidentSearch(Queries):
         query = sa.select(sa.func.count()).where(c.reporter_address == reporter, c.accepted_at >= since)
         return int(self._connection.execute(query).scalar_one())
 
+    def has_incident_from(self, reporter: str) -> bool:
+        """Whether one address has ever opened an incident."""
+        query = sa.select(sa.exists().where(incidents.c.reporter_address == reporter))
+        return bool(self._connection.execute(query).scalar_one())
+
     def last_once(self, reporter: str, since: datetime) -> str | None:
         """The latest incident of this address that was paged once, if it came since."""
         c = incidents.c

@@ -50,6 +50,8 @@ class AcceptedMail:
     readings: int = 0  #: how many more readings were begun after the first
     turn: int = 0  #: how many of its mailbox waited when it came; below 0: it goes first
     mailbox: str | None = None  #: whose flood it counts for; "": it joins no storm any more; None: not understood yet
+    sender: str | None = None  #: what is proved of its sender, as `sender_proof.to_json`; None: nothing yet
+    sender_tries: int = 0  #: checks of its sender that were begun, or asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class UnderstoodMail:
     message_id: str | None
     report: str  #: as `mail.parse.report_json` writes it
     mailbox: str | None = None  #: as of `AcceptedMail`
+    sender: str | None = None  #: as of `AcceptedMail`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,19 @@ class Storms(Queries):
         query = sa.select(c.incident_id).where(self._is_due()).order_by(c.tell_at).limit(AT_ONCE)
         return list(self._connection.execute(query).scalars())
 
+    def release_one(self, incident_id: str, mail_id: str) -> None:
+        """As `release`, of one mail: it is next, and the storm has one less."""
+        c = mails.c
+        again: dict[str, Any] = {"state": "accepted", "shape": None, "incident_id": None, "attempts": 0, "readings": 0,
+                                 "turn": 0, "mailbox": "", **UNHELD}  # fmt: skip
+        left = mails.update().where(c.id == mail_id, c.incident_id == incident_id, c.shape == "member")
+        if self._connection.execute(left.values(again)).rowcount:
+            s = storms.c
+            fewer = storms.update().where(s.incident_id == incident_id).values(members=s.members - 1)
+            self._connection.execute(fewer)
+            self._connection.execute(storm_kinds.delete().where(storm_kinds.c.mail_id == mail_id))
+        self._woken.add("mails")
+
     def release(self, incident_id: str) -> int:
         """Have every mail that joined understood anew, each for itself; answers how many there are.
 

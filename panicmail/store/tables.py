@@ -73,6 +73,8 @@ _FLOODS = sa.text("mailbox IS NOT NULL")
 _TELLS = sa.text("tell_at IS NOT NULL")
 #: Of the index that finds mails to be read again.
 _AGAIN = sa.text("again_at IS NOT NULL")
+#: Of the index that finds mails whose sender is to be checked.
+_UNCHECKED = sa.text("sender_at IS NOT NULL")
 
 #: Every mail that got a 250, and what became of it.
 mails = sa.Table(
@@ -98,11 +100,15 @@ mails = sa.Table(
     sa.Column("again_at", Instant),  # when it is to be read again; NULL: it is not
     sa.Column("readings", sa.Integer, nullable=False, server_default="0"),  # begun, beside the first
     sa.Column("turn", sa.Integer, nullable=False, server_default="0"),  # see `Mails.add`
+    sa.Column("sender", AnyText),  # what is proved of its sender, as `sender_proof.to_json`; NULL: nothing yet
+    sa.Column("sender_at", Instant),  # when its sender is checked next; NULL: not any more, or not yet asked for
+    sa.Column("sender_tries", sa.Integer, nullable=False, server_default="0"),  # checks that were begun
     sa.Column("mailbox", AnyText),  # as `storm_rules.storm_mailbox` says; "": of a storm that was taken apart
     sa.Index(None, "state", "accepted_at"),
     sa.Index("ix_mails_waiting", "turn", "accepted_at", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
     sa.Index("ix_mails_waiting_of", "mail_from", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING),
     sa.Index("ix_mails_mailbox", "mailbox", "accepted_at", sqlite_where=_FLOODS, postgresql_where=_FLOODS),
+    sa.Index("ix_mails_sender_at", "sender_at", sqlite_where=_UNCHECKED, postgresql_where=_UNCHECKED),
     sa.Index("ix_mails_again_at", "again_at", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
     sa.Index(None, "digest"),
     sa.Index(None, "message_id"),

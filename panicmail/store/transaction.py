@@ -35,6 +35,7 @@ from panicmail.store.outbox_gaps import OutboxGaps
 from panicmail.store.page_digests import PageDigests
 from panicmail.store.pages import Pages
 from panicmail.store.queries import UNHELD, TransactionContext
+from panicmail.store.sender_checks import SenderChecks
 from panicmail.store.signing_keys import SigningKeys
 from panicmail.store.storms import Storms
 from panicmail.store.tables import mails, outbox
@@ -63,6 +64,10 @@ class Transaction:
     @cached_property
     def readings(self) -> MailReadings:
         return MailReadings(self.context)
+
+    @cached_property
+    def senders(self) -> SenderChecks:
+        return SenderChecks(self.context)
 
     @cached_property
     def adapters(self) -> BlockedAdapters:

@@ -251,6 +251,7 @@ def configuration(
             "repeat": f"{REPEAT}s",
             "remind_after": "6h",
         },
+        "authentication": {"method": "none"},
         "receipts": {"domains": ["example.com"]},
         "storm": {"members": 0, "digest_after": 0},  # every mail is an incident, every page a mail
         "web": {"listen": f"{HOST}:0"},

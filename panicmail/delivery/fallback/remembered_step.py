@@ -8,6 +8,7 @@ from datetime import datetime
 from panicmail.incident.classify import Report
 from panicmail.incident.model import Incident, PageReason
 from panicmail.incident.people import Person
+from panicmail.incident.sender_proof import from_json, sender_line
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
@@ -47,4 +48,5 @@ class RememberedStep:
             report=Report(subject=self.incident.subject),
             facts=facts,
             now=now,
+            sender=sender_line(from_json(None, self.settings.method)),
         )

@@ -16,6 +16,7 @@ from panicmail.incident.classify import LOOP_HOPS, Report
 from panicmail.incident.model import Incident, PagedPerson, PageReason
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, Token
+from panicmail.incident.sender_proof import from_json, sender_line
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
@@ -93,6 +94,7 @@ class SpooledPanic:
                 "since": self._away_since.isoformat(),
             },
             now=now,
+            sender=sender_line(from_json(None, self._settings.method)),
         )
 
     def note_called(self, person: str) -> None:

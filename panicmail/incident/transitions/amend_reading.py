@@ -58,6 +58,6 @@ def give_policy(incident: Incident, policy: EscalationPolicy, now: datetime) -> 
 
 def amend_more(incident: Incident, entry: Entry, *, mail_id: str, to: Iterable[str]) -> Change:
     """A later mail was read in full: a note, and who was told what could be read of it at first is told the whole."""
-    facts = {**entry.facts, "what": "more", "reread": True}
+    facts = {**entry.facts, "what": "more", "mail": mail_id, "reread": True}
     told = tuple(Effect(do=EffectKind.TELL, key=f"tell/reread/{mail_id}/{p}", person=p, facts=facts) for p in to)
     return Change(incident=incident, effects=told, entries=(entry,), outcome=Outcome.NOTED)

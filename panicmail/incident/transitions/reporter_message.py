@@ -22,6 +22,7 @@ class UnsentReason(StrEnum):
     LOSSY = "lossy"  #: not read in full
     MACHINE = "machine"  #: it bears a sign of a machine, such as a list's
     STRANGER = "stranger"  #: it is not certain that the holder wrote it
+    UNPROVED = "unproved"  #: who wrote it is not proved as it must be
     OURS = "ours"  #: it holds a piece of a mail of ours
     LONG = "long"
     YOURSELF = "yourself"  #: the holder is the reporter
@@ -41,6 +42,7 @@ WHY: Mapping[UnsentReason, str] = {
     UnsentReason.LOSSY: "it could not be read in full",
     UnsentReason.MACHINE: "it looks like an automatic mail",
     UnsentReason.STRANGER: "it came from an address that is not the holder's",
+    UnsentReason.UNPROVED: "who wrote it is not proved",
     UnsentReason.OURS: "it holds a piece of a mail of panicmail's, or a colleague's address",
     UnsentReason.LONG: "it is too long",
     UnsentReason.YOURSELF: "the holder is the reporter",

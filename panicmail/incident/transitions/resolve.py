@@ -130,8 +130,9 @@ def more(incident: Incident, mail: MoreMail, duty: Duty) -> Change:
         return unchanged(incident, Outcome.NOTED, entry)
     if incident.state is State.ACKED and not mail.thanks:
         incident = owe_answer(incident, duty.now)
+    facts = {"what": "more", "mail": mail.mail_id, **entry.facts}
     told = tuple(
-        Effect(do=EffectKind.TELL, key=f"tell/more/{mail.mail_id}/{p}", person=p, facts={"what": "more", **entry.facts})
+        Effect(do=EffectKind.TELL, key=f"tell/more/{mail.mail_id}/{p}", person=p, facts=facts)
         for p in concerned(incident)
         if p != mail.writer
     )

@@ -9,18 +9,31 @@ sign and whose sending host we do not see: it is not proved, and did not fail.
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from panicmail.incident.sender_proof import ProofState, SenderProof
+from panicmail.incident.storm_rules import is_relay_of_ours
 from panicmail.mail.authenticate import authentication_results, domain_policies, signatures
 from panicmail.mail.authenticate.authentication_results import EXCHANGE_ONLINE, FoundResults, MethodResult
-from panicmail.mail.authenticate.dns_lookups import FindsRecords, Unanswered
+from panicmail.mail.authenticate.dns_lookups import (
+    WITHIN,
+    DnsCache,
+    FindsRecords,
+    KeyFile,
+    Resolver,
+    SenderLookups,
+    Unanswered,
+)
 from panicmail.mail.authenticate.domain_policies import DmarcPolicy, is_aligned
 from panicmail.mail.authenticate.signatures import Signature
 from panicmail.mail.parse.header import mailbox
 from panicmail.mail.parse.normalize import NormalizedMail, canonical
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.store.rows import AcceptedMail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +157,18 @@ class _Check:
 
     def _why_unproved(self) -> str:
         weak = next((one.why for one in self.signed if one.passed is None), "")
-        others = [one for one in dict.fromkeys(signatures.signers(self.mail)) if one]
-        return weak or (f"signed by {others[0][:80]}, not by {self.domain}" if others else "")
+        others = filter(None, map(_defanged, signatures.signers(self.mail)))
+        other = next(others, "")
+        return weak or (f"signed by {other}, not by {self.domain}" if other else "")
 
     def _proved(self, by: str, signer: str, *, acts: bool) -> SenderProof:
         return SenderProof(state=ProofState.PROVED, domain=self.domain, by=by, signer=signer, acts=acts)
+
+
+def _defanged(domain: str) -> str:
+    """A stranger's domain, to be read and not to be clicked; "" for what is no domain."""
+    is_plain = len(domain) < 80 and domain.replace("-", "").replace(".", "").isalnum() and domain.isascii()
+    return domain.replace(".", "[.]") if is_plain else ""
 
 
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -214,6 +234,30 @@ def _unpassed(found: FoundResults, domain: str) -> SenderProof:
     return SenderProof(state=ProofState.UNPROVED, domain=domain, why="" if not signed else "another domain signed it")
 
 
-def envelope_trust(raw_header: bytes, sent: SenderEnvelope, servers: Collection[str]) -> SenderProof:
-    """As `trust`, from the octets of a header."""
-    return trust(canonical(raw_header), sent, servers)
+class SenderChecker:
+    """Checks senders by DNS. Safe to use from several threads.
+
+    Args:
+        nameservers: (address, port) of each; none: those of the system.
+        keys: Where the keys of our own people's domains are kept.
+        domains: Those domains, lower case.
+        sealers: As of `verify`.
+    """
+
+    def __init__(
+        self, nameservers: Sequence[tuple[str, int]], keys: Path, domains: Collection[str], sealers: Collection[str]
+    ) -> None:
+        self._cache = DnsCache(Resolver(nameservers))
+        self._keys = KeyFile(keys, domains)
+        self._sealers = sealers
+
+    def check(self, raw: bytes, mail: AcceptedMail, settings: RuntimeSettings, now: datetime) -> SenderProof:
+        """What DNS proves about the sender of a mail, within `dns_lookups.WITHIN` seconds."""
+        lookups = SenderLookups(cache=self._cache, now=now, until=time.monotonic() + WITHIN, keys=self._keys)
+        return verify(raw, envelope_of(mail, settings), lookups, now, self._sealers)
+
+
+def envelope_of(mail: AcceptedMail, settings: RuntimeSettings) -> SenderEnvelope:
+    """How a mail came."""
+    by_relay = is_relay_of_ours(mail.peer, settings.trusted_relays)
+    return SenderEnvelope(peer=mail.peer, mail_from=mail.mail_from, helo=mail.helo, by_relay=by_relay)

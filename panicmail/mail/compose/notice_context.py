@@ -11,7 +11,8 @@ from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt
 from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
-from panicmail.oncall.runtime_settings import UNVERIFIED, RuntimeSettings
+from panicmail.incident.sender_proof import NOT_CHECKED, SenderProof, sender_line
+from panicmail.oncall.runtime_settings import RuntimeSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,6 @@ class Organisation:
     hotline: str = ""  #: "" when there is none
     advice: tuple[str, ...] = ()
     reporter_access: bool = False
-    verified_by: str = "From address only, not verified"  #: what an acknowledgement's sender check rests on, in words
 
 
 def organisation_at(settings: RuntimeSettings, at: datetime, incident: Incident | None = None) -> Organisation:
@@ -55,7 +55,6 @@ def organisation_at(settings: RuntimeSettings, at: datetime, incident: Incident 
         hotline=settings.hotline,
         advice=settings.advice,
         reporter_access=settings.reporter_access,
-        verified_by=UNVERIFIED,
     )
 
 
@@ -74,5 +73,7 @@ class NoticeContext:
     link: str = ""  #: this person's page of this incident; "" when [web] url is not set
     conversation: str = ""  #: where the reader writes to the reporter; "" when they cannot
     unheard: str = ""  #: why they cannot, an `UnsentReason`; "" when they can, or the reader is the reporter
+    sender: str = sender_line(NOT_CHECKED)  #: the line about who sent the report
+    writer: SenderProof = NOT_CHECKED  #: what is proved of who wrote what this mail brings
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people
     storm_members: int | None = None  #: how many mails joined it; None: it is no storm

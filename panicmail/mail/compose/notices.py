@@ -10,6 +10,7 @@ from panicmail.incident.model import Outcome, Owed, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command
 from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
+from panicmail.incident.sender_proof import sender_line
 from panicmail.mail.compose import sanitize
 from panicmail.mail.compose.command_replies import answered
 from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, sealed, theirs
@@ -282,7 +283,8 @@ def _more(voice: Wording, context: NoticeContext) -> NoticeFacts:
         subject("", context, "More on:").strip(),
         [
             headline(f"{voice.first(voice.reader)}: {ask}"),
-            ours(f"There is more on {incident.ref}, by {sender}, {context.organisation.verified_by}."),
+            ours(f"There is more on {incident.ref}, by {sender}."),
+            ours(sanitize.one_line(sender_line(context.writer), 240)),
             *([] if context.facts.get("is_reporter") else [ours("The writer is not the reporter: take care.")]),
             *(
                 [ours("You had a part of this message before: this is all of it.")]

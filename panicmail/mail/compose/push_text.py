@@ -65,7 +65,7 @@ def _joined(head: str, subject: str = "", reporter: str = "", tail: str = "") ->
     head, reporter, tail = inert(head), inert(reporter), inert(tail)
     head = _cut(head, _left(tail))
     if len(reporter) > _left(head, tail):
-        reporter = ""  # the half of it might say they are verified
+        reporter = ""  # the half of it might say they are proved
     return _line(head, _cut(subject, _left(head, reporter, tail)), reporter, tail)
 
 
@@ -87,12 +87,13 @@ def _cut(text: str, room: int) -> str:
 
 
 def _about(context: NoticeContext, detail: str) -> tuple[str, str]:
-    """The report's subject, and its sender. That they are verified cannot be said: `Organisation.verified_by`."""
+    """The report's subject, and its sender, who is named as proved only where that is so."""
     if detail == "ref":
         return "", ""
     subject = sanitize.subject(context.report.subject or context.incident.subject, context.report.text, LIMIT)
     reporter = sanitize.name(context.report.from_name) or sanitize.address(context.incident.reporter_address)
-    return subject, f"{_cut(reporter, _NAME)}, not verified" if detail == "full" and reporter else ""
+    proved = "proved" if context.sender.startswith("Sender: proved") else "not proved"
+    return subject, f"{_cut(reporter, _NAME)}, {proved}" if detail == "full" and reporter else ""
 
 
 def _ack_by(voice: Wording) -> str:

@@ -32,7 +32,7 @@ class NoticeFacts:
 def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Who reported it and how to reach them, and what is odd or known about it."""
     incident = context.incident
-    said = [reporter(voice, context)]
+    said = [reporter(voice, context), sanitize.one_line(context.sender, 240)]
     if phones := [p for p in map(sanitize.phone, context.report.phones[:3]) if p]:
         said.append("Phone in the mail: " + ", ".join(phones))
     if context.same_reporter:
@@ -48,10 +48,10 @@ def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
 
 
 def reporter(voice: Wording, context: NoticeContext) -> str:
-    """Such as: By Rita Lopez <rita@example.com>, From address only, not verified, 03:07."""
+    """Such as: By Rita Lopez <rita@example.com>, 03:07."""
     incident, report = context.incident, context.report
     who = writer(report.from_name or incident.reporter_name, incident.reporter_address or report.from_address)
-    return f"By {who}, {context.organisation.verified_by}, {voice.at(incident.accepted_at)}"
+    return f"By {who}, {voice.at(incident.accepted_at)}"
 
 
 def writer(name: object, address: object) -> str:

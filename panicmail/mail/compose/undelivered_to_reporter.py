@@ -94,6 +94,10 @@ _UNSENT: Mapping[str, Callable[[Wording, NoticeContext], tuple[str, str]]] = {
         "it looks like an automatic mail: a list, an invitation or its subject", "WRITE, by a plain mail of your own."
     ),
     UnsentReason.STRANGER: _stranger,
+    UnsentReason.UNPROVED: _fixed(
+        "it is not proved who wrote it: it is not signed as your mails are, was changed on its way, or is forged",
+        "WRITE, from your own mailbox, by your company's mail server.",
+    ),
     UnsentReason.OURS: _fixed(
         "it holds a piece of a mail of ours, or the address of a colleague", "WRITE, without what you quote."
     ),

@@ -50,6 +50,9 @@ token_file = "gitlab.token"
 [relay]
 url = "{relay}"
 
+[authentication]
+method = "none"
+
 [people.ana]
 name = "Ana Reyes"
 email = "ana@example.com"

@@ -109,7 +109,7 @@ def _page(view: IncidentView) -> LinkPage:
         accepted_at=incident.accepted_at,
         subject=incident.subject,
         reporter=reporter,
-        verified=view.verified,
+        sender=view.sender,
         report=report.text,
         flags=view.flags,
         attachments=tuple(attachment.name or attachment.type for attachment in report.attachments),

@@ -25,7 +25,7 @@ class LinkPage:
 
     subject: str  #: as the sender wrote it; "" when they wrote none
     reporter: str  #: name and address, as the mail says
-    verified: str  #: what is known about that, in words
+    sender: str  #: what is proved of that, in words
     report: str  #: the text of the mail
     flags: tuple[str, ...] = ()  #: what is odd about the mail, in words
     attachments: tuple[str, ...] = ()  #: file names, as the sender wrote them
