@@ -112,7 +112,7 @@ def test_an_ack_from_their_own_address_proves_the_mail_and_they_are_told(office:
     assert answer.subject == "[TEST] Proven: a page reaches you, and your reply counts"
     assert answer.mail_from == ""
     assert answer.text.startswith("Proven ")
-    assert "Verified: reply from ana@example.com" in answer.text
+    assert "Rests on: reply from ana@example.com" in answer.text
     assert not office.incidents()
     assert not office.gitlab.issues
 

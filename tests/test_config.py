@@ -109,7 +109,7 @@ def test_the_smallest_configuration_of_the_contract_is_enough(load: Load, folder
     assert told.database.url.get_secret_value() == f"sqlite:///{folder}/panicmail.db"
     assert told.operators.page == ("max",)
     assert told.web.url == ""
-    assert told.authentication.method == "none"
+    assert told.authentication.method == "verify"
     assert told.gitlab.token.get_secret_value() == "glpat-hunter2"
     ana = told.people["ana"]
     assert (ana.name, ana.email, ana.gitlab, ana.tz) == ("Ana Reyes", "ana.reyes@example.com", "Ana.Reyes", "UTC")
@@ -435,7 +435,8 @@ def test_every_mistake_is_told_at_once(refused: Refused) -> None:
         repeat = 5
         steps = [{ after = "1s", page = ["seocc"] }, { after = "1s", page = [] }, { afer = "2s", page = ["smoc"] }]
         [authentication]
-        method = "verify"
+        method = "trusted"
+        nameservers = ["ns.example.com"]
         """,
         PANICMAIL_WEB__URL="ftp://hunter2@example.com",
     )
@@ -452,7 +453,9 @@ def test_every_mistake_is_told_at_once(refused: Refused) -> None:
             "escalation.repeat",
             "escalation.steps[2].after",
             "escalation.steps[2].afer",
-            "authentication.method",
+            "smtp.trusted_relays",
+            "authentication.trusted_authserv_ids",
+            "authentication.nameservers[0]",
             "PANICMAIL_WEB__URL: web.url",
             "people.ana.email",
             "oncall.seoc.ical",
@@ -503,7 +506,11 @@ def test_every_mistake_is_told_at_once(refused: Refused) -> None:
         ("escalation", "remind_after = 20", "found 20, expected a duration"),
         ("operators", "page = []", "expected at least one person"),
         ("operators", 'page = ["bo"]', "expected one of the people"),
-        ("authentication", 'method = "trusted"', "verifying senders comes with a later version"),
+        ("authentication", 'method = "dkim"', 'expected "verify", "trusted" or "none"'),
+        ("authentication", 'method = "trusted"', "smtp.trusted_relays: found nothing, though authentication.method"),
+        ("authentication", 'nameservers = ["localhost"]', "the address of a name server such as"),
+        ("authentication", 'nameservers = ["127.0.0.1:0"]', "the address of a name server such as"),
+        ("authentication", 'arc_sealers = ["a b"]', 'a domain such as "example.com"'),
         ("senders", 'known = ["@example.com"]', "senders.known[0]: found"),
         ("receipts", 'enabled = "yes"', 'found "yes", expected true or false'),
         ("web", "listen = 8025", "found 8025, expected host:port"),
@@ -820,8 +827,8 @@ def test_replies_come_to_a_token_address_or_one_of_ours(load: Load, address: str
 
 
 def test_keys_of_later_versions_are_named_not_hidden(load: Load) -> None:
-    told = load(SMALLEST + "[authentication]\ntrusted_authserv_ids = ['mx']\n")
-    assert [line.split(":")[0] for line in told.not_yet] == ["authentication.trusted_authserv_ids"]
+    told = load(SMALLEST + "[senders]\nreporters_file = 'gitlab.token'\n")
+    assert [line.split(":")[0] for line in told.not_yet] == ["senders.reporters_file"]
 
 
 @pytest.mark.parametrize(
@@ -954,3 +961,23 @@ def test_a_mistake_under_the_old_name_is_told_once_and_a_wrong_table_is_no_crash
     assert 'policies.low.severty: found an unknown key, expected "severity"' in line
     (line,) = refused(f'ladders = "all"\n{SMALLEST}')
     assert "policies: found a value that is not shown, expected tables such as [policies.low]" in line
+
+
+def test_name_servers_are_addresses_with_a_port_of_their_own_where_it_is_not_53(load: Load) -> None:
+    given = '["192.0.2.53", "127.0.0.1:5353", "2001:db8::53", "[::1]:5354"]'
+    told = load(SMALLEST + f"[authentication]\nnameservers = {given}\n")
+    assert [(one.host, one.port) for one in told.authentication.nameservers] == [
+        ("192.0.2.53", 53), ("127.0.0.1", 5353), ("2001:db8::53", 53), ("::1", 5354),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "found"), [("Example.COM", "example.com"), ("", ""), ("none", "none")])
+def test_a_persons_proof_is_a_domain_or_none(load: Load, given: str, found: str) -> None:
+    told = load(SMALLEST.replace("[people.ana]", f'[people.ana]\nproof = "{given}"'))
+    assert told.people["ana"].proof == found
+
+
+def test_a_proof_that_is_no_domain_is_refused(load: Load) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(SMALLEST.replace("[people.ana]", '[people.ana]\nproof = "ana@example.com"'))
+    assert "people.ana.proof" in str(refused.value)

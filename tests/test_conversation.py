@@ -104,7 +104,8 @@ def test_the_night_as_the_three_people_see_it(desk: Office) -> None:
     assert stopped.reply_to != more.reply_to == address, "what answers the reporter's words goes to the reporter"
     assert lines(more) == [
         "Ana: answer with one line by 02:20 UTC, or Max (SMOC) is called.",
-        f"There is more on {ref}, by rita example[.]com <rita@example.com>, From address not verified.",
+        f"There is more on {ref}, by rita example[.]com <rita@example.com>.",
+        "Sender: not proved (senders are not checked)",
         "Clock stopped: you have it since 02:08 UTC.",
         "Your reply goes to Rita Lopez.",
         "A command counts there too, as the whole reply and no word more; it is not sent on.",

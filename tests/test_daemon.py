@@ -425,15 +425,14 @@ def test_a_wrong_configuration_ends_with_2_and_every_mistake_before_anything_lis
     assert not town.database.exists()
 
 
-@pytest.mark.parametrize("method", ["verify", "trusted"])
-def test_an_authentication_this_version_does_not_have_is_refused_with_a_sentence(method: str, town: World) -> None:
-    town.config["authentication"] = {"method": method}
+def test_results_of_a_mail_server_nobody_named_are_refused_with_a_sentence_for_each_key(town: World) -> None:
+    town.config["authentication"] = {"method": "trusted"}
     town.write_config()
     refused = town.run("serve")
     assert refused.status == 2
-    (sentence,) = said_last(refused)
-    assert "authentication.method" in sentence
-    assert '"none": verifying senders comes with a later version' in sentence
+    relays, names = said_last(refused)
+    assert "smtp.trusted_relays: found nothing" in relays
+    assert "authentication.trusted_authserv_ids: found nothing" in names
 
 
 # -- a database that does not take it

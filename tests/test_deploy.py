@@ -78,8 +78,6 @@ NOT_YET = {
     "smtp.listen": '["unix:/run/panicmail.sock"]',
     "smtp.lmtp": "true",
     "senders.reporters_file": "gitlab.token",
-    "authentication.method": "verify",
-    "authentication.trusted_authserv_ids": '["mx.example.com"]',
 }
 
 

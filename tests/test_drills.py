@@ -263,7 +263,7 @@ def test_a_drill_shows_each_step_and_ends_with_a_verdict(town: World) -> None:
     steps = re.findall(r"(?m)^  (\w+) +(?:[\d.]+ s)? +(\w+) +(.*)$", ran.out)
     said = {name: (fate, text) for fate, name, text in steps}
     assert said["arrived"][1].startswith("from <max@example.com> by 127.0.0.1, no TLS, ")
-    assert said["sender"][1] == "max@example.com, From address not verified"
+    assert said["sender"][1] == "max@example.com, not proved (senders are not checked)"
     assert said["understood"] == ("done", "a drill, on the policy default")
     assert said["page"][1].startswith("Ana Reyes: 250")
     assert said["issue"] == ("done", town.issue(ref)["web_url"])
@@ -301,7 +301,7 @@ def test_by_mail_rows_come_as_the_mail_of_ones_own_goes_its_way(town: World, dri
     made = running.line(r"^    drill (\w{4} \w{4})$")[1]
     answer = town.send(mail("sent from a phone", sender="Max Ode <max@example.com>", subject=f"Drill {made.lower()}"))
     running.line(r"done +0\.0 s +arrived +from <rita@example\.com>")
-    running.line(r"done +0\.0 s +sender +max@example\.com, From address not verified")
+    running.line(r"done +0\.0 s +sender +max@example\.com, not proved \(senders are not checked\)")
     running.line(r"done +[\d.]+ s +issue +http")
     running.line(r"done +[\d.]+ s +page +Ana Reyes: 250")
     running.line(r"done +[\d.]+ s +receipt +max@example\.com: 250")

@@ -716,7 +716,8 @@ def test_the_page_about_a_mail_in_the_spool_says_act_now_and_who_else_knows(nigh
         "Max: act on this now. Ana (SEOC) is told the same; call each other.",
         "Why: panicmail's database has been away since 03:07 CET, so nothing escalates.",
         "Your reply is kept, and counts once the database is back. Until then panicmail answers nobody.",
-        "By Rita Lopez <rita@example.com>, From address not verified, 03:14",
+        "By Rita Lopez <rita@example.com>, 03:14",
+        "Sender: not proved (senders are not checked)",
         "Called at the same time: Ana (SEOC).",
         "Call Ana: +49 151 0",
         "Issue: follows, GitLab has not answered yet",
@@ -742,13 +743,15 @@ def test_the_page_from_memory_says_whose_turn_it_was_and_that_nobody_knows_who_h
         "Ana: act on this now. Your turn came at 03:12 CET.",
         "Why: panicmail's database has been away since 03:07 CET, so it cannot say who has this.",
         "Your reply is kept, and counts once the database is back.",
-        "By Rita Lopez <rita@example.com>, From address not verified, 03:07",
+        "By Rita Lopez <rita@example.com>, 03:07",
+        "Sender: not proved (senders are not checked)",
     ]
     assert text(max_)[: text(max_).index("Issue: follows, GitLab has not answered yet")] == [
         "Max: call Ana (SEOC) now, or act on this yourself. Your turn came at 03:22 CET.",
         "Why: panicmail's database has been away since 03:07 CET, so it cannot say who has this.",
         "Your reply is kept, and counts once the database is back.",
-        "By Rita Lopez <rita@example.com>, From address not verified, 03:07",
+        "By Rita Lopez <rita@example.com>, 03:07",
+        "Sender: not proved (senders are not checked)",
         "Call Ana: +49 151 0",
     ]
 

@@ -225,7 +225,7 @@ def test_a_senders_line_about_files_is_not_the_place_for_them() -> None:
          "Ana Reyes cannot be reached: `bounce`."),
         (noted("sla.breached", "panicmail", sla_at="2026-11-22T03:22:00+00:00"), "SLA breached"),
         (noted("incident.acked", holder="ana", how="reply from ana@example.com", before=None),
-         "Acknowledged: Ana Reyes has it. Verified: `reply from ana@example.com`."),
+         "Acknowledged: Ana Reyes has it. Rests on: `reply from ana@example.com`."),
         (noted("incident.taken", "max", holder="max", how="link", before="ana"), "Max Okafor took it from Ana Reyes."),
         (noted("ack.repeated", "max", how="link"), "Max Okafor said yes too"),
         (noted("ack.late", "max", how="link"), "Max Okafor said yes after it was closed."),

@@ -51,7 +51,8 @@ def test_a_page_says_who_must_do_what_by_when_and_carries_the_report() -> None:
     assert lines(letter) == [
         'Ana: reply "ack" by 03:22 CET, or Max (SMOC) is called.',
         'Cannot take it? Reply "no" and Max is called at once.',
-        "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
+        "By Rita Lopez <rita@example.com>, 03:07",
+        "Sender: not proved (senders are not checked)",
         "Phone in the mail: +49 170 0000000",
         "Without mail: https://panic.example.com/i/token",
         "Issue: follows, GitLab has not answered yet",
@@ -72,7 +73,8 @@ def test_the_breach_page_says_who_was_silent_since_when() -> None:
         "Since 03:07 CET nobody has it.",
         'Your ack makes it yours. Reply "page bo" for someone else.',
         "The deadline passed at 03:22 CET; nobody had answered.",
-        "By Rita Lopez <rita@example.com>, From address only, not verified, 03:07",
+        "By Rita Lopez <rita@example.com>, 03:07",
+        "Sender: not proved (senders are not checked)",
         "Phone in the mail: +49 170 0000000",
         "Ana: paged 03:07: mail accepted.",
         "Call Ana: +49 151 0000000",
@@ -359,7 +361,8 @@ def test_more_in_the_thread_quotes_it_and_says_the_clock_is_as_it_was() -> None:
     assert subject(letter) == "[7KQ2N] More on: Ransom note on my laptop"
     assert lines(letter) == [
         'Ana: nobody has this. Reply "ack" by 03:22 CET, or Max (SMOC) is called.',
-        "There is more on 7KQ2N, by Rita Lopez <rita@example.com>, From address only, not verified.",
+        "There is more on 7KQ2N, by Rita Lopez <rita@example.com>.",
+        "Sender: not proved (senders are not checked)",
         "Clock still running: Max (SMOC) is called at 03:22 CET.",
         "Without mail: https://panic.example.com/i/token",
         "Issue: follows, GitLab has not answered yet",

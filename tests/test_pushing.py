@@ -63,7 +63,7 @@ def test_a_page_goes_by_mail_and_push_at_once(desk: Office) -> None:
 @pytest.mark.parametrize(
     ("detail", "shown"),
     [
-        ("full", "Ransom note on my laptop | Rita Lopez, not verified | ack by 02:22"),
+        ("full", "Ransom note on my laptop | Rita Lopez, not proved | ack by 02:22"),
         ("subject", "Ransom note on my laptop | ack by 02:22"),
         ("ref", "ack by 02:22"),
     ],
@@ -86,7 +86,7 @@ def test_of_a_long_subject_and_a_reporter_the_subject_is_cut(desk: Office) -> No
     desk.panic(subject="Everything is on fire " * 20)
     (text,) = desk.phones.texts(ANA)
     assert len(text) == 120
-    assert text.endswith("… | Rita Lopez, not verified | ack by 02:22")
+    assert text.endswith("… | Rita Lopez, not proved | ack by 02:22")
 
 
 def test_a_line_that_calls_people_in_a_chat_is_made_harmless_before_it_is_cut(desk: Office) -> None:

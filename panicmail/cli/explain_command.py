@@ -65,7 +65,8 @@ def explain(config_file: str | None, as_json: bool, file: str) -> None:
     config = load(config_file) if config_file else None
     report, took = _read(_octets(file))
     if as_json:
-        print_json({**report_json.explained(report), "authentication": {"method": "none"}})
+        method = config.authentication.method if config else "none"
+        print_json({**report_json.explained(report), "authentication": {"method": method}})
         return
     for line in [*_card(report, took, config), *(_known(config, report) if config else [])]:
         click.echo(line)

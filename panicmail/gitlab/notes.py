@@ -129,7 +129,7 @@ class _Teller:
 
     @property
     def how(self) -> str:
-        return self.quoted("how", " Verified: ", ".")
+        return self.quoted("how", " Rests on: ", ".")
 
 
 def _plain(words: str) -> str:

@@ -97,7 +97,6 @@ def found(tx: Transaction, settings: RuntimeSettings, mail_id: str, proof: Sende
     is_report = incident is not None and incident.mail_id == mail.id
     draft = draft_of(tx, settings, incident) if incident is not None and is_report else None
     tx.senders.keep(mail.id, sender_proof.to_json(proof), again_at)
-    tx.log("sender.kept", mail=mail.id, state=proof.state.value)
     if incident is None or mail.shape is None:
         return
     if draft is not None:

@@ -96,7 +96,7 @@ def proven(facts: Mapping[str, Any], head: Letterhead, routes: ReplyRoutes, *, k
 def _counted(facts: Mapping[str, Any], clock: ReaderClock) -> list[TextLine]:
     return [
         headline(f"Proven {clock.zoned(clock.now)}: a page reaches you by mail, and your reply would have counted."),
-        ours(f"Verified: {sanitize.words(str(facts.get('how') or ''), 200)}"),
+        ours(f"Rests on: {sanitize.words(str(facts.get('how') or ''), 200)}"),
     ]
 
 
