@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from .dkim_signer import DkimSigner
 from .dns_zone import dns_server
 from .office import mail
-from .program import SOON, world
+from .program import SOON, Ran, World, world
 
 OURS = DkimSigner("example.com")
 ZONE = {**dict([OURS.record]), "_dmarc.example.com": [("TXT", "v=DMARC1; p=reject")]}
@@ -46,4 +49,39 @@ def test_a_name_server_that_is_silent_holds_up_no_page_and_no_yes_of_a_person_wi
         ref = town.panic()
         town.reply(town.page("ana", ref), "ack")
         town.until(lambda: town.rows("SELECT state FROM incidents") == [("acked",)], SOON, "nobody has it")
+        assert town.stop() == 0
+
+
+def mx_said(town: World, change: Callable[[bytes], bytes]) -> str:
+    """What `panicmail check --mx` says, where the mail server does so much to a mail on its way back."""
+    found: list[Ran] = []
+    running = threading.Thread(target=lambda: found.append(town.run("check", "--mx", "--wait", "60s")))
+    running.start()
+    sent = town.relay.wait(lambda got: "check --mx" in got.subject, SOON)
+    assert town.send(change(sent.raw), "panic@example.com", sent.recipients[0]).code == 250
+    running.join(90)
+    (ran,) = found
+    return f"{ran.out}{ran.err}"
+
+
+def test_check_mx_tells_a_server_that_removes_what_strangers_say_from_one_that_does_not(tmp_path: Path) -> None:
+    own = b"Authentication-Results: mx.example.com; dmarc=none header.from=example.com\r\n"
+
+    def strip(raw: bytes) -> bytes:
+        return re.sub(rb"(?m)^Authentication-Results:.*(?:\n[ \t].*)*\n", b"", raw)
+
+    with world(tmp_path) as town:
+        town.config["authentication"] = {"method": "trusted", "trusted_authserv_ids": ["mx.example.com"]}
+        town.config["smtp"]["trusted_relays"] = ["127.0.0.0/8"]
+        town.write_config()
+        town.start()
+        healthy = mx_said(town, lambda raw: own + strip(raw))
+        assert "the mail server removed them" in healthy
+        assert "it says itself: mx.example.com; dmarc=none" in healthy
+        assert "failed" not in healthy
+        town.relay.mails.clear()
+        wrong = mx_said(town, lambda raw: raw)
+        assert "left a stranger's field in its own name" in " ".join(wrong.split())
+        assert "no field of mx.example.com of its own" in " ".join(wrong.split())
+        assert not town.rows("SELECT 1 FROM incidents")
         assert town.stop() == 0

@@ -34,20 +34,27 @@ _OFFLINE = "Neither GitLab nor relay nor DNS was asked."
 @json_option
 @click.option("--offline", is_flag=True, help="The file alone, and the files it names; nobody else is asked.")
 @click.option("--page", "person", metavar="PERSON", help="Send PERSON a test page by every way; wait for the reply.")
+@click.option("--mx", "mx", is_flag=True, help="Whether your mail server removes forged results; needs a mail round.")
 @click.option("--wait", "wait", metavar="SPAN", help="How long to wait for it, such as 90s or 5m.  [default: 2m]")
-def check(config_file: str | None, as_json: bool, offline: bool, person: str | None, wait: str | None) -> None:
+def check(config_file: str | None, as_json: bool, offline: bool, person: str | None, wait: str | None,
+          mx: bool) -> None:  # fmt: skip
     """Try every real thing in the configuration, row by row.
 
     One row each: ok, warning or failed, and the mend; then what was inferred, and what this version does not use.
-    Nothing is sent, created or changed, but for --page, which sends one person a test page.
+    Nothing is sent, created or changed, but for --page, which sends one person a test page, and --mx, which sends
+    panicmail itself a mail by relay and MX.
 
     Exit status: 0 nothing failed (with --page: everything is proven), 1 something did, 2 the configuration is wrong.
     """
-    if person is None and wait is not None:
-        raise click.UsageError("--wait belongs to --page PERSON")
-    if person is not None and offline:
-        raise click.UsageError("--page sends a test page, so it cannot be --offline")
-    if person is not None:
+    if person is None and not mx and wait is not None:
+        raise click.UsageError("--wait belongs to --page PERSON or --mx")
+    if (person is not None or mx) and offline:
+        raise click.UsageError("--page and --mx send a mail, so they cannot be --offline")
+    if person is not None and mx:
+        raise click.UsageError("--page and --mx are two commands")
+    if mx:
+        rows = _mx(config_file, _seconds(wait or "2m"), as_json)
+    elif person is not None:
         rows = _page(config_file, person, _seconds(wait or "2m"), as_json)
     else:
         rows = _run_checks(config_file, as_json, offline)
@@ -109,6 +116,24 @@ def _as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
          "found": r.found, "mend": r.mend}
         for r in rows
     ]  # fmt: skip
+
+
+# -- the way in
+
+
+def _mx(config_file: str | None, wait: timedelta, as_json: bool) -> Sequence[Row]:
+    from panicmail.check import mx_checks
+
+    config = load(config_file)
+    if config.authentication.method != "trusted":
+        raise Mistake('--mx tries authentication.method = "trusted"; here it is "' + config.authentication.method + '"')
+    store, settings = open_store_and_settings(config_file)
+    rows = mx_checks.try_mx(store, settings, config, wait.total_seconds(), _Signals().stopped)
+    if as_json:
+        print_json({"rows": _as_json(rows)})
+    else:
+        _print_rows(rows)
+    return rows
 
 
 # -- the test page

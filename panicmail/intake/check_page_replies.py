@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,11 @@ from panicmail.incident.classify import Author, MailKind, Report
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Purpose, Token
 from panicmail.incident.sender_proof import ProofState
+from panicmail.incident.storm_rules import is_relay_of_ours
+from panicmail.mail.authenticate.authentication_results import topmost
 from panicmail.mail.compose import check_page
+from panicmail.mail.parse.header import one_line
+from panicmail.mail.parse.normalize import HEADER_OCTETS, canonical
 from panicmail.oncall.channels_of import MAIL, by_mail
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import sender_demands
@@ -31,6 +35,8 @@ from panicmail.store.transaction import Transaction
 FRESH = timedelta(days=1)
 #: One test is answered so often at most: a machine that does not show as one must not keep us in conversation.
 ANSWERS = 10
+#: The channel under which a mail of `panicmail check --mx` is on record.
+MX = "mx"
 #: First lines that would have acknowledged a page.
 _COUNTS = frozenset({Command.YES, Command.TAKE, Command.YES_ALL})
 _MACHINES = {
@@ -88,6 +94,10 @@ def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report:
     """Keep what a mail on a test page proves, and answer whoever was paged."""
     person, test = settings.people[token.person], token.incident_id
     so_far = tx.proofs.of_test(test)
+    if any(proof.channel == MX for proof in so_far):
+        came = asdict(_mx_facts(tx, settings, mail, test))
+        tx.proofs.prove(test, person.id, MX, ProofKind.DELIVERED, "it came back", **came)
+        return
     way = next((p.channel for p in so_far if p.channel.startswith(MAIL)), by_mail(person.email).name)
     facts = _facts(settings, mail, report, token)
     if report.kind is not MailKind.HUMAN:
@@ -104,6 +114,33 @@ def hear(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report:
         tx.proofs.prove(test, person.id, push.channel, ProofKind.DELIVERED, "its code was in the reply")
     if sum(proof.what is ProofKind.DELIVERED and proof.channel == way for proof in so_far) < ANSWERS:
         tx.proofs.answer_test(person.id, mail.id, _answer(heard, test, report))
+
+
+@dataclass(frozen=True, slots=True)
+class MxFacts:
+    """How a mail with a forged Authentication-Results came back (`panicmail check --mx`)."""
+
+    peer: str
+    by_relay: bool  #: the peer is one of `[smtp] trusted_relays`
+    is_forgery_there: bool
+    results: str  #: the topmost field of a trusted server that is not the forged one, cut; "": none
+
+    @classmethod
+    def of(cls, proof: Proof) -> MxFacts:
+        return cls(**proof.facts)
+
+
+def _mx_facts(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, test: str) -> MxFacts:
+    head = canonical(tx.mails.raw(mail.id, HEADER_OCTETS))
+    fields = head.all("authentication-results")
+    own = [field for field in fields if test.encode() not in field]
+    is_ours = topmost(own, settings.authserv_ids) is not None
+    return MxFacts(
+        peer=mail.peer,
+        by_relay=is_relay_of_ours(mail.peer, settings.trusted_relays),
+        is_forgery_there=len(own) < len(fields),
+        results=one_line(own[0].decode("utf-8", "replace"), 200) if is_ours else "",
+    )
 
 
 def _facts(settings: RuntimeSettings, mail: AcceptedMail, report: Report, token: Token) -> dict[str, Any]:
