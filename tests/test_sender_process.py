@@ -52,12 +52,12 @@ def test_a_name_server_that_is_silent_holds_up_no_page_and_no_yes_of_a_person_wi
         assert town.stop() == 0
 
 
-def mx_said(town: World, change: Callable[[bytes], bytes]) -> str:
+def mx_said(town: World, change: Callable[[bytes], bytes], count: int) -> str:
     """What `panicmail check --mx` says, where the mail server does so much to a mail on its way back."""
     found: list[Ran] = []
     running = threading.Thread(target=lambda: found.append(town.run("check", "--mx", "--wait", "60s")))
     running.start()
-    sent = town.relay.wait(lambda got: "check --mx" in got.subject, SOON)
+    sent = town.relay.wait(lambda got: "check --mx" in got.subject, SOON, count=count)
     assert town.send(change(sent.raw), "panic@example.com", sent.recipients[0]).code == 250
     running.join(90)
     (ran,) = found
@@ -75,12 +75,11 @@ def test_check_mx_tells_a_server_that_removes_what_strangers_say_from_one_that_d
         town.config["smtp"]["trusted_relays"] = ["127.0.0.0/8"]
         town.write_config()
         town.start()
-        healthy = mx_said(town, lambda raw: own + strip(raw))
+        healthy = mx_said(town, lambda raw: own + strip(raw), 1)
         assert "the mail server removed them" in healthy
         assert "it says itself: mx.example.com; dmarc=none" in healthy
         assert "failed" not in healthy
-        town.relay.mails.clear()
-        wrong = mx_said(town, lambda raw: raw)
+        wrong = mx_said(town, lambda raw: raw, 2)
         assert "left a stranger's field in its own name" in " ".join(wrong.split())
         assert "no field of mx.example.com of its own" in " ".join(wrong.split())
         assert not town.rows("SELECT 1 FROM incidents")
