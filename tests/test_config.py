@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from panicmail import config
 from panicmail.check import offline_checks
-from panicmail.config import Config, Listen
+from panicmail.config import Config, Listen, reporters
+from panicmail.config.reporters import KnownReporter
 from panicmail.config.schema import NAMED_TABLES, TABLES, is_secret
 from panicmail.errors import ConfigError
 
@@ -825,9 +826,36 @@ def test_replies_come_to_a_token_address_or_one_of_ours(load: Load, address: str
 # What follows from it
 
 
-def test_keys_of_later_versions_are_named_not_hidden(load: Load) -> None:
-    told = load(SMALLEST + "[senders]\nreporters_file = 'gitlab.token'\n")
-    assert [line.split(":")[0] for line in told.not_yet] == ["senders.reporters_file"]
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("rita@home.example", "line 1: found 1 fields, expected address,name,phone"),
+        ("address,name,phone\nrita@home.example,Rita,+49 1,x\n", "line 2: found 4 fields"),
+        ("rita at home,Rita,\n", "line 1: found 'rita at home', expected a mail address"),
+        ("rita@home.example,,+49 1\n", "line 1: rita@home.example has no name"),
+        ("rita@home.example,Rita\nRITA@home.example,Rita\n", "line 2: rita@home.example stands there twice"),
+        ('rita@home.example,"Rita\n', "cannot be read as CSV"),
+    ],
+)
+def test_a_list_of_reporters_that_is_wrong_is_refused_with_its_line(
+    load: Load, folder: Path, text: str, why: str
+) -> None:
+    (folder / "reporters.csv").write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load(SMALLEST + "[senders]\nreporters_file = 'reporters.csv'\n")
+    assert "senders.reporters_file" in str(refused.value)
+    assert why in str(refused.value)
+
+
+def test_a_list_of_reporters_is_read_by_address(load: Load, folder: Path) -> None:
+    (folder / "reporters.csv").write_text(
+        "\ufeffAddress,Name,Phone\r\nRita@Home.example, Rita  Lopez ,+49 170 1\r\n\r\n"
+    )
+    told = load(SMALLEST + "[senders]\nreporters_file = 'reporters.csv'\n")
+    assert told.senders.reporters_file is not None
+    assert reporters.read(told.senders.reporters_file) == {
+        "rita@home.example": KnownReporter("Rita Lopez", "+49 170 1")
+    }
 
 
 @pytest.mark.parametrize(

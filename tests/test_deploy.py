@@ -77,7 +77,6 @@ ENTRIES = tuple(entries(EXAMPLE))
 NOT_YET = {
     "smtp.listen": '["unix:/run/panicmail.sock"]',
     "smtp.lmtp": "true",
-    "senders.reporters_file": "gitlab.token",
 }
 
 

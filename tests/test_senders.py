@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from panicmail.config.reporters import KnownReporter
 from panicmail.incident.model import Incident, State
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_commands import Command
@@ -368,5 +369,32 @@ def test_a_mail_whose_sender_is_proved_leaves_a_storm_of_nobody_knows_whom(tmp_p
     assert len(office.pages("ana@example.com")) == before + 1
     assert incident.sla_at - incident.accepted_at == office.settings.policy.sla
     office.deliver(mail("forged 9", subject="forged 9"))
+    assert len(office.pages("ana@example.com")) == before + 1
+    office.close()
+
+
+# -- known by a list
+
+
+def test_who_writes_from_a_private_address_of_the_list_is_named_with_their_number(tmp_path: Path) -> None:
+    known = {"rita@home.example": KnownReporter("Rita Lopez", "+49 170 1234567")}
+    office = made(tmp_path, reporters=known, known_senders=("example.com",), once_unknown=True)
+    office.panic("Slack is gone", sender="R <rita@home.example>", subject="Slack")
+    assert "By our list of private addresses: Rita Lopez, +49 170 1234567" in office.page("ana@example.com").text
+    other = office.panic("Slack is gone", sender="X <x@home.example>", subject="Slack, too")
+    assert [i.reporter_address for i in office.incidents() if i.once] == [other.reporter_address]
+    office.close()
+
+
+def test_a_proved_sender_counts_for_a_flood_of_their_own(tmp_path: Path) -> None:
+    relays = (ipaddress.ip_network("127.0.0.0/8"),)
+    office = Office(tmp_path, method=SenderMethod.TRUSTED, authserv_ids=("mx.example.com",), trusted_relays=relays,
+                    storm=StormLimits(2, timedelta(minutes=5)))  # fmt: skip
+    received = b"Received: from x (x [192.0.2.9]) by mx.example.com; Sun, 22 Nov 2026 02:07:00 +0000\n"
+    for number in range(5):
+        office.deliver(received + mail(f"forged {number}", subject=f"forged {number}"))
+    proof = b"Authentication-Results: mx.example.com; dmarc=pass header.from=example.com\n"
+    before = len(office.pages("ana@example.com"))
+    office.deliver(proof + received + mail("It is really me", subject="Fire"))
     assert len(office.pages("ana@example.com")) == before + 1
     office.close()

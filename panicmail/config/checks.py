@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from panicmail.config import reporters
 from panicmail.config.draft import ConfigDraft
 from panicmail.config.mistakes import Place, nearest, spell
 from panicmail.config.schema import OverrideSettings, ShiftSettings, StepSettings
@@ -24,7 +25,7 @@ from panicmail.incident.escalation_policy import DEFAULT
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
     for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls,
-                _authentication):  # fmt: skip
+                _authentication, _reporters):  # fmt: skip
         one(draft)
 
 
@@ -39,6 +40,16 @@ def _authentication(draft: ConfigDraft) -> None:
         if not draft.get(table, key) and not draft.mistakes.touches((table, key)):
             found = 'found nothing, though authentication.method is "trusted"'
             draft.mistakes.say((table, key), f"{found}, expected {what}")
+
+
+def _reporters(draft: ConfigDraft) -> None:
+    path: Path | None = draft.get("senders", "reporters_file")
+    if path is None:
+        return
+    try:
+        reporters.read(path)
+    except ValueError as error:
+        draft.mistakes.say(("senders", "reporters_file"), str(error))
 
 
 def warnings(draft: ConfigDraft) -> Iterator[str]:
@@ -90,8 +101,7 @@ def _is_open(url: str | None) -> bool:
 
 def not_yet(draft: ConfigDraft) -> Iterator[str]:
     """What was given and read but is not used by this version."""
-    if draft.get("senders", "reporters_file"):
-        yield "senders.reporters_file: read but not used by this version; the addresses in it count as unknown"
+    yield from ()
 
 
 def _people(draft: ConfigDraft) -> None:

@@ -75,6 +75,7 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         conversation=reporter_thread.address(tx, settings, incident, reader) if reader else "",
         unheard=(reporter_thread.why_none(tx, settings, incident, reader) or "") if reader else "",
         sender=sender_line(proof_of(settings, tx.mails.get(incident.mail_id)), is_first=is_first_of(lines)),
+        known_as=settings.reporters.get(incident.reporter_address),
         writer=proof_of(settings, tx.mails.get(str(task.facts["mail"])) if task.facts.get("mail") else None),
         flags=flags_of(lines),
         storm_members=_storm_members(tx, incident, lines),

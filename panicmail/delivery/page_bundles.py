@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from panicmail.delivery.message_context import is_wanted
 from panicmail.incident.model import EffectKind, Incident
 from panicmail.incident.page_digest import MOST, PageDigest, digest_id
+from panicmail.incident.sender_proof import ProofState
 from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.outbox import LEASE
 from panicmail.store.pages import channel_of
 from panicmail.store.rows import DeliveryState, OutboxRow
@@ -28,9 +30,12 @@ class PageBundle:
 
 
 def is_flooded(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> bool:
-    """Whether so many different mailboxes paged this person lately that their pages go together."""
+    """Whether so many different mailboxes paged this person lately that their pages go together. The first page about
+    a sender who is proved is never one of them."""
     after = settings.digest.after
     if task.do != EffectKind.PAGE or not task.person or not after:
+        return False
+    if task.facts.get("round") == 1 and _is_proved(tx, settings, tx.incidents.get(task.incident_id or "")):
         return False
     return tx.digests.mailboxes_of(task.person, tx.now - settings.storm.within, after + 1) > after
 
@@ -57,7 +62,7 @@ def gather(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> PageB
             tx.outbox.settle(each, DeliveryState.VOID, "it lost its reason before it was sent")
     if not wanted:
         return None
-    wanted.sort(key=_known_first(settings))
+    wanted.sort(key=_known_first(tx, settings))
     digest = PageDigest(
         id=digest_id(person, channel, (each.key for each, _ in wanted)),
         person=person,
@@ -73,8 +78,18 @@ def gather(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> PageB
     return PageBundle(digest, tuple(wanted))
 
 
-def _known_first(settings: RuntimeSettings) -> Callable[[tuple[OutboxRow, Incident]], tuple[bool, int]]:
-    return lambda page: (not settings.is_known_sender(page[1].reporter_address), page[0].id)
+def _known_first(
+    tx: Transaction, settings: RuntimeSettings
+) -> Callable[[tuple[OutboxRow, Incident]], tuple[bool, bool, int]]:
+    """Proved senders first, then known ones."""
+    return lambda page: (
+        not _is_proved(tx, settings, page[1]), not settings.is_known_sender(page[1].reporter_address), page[0].id
+    )  # fmt: skip
+
+
+def _is_proved(tx: Transaction, settings: RuntimeSettings, incident: Incident | None) -> bool:
+    mail = tx.mails.get(incident.mail_id) if incident is not None else None
+    return proof_of(settings, mail).state is ProofState.PROVED
 
 
 def _tell_once(tx: Transaction, settings: RuntimeSettings, person: str, incident: Incident) -> None:

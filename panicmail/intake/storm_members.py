@@ -9,6 +9,7 @@ from panicmail.errors import Mistake
 from panicmail.incident import storm_rules
 from panicmail.incident.classify import Classification, MailPurpose, Report
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident
+from panicmail.incident.sender_proof import ProofState
 from panicmail.incident.storm_rules import STORM_BEGAN, Storm
 from panicmail.intake import drills
 from panicmail.intake.filing import Filing
@@ -33,6 +34,8 @@ def decide(
     if verdict.shape is not MailPurpose.PANIC or verdict.looping or is_apart or not limits.members:
         return verdict
     mailbox = storm_rules.storm_mailbox(report.from_address, mail.peer, report.received_from, settings.trusted_relays)
+    if report.from_address and proof_of(settings, mail).state is ProofState.PROVED:
+        mailbox = f"{report.from_address} proved"  # whoever takes that address in vain has another mailbox
     if not mailbox or drills.is_drill(tx, mail, report):
         return verdict
     # What is paged once for want of a person must not swallow a panic of the same mailbox.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from panicmail.config import Config
+from panicmail.config import Config, reporters
+from panicmail.config.reporters import KnownReporter
 from panicmail.config.schema import EscalationSettings, PolicySettings
 from panicmail.incident import classify
 from panicmail.incident.business_hours import BusinessHours
@@ -63,6 +64,7 @@ class RuntimeSettings:
     digest: DigestLimits = field(default_factory=DigestLimits)
     trusted_relays: tuple[Network, ...] = ()  #: of our own mail servers in front
     method: SenderMethod = SenderMethod.NONE  #: how senders are checked
+    reporters: Mapping[str, KnownReporter] = field(default_factory=dict)  #: by private address, lower case
     authserv_ids: tuple[str, ...] = ()  #: names of our own mail servers in their Authentication-Results
 
     def who_at(self, at: datetime) -> OnCallAt:
@@ -113,15 +115,13 @@ class RuntimeSettings:
         return f"{self.web_url}/i/{self.tokens.mint(Purpose.LINK, incident_id, person, round_)}"
 
     def is_known_sender(self, address: str) -> bool:
-        """Whether `[senders] known` lists the address or its domain; everybody is known when it is empty."""
-        if not self.known_senders:
-            return True
-        domain = address.rpartition("@")[2]
-        return bool(address) and (address in self.known_senders or domain in self.known_senders)
+        """Whether `[senders]` names the address or its domain; everybody is known while `known` is empty."""
+        return not self.known_senders or self.is_listed_sender(address)
 
     def is_listed_sender(self, address: str) -> bool:
-        """Whether `[senders] known` names the address or its domain; nobody is named when it is empty."""
-        return bool(self.known_senders) and self.is_known_sender(address)
+        """Whether `[senders]` names the address or its domain; nobody is named when it is empty."""
+        domain = address.rpartition("@")[2]
+        return bool(address) and (address in self.reporters or not {address, domain}.isdisjoint(self.known_senders))
 
     def is_own_list(self, names: Iterable[str]) -> bool:
         """Whether one of the lists a mail came through is one of our addresses, by its address or its List-Id."""
@@ -180,6 +180,7 @@ def from_config(
         operators=config.operators.page,
         known_senders=tuple(s.lower() for s in config.senders.known),
         once_unknown=config.senders.unknown == "once",
+        reporters=reporters.read(config.senders.reporters_file) if config.senders.reporters_file else {},
         receipts=config.receipts.enabled,
         receipt_domains=config.receipts.domains,
         hotline=config.receipts.phone,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from panicmail.config.reporters import KnownReporter
 from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt
 from panicmail.incident.model import Incident
@@ -74,6 +75,7 @@ class NoticeContext:
     conversation: str = ""  #: where the reader writes to the reporter; "" when they cannot
     unheard: str = ""  #: why they cannot, an `UnsentReason`; "" when they can, or the reader is the reporter
     sender: str = sender_line(NOT_CHECKED)  #: the line about who sent the report
+    known_as: KnownReporter | None = None  #: who has the reporter's private address, by the operator's list
     writer: SenderProof = NOT_CHECKED  #: what is proved of who wrote what this mail brings
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people
     storm_members: int | None = None  #: how many mails joined it; None: it is no storm

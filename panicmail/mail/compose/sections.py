@@ -33,6 +33,9 @@ def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """Who reported it and how to reach them, and what is odd or known about it."""
     incident = context.incident
     said = [reporter(voice, context), sanitize.one_line(context.sender, 240)]
+    if context.known_as is not None:
+        known = ", ".join(filter(None, (sanitize.name(context.known_as.name), sanitize.phone(context.known_as.phone))))
+        said.append(f"By our list of private addresses: {known}")
     if phones := [p for p in map(sanitize.phone, context.report.phones[:3]) if p]:
         said.append("Phone in the mail: " + ", ".join(phones))
     if context.same_reporter:
