@@ -67,7 +67,7 @@ def test_the_breach_page_says_who_was_silent_since_when() -> None:
     night = Night(pages=[PageSent(person="ana", channel="mail", at=START, state="accepted")])
     letter = night.page(BREACHED, MAX, START + minutes(15))
     assert subject(letter) == "[PANIC 7KQ2N] YOURS NOW: Ransom note on my laptop"
-    assert lines(letter)[:9] == [
+    assert lines(letter)[:10] == [
         'Max: Ana (SEOC) gave no answer in 15 min. Reply "ack" so the calling stops.',
         "Answer by 03:27 CET, or you are called again, until somebody answers.",
         "Since 03:07 CET nobody has it.",

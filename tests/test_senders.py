@@ -398,3 +398,49 @@ def test_a_proved_sender_counts_for_a_flood_of_their_own(tmp_path: Path) -> None
     office.deliver(proof + received + mail("It is really me", subject="Fire"))
     assert len(office.pages("ana@example.com")) == before + 1
     office.close()
+
+
+# -- what leaves the house
+
+
+@pytest.mark.parametrize(("detail", "shown", "hidden"), [
+    ("full", ["locked", "Ransom note", "Rita"], []),
+    ("subject", ["Ransom note", "Rita", "is not in your mails"], ["locked", "170 1234567"]),
+    ("ref", ["is not in your mails"], ["locked", "Ransom note", "Rita", "rita@", "170 1234567"]),
+])  # fmt: skip
+def test_a_persons_mails_show_as_much_of_a_report_as_is_said(
+    tmp_path: Path, detail: str, shown: list[str], hidden: list[str]
+) -> None:
+    people = {**PEOPLE, "ana": replace(PEOPLE["ana"], detail=detail)}
+    office = Office(tmp_path, people=people)
+    incident = office.panic("My files are .locked. Call +49 170 1234567", sender="Rita Lopez <rita@example.com>")
+    office.deliver(
+        mail(
+            "The printer is locked, too. +49 170 1234567",
+            in_reply_to=incident.message_id or "",
+            subject="Ransom note 2",
+        )
+    )
+    office.wait(minutes=16)
+    office.reply(office.page("ana@example.com"), "ack")
+    office.wait(minutes=30)
+    said = "\n".join(f"{sent.message['Subject']}\n{sent.text}" for sent in office.sent("ana@example.com"))
+    assert len(office.sent("ana@example.com")) > 4
+    assert [word for word in shown if word not in said] == []
+    assert [word for word in hidden if word in said] == []
+    assert incident.ref in said
+    office.close()
+
+
+def test_receipts_to_one_mailbox_are_five_an_hour_whatever_its_subaddresses(tmp_path: Path) -> None:
+    office = Office(tmp_path, storm=StormLimits(0, timedelta(minutes=5)))
+    for number in range(8):
+        office.panic(f"mail {number}", subject=f"mail {number}", sender=f"rita+{number}@example.com")
+    office.wait(seconds=20)
+    sent = [posted for number in range(8) for posted in receipts(office, f"rita+{number}@example.com")]
+    assert len(sent) == 5
+    office.wait(minutes=61)
+    office.panic("one more", subject="one more", sender="rita+9@example.com")
+    office.wait(seconds=20)
+    assert receipts(office, "rita+9@example.com")
+    office.close()

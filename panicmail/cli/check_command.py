@@ -36,8 +36,7 @@ _OFFLINE = "Neither GitLab nor relay nor DNS was asked."
 @click.option("--page", "person", metavar="PERSON", help="Send PERSON a test page by every way; wait for the reply.")
 @click.option("--mx", "mx", is_flag=True, help="Whether your mail server removes forged results; needs a mail round.")
 @click.option("--wait", "wait", metavar="SPAN", help="How long to wait for it, such as 90s or 5m.  [default: 2m]")
-def check(config_file: str | None, as_json: bool, offline: bool, person: str | None, wait: str | None,
-          mx: bool) -> None:  # fmt: skip
+def check(config_file: str | None, as_json: bool, offline: bool, wait: str | None, **mails: Any) -> None:
     """Try every real thing in the configuration, row by row.
 
     One row each: ok, warning or failed, and the mend; then what was inferred, and what this version does not use.
@@ -46,6 +45,7 @@ def check(config_file: str | None, as_json: bool, offline: bool, person: str | N
 
     Exit status: 0 nothing failed (with --page: everything is proven), 1 something did, 2 the configuration is wrong.
     """
+    person, mx = mails["person"], mails["mx"]  # which mail is to be sent, if any
     if person is None and not mx and wait is not None:
         raise click.UsageError("--wait belongs to --page PERSON or --mx")
     if (person is not None or mx) and offline:

@@ -223,6 +223,8 @@ class PersonSettings(Section):
     phone: Text = ""  #: "" when not known
     gitlab: Annotated[str | None, BeforeValidator(values.gitlab_user)]  #: GitLab user name; None: has none
     tz: Annotated[str, BeforeValidator(values.time_zone)] = "UTC"  #: IANA name
+    #: How much of a report their mails show.
+    detail: Literal["full", "subject", "ref"] = "full"
     #: The domain their replies must be proved by; "": what `check --page` found; "none": nothing is asked.
     proof: Annotated[str, BeforeValidator(values.proof)] = ""
     push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana"]])

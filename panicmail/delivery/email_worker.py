@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -20,6 +18,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.sender_proof import ProofState
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail
+from panicmail.mail.compose.detail import incident_within
 from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import organisation_at
@@ -42,15 +41,14 @@ _RECEIPTS_TO_ONE, _RECEIPTS_TO_ALL = 5, 500
 class ReceiptLimit:
     """How many receipts go out an hour. One thread at a time; a restart forgets what was sent."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._sent: deque[tuple[float, str]] = deque()
+    def __init__(self) -> None:
+        self._sent: deque[tuple[datetime, str]] = deque()
 
-    def allows(self, address: str) -> bool:
+    def allows(self, address: str, now: datetime) -> bool:
         """Whether one more may go to this address now; it is counted if so."""
         local, _, domain = address.lower().rpartition("@")
-        mailbox, now = f"{local.partition('+')[0]}@{domain}", self._clock()
-        while self._sent and now - self._sent[0][0] >= 3600:
+        mailbox = f"{local.partition('+')[0]}@{domain}"
+        while self._sent and not timedelta() <= now - self._sent[0][0] < timedelta(hours=1):
             self._sent.popleft()
         to_it = sum(to == mailbox for _, to in self._sent)
         if to_it >= _RECEIPTS_TO_ONE or len(self._sent) >= _RECEIPTS_TO_ALL:
@@ -90,11 +88,11 @@ class EmailWorker(OutboxWorker):
                 "outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + _CHECKED_SOON, why, sure=True)
             )
             return
-        mine, letter = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task)))
+        mine, letter, now = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task), tx.now))
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
-        if letter is not None and task.do == EffectKind.RECEIPT and not self._receipts.allows(letter.recipient):
+        if letter is not None and task.do == EffectKind.RECEIPT and not self._receipts.allows(letter.recipient, now):
             letter = None
         if letter is None:
             self._settle(task, DeliveryState.VOID, "it lost its reason before it was sent")
@@ -162,7 +160,7 @@ def _digest(tx: Transaction, settings: RuntimeSettings, bundle: PageBundle) -> C
     person = settings.people[bundle.digest.person]
     entries = [
         DigestEntry(
-            incident,
+            incident_within(incident, person.detail),
             settings.link(
                 incident.id, person.id, incident_links.live_round(tx.timeline.of_incident(incident.id), person.id)
             ),

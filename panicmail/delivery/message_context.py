@@ -8,6 +8,7 @@ from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, Sta
 from panicmail.incident.sender_proof import sender_line
 from panicmail.incident.storm_rules import STORM_BEGAN
 from panicmail.incident.tasks import PUSH
+from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
 from panicmail.mail.incident_report import flags_of, is_first_of, report_of
 from panicmail.oncall.runtime_settings import RuntimeSettings
@@ -51,8 +52,9 @@ def is_wanted(tx: Transaction, incident: Incident, task: OutboxRow) -> bool:
 
 def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Incident, task: OutboxRow) -> NoticeContext:
     reader = task.person or ""
+    found = settings.people.get(reader)
     lines = tx.timeline.of_incident(incident.id)
-    return NoticeContext(
+    context = NoticeContext(
         organisation=organisation_at(settings, tx.now, incident),
         incident=incident,
         report=report_of(tx, incident),
@@ -80,6 +82,7 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         flags=flags_of(lines),
         storm_members=_storm_members(tx, incident, lines),
     )
+    return within(context, found.detail) if found and task.lane != PUSH else context
 
 
 def _storm_members(tx: Transaction, incident: Incident, lines: Sequence[TimelineRow]) -> int | None:

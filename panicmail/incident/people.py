@@ -20,6 +20,8 @@ class Person:
     phone: str = ""
     gitlab: str | None = None  #: GitLab user name; None: they have none
     push: tuple[PushChannel, ...] = ()  #: ways to their phone, used beside mail
+    #: How much of a report their mails show: "full", "subject" (and the sender) or "ref".
+    detail: str = "full"
     #: The domain their replies must be proved by; "": as `check --page` found; "none": nothing is asked.
     proof: str = ""
     tz: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))  #: the zone of the times in their mails

@@ -170,12 +170,7 @@ def from_config(
         people=people,
         policies=_policies(config),
         schedules=config_schedules.schedules(config, people, copies),
-        addresses=Addresses(
-            config.smtp.addresses,
-            config.replies.address,
-            _id_domain(config),
-            also=[address for policy in config.policies.values() for address in policy.addresses],
-        ),
+        addresses=_addresses(config),
         tokens=TokenSigner([SigningKey(kid, secret) for kid, secret in keys]),
         operators=config.operators.page,
         known_senders=tuple(s.lower() for s in config.senders.known),
@@ -217,6 +212,7 @@ def _people(config: Config) -> dict[str, Person]:
             gitlab=p.gitlab,
             tz=ZoneInfo(p.tz),
             proof=p.proof,
+            detail=p.detail,
             push=tuple(channel(url.get_secret_value()) for url in p.push),
         )
         for key, p in config.people.items()
@@ -258,6 +254,11 @@ def _hours(given: PolicySettings) -> BusinessHours | None:
     midnight = datetime.min.replace(tzinfo=UTC)
     opens, closes = (midnight + hours.from_).time(), (midnight + hours.to).time()
     return BusinessHours(hours.days, opens, closes, ZoneInfo(hours.tz))
+
+
+def _addresses(config: Config) -> Addresses:
+    also = [address for policy in config.policies.values() for address in policy.addresses]
+    return Addresses(config.smtp.addresses, config.replies.address, _id_domain(config), also=also)
 
 
 def _id_domain(config: Config) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from panicmail.incident import transitions
 from panicmail.incident.model import Incident, State
+from panicmail.mail.compose.detail import incident_within
 from panicmail.mail.compose.open_list import Listed
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import incident_links
@@ -72,7 +73,8 @@ def listed(tx: Transaction, settings: RuntimeSettings, person: str) -> list[List
     """What stands on the list of `person` now, oldest first."""
     return [
         Listed(
-            each, settings.link(each.id, person, incident_links.live_round(tx.timeline.of_incident(each.id), person))
+            incident_within(each, settings.people[person].detail),
+            settings.link(each.id, person, incident_links.live_round(tx.timeline.of_incident(each.id), person)),
         )
         for each in _of(_concerned(tx, settings), settings, person, tx.now)
     ]

@@ -24,6 +24,7 @@ from panicmail.errors import ConfigError
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
 from panicmail.mail.compose import watch_alerts
+from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation, organisation_at
 from panicmail.oncall import runtime_settings
@@ -175,7 +176,10 @@ class WatchMonitor:
             [
                 *self._routes.pushes(people, lambda zone: watch_alerts.unreached_push(contexts, zone)),
                 *self._routes.mails(
-                    people, lambda one: watch_alerts.unreached(contexts, one, settings.addresses, key=key)
+                    people,
+                    lambda one: watch_alerts.unreached(
+                        [within(each, one.detail) for each in contexts], one, settings.addresses, key=key
+                    ),
                 ),
             ],
             lambda: self._watch.not_taken(ids),

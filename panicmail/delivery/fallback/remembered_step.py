@@ -11,6 +11,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.sender_proof import from_json, sender_line
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
+from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
 from panicmail.oncall.runtime_settings import RuntimeSettings
 
@@ -29,7 +30,7 @@ class RememberedStep:
 
     def letter(self, person: Person, now: datetime) -> ComposedMail:
         """The page about it."""
-        return compose.page(self._context(now), person, self.settings.reply_routes)
+        return compose.page(within(self._context(now), person.detail), person, self.settings.reply_routes)
 
     def line(self, person: Person, now: datetime) -> str:
         """The same for a lock screen."""

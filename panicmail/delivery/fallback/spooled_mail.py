@@ -19,6 +19,7 @@ from panicmail.incident.reply_tokens import Purpose, Token
 from panicmail.incident.sender_proof import from_json, sender_line
 from panicmail.mail import compose
 from panicmail.mail.compose import ComposedMail, push_text
+from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.store.rows import AcceptedMail
@@ -73,7 +74,7 @@ class SpooledPanic:
         context = self._context(now)
         if context is None:
             return None
-        return compose.page(context, person, self._settings.reply_routes)
+        return compose.page(within(context, person.detail), person, self._settings.reply_routes)
 
     def line(self, person: Person, now: datetime) -> str | None:
         """The same for a lock screen."""

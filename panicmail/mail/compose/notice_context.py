@@ -77,5 +77,6 @@ class NoticeContext:
     sender: str = sender_line(NOT_CHECKED)  #: the line about who sent the report
     known_as: KnownReporter | None = None  #: who has the reporter's private address, by the operator's list
     writer: SenderProof = NOT_CHECKED  #: what is proved of who wrote what this mail brings
+    detail: str = "full"  #: how much of the report is in it: "full", "subject" or "ref"
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people
     storm_members: int | None = None  #: how many mails joined it; None: it is no storm

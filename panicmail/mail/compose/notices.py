@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from panicmail.mail.compose.command_replies import answered
 from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, sealed, theirs
 from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.sections import (
+    NOT_SHOWN,
     NoticeFacts,
     attached_in,
     clock_now,
@@ -274,6 +275,13 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _said_head(context: NoticeContext, text: Sequence[str]) -> str:
+    """What stands above a stranger's words."""
+    if context.detail != "full":
+        return NOT_SHOWN
+    return "They write (quoted, untrusted):" if text else "The message has no text."
+
+
 def _more(voice: Wording, context: NoticeContext) -> NoticeFacts:
     incident = context.incident
     ask = _answer_them(voice) if incident.state is State.ACKED else _still_ask(voice)
@@ -296,7 +304,7 @@ def _more(voice: Wording, context: NoticeContext) -> NoticeFacts:
             *tap(context),
             issue(incident),
             *attached_in(context),
-            ours("They write (quoted, untrusted):" if text else "The message has no text."),
+            ours(_said_head(context, text)),
             *map(theirs, text),
         ],
     )

@@ -19,6 +19,8 @@ from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.wording import Wording, history, listed, span
 
 _NEIGHBOURS_SHOWN = 5
+#: To somebody whose mails do not show what reporters write.
+NOT_SHOWN = "What the reporter writes is not in your mails, as people.KEY.detail has it: see the link or the issue."
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ def report(context: NoticeContext) -> list[TextLine]:
     if not context.report.from_address and context.report.from_shown:
         lines += [ours("Its From field says:"), theirs(sanitize.marked(context.report.from_shown))]
     lines += attached(context.report.attachments)
+    if context.detail != "full":
+        return [ours(NOT_SHOWN)]
     text = sanitize.report_lines(context.report.text)
     return [*lines, ours("Report (quoted, untrusted):" if text else "The report has no text."), *map(theirs, text)]
 
