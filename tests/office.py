@@ -290,11 +290,14 @@ class Office:
         if "policy" in settings:
             settings["policies"] = {DEFAULT: settings.pop("policy")}
         self.settings = replace(office_settings(), **settings)  # type: ignore[arg-type]
-        self.store = Store(
-            self.database, operators=lambda: self.settings.operators, channels=lambda p: self.settings.channels(p)
-        )
         self.relay, self.gitlab, self.phones = FakeRelay(), FakeGitLab(clock=lambda: self.now), FakePhones()
-        self.readers = readers = InProcess()
+        self.readers = InProcess()
+        operators, channels = lambda: self.settings.operators, lambda person: self.settings.channels(person)
+        self.work_with(Store(self.database, operators=operators, channels=channels))
+
+    def work_with(self, store: Store) -> None:
+        """Everything by this store."""
+        self.store, readers = store, self.readers
         self.intake = Intake(self.store, lambda: self.settings, readers)
         self.rereading = Rereading(self.store, lambda: self.settings, readers, self.intake)
         self.escalation = EscalationTick(self.store, lambda: self.settings)
@@ -413,7 +416,7 @@ class Office:
         """Everything that can be done now, is."""
         busy = True
         while busy:
-            busy = self.intake.work()
+            busy = bool(self.intake.work())
             busy = self.rereading.answers() or self.rereading.amendments() or busy
             for lane in self.lanes:
                 busy = lane.work() or busy

@@ -12,7 +12,7 @@ import pytest
 from panicmail.errors import Temporary
 from panicmail.incident.reply_commands import Command
 from panicmail.intake.known_facts import answers_page
-from panicmail.intake.understand import LEASE
+from panicmail.store.mails import LEASE
 from tests.office import PANIC, Office, mail
 
 FLOOD = 40

@@ -124,6 +124,7 @@ class DaemonParts:
             woken=self.bell.ring,
             node=lambda: self.node.name,
             committed=self._keep_mark,
+            idle=self.bell.reserve,
         )
 
     def _build_hooks(self) -> WebhookReceiver:
@@ -187,7 +188,8 @@ class DaemonParts:
         intake = Intake(self.store, self.live.settings, self.readers)
         intake.claimed = partial(self.bell.ring, ["mails"])
         workers = [
-            WorkerThread(f"intake-{n}", "mails", self.bell, intake.work, INTAKE_WITHIN) for n in range(INTAKE_THREADS)
+            WorkerThread(f"intake-{n}", "mails", self.bell, intake.work, INTAKE_WITHIN, intake.take)
+            for n in range(INTAKE_THREADS)
         ]
         if self.config.authentication.method == "verify":
             checking = SenderCheckWorker(self.store, self.live.settings, self._sender_checker())
@@ -200,9 +202,9 @@ class DaemonParts:
         for name, count in THREADS.items():
             # Files go up one after another, each in its own time; what hangs elsewhere shows sooner.
             within = LEASE[name].total_seconds() * (4 if name == "gitlab" else 0.5)
-            workers += [
-                WorkerThread(f"{name}-{n}", name, self.bell, self._worker(name).work, within) for n in range(count)
-            ]
+            for number in range(count):
+                each = self._worker(name)
+                workers.append(WorkerThread(f"{name}-{number}", name, self.bell, each.work, within, each.take))
         workers.append(WorkerThread(LANE, LANE, self.bell, self.hooks.work, LEASE["gitlab"].total_seconds() / 2))
         return workers
 

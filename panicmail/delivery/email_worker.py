@@ -12,7 +12,7 @@ from panicmail import crashpoints
 from panicmail.delivery import outcomes
 from panicmail.delivery.message_context import is_wanted, notice_context
 from panicmail.delivery.outbox_worker import OutboxWorker
-from panicmail.delivery.page_bundles import PageBundle
+from panicmail.delivery.page_bundles import PageBundle, is_flooded
 from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person
 from panicmail.incident.sender_proof import ProofState
@@ -58,6 +58,10 @@ class ReceiptLimit:
         return True
 
 
+class _SenderPending(Exception):  # noqa: N818 - a wait, not an error
+    """Who wrote the report is still being checked."""
+
+
 class SendsMail(Protocol):
     """Hands a mail to the relay; answers what the relay said after the dot."""
 
@@ -78,17 +82,23 @@ class EmailWorker(OutboxWorker):
         if task.do == EffectKind.PAGE and task.person not in settings.people:  # a reload took them out of [people]
             self._refused(task, "there is no such person any more")
             return
-        if not self._is_bundled(task, settings):
-            self._carry_out_alone(task, settings)
+        try:
+            composed = self._store.read(
+                lambda tx: None if is_flooded(tx, settings, task) else _composed(tx, settings, task)
+            )
+        except _SenderPending as why:
+            text = str(why)
+            self._end("outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + _CHECKED_SOON, text, sure=True))
+            return
+        if composed is None:
+            self._bundle(task, settings)
+        else:
+            self._send(task, *composed)
 
     def _carry_out_alone(self, task: OutboxRow, settings: RuntimeSettings) -> None:
-        if self._store.read(lambda tx: _waits_for_sender(tx, settings, task)):
-            why = "its sender is being checked"
-            self._store.write(
-                "outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + _CHECKED_SOON, why, sure=True)
-            )
-            return
-        mine, letter, now = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task), tx.now))
+        self._send(task, *self._store.read(lambda tx: _composed(tx, settings, task)))
+
+    def _send(self, task: OutboxRow, mine: bool, letter: ComposedMail | None, now: datetime) -> None:
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
@@ -100,7 +110,7 @@ class EmailWorker(OutboxWorker):
         crashpoints.point(f"{self.name}.sending")
         answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
         crashpoints.point(f"{self.name}.sent")
-        self._store.write(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
 
     def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
@@ -110,7 +120,21 @@ class EmailWorker(OutboxWorker):
     def _refused(self, task: OutboxRow, answer: str) -> None:
         settings = self._settings()
         _log.error(f"{task.do}.refused", **self._about(task), answer=answer)
-        self._store.write(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
+
+
+def _composed(
+    tx: Transaction, settings: RuntimeSettings, task: OutboxRow
+) -> tuple[bool, ComposedMail | None, datetime]:
+    """Whether it is still ours to send, the mail, and what time it is.
+
+    Raises:
+        _SenderPending: Whether it may be sent is not known yet.
+    """
+    if _waits_for_sender(tx, settings, task):
+        raise _SenderPending("its sender is being checked")
+    mine = tx.outbox.is_mine(task)
+    return mine, _compose(tx, settings, task) if mine else None, tx.now
 
 
 def _waits_for_sender(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from panicmail.delivery.issue_amendment import IssueAmendments
-from panicmail.delivery.issue_files import AttachmentsOf, IssueFiles
+from panicmail.delivery.issue_files import AttachmentsOf, IssueFiles, early_files
 from panicmail.delivery.issue_tracker import KeepsIssues, Opened, WorkResult
 from panicmail.delivery.outbox_worker import OutboxWorker
 from panicmail.errors import Blocked, Forbidden, Gone, Permanent, Spam, Temporary, Unknown
@@ -19,7 +21,7 @@ from panicmail.incident.transitions import ISSUE_ALTERED
 from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response.incident_draft import draft_of
 from panicmail.store.blocked_adapters import PROBE_EVERY, Heard
-from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.store.rows import DeliveryState, OutboxRow, TimelineRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
@@ -53,7 +55,12 @@ class GitLabWorker(OutboxWorker):
         self._amendments = IssueAmendments(store, settings, self._issues_of)
 
     def _carry_out(self, task: OutboxRow) -> None:
-        incident = self._store.read(lambda tx: tx.incidents.get(task.incident_id or ""))
+        incident, line = self._store.read(
+            lambda tx: (
+                tx.incidents.get(task.incident_id or ""),
+                tx.timeline.get(task.facts["line"]) if task.do == NOTE and tx.outbox.is_mine(task) else None,
+            )
+        )
         if incident is None:
             self._settle(task, DeliveryState.VOID, "no such incident")
         elif task.do == EffectKind.ISSUE:
@@ -62,8 +69,8 @@ class GitLabWorker(OutboxWorker):
             # Its row is over but the incident has no issue: only an issue row that was parked by hand does that.
             self._settle(task, DeliveryState.PARKED, "the incident has no issue")
         else:
-            known = {
-                NOTE: self._note,
+            known: dict[str, Callable[[OutboxRow, Incident, int], None]] = {
+                NOTE: partial(self._note, line=line),
                 EffectKind.FILES: self._put_files,
                 EffectKind.MIRROR: self._mirror,
                 EffectKind.TWINS: self._close_twins,
@@ -87,7 +94,9 @@ class GitLabWorker(OutboxWorker):
     def _open(self, task: OutboxRow, incident: Incident) -> None:
         """Find or open the issue. After an attempt of unknown outcome it is looked for before it is made again."""
         settings = self._settings()
-        draft = self._store.read(lambda tx: draft_of(tx, settings, incident))
+        draft, early = self._store.read(
+            lambda tx: (draft_of(tx, settings, incident), early_files(tx, incident) if task.attempt == 1 else None)
+        )
         marker = drafts.marker(incident.id)
         if task.unsure_at is not None:
             found = self._issues.find(marker, incident.accepted_at)
@@ -99,7 +108,7 @@ class GitLabWorker(OutboxWorker):
                 raise Temporary(
                     "an earlier attempt may still be under way", retry_after=(UNSURE_FOR - since).total_seconds()
                 )
-        draft = self._files.with_early_files(task, incident, draft)
+        draft = self._files.with_early_files(early, incident, draft)
         if not self._store.read(
             lambda tx: tx.outbox.is_mine(task)
         ):  # we were frozen, or cut off: another node opens it
@@ -146,15 +155,14 @@ class GitLabWorker(OutboxWorker):
                     incident_id=incident.id,
                 )
 
-        self._store.write("gitlab.settle", work)
+        self._end("gitlab.settle", work)
         _log.info("issue.opened", ref=incident.ref, iid=opened.iid, attempt=task.attempt, dropped=list(opened.dropped))
 
-    def _note(self, task: OutboxRow, incident: Incident, iid: int) -> None:
-        line = self._store.read(lambda tx: tx.timeline.get(task.facts["line"]))
-        text = notes.note_text(line, incident, self._settings().people)
-        if not self._store.read(lambda tx: tx.outbox.is_mine(task)):
+    def _note(self, task: OutboxRow, incident: Incident, iid: int, line: TimelineRow | None) -> None:
+        if line is None:  # we were frozen, or cut off: whoever has it now writes it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
+        text = notes.note_text(line, incident, self._settings().people)
         self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         self._settle(task, DeliveryState.ACCEPTED, "noted")
 
@@ -180,7 +188,7 @@ class GitLabWorker(OutboxWorker):
                     "gitlab_twins", {"ref": incident.ref, "closed": closed}, incident_id=incident.id
                 )
 
-        self._store.write("gitlab.settle", work)
+        self._end("gitlab.settle", work)
 
     def _mirror(self, task: OutboxRow, incident: Incident, iid: int) -> None:
         """Show status and time in GitLab's incident fields. A nicety: a GitLab that cannot is not asked twice."""
@@ -239,4 +247,4 @@ class GitLabWorker(OutboxWorker):
                     "gitlab_refused", {"do": task.do, "answer": answer}, incident_id=task.incident_id
                 )
 
-        self._store.write("gitlab.settle", work)
+        self._end("gitlab.settle", work)

@@ -18,6 +18,7 @@ from panicmail.incident.reply_tokens import Purpose
 from panicmail.mail.incident_report import report_of
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.rows import OVER, DeliveryState, OutboxRow
+from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
 _log = structlog.get_logger()
@@ -51,13 +52,18 @@ class IssueFiles:
         self._issues_of = issues_of
         self._attachments_of = attachments_of
 
-    def with_early_files(self, task: OutboxRow, incident: Incident, draft: drafts.IssueDraft) -> drafts.IssueDraft:
-        """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not."""
-        raw, report = self._store.read(lambda tx: (tx.mails.raw(incident.mail_id), report_of(tx, incident)))
-        if task.attempt > 1 or len(raw) > EARLY_FILES:
+    def with_early_files(
+        self, early: tuple[bytes, Report] | None, incident: Incident, draft: drafts.IssueDraft
+    ) -> drafts.IssueDraft:
+        """The first attempt carries small files with it, so the issue is whole at first sight; any trouble, and not.
+
+        Args:
+            early: As `early_files` answers.
+        """
+        if early is None:
             return draft
         try:
-            links = self._upload_all(incident, raw, report)
+            links = self._upload_all(incident, *early)
         except (Temporary, Permanent) as exc:
             _log.warning("files.later", ref=incident.ref, reason=str(exc))
             return draft
@@ -132,6 +138,14 @@ class IssueFiles:
         # Somebody edited the place away: their words stay, the links come as a note.
         marker = notes.marker(incident.id, 0)
         issues.note(iid, notes.files_text(links, marker), marker, look=True)
+
+
+def early_files(tx: Transaction, incident: Incident) -> tuple[bytes, Report] | None:
+    """The octets of the report and how it was read; None where its files follow the issue."""
+    mail = tx.mails.get(incident.mail_id)
+    if mail is None or mail.size > EARLY_FILES:
+        return None
+    return tx.mails.raw(incident.mail_id), report_of(tx, incident)
 
 
 def _lets_act(settings: RuntimeSettings, carried_: Sequence[str]) -> bool:

@@ -39,24 +39,48 @@ GITLAB_SOON_TRIES = 40
 class OutboxWorker:
     """Claims rows of one lane and carries them out. One per thread.
 
-    `claimed` is called when it has something to carry out: there may be more.
+    The transaction that ends one row claims the next: nothing is begun for that alone while there is more to do.
+    `claimed` is called when it has found something to carry out: there may be more.
     """
 
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
         self._store = store
         self.claimed: Callable[[], None] = lambda: None
+        self._next: list[OutboxRow] | None = None  #: what the last transaction claimed; None: it did not look
 
     def work(self) -> bool:
-        """Claim one row and carry it out; False when none is due."""
+        """Claim one row and carry it out; False when there is none that can be."""
+        claimed = self._next or self._claim()
+        for task in claimed:
+            self.take(task)
+        return bool(claimed)
+
+    def _claim(self) -> list[OutboxRow]:
         if not self._store.read(lambda tx: tx.outbox.is_due(self.name)):
-            return False
-        claimed = self._store.write(f"{self.name}.claim", lambda tx: tx.outbox.claim(self.name, 1, LEASE[self.name]))
+            return []
+        claimed = self._store.write(f"{self.name}.claim", self._claim_next)
         if claimed:
             self.claimed()
-        for task in claimed:
-            self._try(task)
-        return bool(claimed)
+        return claimed
+
+    def _claim_next(self, tx: Transaction) -> list[OutboxRow]:
+        return tx.outbox.claim(self.name, 1, LEASE[self.name])
+
+    def take(self, task: OutboxRow) -> bool:
+        """Carry out a row that is claimed for this thread; False when there was no other as it ended."""
+        self._next = None
+        self._try(task)
+        return self._next is None or bool(self._next)
+
+    def _end(self, name: str, work: Callable[[Transaction], object]) -> None:
+        """Write down what came of a row, and claim the next one."""
+
+        def ending(tx: Transaction) -> list[OutboxRow]:
+            work(tx)
+            return self._next or self._claim_next(tx)
+
+        self._next = self._store.write(name, ending)
 
     def _try(self, task: OutboxRow) -> None:
         try:
@@ -77,13 +101,11 @@ class OutboxWorker:
             _log.error("dispatch.failed", **about, lane=self.name, do=task.do, attempt=task.attempt, exc_info=why)
             self._put_off(task, f"panicmail failed: {type(why).__name__}", sure=False)
 
-    def _is_bundled(self, task: OutboxRow, settings: RuntimeSettings) -> bool:
-        """Whether `task` is one of many pages to its person, and was carried out with others, or waits for them."""
-        if not self._store.read(lambda tx: page_bundles.is_flooded(tx, settings, task)):
-            return False
+    def _bundle(self, task: OutboxRow, settings: RuntimeSettings) -> None:
+        """Carry out one of many pages to its person with the others, or let it wait for them."""
         bundle = self._store.write(f"{self.name}.claim", lambda tx: page_bundles.gather(tx, settings, task))
         if bundle is None:
-            return True
+            return
         try:
             if len(bundle.tasks) > 1:
                 self._carry_out_together(bundle, settings)
@@ -92,7 +114,6 @@ class OutboxWorker:
         except Exception:  # the next one does not wait for it
             self._store.write("outbox.put_off", lambda tx: tx.digests.let_the_next_go(bundle.digest))
             raise
-        return True
 
     def _carry_out_together(self, bundle: PageBundle, settings: RuntimeSettings) -> None:
         """Send one message for all of a bundle, and write down for each what came of it."""
@@ -109,7 +130,7 @@ class OutboxWorker:
             for task in bundle.tasks:
                 outcomes.sent(tx, task, answer)
 
-        self._store.write(f"{self.name}.settle", settle)
+        self._end(f"{self.name}.settle", settle)
         incidents = [task.incident_id for task in bundle.tasks]
         _log.info("digest.sent", lane=self.name, incidents=incidents, person=bundle.digest.person, answer=answer)
 
@@ -136,7 +157,7 @@ class OutboxWorker:
                 cause, facts = f"{adapter.partition('/')[0]}_barred", self._barred_facts(tx, task)
                 tx.queue.tell_operators(cause, {**facts, "answer": answer}, incident_id=task.incident_id)
 
-        self._store.write("outbox.put_off", work)
+        self._end("outbox.put_off", work)
         _log.error("adapter.barred", **about, adapter=adapter, do=task.do, attempt=task.attempt, reason=answer)
 
     def _barred_facts(self, tx: Transaction, task: OutboxRow) -> dict[str, Any]:
@@ -154,7 +175,7 @@ class OutboxWorker:
             seconds=wait.total_seconds(),
             reason=answer,
         )
-        self._store.write("outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + wait, answer, sure=sure))
+        self._end("outbox.put_off", lambda tx: tx.outbox.put_off(task, tx.now + wait, answer, sure=sure))
 
     def _about(self, task: OutboxRow) -> dict[str, str | None]:
         """Which incident and whom a row is about, for the log."""
@@ -174,4 +195,4 @@ class OutboxWorker:
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret
 
     def _settle(self, task: OutboxRow, state: DeliveryState, answer: str) -> None:
-        self._store.write(f"{self.name}.settle", lambda tx: tx.outbox.settle(task, state, answer))
+        self._end(f"{self.name}.settle", lambda tx: tx.outbox.settle(task, state, answer))

@@ -13,7 +13,7 @@ from panicmail import crashpoints
 from panicmail.delivery import outcomes
 from panicmail.delivery.message_context import is_wanted, notice_context
 from panicmail.delivery.outbox_worker import OutboxWorker
-from panicmail.delivery.page_bundles import PageBundle
+from panicmail.delivery.page_bundles import PageBundle, is_flooded
 from panicmail.delivery.pagerduty import Action, Event, Severity
 from panicmail.errors import Temporary
 from panicmail.incident import transitions
@@ -90,20 +90,33 @@ class PushWorker(OutboxWorker):
             self._settle(task, DeliveryState.VOID, "a reload took this channel away")
             return
         # PagerDuty bundles by itself, and an alert of its own is how an incident is acknowledged there.
-        if channel.pagerduty_key is not None or not self._is_bundled(task, settings):
-            self._carry_out_alone(task, settings)
+        bundles = channel.pagerduty_key is None
+        composed = self._store.read(
+            lambda tx: (
+                None
+                if bundles and is_flooded(tx, settings, task)
+                else (tx.outbox.is_mine(task), _compose(tx, settings, task, channel))
+            )
+        )
+        if composed is None:
+            self._bundle(task, settings)
+        else:
+            self._push(task, channel, *composed)
 
     def _carry_out_alone(self, task: OutboxRow, settings: RuntimeSettings) -> None:
         channel = _channel(settings, task)
         if channel is None:
             return
-        mine, said = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task, channel)))
+        composed = self._store.read(lambda tx: (tx.outbox.is_mine(task), _compose(tx, settings, task, channel)))
+        self._push(task, channel, *composed)
+
+    def _push(self, task: OutboxRow, channel: PushChannel, mine: bool, said: PushMessage | None) -> None:
         if not mine:  # we were frozen, or cut off: whoever has it now sends it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
         elif said is None:
             self._settle(task, DeliveryState.VOID, "it lost its reason before it was sent")
         else:
-            self._send(task, channel, said, settings)
+            self._send(task, channel, said)
 
     def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
         """One line for all: the mail has each by name. Its link is that of the first."""
@@ -116,14 +129,14 @@ class PushWorker(OutboxWorker):
             link = settings.link(incidents[0].id, person, incident_links.live_round(lines, person))
         return self._pushes.send(channel.url, push_text.digest([each.ref for each in incidents]), link)
 
-    def _send(self, task: OutboxRow, channel: PushChannel, said: PushMessage, settings: RuntimeSettings) -> None:
+    def _send(self, task: OutboxRow, channel: PushChannel, said: PushMessage) -> None:
         crashpoints.point(f"{self.name}.sending")
         if channel.pagerduty_key is not None:
-            answer = self._alert(channel.pagerduty_key, said, settings.hostname)
+            answer = self._alert(channel.pagerduty_key, said, self._settings().hostname)
         else:
             answer = self._pushes.send(channel.url, said.text, said.link)
         crashpoints.point(f"{self.name}.sent")
-        self._store.write(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
         _log.info("push.sent", do=task.do, incident=task.incident_id, person=task.person, channel=channel.id,
                   attempt=task.attempt, answer=answer)  # fmt: skip
 
@@ -143,7 +156,7 @@ class PushWorker(OutboxWorker):
         settings = self._settings()
         channel = task.facts.get("channel")
         _log.error("push.refused", **self._about(task), do=task.do, channel=channel, answer=answer)
-        self._store.write(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
 
 
 def _channel(settings: RuntimeSettings, task: OutboxRow) -> PushChannel | None:

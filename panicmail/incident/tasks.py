@@ -106,6 +106,10 @@ def effect_tasks(incident: Incident, effect: Effect, channels: Channels) -> Iter
     yield from _pushes(common, channels)
 
 
+#: What others wait for: see `_in_turn`, and `note_task`.
+AWAITED = frozenset({EffectKind.ISSUE, EffectKind.RECEIPT})
+
+
 def _in_turn(task: Task, incident_id: str, do: EffectKind) -> Task:
     """The task, and what it waits for: what is put on the issue for the issue, news for the receipt."""
     issue, receipt = f"{incident_id}/issue", f"{incident_id}/receipt"

@@ -4,6 +4,9 @@ A mail that got its 250 is claimed with a lease, read by a child within two seco
 `classify`, and carried into the store in one transaction: the incident with its times and first pages, or a note, an
 answer, a delivery report. Understanding a mail twice does nothing the second time.
 
+Where a thread has nothing to do a mail is its from the beginning, claimed in the transaction that accepted it and
+handed over in memory.
+
 Whatever goes wrong here the mail stays accepted and is claimed again, and the operators hear. Each claim is counted
 before an octet is touched, so the count holds when the process dies of what it does. A mail that was claimed before is
 understood with no other beside it, so that one claimed in vain for the second time was alone then: nothing that may
@@ -38,14 +41,13 @@ from panicmail.mail.parse import bytes_fallback, report_json
 from panicmail.mail.parse.normalize import HEADER_OCTETS, canonical
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import incident_links
-from panicmail.store.rows import AcceptedMail, UnderstoodMail
+from panicmail.store.mails import LEASE
+from panicmail.store.rows import AcceptedMail, ClaimedMail, UnderstoodMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
 _log = structlog.get_logger()
 
-#: A claimed mail nobody finished is free again after this long.
-LEASE = timedelta(seconds=30)
 #: From this attempt on a mail is suspected of what went wrong: it was alone when it did.
 SUSPECT = 3
 #: From this attempt on its octets are not touched at all.
@@ -135,14 +137,43 @@ class Intake:
         self._excused: Counter[str] = Counter()  #: mail -> claims of it that the database ended
         self._unknown: dict[str, datetime] = {}  #: mail -> since when it waits for what it answers
 
-    def work(self) -> bool:
-        """Claim one mail and understand it; False when none waits, or none may be begun now."""
-        mail = self._begin()
-        if mail is None:
-            return False
+    def work(self) -> bool | None:
+        """Claim one mail and understand it; False when none waits, None when none may be begun now."""
+        with self._turn:
+            if self._is_alone and self._in_hand:
+                return None
+            if not self._store.read(lambda tx: tx.mails.is_any_waiting()):
+                return False
+            new = bool(self._in_hand)
+            claimed = self._store.write("mails.claim", lambda tx: tx.mails.claim(1, LEASE, only_new=new))
+            if not claimed:
+                return None
+            mail = self._begun(claimed[0])
         self.claimed()
+        self._do(ClaimedMail(mail))
+        return True
+
+    def take(self, handed: ClaimedMail) -> bool | None:
+        """Understand a mail that is claimed for this thread; as `work`."""
+        with self._turn:
+            if self._is_alone and self._in_hand:
+                self._store.write("mails.claim", lambda tx: tx.mails.postpone(handed.mail, tx.now))
+                return None
+            self._begun(handed.mail)
+        return self._do(handed)
+
+    def _begun(self, mail: AcceptedMail) -> AcceptedMail:
+        """It is in hand; one that was claimed before only when nothing else is, and then nothing else is begun: should
+        this process die now, it was alone. Called with the turn held."""
+        self._in_hand.append(mail.id)
+        self._is_alone = mail.attempts > 1
+        return replace(mail, attempts=mail.attempts - self._excused[mail.id])
+
+    def _do(self, claimed: ClaimedMail) -> bool:
+        """Understand a mail in hand; False when nothing waited as that was written down."""
+        mail = claimed.mail
         try:
-            self.understand(mail)
+            is_any_left = self.understand(mail, claimed.raw)
         except StoreFailed:  # no fault of the mail
             self._excused[mail.id] += 1
             raise
@@ -150,39 +181,32 @@ class Intake:
             with self._turn:
                 self._in_hand.remove(mail.id)
         self._excused.pop(mail.id, None)
-        return True
+        return is_any_left
 
-    def _begin(self) -> AcceptedMail | None:
-        """The next mail, claimed; one that was claimed before only when nothing else is in hand, and then nothing else
-        is begun: should this process die now, it was alone."""
-        with self._turn:
-            if self._is_alone and self._in_hand:
-                return None
-            if not self._store.read(lambda tx: tx.mails.is_any_waiting()):
-                return None
-            new = bool(self._in_hand)
-            claimed = self._store.write("mails.claim", lambda tx: tx.mails.claim(1, LEASE, only_new=new))
-            for mail in claimed:
-                self._in_hand.append(mail.id)
-                self._is_alone = mail.attempts > 1
-                return replace(mail, attempts=mail.attempts - self._excused[mail.id])
-            return None
+    def understand(self, mail: AcceptedMail, raw: bytes | None = None) -> bool:
+        """Read and file a mail that is claimed; whether others wait.
 
-    def understand(self, mail: AcceptedMail) -> None:
-        if mail.attempts < SUSPECT:
+        Args:
+            raw: Its octets; None: they are looked up.
+        """
+        if mail.attempts >= SUSPECT:
+            return self._file(mail, self._glance(mail), hashlib.sha256(mail.id.encode()).hexdigest())
+        if raw is None:
             raw = self._store.read(lambda tx: tx.mails.raw(mail.id))
-            self.file(mail, raw, self._readers.read(raw, mail.mail_from))
-        else:
-            self._file(mail, self._glance(mail), hashlib.sha256(mail.id.encode()).hexdigest())
+        return self.file(mail, raw, self._readers.read(raw, mail.mail_from))
 
-    def file(self, mail: AcceptedMail, raw: bytes, report: Report) -> None:
-        """Decide what a mail is that was read, and do what it asks."""
+    def file(self, mail: AcceptedMail, raw: bytes, report: Report) -> bool:
+        """Decide what a mail is that was read, and do what it asks; whether others wait."""
         if mail.sender is None and self._settings().method is SenderMethod.TRUSTED:
             mail = replace(mail, sender=_by_our_mail_server(self._settings(), mail, raw))
-        self._file(mail, report, digest_of(mail, raw))
+        return self._file(mail, report, digest_of(mail, raw))
 
-    def _file(self, mail: AcceptedMail, report: Report, digest: str) -> None:
-        self._store.write("mails.understand", lambda tx: self._decide(tx, mail, report, digest))
+    def _file(self, mail: AcceptedMail, report: Report, digest: str) -> bool:
+        def work(tx: Transaction) -> bool:
+            self._decide(tx, mail, report, digest)
+            return tx.mails.is_any_waiting()
+
+        return self._store.write("mails.understand", work)
 
     def _glance(self, mail: AcceptedMail) -> Report:
         """What can be said of a suspected mail."""

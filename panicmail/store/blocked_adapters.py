@@ -84,6 +84,8 @@ def at(name: str) -> sa.BindParameter[datetime]:
 
 #: As `BlockedAdapters.is_held`, for statements that are built once; with `held_times`.
 IS_HELD = _found_by(lambda c: c.due_at.between(at("held_from"), at("held_to")))
+#: Whether the adapter of a row was found to let nothing through, whenever that was.
+IS_BARRED = _found_by()
 _PROBED = (
     sa.select(outbox.c.barred)
     .where(outbox.c.barred > "", outbox.c.due_at.between(at("since"), at("now")))

@@ -14,7 +14,7 @@ from panicmail.incident import tasks
 from panicmail.incident.model import Incident
 from panicmail.incident.tasks import OperatorAlarm, Task
 from panicmail.store.blocked_adapters import adapter_name
-from panicmail.store.queries import Queries
+from panicmail.store.queries import Queries, TransactionContext
 from panicmail.store.rows import DeliveryState
 from panicmail.store.tables import outbox
 
@@ -24,6 +24,10 @@ _RANK = 1_000_000
 
 class OutboxQueue(Queries):
     """Statements that add rows to the outbox."""
+
+    def __init__(self, context: TransactionContext) -> None:
+        super().__init__(context)
+        self._made: dict[str, int] = {}  #: key -> id of the rows of this transaction
 
     def add(self, added: Iterable[Task], mailbox: str = "") -> None:
         """Write these tasks down, in order. One whose key is there already stands as it is.
@@ -36,7 +40,7 @@ class OutboxQueue(Queries):
         """
         for task in added:
             before = self._id(task.after) if task.after else None
-            if (task.only_after and before is None) or self._id(task.key) is not None:
+            if task.only_after and before is None:
                 continue
             row = {"incident_id": task.incident_id, "lane": task.lane, "do": task.do, "key": task.key,
                    "person": task.person, "facts": dict(task.facts), "after_id": before,
@@ -46,11 +50,16 @@ class OutboxQueue(Queries):
                    "adapter": adapter_name(task.lane, task.person, task.facts),
                    "mailbox": mailbox}  # fmt: skip
             asked = {f"the_{name}": value for name, value in row.items()} | _turn(task, mailbox)
-            self._connection.execute(_insert(is_sqlite=self._is_sqlite, by_turns=bool(mailbox)), asked)
-            self._woken.add(task.lane)
+            insert = _insert(is_sqlite=self._is_sqlite, by_turns=bool(mailbox))
+            made = self._connection.execute(insert, asked).scalar_one_or_none()
+            if made is None:
+                continue
+            self._made[task.key] = made
+            if before is None or task.after not in self._made:  # else it waits for what is not begun yet
+                self._woken.add(task.lane)
 
     def _id(self, key: str) -> int | None:
-        return self._connection.execute(_ID_OF, {"key": key}).scalar_one_or_none()
+        return self._made.get(key) or self._connection.execute(_ID_OF, {"key": key}).scalar_one_or_none()
 
     def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about an incident; the same `key` once."""
@@ -101,7 +110,8 @@ def _insert(*, is_sqlite: bool, by_turns: bool) -> Any:
     insert = sqlite.insert(outbox) if is_sqlite else postgresql.insert(outbox)
     values = {name: sa.bindparam(f"the_{name}", type_=outbox.c[name].type) for name in _GIVEN}
     priority = _priority() if by_turns else sa.bindparam("first", type_=sa.Integer)
-    return insert.values({**values, "priority": priority}).on_conflict_do_nothing(index_elements=["key"])
+    adding = insert.values({**values, "priority": priority}).on_conflict_do_nothing(index_elements=["key"])
+    return adding.returning(outbox.c.id)
 
 
 def _turn(task: Task, mailbox: str) -> dict[str, Any]:

@@ -35,7 +35,9 @@ class Incidents(Queries):
         self._search, self._pages, self._queue, self._timeline = search, pages, queue, timeline
 
     def get(self, incident_id: str) -> Incident | None:
-        return next(iter(self._search.loaded(_BY_ID, id=incident_id)), None)
+        return self._once(
+            ("incident", incident_id), lambda: next(iter(self._search.loaded(_BY_ID, id=incident_id)), None)
+        )
 
     def locked(self, incident_id: str) -> Incident | None:
         """As `get`, and nobody else changes it until the end of the transaction."""

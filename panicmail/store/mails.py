@@ -13,11 +13,14 @@ import sqlalchemy as sa
 from panicmail.incident.model import State
 from panicmail.store import raw_mail
 from panicmail.store.queries import UNHELD, Conflict, Queries
-from panicmail.store.rows import AcceptedMail, UnderstoodMail, mail_of
+from panicmail.store.rows import AcceptedMail, ClaimedMail, UnderstoodMail, mail_of
 from panicmail.store.tables import incidents, mails
 
-#: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere.
+#: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere. It is
+#: handed to nobody in memory.
 LARGE, LARGE_WITHIN = 2**20, 60
+#: A claimed mail nobody finished is free again after this long.
+LEASE = timedelta(seconds=30)
 
 _m = mails.c
 #: Whether a mail waits for an owner: built once, for it is asked often and mostly in vain.
@@ -36,15 +39,17 @@ _IS_WAITING = sa.select(
 
 def _add() -> sa.Insert:
     """A new mail, its columns given as `the_…`; its turn is behind those that wait of its mailbox."""
-    given = ("id", "accepted_at", "mail_from", "recipients", "peer", "helo", "tls", "size", "turn")
+    given = ("id", "accepted_at", "mail_from", "recipients", "peer", "helo", "tls", "size", "turn", "attempts",
+             "lease_until", "lease_by")  # fmt: skip
     values = {name: sa.bindparam(f"the_{name}", type_=_m[name].type) for name in given}
     waiting = sa.select(sa.func.max(_m.turn) + 1).where(_m.state == "accepted", _m.mail_from == values["mail_from"])
     turn = sa.func.coalesce(waiting.scalar_subquery(), values["turn"])
     return mails.insert().values({**values, "state": "accepted", "turn": turn})
 
 
-#: Built once: the 250 waits for it.
+#: Built once: the 250 waits for it, and every page asks for its mail.
 _ADD = _add()
+_BY_ID = sa.select(mails).where(_m.id == sa.bindparam("id"))
 
 
 class Mails(Queries):
@@ -56,7 +61,11 @@ class Mails(Queries):
         Mails are understood by turns: the first one of each mailbox that waits, then the second ones, so that nobody's
         flood stands before a colleague. A mailbox is an envelope sender here: the octets were not read yet. One that
         comes with a `turn` below 0 goes before all, if it is the first of its mailbox: its address may have leaked.
+
+        Where nothing waits, and a thread has nothing to do, it is that one's from the beginning.
         """
+        thread = self._handed.reserve("mails") if len(raw) <= LARGE else None
+        lease = self._leased(LEASE, self._handed.owner(thread)) if thread else UNHELD
         row = {
             "the_id": mail.id,
             "the_accepted_at": mail.accepted_at,
@@ -67,12 +76,18 @@ class Mails(Queries):
             "the_tls": mail.tls,
             "the_size": mail.size,
             "the_turn": min(mail.turn, 0),
+            "the_attempts": 1 if thread else 0,
+            "the_lease_until": lease["lease_until"],
+            "the_lease_by": lease["lease_by"],
         }
         self._connection.execute(_ADD, row)
         if len(raw) > LARGE:
             self._allow(LARGE_WITHIN)
         raw_mail.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)
-        self._woken.add("mails")
+        if thread:
+            self._handed.give(thread, ClaimedMail(replace(mail, attempts=1), raw))
+        else:
+            self._woken.add("mails")
 
     def take_in(self, mail: AcceptedMail, raw: bytes) -> bool:
         """Add a mail from the spool; False when it is there already.
@@ -138,7 +153,10 @@ class Mails(Queries):
         return raw_mail.read(self._connection, mail_id, most, is_sqlite=self._is_sqlite)
 
     def get(self, mail_id: str) -> AcceptedMail | None:
-        row = self._connection.execute(sa.select(mails).where(mails.c.id == mail_id)).one_or_none()
+        return self._once(("mail", mail_id), lambda: self._get(mail_id))
+
+    def _get(self, mail_id: str) -> AcceptedMail | None:
+        row = self._connection.execute(_BY_ID, {"id": mail_id}).one_or_none()
         return mail_of(row) if row else None
 
     def of_incident(self, incident_id: str) -> list[AcceptedMail]:

@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from panicmail.incident.model import EffectKind
-from panicmail.incident.tasks import PUSH
-from panicmail.store.blocked_adapters import IS_HELD, BlockedAdapters, Heard, adapter_of, at, held_times
+from panicmail.incident.tasks import AWAITED, PUSH
+from panicmail.store.blocked_adapters import IS_BARRED, IS_HELD, BlockedAdapters, Heard, adapter_of, at, held_times
 from panicmail.store.enqueue import OutboxQueue
 from panicmail.store.pages import Pages
 from panicmail.store.queries import UNHELD, Queries, TransactionContext, free
@@ -30,6 +30,8 @@ LEASE = {
     "gitlab": timedelta(seconds=240),
 }
 
+#: So many rows of a lane are claimed for idle threads at once.
+_HANDED = 4
 #: What is due so soon goes with what is due.
 _NEARLY = timedelta(seconds=3)
 
@@ -42,17 +44,22 @@ def _due() -> sa.ColumnElement[bool]:
     return sa.and_(_o.lane == sa.bindparam("lane"), _o.done_at.is_(None), _o.due_at <= at("now"), held)
 
 
-def _ready() -> sa.Select[Any]:
-    """Rows that can be carried out, by rank and turn, `most` of them, locked."""
+def _can_go() -> sa.ColumnElement[bool]:
+    """Whether a row that is due waits neither for another nor for its adapter."""
     before = outbox.alias("before")
     over = sa.exists().where(before.c.id == _o.after_id, before.c.state.in_([s.value for s in OVER]))
-    free_to_go = sa.or_(_o.after_id.is_(None), over, _o.after_until <= at("now"))
-    query = sa.select(outbox).where(_due(), free_to_go, ~IS_HELD).order_by(_o.priority, _o.id)
+    return sa.and_(sa.or_(_o.after_id.is_(None), over, _o.after_until <= at("now")), ~IS_HELD)
+
+
+def _ready() -> sa.Select[Any]:
+    """Rows that can be carried out, by rank and turn, `most` of them, locked; each with whether its adapter is found
+    barred."""
+    query = sa.select(outbox, IS_BARRED.label("is_barred")).where(_due(), _can_go()).order_by(_o.priority, _o.id)
     return query.limit(sa.bindparam("most", type_=sa.Integer)).with_for_update(skip_locked=True)
 
 
 #: Built once: they are asked often, and mostly in vain.
-_IS_DUE = sa.select(sa.exists().where(_due()))
+_IS_DUE = sa.select(sa.exists().where(_due(), _can_go()))
 _READY = _ready()
 _OF_INCIDENT = sa.select(outbox).where(_o.incident_id == sa.bindparam("incident")).order_by(_o.id)
 #: An attempt that counts: no other was made since, and nothing ended the row. Its columns are given as parameters.
@@ -77,11 +84,15 @@ class Outbox(Queries):
         return outbox_row_of(row) if row else None
 
     def of_incident(self, incident_id: str) -> list[OutboxRow]:
-        return [outbox_row_of(row) for row in self._connection.execute(_OF_INCIDENT, {"incident": incident_id})]
+        asked = {"incident": incident_id}
+        return self._once(
+            ("tasks", incident_id),
+            lambda: [outbox_row_of(row) for row in self._connection.execute(_OF_INCIDENT, asked)],
+        )
 
     def is_due(self, lane: str) -> bool:
         """Whether `claim` may find something: no write is begun for nothing."""
-        asked = {"lane": lane, "now": self.now, "owner": self._owner}
+        asked = {"lane": lane, "now": self.now, "owner": self._owner, **held_times(self.now)}
         return bool(self._connection.execute(_IS_DUE, asked).scalar_one())
 
     def claim(self, lane: str, limit: int, lease: timedelta) -> list[OutboxRow]:
@@ -89,11 +100,33 @@ class Outbox(Queries):
 
         Their attempt is counted before it is made.
         """
-        barred = self._adapters.begin_probes(lane)
-        asked = {"lane": lane, "now": self.now, "owner": self._owner, "most": limit, **held_times(self.now)}
-        rows = self._connection.execute(_READY, asked).all()
-        tasks = self._adapters.one_probe([outbox_row_of(row) for row in rows], barred)
-        return self._begun(tasks, lease)
+        rows = self._ready(lane, limit, self._owner)
+        if any(row.is_barred for row in rows):  # one of them is to find out whether it still is
+            barred = self._adapters.begin_probes(lane)
+            rows = self._ready(lane, limit, self._owner)
+            return self._begun(self._adapters.one_probe([outbox_row_of(row) for row in rows], barred), lease)
+        return self._begun([outbox_row_of(row) for row in rows], lease)
+
+    def _ready(self, lane: str, most: int, owner: str | None) -> Sequence[sa.Row[Any]]:
+        asked = {"lane": lane, "now": self.now, "owner": owner, "most": most, **held_times(self.now)}
+        return self._connection.execute(_READY, asked).all()
+
+    def hand_over(self, lane: str) -> bool:
+        """Claim rows of `lane` that can be carried out for threads that have nothing to do, as `claim` does; True when
+        that is all there is to do now."""
+        thread = self._handed.reserve(lane)
+        if thread is None:
+            return False
+        rows = self._ready(lane, _HANDED, self._handed.owner(thread))
+        if any(row.is_barred for row in rows):  # a probe is whoever's who claims it
+            return False
+        for number, row in enumerate(rows):
+            thread = thread if number == 0 else self._handed.reserve(lane)
+            if thread is None:
+                return False
+            (task,) = self._begun([outbox_row_of(row)], LEASE[lane], self._handed.owner(thread))
+            self._handed.give(thread, task)
+        return len(rows) < _HANDED
 
     def claim_with(self, task: OutboxRow, limit: int, lease: timedelta) -> list[OutboxRow]:
         """Other pages of the same person by the same adapter that can be carried out now, or nearly, claimed as by
@@ -104,12 +137,12 @@ class Outbox(Queries):
         tasks = [outbox_row_of(row) for row in self._connection.execute(due).all()]
         return self._begun(tasks, lease)
 
-    def _begun(self, tasks: Sequence[OutboxRow], lease: timedelta) -> list[OutboxRow]:
-        """These rows, leased, their attempts counted."""
+    def _begun(self, tasks: Sequence[OutboxRow], lease: timedelta, owner: str | None = None) -> list[OutboxRow]:
+        """These rows, leased, their attempts counted; for this thread, unless for another `owner`."""
         if tasks:
             values = {"state": DeliveryState.TRYING.value, "attempt": outbox.c.attempt + 1, "unsure_at": self.now}
             claim = outbox.update().where(outbox.c.id.in_([task.id for task in tasks]))
-            self._connection.execute(claim.values(**values, **self._leased(lease)))
+            self._connection.execute(claim.values(**values, **self._leased(lease, owner)))
         return [replace(task, state=DeliveryState.TRYING, attempt=task.attempt + 1) for task in tasks]
 
     def hold(self, task: OutboxRow, until: datetime) -> None:
@@ -204,7 +237,7 @@ class Outbox(Queries):
     def _close(self, task: OutboxRow, **values: Any) -> bool:
         asked = {**values, "task": task.id, "made": task.attempt}
         closed = self._connection.execute(_COUNTING, asked).rowcount == 1
-        if closed and values.get("state"):
+        if closed and values.get("state") and task.do in AWAITED:
             followers = sa.select(outbox.c.lane).where(outbox.c.after_id == task.id)
             self._woken.update(self._connection.execute(followers).scalars())
         return closed

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+
+from panicmail.store.handed_work import HandedWork
+
+T = TypeVar("T")
 
 
 class Conflict(Exception):  # noqa: N818 - never leaves the room
@@ -16,7 +20,8 @@ class Conflict(Exception):  # noqa: N818 - never leaves the room
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionContext:
-    """One open transaction. What is collected in `woken`, `logged` and `alarmed` is announced after its commit."""
+    """One open transaction. What is collected in `woken`, `handed`, `logged` and `alarmed` is announced after its
+    commit."""
 
     connection: sa.Connection
     now: datetime  #: the same instant throughout
@@ -25,6 +30,8 @@ class TransactionContext:
     channels: Callable[[str], Sequence[str]] = lambda person: ()  #: the ids of the push channels of a person
     owner: str | None = None  #: the node and thread it claims for; None where one daemon has the database to itself
     woken: set[str] = field(default_factory=set)  #: lanes that got work; "mails" when a mail was accepted
+    handed: HandedWork = field(default_factory=HandedWork)  #: what of that work is claimed for somebody already
+    known: dict[Any, Any] | None = None  #: what a reading one has looked up; None: it writes, and looks each time
     logged: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     alarmed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  #: as warnings: a rule may wait for them
 
@@ -37,15 +44,25 @@ class Queries:
         self._is_sqlite, self._owner = context.is_sqlite, context.owner
         self._operators, self._channels = context.operators, context.channels
         self._woken, self._logged, self._alarmed = context.woken, context.logged, context.alarmed
+        self._handed, self._known = context.handed, context.known
+
+    def _once(self, asked: tuple[str, str], ask: Callable[[], T]) -> T:
+        """What `ask` answers; asked once in a transaction that only reads, which is one picture."""
+        if self._known is None:
+            return ask()
+        if asked not in self._known:
+            self._known[asked] = ask()
+        found: T = self._known[asked]
+        return found
 
     def _allow(self, seconds: int) -> None:
         """Let the statements that follow in this transaction take so long. On SQLite nothing ends them anyway."""
         if not self._is_sqlite:
             self._connection.execute(sa.text(f"SET LOCAL statement_timeout = '{seconds}s'"))
 
-    def _leased(self, lease: timedelta) -> dict[str, Any]:
-        """The columns of a lease that begins now."""
-        return {"lease_until": self.now + lease, "lease_by": self._owner}
+    def _leased(self, lease: timedelta, owner: str | None = None) -> dict[str, Any]:
+        """The columns of a lease that begins now; of this thread, unless for another `owner`."""
+        return {"lease_until": self.now + lease, "lease_by": owner or self._owner}
 
     def _may_claim(self, table: sa.Table) -> sa.ColumnElement[bool]:
         """Nobody's, no longer somebody's, or left over from this very thread, which does one thing at a time.

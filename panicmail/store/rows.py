@@ -54,6 +54,14 @@ class AcceptedMail:
     sender_tries: int = 0  #: checks of its sender that were begun, or asked for
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimedMail:
+    """An accepted mail that is claimed, with its octets where they are in memory."""
+
+    mail: AcceptedMail
+    raw: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderstoodMail:
     """What a mail turned out to be."""

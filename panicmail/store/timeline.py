@@ -36,7 +36,11 @@ class Timeline(Queries):
                 self._queue.add([note_task(incident.id, line_id)], mailbox_of(incident))
 
     def of_incident(self, incident_id: str) -> list[TimelineRow]:
-        return [timeline_row_of(row) for row in self._connection.execute(_OF_INCIDENT, {"incident": incident_id})]
+        asked = {"incident": incident_id}
+        return self._once(
+            ("lines", incident_id),
+            lambda: [timeline_row_of(row) for row in self._connection.execute(_OF_INCIDENT, asked)],
+        )
 
     def get(self, line_id: int) -> TimelineRow:
         return timeline_row_of(self._connection.execute(sa.select(timeline).where(timeline.c.id == line_id)).one())

@@ -30,7 +30,7 @@ from panicmail.store.incidents import Incidents
 from panicmail.store.invariants import Invariants
 from panicmail.store.mail_readings import MailReadings
 from panicmail.store.mails import Mails
-from panicmail.store.outbox import Outbox
+from panicmail.store.outbox import LEASE, Outbox
 from panicmail.store.outbox_gaps import OutboxGaps
 from panicmail.store.page_digests import PageDigests
 from panicmail.store.pages import Pages
@@ -140,6 +140,12 @@ class Transaction:
     def log(self, event: str, **facts: Any) -> None:
         """Say in the log, once this is committed, that something happened."""
         self.context.logged.append((event, facts))
+
+    def hand_over(self) -> None:
+        """Claim what this transaction made ready for threads that have nothing to do. The last thing it does."""
+        for lane in sorted(self.context.woken.intersection(LEASE)):
+            if self.outbox.hand_over(lane):
+                self.context.woken.discard(lane)
 
     def release_leases(self) -> None:
         """Free everything claimed: whoever claimed it is gone. Only where one process at a time uses the database."""

@@ -29,6 +29,7 @@ from panicmail import crashpoints
 from panicmail.errors import StoreFailed
 from panicmail.incident.model import Change, Incident
 from panicmail.store.database import Database
+from panicmail.store.handed_work import HandedWork, IdleThread, nobody
 from panicmail.store.queries import Conflict, TransactionContext
 from panicmail.store.transaction import Transaction
 from panicmail.store.writer import WriterThread
@@ -57,6 +58,7 @@ class Store:
         woken: Called after a commit with the lanes that got work.
         node: Answers which node claims; None where one daemon has the database to itself.
         committed: As of `WriterThread`, where there is none.
+        idle: As of `HandedWork`.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Store:
         woken: Callable[[set[str]], None] = lambda lanes: None,
         node: Callable[[], str | None] = lambda: None,
         committed: Callable[[Sequence[Any]], None] = lambda results: None,
+        idle: Callable[[str], IdleThread | None] = nobody,
     ) -> None:
         self._database = database
         self._writer = writer
+        self._idle = idle
         self._operators = operators
         self._channels = channels
         self._woken = woken
@@ -109,32 +113,40 @@ class Store:
 
         def run(connection: sa.Connection) -> T:
             after.append(self._tx(connection))
-            return work(after[-1])
+            return _worked(after[-1], work)
 
         future: Future[T] = self._writer.submit(name, run)
-        future.add_done_callback(lambda done: self._committed(after) if done.exception() is None else None)
+        future.add_done_callback(lambda done: self._ended(after, is_committed=done.exception() is None))
         return future
 
     def _write_here(self, name: str, work: Callable[[Transaction], T]) -> T:
         give_up_at = time.monotonic() + TRIES_SECONDS
         for left in reversed(range(TRIES)):
+            after: list[Transaction] = []
             try:
                 with self._database.writing() as connection:
-                    tx = self._tx(connection)
-                    result = work(tx)
+                    after.append(self._tx(connection))
+                    result = _worked(after[-1], work)
                     crashpoints.point(f"{name}.commit")
                 crashpoints.point(f"{name}.committed")
-            except (Conflict, StoreFailed) as exc:
+            except BaseException as exc:
+                self._ended(after, is_committed=False)
+                if not isinstance(exc, Conflict | StoreFailed):
+                    raise
                 if not left or time.monotonic() > give_up_at or not _is_worth_another_try(exc):
                     raise exc if isinstance(exc, StoreFailed) else StoreFailed(f"{exc} changes too fast") from exc
                 continue
             self._told([result])
-            self._committed([tx])
+            self._ended(after, is_committed=True)
             return result
         raise AssertionError("unreachable")
 
-    def _committed(self, transactions: list[Transaction]) -> None:
+    def _ended(self, transactions: list[Transaction], *, is_committed: bool) -> None:
         for context in (tx.context for tx in transactions):
+            if not is_committed:
+                context.handed.undone()
+                continue
+            context.handed.committed()
             for event, facts in context.logged:
                 _log.info(event, **facts)
             for event, facts in context.alarmed:
@@ -145,9 +157,9 @@ class Store:
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work`, which only reads, on one consistent picture."""
         with self._asking("read"), self._database.reading() as connection:
-            return work(self._tx(connection))
+            return work(self._tx(connection, known={}))
 
-    def _tx(self, connection: sa.Connection) -> Transaction:
+    def _tx(self, connection: sa.Connection, known: dict[Any, Any] | None = None) -> Transaction:
         return Transaction(
             TransactionContext(
                 connection=connection,
@@ -156,6 +168,8 @@ class Store:
                 operators=self._operators(),
                 channels=self._channels,
                 owner=self._owner(),
+                handed=HandedWork(self._idle, self._node()),
+                known=known,
             )
         )
 
@@ -191,6 +205,13 @@ class Store:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
+
+
+def _worked(tx: Transaction, work: Callable[[Transaction], T]) -> T:
+    """Do `work`, and claim what it made ready for those who have nothing to do."""
+    result = work(tx)
+    tx.hand_over()
+    return result
 
 
 def _changing(

@@ -8,6 +8,7 @@ in which nothing crashes, and every 250 of all lives is looked for.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -124,6 +125,32 @@ def test_a_panic_survives_a_kill_at_every_point_of_its_way(town: World) -> None:
     assert refs
     receipts = town.relay.all(lambda got: got.to("rita@example.com"))
     assert receipts, "receipts go out as well"
+
+
+@pytest.mark.row(
+    44, "kill -9 at every commit and every call", "a 250 is one incident, one issue, a page; one copy a life"
+)
+@pytest.mark.parametrize(
+    ("point", "claimed"),
+    [
+        ("mails.accept.committed", "SELECT attempts FROM mails WHERE lease_until > accepted_at"),
+        ("mails.understand.committed", "SELECT attempt FROM outbox WHERE do = 'page' AND lease_until > queued_at"),
+    ],
+)
+def test_what_was_claimed_as_it_was_made_and_never_handed_over_is_paged_at_the_next_start(
+    town: World, point: str, claimed: str
+) -> None:
+    town.environ["PANICMAIL_CRASH_AT"] = point
+    program = town.start()
+    del town.environ["PANICMAIL_CRASH_AT"]
+    with contextlib.suppress(OSError):
+        town.send(mail("My files are .locked, all of them.", subject="Ransom note"))
+    assert program.ended() == crashpoints.KILLED
+    assert town.rows(claimed) == [(1,)]
+    start_again(town)
+    town.until(lambda: town.pages("ana"), SOON, "nobody was paged")
+    town.settled()
+    assert len(town.pages("ana")) == 1
 
 
 def json_phone(phone: Provider) -> str:
