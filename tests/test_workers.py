@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from panicmail.daemon.worker_threads import LOOK_EVERY, REST, WorkerThread, WorkSignal
+from panicmail.daemon import worker_threads
+from panicmail.daemon.worker_threads import REST, WorkerThread, WorkSignal
 
 #: Long enough for a busy machine, and far longer than anything here takes.
 PATIENCE = 10.0
-#: Less than a worker waits by itself.
-AT_ONCE = 0.9 * LOOK_EVERY
+#: Far longer than anything here takes, and less than a worker waits by itself.
+AT_ONCE = 5.0
 
 Start = Callable[[Callable[[], bool]], WorkerThread]
 
@@ -120,11 +121,22 @@ def test_while_there_is_something_the_worker_does_not_wait(start: Start) -> None
     assert looks.at[200] - looks.at[0] < AT_ONCE
 
 
-def test_work_nobody_announced_is_found_after_a_while(start: Start) -> None:
+def test_work_nobody_announced_is_found_after_a_while(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_threads, "LOOK_EVERY", 0.2)
     looks = Looks()
     start(looks)
     looks.wait_for(2)
-    assert AT_ONCE <= looks.at[1] - looks.at[0] < 3 * LOOK_EVERY
+    assert looks.at[1] - looks.at[0] >= 0.18
+
+
+def test_a_worker_that_sleeps_for_want_of_work_is_no_hanging_one(start: Start) -> None:
+    looks = Looks()
+    worker = start(looks)
+    looks.wait_for(1)
+    asked_at = time.monotonic()
+    while worker.came_round_at() < asked_at:
+        time.sleep(0.001)  # it is about to sleep
+    assert worker.looked_at < asked_at
 
 
 def test_an_exception_in_its_work_does_not_end_the_worker_and_it_rests_first(bell: WorkSignal, start: Start) -> None:

@@ -27,8 +27,8 @@ from panicmail.errors import StoreFailed
 
 _log = structlog.get_logger()
 
-#: How often a thread looks for work nobody announced, in seconds.
-LOOK_EVERY = 5.0
+#: How often a thread looks for work nobody announced, in seconds. The tick looks for it each second.
+LOOK_EVERY = 30.0
 #: How long a thread rests after an error it did not expect, in seconds.
 REST = 1.0
 
@@ -183,6 +183,7 @@ class WorkerThread(threading.Thread):
         self._stopped = threading.Event()
         self.within = within
         self.looked_at = time.monotonic()  #: when it last came round; a hanging thread's stands still
+        self._sleeps = False
 
     def run(self) -> None:
         piece: Any = None
@@ -190,7 +191,9 @@ class WorkerThread(threading.Thread):
             seen = self._bell.count(self._lane)
             self.looked_at = time.monotonic()
             left = self._try_work(piece)
+            self._sleeps = not left
             piece = None if left else self._sleep(seen, in_vain=left is False)
+            self._sleeps = False
 
     def _sleep(self, seen: int, *, in_vain: bool) -> Any:
         if self._take is None:
@@ -209,8 +212,10 @@ class WorkerThread(threading.Thread):
         return None
 
     def came_round_at(self) -> float:
-        """When it last looked for work, in monotonic seconds; -inf once it has ended."""
-        return self.looked_at if self.is_alive() else -math.inf
+        """When it last looked for work, or slept for want of it, in monotonic seconds; -inf once it has ended."""
+        if not self.is_alive():
+            return -math.inf
+        return time.monotonic() if self._sleeps else self.looked_at
 
     def stop(self) -> None:
         """Ask it to end after what it is doing."""

@@ -39,7 +39,7 @@ T = TypeVar("T")
 PATIENCE = 8.0
 #: And so long once the database has let somebody wait in vain.
 LITTLE_PATIENCE = 1.0
-#: How often it is looked whose time is up, in seconds, though nobody may wait.
+#: How often it is looked whose time is up, in seconds, while anybody waits.
 LOOK_EVERY = 1.0
 _SPOOLERS = 2
 #: Of one round of taking in: it ends after so many seconds, or so many mails that could not be moved.
@@ -160,6 +160,7 @@ class MailAcceptance:
         self._arrived = threading.Condition()
         self._late: queue.SimpleQueue[tuple[_Arrival, str]] = queue.SimpleQueue()
         self._looked_at = time.monotonic()
+        self._rests = False  #: it sleeps until somebody comes or is late
         self._patient = threading.Thread(target=self._watch_the_time, name="patience", daemon=True)
         self._patient.start()  # all threads now: in an emergency there may be none to be had
         for number in range(_SPOOLERS):
@@ -193,8 +194,11 @@ class MailAcceptance:
             return failed
 
     def came_round_at(self) -> float:
-        """When it last looked whose time is up, in monotonic seconds; -inf when nobody looks any more."""
-        return self._looked_at if self._patient.is_alive() else -math.inf
+        """When it last looked whose time is up, or when nobody waited, in monotonic seconds; -inf when nobody looks any
+        more."""
+        if not self._patient.is_alive():
+            return -math.inf
+        return time.monotonic() if self._rests and not self._arrivals else self._looked_at
 
     # -- into the database, later
 
@@ -270,7 +274,9 @@ class MailAcceptance:
                 if late := self._whose_time_is_up():
                     self._in_vain = True
                 else:
+                    self._rests = True
                     self._arrived.wait(self._time_left())
+                    self._rests = False
             for arrival in late:
                 self._rescue(arrival, "the database does not answer")
 
@@ -282,11 +288,13 @@ class MailAcceptance:
             del self._arrivals[arrival]
         return late
 
-    def _time_left(self) -> float:
-        """Until the oldest is late, in seconds; never so long that a rest looks like a hang."""
+    def _time_left(self) -> float | None:
+        """Until the oldest is late, in seconds; never so long that a rest looks like a hang. None: nobody waits, and
+        the next one who comes says so."""
         oldest = next(iter(self._arrivals), None)
-        left = math.inf if oldest is None else oldest.came_at + self._patience_now() - time.monotonic()
-        return min(LOOK_EVERY, max(0.0, left))
+        if oldest is None:
+            return None
+        return min(LOOK_EVERY, max(0.0, oldest.came_at + self._patience_now() - time.monotonic()))
 
     def _patience_now(self) -> float:
         return min(LITTLE_PATIENCE, self._patience) if self._in_vain else self._patience

@@ -63,6 +63,7 @@ class WriterThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._dead = False
         self._looked_at = time.monotonic()
+        self._rests = False  #: it waits for a job
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -98,18 +99,18 @@ class WriterThread:
             self._refuse_rest()
 
     def came_round_at(self) -> float:
-        """When it last looked for a job, in monotonic seconds; -inf once it has ended."""
-        return self._looked_at if self.is_alive else -math.inf
+        """When it last looked for a job or waited for one, in monotonic seconds; -inf once it has ended."""
+        if not self.is_alive:
+            return -math.inf
+        return time.monotonic() if self._rests and self._jobs.empty() else self._looked_at
 
     def _next(self) -> _Job | None:
-        """The next job; None at the end. Comes round every second, so that a hang can be told from a rest."""
-        while True:
-            crashpoints.point("writer")
-            self._looked_at = time.monotonic()
-            try:
-                return self._jobs.get(timeout=1.0)
-            except queue.Empty:
-                continue
+        """The next job; None at the end."""
+        crashpoints.point("writer")
+        self._rests = True
+        job = self._jobs.get()
+        self._looked_at, self._rests = time.monotonic(), False
+        return job
 
     def _take(self, first: _Job) -> tuple[list[_Job], bool]:
         """The jobs waiting now, and whether the end was among them."""

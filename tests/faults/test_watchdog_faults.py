@@ -12,7 +12,7 @@ from tests.faults.acts import accounted_for, start_again
 from tests.program import World, world
 
 #: Where a part hangs, and what the watchdog calls it. The writer first writes what a start needs.
-PARTS = {"tick": "tick", "loop:2": "event loop", "writer:15": "writer"}
+PARTS = {"tick": "tick", "loop:2": "event loop", "writer:8": "writer"}
 #: Fifteen seconds of silence, one to look, and a busy machine.
 WITHIN = 15 + 1 + 9
 
@@ -34,7 +34,7 @@ def test_a_part_that_hangs_ends_the_daemon_within_fifteen_seconds_and_the_next_o
             towns[point] = stack.enter_context(world(tmp_path / point, expects=["watchdog.bit", "intake.again"]))
         # All at once: it is a long wait.
         began = {point: hang(town, point) for point, town in towns.items()}
-        towns["writer:15"].panic()  # a daemon with nothing to do writes nothing
+        towns["writer:8"].panic()  # a daemon with nothing to do writes nothing
         for point, town in towns.items():
             assert town.program.ended(30) == 1
             bit_at, facts = town.program.wait_for("watchdog.bit")

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import structlog
 import uvicorn
@@ -67,7 +68,7 @@ class WebServer:
 
     async def stop(self) -> None:
         """Take no more requests, finish those begun for 3 s at most, hang up. May be called twice, or without start."""
-        self._server.should_exit = True
+        self._server.leave()
         if self._task is not None:
             await asyncio.wait({self._task})
         self._server.hang_up()
@@ -104,6 +105,7 @@ def _settings(app: ASGIApp, patience: float) -> uvicorn.Config:
         log_level="error",  # its warnings are strangers' mistakes, one line each
         access_log=False,
         server_header=False,
+        date_header=False,  # `_Connection` has its own: uvicorn's is made anew by a timer, for nobody
         proxy_headers=False,
         backlog=128,
         timeout_keep_alive=5,
@@ -128,6 +130,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.begun = asyncio.Event()
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """Until it is to leave. uvicorn's own looks ten times a second whether it is."""
+        await self._leaving.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -170,6 +181,8 @@ class _Connection(H11Protocol):
         return self.client[0] if self.client else ""
 
     def data_received(self, data: bytes) -> None:
+        dated = (b"date", formatdate(usegmt=True).encode())
+        self.server_state.default_headers = [dated, *self.config.encoded_headers]
         super().data_received(data)
         self._time_the_client()
 
