@@ -25,7 +25,7 @@ from panicmail.mail.parse import parser, report_json
 from panicmail.mail.parse.parser import parts, read
 from panicmail.mail.parse.parser_staff import MOST
 from panicmail.mail.parse.pool import ParserPool
-from panicmail.mail.parse.worker import HEAD
+from panicmail.mail.parse.report_json import HEAD
 
 from .test_reading import golden
 

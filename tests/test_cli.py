@@ -463,3 +463,44 @@ def test_json_holds_what_is_said_in_every_alphabet(records: Records) -> None:
     records.town.rows("UPDATE incidents SET subject = ?", "Erpressung: Größe 勒索")
     assert {incident["subject"] for incident in records.run("incidents", "--json").json} == {"Erpressung: Größe 勒索"}
     assert json.loads(json.dumps(records.run("show", records.open.ref, "--json").json))["ref"] == records.open.ref
+
+
+#: What the commands that only look may load of other people's code, by its first name: each costs every run of them.
+_ASKED = {
+    "annotated_types", "click", "dotenv", "greenlet", "pydantic", "pydantic_core", "pydantic_settings", "structlog",
+    "typing_extensions", "typing_inspection",
+}  # fmt: skip
+THEIRS = {"--help": {"click"}, "explain": _ASKED, "incidents": _ASKED | {"sqlalchemy"}}
+TELLS_WHAT_IT_LOADED = """
+import io, sys
+from panicmail.cli import main
+out, sys.stdout = sys.stdout, io.TextIOWrapper(io.BytesIO())
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended
+names = {name for name, module in sys.modules.items() if "-packages" in str(getattr(module, "__file__", ""))}
+drivers = {name for name in names if name.startswith("sqlalchemy.dialects.p")}
+print(*{name.partition(".")[0] for name in names}, *drivers, file=out)
+"""
+
+
+@pytest.mark.parametrize("command", THEIRS)
+def test_a_command_that_only_looks_loads_nothing_it_has_no_use_for(kept: Records, command: str, tmp_path: Path) -> None:
+    letter = tmp_path / "letter.eml"
+    letter.write_bytes(RAW)
+    words = [command, *(["-c", str(kept.town.path)] if command != "--help" else [])]
+    words += [str(letter)] if command == "explain" else []
+    loaded = first_names([sys.executable, "-c", TELLS_WHAT_IT_LOADED, *words])
+    assert loaded - {"_distutils_hack"} <= THEIRS[command]
+
+
+def test_the_daemon_loads_neither_what_its_children_read_by_nor_what_draws_on_terminals() -> None:
+    asks = "import sys, panicmail.cli, panicmail.daemon; print(*{name.partition('.')[0] for name in sys.modules})"
+    no_use = {"selectolax", "mailparser", "mailparser_reply", "rich", "pygments", "alembic", "mako"}
+    assert not no_use & first_names([sys.executable, "-c", asks])
+
+
+def first_names(command: list[str]) -> set[str]:
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return set(ran.stdout.split())

@@ -65,6 +65,7 @@ PATTERNS = {
     "gitlab/issues",
     "gitlab/notes",
     "incident/classify",
+    "incident/defang",
     "incident/escalation_policy",
     "incident/push_channel",
     "incident/redact",

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from panicmail.incident import reply_commands, transitions
 from panicmail.incident.classify import Attachment, Report
+from panicmail.incident.defang import defanged
 from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Outcome, PageReason, unchanged
 from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
-from panicmail.mail.compose import ComposedMail, digest_page, operators, page, receipt, sanitize, tell
+from panicmail.mail.compose import ComposedMail, digest_page, operators, page, receipt, tell
 from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext
@@ -335,7 +336,7 @@ def test_links_are_shown_and_cannot_be_followed() -> None:
         "hxxp://evil[.]example/x.php hxxps://a[.]b[.]example:8/ www[.]evil[.]com evil[.]com/pay "
         "smb[:]//srv[.]example/s mailto[:]x@y.z"
     )
-    assert sanitize.defanged(quoted) == quoted
+    assert defanged(quoted) == quoted
 
 
 def test_a_long_line_is_marked_on_every_line_a_program_may_make_of_it() -> None:

@@ -206,7 +206,7 @@ def _list(title: str, items: list[str]) -> list[str]:
 
 
 def _harmless(text: str) -> str:
-    from panicmail.mail.compose.sanitize import defanged
+    from panicmail.incident.defang import defanged
 
     return shown(defanged(text))
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from panicmail.errors import StoreFailed
 from panicmail.incident import ids
-from panicmail.store import migrate
+from panicmail.store import schema_revision
 from panicmail.store.database import Database
 from panicmail.store.tables import mails, raws
 
@@ -31,12 +31,14 @@ def tables(database: Database) -> tuple[Tables, str]:
     Raises:
         StoreFailed: The database does not answer.
     """
+    if schema_revision.is_current(database):
+        return Tables.OURS, schema_revision.newest()
+    from panicmail.store import migrate  # the daemon, whose tables are current, need not have it
+
     with database.reading() as connection:
         found = migrate.revision(connection)
     if found is None:
         return Tables.NONE, ""
-    if found == migrate.head():
-        return Tables.OURS, found
     return Tables.OLDER if migrate.knows(found) else Tables.NEWER, found
 
 

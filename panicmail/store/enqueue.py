@@ -8,13 +8,12 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident import tasks
 from panicmail.incident.model import Incident
 from panicmail.incident.tasks import OperatorAlarm, Task
 from panicmail.store.blocked_adapters import adapter_name
-from panicmail.store.queries import Queries, TransactionContext
+from panicmail.store.queries import Queries, TransactionContext, insert_or_not
 from panicmail.store.rows import DeliveryState
 from panicmail.store.tables import outbox
 
@@ -107,7 +106,7 @@ _GIVEN = ("incident_id", "lane", "do", "key", "person", "facts", "after_id", "af
 def _insert(*, is_sqlite: bool, by_turns: bool) -> Any:
     """A new row, its columns given as `the_…`. Two nodes may want the same key at once: one of them writes it, the
     other finds it done."""
-    insert = sqlite.insert(outbox) if is_sqlite else postgresql.insert(outbox)
+    insert = insert_or_not(outbox, is_sqlite=is_sqlite)
     values = {name: sa.bindparam(f"the_{name}", type_=outbox.c[name].type) for name in _GIVEN}
     priority = _priority() if by_turns else sa.bindparam("first", type_=sa.Integer)
     adding = insert.values({**values, "priority": priority}).on_conflict_do_nothing(index_elements=["key"])

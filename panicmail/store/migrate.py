@@ -20,6 +20,7 @@ from alembic.util.exc import CommandError
 
 from panicmail.errors import StoreFailed
 from panicmail.store.database import Database
+from panicmail.store.tables import metadata
 
 #: Any number; the same on all nodes.
 _LOCK = 7026249
@@ -81,9 +82,16 @@ def knows(found: str) -> bool:
     return any(script.revision == found for script in ScriptDirectory.from_config(_config(None)).walk_revisions())
 
 
+def _describe_for_postgres() -> None:
+    """PostgreSQL's indexes are as partial as SQLite's. Told here, because to be told a table loads all its drivers."""
+    for index in (index for table in metadata.tables.values() for index in table.indexes):
+        index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+
+
 def _config(connection: Any) -> Config:
     config = Config(stdout=io.StringIO())  # what alembic would print
     config.set_main_option("script_location", "panicmail.store:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    _describe_for_postgres()
     return config

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident.page_digest import PageDigest
-from panicmail.store.queries import Queries
+from panicmail.store.queries import Queries, insert_or_not
 from panicmail.store.tables import digest_pages, digests, paging_mailboxes
 
 #: So long ago was, as far as the next one goes, a digest that it need not wait for.
 _LONG_AGO = timedelta(days=1)
 
 
-def _noting(insert: Any) -> Any:
-    adding = insert(paging_mailboxes)
+@cache
+def _noting(*, is_sqlite: bool) -> Any:
+    """Built once: every page asks it."""
+    adding = insert_or_not(paging_mailboxes, is_sqlite=is_sqlite)
     return adding.on_conflict_do_update(index_elements=["person", "mailbox"], set_={"last_at": adding.excluded.last_at})
-
-
-#: Built once: every page asks it.
-_NOTE = {"sqlite": _noting(sqlite.insert), "postgresql": _noting(postgresql.insert)}
 
 
 def note_paging(connection: sa.Connection, people: Sequence[str], mailbox: str, at: datetime) -> None:
     """These people are paged by a mailbox; in the order of their names: two nodes must not wait for each other."""
     if people:
         rows = [{"person": person, "mailbox": mailbox, "last_at": at} for person in people]
-        connection.execute(_NOTE[connection.dialect.name], rows)
+        connection.execute(_noting(is_sqlite=connection.dialect.name == "sqlite"), rows)
 
 
 class PageDigests(Queries):

@@ -11,13 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from panicmail.incident.model import Effect, EffectKind, Incident, PagedPerson, State
 from panicmail.incident.tasks import page_channels
 from panicmail.store import page_digests
 from panicmail.store.blocked_adapters import BlockedAdapters
-from panicmail.store.queries import UNHELD, Queries, TransactionContext, free
+from panicmail.store.queries import UNHELD, Queries, TransactionContext, free, insert_or_not
 from panicmail.store.rows import DeliveryState, OutboxRow, outbox_row_of
 from panicmail.store.tables import outbox, pages
 
@@ -104,7 +103,7 @@ class Pages(Queries):
             else:
                 rows.append(_row(after, person, replace(paged, round=after.round), NONE))
         if rows:
-            insert = sqlite.insert(pages) if self._is_sqlite else postgresql.insert(pages)
+            insert = insert_or_not(pages, is_sqlite=self._is_sqlite)
             named = ["incident_id", "person", "round", "channel"]
             self._connection.execute(insert.on_conflict_do_nothing(index_elements=named), rows)
             mailed = sorted({row["person"] for row in rows if row["channel"] == MAIL})

@@ -14,6 +14,18 @@ from panicmail.store.handed_work import HandedWork
 T = TypeVar("T")
 
 
+def insert_or_not(table: sa.Table, *, is_sqlite: bool) -> Any:
+    """An insert of the database's own kind, which can say what becomes of a row that is there already. Each kind is
+    imported when it is wanted: that of PostgreSQL brings every driver there is."""
+    if is_sqlite:
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
+
+
 class Conflict(Exception):  # noqa: N818 - never leaves the room
     """Somebody else changed the incident since it was read; the work runs again on what is there now."""
 

@@ -105,15 +105,15 @@ mails = sa.Table(
     sa.Column("sender_tries", sa.Integer, nullable=False, server_default="0"),  # checks that were begun
     sa.Column("mailbox", AnyText),  # as `storm_rules.storm_mailbox` says; "": of a storm that was taken apart
     sa.Index(None, "state", "accepted_at"),
-    sa.Index("ix_mails_waiting", "turn", "accepted_at", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
-    sa.Index("ix_mails_waiting_of", "mail_from", "turn", sqlite_where=_WAITING, postgresql_where=_WAITING),
-    sa.Index("ix_mails_mailbox", "mailbox", "accepted_at", sqlite_where=_FLOODS, postgresql_where=_FLOODS),
-    sa.Index("ix_mails_sender_at", "sender_at", sqlite_where=_UNCHECKED, postgresql_where=_UNCHECKED),
-    sa.Index("ix_mails_again_at", "again_at", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
+    sa.Index("ix_mails_waiting", "turn", "accepted_at", "id", sqlite_where=_WAITING),
+    sa.Index("ix_mails_waiting_of", "mail_from", "turn", sqlite_where=_WAITING),
+    sa.Index("ix_mails_mailbox", "mailbox", "accepted_at", sqlite_where=_FLOODS),
+    sa.Index("ix_mails_sender_at", "sender_at", sqlite_where=_UNCHECKED),
+    sa.Index("ix_mails_again_at", "again_at", sqlite_where=_AGAIN),
     sa.Index(None, "digest"),
     sa.Index(None, "message_id"),
     sa.Index(None, "incident_id"),
-    sa.Index("ix_mails_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),
+    sa.Index("ix_mails_lease_by", "lease_by", sqlite_where=_HELD),
 )
 
 #: The octets, apart from the row above: a claim must not rewrite 50 MiB.
@@ -174,7 +174,7 @@ incidents = sa.Table(
     sa.Index(None, "state", "opened_at"),
     sa.Index(None, "state", "holder"),
     sa.Index(None, "reporter_address", "accepted_at"),
-    sa.Index("ix_incidents_due_at", "due_at", sqlite_where=_DUE, postgresql_where=_DUE),
+    sa.Index("ix_incidents_due_at", "due_at", sqlite_where=_DUE),
     sa.Index(None, "state", "breached_at"),
     sa.Index(None, "accepted_at"),
     sa.Index(None, "resolved_at"),
@@ -221,12 +221,12 @@ outbox = sa.Table(
     sa.Column("mailbox", AnyText, nullable=False, server_default=""),  # who reported the incident; "": of none
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),  # see `OutboxQueue.add`
     sa.Index(None, "lane", "state", "due_at"),
-    sa.Index("ix_outbox_pending", "lane", "priority", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
-    sa.Index("ix_outbox_pending_of", "lane", "mailbox", "priority", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    sa.Index("ix_outbox_pending", "lane", "priority", "id", sqlite_where=_PENDING),
+    sa.Index("ix_outbox_pending_of", "lane", "mailbox", "priority", sqlite_where=_PENDING),
     sa.Index(None, "incident_id"),
     sa.Index(None, "after_id"),
-    sa.Index("ix_outbox_lease_by", "lease_by", sqlite_where=_HELD, postgresql_where=_HELD),
-    sa.Index("ix_outbox_barred", "barred", sqlite_where=_BARRED, postgresql_where=_BARRED),
+    sa.Index("ix_outbox_lease_by", "lease_by", sqlite_where=_HELD),
+    sa.Index("ix_outbox_barred", "barred", sqlite_where=_BARRED),
 )
 
 #: Every page: whom, as what, by which channel, and what came of it.
@@ -246,8 +246,8 @@ pages = sa.Table(
     sa.Column("is_open", sa.Boolean, nullable=False),  # as its incident is
     sa.Column("undecided", sa.Boolean, nullable=False),  # whether it reaches its person is still to be seen
     sa.UniqueConstraint("incident_id", "person", "round", "channel"),
-    sa.Index("ix_pages_open", "person", "queued_at", sqlite_where=PAGE_OPEN, postgresql_where=PAGE_OPEN),
-    sa.Index("ix_pages_undecided", "queued_at", sqlite_where=PAGE_UNDECIDED, postgresql_where=PAGE_UNDECIDED),
+    sa.Index("ix_pages_open", "person", "queued_at", sqlite_where=PAGE_OPEN),
+    sa.Index("ix_pages_undecided", "queued_at", sqlite_where=PAGE_UNDECIDED),
 )
 
 #: What is known of a storm beside its incident; the columns are those of `storm_rules.Storm`.
@@ -265,7 +265,7 @@ storms = sa.Table(
     sa.Column("receipt_at", Instant),
     sa.Column("split_at", Instant),
     sa.Index(None, "mailbox", "last_at"),
-    sa.Index("ix_storms_tell_at", "tell_at", sqlite_where=_TELLS, postgresql_where=_TELLS),
+    sa.Index("ix_storms_tell_at", "tell_at", sqlite_where=_TELLS),
 )
 
 #: The mails of a storm that are unlike all before, by `storm_rules.likeness`.

@@ -14,7 +14,7 @@ from typing import IO
 
 import panicmail
 from panicmail.mail.parse import report_json
-from panicmail.mail.parse.worker import HEAD
+from panicmail.mail.parse.report_json import HEAD
 
 _MOST_JSON, _MOST_OCTETS = 32 * 1024 * 1024, 512 * 1024 * 1024
 _CHUNK = 256 * 1024

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from panicmail.incident.classify import Attachment, Author, MailKind, RecipientStatus, Report, severity_in
 from panicmail.mail.parse.header import loose_address
 
+#: What stands before each frame between daemon and child, two lengths: of the JSON, of the octets that follow.
+HEAD = struct.Struct(">II")
 #: Caps, in characters and in entries.
 TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
 

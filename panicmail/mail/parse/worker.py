@@ -23,7 +23,6 @@ import logging
 import math
 import os
 import resource
-import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -31,9 +30,7 @@ from typing import BinaryIO
 
 from panicmail.confinement import confine
 from panicmail.mail.parse import parser, report_json
-
-#: Two lengths: of the JSON, of the octets that follow.
-HEAD = struct.Struct(">II")
+from panicmail.mail.parse.report_json import HEAD
 
 _CPU_SECONDS = 30
 #: Enough for the daemon to go first, little enough for a reader not to starve on a busy host.
