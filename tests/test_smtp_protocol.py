@@ -158,5 +158,20 @@ def test_the_stock_class_has_what_we_use_of_it(name: str) -> None:
 
 def test_one_module_alone_extends_the_stock_class() -> None:
     root = Path(__file__).parents[1] / "panicmail"
-    extends = {path.relative_to(root).as_posix() for path in root.rglob("*.py") if "(SMTP):" in path.read_text("utf-8")}
+    extends = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if any(base in path.read_text("utf-8") for base in ("(SMTP):", "(SMTP,", " SMTP):"))
+    }
     assert extends == {"server/smtp/protocol.py"}
+
+
+def test_a_connection_finds_the_hooks_that_the_stock_class_finds_and_looks_at_nothing_else() -> None:
+    async def both() -> tuple[SMTP, SMTP]:
+        return ours(), stock()
+
+    session, plain = asyncio.run(both())
+    for found in ("_smtp_methods", "_auth_methods", "_handle_hooks"):
+        assert set(getattr(session, found)) == set(getattr(plain, found)) != set()
+    for each in (session, session.event_handler):
+        assert [name for name in dir(each) if not name.startswith(("smtp_", "auth_", "handle_"))] == []

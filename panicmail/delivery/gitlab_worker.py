@@ -55,12 +55,7 @@ class GitLabWorker(OutboxWorker):
         self._amendments = IssueAmendments(store, settings, self._issues_of)
 
     def _carry_out(self, task: OutboxRow) -> None:
-        incident, line = self._store.read(
-            lambda tx: (
-                tx.incidents.get(task.incident_id or ""),
-                tx.timeline.get(task.facts["line"]) if task.do == NOTE and tx.outbox.is_mine(task) else None,
-            )
-        )
+        incident, line = self._store.read(lambda tx: (tx.incidents.get(task.incident_id or ""), _line_of(tx, task)))
         if incident is None:
             self._settle(task, DeliveryState.VOID, "no such incident")
         elif task.do == EffectKind.ISSUE:
@@ -94,9 +89,7 @@ class GitLabWorker(OutboxWorker):
     def _open(self, task: OutboxRow, incident: Incident) -> None:
         """Find or open the issue. After an attempt of unknown outcome it is looked for before it is made again."""
         settings = self._settings()
-        draft, early = self._store.read(
-            lambda tx: (draft_of(tx, settings, incident), early_files(tx, incident) if task.attempt == 1 else None)
-        )
+        draft, early = self._store.read(lambda tx: (draft_of(tx, settings, incident), early_files(tx, incident, task)))
         marker = drafts.marker(incident.id)
         if task.unsure_at is not None:
             found = self._issues.find(marker, incident.accepted_at)
@@ -248,3 +241,8 @@ class GitLabWorker(OutboxWorker):
                 )
 
         self._end("gitlab.settle", work)
+
+
+def _line_of(tx: Transaction, task: OutboxRow) -> TimelineRow | None:
+    """What a note is to say; None for anything else, and where it is no longer ours to write."""
+    return tx.timeline.get(task.facts["line"]) if task.do == NOTE and tx.outbox.is_mine(task) else None

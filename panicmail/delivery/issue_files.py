@@ -140,10 +140,10 @@ class IssueFiles:
         issues.note(iid, notes.files_text(links, marker), marker, look=True)
 
 
-def early_files(tx: Transaction, incident: Incident) -> tuple[bytes, Report] | None:
+def early_files(tx: Transaction, incident: Incident, task: OutboxRow) -> tuple[bytes, Report] | None:
     """The octets of the report and how it was read; None where its files follow the issue."""
     mail = tx.mails.get(incident.mail_id)
-    if mail is None or mail.size > EARLY_FILES:
+    if task.attempt > 1 or mail is None or mail.size > EARLY_FILES:
         return None
     return tx.mails.raw(incident.mail_id), report_of(tx, incident)
 

@@ -160,7 +160,6 @@ class MailAcceptance:
         self._arrived = threading.Condition()
         self._late: queue.SimpleQueue[tuple[_Arrival, str]] = queue.SimpleQueue()
         self._looked_at = time.monotonic()
-        self._rests = False  #: it sleeps until somebody comes or is late
         self._patient = threading.Thread(target=self._watch_the_time, name="patience", daemon=True)
         self._patient.start()  # all threads now: in an emergency there may be none to be had
         for number in range(_SPOOLERS):
@@ -194,11 +193,9 @@ class MailAcceptance:
             return failed
 
     def came_round_at(self) -> float:
-        """When it last looked whose time is up, or when nobody waited, in monotonic seconds; -inf when nobody looks any
-        more."""
-        if not self._patient.is_alive():
-            return -math.inf
-        return time.monotonic() if self._rests and not self._arrivals else self._looked_at
+        """When it last looked whose time is up, or nobody waited, in monotonic seconds; -inf when it has ended."""
+        looked_at = self._looked_at if self._arrivals else time.monotonic()
+        return looked_at if self._patient.is_alive() else -math.inf
 
     # -- into the database, later
 
@@ -264,7 +261,7 @@ class MailAcceptance:
             return
         self._in_vain = False
         if arrival.settle():
-            self._say("mail.accepted", arrival)
+            _say("mail.accepted", arrival)
             self._hears.stored()
 
     def _watch_the_time(self) -> None:
@@ -274,9 +271,7 @@ class MailAcceptance:
                 if late := self._whose_time_is_up():
                     self._in_vain = True
                 else:
-                    self._rests = True
                     self._arrived.wait(self._time_left())
-                    self._rests = False
             for arrival in late:
                 self._rescue(arrival, "the database does not answer")
 
@@ -322,7 +317,7 @@ class MailAcceptance:
             self._refuse(arrival, reason, f"{reason}; {exc}")
             return
         if arrival.settle():
-            self._say("mail.accepted", arrival)
+            _say("mail.accepted", arrival)
             _log.error("mail.spooled", mail=arrival.mail.id, ref=ids.ref(arrival.mail.id), reason=reason)
             self._hears.spooled()
 
@@ -332,9 +327,10 @@ class MailAcceptance:
             self._refused(both)
             self._hears.not_stored(reason)
 
-    def _say(self, event: str, arrival: _Arrival) -> None:
-        mail = arrival.mail
-        _log.info(event, mail=mail.id, ref=ids.ref(mail.id), peer=mail.peer, size=mail.size, tls=bool(mail.tls))
+
+def _say(event: str, arrival: _Arrival) -> None:
+    mail = arrival.mail
+    _log.info(event, mail=mail.id, ref=ids.ref(mail.id), peer=mail.peer, size=mail.size, tls=bool(mail.tls))
 
 
 def _taken_in(tx: Transaction, mail: AcceptedMail, raw: bytes) -> AcceptedMail | None:

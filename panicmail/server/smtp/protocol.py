@@ -42,7 +42,25 @@ class SessionOver(Exception):  # noqa: N818 - an end, not an error
         self.last_word = last_word
 
 
-class ClientProtocol(SMTP):
+class _ListsHooks:
+    """For each connection aiosmtpd looks through all that it and its handler have, for what is named like a hook: a
+    tenth of what a mail costs. They are the same for all of a class."""
+
+    _hooks: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._hooks = tuple(name for name in dir(cls) if name.startswith(("smtp_", "auth_", "handle_")))
+
+    def __dir__(self) -> tuple[str, ...]:
+        return self._hooks
+
+
+class _Handler(_ListsHooks, SmtpHandler):
+    pass
+
+
+class ClientProtocol(_ListsHooks, SMTP):
     """One connection: octets in and out, TLS, and the transaction. What is said is `converse`, which a subclass has."""
 
     line_length_limit = _READ_AHEAD  # what aiosmtpd gives its StreamReader as limit
@@ -51,7 +69,7 @@ class ClientProtocol(SMTP):
         # aiosmtpd's own is one dict for all sessions, and each EHLO adds to it.
         self.command_size_limits = collections.defaultdict(lambda: COMMAND_WITHIN)
         super().__init__(
-            SmtpHandler(limits),
+            _Handler(limits),
             data_size_limit=limits.max_message_size,
             enable_SMTPUTF8=True,
             decode_data=False,
