@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,8 @@ from tests.office import PANIC, FakeRelay, InProcess, Office, mail
 
 T = TypeVar("T")
 PATIENCE = 30.0
+#: What begins and ends transactions, and is not counted as a statement.
+FRAME = re.compile(r"BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE")
 #: How many threads each lane has here, as in the daemon.
 THREADS = {"mails": 8, "page": 2, "push": 2, "mail": 1, "gitlab": 4}
 
@@ -54,7 +58,7 @@ class Shift:
     """An office whose lanes have threads that sleep, and a writer."""
 
     def __init__(self, folder: Path) -> None:
-        self.desk = Office(folder)
+        self.desk, self.path = Office(folder), folder / "panicmail.db"
         self.bell = WorkSignal()
         self.writer = WriterThread(self.desk.database, lambda: None)
         settings = self.desk.settings
@@ -65,10 +69,28 @@ class Shift:
         self.desk.work_with(self.store)
         self.workers: list[WorkerThread] = []
         self.statements: list[str] = []
+        self.asked: list[tuple[int, str]] = []  #: by which connection
+        self.read_in: list[list[str]] = []
         sa.event.listen(self.desk.database.engine, "checkout", self._trace)
 
     def _trace(self, connection: Any, *_: Any) -> None:
-        connection.set_trace_callback(self.statements.append)
+        connection.set_trace_callback(partial(self._note, id(connection)))
+
+    def _note(self, connection: int, statement: str) -> None:
+        self.statements.append(statement)
+        self.asked.append((connection, statement))
+
+    def pictures(self) -> list[list[str]]:
+        """What each transaction that only read has asked."""
+        begun: dict[int, list[str]] = {}
+        for connection, statement in self.asked:
+            if FRAME.match(statement):
+                begun[connection] = []
+                if statement == "BEGIN":
+                    self.read_in.append(begun[connection])
+            elif connection in begun:
+                begun[connection].append(statement)
+        return self.read_in
 
     def begin(self) -> None:
         self.intake = self.desk.intake
@@ -93,8 +115,8 @@ class Shift:
             return len(lane.free()) == count and lane.looked == lane.count
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with self.desk.database.reading() as connection:
-            return [tuple(row) for row in connection.execute(sa.text(query))]
+        with closing(sqlite3.connect(self.path)) as looking:  # beside what is counted
+            return looking.execute(query).fetchall()
 
     def over(self) -> int:
         """How many rows of the outbox are carried out."""
@@ -126,10 +148,6 @@ def shift(tmp_path: Path) -> Iterator[Shift]:
         yield shift
 
 
-#: What begins and ends transactions, and is not counted as a statement.
-FRAME = re.compile(r"BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE")
-
-
 def test_a_panic_at_rest_is_carried_through_in_few_transactions_and_statements(shift: Shift) -> None:
     """A count, so that no busy machine can fail it: what is looked up twice, or claimed apart, shows here."""
     shift.begin()
@@ -147,6 +165,8 @@ def test_a_panic_at_rest_is_carried_through_in_few_transactions_and_statements(s
         "gitlab.settle", "gitlab.settle", "gitlab.settle", "mail.settle", "mails.accept", "mails.understand",
         "page.settle",
     ]  # fmt: skip
+    twice = [list(set(of)) for of in shift.pictures() if len(set(of)) < len(of)]
+    assert twice == [], "what a message says is looked up once"
     assert (shift.store.reads <= 10, len(asked) <= 100) == (True, True), (shift.store.reads, len(asked), asked)
 
 
@@ -267,6 +287,19 @@ def test_nothing_is_handed_to_a_lane_in_which_something_may_wait() -> None:
     worker.stop()
     worker.join(PATIENCE)
     assert not worker.is_alive()
+
+
+def test_a_thread_that_is_handed_something_after_it_was_asked_to_stop_does_it_and_ends() -> None:
+    bell, taken = WorkSignal(), list[str]()
+    worker = WorkerThread("page-0", "page", bell, lambda: False, take=taken.append)
+    worker.start()
+    until(lambda: bell._lanes["page"].looked == 0)
+    kept = bell.reserve("page")
+    assert kept is not None
+    worker.stop()
+    kept.hand("a page")
+    worker.join(PATIENCE / 2)
+    assert (worker.is_alive(), taken) == (False, ["a page"])
 
 
 def test_a_row_whose_adapter_lets_nothing_through_is_handed_to_nobody(shift: Shift) -> None:

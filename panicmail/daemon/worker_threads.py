@@ -191,15 +191,16 @@ class WorkerThread(threading.Thread):
             seen = self._bell.count(self._lane)
             self.looked_at = time.monotonic()
             left = self._try_work(piece)
-            self._sleeps = not left
-            piece = None if left else self._sleep(seen, in_vain=left is False)
-            self._sleeps = False
+            piece = None if left or self._stopped.is_set() else self._sleep(seen, in_vain=left is False)
 
     def _sleep(self, seen: int, *, in_vain: bool) -> Any:
-        if self._take is None:
-            self._bell.wait(self._lane, seen, LOOK_EVERY, self._group)
-            return None
-        return self._bell.wait_to_take(self._lane, seen, LOOK_EVERY, in_vain=in_vain)
+        self._sleeps = True
+        try:
+            if self._take is None:
+                return self._bell.wait(self._lane, seen, LOOK_EVERY, self._group)
+            return self._bell.wait_to_take(self._lane, seen, LOOK_EVERY, in_vain=in_vain)
+        finally:
+            self._sleeps = False
 
     def _try_work(self, piece: Any) -> bool | None:
         try:
