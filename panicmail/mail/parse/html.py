@@ -34,16 +34,19 @@ _MOST_ATTRIBUTES = 6000
 
 _DROPPED = "script,style,head,title,template,noscript,object,embed,iframe,select,textarea,svg,math,[hidden]"
 #: Where mail programs put what they quote: Gmail, Thunderbird and Apple Mail, Yahoo, Outlook on the web and on phones,
-#: Proton, Zoho, FastMail, GMX and web.de, Spark. `_AFTER` begins it: everything that follows is history as well
-#: (Outlook, Zimbra).
+#: Proton, Zoho, FastMail, GMX and web.de, Spark, Tuta, Front, Mail.ru, Naver. `_AFTER` begins it: everything that
+#: follows is history as well (Outlook, Zimbra).
 _HISTORY = (
-    ".gmail_quote,.gmail_extra,blockquote[type=cite],.yahoo_quoted,.moz-cite-prefix,.protonmail_quote,.zmail_extra,"
-    ".zmail_extra_hr,.tutanota_quote,#qt,.qt,.gmail_attr,#isReplyContent,.ms-outlook-mobile-reference-message,"
-    "[name=messageReplySection],[name=quote],[data-marker=__QUOTED_TEXT__]"
+    "blockquote.gmail_quote,.gmail_attr,blockquote[type=cite],.yahoo_quoted,[id^=yahoo_quoted],.moz-cite-prefix,"
+    ".protonmail_quote,.zmail_extra,.zmail_extra_hr,.tutanota_quote,#qt,.qt,#isReplyContent,[name=quote],"
+    ".ms-outlook-mobile-reference-message,[name=messageReplySection],[data-marker=__QUOTED_TEXT__],.front-blockquote,"
+    ".mail-quote-collapse,[id^=replySplit],.replyMessage,#replyHead"
 )
+#: Gmail's container of both introduction and quotation. Whoever answers between the lines writes into it.
+_CONTAINERS = ".gmail_quote,.gmail_extra"
 _AFTER = (
-    "#divRplyFwdMsg,#OutlookMessageHeader,#appendonsend,#mail-editor-reference-message-container,#stopSpelling,"
-    "#zwchr,[data-marker=__DIVIDER__],[data-marker=__HEADERS__]"
+    "#divRplyFwdMsg,#x_divRplyFwdMsg,#OutlookMessageHeader,#appendonsend,#mail-editor-reference-message-container,"
+    "#stopSpelling,#zwchr,[data-marker=__DIVIDER__],[data-marker=__HEADERS__]"
 )
 _SIGNATURE = (
     ".gmail_signature,.moz-signature,#Signature,#ms-outlook-mobile-signature,.protonmail_signature_block,"
@@ -98,7 +101,8 @@ def _read(cut: str, source: str) -> PlainText:
     links = tuple(_links(tree))
     text = _text(tree) if len(cut) == len(source) else _struck(source)
     tree = LexborHTMLParser(cut)
-    _drop(tree, f"{_HISTORY},{_SIGNATURE},{_STRUCK_OUT}")
+    _drop(tree, f"{_SIGNATURE},{_STRUCK_OUT}")
+    _mark_history(tree)
     _drop_what_follows(tree, tree.css_first(_AFTER))
     _drop_what_follows(tree, _header_block(tree))
     _set_apart(tree)
@@ -154,6 +158,38 @@ def _drop(tree: LexborHTMLParser, selector: str) -> None:
         node.decompose()
 
 
+def _mark_history(tree: LexborHTMLParser) -> None:
+    """Put a lone mark of quotation where a program put history, so that what introduces it is known by it."""
+    for node in tree.css(_CONTAINERS)[:_MOST_HEADERS]:
+        if node.tag == "blockquote":
+            continue
+        if _is_answered_inside(node):
+            node.insert_before(_NEWLINE)
+            node.insert_after(_NEWLINE)
+            node.unwrap()
+        else:
+            node.replace_with(f"{_NEWLINE}>{_NEWLINE}")
+    for node in tree.css(_HISTORY):
+        node.replace_with(f"{_NEWLINE}>{_NEWLINE}")
+
+
+def _is_answered_inside(container: LexborNode) -> bool:
+    """Whether the container of a quotation begins with it: what else it holds is then of the writer.
+
+    A forwarded mail stands in the same container, with nothing around it.
+    """
+    node = container.child
+    while node is not None and "gmail_extra" not in (node.attributes.get("class") or ""):
+        if node.tag == "blockquote" or "gmail_quote" in (node.attributes.get("class") or ""):
+            return True
+        text = node.text(deep=True).strip()
+        is_introduction = not text or text.endswith((":", "：")) or ">" in text[-3:]
+        if not is_introduction:
+            return False
+        node = node.next
+    return node is not None
+
+
 def _drop_what_follows(tree: LexborHTMLParser, mark: LexborNode | None) -> None:
     """Outlook marks where the history begins and puts it beside the mark, not inside."""
     at = mark
@@ -193,7 +229,7 @@ def _marked(text: str) -> str:
         if line.strip() in (_BEGINS, _ENDS):
             depth += 1 if line.strip() == _BEGINS else -1
         else:
-            lines.append(ASIDE + line if depth > 0 and line else line)
+            lines.append(ASIDE + line if depth > 0 and line and not line.startswith(">") else line)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 
