@@ -63,7 +63,7 @@ _SENT_FROM = re.compile(rf"^\W{{0,3}}(?:{_ADDED})", re.I)
 #: Banners that gateways put above what the sender wrote: how they begin, and what they speak of.
 _BANNER = re.compile(
     r"^\W{0,6}(?:caution|warning|external|achtung|attention|extern|vorsicht|externe e-?mail|e-?mail externe"
-    r"|atención|correo externo|attenzione|let op|this (?:e-?mail|message)|you don't often get|some people who received)\b",
+    r"|atención|correo externo|attenzione|let op|this (?:e-?mail|message)|you don't often get|some people who)\b",
     re.I,
 )
 _OUTSIDE = re.compile(
@@ -210,7 +210,7 @@ def _wrapped(lines: list[str], at: int) -> bool:
         and len(lines[at - 1]) >= _WRAPPED_AT
         and _quoted(lines[at - 1])
         and _quoted(lines[at + 1])
-        and not _SENTENCE_ENDS.search(lines[at - 1])
+        and not (_SENTENCE_ENDS.search(lines[at - 1]) and not lines[at].lstrip()[0].islower())
     )
 
 
