@@ -104,27 +104,111 @@ def test_what_people_send_as_well_is_no_sign(line: str) -> None:
     )
 
 
+#: Of each language what programs put before the subject, and what people let them say.
+ABSENCES = {
+    "en": ("Automatic reply: x", "I am out of the office until Monday."),
+    "en, plain": ("Out of Office: back Monday", "I will be on leave until Monday."),
+    "de": ("Abwesenheitsnotiz", "Ich bin bis Montag nicht im Büro."),
+    "de, Exchange": ("Automatische Antwort: x", "Ich bin im Urlaub."),
+    "fr": ("Réponse automatique : x", "Je suis en congés jusqu'au 30."),
+    "es": ("Respuesta automática: x", "Estoy de vacaciones hasta el lunes."),
+    "it": ("Risposta automatica: x", "Sono in ferie fino al 30."),
+    "pt": ("Resposta automática: x", "Estou de férias até o dia 30."),
+    "nl": ("Automatisch antwoord: x", "Ik ben afwezig tot maandag."),
+    "sv": ("Autosvar: x", "Jag är på semester."),
+    "sv, plain": ("Frånvaro", "Jag är på semester."),
+    "no": ("Automatisk svar: x", "Jeg er på ferie."),
+    "da": ("Autosvar: x", "Jeg er ikke til stede."),
+    "fi": ("Automaattinen vastaus: x", "Olen lomalla."),
+    "pl": ("Odpowiedź automatyczna: x", "Jestem na urlopie."),
+    "cs": ("Automatická odpověď: x", "Mám dovolenou."),
+    "hu": ("Automatikus válasz: x", "Szabadságon vagyok."),
+    "ro": ("Răspuns automat: x", "Sunt în concediu."),
+    "tr": ("Otomatik yanıt: x", "Yıllık izindeyim."),
+    "ru": ("Автоответ: x", "Я в отпуске."),
+    "uk": ("Автоматична відповідь: x", "Я у відпустці."),
+    "el": ("Αυτόματη απάντηση: x", "Είμαι σε άδεια."),
+    "he": ("תשובה אוטומטית: x", "אני בחופשה."),
+    "ar": ("رد تلقائي: x", "أنا في إجازة."),
+    "hi": ("स्वचालित उत्तर: x", "मैं छुट्टी पर हूँ।"),
+    "ja": ("自動応答: x", "休暇中です。"),
+    "zh": ("自动回复: x", "我在休假。"),
+    "tw": ("自動回覆: x", "我在休假。"),
+    "ko": ("자동 회신: x", "휴가 중입니다."),
+}
+
+
+@pytest.mark.parametrize("language", ABSENCES)
+def test_absence_is_known_by_its_subject_with_its_text_or_as_the_label_of_a_reply(language: str) -> None:
+    subject, text = ABSENCES[language]
+    assert read(mail("From: ana@example.com", f"Subject: {subject}", body=text)).kind is MailKind.OOO
+    label = mail("From: ana@example.com", f"Subject: {subject}", "In-Reply-To: <page@x>", body="?")
+    assert read(label).kind is MailKind.OOO
+
+
 @pytest.mark.parametrize(
     "subject",
     [
-        "Automatic reply: [PANIC 7K3Q]",
-        "Out of Office: back Monday",
-        "Abwesenheitsnotiz",
-        "Automatische Antwort: x",
-        "Réponse automatique : x",
-        "Respuesta automática: x",
-        "Risposta automatica: x",
-        "Resposta automática: x",
-        "Automatisch antwoord: x",
-        "Autosvar: x",
-        "Frånvaro",
-        "Автоответ: x",
-        "自動応答: x",
-        "自动回复: x",
+        *(subject for subject, _ in ABSENCES.values()),
+        *(
+            "Vacation photos of the CEO leaked",
+            "Undeliverable parcel scam",
+            "Delivery failed: phishing",
+            "Out of office",
+        ),
+        *("Read: urgent", "Accepted: a bribe?", "Returned mail is piling up", "Mail delivery failure for all of us"),
+        *("Thank you for contacting support, says the scam", "Auto: the car was stolen", "failure notice on my screen"),
     ],
 )
-def test_absence_is_known_by_its_subject_in_many_languages(subject: str) -> None:
-    assert read(mail("From: ana@example.com", f"Subject: {subject}", body="ok")).kind is MailKind.OOO
+def test_a_subject_alone_never_makes_a_person_a_machine(subject: str) -> None:
+    for text in ("ok", "My files are locked, what do I do?", "I clicked on it. Call me, please."):
+        report = read(mail("From: ana@example.com", f"Subject: {subject}", body=text))
+        assert (report.kind, report.author) == (MailKind.HUMAN, Author.PERSON)
+
+
+BOUNCES = {
+    "mdaemon": ("MDaemon@mx.example.net", "Permanent Delivery Failure", "The attached message has FAILED delivery"),
+    "a gateway": ("mail@mx.example.net", "Undeliverable: x", "Your message was not delivered: 550 5.1.1 unknown"),
+    "exim": (
+        "x@y.example",
+        "Mail delivery failed",
+        "This message was created automatically by mail delivery software.",
+    ),
+    "exchange": ("x@y.example", "Undeliverable: x", "Your message could not be delivered. 550 5.7.1 refused"),
+    "late": ("mail@y.example", "Delayed mail", "Your message has been delayed: 451 4.4.1 host does not answer"),
+    "de": ("x@y.example", "Unzustellbar: x", "Die Nachricht konnte nicht zugestellt werden. 550 5.1.1 unbekannt"),
+    "fr": ("x@y.example", "Non remis : x", "Votre message n'a pas été remis. 550 5.1.1 inconnu"),
+    "es": ("x@y.example", "No se puede entregar: x", "No se pudo entregar su mensaje. 550 5.1.1 desconocido"),
+    "it": ("x@y.example", "Non recapitabile: x", "Non è stato possibile recapitare. 550 5.1.1 sconosciuto"),
+    "ja": ("x@y.example", "配信不能", "メールを配信できませんでした。550 5.1.1 unknown"),
+    "given back": (
+        "x@y.example",
+        "failure notice",
+        "Sorry, no such user.\r\n\r\nReceived: from a\r\nMessage-ID: <x@y>",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOUNCES)
+def test_a_bounce_is_known_by_what_text_code_and_sender_say_together(name: str) -> None:
+    sender, subject, text = BOUNCES[name]
+    report = read(mail(f"From: {sender}", f"Subject: {subject}", "Content-Type: text/plain; charset=utf-8", body=text))
+    assert report.kind is MailKind.BOUNCE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My mails come back with 550 5.1.1 user unknown since noon, and I sent none of them.",
+        "I was told that my message could not be delivered. Is that phishing?",
+        "Is this ours?\r\n\r\n---------- Forwarded message ----------\r\nSubject: failed\r\n\r\n550 5.1.1 user unknown",
+        "I am out of the office until Monday, so take my laptop from the desk.",
+        "ack, I am on vacation but at it",
+    ],
+)
+def test_a_person_who_tells_of_a_bounce_or_an_absence_is_a_person(text: str) -> None:
+    for subject in ("Re: [PANIC 7K3Q]", "Fwd: Undelivered Mail Returned to Sender", "my mails come back"):
+        assert read(mail("From: ana@example.com", f"Subject: {subject}", body=text)).kind is MailKind.HUMAN
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from panicmail.mail.compose.message import ComposedMail
 from panicmail.mail.compose.notice_context import PageSent
 from panicmail.mail.compose.page import page
 from panicmail.mail.parse.html import plain
-from panicmail.mail.parse.reply_text import fresh
+from panicmail.mail.parse.reply_text import fresh, read_reply
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -323,7 +323,8 @@ def quoted(text: str, mark: str, width: int) -> str:
 
 
 def said(reply: str) -> Command:
-    return reply_commands.read(fresh(reply)).meaning
+    reading = read_reply(reply)
+    return reply_commands.read(reading.text if reading.first_line else "").meaning
 
 
 @cache

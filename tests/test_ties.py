@@ -193,11 +193,12 @@ def test_an_absence_is_believed_at_the_persons_own_address_and_envelope(
     assert "out of office" in desk.page("max").text
 
 
-def test_who_seems_away_by_a_subject_alone_is_told_once_what_was_made_of_it(desk: Office) -> None:
+def test_who_seems_away_by_the_label_of_a_reply_is_told_once_what_was_made_of_it(desk: Office) -> None:
     incident = desk.panic()
     page, told = desk.page("ana"), len(desk.sent("ana"))
     for _ in range(3):
-        desk.deliver(mail("I saw it, wait.", sender=ANA, subject="Out of office printer"), ANA, [page.reply_to])
+        said = mail("I saw it, wait.", sender=ANA, subject="Out of office: x", in_reply_to=page.message_id)
+        desk.deliver(said, ANA, [page.reply_to])
     assert desk.incident(incident).away
     assert len(desk.sent("ana")) == told + 1
     assert "looks like an out-of-office reply" in desk.sent("ana")[-1].text
@@ -253,12 +254,19 @@ def test_what_is_attached_to_a_follow_up_with_an_invitation_goes_to_the_issue(de
     assert "i.ics" in [name for name, _ in desk.gitlab.uploads]
 
 
+@pytest.mark.parametrize("subject", ["Undeliverable mails are coming in", "Out of office printer", "Read: urgent"])
+def test_an_ack_whose_subject_only_sounds_like_a_machine_counts(desk: Office, subject: str) -> None:
+    incident = desk.panic()
+    desk.deliver(mail("ack", sender=ANA, subject=subject), ANA, [desk.page("ana").reply_to])
+    assert desk.incident(incident).state is State.ACKED
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
         (mail("ack", sender=ANA, subject="Re: x", extra=GROUP), "by a mailing list or group"),
         (with_part("ack", INVITATION, subject="Re: x", sender=ANA), "it holds an invitation"),
-        (mail("ack", sender=ANA, subject="Undeliverable mails are coming in"), "it looks like a returned mail"),
+        (mail("ack", sender=ANA, subject="Undeliverable: x", in_reply_to="<x@y>"), "it looks like a returned mail"),
         (mail("ack", sender=ANA, subject="Re: x", extra="Precedence: bulk"), "it looks like an automatic mail"),
     ],
 )

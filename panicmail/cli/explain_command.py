@@ -170,7 +170,7 @@ def _answer(report: Report, config: Config | None) -> list[str]:
     given = config.people.items() if config else ()
     people = {key: Person(id=key, name=p.name, email=p.email, aliases=p.aliases) for key, p in given}
     writer = by_address(people, report.from_address)
-    said = reply_commands.read(report.reply_text, reply_commands.names(people.values(), writer.id if writer else ""))
+    said = reply_commands.read(report.command_text, reply_commands.names(people.values(), writer.id if writer else ""))
     meaning = _MEANINGS[said.meaning.value] + (f" to {shown(said.to)}" if said.to else "")
     why = f" ({said.why})" if said.why else ""
     lines = ["", "As the answer of somebody paged", f"  {meaning}{why}"]
@@ -185,6 +185,8 @@ def _hindrance(report: Report) -> str:
         return f"it is {_KINDS[report.kind.value]}, and those never acknowledge"
     if not report.lossless:
         return "it could not be read without loss"
+    if report.first_line == "" and report.reply_text:
+        return "its first line may belong to what it quotes"
     return "" if report.from_address else "whose it is cannot be told from its From"
 
 

@@ -81,7 +81,8 @@ class Report:
     message_id: str | None = None  #: with its angle brackets
     references: tuple[str, ...] = ()  #: In-Reply-To and References together, oldest first, with angle brackets
     text: str = ""  #: the readable body, whole (HTML made plain)
-    reply_text: str = ""  #: only what the sender newly wrote: no quoted history, no signature
+    reply_text: str = ""  #: all the sender newly wrote: no quoted history, no signature
+    first_line: str | None = None  #: of `reply_text`; "" where it may be somebody else's, None where nobody asked
     kind: MailKind = MailKind.HUMAN
     author: Author = Author.PERSON
     why: tuple[str, ...] = ()  #: the signs that led to `kind` and `author`, for people
@@ -96,6 +97,11 @@ class Report:
     phones: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()  #: what in it has the form of a token of ours (`redaction.carried`), files included
     received_from: str = ""  #: the address of the peer that its topmost Received names; "": none
+
+    @property
+    def command_text(self) -> str:
+        """What may be a command: `reply_text`, and nothing where its first line may be somebody else's."""
+        return "" if self.first_line == "" else self.reply_text
 
     @property
     def reporter_name(self) -> str:

@@ -77,7 +77,7 @@ def _verified(settings: RuntimeSettings, text: str) -> Token | None:
 def _is_no_report(report: Report, codes: Iterable[str]) -> bool:
     if report.author not in (Author.PERSON, Author.MACHINE):
         return True
-    return reply_commands.read(_without(report.reply_text, codes)).meaning is not Command.NOTHING
+    return reply_commands.read(_without(report.command_text, codes)).meaning is not Command.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _weigh_reply(
 ) -> _Heard:
     pushed = _codes(so_far)
     shown = {code for code in pushed if _says(report.reply_text, code)}
-    said = reply_commands.read(_without(report.reply_text, pushed), known)
+    said = reply_commands.read(_without(report.command_text, pushed), known)
     return _Heard(
         why=tuple(_doubts(report, facts, said)),
         how=f"reply from {report.from_address or 'an unclear sender'} to their own test page; sender {facts['sender']}",

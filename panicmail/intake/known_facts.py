@@ -205,7 +205,7 @@ def _bare_about(tx: Transaction, settings: RuntimeSettings, report: Report, thre
     person = people.by_address(settings.people, report.from_address)
     if person is None or report.author is not Author.PERSON:
         return None
-    if not (reply_commands.read(report.reply_text).bare and _names_no_matter(report)):
+    if not (reply_commands.read(report.command_text).bare and _names_no_matter(report)):
         return None
     if thread is not None:
         return thread if tx.pages.is_open_for(thread, person.id) else None

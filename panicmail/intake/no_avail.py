@@ -21,7 +21,7 @@ def tell_no_avail(filing: Filing) -> None:
     if verdict.shape not in _OVERHEARD or report.author is not Author.PERSON or report.kind is MailKind.OOO:
         return
     incident, writer = filing.incident, people.by_address(settings.people, report.from_address)
-    is_command = reply_commands.read(report.reply_text).meaning is not reply_commands.Command.NOTHING
+    is_command = reply_commands.read(report.command_text).meaning is not reply_commands.Command.NOTHING
     if verdict.person:
         owner = settings.people[verdict.person]
         is_news = is_command or report.from_address != incident.reporter_address

@@ -78,7 +78,7 @@ class DigestReplies:
         """What it says, and about which incidents; () when it does not say, or says nothing that acts."""
         first, report = incidents[0], self._report
         refs = {each.ref: each for each in incidents}
-        named: NamedRefs = named_refs(report.reply_text, refs, first.ref)
+        named: NamedRefs = named_refs(report.command_text, refs, first.ref)
         said = understood(self._settings, replace(report, reply_text=named.text), first, person)
         about = [refs[ref] for ref in named.about(said.line)]
         if said.meaning is Command.NOTHING:

@@ -165,6 +165,8 @@ class MailReplies:
             return why
         if not report.lossless:
             return "it could not be read in full"
+        if report.first_line == "" and report.reply_text:
+            return "its first line may belong to what it quotes; write the answer first, with nothing above it"
         if report.kind is not MailKind.HUMAN:
             return _LOOKS.get(report.kind, "it looks like an automatic mail")
         return ""

@@ -18,7 +18,7 @@ NOTE_LIMIT = 20_000
 def understood(settings: RuntimeSettings, report: Report, incident: Incident, person: Person) -> ReplyCommand:
     """What a mail says if `person` wrote it. Of whoever has it a no is one only alone: more are words on the matter."""
     known = reply_commands.names(settings.people.values(), person.id, incident.reporter_name, incident.ref)
-    said = reply_commands.read(report.reply_text, known)
+    said = reply_commands.read(report.command_text, known)
     has_it = incident.state is State.ACKED and incident.holder == person.id
     if has_it and said.meaning is Command.NO and not said.alone:
         return ReplyCommand(Command.NOTHING, said.line, why="whoever has it gives it away by the one word alone")

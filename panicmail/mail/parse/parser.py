@@ -40,7 +40,7 @@ from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, pla
 from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
 from panicmail.mail.parse.received_field import received_from
-from panicmail.mail.parse.reply_text import fresh
+from panicmail.mail.parse.reply_text import read_reply
 from panicmail.mail.parse.report_json import explained
 
 #: The longest text kept, in characters.
@@ -136,11 +136,13 @@ def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
     header = _Header.of(mail, opened)
     opened.room.look_for_tokens(header.subject)
     text = "\n\n".join(filter(None, opened.text)).strip()
+    reply = read_reply("\n\n".join(filter(None, opened.own)))
     shape = MimeStructure(
         types=tuple(opened.types),
         report_type=str(opened.tree.get_param("report-type", "")).lower(),
         method=opened.method,
         text=text,
+        own=reply.text,
         reports=tuple(opened.reports),
     )
     origin = origin_of(mail, shape, mail_from)
@@ -155,7 +157,8 @@ def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
         message_id=next(iter(message_ids(mail.all("message-id"))), None),
         references=references(mail),
         text=everything[:_TEXT],
-        reply_text=fresh("\n\n".join(filter(None, opened.own))),
+        reply_text=reply.text,
+        first_line=reply.first_line,
         kind=origin.kind,
         author=origin.author,
         why=origin.why,

@@ -23,8 +23,8 @@ from panicmail.mail.parse.quotations import block_begins, introduction, is_doubt
 LIMIT = 64_000
 _LONGEST_LINE = 2_000
 _WRAPPED_AT = 60
-#: Hardly a program wraps lines to less than this.
-_NARROW = 40
+#: Hardly a program wraps lines to less than the first, and none to less than the second.
+_NARROW, _NARROWEST = 40, 25
 #: Begins a line that `html` found in an element that shows it apart: history, or something of the writer's own.
 ASIDE = "\x02"
 #: Direction marks and zero widths, which programs put around names and addresses.
@@ -128,7 +128,7 @@ def read_reply(text: str) -> ReplyReading:
     first = next((line for line in cited if line.strip()), "")
     if first.startswith(ASIDE):
         return ReplyReading(found, "", "what stands first in it is shown as a quotation")
-    if first and first == doubtful:
+    if first in doubtful:
         return ReplyReading(found, "", "its first line may belong to what is quoted below it")
     return ReplyReading(found, first.strip())
 
@@ -145,28 +145,31 @@ def _quoted(line: str) -> bool:
     return mark.startswith((">", "＞", ASIDE)) and mark not in (">:", "> :")  # the end of a broken "<address>:"
 
 
-def _without_history(lines: list[str]) -> tuple[list[str], str]:
-    """The lines that are not history, and the one among them that may be after all."""
+def _without_history(lines: list[str]) -> tuple[list[str], set[str]]:
+    """The lines that are not history, and those among them that may be after all."""
     kept: list[str] = []
     at, width = 0, _narrowest(lines)
-    above = doubtful = ""  # `above`: the line of history directly above, "" when there is none
+    doubtful: set[str] = set()
+    above = ""  # the line of history directly above, "" when there is none
     introduced = False
     while at < len(lines):
         line = lines[at]
         if line.startswith(ASIDE):
             kept += [] if introduced else [line]
             above, at = "", at + 1
-        elif _quoted(line) or _goes_on(above, line, width) or _wrapped(lines, at):
+        elif _quoted(line) or (width >= _NARROWEST and _goes_on(above, line, width)) or _wrapped(lines, at):
             above, at = line, at + 1
         elif span := introduction(lines, at, _quoted):
             if kept and at and kept[-1] == lines[at - 1] and is_doubtful_above(kept[-1], lines[at : at + span]):
-                doubtful = kept[-1]
+                doubtful.add(kept[-1])
             if not marked_after(lines, at + span, _quoted):
                 break
             above, introduced, at = "", True, at + span
         elif block_begins(lines, at):
             break
         else:
+            if _goes_on(above, line, width):
+                doubtful.add(line)  # few programs wrap so narrowly: more likely an answer right below
             kept.append(line)
             introduced = introduced and not line.strip()
             above, at = "", at + 1

@@ -23,7 +23,7 @@ TEXT, REPLY_TEXT, LINE, ENTRIES = 1024 * 1024, 64 * 1024, 4096, 200
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXTS = ("subject", "from_address", "from_name", "from_shown", "received_from")
-_OPTIONAL = ("reply_to", "message_id")
+_OPTIONAL = ("reply_to", "message_id", "first_line")
 _TUPLES = ("references", "why", "lists", "defects", "links", "phones", "carried")
 
 
@@ -69,6 +69,7 @@ def from_json(text: str | bytes) -> Report:
         references=found.texts("references"),
         text=found.text("text", TEXT),
         reply_text=found.text("reply_text", REPLY_TEXT),
+        first_line=found.optional("first_line") if "first_line" in found else None,  # as for `carried`
         kind=MailKind(found.text("kind", LINE)),
         author=Author(found.text("author", LINE)) if "author" in found else Author.PERSON,  # as for `carried`
         why=found.texts("why"),
