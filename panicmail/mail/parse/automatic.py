@@ -401,24 +401,24 @@ _TEXTS = (
 )
 #: What a report of failure says somewhere near its beginning, in the languages such reports are written in.
 _FAILURE = re.compile(
-    r"(?:could|can|did|was|were|has|have|is|will)(?: not|n't|not)(?: yet)?(?: be| been)? (?:\w+ ){0,3}?"
-    r"(?:deliver|reach|receiv|sent\b|complet)|(?:deliver\w*|transmission|message|mail) (?:\w+ ){0,4}?fail"
-    r"|undeliver\w+"
-    r"|(?:unable|failed|not possible|impossible) to (?:\w+ )?(?:deliver|send|relay|reach)|permanent (?:fatal )?error"
-    r"|(?:returned|bounced) (?:\w+ ){0,4}?(?:sender|message|mail|to you)|transcript of session|returned mail"
+    r"(?:could|can|did|was|were|has|have|is|will)(?: not|n't|not)(?: yet)?(?: be| been)? (?:\w{1,20} ){0,3}?"
+    r"(?:deliver|reach|receiv|sent\b|complet)|(?:deliver\w{0,12}|transmission|message|mail) (?:\w{1,20} ){0,4}?fail"
+    r"|undeliver\w{0,12}"
+    r"|(?:unable|failed|not possible|impossible) to (?:\w{1,20} )?(?:deliver|send|relay|reach)|permanent (?:fatal )?error"
+    r"|(?:returned|bounced) (?:\w{1,20} ){0,4}?(?:sender|message|mail|to you)|transcript of session|returned mail"
     r"|non-?delivery"
-    r"|(?:error|problem)s? (?:\w+ ){0,3}?(?:while|when|in|during) (?:\w+ ){0,3}?(?:send|deliver)"
+    r"|(?:error|problem)s? (?:\w{1,20} ){0,3}?(?:while|when|in|during) (?:\w{1,20} ){0,3}?(?:send|deliver)"
     r"|no such (?:user|recipient)"
-    r"|(?:user|recipient|address|mailbox|account|host)s? (?:\w+ ){0,3}?(?:unknown|not found|not exist"
+    r"|(?:user|recipient|address|mailbox|account|host)s? (?:\w{1,20} ){0,3}?(?:unknown|not found|not exist"
     r"|disabled|invalid|full)"
     r"|unknown (?:user|recipient|local|address|host)|over ?quota|quota (?:is )?exceeded"
     r"|mailbox (?:is )?(?:full|unavailable)"
-    r"|(?:message|mail|delivery) (?:\w+ ){0,4}?(?:delayed|deferred|rejected|refused|blocked|expired)|delivery status"
-    r"|unzustellbar|nicht (?:\w+ ){0,3}?(?:zugestellt|zustellbar|übermittelt)|(?:pas"
-    r"|non) (?:\w+ ){0,3}?(?:remis|délivré|distribué)"
-    r"|no (?:se )?(?:\w+ ){0,3}?(?:entreg|enviad)|non (?:\w+ ){0,4}?(?:consegna|recapita)|não (?:\w+ ){0,3}?entreg"
-    r"|niet (?:\w+ ){0,3}?(?:bezorgd|afgeleverd)|не (?:\w+ ){0,4}?(?:доставлен|удалось доставить)|недоставлен"
-    r"|nie (?:\w+ ){0,3}?dostarczon|(?:配信|送信|配送|お届け)(?:でき|は?失敗|エラー|不能|不可|が完了しません)"
+    r"|(?:message|mail|delivery) (?:\w{1,20} ){0,4}?(?:delayed|deferred|rejected|refused|blocked|expired)|delivery status"
+    r"|unzustellbar|nicht (?:\w{1,20} ){0,3}?(?:zugestellt|zustellbar|übermittelt)|(?:pas"
+    r"|non) (?:\w{1,20} ){0,3}?(?:remis|délivré|distribué)"
+    r"|no (?:se )?(?:\w{1,20} ){0,3}?(?:entreg|enviad)|non (?:\w{1,20} ){0,4}?(?:consegna|recapita)|não (?:\w{1,20} ){0,3}?entreg"
+    r"|niet (?:\w{1,20} ){0,3}?(?:bezorgd|afgeleverd)|не (?:\w{1,20} ){0,4}?(?:доставлен|удалось доставить)|недоставлен"
+    r"|nie (?:\w{1,20} ){0,3}?dostarczon|(?:配信|送信|配送|お届け)(?:でき|は?失敗|エラー|不能|不可|が完了しません)"
     r"|宛先不明|見つかりません"
     r"|退信|无法(?:投递|送达|发送)|無法(?:傳送|送達|投遞)|(?:전송|배달|전달)(?:할 수 없|되지|에 실패)",
     re.I,
@@ -441,8 +441,8 @@ _AWAY = re.compile(
     r"|fuori (?:sede|ufficio)|in ferie|assente|fora do escritório|férias|ausente|afwezig|niet aanwezig|met vakantie"
     r"|met verlof|på kontoret|semester|föräldraledig|tjänstledig|frånvarande|på ferie|fraværende"
     r"|ikke til stede|lomalla"
-    r"|poissa|en ole paikalla|urlop\w*|poza biurem|nieobecn\w+|mimo kancelář|dovolen\w+|nepřítom\w+|neprítomn\w+"
-    r"|szabadság\w*|távol|nem vagyok|concediu|în afara biroului|godišnj\w+ odmor|na dopustu|ofis dışı\w*|izinde\w*"
+    r"|poissa|en ole paikalla|urlop\w{0,12}|poza biurem|nieobecn\w{0,12}|mimo kancelář|dovolen\w{0,12}|nepřítom\w{0,12}|neprítomn\w{0,12}"
+    r"|szabadság\w{0,12}|távol|nem vagyok|concediu|în afara biroului|godišnj\w{0,12} odmor|na dopustu|ofis dışı\w{0,12}|izinde\w{0,12}"
     r"|yıllık izin|ofiste (?:değil|olmayacağım)|nghỉ phép|vắng mặt|cuti|luar kantor)"
     r"|отпуск|в офисе|отсутств|не на месте|відпуст|відсутн|извън офиса|отпуска|εκτός γραφείου|άδεια|απουσ"
     r"|מחוץ למשרד|בחופשה|לא במשרד|نعد|خارج المكتب|إجازة|कार्यालय से बाहर|छुट्टी|अवकाश|ลาพักร้อน|ไม่อยู่"
@@ -460,11 +460,11 @@ _AWAY_SAYS = (
     re.compile(
         r"(?:urgent|immediate|emergency|urgency)|dringend|en cas d'urgence|urgente|urgenza|urgência|dringende"
         r"|brådskande"
-        r"|haste|kiireelli|piln\w+|сроч|緊急|紧急|급한",
+        r"|haste|kiireelli|piln\w{0,12}|сроч|緊急|紧急|급한",
         re.I,
     ),
     re.compile(
-        r"(?:return|back|respond|reply to (?:your|all)) (?:\w+ ){0,4}?(?:on|until|when|upon|by|as soon)|until \w+"
+        r"(?:return|back|respond|reply to (?:your|all)) (?:\w{1,20} ){0,4}?(?:on|until|when|upon|by|as soon)|until \w"
         r"|bis (?:zum|einschließlich|\d)|zurück|de retour|jusqu'au|hasta el|regres|fino al|rientr"
         r"|até (?:o dia|\d)|retorn"
         r"|terug|tillbaka|tilbake|tilbage|palaan|wracam|powrot|вернусь|戻り|回来|돌아",
@@ -654,12 +654,12 @@ def _says_so(kind: MailKind, shape: MimeStructure) -> bool:
 _AUTOMATIC = re.compile(
     r"automatic(?:ally)?\b|auto-?(?:reply|respon)|automatisch|automatique|automátic|automatic[ao]|automatyczn|автомат"
     r"|自動|自动|자동|do not reply|has been received|we (?:have )?received your|your (?:ticket|request|case"
-    r"|message) (?:\w+ )?(?:#|id|no)",
+    r"|message) (?:\w{1,20} )?(?:#|id|no)",
     re.I,
 )
 _WAS_READ = re.compile(
     r"was (?:read|displayed|opened|deleted)|(?:has been|been) (?:read|displayed)"
-    r"|wurde (?:\w+ ){0,3}?(?:gelesen|geöffnet|angezeigt)"
+    r"|wurde (?:\w{1,20} ){0,3}?(?:gelesen|geöffnet|angezeigt)"
     r"|a été (?:lu|affiché)|ha sido (?:leíd|mostrad)|è stat[oa] (?:lett|visualizzat)|foi (?:lid|exibid)"
     r"|is (?:gelezen|weergegeven)",
     re.I,

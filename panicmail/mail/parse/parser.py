@@ -125,6 +125,16 @@ class _Opened:
     defects: dict[str, None] = field(default_factory=dict)
     lossless: bool = True
 
+    def structure(self, text: str, own: str) -> MimeStructure:
+        return MimeStructure(
+            types=tuple(self.types),
+            report_type=str(self.tree.get_param("report-type", "")).lower(),
+            method=self.method,
+            text=text,
+            own=own,
+            reports=tuple(self.reports),
+        )
+
     def doubt(self, defect: str) -> None:
         """Something may be missing or wrong, and this is what."""
         self.defects.setdefault(one_line(defect, 200))
@@ -137,14 +147,7 @@ def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
     opened.room.look_for_tokens(header.subject)
     text = "\n\n".join(filter(None, opened.text)).strip()
     reply = read_reply("\n\n".join(filter(None, opened.own)))
-    shape = MimeStructure(
-        types=tuple(opened.types),
-        report_type=str(opened.tree.get_param("report-type", "")).lower(),
-        method=opened.method,
-        text=text,
-        own=reply.text,
-        reports=tuple(opened.reports),
-    )
+    shape = opened.structure(text, reply.text)
     origin = origin_of(mail, shape, mail_from)
     everything = "\n\n".join(filter(None, [text or "\n\n".join(opened.reports).strip(), *opened.forwarded]))
     return Report(
