@@ -17,7 +17,7 @@ from panicmail.mail.parse.header import line, loose_address, mailbox, message_id
 from panicmail.mail.parse.normalize import NormalizedMail, canonical
 from panicmail.mail.parse.received_field import received_from
 
-_LOOKED_AT, _BODY = 128 * 1024, 4096
+_LOOKED_AT, _LONGEST_HEADER, _BODY = 128 * 1024, 1024 * 1024, 4096
 #: How the defect begins that says so.
 _UNREAD = "not parsed"
 
@@ -35,7 +35,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
         why: What stood in the way of the real reader, for people; "" leaves it out.
         cut_short: That was no fault of the mail's: it is to be read again.
     """
-    mail = canonical(raw[:_LOOKED_AT])
+    mail = canonical(_beginning_and_end_of_header(raw))
     text = decode(_beginning(mail), None)[0].replace("\r\n", "\n").strip()
     shape = MimeStructure(types=types_seen(mail.octets[: 16 * _BODY].split(b"\n")), text=text)
     origin = origin_of(mail, shape, mail_from)
@@ -63,6 +63,17 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
         carried=tuple(carried(f"{subject}\n{text}"))[:40],
         received_from=received_from(mail.first("received")),
     )
+
+
+def _beginning_and_end_of_header(raw: bytes) -> bytes:
+    """So much of the octets as is looked at; of a longer header its two ends, for what people write is at the lower."""
+    ends = [at for end in (b"\n\n", b"\r\n\r\n") if (at := raw.find(end, 0, _LONGEST_HEADER)) >= 0]
+    end = min(ends, default=0)
+    if end < _LOOKED_AT:
+        return raw[:_LOOKED_AT]
+    first = raw.rfind(b"\n", 0, _LOOKED_AT // 2) + 1
+    second = raw.find(b"\n", end - _LOOKED_AT // 2, end) + 1
+    return raw[:first] + raw[second : end + 2 * _BODY]
 
 
 def _beginning(mail: NormalizedMail) -> bytes:

@@ -72,11 +72,37 @@ def _codec(label: str) -> str | None:
     return None if info.name.replace("-", "_") in _REFUSED else info.name
 
 
+#: UTF-8 with a few bad octets in it stays UTF-8 when so many characters of several octets are well formed for each.
+_GOOD_FOR_A_BAD = 2
+#: So much is looked at to guess, and from so many octets beyond ASCII on; of Latin letters they are fewer among others.
+_GUESSED_FROM, _FEWEST, _OF_LETTERS = 4096, 8, 0.25
+#: So many of the characters of a Japanese text are kana.
+_KANA = 0.25
+
+
 def _guess(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+    """The text of octets whose character set nobody names."""
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    if bad == 0 or sum(map("\x7f".__lt__, text[:100_000])) - bad >= _GOOD_FOR_A_BAD * bad:
+        return text
+    return data.decode(_likely(data[:_GUESSED_FROM]), "replace")
+
+
+def _likely(data: bytes) -> str:
+    """The codec a text most likely is in: Western unless most of its letters are beyond ASCII."""
+    beyond = sum(octet > 0x7F for octet in data)
+    letters = beyond + sum(octet < 0x7F and chr(octet).isalpha() for octet in data)
+    if beyond < _FEWEST or beyond < _OF_LETTERS * letters:
+        return "cp1252"
+    for codec in ("cp932", "euc_jp"):  # of which a short text is easily taken for Korean, but for its kana
+        text = data.decode(codec, "ignore")
+        if sum("\u3040" <= character <= "\u30ff" for character in text) >= _KANA * len(text):
+            return codec
+    from charset_normalizer import from_bytes  # here alone, and seldom: it takes memory and a moment
+
+    best = from_bytes(data, steps=3, chunk_size=512).best()
+    return (_codec(best.encoding.replace("_", "-")) if best else None) or "cp1252"
 
 
 def decode(data: bytes, label: str | None) -> tuple[str, bool]:
@@ -102,6 +128,8 @@ def decode(data: bytes, label: str | None) -> tuple[str, bool]:
 
 def _recovered(data: bytes, name: str) -> str:
     """Best effort where the claimed character set does not hold: UTF-8 if it is, else the claim with gaps."""
+    if name.startswith("iso2022_jp"):
+        return _extended_japanese(data)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -110,3 +138,32 @@ def _recovered(data: bytes, name: str) -> str:
         return _guess(data)
     text = data.decode(name, "replace")
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+_SHIFT = re.compile(rb"(\x1b(?:\$[@B]|\$\([@BDOQ]|\([BJIH]))")
+
+
+def _extended_japanese(data: bytes) -> str:
+    """ISO-2022-JP as Windows writes it, with characters of its own rows: each run as code page 932 has it."""
+    mode, out = b"", []
+    for run in _SHIFT.split(data):
+        if run.startswith(b"\x1b"):
+            mode = run
+        elif mode.startswith(b"\x1b$"):
+            out.append(_double(run).decode("cp932", "replace"))
+        else:
+            out.append((bytes(o | 0x80 for o in run) if mode == b"\x1b(I" else run).decode("cp932", "replace"))
+    return "".join(out)
+
+
+def _double(run: bytes) -> bytes:
+    """Octets of JIS X 0208, two a character, as Shift JIS has them."""
+    out = bytearray()
+    for high, low in zip(run[::2], run[1::2], strict=False):
+        if not (0x21 <= high <= 0x7E and 0x21 <= low <= 0x7E):
+            out += bytes((high, low))
+            continue
+        odd = high % 2
+        out.append((high + 1) // 2 + (0x70 if high < 0x5F else 0xB0))
+        out.append(low + (0x1F if low < 0x60 else 0x20) if odd else low + 0x7E)
+    return bytes(out)

@@ -104,11 +104,37 @@ def mailbox(value: bytes) -> tuple[str, str] | None:
         address = match[3]
     elif match := _BARE.fullmatch(text):
         name, address = match[2] or "", match[1]
+    elif found := _spelled(text):
+        name, address = found
     else:
         return None
-    if "=?" in address or len(address) > 254:
+    shown = line(name.encode("utf-8"))[0]
+    if (
+        "=?" in address
+        or len(address) > 254
+        or {each.lower() for each in _AN_ADDRESS.findall(shown)} - {address.lower()}
+    ):
         return None
-    return line(name.encode("utf-8"))[0], address.lower()
+    return shown, address.lower()
+
+
+#: One address in angle brackets at the end, whatever stands before it, and perhaps a comment behind it.
+_SPELLED = re.compile(rf"([^<>]*+)< *({_SPEC}) *>(?: *\([^()\\]*\))?")
+_AN_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"']{1,64}[@\uff20][^\s<>()\[\],;:\"']{1,253}")
+
+
+def _spelled(text: str) -> tuple[str, str] | None:
+    """A name that is not written by the book, and the one address behind it: "Reyes, Ana (IT) <a@b>".
+
+    Every reader finds that address. Not so where the name holds another, or what begins a group or a route.
+    """
+    found = _SPELLED.fullmatch(text)
+    if found is None:
+        return None
+    name = line(found[1].encode("utf-8"))[0]
+    if {":", ";", "@", "\\"} & set(_AN_ADDRESS.sub("", name)) or name.count('"') % 2:
+        return None
+    return name.replace('"', "").strip(), found[2]
 
 
 def loose_address(text: str) -> str:

@@ -39,6 +39,7 @@ from panicmail.mail.parse.header import line, mailbox, message_ids, one_line, wo
 from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, plain
 from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
+from panicmail.mail.parse.part_text import says_more, unbased, unflowed, without_armour
 from panicmail.mail.parse.received_field import received_from
 from panicmail.mail.parse.reply_text import read_reply
 from panicmail.mail.parse.report_json import explained
@@ -92,6 +93,7 @@ class _Room:
     markup: int = MOST_CHARACTERS  #: of HTML, with care
     tags: int = MOST_TAGS
     looked: int = _LOOKED_AT  #: for tokens of ours
+    unpacked: int = 10  #: of attached mails that were coded, each a tree of its own
     carried: dict[str, None] = field(default_factory=dict)  #: those found
 
     def read(self, html: str) -> PlainText:
@@ -135,9 +137,13 @@ class _Opened:
             reports=tuple(self.reports),
         )
 
-    def doubt(self, defect: str) -> None:
-        """Something may be missing or wrong, and this is what."""
+    def note(self, defect: str) -> None:
+        """Something is odd, and neither who wrote the mail nor its first line hangs on it."""
         self.defects.setdefault(one_line(defect, 200))
+
+    def doubt(self, defect: str) -> None:
+        """Something of who wrote it, or of its first line, may be missing or wrong, and this is what."""
+        self.note(defect)
         self.lossless = False
 
 
@@ -195,7 +201,7 @@ class _Header:
         parsed = _ask_mail_parser(opened)
         subject, sure = line(mail.first("subject"))
         if not sure:
-            opened.doubt("the subject could not be read without loss")
+            opened.note("the subject could not be read without loss")
         name, address = _identity(mail, opened, parsed)
         reply_to = parsed.reply_to[0][1] if parsed is not None and parsed.reply_to else None
         return cls(
@@ -250,7 +256,8 @@ def _identity(mail: NormalizedMail, opened: _Opened, parsed: Any) -> tuple[str, 
     if len(opened.tree.get_all("from", [])) != 1:
         opened.doubt("From stands where other readers do not see it")
         return "", ""
-    if parsed is not None and [address.lower() for _, address in parsed.from_] != [found[1]]:
+    seen = {address.lower() for _, address in parsed.from_ if "@" in address} if parsed is not None else {found[1]}
+    if seen != {found[1]}:
         opened.doubt("From is read differently by different readers")
         return "", ""
     return found
@@ -280,11 +287,14 @@ def _open(mail: NormalizedMail) -> _Opened:
 _BROKEN = {
     "NoBoundaryInMultipartDefect": "a multipart without a boundary",
     "StartBoundaryNotFoundDefect": "a multipart whose boundary does not appear",
-    "CloseBoundaryNotFoundDefect": "a multipart without its end: cut off?",
     "MultipartInvariantViolationDefect": "a multipart without parts",
     "FirstHeaderLineIsContinuationDefect": "a header that begins in the middle",
     "MisplacedEnvelopeHeaderDefect": "an envelope line inside the header",
     "MissingHeaderBodySeparatorDefect": "no empty line after the header",
+}
+#: The same of what may well be at the end, or in a picture.
+_ODD = {
+    "CloseBoundaryNotFoundDefect": "a multipart without its end: cut off?",
     "InvalidBase64PaddingDefect": "base64 without its end",
     "InvalidBase64CharactersDefect": "base64 with foreign characters",
     "InvalidBase64LengthDefect": "base64 of impossible length",
@@ -296,18 +306,19 @@ def _note_defects(part: Part, opened: _Opened) -> None:
         if said := _BROKEN.get(type(defect).__name__):
             opened.doubt(said)
         else:
-            opened.defects.setdefault(type(defect).__name__)
+            opened.note(_ODD.get(type(defect).__name__, type(defect).__name__))
 
 
 def _mend(part: Part, opened: _Opened) -> None:
     """Make the fields that say how to read a part harmless and plain; the library trips over odd ones."""
     _note_defects(part, opened)
     part.defects.clear()
+    unsure = opened.doubt if part.get_content_maintype() in ("text", "multipart", "message") else opened.note
     for name in ("content-type", "content-disposition"):
         if len(part.get_all(name, [])) > 1:
             opened.doubt(f"several {name} fields")
         if name in part.cut:
-            opened.doubt(f"a {name} field too long to read")
+            unsure(f"a {name} field too long to read")
         value = _field(part, name)
         if name in part:
             part.replace_header(name, re.sub(r"[\r\n]+", "", decode(value, None)[0]))
@@ -317,7 +328,7 @@ def _mend(part: Part, opened: _Opened) -> None:
         named = word[1] if word else ""
         part.replace_header("content-transfer-encoding", _ENCODINGS.get(named, named))
         if named and _ENCODINGS.get(named, named) not in _ENCODINGS.values():
-            opened.doubt(f"unknown transfer encoding {named}")
+            unsure(f"unknown transfer encoding {named}")
 
 
 _ENCODINGS = {
@@ -339,6 +350,20 @@ _ENCODINGS = {
 }
 
 
+#: Texts that are not for reading: of other programs, or a second form of what a plain or HTML part says.
+_NO_TEXT = (
+    *("text/calendar", "text/rfc822-headers", "text/x-vcard", "text/vcard", "text/directory", "text/rtf", "text/css"),
+    *(
+        "text/x-amp",
+        "text/amp",
+        "text/watch-html",
+        "text/vnd.google.email-reaction",
+        "text/javascript",
+        "text/ecmascript",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Where:
     """Where in a mail a part stands."""
@@ -352,9 +377,12 @@ class _BodyText:
 
     def __init__(self, opened: _Opened) -> None:
         self._opened = opened
+        self._aside: list[tuple[Part, str, bytes]] = []  #: texts that call themselves attachments
 
     def take(self, tree: Part) -> None:
         self._part(tree, _Where(), root=True)
+        if len(self._aside) == 1 and not any(map(str.strip, self._opened.text)):
+            self._say(*self._aside[0])  # the only text there is, whatever it calls itself
 
     def _part(self, part: Part, where: _Where, *, root: bool = False) -> None:
         kind = _type(part)
@@ -381,7 +409,7 @@ class _BodyText:
             self._part(each, where)
 
     def _alternative(self, inner: list[Part], where: _Where) -> None:
-        """Of several forms of one text the plain ones that say something, else the last that does."""
+        """Of several forms of one text the plain ones that say something; the HTML where those stand for nothing."""
         readings = []
         for each in inner:
             trial = _Opened(tree=self._opened.tree, octets=self._opened.octets, room=self._opened.room)
@@ -389,9 +417,13 @@ class _BodyText:
             readings.append(trial)
         saying = [trial for trial in readings if any(map(str.strip, trial.text))]
         plainly = [trial for trial in saying if "text/html" not in trial.types]
+        richly = next((trial for trial in reversed(saying) if trial not in plainly), None)
+        if plainly and richly and says_more("\n".join(richly.text), "\n".join(t for p in plainly for t in p.text)):
+            richly.text += [text for trial in plainly for text in trial.text]
+            plainly = [richly]
         chosen = plainly or saying[-1:]
         for trial in readings:
-            self._merge(trial, body=trial in chosen)
+            self._merge(trial, body=any(trial is each for each in chosen))
 
     def _merge(self, trial: _Opened, *, body: bool) -> None:
         opened = self._opened
@@ -418,35 +450,53 @@ class _BodyText:
             opened.reports.append(decode(bytes(data[:262_144]), None)[0].replace("\r\n", "\n"))
         if kind == "message/partial":
             opened.doubt("only a piece of a message")
+            opened.text += [decode(bytes(data[:_TEXT]), None)[0].replace("\r\n", "\n")]
         subject = line(_field(inner[0], "subject"))[0] if inner else ""
         self._attach(part, kind, data, name=_filename(part) or (f"{subject[:80]}.eml" if subject else ""))
         if kind not in ("message/rfc822", "message/global", "message/news"):
             return
-        for each in inner:
-            trial = _Opened(tree=each, octets=opened.octets, room=opened.room)
+        octets = opened.octets if isinstance(data, memoryview) else data
+        for each in inner if octets is opened.octets else self._unpacked(octets):
+            trial = _Opened(tree=each, octets=octets, room=opened.room)
             _BodyText(trial)._part(each, _Where(forwarded=where.forwarded + 1))
             opened.forwarded.append(_heading(each) + "\n\n" + "\n\n".join(filter(None, trial.text)))
             opened.forwarded += trial.forwarded
             opened.attachments += trial.attachments
             opened.targets += trial.targets
 
+    def _unpacked(self, octets: bytes) -> list[Part]:
+        """An attached mail that was coded, as a tree; none beyond our limits, and it stays an attachment."""
+        self._opened.room.unpacked -= 1
+        if self._opened.room.unpacked < 0:
+            return []
+        try:
+            tree = tree_of(octets)
+        except TooMuch:
+            return []
+        aside = _Opened(tree=tree, octets=octets, room=self._opened.room)
+        for part in tree.walk():
+            _mend(part, aside)
+        return [tree]
+
     def _leaf(self, part: Part, kind: str, where: _Where, *, root: bool) -> None:
         opened = self._opened
         data = self._decoded(part, opened)
         disposition = part.get_content_disposition()
         named = _filename(part)
-        readable = kind.startswith("text/") and kind not in ("text/calendar", "text/rfc822-headers", "text/x-vcard")
+        readable = kind.startswith("text/") and not kind.startswith(_NO_TEXT)
         if kind in ("text/calendar", "application/ics"):
             opened.method = opened.method or str(part.get_param("method", "")).lower()[:40]
         broken = part.get_content_maintype() in ("multipart", "message")
         aside = where.attached or disposition == "attachment" or (bool(named) and disposition != "inline")
         if (readable and not aside) or (root and (readable or broken)):
             self._say(part, kind, data)
+        elif readable and not where.attached and not where.forwarded:
+            self._aside.append((part, kind, data))
         if not readable or aside or named:
-            self._note(kind, data)
+            self._note(kind)
             self._attach(part, kind, data, name=named)
 
-    def _note(self, kind: str, data: bytes) -> None:
+    def _note(self, kind: str) -> None:
         if kind in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
             self._opened.doubt("encrypted or wrapped by S/MIME")
         if kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
@@ -463,12 +513,17 @@ class _BodyText:
         data = part.get_payload(decode=True)
         _note_defects(part, opened)
         part.defects.clear()
+        if part.get("content-transfer-encoding") == "base64":
+            return unbased(_octets(part.get_payload()))
         return data if isinstance(data, bytes) else b""
 
     def _say(self, part: Part, kind: str, data: bytes) -> None:
         opened = self._opened
         charset = str(part.get_param("charset", "") or "") if not isinstance(part.get_param("charset"), tuple) else ""
         text, sure = decode(data[: 4 * _TEXT], charset)
+        if not sure and (any(map(str.strip, opened.text)) or _is_sure_at_first(data, charset)):
+            opened.note("text that could not be decoded without loss, further down")
+            sure = True
         if len(data) > 4 * _TEXT or len(text) > opened.room.characters:
             opened.doubt("text too long, cut")
         text = text[: opened.room.characters].replace("\r\n", "\n").replace("\r", "\n")
@@ -490,7 +545,11 @@ class _BodyText:
             text = re.sub(r"<[^<>\n]{1,60}>", "", text)
         if len(text) > _TEXT:
             opened.doubt("text too long, cut")
-        text = _unflowed(text, part)[:_TEXT]
+        if str(part.get_param("format", "")).lower() == "flowed":
+            text = unflowed(text, delsp=str(part.get_param("delsp", "")).lower() == "yes")
+        text, signed = without_armour(text[:_TEXT])
+        if signed:
+            opened.note("signed by OpenPGP; the signature was not checked")
         opened.text.append(text.strip("\n"))
         opened.own.append(text)
 
@@ -505,21 +564,11 @@ def _type(part: Part) -> str:
     return one_line(part.get_content_type(), 120).lower()
 
 
-def _unflowed(text: str, part: Part) -> str:
-    """RFC 3676: lines that end in a space go on; quoted and signature lines are left alone."""
-    if str(part.get_param("format", "")).lower() != "flowed":
-        return text
-    out: list[list[str]] = []
-    flows = False
-    for each in text.split("\n"):
-        quoted = each.startswith(">")
-        stuffed = each[1:] if each.startswith(" ") else each
-        if flows and not quoted and each != "-- ":
-            out[-1].append(stuffed)
-        else:
-            out.append([stuffed])
-        flows = each.endswith(" ") and not quoted and each != "-- "
-    return "\n".join("".join(pieces) for pieces in out)
+def _is_sure_at_first(data: bytes, charset: str) -> bool:
+    """Whether the beginning of a text is read without loss: its first lines that say something."""
+    lines = data[:4096].split(b"\n")
+    end = next((at for at, line in enumerate(lines) if line.strip()), 0)
+    return len(lines) > end + 1 and decode(b"\n".join(lines[: end + 1]) + b"\n", charset)[1]
 
 
 def _field(part: Part, name: str) -> bytes:
@@ -560,9 +609,7 @@ def _message(part: Part, opened: _Opened) -> bytes | memoryview:
     if not inner:
         data = part.get_payload(decode=True)
         return data if isinstance(data, bytes) else b""
-    if len(inner) == 1 and not inner[0].keys() and str(part.get("content-transfer-encoding", "")) == "base64":
-        # Against RFC 2046 5.2.1, but seen: the library takes the coded lines for the text of a message.
-        inner[0]["content-transfer-encoding"] = "base64"
-        data = inner[0].get_payload(decode=True)
-        return data if isinstance(data, bytes) else b""
-    return message_in(part, opened.octets)
+    stood = message_in(part, opened.octets)
+    if str(part.get("content-transfer-encoding", "")) == "base64" and not inner[0].keys():
+        return unbased(bytes(stood))  # against RFC 2046 5.2.1, but seen
+    return stood
