@@ -288,8 +288,14 @@ def _is_foreign_list(report: Report, known: KnownFacts) -> bool:
     return bool(report.lists) and not (known.list_is_ours or known.listed_sender)
 
 
+#: How the oddities of a mail begin that are worth a line wherever people read it: they name where its links lead.
+MISLEADS, HAS_QR = "a link shows ", "a picture holds a QR code: "
+
 #: How the tokens begin by which somebody could act: an answer's, a bounce's, a link's (`reply_tokens.Purpose`).
 _ACTING = ("a", "b", "d", "l")
+
+
+_MOST_LINKS = 5
 
 
 def _flags(report: Report, known: KnownFacts) -> list[str]:
@@ -308,6 +314,7 @@ def _flags(report: Report, known: KnownFacts) -> list[str]:
         flags.append("could not be read in full; the raw message is on the issue")
     if not report.text.strip():
         flags.append("has no text")
+    flags += [each for each in report.defects if each.startswith((MISLEADS, HAS_QR))][:_MOST_LINKS]
     if any(each.startswith(_ACTING) for each in report.carried):
         flags.append("holds an address or a link of a panicmail: cut out; where it acts, the raw mail is not uploaded")
     if any(a.unproved for a in known.addresses):

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 _MOST = 200
 _LINK = re.compile(
-    r"\b(?:(?:https?|hxxps?|ftps?|sftp|ssh|rdp|smb|file|ldaps?|data|javascript|magnet|ms-[a-z]{2,20}):/?/?[^\s<>\"“”„»«]{3,2000}"
+    r"\b(?:(?:https?|hxxps?|ftps?|sftp|ssh|rdp|smb|file|ldaps?|data|javascript|magnet"
+    r"|ms-[a-z]{2,20}):/?/?[^\s<>\"“”„»«]{3,2000}"
     r"|www\.[^\s<>\"“”„»«@]{3,2000})",
     re.I,
 )
@@ -42,6 +43,28 @@ def links(text: str, targets: Iterable[str] = ()) -> tuple[str, ...]:
     for target in targets:
         found.setdefault("".join(target.split())[:2000])
     return tuple(found)[:_MOST]
+
+
+def defanged(link: str) -> str:
+    """A link as people can read it and nobody can click on it."""
+    return link[:200].replace("http", "hxxp", 1).replace(".", "[.]").replace("@", "[at]")
+
+
+def leads_elsewhere(shown: str, target: str) -> bool:
+    """Whether the text of a link names one host, and the link leads to another."""
+    named, reached = _HOST.match(shown.strip()), _HOST.match(target.strip())
+    if named is None or reached is None or " " in shown.strip():
+        return False
+    one, other = (found[1].lower().removeprefix("www.").rstrip(".") for found in (named, reached))
+    return one != other and not other.endswith(f".{one}")
+
+
+#: The host of what is written as a link or as the name of a host.
+_HOST = re.compile(
+    r"(?:https?://)?(?:[^\s/@?#]{1,200}@)?((?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}|\d{1,3}(?:\.\d{1,3}){3})"
+    r"(?::\d{1,5})?(?:[/?#]|$)",
+    re.I,
+)
 
 
 def _trimmed(link: str) -> str:

@@ -16,12 +16,14 @@ Never raises.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from panicmail.mail.parse.contacts import leads_elsewhere
 from panicmail.mail.parse.reply_text import ASIDE
 
 MOST_CHARACTERS, MOST_TAGS, _MOST_LINKS, _MOST_PRE, _MOST_HEADERS = 256 * 1024, 20_000, 200, 100, 20
@@ -82,6 +84,7 @@ class PlainText:
     own: str  #: without quoted history and signature
     links: tuple[str, ...]
     whole: bool  #: False: too large to be read with care
+    misleading: tuple[tuple[str, str], ...] = ()  #: text and target of each link whose text names another host
 
 
 def plain(source: str, *, characters: int = MOST_CHARACTERS, tags: int = MOST_TAGS) -> PlainText:
@@ -99,6 +102,7 @@ def _read(cut: str, source: str) -> PlainText:
     if _is_too_deep(tree.root):
         return PlainText(text=_struck(source), own="", links=(), whole=False)
     links = tuple(_links(tree))
+    misleading = tuple(_misleading(tree))
     text = _text(tree) if len(cut) == len(source) else _struck(source)
     tree = LexborHTMLParser(cut)
     _drop(tree, f"{_SIGNATURE},{_STRUCK_OUT}")
@@ -106,7 +110,9 @@ def _read(cut: str, source: str) -> PlainText:
     _drop_what_follows(tree, tree.css_first(_AFTER))
     _drop_what_follows(tree, _header_block(tree))
     _set_apart(tree)
-    return PlainText(text=text, own=_marked(_text(tree)), links=links, whole=len(cut) == len(source))
+    return PlainText(
+        text=text, own=_marked(_text(tree)), links=links, misleading=misleading, whole=len(cut) == len(source)
+    )
 
 
 def _cut(source: str, tags: int) -> str:
@@ -151,6 +157,13 @@ def _links(tree: LexborHTMLParser) -> list[str]:
         if target and not target.startswith(("#", "mailto:", "tel:")):
             found.setdefault(target)
     return list(found)[:_MOST_LINKS]
+
+
+def _misleading(tree: LexborHTMLParser) -> Iterator[tuple[str, str]]:
+    for node in tree.css("a[href]")[:_MOST_LINKS]:
+        shown, target = node.text(deep=True).strip()[:300], (node.attributes.get("href") or "").strip()[:2000]
+        if target.lower().startswith(("http:", "https:")) and leads_elsewhere(shown, target):
+            yield shown, target
 
 
 def _drop(tree: LexborHTMLParser, selector: str) -> None:

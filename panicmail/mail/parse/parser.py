@@ -29,7 +29,7 @@ from typing import Any
 
 import mailparser
 
-from panicmail.incident.classify import Attachment, MailKind, Report
+from panicmail.incident.classify import HAS_QR, MISLEADS, Attachment, MailKind, Report
 from panicmail.incident.redact import carried
 from panicmail.mail.parse import contacts
 from panicmail.mail.parse.automatic import MimeStructure, deliveries, origin_of
@@ -43,6 +43,8 @@ from panicmail.mail.parse.part_text import says_more, unbased, unflowed, without
 from panicmail.mail.parse.received_field import received_from
 from panicmail.mail.parse.reply_text import read_reply
 from panicmail.mail.parse.report_json import explained
+from panicmail.mail.parse.signed_data import signed_content
+from panicmail.mail.parse.wrapped_files import PICTURES, WinmailDat, qr_codes, winmail
 
 #: The longest text kept, in characters.
 _TEXT = 1024 * 1024
@@ -93,6 +95,7 @@ class _Room:
     markup: int = MOST_CHARACTERS  #: of HTML, with care
     tags: int = MOST_TAGS
     looked: int = _LOOKED_AT  #: for tokens of ours
+    pictures: int = PICTURES  #: looked through for QR codes
     unpacked: int = 10  #: of attached mails that were coded, each a tree of its own
     carried: dict[str, None] = field(default_factory=dict)  #: those found
 
@@ -277,8 +280,13 @@ def _open(mail: NormalizedMail) -> _Opened:
     tree = tree_of(mail.octets)
     opened = _Opened(tree=tree, octets=mail.octets)
     opened.room.look_for_tokens("\n".join(value for name, value in tree.fields if name.lower() not in _IDS))
+    inside = {id(each) for part in tree.walk() if part.get_content_maintype() == "message" for each in children(part)}
+    lossless = True
     for part in tree.walk():
+        inside |= {id(each) for each in children(part)} if id(part) in inside else set()
         _mend(part, opened)
+        lossless = lossless and (opened.lossless or id(part) in inside)
+        opened.lossless = lossless  # what is broken in an attached mail takes nothing from this one
     _BodyText(opened).take(tree)
     return opened
 
@@ -493,21 +501,54 @@ class _BodyText:
         elif readable and not where.attached and not where.forwarded:
             self._aside.append((part, kind, data))
         if not readable or aside or named:
-            self._note(kind)
             self._attach(part, kind, data, name=named)
+            self._unwrap(kind, data, where)
 
-    def _note(self, kind: str) -> None:
+    def _unwrap(self, kind: str, data: bytes, where: _Where) -> None:
+        """What a file holds that is of the mail itself, or leads somewhere."""
         if kind in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
-            self._opened.doubt("encrypted or wrapped by S/MIME")
-        if kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
-            self._tnef()
+            self._unwrap_signed(data, where)
+        elif kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
+            self._unwrap_winmail(data)
+        elif kind.startswith("image/") and self._opened.room.pictures > 0:
+            self._opened.room.pictures -= 1
+            codes, why = qr_codes(data)
+            self._opened.targets += codes
+            for said in filter(None, [why, *(f"{HAS_QR}{contacts.defanged(code)}" for code in codes)]):
+                self._opened.note(said)
 
-    def _tnef(self) -> None:
+    def _unwrap_signed(self, data: bytes, where: _Where) -> None:
+        """An opaque S/MIME signature holds the mail; what is encrypted can be shown to nobody."""
+        content = None if where.attached or where.forwarded else signed_content(data)
+        for tree in self._unpacked(content) if content else []:
+            trial = _Opened(tree=tree, octets=content or b"", room=self._opened.room)
+            _BodyText(trial)._part(tree, where)
+            self._merge(trial, body=True)
+            self._opened.note("signed by S/MIME; the signature was not checked")
+            return
+        self._opened.doubt("encrypted by S/MIME: nobody but its recipient can read it")
+
+    def _unwrap_winmail(self, data: bytes) -> None:
         """Outlook's own form of the mail. Beside a plain text it repeats that one, with its fonts and its files."""
-        if any(text.strip() for text in self._opened.text) and "text/plain" in self._opened.types:
-            self._opened.defects.setdefault("attachments, if any, only in winmail.dat")
-        else:
-            self._opened.doubt("body or attachments only in winmail.dat")
+        opened, found = self._opened, winmail(data)
+        is_beside = any(text.strip() for text in opened.text) and "text/plain" in opened.types
+        if not isinstance(found, WinmailDat):
+            opened.note(found)
+            if is_beside:
+                opened.note("attachments, if any, only in winmail.dat")
+            else:
+                opened.doubt("body or attachments only in winmail.dat")
+            return
+        if not is_beside:
+            page = opened.room.read(found.html) if found.html and not found.text.strip() else None
+            opened.text.append(page.text if page else found.text[:_TEXT])
+            opened.own.append(page.own if page else found.text[:_TEXT])
+            opened.doubt("read from winmail.dat")
+        for name, content in found.files:
+            shown = one_line(name, 255)
+            digest = hashlib.sha256(content).hexdigest()
+            kind = "application/octet-stream"
+            opened.attachments.append((Attachment(name=shown, type=kind, size=len(content), sha256=digest), content))
 
     def _decoded(self, part: Part, opened: _Opened) -> bytes:
         data = part.get_payload(decode=True)
@@ -538,6 +579,8 @@ class _BodyText:
             opened.text.append(page.text)
             opened.own.append(page.own)
             opened.targets += page.links
+            for shown, target in page.misleading:
+                opened.note(f"{MISLEADS}{contacts.defanged(shown)} and leads to {contacts.defanged(target)}")
             if not page.whole:
                 opened.doubt("HTML too large to read whole")
             return
