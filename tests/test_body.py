@@ -165,3 +165,9 @@ def test_what_is_broken_below_the_first_line_takes_nothing_from_it(part: str) ->
     report = read(mail("From: a@b.example", "Content-Type: multipart/mixed; boundary=b", body=body))
     assert (report.first_line, report.lossless) == ("ack", True)
     assert report.defects
+
+
+def test_the_name_of_a_file_is_kept_in_the_form_its_system_writes() -> None:
+    name = "U\u0308bersicht.txt"
+    raw = mail(f'Content-Disposition: attachment; filename="{name}"', "Content-Type: image/png", body="x")
+    assert [each.name for each in read(raw).attachments] == [name]

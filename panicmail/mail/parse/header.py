@@ -27,10 +27,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def one_line(text: str, limit: int = LINE) -> str:
-    """`text` on one line: control characters become spaces, bidi and invisible characters go, spaces are single."""
+def one_line(text: str, limit: int = LINE, *, composed: bool = True) -> str:
+    """`text` on one line: control characters become spaces, bidi and invisible characters go, spaces are single.
+
+    Args:
+        composed: In normal form C; the names of files are left in theirs, by which they are found.
+    """
     shown = _SURROGATE.sub("\ufffd", _UNSEEN.sub("", _CONTROL.sub(" ", text[: 4 * limit])))
-    shown = " ".join(unicodedata.normalize("NFC", shown).split())
+    shown = " ".join((unicodedata.normalize("NFC", shown) if composed else shown).split())
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -509,7 +509,7 @@ class _BodyText:
         if kind in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
             self._unwrap_signed(data, where)
         elif kind in ("application/ms-tnef", "application/vnd.ms-tnef"):
-            self._unwrap_winmail(data)
+            _unwrap_winmail(self._opened, data)
         elif kind.startswith("image/") and self._opened.room.pictures > 0:
             self._opened.room.pictures -= 1
             codes, why = qr_codes(data)
@@ -527,28 +527,6 @@ class _BodyText:
             self._opened.note("signed by S/MIME; the signature was not checked")
             return
         self._opened.doubt("encrypted by S/MIME: nobody but its recipient can read it")
-
-    def _unwrap_winmail(self, data: bytes) -> None:
-        """Outlook's own form of the mail. Beside a plain text it repeats that one, with its fonts and its files."""
-        opened, found = self._opened, winmail(data)
-        is_beside = any(text.strip() for text in opened.text) and "text/plain" in opened.types
-        if not isinstance(found, WinmailDat):
-            opened.note(found)
-            if is_beside:
-                opened.note("attachments, if any, only in winmail.dat")
-            else:
-                opened.doubt("body or attachments only in winmail.dat")
-            return
-        if not is_beside:
-            page = opened.room.read(found.html) if found.html and not found.text.strip() else None
-            opened.text.append(page.text if page else found.text[:_TEXT])
-            opened.own.append(page.own if page else found.text[:_TEXT])
-            opened.doubt("read from winmail.dat")
-        for name, content in found.files:
-            shown = one_line(name, 255)
-            digest = hashlib.sha256(content).hexdigest()
-            kind = "application/octet-stream"
-            opened.attachments.append((Attachment(name=shown, type=kind, size=len(content), sha256=digest), content))
 
     def _decoded(self, part: Part, opened: _Opened) -> bytes:
         data = part.get_payload(decode=True)
@@ -603,6 +581,29 @@ class _BodyText:
         self._opened.attachments.append((shown, data))
 
 
+def _unwrap_winmail(opened: _Opened, data: bytes) -> None:
+    """Outlook's own form of the mail. Beside a plain text it repeats that one, with its fonts and its files."""
+    found = winmail(data)
+    is_beside = any(text.strip() for text in opened.text) and "text/plain" in opened.types
+    if not isinstance(found, WinmailDat):
+        opened.note(found)
+        if is_beside:
+            opened.note("attachments, if any, only in winmail.dat")
+        else:
+            opened.doubt("body or attachments only in winmail.dat")
+        return
+    if not is_beside:
+        page = opened.room.read(found.html) if found.html and not found.text.strip() else None
+        opened.text.append(page.text if page else found.text[:_TEXT])
+        opened.own.append(page.own if page else found.text[:_TEXT])
+        opened.doubt("read from winmail.dat")
+    for name, content in found.files:
+        shown = one_line(name, 255)
+        digest = hashlib.sha256(content).hexdigest()
+        kind = "application/octet-stream"
+        opened.attachments.append((Attachment(name=shown, type=kind, size=len(content), sha256=digest), content))
+
+
 def _type(part: Part) -> str:
     return one_line(part.get_content_type(), 120).lower()
 
@@ -635,7 +636,7 @@ def _filename(part: Part) -> str:
             shown = decode(str(text).encode("latin-1", "replace"), charset)[0]
         else:
             shown = words(_octets(value))[0]
-        if shown := one_line(shown, 255):
+        if shown := one_line(shown, 255, composed=False):
             return shown
     return ""
 
