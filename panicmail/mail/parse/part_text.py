@@ -7,6 +7,7 @@ import re
 
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
+_WHOLE_LINE = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})")
 _SIGNED = re.compile(
     r"^-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\n(?:[A-Za-z-]{1,40}: [^\n]{0,200}\n){0,9}[ \t]*\n", re.M
 )
@@ -19,9 +20,21 @@ _LINK = re.compile(r"\S{0,40}://\S{1,2000}")
 
 def unbased(data: bytes) -> bytes:
     """Base64 as other readers take it: foreign octets are skipped, pieces padded apart are put together, and of a
-    length that cannot be all that can be is decoded."""
-    pieces = _PADDING.split(_FOREIGN.sub(b"", data))
-    return b"".join(_decoded(piece) for piece in pieces)
+    length that cannot be all that can be is decoded. Below the first padding only whole lines of it are more of it."""
+    padding = _PADDING.search(data)
+    if padding is None:
+        return _decoded(_FOREIGN.sub(b"", data))
+    rest = [line for line in map(bytes.strip, data[padding.end() :].split(b"\n")) if _WHOLE_LINE.fullmatch(line)]
+    pieces = _PADDING.split(b"".join(rest))
+    return b"".join(map(_decoded, (_FOREIGN.sub(b"", data[: padding.start()]), *pieces)))
+
+
+def is_odd_base64(data: bytes) -> bool:
+    """Whether a library that stops at a padding, or at a length that cannot be, would read less than is there."""
+    padding = _PADDING.search(data)
+    if padding is not None:
+        return bool(data[padding.end() : padding.end() + 4096].strip())
+    return len(_FOREIGN.sub(b"", data)) % 4 == 1
 
 
 def _decoded(piece: bytes) -> bytes:
