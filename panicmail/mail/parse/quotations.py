@@ -49,6 +49,8 @@ _ADDRESS = re.compile(r"[^\s<>@]{1,64}@[^\s<>@]{1,253}")
 _ANGLED = re.compile(r"[<(\[]\s?(?:mailto:)?[^\s<>@()\[\]]{1,64}@[^\s<>()\[\]]{1,253}[\s>)\]]")
 _ADDRESS_ENDS_IT = re.compile(r"<\s?(?:mailto:)?[^\s<>@]{1,64}@[^\s<>]{1,253}\s?>+$")
 _BEGINS_WITH_DATE = re.compile(r"^\W{0,3}(?:\w{1,12}[.,]{0,2}\s){0,3}\d")
+#: "On Tuesday, November 21, Ana wrote:": a day among commas, without a year.
+_DAY = re.compile(r",[^,]{0,30}\b\d{1,2}\b\.?[^,]{0,20},")
 _COLON_ENDS_IT = re.compile(r"[:：]\W{0,2}$")
 _SCRIPTS = _words(
     r"""
@@ -195,7 +197,8 @@ def _is_enough(lines: list[str], begin: int, end: int) -> bool:
     for at in range(begin, end):
         joined = " ".join(line.strip() for line in lines[at:end]).strip()
         dated = _CALENDAR.search(joined) and (_TIME.search(joined) or _ANGLED.search(f"{joined} "))
-        if dated and _introduces(joined, marked=True):
+        is_all = dated or not _CALENDAR.search(" ".join(lines[begin - 1 : at]))
+        if is_all and _introduces(joined, marked=True):
             return not _is_cut_short(lines[at - 1].strip())
     return False
 
@@ -218,7 +221,8 @@ def _introduces(line: str, *, marked: bool) -> bool:
     if _ENDS_IN_SCRIPT.search(line):
         return dated or addressed or marked
     if _ENDS_IN_WROTE.search(line) or (dated and _NAMED_AFTER.search(line)):
-        return (dated and (addressed or on)) or ((addressed or colon) and marked)
+        is_dated = dated and (addressed or on or (calendar and clock))
+        return is_dated or (on and colon and bool(_DAY.search(line))) or ((addressed or colon) and marked)
     angled = bool(_ANGLED.search(f"{line} "))
     if not colon:
         ends = calendar and bool(_ADDRESS_ENDS_IT.search(line)) and len(line) < 200

@@ -60,6 +60,10 @@ _ADDED = _words(
     """
 )
 _SENT_FROM = re.compile(rf"^\W{{0,3}}(?:{_ADDED})", re.I)
+#: The same of a program nobody has named, where it is the last line.
+_SENT_WITH = re.compile(
+    r"^\W{0,3}(?:sent (?:from|via|with|using)|enviado por|envoyé par|gesendet per) (?-i:[A-Z0-9])", re.I
+)
 #: Banners that gateways put above what the sender wrote: how they begin, and what they speak of.
 _BANNER = re.compile(
     r"^\W{0,6}(?:caution|warning|external|achtung|attention|extern|vorsicht|externe e-?mail|e-?mail externe"
@@ -100,6 +104,8 @@ _CLOSING = re.compile(rf"^\W{{0,2}}(?:{_CLOSINGS})\W{{0,4}}$", re.I)
 #: "-Ana Reyes", as some sign.
 _SIGNED = re.compile(r"^[-–—~]{1,2}\s?[^\W\d_a-zà-öø-ÿ][\w.'’]{0,24}(?:\s[^\W\d_a-zà-öø-ÿ][\w.'’]{0,24}){0,2}$")
 _RULE = re.compile(r"^[_=-]{20,}\s*$")
+#: A line that stood between what was written and what was dropped.
+_LEFT_OVER = re.compile(r"^\s*[-_=*~#\u2013\u2014]{3,}\s*$")
 _LEADS_SOMEWHERE = re.compile(r"://|www\.|\S@\S")
 #: So much may stand below a closing, or below a list's line: a name, a title, addresses.
 _CARD, _CARD_LINE = 12, 90
@@ -124,6 +130,8 @@ def read_reply(text: str) -> ReplyReading:
     lines = _lines(text)
     kept, doubtful = _without_history(lines)
     cited = _without_asides(_without_signature(_without_banner(kept)))
+    while cited and (not cited[-1].strip() or _LEFT_OVER.match(cited[-1])):
+        cited.pop()
     found = "\n".join(line.removeprefix(ASIDE) for line in cited).strip()[:LIMIT].strip()
     first = next((line for line in cited if line.strip()), "")
     if first.startswith(ASIDE):
@@ -245,6 +253,8 @@ def _without_signature(lines: list[str]) -> list[str]:
             if said:
                 break
             continue
+        if said and _SENT_WITH.match(line) and len(line) < 100 and not any(map(str.strip, lines[at + 1 :])):
+            break
         if said and (_CLOSING.match(line) or _RULE.match(line) or _SIGNED.match(line)) and _ends_here(lines, at):
             break
         kept.append(line)
