@@ -39,7 +39,7 @@ from panicmail.mail.parse.header import line, mailbox, message_ids, one_line, wo
 from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, plain
 from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
-from panicmail.mail.parse.part_text import is_odd_base64, says_more, unbased, unflowed, without_armour
+from panicmail.mail.parse.part_text import goes_on_below_padding, says_more, unbased, unflowed, without_armour
 from panicmail.mail.parse.received_field import received_from
 from panicmail.mail.parse.reply_text import read_reply
 from panicmail.mail.parse.report_json import explained
@@ -530,10 +530,13 @@ class _BodyText:
 
     def _decoded(self, part: Part, opened: _Opened) -> bytes:
         data = part.get_payload(decode=True)
+        is_cut = any(type(defect).__name__ == "InvalidBase64LengthDefect" for defect in part.defects)
         _note_defects(part, opened)
         part.defects.clear()
-        if part.get("content-transfer-encoding") == "base64" and is_odd_base64(coded := _octets(part.get_payload())):
-            return unbased(coded)
+        if part.get("content-transfer-encoding") == "base64":
+            coded = str(part.get_payload())
+            if is_cut or goes_on_below_padding(coded):
+                return unbased(_octets(coded))
         return data if isinstance(data, bytes) else b""
 
     def _say(self, part: Part, kind: str, data: bytes) -> None:
