@@ -488,7 +488,7 @@ class _BodyText:
 
     def _leaf(self, part: Part, kind: str, where: _Where, *, root: bool) -> None:
         opened = self._opened
-        data = self._decoded(part, opened)
+        data = _decoded(part, opened)
         disposition = part.get_content_disposition()
         named = _filename(part)
         readable = kind.startswith("text/") and not kind.startswith(_NO_TEXT)
@@ -527,17 +527,6 @@ class _BodyText:
             self._opened.note("signed by S/MIME; the signature was not checked")
             return
         self._opened.doubt("encrypted by S/MIME: nobody but its recipient can read it")
-
-    def _decoded(self, part: Part, opened: _Opened) -> bytes:
-        data = part.get_payload(decode=True)
-        is_cut = any(type(defect).__name__ == "InvalidBase64LengthDefect" for defect in part.defects)
-        _note_defects(part, opened)
-        part.defects.clear()
-        if part.get("content-transfer-encoding") == "base64":
-            coded = str(part.get_payload())
-            if is_cut or goes_on_below_padding(coded):
-                return unbased(_octets(coded))
-        return data if isinstance(data, bytes) else b""
 
     def _say(self, part: Part, kind: str, data: bytes) -> None:
         opened = self._opened
@@ -605,6 +594,18 @@ def _unwrap_winmail(opened: _Opened, data: bytes) -> None:
         digest = hashlib.sha256(content).hexdigest()
         kind = "application/octet-stream"
         opened.attachments.append((Attachment(name=shown, type=kind, size=len(content), sha256=digest), content))
+
+
+def _decoded(part: Part, opened: _Opened) -> bytes:
+    data = part.get_payload(decode=True)
+    is_cut = any(type(defect).__name__ == "InvalidBase64LengthDefect" for defect in part.defects)
+    _note_defects(part, opened)
+    part.defects.clear()
+    if part.get("content-transfer-encoding") == "base64":
+        coded = str(part.get_payload())
+        if is_cut or goes_on_below_padding(coded):
+            return unbased(_octets(coded))
+    return data if isinstance(data, bytes) else b""
 
 
 def _type(part: Part) -> str:
