@@ -34,6 +34,7 @@ from panicmail.check import gitlab_checks as gitlab_check
 from panicmail.check import relay_checks as relay_check
 from panicmail.cli.check_command import print_report
 from panicmail.config import Config
+from panicmail.config.schema import ListenerSettings
 from panicmail.config.values import Listen
 from panicmail.errors import Permanent, Temporary
 from panicmail.gitlab.gitlab_probe import ProjectFacts, TokenFacts, TokenOwner
@@ -496,12 +497,16 @@ def test_a_daemon_that_runs_and_does_not_answer_is_not_taken_for_another_program
     assert "is free" in stopped[1].found
 
 
+def at(host: str, port: int) -> ListenerSettings:
+    return ListenerSettings(address=Listen(host, port), tls="none")
+
+
 def test_a_door_is_ours_free_or_somebody_elses() -> None:
     free = closed_port()
-    assert listener_checks.is_panicmail(Listen("0.0.0.0", free)) is None
+    assert listener_checks.is_panicmail(at("0.0.0.0", free)) is None
     with stranger(b"220 panic.example.com panicmail ESMTP\r\n") as ours, stranger(b"220 mail ESMTP\r\n") as theirs:
-        assert listener_checks.is_panicmail(Listen("0.0.0.0", ours)) is True
-        assert listener_checks.is_panicmail(Listen("127.0.0.1", theirs)) is False
+        assert listener_checks.is_panicmail(at("0.0.0.0", ours)) is True
+        assert listener_checks.is_panicmail(at("127.0.0.1", theirs)) is False
 
 
 def test_a_calendar_is_asked_for_now_and_one_that_was_never_read_fails(site: Site) -> None:

@@ -30,6 +30,7 @@ WRONG: tuple[Any, ...] = (-25, True, 2.5, "§ of no kind §", [], [[1]], [-25], 
 #: What stands in a named table, and where lists of tables and tables stand within a table.
 NAMES = {"people": "ana", "oncall": "seoc", "policies": "low"}
 INNER: dict[str, list[Place]] = {
+    "listeners": [("smtp", "listeners", 0)],
     "steps": [("escalation", "steps", 0)],
     "shifts": [("oncall", "seoc", "shifts", 0)],
     "overrides": [("oncall", "seoc", "overrides", 0)],
@@ -57,6 +58,7 @@ def whole() -> dict[str, Any]:
     del raw["gitlab"]["token_file"]
     shift = {"days": "mon-fri", "from": "08:00", "to": "20:00", "people": ["ana"]}
     shift["season"] = {"from": "04-01", "to": "10-25"}  # type: ignore[assignment]
+    raw["smtp"]["listeners"] = [{"address": "127.0.0.1:2526"}]
     override = {"from": "2026-12-24T18:00:00Z", "to": "2026-12-25T06:00:00Z", "person": "max"}
     raw["oncall"]["seoc"] = {"shifts": [shift], "overrides": [override]}
     step = {"after": "0s", "page": ["seoc"]}

@@ -75,8 +75,12 @@ ENTRIES = tuple(entries(EXAMPLE))
 
 #: What to say in each key of the example marked NOT YET, to hear that it is so.
 NOT_YET = {
+<<<<<<< HEAD
     "smtp.listen": '["unix:/run/panicmail.sock"]',
     "smtp.lmtp": "true",
+=======
+    "senders.reporters_file": "gitlab.token",
+>>>>>>> 60de218 (smtp: several listeners of their own kind, LMTP, TLS from the first octet, sockets of systemd)
 }
 
 

@@ -36,8 +36,8 @@ from panicmail.errors import StoreFailed
 from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.inbound_storage import IN_MEMORY, ON_DISK
-from panicmail.server.smtp.listeners import tls_context
 from panicmail.server.smtp.reply_table import Reply
+from panicmail.server.smtp.server_certificate import tls_context
 from tests.test_smtp import PANIC, Served, Store, serving
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))

@@ -25,7 +25,8 @@ from panicmail.errors import StoreFailed
 from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import data, reply_table
 from panicmail.server.smtp.inbound_storage import InboundStorage
-from panicmail.server.smtp.listeners import SmtpListener, tls_context
+from panicmail.server.smtp.listeners import SmtpListener
+from panicmail.server.smtp.server_certificate import ServerCertificate, tls_context
 from tests.disks import Disk, storage
 
 T = TypeVar("T")
@@ -993,9 +994,10 @@ def test_drain_does_not_wait_for_a_handshake_that_never_comes(authority: trustme
 
 
 def test_a_reloaded_certificate_is_used_by_the_next_session(authority: trustme.CA, tmp_path: Path) -> None:
-    with serving(tls=tls_context(*_pair(authority, tmp_path, "old"))) as served:
+    certificate = ServerCertificate(*_pair(authority, tmp_path, "first"))
+    with serving(tls=certificate.context) as served:
         for name in ("old", "new"):
-            served.listener.reload_tls(*_pair(authority, tmp_path, name))
+            certificate.reload(*_pair(authority, tmp_path, name))
             with served.smtp() as client:
                 client.starttls(context=_trusting(authority))
                 assert _common_name(client) == name
@@ -1003,18 +1005,32 @@ def test_a_reloaded_certificate_is_used_by_the_next_session(authority: trustme.C
 
 def test_a_pair_that_does_not_fit_is_refused_and_the_old_one_stays(authority: trustme.CA, tmp_path: Path) -> None:
     cert, key = _pair(authority, tmp_path, "old")
-    with serving(tls=tls_context(cert, key)) as served:
+    certificate = ServerCertificate(cert, key)
+    with serving(tls=certificate.context) as served:
         _, stranger = _pair(authority, tmp_path, "stranger")
         with pytest.raises(ssl.SSLError):
-            served.listener.reload_tls(cert, stranger)
+            certificate.reload(cert, stranger)
         with served.smtp() as client:
             client.starttls(context=_trusting(authority))
             assert _common_name(client) == "old"
 
 
-def test_reloading_without_tls_is_an_error(served: Served) -> None:
-    with pytest.raises(ValueError, match="no TLS"):
-        served.listener.reload_tls("any.crt", "any.key")
+def test_a_certificate_that_was_renewed_in_its_place_is_shown_without_anybody_saying_so(
+    authority: trustme.CA, tmp_path: Path, logged: list[Any]
+) -> None:
+    cert, key = _pair(authority, tmp_path, "old")
+    certificate = ServerCertificate(cert, key)
+    certificate.renew()
+    assert not logged
+    new_cert, new_key = _pair(authority, tmp_path, "new")
+    Path(new_cert).replace(cert)  # certbot puts the chain first …
+    certificate.renew()
+    assert logged[-1]["event"] == "smtp.tls_not_reloaded"
+    Path(new_key).replace(key)  # … and the key a moment later
+    certificate.renew()
+    with serving(tls=certificate.context) as served, served.smtp() as client:
+        client.starttls(context=_trusting(authority))
+        assert _common_name(client) == "new"
 
 
 # -- memory

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from panicmail.check.database_checks import KnownFindings
 from panicmail.check.result import Group, Row
 from panicmail.config import Config
-from panicmail.config.values import Network, is_loopback
+from panicmail.config.values import Network, is_local
 
 #: A drill by mail once a week, and a day more.
 SILENT_AFTER = timedelta(days=8)
@@ -24,7 +24,7 @@ def row(config: Config, known: KnownFindings, now: datetime) -> Row:
     that was first started less than `SILENT_AFTER` ago has no silence yet that the operators should hear of.
     """
     ours = config.smtp.trusted_relays
-    in_front = all(is_loopback(at.host) for at in config.smtp.listen)
+    in_front = all(is_local(listener.address) for listener in config.smtp.all_listeners)
     from_outside = [at for peer, at in known.newest_by_peer if in_front or _is_outside(peer, ours)]
     last = max(from_outside, default=None)
     through = ", through the mail server on this host" if in_front else ""

@@ -30,8 +30,9 @@ from panicmail.check import (
 from panicmail.check.result import Group, Row, in_order
 from panicmail.check.web_checks import OUTSIDE, is_public
 from panicmail.config import Config
+from panicmail.config.schema import ListenerSettings
 from panicmail.config.sources import read_file
-from panicmail.config.values import is_loopback, written
+from panicmail.config.values import is_local, written
 from panicmail.incident.escalation_policy import DEFAULT
 from panicmail.oncall import runtime_settings
 from panicmail.oncall.runtime_settings import RuntimeSettings
@@ -134,26 +135,42 @@ def _secrets_inside(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _smtp(config: Config, now: datetime) -> Iterator[Row]:
     smtp = config.smtp
-    where = ", ".join(map(str, smtp.listen))
+    where = ", ".join(f"{each.address}{_manner(each)}" for each in smtp.all_listeners)
     yield Group.DOOR.ok("addresses", f"{', '.join(smtp.addresses)} and subaddresses, at {where} as {smtp.hostname}")
-    if smtp.tls_cert_file is not None and smtp.tls_key_file is not None:
-        yield _certificate(smtp.tls_cert_file, now)
-        yield from _names(smtp.hostname, smtp.tls_cert_file, smtp.tls_key_file)
-    elif all(is_loopback(listen.host) for listen in smtp.listen):
-        yield Group.DOOR.ok("tls", "no STARTTLS, and none needed: only this host can connect")
-    else:
+    pairs = {(each.tls_cert_file, each.tls_key_file) for each in smtp.all_listeners if each.tls != "none"}
+    for number, (certificate, key) in enumerate(sorted((c, k) for c, k in pairs if c and k), 1):
+        name = "tls" if len(pairs) == 1 else f"tls {number}"
+        yield _certificate(name, certificate, now)
+        yield from _names(smtp.hostname, certificate, key)
+    open_to_all = [each for each in smtp.all_listeners if each.tls == "none" and not is_local(each.address)]
+    if open_to_all:
         mend = "set smtp.tls_cert_file and smtp.tls_key_file"
-        yield Group.DOOR.warning("tls", "no STARTTLS: reports cross the network in the clear", mend)
+        at = f" at {', '.join(str(each.address) for each in open_to_all)}" if pairs else ""
+        found = f"no STARTTLS{at}: reports cross the network in the clear"
+        yield Group.DOOR.warning("tls" if not pairs else "tls missing", found, mend)
+    elif not pairs:
+        yield Group.DOOR.ok("tls", "no STARTTLS, and none needed: only this host can connect")
 
 
-def _certificate(file: Path, now: datetime) -> Row:
+def _manner(listener: ListenerSettings) -> str:
+    """What is special about it."""
+    words = [
+        "LMTP" if listener.protocol == "lmtp" else "",
+        "TLS from the first octet" if listener.tls == "implicit" else "",
+        "TLS required" if listener.require_tls and listener.tls != "implicit" else "",
+    ]
+    said = ", ".join(filter(None, words))
+    return f" ({said})" if said else ""
+
+
+def _certificate(subject: str, file: Path, now: datetime) -> Row:
     try:
         ends_at = certificates.ends_at(file.read_text())
     except (OSError, ValueError) as exc:
         found = f"{file}: when it ends cannot be read ({exc})"
-        return Group.DOOR.warning("tls", found, "look at it with openssl x509 -enddate")
-    mend = "renew it, then send panicmail a SIGHUP"
-    row = certificate_checks.judge(Group.DOOR, "tls", ends_at, now, mend)
+        return Group.DOOR.warning(subject, found, "look at it with openssl x509 -enddate")
+    mend = "renew it; panicmail reads it again by itself within a minute"
+    row = certificate_checks.judge(Group.DOOR, subject, ends_at, now, mend)
     return replace(row, found=f"certificate and key are a pair; {row.found}")
 
 

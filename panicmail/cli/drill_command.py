@@ -69,10 +69,14 @@ def _door(config: Config, via: str | None) -> tuple[str, int]:
         if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
             raise click.BadParameter(f"{via!r} is no HOST:PORT", param_hint="--via")
         return host.strip("[]"), int(port)
-    listen = config.smtp.listen[0]
-    if not listen.port:
-        raise Mistake("smtp.listen leaves the port to the system; say where panicmail listens with --via HOST:PORT")
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host), listen.port  # noqa: S104
+    from panicmail.config.values import Listen
+
+    for listener in config.smtp.all_listeners:
+        at, is_plain = listener.address, listener.protocol == "smtp" and listener.tls != "implicit"
+        if isinstance(at, Listen) and at.port and is_plain and not listener.require_tls:
+            return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(at.host, at.host), at.port  # noqa: S104
+    told = "no listener of [smtp] has a fixed host:port that takes SMTP without TLS"
+    raise Mistake(f"{told}; say where the mail goes in with --via HOST:PORT, such as the mail server in front")
 
 
 def _expect_listener(config: Config) -> None:
@@ -83,10 +87,11 @@ def _expect_listener(config: Config) -> None:
     """
     from panicmail.check import database_checks, listener_checks
 
-    doors = config.smtp.listen
-    if any(not door.port or listener_checks.is_panicmail(door) for door in doors):
+    doors = config.smtp.all_listeners
+    if any(not listener_checks.is_known(door.address) or listener_checks.is_panicmail(door) for door in doors):
         return
-    told = f"no panicmail listens at {', '.join(map(str, doors))}; start panicmail serve (panicmail check tells more)"
+    where = ", ".join(str(door.address) for door in doors)
+    told = f"no panicmail listens at {where}; start panicmail serve (panicmail check tells more)"
     if database_checks.sqlite_file(config) is not None:
         raise Mistake(told)
     click.echo(f"On this host {told}. Another host of this database may take the mail.")

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from panicmail.config import reporters
 from panicmail.config.draft import ConfigDraft
 from panicmail.config.mistakes import Place, nearest, spell
-from panicmail.config.schema import OverrideSettings, ShiftSettings, StepSettings
-from panicmail.config.values import Ical, is_loopback, written
+from panicmail.config.schema import ListenerSettings, OverrideSettings, ShiftSettings, StepSettings
+from panicmail.config.values import Ical, Listen, SocketAddress, UnixSocket, is_loopback, written
 from panicmail.incident import push_channel
 from panicmail.incident.escalation_policy import DEFAULT
 
@@ -25,7 +25,7 @@ from panicmail.incident.escalation_policy import DEFAULT
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
     for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls,
-                _authentication, _reporters):  # fmt: skip
+                _listeners, _authentication, _reporters):  # fmt: skip
         one(draft)
 
 
@@ -291,7 +291,76 @@ def _tls(draft: ConfigDraft) -> None:
         missing = places[1] if certificate else places[0]
         draft.mistakes.say(missing, f"found nothing, expected a file: {' and '.join(k for _, k in places)} go together")
     elif certificate and not _is_pair(certificate, key):
-        draft.mistakes.say(places[0], "found no usable pair, expected a PEM certificate and its unencrypted key")
+        draft.mistakes.say(places[0], _NO_PAIR)
+
+
+_NO_PAIR = "found no usable pair, expected a PEM certificate and its unencrypted key"
+
+
+def _listeners(draft: ConfigDraft) -> None:
+    """Where mail is taken: somewhere, each place once, and with what its TLS needs."""
+    listen, listeners = [*draft.items("smtp", "listen")], [*draft.items("smtp", "listeners")]
+    if draft.get("smtp", "listen") == () and not draft.gives("smtp", "listeners"):
+        draft.mistakes.add(("smtp", "listen"), [], "at least one address, or a table [[smtp.listeners]]")
+    if draft.get("smtp", "require_tls") and listen and not _has_tls(draft):
+        expected = "smtp.tls_cert_file and smtp.tls_key_file beside it"
+        draft.mistakes.add(("smtp", "require_tls"), True, expected)
+    if draft.get("smtp", "lmtp") and any(_is_port_25(at) for _, at in listen):
+        draft.mistakes.add(("smtp", "lmtp"), True, _NO_LMTP_THERE)
+    for number, listener in listeners:
+        _listener(draft, ("smtp", "listeners", number), listener)
+    taken: list[tuple[Place, SocketAddress]] = []
+    doors: list[tuple[Place, SocketAddress]] = [(("smtp", "listen", number), at) for number, at in listen]
+    doors += [(("smtp", "listeners", number, "address"), listener.address) for number, listener in listeners]
+    if web := draft.get("web", "listen"):
+        taken.append((("web", "listen"), web))
+    for place, at in doors:
+        first = next((where for where, other in taken if _clash(at, other)), None)
+        if first is not None:
+            draft.mistakes.add(place, str(at), f"an address of its own; {spell(first)} has it")
+        taken.append((place, at))
+
+
+_NO_LMTP_THERE = "another port: port 25 speaks SMTP (RFC 2033 section 5)"
+
+
+def _listener(draft: ConfigDraft, place: Place, listener: ListenerSettings) -> None:
+    pair, tls = (listener.tls_cert_file, listener.tls_key_file), listener.tls
+    if (pair[0] is None) != (pair[1] is None):
+        missing = "tls_key_file" if pair[0] else "tls_cert_file"
+        expected = "a file: tls_cert_file and tls_key_file go together"
+        draft.mistakes.say((*place, missing), f"found nothing, expected {expected}")
+    elif pair[0] and pair[1] and not _is_pair(pair[0], pair[1]):
+        draft.mistakes.say((*place, "tls_cert_file"), _NO_PAIR)
+    if isinstance(listener.address, UnixSocket) and (tls not in (None, "none") or listener.require_tls):
+        key = "require_tls" if tls in (None, "none") else "tls"
+        draft.mistakes.add((*place, key), getattr(listener, key), "none: what goes through a socket stays on this host")
+    elif tls in ("starttls", "implicit") and not pair[0] and not _has_tls(draft):
+        draft.mistakes.add((*place, "tls"), tls, "tls_cert_file and tls_key_file, here or in [smtp]")
+    elif listener.require_tls and (tls == "none" or not (pair[0] or _has_tls(draft))):
+        draft.mistakes.add((*place, "require_tls"), True, 'tls = "starttls" or "implicit" with a certificate')
+    if listener.protocol == "lmtp" and _is_port_25(listener.address):
+        draft.mistakes.add((*place, "protocol"), "lmtp", _NO_LMTP_THERE)
+
+
+def _has_tls(draft: ConfigDraft) -> bool:
+    """Whether [smtp] has a certificate, be it a wrong one: that is told already."""
+    return draft.gives("smtp", "tls_cert_file")
+
+
+def _is_port_25(at: SocketAddress) -> bool:
+    return isinstance(at, Listen) and at.port == 25
+
+
+def _clash(one: SocketAddress, other: SocketAddress) -> bool:
+    """Whether only one of them can be listened at. An address for everything takes all of its family."""
+    if not isinstance(one, Listen) or not isinstance(other, Listen):
+        return one == other
+    if one.port != other.port or not one.port:
+        return False
+    hosts = {one.host, other.host}
+    same_family = (":" in one.host) == (":" in other.host)
+    return len(hosts) == 1 or (same_family and not hosts.isdisjoint({"0.0.0.0", "::"}))  # noqa: S104
 
 
 def _is_pair(certificate: Path, key: Path) -> bool:

@@ -42,6 +42,8 @@ def infer(raw: Raw, host_name: Callable[[], str]) -> dict[str, str]:
     local, _, domain = first.partition("@")
     if "hostname" not in _table(raw, "smtp"):
         fill("smtp", "hostname", _host_name(host_name(), domain))
+    if _table(raw, "smtp").get("listeners"):
+        fill("smtp", "listen", [], "nothing: [[smtp.listeners]] say where")
     fill("replies", "address", f"{local}+{{token}}@{domain}")
     fill("relay", "sender", first)
     fill("relay", "page_sender", first)

@@ -20,10 +20,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from panicmail.config import values
-from panicmail.config.values import Ical, Listen, Network, RelayUrl
+from panicmail.config.values import Ical, Listen, Network, RelayUrl, SocketAddress, SystemdSocket, UnixSocket
 
 #: Marks a field whose value is never shown.
 SECRET = object()
+#: Octets of the path of a socket in the file system: unix(7), 108 with the NUL behind it.
+_LONGEST_SOCKET = 107
 
 
 def _resolved(value: str | Path, info: ValidationInfo) -> Path:
@@ -99,10 +101,21 @@ def _signing_key_or_none(value: object) -> SecretStr | None:
     return None if value is None or value == "" else values.signing_key(value)
 
 
-def _no_lmtp(value: object) -> bool:
-    if values.switch(value):
-        raise ValueError("false: LMTP comes with a later version")
-    return False
+def _socket(value: object, info: ValidationInfo) -> SocketAddress:
+    """A socket: host and port, a path (made absolute from the configuration's folder), or one that systemd has."""
+    if isinstance(value, Listen | UnixSocket | SystemdSocket):
+        return value
+    if isinstance(value, str) and value.startswith("systemd:"):
+        return values.systemd_socket(value)
+    if not isinstance(value, str) or not value.startswith("unix:"):
+        try:
+            return values.listen(value)
+        except ValueError:
+            raise ValueError(values.SOCKET) from None
+    path = _resolved(value.removeprefix("unix:"), info)
+    if value == "unix:" or "\0" in value or path.is_dir() or len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise ValueError(f"{values.SOCKET}; a socket's path has {_LONGEST_SOCKET} octets at most, and is no folder")
+    return UnixSocket(path)
 
 
 def _ical(value: object, info: ValidationInfo) -> Ical | None:
@@ -151,7 +164,7 @@ Secret = Annotated[SecretStr, BeforeValidator(values.secret)]
 PushUrl = Annotated[SecretStr, BeforeValidator(values.push_url)]
 File = Annotated[Path | None, BeforeValidator(_file)]
 SecretFile = Annotated[Path | None, BeforeValidator(_secret_file)]
-ListenAt = Annotated[Listen, BeforeValidator(values.listen)]
+ListenAt = Annotated[SocketAddress, BeforeValidator(_socket)]
 NewFile = Annotated[Path | None, BeforeValidator(_new_file)]
 Instant = Annotated[datetime, BeforeValidator(values.instant)]
 MonthDay = Annotated[tuple[int, int], BeforeValidator(values.month_day)]
@@ -163,8 +176,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ListenerSettings(Section):
+    """One place where mail is taken, and how."""
+
+    address: ListenAt = Field(description=values.SOCKET)
+    protocol: Literal["smtp", "lmtp"] = "smtp"
+    #: "starttls": offered; "implicit": spoken from the first octet; None: as there is a certificate.
+    tls: Literal["none", "starttls", "implicit"] | None = None
+    require_tls: Switch = False  #: no mail is taken before TLS
+    tls_cert_file: File = None  #: absolute; None: that of [smtp]
+    tls_key_file: SecretFile = None
+
+
 class SmtpSettings(Section):
     listen: tuple[ListenAt, ...] = Field((Listen("127.0.0.1", 2525),), examples=[["127.0.0.1:2525"]])
+    listeners: tuple[ListenerSettings, ...] = Field((), examples=[[{"address": "0.0.0.0:465", "tls": "implicit"}]])
     hostname: Domain
     #: Lower case; they and their subaddresses are accepted.
     addresses: tuple[Address, ...] = Field(examples=[["panic@example.com"]])
@@ -174,7 +200,24 @@ class SmtpSettings(Section):
     trusted_relays: tuple[Annotated[Network, BeforeValidator(values.network)], ...] = Field(
         (), examples=[["192.0.2.0/24"]]
     )
-    lmtp: Annotated[bool, BeforeValidator(_no_lmtp)] = False
+    lmtp: Switch = False  #: of `listen`
+    require_tls: Switch = False  #: of `listen`
+
+    @property
+    def all_listeners(self) -> tuple[ListenerSettings, ...]:
+        """Every place where mail is taken, with all that holds for it: `listen` first, then `listeners`."""
+        plain = [
+            ListenerSettings(address=at, protocol="lmtp" if self.lmtp else "smtp", require_tls=self.require_tls)
+            for at in self.listen
+        ]
+        return tuple(self._completed(each) for each in (*plain, *self.listeners))
+
+    def _completed(self, listener: ListenerSettings) -> ListenerSettings:
+        """With the certificate of [smtp], unless it has its own, and with a kind of TLS."""
+        own = listener.tls_cert_file is not None
+        cert, key = (listener if own else self).tls_cert_file, (listener if own else self).tls_key_file
+        tls = listener.tls or ("none" if cert is None or isinstance(listener.address, UnixSocket) else "starttls")
+        return listener.model_copy(update={"tls_cert_file": cert, "tls_key_file": key, "tls": tls})
 
 
 class ReplySettings(Section):
@@ -463,6 +506,7 @@ NAMED_TABLES: dict[str, type[Section]] = {
 
 #: The tables that stand within a list or under a key of another table.
 INNER_TABLES: dict[str, type[Section]] = {
+    "listeners": ListenerSettings,
     "steps": StepSettings,
     "shifts": ShiftSettings,
     "overrides": OverrideSettings,

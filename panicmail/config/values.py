@@ -25,6 +25,7 @@ ADDRESS = 'an address such as "ana@example.com"'
 DURATION = 'a duration such as "90s", "15m" or "1h30m"'
 SIZE = 'a size such as "25MiB"'
 LISTEN = 'host:port such as "127.0.0.1:2525" or "[::1]:2525"'
+SOCKET = f'{LISTEN}, "unix:/run/panicmail/lmtp.sock", or "systemd:NAME" for a socket unit'
 WEB_LISTEN = 'host:port such as "127.0.0.1:8025" or "[::1]:8025"'
 WEB_URL = 'a URL such as "https://gitlab.example.com", without user, query or fragment'
 EVENTS_URL = 'a URL such as "https://events.pagerduty.com", without user, query or fragment'
@@ -79,6 +80,29 @@ class Listen:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSocket:
+    """A socket in the file system."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdSocket:
+    """A socket that a socket unit of systemd listens on, and hands over at the start."""
+
+    name: str  #: of its `FileDescriptorName=`, else of the unit, "panicmail.socket"
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+SocketAddress = Listen | UnixSocket | SystemdSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +353,6 @@ def web_listen(value: object) -> Listen:
 def listen(value: object) -> Listen:
     if isinstance(value, Listen):
         return value
-    if isinstance(value, str) and value.startswith("unix:"):
-        raise ValueError(f"{LISTEN}; sockets in the file system come with a later version")
     if not isinstance(value, str):
         raise ValueError(LISTEN)
     host, colon, port = value.rpartition(":")
@@ -342,6 +364,20 @@ def listen(value: object) -> Listen:
     if not (colon and good and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(LISTEN)
     return Listen(host, int(port))
+
+
+def systemd_socket(value: str) -> SystemdSocket:
+    """What stands behind "systemd:"."""
+    name = value.removeprefix("systemd:")
+    # systemd.socket(5), FileDescriptorName=: printable ASCII without a colon, at most 255 characters.
+    if not (0 < len(name) < 256 and name.isascii() and name.isprintable()) or set(name) & set(": "):
+        raise ValueError(SOCKET)
+    return SystemdSocket(name)
+
+
+def is_local(at: SocketAddress) -> bool:
+    """Whether only this host can connect there; of systemd's sockets its unit alone knows."""
+    return isinstance(at, UnixSocket) or (isinstance(at, Listen) and is_loopback(at.host))
 
 
 def is_loopback(host: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from panicmail.config import Config
 from panicmail.daemon.calendar_refresh import ScheduleFaults
 from panicmail.daemon.health import Health
 from panicmail.daemon.live_config import LiveConfig
+from panicmail.daemon.mail_listeners import MailListeners
 from panicmail.daemon.periodic import PeriodicJobs
 from panicmail.daemon.worker_threads import WorkerThread, WorkSignal
 from panicmail.delivery import EmailWorker, GitLabWorker, OutboxWorker, PushWorker
@@ -50,7 +51,7 @@ from panicmail.server.http.app import create_app
 from panicmail.server.http.backend import LinkBackend
 from panicmail.server.http.http_server import WebServer
 from panicmail.server.smtp.inbound_storage import InboundStorage
-from panicmail.server.smtp.listeners import SmtpListener, tls_context
+from panicmail.server.smtp.listeners import SmtpListener
 from panicmail.store.database import Database
 from panicmail.store.leases import Node
 from panicmail.store.outbox import LEASE
@@ -86,6 +87,7 @@ class DaemonParts:
     ) -> None:
         self.config, self.database = config, database
         self.live = LiveConfig(config)
+        self.listeners = MailListeners(config)
         self.bell = WorkSignal()
         self.spool = Spool(config.database.spool)
         self.mark = WatermarkFile(self.spool.folder.with_suffix(".mark"))
@@ -153,15 +155,22 @@ class DaemonParts:
             ring=self.bell.ring,
         )
 
-    def build_listener(self) -> SmtpListener:
+    def build_listener(self, handed: Sequence[tuple[str, socket.socket]] = ()) -> SmtpListener:
+        """
+        Args:
+            handed: The sockets that systemd has opened, with their names.
+
+        Raises:
+            Mistake: They are not those of the configuration.
+        """
         smtp = self.config.smtp
         return SmtpListener(
-            listen=[(listen.host, listen.port) for listen in smtp.listen],
+            listen=self.listeners.endpoints(handed),
             hostname=smtp.hostname,
             known=lambda recipient: self.live.settings().addresses.is_ours(recipient),
             accept=self.acceptance.receive,
             max_message_size=smtp.max_message_size,
-            tls=self._tls(),
+            tls=None,
             storage=InboundStorage(
                 self.spool, smtp.max_message_size, has_relays=bool(smtp.trusted_relays), tell=self._large_mail_refused
             ),
@@ -171,12 +180,6 @@ class DaemonParts:
     def _large_mail_refused(self, reason: str) -> None:
         facts = {"reason": reason}
         self.store.submit("tick.alarm", lambda tx: tx.queue.tell_operators("large_mails_refused", facts))
-
-    def _tls(self) -> ssl.SSLContext | None:
-        smtp = self.config.smtp
-        if smtp.tls_cert_file is None or smtp.tls_key_file is None:
-            return None
-        return tls_context(smtp.tls_cert_file, smtp.tls_key_file)
 
     def build_web(self) -> WebServer:
         listen = self.config.web.listen

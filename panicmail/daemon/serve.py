@@ -78,9 +78,9 @@ class Daemon:
 
     async def _serve(self) -> int:
         self._loop = asyncio.get_running_loop()
-        listener = self._parts.build_listener()
+        listener = self._parts.build_listener(systemd.take_sockets())
         scheduler = self._build_scheduler()
-        self._on_signals(listener, scheduler)
+        self._on_signals(scheduler)
         self._say_what_is_odd()
         await asyncio.to_thread(self._parts.live.start, signing_keys(self._parts.config, self._parts.store))
         if self._parts.database.is_sqlite:
@@ -161,6 +161,7 @@ class Daemon:
         scheduler.add_job(self._parts.jobs.empty, "interval", seconds=1, id="empty")
         scheduler.add_job(self._parts.jobs.poll, "interval", seconds=POLL_SECONDS, id="signs")
         scheduler.add_job(self._refresh_calendars, "interval", minutes=1, id="calendars")
+        scheduler.add_job(self._renew_certificates, "interval", minutes=1, id="certificates")
         scheduler.add_job(self._parts.jobs.minute, "interval", minutes=1, id="minute")
         # After a power cut what it looks at comes up by and by, too.
         soon = datetime.now(UTC) + timedelta(minutes=5)
@@ -176,7 +177,7 @@ class Daemon:
     def _announce(self, listener: SmtpListener, web: WebServer) -> None:
         _log.info(
             "ready",
-            smtp=[f"{host}:{port}" for host, port in listener.addresses],
+            smtp=listener.places,
             web="{}:{}".format(*web.address),
             database="sqlite" if self._parts.database.is_sqlite else "postgresql",
         )
@@ -191,20 +192,21 @@ class Daemon:
 
     # -- signals
 
-    def _on_signals(self, listener: SmtpListener, scheduler: BackgroundScheduler) -> None:
+    def _on_signals(self, scheduler: BackgroundScheduler) -> None:
         assert self._loop is not None  # noqa: S101
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopping.set)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload, listener, scheduler)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload, scheduler)
 
-    def _reload(self, listener: SmtpListener, scheduler: BackgroundScheduler) -> None:
+    def _reload(self, scheduler: BackgroundScheduler) -> None:
         """Read the configuration again, the certificates, and then the calendars; a wrong one changes nothing."""
-        if self._parts.live.reload(lambda new: self._take_certificates(listener, new)) and scheduler.running:
+        if self._parts.live.reload(self._parts.listeners.take_certificates) and scheduler.running:
             scheduler.modify_job("calendars", next_run_time=datetime.now(UTC))
 
-    def _take_certificates(self, listener: SmtpListener, new: Config) -> None:
-        if new.smtp.tls_cert_file and new.smtp.tls_key_file and self._parts.config.smtp.tls_cert_file:
-            listener.reload_tls(new.smtp.tls_cert_file, new.smtp.tls_key_file)
+    def _renew_certificates(self) -> None:
+        """Where the handshakes are: the event loop's thread."""
+        assert self._loop is not None  # noqa: S101
+        self._loop.call_soon_threadsafe(self._parts.listeners.renew_certificates)
 
     def _refresh_calendars(self) -> None:
         try:

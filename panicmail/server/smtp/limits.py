@@ -19,7 +19,10 @@ class SmtpLimits:
     accept: Accept
     max_message_size: int  #: octets
     storage: InboundStorage
-    tls: ssl.SSLContext | None  #: None: STARTTLS is not offered
+    tls: ssl.SSLContext | None  #: None: no TLS
+    tls_at_once: bool = False  #: TLS from the first octet (RFC 8314), instead of by STARTTLS
+    lmtp: bool = False  #: RFC 2033: LHLO, and after the dot an answer for each recipient
+    require_tls: bool = False  #: without TLS only what leads to it is carried out
     idle_timeout: float  #: seconds without a whole command, without any octet of a mail, or with a reply unread
     accept_timeout: float  #: seconds to wait for `accept`; then 451, though the write may still succeed
     max_recipients: int  #: RFC 5321 4.5.3.1.8 wants 100 at least

@@ -10,10 +10,15 @@ It knows neither database nor configuration: `known` decides about a recipient, 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import structlog
 
@@ -34,11 +39,38 @@ _BACKLOG = 32
 MAX_HOPS = 100
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One place where mail is taken, and how."""
+
+    at: tuple[str, int] | Path | socket.socket  #: host and port, a path, or a socket that listens already
+    tls: ssl.SSLContext | None = None  #: None: no TLS
+    tls_at_once: bool = False
+    require_tls: bool = False
+    lmtp: bool = False
+
+    def __str__(self) -> str:
+        if isinstance(self.at, socket.socket):
+            return shown(self.at)
+        return f"unix:{self.at}" if isinstance(self.at, Path) else _written(self.at)
+
+
+def shown(listening: socket.socket) -> str:
+    """Where a socket listens: "127.0.0.1:25", "[::1]:25", "unix:/run/lmtp.sock"."""
+    name = listening.getsockname()
+    return f"unix:{os.fsdecode(name)}" if listening.family == socket.AF_UNIX else _written(name[:2])
+
+
+def _written(at: tuple[str, int]) -> str:
+    return f"[{at[0]}]:{at[1]}" if ":" in at[0] else f"{at[0]}:{at[1]}"
+
+
 class SmtpListener:
-    """SMTP on one or more addresses.
+    """SMTP or LMTP at one or more places.
 
     Args:
-        listen: Host and port pairs; port 0 takes a free one, see `addresses`.
+        listen: Host and port pairs, for which `tls` holds, or places that say all; port 0 takes a free one, see
+            `addresses`.
         hostname: What we call ourselves in the greeting.
         max_message_size: In octets. Announced, refused in MAIL (SIZE=) and at the dot; beyond twice as much we hang up.
         tls: Switches STARTTLS on; plaintext stays possible, for an expired certificate must not stop a panic.
@@ -54,7 +86,7 @@ class SmtpListener:
     def __init__(
         self,
         *,
-        listen: Sequence[tuple[str, int]],
+        listen: Sequence[tuple[str, int] | Endpoint],
         hostname: str,
         known: Known,
         accept: Accept,
@@ -69,7 +101,7 @@ class SmtpListener:
         is_trusted: Callable[[str], bool] | None = None,
         **limits: float,
     ) -> None:
-        self._listen = tuple(listen)
+        self._endpoints = [each if isinstance(each, Endpoint) else Endpoint(at=each, tls=tls) for each in listen]
         self._terms = SmtpLimits(
             hostname=hostname,
             known=known,
@@ -91,8 +123,17 @@ class SmtpListener:
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of every bound socket, in the order of `listen`; empty before `start` and after `drain`."""
-        return tuple(socket.getsockname()[:2] for server in self._servers for socket in server.sockets)
+        """Host and port of every bound socket that has them, in the order of `listen`; empty before `start` and after
+        `drain`."""
+        return tuple(each.getsockname()[:2] for each in self._sockets() if each.family != socket.AF_UNIX)
+
+    @property
+    def places(self) -> list[str]:
+        """The same in words, sockets of the file system included."""
+        return [shown(each) for each in self._sockets()]
+
+    def _sockets(self) -> Iterator[socket.socket]:
+        return (each for server in self._servers for each in cast(Sequence[socket.socket], server.sockets))
 
     async def start(self) -> None:
         """Bind every address, or none.
@@ -100,21 +141,33 @@ class SmtpListener:
         Raises:
             OSError: One of them cannot be bound; its text names the address.
         """
-        loop = asyncio.get_running_loop()
         try:
-            for host, port in self._listen:
-                self._servers.append(await self._bind(loop, host, port))
+            for endpoint in self._endpoints:
+                self._servers.append(await self._bind(endpoint))
         except OSError:
             self._close()
             raise
-        _log.info("smtp.listening", addresses=self.addresses)
+        _log.info("smtp.listening", addresses=self.addresses, places=self.places)
 
-    async def _bind(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> asyncio.Server:
+    async def _bind(self, endpoint: Endpoint) -> asyncio.Server:
+        terms = replace(
+            self._terms,
+            tls=endpoint.tls,
+            tls_at_once=endpoint.tls_at_once,
+            require_tls=endpoint.require_tls,
+            lmtp=endpoint.lmtp,
+        )
+        loop, begin = asyncio.get_running_loop(), partial(self._dialogue, terms)
         try:
-            return await loop.create_server(self._dialogue, host, port, backlog=_BACKLOG, reuse_address=True)
+            if isinstance(endpoint.at, socket.socket):
+                return await loop.create_server(begin, sock=endpoint.at, backlog=_BACKLOG)
+            if isinstance(endpoint.at, Path):
+                return await loop.create_server(begin, sock=_unix_socket(endpoint.at), backlog=_BACKLOG)
+            host, port = endpoint.at
+            return await loop.create_server(begin, host, port, backlog=_BACKLOG, reuse_address=True)
         except OSError as exc:  # asyncio tells of the address in words of its own
             why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or f"{exc}"
-            raise OSError(exc.errno, f"cannot listen on {host}:{port}: {why}") from exc
+            raise OSError(exc.errno, f"cannot listen on {endpoint}: {why}") from exc
 
     async def drain(self, within: float) -> None:
         """Stop accepting, let mails in flight finish for up to `within` seconds, then drop the rest.
@@ -134,30 +187,20 @@ class SmtpListener:
             dialogue.drop()
         await self._empty(within=1.0)
 
-    def reload_tls(self, cert: Path | str, key: Path | str) -> None:
-        """Use another certificate from the next STARTTLS on.
-
-        Raises:
-            OSError: The pair cannot be read or does not fit (`ssl.SSLError` is one); the old one stays in use.
-            ValueError: The listener was started without TLS.
-        """
-        if self._terms.tls is None:
-            raise ValueError("this listener has no TLS")
-        tls_context(cert, key)  # tried on a context of its own first: a pair that fails midway would spoil the live one
-        self._terms.tls.load_cert_chain(cert, key, password="")
-        _log.info("smtp.tls_reloaded")
-
-    def _dialogue(self) -> SmtpSession:
-        dialogue = SmtpSession(self._terms, register=self._dialogues, loop=asyncio.get_running_loop())
+    def _dialogue(self, terms: SmtpLimits) -> SmtpSession:
+        dialogue = SmtpSession(terms, register=self._dialogues, loop=asyncio.get_running_loop())
         if self._draining:  # the kernel had accepted it before we closed
             dialogue.leave()
         return dialogue
 
     def _close(self) -> None:
         # No wait_closed(): since Python 3.12 it waits for the clients to leave (aiosmtpd issue 394).
+        made = {endpoint.at for endpoint in self._endpoints if isinstance(endpoint.at, Path)} if self._servers else ()
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for path in made:
+            path.unlink(missing_ok=True)
 
     async def _empty(self, within: float) -> bool:
         """Wait until no session is left; False when that took longer than `within` seconds."""
@@ -170,13 +213,35 @@ class SmtpListener:
         return True
 
 
-def tls_context(cert: Path | str, key: Path | str) -> ssl.SSLContext:
-    """A server's context for STARTTLS with this chain and key (PEM files).
+def _unix_socket(path: Path) -> socket.socket:
+    """A socket in the file system; what an ended process left there is taken away.
+
+    Everybody on this host may connect, as to a port of 127.0.0.1: mail servers drop the groups they have, so that the
+    folder alone can say who may.
 
     Raises:
-        OSError: The pair cannot be read or does not fit; `ssl.SSLError` is one.
+        OSError: Somebody listens there, there is something else, or the folder may not be written.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # "": a key with a passphrase is an error, not a question on the terminal.
-    context.load_cert_chain(cert, key, password="")
-    return context
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket():
+            _expect_nobody(path)
+            path.unlink()
+        made.bind(str(path))
+        path.chmod(0o666)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _expect_nobody(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as tried:
+        tried.settimeout(1.0)
+        try:
+            tried.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError:  # there is somebody, if one that does not answer
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

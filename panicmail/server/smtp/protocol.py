@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -79,6 +80,8 @@ class ClientProtocol(_ListsHooks, SMTP):
             loop=loop,
         )
         self.peer = ""  #: the address of the client; "" when it hung up before we knew it
+        self.is_mute = False  #: in a handshake that comes before all else: nothing can be said
+        self._tls_at_once = limits.tls_at_once
         self._gone = asyncio.Event()
         self._ahead = bytearray()  # read from the wire, not yet understood
 
@@ -89,9 +92,10 @@ class ClientProtocol(_ListsHooks, SMTP):
     # -- the connection, as asyncio tells it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peername = transport.get_extra_info("peername")  # None when the client has already hung up
-        self.peer = peername[0] if peername else ""
+        self.peer = _peer_of(transport)
         super().connection_made(transport)
+        if self._tls_at_once and not self.is_encrypted:  # what comes first is for TLS to read, once it is in place
+            cast(asyncio.Transport, transport).pause_reading()
 
     def eof_received(self) -> bool | None:
         """A half-close. aiosmtpd would cancel the session; but what came before it still counts, and is answered."""
@@ -138,16 +142,32 @@ class ClientProtocol(_ListsHooks, SMTP):
         return cast(Command | None, found)
 
     async def read_line(self) -> bytes:
-        """The next line without its end; one that is too long comes as b"", which no command is."""
+        """The next line without its CRLF; with the line feed when that stands alone. One that is too long comes as b"",
+        which no command is."""
         too_long = False
         while (end := self._ahead.find(b"\n")) < 0:
             if len(self._ahead) > COMMAND_WITHIN:
                 too_long = True
                 self._ahead.clear()
             self._ahead += await self._receive()
-        line = bytes(self._ahead[:end]).removesuffix(b"\r")
+        line = bytes(self._ahead[: end + 1]).removesuffix(b"\r\n")
         del self._ahead[: end + 1]
         return b"" if too_long or len(line) > COMMAND_WITHIN else line
+
+    async def begin_tls(self) -> None:
+        """Speak TLS from the first octet: what STARTTLS does after its answer.
+
+        Raises:
+            TLSSetupException: The handshake failed.
+        """
+        if self.is_gone:
+            raise SessionOver
+        self.loop.call_soon(cast(asyncio.Transport, self.transport).resume_reading)  # when TLS is in place
+        self.is_mute = True
+        try:
+            await super().smtp_STARTTLS("")
+        finally:
+            self.is_mute = False
 
     async def read_some(self) -> bytes | bytearray:
         """Some octets, at least one."""
@@ -230,3 +250,12 @@ class ClientProtocol(_ListsHooks, SMTP):
     @property
     def _session(self) -> Session:
         return cast(Session, self.session)  # there from connection_made on
+
+
+def _peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client. Who comes through a socket of the file system is on this host, and called so."""
+    listening = transport.get_extra_info("socket")
+    if listening is not None and listening.family == socket.AF_UNIX:
+        return "127.0.0.1"
+    peername = transport.get_extra_info("peername")  # None when the client has already hung up
+    return peername[0] if peername else ""

@@ -40,9 +40,12 @@ TOO_MANY_RECIPIENTS = Reply("452 4.5.3 Too many recipients")
 NO_TLS = Reply("454 4.7.0 TLS not available")
 
 NOT_UNDERSTOOD = Reply("500 5.5.2 Command unknown or line too long")
+#: What ends a line otherwise is a line to one server and none to the next: so mails are smuggled.
+BARE_LINE_FEED = Reply("500 5.5.2 End every line with CR LF")
 BAD_ARGUMENT = Reply("501 5.5.4 Syntax error in the argument")
 NOT_OFFERED = Reply("502 5.5.1 Command not offered")
 OUT_OF_ORDER = Reply("503 5.5.1 Bad sequence of commands")
+WITHOUT_TLS = Reply("530 5.7.0 Must issue a STARTTLS command first")
 UNKNOWN_RECIPIENT = Reply("550 5.1.1 No such mailbox here")
 TOO_LARGE = Reply("552 5.3.4 Too large. NOT received. Send it again without attachments.")
 BAD_ADDRESS = Reply("553 5.1.3 Malformed address")
@@ -53,6 +56,7 @@ UNKNOWN_PARAMETER = Reply("555 5.5.4 Parameter not offered")
 #: Why a mail or recipient was refused, one word for the log; a reply that is not here refuses none.
 REASONS = {
     NO_ROOM: "no_room",
+    WITHOUT_TLS: "without_tls",
     TOO_MANY_RECIPIENTS: "too_many_recipients",
     UNKNOWN_RECIPIENT: "unknown_recipient",
     TOO_LARGE: "too_large",
@@ -83,8 +87,8 @@ def instead_of(status: str) -> Reply:
     return _BY_CODE.get(status[:3], FAILED)
 
 
-def greeting(hostname: str) -> Reply:
-    return Reply(f"220 {hostname} panicmail ESMTP")
+def greeting(hostname: str, *, lmtp: bool = False) -> Reply:
+    return Reply(f"220 {hostname} panicmail {'LMTP' if lmtp else 'ESMTP'}")
 
 
 def hello(hostname: str) -> Reply:

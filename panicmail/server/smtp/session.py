@@ -40,6 +40,10 @@ _log = structlog.get_logger()
 
 #: Commands not understood before we hang up; a browser made to speak to us ends here.
 MISTAKES_WITHIN = 10
+#: What is carried out without TLS where TLS is required (RFC 3207 section 4).
+_BEFORE_TLS = frozenset({"EHLO", "NOOP", "STARTTLS", "QUIT"})
+#: What the names of commands mean in LMTP (RFC 2033 section 4.1): nobody says EHLO there.
+_IN_LMTP = {"LHLO": "EHLO", "EHLO": "", "HELO": ""}
 #: Seconds a client has to take our last words and close.
 FAREWELL_WITHIN = 5.0
 
@@ -64,6 +68,8 @@ class SmtpSession(ClientProtocol):
     def leave(self, farewell: Reply = reply_table.SHUTTING_DOWN) -> None:
         """Say 421 and close as soon as no mail is on its way in; at once when waiting for a command."""
         self._leaving, self._farewell = True, farewell
+        if self.is_mute:
+            self.abort()
         if self._command_wait is not None and not self._command_wait.expired():
             self._command_wait.reschedule(self.loop.time())
 
@@ -100,19 +106,19 @@ class SmtpSession(ClientProtocol):
                 self._register.discard(self)
 
     async def _talk(self) -> None:
+        if self._terms.tls_at_once:
+            await self._begin_tls_at_once()
         if self._leaving:
             raise SessionOver(self._farewell)
         if self._is_refused:
             raise SessionOver(reply_table.TOO_MANY_CONNECTIONS)
-        await self.push(reply_table.greeting(self.hostname))
+        await self.push(reply_table.greeting(self.hostname, lmtp=self._terms.lmtp))
         while True:
             line = await self._next_command()
             try:
                 await self._obey(line)
             except TLSSetupException as error:
-                _log.info("smtp.tls_failed", peer=self.peer, error=type(error.__cause__).__name__)
-                self.abort()
-                raise SessionOver from error
+                raise self._tls_failed(error) from error
             except SessionOver:
                 raise
             except Exception as error:  # RFC 5321 4.2.1: 4yz invites a retry, so our mistakes are 451
@@ -121,8 +127,22 @@ class SmtpSession(ClientProtocol):
             # Whoever pipelines thousands of commands does not hold up the other sessions.
             await asyncio.sleep(0)
 
+    async def _begin_tls_at_once(self) -> None:
+        """Before anything is said; who cannot be served is cut off, for words in the clear would not be understood."""
+        if self._leaving or self._is_refused:
+            raise SessionOver
+        try:
+            await self.begin_tls()
+        except TLSSetupException as error:
+            raise self._tls_failed(error) from error
+
+    def _tls_failed(self, error: TLSSetupException) -> SessionOver:
+        _log.info("smtp.tls_failed", peer=self.peer, error=type(error.__cause__).__name__)
+        self.abort()
+        return SessionOver()
+
     async def _next_command(self) -> bytes:
-        """The next line without its end; a line that is too long comes as b"", which no command is."""
+        """As `read_line`."""
         if self._leaving:
             raise SessionOver(self._farewell)
         self._waits_since = self.loop.time()
@@ -139,23 +159,25 @@ class SmtpSession(ClientProtocol):
         self._commands += 1
         if self._commands > self._terms.max_commands:
             raise SessionOver(reply_table.TOO_MANY_COMMANDS)
-        verb, _, argument = line.partition(b" ")
-        command = self.command_named(verb.decode("ascii", "replace").upper())
-        if command is None:
+        verb, argument = _parted(line, lmtp=self._terms.lmtp)
+        command = self.command_named(verb)
+        if command is None or line.endswith(b"\n"):
             self._mistakes += 1
             if self._mistakes > MISTAKES_WITHIN:
                 raise SessionOver(reply_table.TOO_MANY_MISTAKES)
-            await self.push(reply_table.NOT_UNDERSTOOD)
+            await self.push(reply_table.BARE_LINE_FEED if line.endswith(b"\n") else reply_table.NOT_UNDERSTOOD)
             return
-        # Senders with octets that are no UTF-8 exist; escaped they do no harm in logs and databases.
-        await command(argument.strip().decode("utf-8", "backslashreplace") or None)
+        if self._terms.require_tls and not self.is_encrypted and verb not in _BEFORE_TLS:
+            await self.push(reply_table.WITHOUT_TLS)
+            return
+        await command(argument or None)
 
     async def push(self, status: str | bytes) -> None:
         """Send one reply. Nobody there any more: no matter, the session ends when it reads on."""
         reply = status if isinstance(status, Reply) else reply_table.instead_of(_text(status))
         if reply in reply_table.REASONS:
             _log.info("mail.refused", code=reply[:9], reason=reply_table.REASONS[reply], peer=self.peer)
-        if self.is_gone:
+        if self.is_gone or self.is_mute:
             return
         try:
             async with asyncio.timeout(self._terms.idle_timeout):
@@ -215,11 +237,21 @@ class SmtpSession(ClientProtocol):
             return
         await self.push(reply_table.SEND_THE_MAIL)
         reply = await MailTransfer(self, self._terms).take()
+        answers = len(self.recipients) if self._terms.lmtp else 1  # RFC 2033 section 4.2
         self.end_transaction()
         self._commands = 0
         crashpoints.point("smtp.answering")
-        await self.push(reply)
+        for _ in range(answers):
+            await self.push(reply)
         crashpoints.point("smtp.answered")
+
+
+def _parted(line: bytes, *, lmtp: bool) -> tuple[str, str]:
+    """A command's verb, as SMTP has it, and its argument."""
+    verb, _, argument = line.partition(b" ")
+    word = verb.decode("ascii", "replace").upper()
+    # Senders with octets that are no UTF-8 exist; escaped they do no harm in logs and databases.
+    return _IN_LMTP.get(word, word) if lmtp else word, argument.strip().decode("utf-8", "backslashreplace")
 
 
 def _text(status: str | bytes) -> str:
