@@ -117,6 +117,7 @@ class SmtpListener:
             **limits,  # type: ignore[arg-type]
         )
         self._servers: list[asyncio.Server] = []
+        self._made: list[Path] = []  #: sockets in the file system that are ours to take away
         most = allowed() if max_connections is None else max_connections
         self._dialogues: Connections[SmtpSession] = Connections(most, max(1, most // 4), is_trusted)
         self._draining = False
@@ -162,7 +163,9 @@ class SmtpListener:
             if isinstance(endpoint.at, socket.socket):
                 return await loop.create_server(begin, sock=endpoint.at, backlog=_BACKLOG)
             if isinstance(endpoint.at, Path):
-                return await loop.create_server(begin, sock=_unix_socket(endpoint.at), backlog=_BACKLOG)
+                opened = _unix_socket(endpoint.at)
+                self._made.append(endpoint.at)
+                return await loop.create_server(begin, sock=opened, backlog=_BACKLOG)
             host, port = endpoint.at
             return await loop.create_server(begin, host, port, backlog=_BACKLOG, reuse_address=True)
         except OSError as exc:  # asyncio tells of the address in words of its own
@@ -195,12 +198,11 @@ class SmtpListener:
 
     def _close(self) -> None:
         # No wait_closed(): since Python 3.12 it waits for the clients to leave (aiosmtpd issue 394).
-        made = {endpoint.at for endpoint in self._endpoints if isinstance(endpoint.at, Path)} if self._servers else ()
         for server in self._servers:
             server.close()
         self._servers.clear()
-        for path in made:
-            path.unlink(missing_ok=True)
+        while self._made:
+            self._made.pop().unlink(missing_ok=True)
 
     async def _empty(self, within: float) -> bool:
         """Wait until no session is left; False when that took longer than `within` seconds."""

@@ -168,6 +168,8 @@ class ClientProtocol(_ListsHooks, SMTP):
             await super().smtp_STARTTLS("")
         finally:
             self.is_mute = False
+        if self._session.ssl is None:  # we cut it off ourselves: asyncio calls that an end without an error
+            raise SessionOver
 
     async def read_some(self) -> bytes | bytearray:
         """Some octets, at least one."""
