@@ -36,6 +36,7 @@ INNER: dict[str, list[Place]] = {
     "overrides": [("oncall", "seoc", "overrides", 0)],
     "season": [("oncall", "seoc", "shifts", 0, "season")],
     "hours": [("policies", "low", "hours")],
+    "dkim": [("relay", "dkim")],
 }
 
 
@@ -58,6 +59,7 @@ def whole() -> dict[str, Any]:
     del raw["gitlab"]["token_file"]
     shift = {"days": "mon-fri", "from": "08:00", "to": "20:00", "people": ["ana"]}
     shift["season"] = {"from": "04-01", "to": "10-25"}  # type: ignore[assignment]
+    raw["relay"] = {**raw.get("relay", {}), "dkim": {"selector": "panic", "key_file": "dkim.key"}}
     raw["smtp"]["listeners"] = [{"address": "127.0.0.1:2526"}]
     override = {"from": "2026-12-24T18:00:00Z", "to": "2026-12-25T06:00:00Z", "person": "max"}
     raw["oncall"]["seoc"] = {"shifts": [shift], "overrides": [override]}

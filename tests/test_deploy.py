@@ -90,6 +90,8 @@ def load(tmp_path: Path) -> Load:
     token = tmp_path / "gitlab.token"
     token.write_text("glpat-example\n")
     token.chmod(0o640)
+    (tmp_path / "dkim.key").write_text("made by panicmail keys dkim\n")
+    (tmp_path / "dkim.key").chmod(0o600)
 
     def load(text: str, **environ: str) -> Config:
         file = tmp_path / "panicmail.toml"

@@ -13,6 +13,8 @@ from panicmail.config import Config
 from panicmail.delivery.smtp_client import Rehearsal, RelayClient, relay_client
 from panicmail.errors import PanicmailError, Permanent
 from panicmail.incident.reply_tokens import Purpose
+from panicmail.mail import dkim_signing
+from panicmail.mail.authenticate.dns_lookups import Resolver
 from panicmail.oncall.runtime_settings import RuntimeSettings
 
 #: For one mail altogether, in seconds, and for all of them.
@@ -40,7 +42,7 @@ def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
 
     pages = {key: rehearse(_bounces_to(settings, key), person.email) for key, person in config.people.items()}
     us, null = rehearse(_bounces_to(settings, "")), rehearse("")
-    others = [*_fallbacks(config, settings, asking)]
+    others = [*_fallbacks(config, settings, asking), *_signature(config, asking)]
     try:
         taken = us.wait()
     except PanicmailError as exc:
@@ -69,6 +71,39 @@ def _fallback_row(subject: str, url: str, answer: PendingAnswer[Rehearsal]) -> R
         mend = "see [relay] fallback: what the first relay does not take in time finds no other way there"
         return _RELAY.failed(subject, f"{url}: {exc}", mend).told_as(_CAUSE).passes()
     return _RELAY.ok(subject, f"{url} takes pages{f', under {taken.tls}' if taken.tls else ''}").told_as(_CAUSE)
+
+
+def _signature(config: Config, asking: ParallelChecks) -> Iterator[Callable[[], Row]]:
+    """Whether what we sign can be verified: the key, and its record in DNS."""
+    relay, servers = config.relay, config.authentication.nameservers
+    if relay.dkim is None:
+        return
+    found = dkim_signing.signer(relay.dkim.selector, relay.dkim_domain, relay.dkim.key_file)
+    if found is None:
+        mend = "run panicmail keys dkim, and restart"
+        missing = _RELAY.warning("dkim", f"{relay.dkim.key_file} is not there: mail goes out unsigned", mend)
+        yield lambda: missing
+        return
+    resolver = Resolver([(server.host, server.port) for server in servers])
+    yield partial(_dkim_row, found, asking.ask(lambda: dkim_signing.published_key(found, resolver)))
+
+
+def _dkim_row(signer: dkim_signing.DkimSigner, answer: PendingAnswer[str | None]) -> Row:
+    mend = "put the record into the zone that panicmail keys dkim prints"
+    try:
+        ours = dkim_signing.public_key(signer.key)
+        published = answer.wait()
+    except ValueError as exc:
+        return _RELAY.failed("dkim", f"the key cannot be used ({exc}): mail goes out unsigned", "panicmail keys dkim")
+    except PanicmailError as exc:
+        return _RELAY.warning("dkim", f"{signer.name} cannot be looked up: {exc}", "see [authentication] nameservers")
+    if published is None:
+        found = f"{signer.name} has no key in DNS: what is signed cannot be verified"
+        return _RELAY.failed("dkim", found, mend).told_as(_CAUSE)
+    if published != ours:
+        found = f"{signer.name} has another key in DNS: every signature of ours fails"
+        return _RELAY.failed("dkim", found, mend).told_as(_CAUSE)
+    return _RELAY.ok("dkim", f"mail is signed as {signer.domain}, and {signer.name} has the key").told_as(_CAUSE)
 
 
 def _bounces_to(settings: RuntimeSettings, person: str) -> str:

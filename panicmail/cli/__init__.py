@@ -11,6 +11,7 @@ inside the one that needs it, so that `--help` is there at once.
     checking     check
     drilling     drill
     explaining   explain
+    keeping      keys
     watching     watch
     asked        what the commands are given: options, configuration, database, instants
     printing     how they answer: tables, JSON, a stranger's words made harmless
@@ -29,6 +30,7 @@ from panicmail.cli import (
     drill_command,
     explain_command,
     incidents_command,
+    keys_command,
     response_commands,
     serve_command,
     watch_command,
@@ -71,6 +73,7 @@ for _family in (
     check_command,
     drill_command,
     explain_command,
+    keys_command,
 ):
     for _command in _family.COMMANDS:
         cli.add_command(_command)

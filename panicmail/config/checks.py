@@ -25,8 +25,17 @@ from panicmail.incident.escalation_policy import DEFAULT
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
     for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls,
-                _listeners, _authentication, _reporters):  # fmt: skip
+                _listeners, _dkim, _authentication, _reporters):  # fmt: skip
         one(draft)
+
+
+def _dkim(draft: ConfigDraft) -> None:
+    """The signature is for the domain our mails are from; of the key, `check` and `panicmail keys dkim` say more."""
+    dkim, sender = draft.get("relay", "dkim"), draft.get("relay", "sender")
+    host = sender.rpartition("@")[2] if sender else ""
+    if dkim is not None and host and dkim.domain and not f".{host}".endswith(f".{dkim.domain}"):
+        expected = f"{host}, the domain of relay.sender, or one above it: else the signature counts for nothing"
+        draft.mistakes.add(("relay", "dkim", "domain"), dkim.domain, expected)
 
 
 def _authentication(draft: ConfigDraft) -> None:
@@ -55,6 +64,8 @@ def _reporters(draft: ConfigDraft) -> None:
 def warnings(draft: ConfigDraft) -> Iterator[str]:
     """What works but should be looked at."""
     yield from _in_the_clear(draft)
+    if (dkim := draft.get("relay", "dkim")) and not dkim.key_file.exists():
+        yield f"relay.dkim: {dkim.key_file} is not there, so mail goes out unsigned; make it with panicmail keys dkim"
     for role in draft.names("oncall"):
         fallback = draft.get("oncall", role, "fallback")
         if fallback and draft.get("oncall", role, "fixed"):

@@ -148,6 +148,14 @@ def _new_file(value: object, info: ValidationInfo) -> Path | None:
     return _resolved(value, info)
 
 
+def _new_secret_file(value: object, info: ValidationInfo) -> Path:
+    """As `_secret_file`, of one that need not be there yet."""
+    path = _new_file(value, info)
+    if path is None:
+        raise ValueError("the path of a file")
+    return (_secret_file(value, info) or path) if path.exists() else path
+
+
 def _day(value: object) -> date | None:
     return None if value is None else values.day(value)
 
@@ -249,6 +257,17 @@ class GitLabSettings(Section):
     webhook_signing_key: Annotated[SecretStr | None, BeforeValidator(_signing_key_or_none), SECRET] = None
 
 
+class DkimSettings(Section):
+    """How panicmail signs what it sends (RFC 6376)."""
+
+    selector: Annotated[str, BeforeValidator(values.selector)] = Field(description=values.SELECTOR)
+    domain: Annotated[str, BeforeValidator(values.domain_or_none)] = ""  #: "": that of relay.sender
+    #: Absolute; PEM. One that is not there yet is a warning: mail goes out unsigned.
+    key_file: Annotated[Path, BeforeValidator(_new_secret_file)] = Field(
+        description="the path of a file with the private key, made by panicmail keys dkim"
+    )
+
+
 class RelaySettings(Section):
     url: Annotated[RelayUrl, BeforeValidator(values.relay_url), SECRET] = RelayUrl("127.0.0.1", 25, "none")
     #: What pages go by that `url` does not take in time, in this order; two at most.
@@ -257,6 +276,12 @@ class RelaySettings(Section):
     )
     sender: Address  #: of receipts, answers, news
     page_sender: Address
+    dkim: DkimSettings | None = Field(None, examples=[{"selector": "panic", "key_file": "dkim.key"}])
+
+    @property
+    def dkim_domain(self) -> str:
+        """As whom mail is signed."""
+        return (self.dkim.domain if self.dkim else "") or self.sender.rpartition("@")[2]
 
 
 class PersonSettings(Section):
@@ -512,6 +537,7 @@ INNER_TABLES: dict[str, type[Section]] = {
     "overrides": OverrideSettings,
     "season": SeasonSettings,
     "hours": BusinessHoursSettings,
+    "dkim": DkimSettings,
 }
 
 

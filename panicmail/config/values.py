@@ -23,6 +23,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADDRESS = 'an address such as "ana@example.com"'
 DURATION = 'a duration such as "90s", "15m" or "1h30m"'
+SELECTOR = 'a name of letters, digits and hyphens such as "panic1"'
 SIZE = 'a size such as "25MiB"'
 LISTEN = 'host:port such as "127.0.0.1:2525" or "[::1]:2525"'
 SOCKET = f'{LISTEN}, "unix:/run/panicmail/lmtp.sock", or "systemd:NAME" for a socket unit'
@@ -314,6 +315,18 @@ def is_domain(value: str) -> bool:
 def domain(value: object) -> str:
     if not isinstance(value, str) or not is_domain(value):
         raise ValueError('a domain such as "example.com"')
+    return value.lower()
+
+
+def domain_or_none(value: object) -> str:
+    """As `domain`; "" says there is none."""
+    return "" if value == "" else domain(value)
+
+
+def selector(value: object) -> str:
+    """The name a DKIM key has in its domain (RFC 6376 section 3.1)."""
+    if not isinstance(value, str) or not is_domain(value):
+        raise ValueError(SELECTOR)
     return value.lower()
 
 

@@ -22,7 +22,7 @@ from panicmail.delivery.heartbeat import Heartbeat
 from panicmail.delivery.pagerduty import PagerDutyClient
 from panicmail.delivery.push_router import PushRouter
 from panicmail.delivery.relay_route import PATIENCE, RelayRoute
-from panicmail.delivery.smtp_client import RelayClient, relay_client
+from panicmail.delivery.smtp_client import RelayClient, relay_client, signing
 from panicmail.escalation.clock_guard import ClockGuard
 from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import RestoreGuard
@@ -88,6 +88,7 @@ class DaemonParts:
         self.config, self.database = config, database
         self.live = LiveConfig(config)
         self.listeners = MailListeners(config)
+        self._sign = signing(config.relay)
         self.bell = WorkSignal()
         self.spool = Spool(config.database.spool)
         self.mark = WatermarkFile(self.spool.folder.with_suffix(".mark"))
@@ -244,7 +245,7 @@ class DaemonParts:
 
     def relay(self) -> RelayClient:
         """A connection to the relay, for one thread."""
-        return relay_client(self.config.relay.url, self.config.smtp.hostname)
+        return relay_client(self.config.relay.url, self.config.smtp.hostname, sign=self._sign)
 
     def page_relay(self, failed_over: Callable[[str, str], None] = lambda name, why: None) -> RelayRoute | RelayClient:
         """What pages go by, for one thread: the relay, and those that stand in for it.
@@ -257,7 +258,9 @@ class DaemonParts:
             return self.relay()
         # Together they have no longer than one alone: a thread that takes longer is taken for hanging.
         timeout = (_ONE_RELAY - PATIENCE * (len(urls) - 1)) / 3
-        return RelayRoute([(str(url), relay_client(url, hostname, timeout)) for url in urls], failed_over)
+        return RelayRoute(
+            [(str(url), relay_client(url, hostname, timeout, sign=self._sign)) for url in urls], failed_over
+        )
 
     def _tell_failed_over(self, relay: str, reason: str) -> None:
         facts = {"relay": relay, "answer": reason}

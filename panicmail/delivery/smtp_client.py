@@ -34,9 +34,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import structlog
+
 from panicmail import certificates
+from panicmail.config.schema import RelaySettings
 from panicmail.config.values import RelayUrl
 from panicmail.errors import LockedOut, PanicmailError, Permanent, Temporary, Unknown
+from panicmail.mail import dkim_signing
+from panicmail.mail.compose.shortened import shortened
+
+_log = structlog.get_logger()
 
 #: A connection unused for longer is not tried again: relays hang up after a while, and middleboxes forget.
 KEPT_SECONDS = 30.0
@@ -46,14 +53,27 @@ _ANSWER_LIMIT = 200
 #: Of one reply, continuation lines included. RFC 5321 4.5.3.1.5 knows 512 octets for a line.
 _REPLY_LIMIT = 64 * 1024
 _PIECE = 64 * 1024
+#: A signature with its field names, at its longest.
+_SIGNATURE = 1500
 #: RFC 4954 6: log in, in another way or under TLS. That is about us, not about the message.
 _LOG_IN = frozenset({530, 534, 535, 538})
 
 
-def relay_client(url: RelayUrl, hostname: str, timeout: float = 10) -> RelayClient:
+def relay_client(
+    url: RelayUrl, hostname: str, timeout: float = 10, *, sign: Callable[[bytes], bytes] | None = None
+) -> RelayClient:
     """A client of the relay of a configuration; the rest as for `RelayClient`."""
     password = url.password.get_secret_value() if url.password else None
-    return RelayClient(url.host, url.port, url.tls, url.username, password, hostname=hostname, timeout=timeout)
+    about: dict[str, Any] = {"hostname": hostname, "timeout": timeout, "sign": sign}
+    return RelayClient(url.host, url.port, url.tls, url.username, password, **about)
+
+
+def signing(relay: RelaySettings) -> Callable[[bytes], bytes] | None:
+    """What signs the mails of a configuration; None: nothing does."""
+    if relay.dkim is None:
+        return None
+    found = dkim_signing.signer(relay.dkim.selector, relay.dkim_domain, relay.dkim.key_file)
+    return found.sign if found else None
 
 
 class RelayClient:
@@ -64,6 +84,7 @@ class RelayClient:
         timeout: Seconds for one step.
         ssl_context: Whom to trust; None: the system's certificates, and the name must fit.
         monotonic: Tells how long the connection was idle and how much time is left.
+        sign: Puts a signature on a message; None: it goes as it is.
     """
 
     def __init__(
@@ -78,7 +99,9 @@ class RelayClient:
         timeout: float = 10,
         ssl_context: ssl.SSLContext | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> None:
+        self._sign = sign
         self._host, self._port, self._tls = host, port, tls
         self._username, self._password = username, password
         self._hostname = hostname
@@ -144,7 +167,7 @@ class RelayClient:
             raise _Dead("not connected")
         dialogue.ends_at = ends_at
         try:
-            answer = dialogue.deliver(letter)
+            answer = dialogue.deliver(letter.within(dialogue.size_limit(), self._sign))
         except (Temporary, _Dead):
             self.close()  # what the relay still has to say would be taken for the next answer
             raise
@@ -229,11 +252,22 @@ class _Letter:
         # smuggled in.
         octets = re.sub(rb"\r\n|\r|\n", b"\r\n", message)
         octets = octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+        self._octets = octets
         self.size = len(octets)
         self.stuffed = re.sub(rb"(?m)^\.", b"..", octets)
         self.mail_from, self.recipient = mail_from, recipient
         self.is_ascii = octets.isascii()
         self.has_ascii_addresses = mail_from.isascii() and recipient.isascii()
+
+    def within(self, most: int | None, sign: Callable[[bytes], bytes] | None) -> _Letter:
+        """As the relay takes it: cut to so many octets if it is larger, and signed."""
+        octets = self._octets
+        if most is not None and self.size + (_SIGNATURE if sign else 0) > most:
+            octets = shortened(octets, max(0, most - (_SIGNATURE if sign else 0)))
+            _log.warning("mail.cut", octets=self.size, limit=most)
+        if sign is None and octets is self._octets:
+            return self
+        return _Letter(sign(octets) if sign else octets, self.mail_from, self.recipient)
 
 
 class _Dialogue(smtplib.SMTP):
@@ -267,6 +301,11 @@ class _Dialogue(smtplib.SMTP):
         if code < 200:
             raise Unknown(f"the relay had the whole message and answered {_reply(code, said)}")
         return _check_reply(code, said, range(200, 300))
+
+    def size_limit(self) -> int | None:
+        """How many octets a message may have (RFC 1870); None: the relay does not say, or sets no limit."""
+        said = str(self.esmtp_features.get("size", ""))
+        return int(said) or None if said.isascii() and said.isdecimal() else None
 
     def rehearse(self, mail_from: str, recipient: str) -> str:
         """A transaction that ends before its message; answers the last reply."""

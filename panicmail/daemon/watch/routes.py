@@ -14,7 +14,7 @@ from panicmail.delivery.apprise import AppriseClient
 from panicmail.delivery.pagerduty import PagerDutyClient
 from panicmail.delivery.push_router import PushRouter
 from panicmail.delivery.relay_route import RelayRoute
-from panicmail.delivery.smtp_client import relay_client
+from panicmail.delivery.smtp_client import relay_client, signing
 from panicmail.errors import Permanent
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
@@ -83,4 +83,6 @@ class AlarmRoutes:
     def _relay(self) -> RelayRoute:
         """Connections of its own: they are used in one thread, and seldom."""
         relay, hostname = self._config.relay, self._config.smtp.hostname
-        return RelayRoute([(str(url), relay_client(url, hostname)) for url in (relay.url, *relay.fallback)])
+        return RelayRoute(
+            [(str(url), relay_client(url, hostname, sign=signing(relay))) for url in (relay.url, *relay.fallback)]
+        )
