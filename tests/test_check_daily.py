@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
+from panicmail.check.certificate_checks import judge
 from panicmail.check.daily_check import DailyCheck
 from panicmail.check.database_checks import KnownFindings
 from panicmail.check.result import CheckVerdict, Group, Row
@@ -125,6 +126,20 @@ def test_what_gets_worse_is_told_anew(desk: Desk) -> None:
     desk.rows = [ENDED]
     assert desk.run(after=HOUR) == [TOKEN]
     assert desk.run(after=HOUR) == []
+
+
+def test_a_certificate_that_ends_is_told_with_21_days_left_with_7_and_each_day_from_the_last_one_on(desk: Desk) -> None:
+    ends_at = desk.now + 30 * DAY
+    told: list[int] = []
+    while desk.now <= ends_at + DAY:
+        row = judge(Group.DOOR, "tls", ends_at, desk.now, "renew it")
+        desk.rows = [row]
+        if desk.run():
+            told.append((ends_at - desk.now).days)
+        desk.now += HOUR
+    assert told == [21, 7, 1, 0, -1]
+    desk.rows = [judge(Group.DOOR, "tls", desk.now + 90 * DAY, desk.now, "")]
+    assert desk.run() == [MENDED]
 
 
 def test_what_may_pass_by_itself_is_told_when_it_is_so_twice(desk: Desk) -> None:

@@ -35,6 +35,7 @@ HOMES = {
     "PIL": "mail",
     "selectolax": "mail",
     "dkim": "mail",
+    "cryptography": "mail",
     "spf": "mail",
     "dns": "mail",
     "publicsuffixlist": "mail",

@@ -201,3 +201,38 @@ def test_a_cut_mail_is_within_its_limit_whatever_is_in_it(text: str, most: int) 
 def test_nothing_of_the_library_leaks_when_dns_fails(signer: DkimSigner) -> None:
     with pytest.raises(PanicmailError, match="SERVFAIL"):
         dkim_signing.published_key(signer, Dns(fails=True))
+
+
+# -- to whom
+
+
+class Listed:
+    """A relay that refuses nobody, and lists whom it was given mail for."""
+
+    def __init__(self) -> None:
+        self.recipients: set[str] = set()
+
+    def send(self, message: bytes, mail_from: str, recipient: str) -> str:
+        self.recipients.add(recipient)
+        return "250 taken"
+
+
+def test_every_kind_of_notice_goes_to_our_people_and_to_the_reporter_alone(tmp_path: Path) -> None:
+    office, relay = Office(tmp_path), Listed()
+    office.relay.send = relay.send  # type: ignore[method-assign]
+    with contextlib.closing(office):
+        office.panic("Subject: Ransom note\nReply-To: evil@example.org\nCc: other@example.org\n\nsee evil@example.org")
+        office.wait(minutes=16)
+        incident = office.incidents()[0]
+        kinds = [EffectKind.TELL, EffectKind.NEWS, EffectKind.PAGE, EffectKind.RECEIPT, EffectKind.OPERATORS,
+                 EffectKind.LIST, EffectKind.PROVEN]  # fmt: skip
+        assert set(kinds) == {kind for kind in EffectKind if kind not in KEEPS_THE_ISSUE}, "a new kind: add it here"
+        office.settle()
+        people = {person.email for person in office.settings.people.values()}
+        assert relay.recipients <= people | {incident.reporter_address}
+        assert "max@example.com" in relay.recipients
+
+
+#: The effects that go to GitLab.
+KEEPS_THE_ISSUE = {EffectKind.ISSUE, EffectKind.FILES, EffectKind.AMEND, EffectKind.MIRROR, EffectKind.TWINS,
+                   EffectKind.CONFIDE}  # fmt: skip

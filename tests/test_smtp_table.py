@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from aiosmtpd.smtp import SMTP
@@ -130,11 +131,11 @@ def answer(port: int, case: Case) -> str:
         return _told(last)
 
 
-def _reply(replies: object) -> str:
+def _reply(replies: BinaryIO) -> str:
     line = ""
     while True:
         try:
-            line = replies.readline().decode("utf-8", "replace")  # type: ignore[attr-defined]
+            line = replies.readline().decode("utf-8", "replace")
         except ConnectionError:
             return ""
         if line[3:4] != "-":

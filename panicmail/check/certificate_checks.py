@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,18 +22,20 @@ _TURNS = 8
 
 
 def judge(group: Group, subject: str, ends_at: datetime, now: datetime, mend: str) -> Row:
-    """How long a certificate still holds."""
+    """How long a certificate still holds: told with 21 days left, with 7, and from the last day on each day."""
     left = ends_at - now
+    told = f"it ends {ends_at:%Y-%m-%d}, {left.days} days left"
     if left <= timedelta(0):
         row = group.failed(subject, f"ended {ends_at:%Y-%m-%d}", mend)
     elif left <= TOO_LATE:
         row = group.failed(subject, f"it ends {ends_at:%Y-%m-%d %H:%M} UTC", mend)
     elif left <= URGENT_WITHIN:
-        row = group.warning(subject, f"it ends {ends_at:%Y-%m-%d}, only {left.days} days left", mend)
+        found = f"it ends {ends_at:%Y-%m-%d}, only {left.days} days left"
+        row = replace(group.warning(subject, found, mend), stage="7 days")
     elif left <= RENEW_WITHIN:
-        row = group.warning(subject, f"it ends {ends_at:%Y-%m-%d}, {left.days} days left", mend)
+        row = replace(group.warning(subject, told, mend), stage="21 days")
     else:
-        row = group.ok(subject, f"it ends {ends_at:%Y-%m-%d}, {left.days} days left")
+        row = group.ok(subject, told)
     return row.told_as(CAUSE)
 
 

@@ -1,7 +1,8 @@
 """The daily re-check: while panicmail runs, what a panic needs is tried again, and the operators are told.
 
-    told        when something stops working or crosses a warning's threshold; once a day while it lasts; and once when
-                it is mended
+    told        when something stops working or crosses a warning's threshold; once a day while it lasts, but for what
+                comes on slowly, a certificate that ends: with 21 days left, with 7, and each day from the last one on;
+                and once when it is mended
     not told    what passes by itself, such as a relay that does not answer, before it was so twice in a row; and what
                 is a choice of the configuration and no trouble
 
@@ -104,7 +105,8 @@ def _tell(tx: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], no
             continue
         due.setdefault(row.cause, []).append(row)
         since_at = known.since_at if known else now
-        tx.findings.keep(Finding(name=name, verdict=row.verdict.value, found=row.found, since_at=since_at, told_at=now))
+        degree = row.stage or row.verdict.value
+        tx.findings.keep(Finding(name=name, verdict=degree, found=row.found, since_at=since_at, told_at=now))
     for cause, told in due.items():
         tx.queue.tell_operators(
             cause, {"found": [f"{r.subject}: {r.found}" for r in told], "mend": [r.mend for r in told]}
@@ -116,7 +118,9 @@ def _tell(tx: Transaction, rows: Mapping[str, Row], wrong: Mapping[str, Row], no
 
 
 def _is_due(known: Finding, row: Row, now: datetime) -> bool:
-    """Whether it got worse since it was told, or was told long enough ago."""
+    """Whether it got worse since it was told, or was told long enough ago; with stages, whether it is another."""
+    if row.stage:
+        return known.verdict != row.stage
     is_worse = row.verdict is CheckVerdict.FAILED and known.verdict != CheckVerdict.FAILED.value
     return is_worse or now - known.told_at >= TOLD_EVERY - _SLACK
 

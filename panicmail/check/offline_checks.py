@@ -87,6 +87,7 @@ def rows(
         *_gitlab(config),
         *_secret_files(config),
         _relay(config),
+        _one_domain(config),
         *people_checks.rows(config, settings),
         *people_checks.pushes(config, settings),
         *schedule_checks.rows(settings, now, failures),
@@ -291,6 +292,23 @@ def _relay(config: Config) -> Row:
     pages = "" if relay.page_sender == relay.sender else f", pages from {relay.page_sender}"
     told = f"{relay.url}{login}; mail from {relay.sender}{pages}"
     return _unless_in_the_clear(Group.RELAY.ok("relay", told), config, "relay.url")
+
+
+def _one_domain(config: Config) -> Row:
+    """From, envelope and Message-ID of our mails: one domain, or one above the others, is what receivers trust."""
+    names = {
+        "relay.sender": config.relay.sender.rpartition("@")[2],
+        "relay.page_sender": config.relay.page_sender.rpartition("@")[2],
+        "replies.address": config.replies.address.rpartition("@")[2],
+        "smtp.hostname": config.smtp.hostname,
+    }
+    first = min(names.values(), key=len)
+    others = [f"{key} in {domain}" for key, domain in names.items() if not f".{domain}".endswith(f".{first}")]
+    if not others:
+        return Group.RELAY.ok("one domain", f"From, envelope and Message-ID of our mails are in {first}")
+    found = f"our mails are of several domains: {', '.join(f'{key} in {domain}' for key, domain in names.items())}"
+    mend = f"let {' and '.join(key.partition(' ')[0] for key in others)} be in {first}: else SPF or DMARC may fail"
+    return Group.RELAY.warning("one domain", found, mend)
 
 
 def _unless_in_the_clear(row: Row, config: Config, key: str) -> Row:

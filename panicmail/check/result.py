@@ -52,6 +52,8 @@ class Row:
     channel: str = ""  #: which of their channels, by id; "": none in particular
     #: What the daily re-check tells the operators while this is not ok (`operator_alerts.CAUSES`); "": nothing.
     cause: str = ""
+    #: How far something that comes on slowly has come; while it lasts it is told at each new stage alone.
+    stage: str = ""
     passing: bool = False  #: not ok for a reason that often passes by itself; told when it lasts
 
     @property

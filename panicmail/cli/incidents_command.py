@@ -153,7 +153,7 @@ def _readable(settings: RuntimeSettings, facts: Mapping[str, Any]) -> dict[str, 
 @click.argument("mail_id", required=False)
 def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) -> None:
     """The raw message an incident was made of; with MAIL_ID a later one of its thread."""
-    store, _settings = open_store_and_settings(config_file)
+    store, settings = open_store_and_settings(config_file)
 
     def work(tx: Transaction) -> tuple[AcceptedMail | None, bytes]:
         known = _mail_id(tx, find_incident(tx, ref), mail_id)
@@ -161,7 +161,7 @@ def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) 
 
     found, raw = store.read(work)
     if as_json and found is not None:
-        print_json(_enveloped(found, raw))
+        print_json(_enveloped(found, raw, settings.hostname))
     elif sys.stdout.isatty():  # a terminal obeys what it is shown; a file does not
         click.echo(shown(raw.decode("utf-8", "replace"), lines=True))
     else:
@@ -169,7 +169,9 @@ def mail(config_file: str | None, as_json: bool, ref: str, mail_id: str | None) 
         sys.stdout.buffer.flush()
 
 
-def _enveloped(mail: AcceptedMail, raw: bytes) -> dict[str, Any]:
+def _enveloped(mail: AcceptedMail, raw: bytes, hostname: str) -> dict[str, Any]:
+    from panicmail.mail.parse.received_field import own_received
+
     return {
         "id": mail.id,
         "accepted_at": iso(mail.accepted_at),
@@ -178,6 +180,7 @@ def _enveloped(mail: AcceptedMail, raw: bytes) -> dict[str, Any]:
         "peer": mail.peer,
         "helo": mail.helo,
         "tls": mail.tls,
+        "received": own_received(mail.peer, mail.helo, mail.tls, hostname, mail.id, mail.accepted_at).decode(),
         "raw_base64": base64.b64encode(raw).decode(),
     }
 

@@ -16,6 +16,7 @@ from panicmail.incident.model import Incident
 from panicmail.incident.redact import carried, looks_carried
 from panicmail.incident.reply_tokens import Purpose
 from panicmail.mail.incident_report import report_of
+from panicmail.mail.parse.received_field import own_received
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.store.rows import OVER, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
@@ -118,11 +119,18 @@ class IssueFiles:
         files: list[tuple[str, bytes]] = []
         acts = _lets_act(settings, [*report.carried, *(_carried_in(raw) if report.cut_short else ())])
         if settings.uploads == "all" and not acts:
-            files.append((f"{incident.ref}.eml", raw))
+            files.append((f"{incident.ref}.eml", self._trace(incident.mail_id) + raw))
         if settings.uploads in {"all", "attachments"} and report.attachments:
             parts = [part for part in self._attachments_of(raw) if not (acts and _may_hold(*part))]
             files += [(attachment.name or "attachment", data) for attachment, data in parts]
         return [self._upload(incident, name, data) for name, data in files]
+
+    def _trace(self, mail_id: str) -> bytes:
+        """What we saw of how a mail came, as the field on top of it."""
+        mail, hostname = self._store.read(lambda tx: tx.mails.get(mail_id)), self._settings().hostname
+        if mail is None:
+            return b""
+        return own_received(mail.peer, mail.helo, mail.tls, hostname, mail.id, mail.accepted_at)
 
     def _upload(self, incident: Incident, name: str, data: bytes) -> drafts.FileLink:
         uploaded = self._issues_of(incident).upload(name, data)

@@ -62,7 +62,7 @@ class Calendar:
 
 
 @pytest.mark.row(32, "our certificate ends soon", "told to the operators 21 days before, daily, and when it is renewed")
-def test_the_operators_hear_daily_of_a_certificate_that_ends_soon_until_it_is_renewed(tmp_path: Path) -> None:
+def test_the_operators_hear_of_a_certificate_that_ends_with_21_days_left_and_with_7_and_1_until_it_is_renewed(tmp_path: Path) -> None:
     ends_at = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) + 30 * DAY
     with SandboxGitLab() as gitlab, SandboxRelay() as relay, contextlib.closing(Office(tmp_path)) as office:
         tls.write_pair(tmp_path, ends_at=ends_at)
@@ -71,8 +71,9 @@ def test_the_operators_hear_daily_of_a_certificate_that_ends_soon_until_it_is_re
         assert calendar.heard(ends_at - 22 * DAY) == []
         assert calendar.heard(ends_at - 20 * DAY) == told
         assert calendar.heard(ends_at - 20 * DAY + timedelta(hours=1)) == []
-        assert calendar.heard(ends_at - 19 * DAY) == told
-        assert calendar.heard(ends_at - timedelta(hours=25)) == told
+        assert calendar.heard(ends_at - 19 * DAY) == []
+        assert calendar.heard(ends_at - 6 * DAY) == told
+        assert calendar.heard(ends_at - timedelta(hours=25)) == []
         assert calendar.heard(ends_at - timedelta(hours=23)) == told, "worse: it is a failure on its last day"
         assert calendar.heard(ends_at - timedelta(hours=22)) == []
         tls.write_pair(tmp_path, ends_at=ends_at + 90 * DAY)
