@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import email
 import email.policy
 import quopri
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,19 @@ from panicmail.check.parallel import ParallelChecks
 from panicmail.delivery import smtp_client
 from panicmail.delivery.smtp_client import RelayClient
 from panicmail.errors import PanicmailError
-from panicmail.mail import dkim_signing
+from panicmail.incident import tasks
+from panicmail.incident.model import Effect, EffectKind, Incident
+from panicmail.mail import compose, dkim_signing
 from panicmail.mail.authenticate.dns_lookups import DnsAnswer, Unanswered
+from panicmail.mail.compose.notices import _TELLERS
+from panicmail.mail.compose.operator_alerts import CAUSES
+from panicmail.mail.compose.reporter_notices import _NEWS
 from panicmail.mail.compose.shortened import shortened
 from panicmail.mail.dkim_signing import DkimSigner
 from panicmail.sandbox import smtp_session
 from panicmail.sandbox.relay_server import SandboxRelay
+from panicmail.store.transaction import Transaction
+from tests.office import Office
 from tests.program import run
 from tests.test_config import SMALLEST
 
@@ -206,33 +215,90 @@ def test_nothing_of_the_library_leaks_when_dns_fails(signer: DkimSigner) -> None
 # -- to whom
 
 
-class Listed:
-    """A relay that refuses nobody, and lists whom it was given mail for."""
-
-    def __init__(self) -> None:
-        self.recipients: set[str] = set()
-
-    def send(self, message: bytes, mail_from: str, recipient: str) -> str:
-        self.recipients.add(recipient)
-        return "250 taken"
-
-
-def test_every_kind_of_notice_goes_to_our_people_and_to_the_reporter_alone(tmp_path: Path) -> None:
-    office, relay = Office(tmp_path), Listed()
-    office.relay.send = relay.send  # type: ignore[method-assign]
-    with contextlib.closing(office):
-        office.panic("Subject: Ransom note\nReply-To: evil@example.org\nCc: other@example.org\n\nsee evil@example.org")
-        office.wait(minutes=16)
-        incident = office.incidents()[0]
-        kinds = [EffectKind.TELL, EffectKind.NEWS, EffectKind.PAGE, EffectKind.RECEIPT, EffectKind.OPERATORS,
-                 EffectKind.LIST, EffectKind.PROVEN]  # fmt: skip
-        assert set(kinds) == {kind for kind in EffectKind if kind not in KEEPS_THE_ISSUE}, "a new kind: add it here"
-        office.settle()
-        people = {person.email for person in office.settings.people.values()}
-        assert relay.recipients <= people | {incident.reporter_address}
-        assert "max@example.com" in relay.recipients
-
-
 #: The effects that go to GitLab.
 KEEPS_THE_ISSUE = {EffectKind.ISSUE, EffectKind.FILES, EffectKind.AMEND, EffectKind.MIRROR, EffectKind.TWINS,
                    EffectKind.CONFIDE}  # fmt: skip
+#: Something for every fact a notice may want, each naming a stranger where it can.
+STRANGER = "evil@example.org"
+FACTS: dict[str, Any] = {
+    "holder": "max", "by": STRANGER, "actor": STRANGER, "author": STRANGER, "sender": STRANGER, "to": STRANGER,
+    "reporter": STRANGER, "address": STRANGER, "reply_to": STRANGER, "from": STRANGER, "text": f"write to {STRANGER}",
+    "at": "2026-11-22T03:00:00+00:00", "until": "2026-11-22T04:00:00+00:00", "in_reply_to": f"<x-{STRANGER}>",
+    "said": f"ask {STRANGER}", "answer": "550 no", "reason": "x", "why": "x", "how": "mail", "change": [], "refs": [],
+    "found": ["x"], "mend": ["y"], "mended": ["z"], "members": 3, "count": 3, "people": ["max"], "person": "max",
+}  # fmt: skip
+
+
+def test_every_kind_of_notice_goes_to_our_people_and_to_the_reporter_alone(
+    tmp_path: Path, sandbox: SandboxRelay
+) -> None:
+    office = Office(tmp_path)
+    client = RelayClient("127.0.0.1", sandbox.port, hostname="panic.example.com")
+    office.relay.send = client.send  # type: ignore[method-assign]
+    with contextlib.closing(office), contextlib.closing(client):
+        incident = office.panic(f"see {STRANGER}")
+        office.wait(minutes=16)  # pages, a receipt, news of the breach
+        composed = set()
+        for table, tell in ((_TELLERS, _tell), (_NEWS, _news), (CAUSES, _alarm)):
+            for kind in table:
+                composed |= {kind} if tell(office, incident, kind) else set()
+        assert composed == {*_TELLERS, *_NEWS, *CAUSES}, {*_TELLERS, *_NEWS, *CAUSES} - composed
+        people = {person.email for person in office.settings.people.values()}
+        recipients = {recipient for mail in sandbox.mails for recipient in mail.recipients}
+        assert (
+            recipients
+            == {"ana@example.com", "max@example.com", incident.reporter_address}
+            <= people | {incident.reporter_address}
+        )
+    for mail in sandbox.mails:
+        assert STRANGER not in f"{mail.header('To')} {mail.header('Cc')} {mail.header('Bcc')} {mail.header('Reply-To')}"
+
+
+def _sends(office: Office, queue: Callable[[Transaction], None]) -> bool:
+    """Whether a mail went out for it."""
+    relay = office.relay
+    sent: list[str] = []
+    forward = relay.send
+
+    def counted(message: bytes, mail_from: str, recipient: str) -> str:
+        sent.append(recipient)
+        return forward(message, mail_from, recipient)
+
+    relay.send = counted  # type: ignore[method-assign]
+    try:
+        office.store.write("x", queue)
+        office.settle()
+    finally:
+        relay.send = forward  # type: ignore[method-assign]
+    return bool(sent)
+
+
+def _tell(office: Office, incident: Incident, kind: str) -> bool:
+    return _sends(office, lambda tx: tx.queue.tell(incident, "ana", f"t/{kind}", {**FACTS, "what": kind}))
+
+
+def _news(office: Office, incident: Incident, kind: str) -> bool:
+    effect = Effect(do=EffectKind.NEWS, key=f"n/{kind}", facts={**FACTS, "what": kind})
+    return _sends(office, lambda tx: tx.queue.add(tasks.effect_tasks(incident, effect, lambda person: ())))
+
+
+def _alarm(office: Office, incident: Incident, kind: str) -> bool:
+    return _sends(office, lambda tx: tx.queue.tell_operators(kind, FACTS, incident_id=incident.id))
+
+
+def test_every_effect_is_a_mail_to_somebody_of_ours_or_keeps_the_issue() -> None:
+    mails = {EffectKind.PAGE, EffectKind.TELL, EffectKind.RECEIPT, EffectKind.NEWS, EffectKind.OPERATORS,
+             EffectKind.LIST, EffectKind.PROVEN}  # fmt: skip
+    assert mails | KEEPS_THE_ISSUE == set(EffectKind), "to whom does the new one go?"
+
+
+def test_every_letter_is_addressed_to_a_person_of_ours_or_to_the_reporter() -> None:
+    """Whatever makes an envelope takes its recipient from these, and from nothing a mail says."""
+    known = {"person.email", "head.person.email", "incident.reporter_address"}
+    found = []
+    for file in sorted(Path(compose.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Envelope":
+                found += [ast.unparse(word.value) for word in node.keywords if word.arg == "to"]
+    assert len(found) >= 7
+    assert set(found) == known
