@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email
 import os
 import smtplib
 import socket
@@ -11,21 +12,28 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
+from panicmail import config as configuration
 from panicmail.config import Config
 from panicmail.config.schema import SmtpSettings
 from panicmail.daemon import systemd
 from panicmail.daemon.mail_listeners import MailListeners
-from panicmail.errors import Mistake
+from panicmail.errors import ConfigError, Mistake
+from panicmail.mail.parse.received_field import own_received, received_from
 from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.listeners import Endpoint
 from panicmail.server.smtp.server_certificate import ServerCertificate, tls_context
+from tests.office import Office
 from tests.program import world
+from tests.test_config import SMALLEST
 from tests.test_smtp import MAIL, PANIC, Served, Store, Wire, _eventually, serving
 
 LOOPBACK = ("127.0.0.1", 0)
@@ -442,3 +450,103 @@ def test_the_daemon_serves_a_socket_that_it_was_given_and_nobody_else_has(tmp_pa
                 assert town.relay.wait(lambda mail: "handed over" in mail.subject, 30)
             finally:
                 program.terminate()
+
+
+# -- the configuration
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "says"),
+    [
+        ("[[smtp.listeners]]\naddress = '0.0.0.0:25'\nprotocol = 'lmtp'", "[0].protocol", "port 25 speaks SMTP"),
+        ("[[smtp.listeners]]\naddress = '0.0.0.0:465'\ntls = 'implicit'", "[0].tls", "tls_cert_file and tls_key_file"),
+        ("[[smtp.listeners]]\naddress = '0.0.0.0:465'\ntls = 'implict'", "[0].tls", '"none", "starttls" or "implicit"'),
+        ("[[smtp.listeners]]\naddress = '[::]:25'\nrequire_tls = true", "[0].require_tls", "with a certificate"),
+        ("[[smtp.listeners]]\naddress = 'unix:a'\ntls = 'starttls'", "[0].tls", "stays on this host"),
+        ("[[smtp.listeners]]\naddress = 'unix:'", "[0].address", "107 octets at most"),
+        (f"[[smtp.listeners]]\naddress = 'unix:{'x' * 120}'", "[0].address", "107 octets at most"),
+        ("[[smtp.listeners]]\naddress = 'systemd:'", "[0].address", "systemd:NAME"),
+        ("[[smtp.listeners]]\naddress = 'systemd:a:b'", "[0].address", "systemd:NAME"),
+        ("[[smtp.listeners]]\naddress = '[::]:25'\nprotocoll = 'smtp'", "[0].protocoll", 'expected "protocol"'),
+        ("[[smtp.listeners]]\ntls = 'none'", "[0].address", "found nothing, expected host:port"),
+        ("[[smtp.listeners]]\naddress = '127.0.0.1:8025'", "[0].address", "web.listen has it"),
+        ("[[smtp.listeners]]\naddress = '0.0.0.0:25'\n[[smtp.listeners]]\naddress = '127.0.0.1:25'", "[1].address",
+         "smtp.listeners[0].address has it"),
+        ("[[smtp.listeners]]\naddress = 'unix:a'\n[[smtp.listeners]]\naddress = 'unix:./a'", "[1].address",
+         "smtp.listeners[0].address has it"),
+    ],
+)  # fmt: skip
+def test_a_listener_that_cannot_be_is_refused_with_its_place_and_what_is_expected(
+    tmp_path: Path, section: str, key: str, says: str
+) -> None:
+    (line,) = mistakes(tmp_path, section)
+    assert f"smtp.listeners{key}: found " in line
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("listen = []", "smtp.listen: found [], expected at least one address, or a table [[smtp.listeners]]"),
+        ("listen = ['0.0.0.0:25']\nlmtp = true", "smtp.lmtp: found true, expected another port"),
+        ("require_tls = true", "smtp.require_tls: found true, expected smtp.tls_cert_file"),
+        ("listen = ['127.0.0.1:25', '127.0.0.1:25']", "smtp.listen[1]: found \"127.0.0.1:25\""),
+    ],
+)  # fmt: skip
+def test_what_holds_for_listen_is_refused_where_it_cannot_be(tmp_path: Path, line: str, says: str) -> None:
+    (told,) = mistakes(tmp_path, "", line)
+    assert says in told
+
+
+def test_addresses_of_different_families_and_ports_that_the_system_chooses_do_not_clash(tmp_path: Path) -> None:
+    listen = "listen = ['0.0.0.0:25', '[::]:25', '127.0.0.1:0', '127.0.0.1:0', 'unix:a', 'systemd:a']"
+    assert mistakes(tmp_path, "", listen) == []
+
+
+def test_tables_of_listeners_stand_in_place_of_the_default_and_beside_what_is_written(tmp_path: Path) -> None:
+    table = "[[smtp.listeners]]\naddress = '[::1]:2526'\n"
+    for line, listened in (("", ["[::1]:2526"]), ("listen = ['127.0.0.1:25']", ["127.0.0.1:25", "[::1]:2526"])):
+        config = configured(tmp_path, table, line)
+        assert [str(each.address) for each in config.smtp.all_listeners] == listened
+        assert ("smtp.listen" in config.inferred) == (not line)
+
+
+def configured(folder: Path, section: str, line: str = "") -> Config:
+    (folder / "gitlab.token").write_text("glpat-x")
+    (folder / "gitlab.token").chmod(0o600)
+    (folder / "panicmail.toml").write_text(SMALLEST.replace('listen = ["0.0.0.0:25"]', line) + f"\n{section}\n")
+    return configuration.load(folder / "panicmail.toml", {}, host_name=lambda: "panic.example.com")
+
+
+def mistakes(folder: Path, section: str, line: str = "") -> list[str]:
+    try:
+        configured(folder, section, line)
+    except ConfigError as exc:
+        return [str(mistake) for mistake in exc.mistakes]
+    return []
+
+
+# -- our own field
+
+
+@given(helo=st.text(max_size=80), peer=st.sampled_from(["192.0.2.7", "2001:db8::7", "127.0.0.1"]), tls=st.booleans())
+def test_our_own_received_names_the_peer_whatever_the_client_called_itself(helo: str, peer: str, tls: bool) -> None:
+    secured = "TLSv1.3 TLS_AES_256_GCM_SHA384" if tls else ""
+    field = own_received(peer, helo, secured, "panic.example.com", "abc", datetime(2026, 11, 30, 21, tzinfo=UTC))
+    assert received_from(field.partition(b":")[2].replace(b"\r\n", b"")) == peer
+    assert all(line[:1] in (b"R", b"\t") for line in field.splitlines())
+    read = email.message_from_bytes(field + b"Subject: x\r\n\r\nbody")
+    assert (read["Subject"], len(read.get_all("Received", []))) == ("x", 1)
+
+
+def test_the_raw_message_on_the_issue_says_how_it_came_and_what_is_kept_is_what_was_sent(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    with contextlib.closing(office):
+        incident = office.panic("My files are .locked")
+        raw = office.store.read(lambda tx: tx.mails.raw(incident.mail_id))
+        (name, data), *_ = office.gitlab.uploads
+        assert name == f"{incident.ref}.eml"
+        assert data.startswith(b"Received: from ")
+        assert data.endswith(raw)
+        assert b"@" not in data.removesuffix(raw), "no address, which may have a token"
+        assert not raw.startswith(b"Received")

@@ -313,7 +313,7 @@ def _listeners(draft: ConfigDraft) -> None:
     listen, listeners = [*draft.items("smtp", "listen")], [*draft.items("smtp", "listeners")]
     if draft.get("smtp", "listen") == () and not draft.gives("smtp", "listeners"):
         draft.mistakes.add(("smtp", "listen"), [], "at least one address, or a table [[smtp.listeners]]")
-    if draft.get("smtp", "require_tls") and listen and not _has_tls(draft):
+    if draft.get("smtp", "require_tls") and draft.get("smtp", "listen") and not _has_tls(draft):
         expected = "smtp.tls_cert_file and smtp.tls_key_file beside it"
         draft.mistakes.add(("smtp", "require_tls"), True, expected)
     if draft.get("smtp", "lmtp") and any(_is_port_25(at) for _, at in listen):
