@@ -1033,6 +1033,22 @@ def test_a_certificate_that_was_renewed_in_its_place_is_shown_without_anybody_sa
         assert _common_name(client) == "new"
 
 
+def test_a_recipient_whose_domain_is_written_in_its_own_letters_is_ours() -> None:
+    store = Store()
+    with serving(store, known=lambda address: address == "panic@xn--bcher-kva.example") as served:
+        with served.wire() as client:
+            client.reply()
+            client.say(b"EHLO c")
+            client.say("MAIL FROM:<jürgen@bücher.example> SMTPUTF8".encode())
+            assert client.say("RCPT TO:<Panic@Bücher.Example>".encode()).startswith("250")
+            assert client.say("RCPT TO:<panic@bücher..example>".encode()) == reply_table.UNKNOWN_RECIPIENT
+            assert client.say("RCPT TO:<pänic@bücher.example>".encode()) == reply_table.UNKNOWN_RECIPIENT
+            client.say(b"DATA")
+            client.say(MAIL + b".")
+        (mail,) = store.mails
+        assert (mail.mail_from, mail.recipients) == ("jürgen@bücher.example", ("panic@xn--bcher-kva.example",))
+
+
 # -- memory
 
 _HOARDER = """

@@ -35,8 +35,17 @@ def split_path(argument: str) -> tuple[str, str] | None:
 
 
 def plain(address: str) -> str | None:
-    """The mailbox, lower-cased, for comparison with ours; None for whatever is not plainly local@domain."""
-    return address.lower() if _MAILBOX.fullmatch(address) else None
+    """The mailbox, lower-cased, for comparison with ours; None for whatever is not plainly local@domain.
+
+    A domain in letters beyond ASCII comes out as DNS and our configuration have it (RFC 5890, "xn--").
+    """
+    if not _MAILBOX.fullmatch(address):
+        return None
+    local, _, domain = address.lower().rpartition("@")
+    try:
+        return f"{local}@{domain if domain.isascii() else domain.encode('idna').decode('ascii')}"
+    except UnicodeError:  # no domain has such a name
+        return None
 
 
 def has_control(text: str) -> bool:

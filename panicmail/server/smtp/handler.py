@@ -59,7 +59,7 @@ class SmtpHandler:
             return reply_table.UNKNOWN_RECIPIENT
         if len(envelope.rcpt_tos) >= self._terms.max_recipients:
             return reply_table.TOO_MANY_RECIPIENTS
-        envelope.rcpt_tos.append(address)
+        envelope.rcpt_tos.append(address if address.isascii() else mailbox)
         return reply_table.RECIPIENT_OK
 
 
