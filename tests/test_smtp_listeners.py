@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail import config as configuration
+from panicmail.check import listener_checks
 from panicmail.config import Config
 from panicmail.config.schema import SmtpSettings
 from panicmail.daemon import systemd
@@ -31,6 +32,7 @@ from panicmail.mail.parse.received_field import own_received, received_from
 from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.listeners import Endpoint
 from panicmail.server.smtp.server_certificate import ServerCertificate, tls_context
+from panicmail.store.rows import AcceptedMail
 from tests.office import Office
 from tests.program import world
 from tests.test_config import SMALLEST
@@ -418,9 +420,9 @@ def test_the_daemon_takes_mail_at_all_its_places(
             client.sendmail("rita@example.com", [PANIC], b"Subject: by six\r\n\r\nx\r\n")
         for how in ("by lmtp", "by tls", "by six"):
             assert town.received("ana", lambda mail, how=how: how in mail.subject)  # type: ignore[misc]
-        shown = town.run("check", "--json").json
-        doors = {row["subject"]: row["verdict"] for row in shown["rows"] if row["found"].endswith("answers there")}
-        assert doors[f"unix:{tmp_path}/l.sock"] == "ok"
+        rows = listener_checks.rows(configuration.load(town.path, {}))
+        found = {row.subject: row.found for row in rows}
+        assert found[f"unix:{tmp_path}/l.sock"].endswith("panicmail answers there")
 
 
 def port(place: str) -> int:
@@ -532,7 +534,17 @@ def mistakes(folder: Path, section: str, line: str = "") -> list[str]:
 @given(helo=st.text(max_size=80), peer=st.sampled_from(["192.0.2.7", "2001:db8::7", "127.0.0.1"]), tls=st.booleans())
 def test_our_own_received_names_the_peer_whatever_the_client_called_itself(helo: str, peer: str, tls: bool) -> None:
     secured = "TLSv1.3 TLS_AES_256_GCM_SHA384" if tls else ""
-    field = own_received(peer, helo, secured, "panic.example.com", "abc", datetime(2026, 11, 30, 21, tzinfo=UTC))
+    mail = AcceptedMail(
+        id="abc",
+        accepted_at=datetime(2026, 11, 30, 21, tzinfo=UTC),
+        mail_from="",
+        recipients=(PANIC,),
+        peer=peer,
+        helo=helo,
+        tls=secured,
+        size=1,
+    )
+    field = own_received(mail, "panic.example.com")
     assert received_from(field.partition(b":")[2].replace(b"\r\n", b"")) == peer
     assert all(line[:1] in (b"R", b"\t") for line in field.splitlines())
     read = email.message_from_bytes(field + b"Subject: x\r\n\r\nbody")

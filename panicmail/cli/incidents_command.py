@@ -180,7 +180,7 @@ def _enveloped(mail: AcceptedMail, raw: bytes, hostname: str) -> dict[str, Any]:
         "peer": mail.peer,
         "helo": mail.helo,
         "tls": mail.tls,
-        "received": own_received(mail.peer, mail.helo, mail.tls, hostname, mail.id, mail.accepted_at).decode(),
+        "received": own_received(mail, hostname).decode(),
         "raw_base64": base64.b64encode(raw).decode(),
     }
 

@@ -130,7 +130,7 @@ class IssueFiles:
         mail, hostname = self._store.read(lambda tx: tx.mails.get(mail_id)), self._settings().hostname
         if mail is None:
             return b""
-        return own_received(mail.peer, mail.helo, mail.tls, hostname, mail.id, mail.accepted_at)
+        return own_received(mail, hostname)
 
     def _upload(self, incident: Incident, name: str, data: bytes) -> drafts.FileLink:
         uploaded = self._issues_of(incident).upload(name, data)

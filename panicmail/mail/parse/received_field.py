@@ -11,6 +11,7 @@ import ipaddress
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from typing import Protocol
 
 #: So much of the field is looked at, in octets.
 _LOOKED_AT = 2000
@@ -51,17 +52,30 @@ def _address(word: str) -> str:
 _NO_NAME = re.compile(r"[^A-Za-z0-9.:_-]")
 
 
-def own_received(peer: str, helo: str, tls: str, hostname: str, mail_id: str, accepted_at: datetime) -> bytes:
-    """Our own field, with CRLF. It names no recipient: that may be an address with a token.
+class SeenMail(Protocol):
+    """What we saw of how a mail came."""
 
-    Args:
-        peer: An address; "" when it is not known.
-        tls: Version and cipher; "" in the clear.
-        accepted_at: Aware UTC.
-    """
-    said = _NO_NAME.sub("-", helo)[:255] or "unknown"
-    literal = f"IPv6:{peer}" if ":" in peer else peer or "unknown"
-    version, _, cipher = tls.partition(" ")
-    secured = f"\r\n\t(using {_NO_NAME.sub('-', version)} with cipher {_NO_NAME.sub('-', cipher)})" if tls else ""
-    made = f"Received: from {said} ([{literal}]){secured}\r\n\tby {hostname} (panicmail) id {mail_id};"
-    return f"{made}\r\n\t{format_datetime(accepted_at)}\r\n".encode("ascii", "replace")
+    @property
+    def id(self) -> str: ...
+    @property
+    def peer(self) -> str:
+        """An address; "" when it is not known."""
+
+    @property
+    def helo(self) -> str: ...
+    @property
+    def tls(self) -> str:
+        """Version and cipher; "" in the clear."""
+
+    @property
+    def accepted_at(self) -> datetime: ...
+
+
+def own_received(mail: SeenMail, hostname: str) -> bytes:
+    """Our own field, with CRLF. It names no recipient: that may be an address with a token."""
+    said = _NO_NAME.sub("-", mail.helo)[:255] or "unknown"
+    literal = f"IPv6:{mail.peer}" if ":" in mail.peer else mail.peer or "unknown"
+    version, _, cipher = mail.tls.partition(" ")
+    secured = f"\r\n\t(using {_NO_NAME.sub('-', version)} with cipher {_NO_NAME.sub('-', cipher)})" if mail.tls else ""
+    made = f"Received: from {said} ([{literal}]){secured}\r\n\tby {hostname} (panicmail) id {mail.id};"
+    return f"{made}\r\n\t{format_datetime(mail.accepted_at)}\r\n".encode("ascii", "replace")
