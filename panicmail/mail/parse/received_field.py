@@ -49,7 +49,7 @@ def _address(word: str) -> str:
 
 
 #: What a client may call itself, as we repeat it.
-_NO_NAME = re.compile(r"[^A-Za-z0-9.:_-]")
+_IN_NAMES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-")
 
 
 class SeenMail(Protocol):
@@ -73,9 +73,13 @@ class SeenMail(Protocol):
 
 def own_received(mail: SeenMail, hostname: str) -> bytes:
     """Our own field, with CRLF. It names no recipient: that may be an address with a token."""
-    said = _NO_NAME.sub("-", mail.helo)[:255] or "unknown"
+    said = _named(mail.helo[:255]) or "unknown"
     literal = f"IPv6:{mail.peer}" if ":" in mail.peer else mail.peer or "unknown"
     version, _, cipher = mail.tls.partition(" ")
-    secured = f"\r\n\t(using {_NO_NAME.sub('-', version)} with cipher {_NO_NAME.sub('-', cipher)})" if mail.tls else ""
+    secured = f"\r\n\t(using {_named(version)} with cipher {_named(cipher)})" if mail.tls else ""
     made = f"Received: from {said} ([{literal}]){secured}\r\n\tby {hostname} (panicmail) id {mail.id};"
     return f"{made}\r\n\t{format_datetime(mail.accepted_at)}\r\n".encode("ascii", "replace")
+
+
+def _named(text: str) -> str:
+    return "".join(letter if letter in _IN_NAMES else "-" for letter in text)
