@@ -497,7 +497,7 @@ def test_a_command_that_only_looks_loads_nothing_it_has_no_use_for(kept: Records
 
 def test_the_daemon_loads_neither_what_its_children_read_by_nor_what_draws_on_terminals() -> None:
     asks = "import sys, panicmail.cli, panicmail.daemon; print(*{name.partition('.')[0] for name in sys.modules})"
-    no_use = {"selectolax", "mailparser", "mailparser_reply", "rich", "pygments", "alembic", "mako"}
+    no_use = {"selectolax", "mailparser", "rich", "pygments", "alembic", "mako"}
     assert not no_use & first_names([sys.executable, "-c", asks])
 
 

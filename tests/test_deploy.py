@@ -73,9 +73,6 @@ def entries(text: str) -> Iterator[Entry]:
 
 ENTRIES = tuple(entries(EXAMPLE))
 
-#: What to say in each key of the example marked NOT YET, to hear that it is so.
-NOT_YET: dict[str, str] = {}
-
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
@@ -100,7 +97,7 @@ def load(tmp_path: Path) -> Load:
 @pytest.mark.parametrize("text", [EXAMPLE, MINIMAL], ids=["example", "minimal"])
 def test_a_configuration_of_deploy_loads_and_nothing_is_odd_about_it(load: Load, text: str) -> None:
     loaded = load(text)
-    assert (loaded.warnings, loaded.not_yet) == ((), ())
+    assert loaded.warnings == ()
 
 
 @pytest.mark.parametrize("text", [EXAMPLE, MINIMAL], ids=["example", "minimal"])
@@ -142,20 +139,6 @@ def test_what_is_called_default_is_what_leaving_it_out_gives(load: Load, entry: 
     different = {"path", "inferred"}
     assert without.model_dump(exclude=different) == whole.model_dump(exclude=different)
     assert (entry.name in without.inferred) == (entry.mark == "inferred")
-
-
-def test_what_is_marked_not_yet_is_what_these_tests_try() -> None:
-    assert {e.name for e in ENTRIES if "NOT YET" in e.comment} == NOT_YET.keys()
-
-
-def test_a_key_marked_not_yet_is_refused_or_told_to_be_unused(load: Load) -> None:
-    for name, value in NOT_YET.items():
-        variable, section = "PANICMAIL_" + name.replace(".", "__").upper(), name.partition(".")[0]
-        try:
-            told = load(EXAMPLE, **{variable: value}).not_yet
-        except ConfigError as exc:
-            told = tuple(exc.mistakes)
-        assert any("version" in sentence and section in sentence.lower() for sentence in told), told
 
 
 @pytest.mark.parametrize("table", ["smtp", "gitlab", "people.ana", "people.max", "oncall.seoc", "oncall.smoc"])

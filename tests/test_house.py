@@ -82,7 +82,6 @@ PATTERNS = {
     "log",
     "mail/authenticate/authentication_results",
     "mail/authenticate/domain_policies",
-    "mail/authenticate/signatures",
     "mail/compose/message",
     "mail/compose/sanitize",
     "mail/parse/automatic",

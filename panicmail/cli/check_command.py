@@ -39,7 +39,7 @@ _OFFLINE = "Neither GitLab nor relay nor DNS was asked."
 def check(config_file: str | None, as_json: bool, offline: bool, wait: str | None, **mails: Any) -> None:
     """Try every real thing in the configuration, row by row.
 
-    One row each: ok, warning or failed, and the mend; then what was inferred, and what this version does not use.
+    One row each: ok, warning or failed, and the mend; then what was inferred.
     Nothing is sent, created or changed, but for --page, which sends one person a test page, and --mx, which sends
     panicmail itself a mail by relay and MX.
 
@@ -81,7 +81,6 @@ def print_report(config: Config, rows: Sequence[Row], *, offline: bool) -> None:
     """The rows, what was inferred, and the verdict."""
     _print_rows(rows)
     _print_list("Inferred: nobody wrote it down", [f"{key} = {value}" for key, value in config.inferred.items()])
-    _print_list("Read, but not used by this version", list(config.not_yet))
     click.echo(f"\n{_OFFLINE if offline else _NOT_TRIED}")
     click.echo(_verdict(rows, offline))
 
@@ -105,7 +104,6 @@ def _document(config: Config, rows: Sequence[Row], now: datetime) -> dict[str, A
         "at": iso(now),
         "rows": _as_json(rows),
         "inferred": config.inferred,
-        "not_yet": list(config.not_yet),
         "warnings": list(config.warnings),
     }
 

@@ -10,8 +10,7 @@
 A secret may also stand in a file of its own (`token_file = "gitlab.token"`, relative to the configuration).
 
 Whatever is wrong raises one `ConfigError` with every mistake, a line each: where, key, found, expected. A secret's
-value is in none of them. What works but should be looked at is in `Config.warnings`; what is read but does nothing in
-this version, in `Config.not_yet`. The caller logs both.
+value is in none of them. What works but should be looked at is in `Config.warnings`; the caller logs it.
 
 Nothing here talks to another machine, except that the system is asked for its own name when none is configured.
 """
@@ -106,4 +105,4 @@ def load(
     if mistakes:
         raise ConfigError(mistakes.lines)
     warnings.extend(checks.warnings(draft))
-    return draft.finish(path=path, inferred=inferred, not_yet=tuple(checks.not_yet(draft)), warnings=tuple(warnings))
+    return draft.finish(path=path, inferred=inferred, warnings=tuple(warnings))

@@ -110,11 +110,6 @@ def _is_open(url: str | None) -> bool:
     return bool(url) and str(url).startswith("http://") and not is_loopback(urlsplit(str(url)).hostname or "")
 
 
-def not_yet(draft: ConfigDraft) -> Iterator[str]:
-    """What was given and read but is not used by this version."""
-    yield from ()
-
-
 def _people(draft: ConfigDraft) -> None:
     if not draft.names("people") and not draft.mistakes.touches(("people",)):
         draft.mistakes.say(("people",), "found nobody, expected at least one table such as [people.ana] with an email")

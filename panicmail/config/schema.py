@@ -500,7 +500,6 @@ class Config(BaseSettings):
 
     path: Path | None  #: the file it came from; None: the environment alone
     inferred: dict[str, str]  #: key -> value, for what nobody wrote down and depends on other keys
-    not_yet: tuple[str, ...]  #: one sentence each: keys that are read, but not used by this version
     warnings: tuple[str, ...]  #: one sentence each: it works, but somebody should look
 
     @classmethod

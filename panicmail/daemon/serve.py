@@ -147,8 +147,6 @@ class Daemon:
     def _say_what_is_odd(self) -> None:
         for sentence in self._parts.config.warnings:
             _log.warning("config.warning", text=sentence)
-        for sentence in self._parts.config.not_yet:
-            _log.warning("config.not_yet", text=sentence)
         if self._parts.config.authentication.method == "none":
             rests = "an acknowledgement rests on the page's token and the From address"
             _log.warning("authentication.off", text=f"senders are not checked: {rests}")

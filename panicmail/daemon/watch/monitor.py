@@ -74,7 +74,7 @@ class WatchMonitor:
 
     def announce(self) -> None:
         """Say what it watches and how it pages, and what is odd about that."""
-        for sentence in (*self._config.warnings, *self._config.not_yet):
+        for sentence in self._config.warnings:
             if sentence.startswith("watch."):  # the rest is the daemon's to tell
                 _log.warning("config.warning", text=sentence)
         self._routes.check()

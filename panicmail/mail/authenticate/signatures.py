@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -104,7 +103,7 @@ def _checked(
         passed, why = False, str(error)[:120]
     except Exception as error:  # hostile octets in a library that was not written for them
         passed, why = False, f"it could not be checked: {type(error).__name__}"
-    covered = set(re.split(rb"\s*:\s*", tags.get(b"h", b"").lower()))
+    covered = {name.strip() for name in tags.get(b"h", b"").lower().split(b":")}
     return Signature(
         domain=domain,
         passed=passed,
