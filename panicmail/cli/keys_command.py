@@ -11,21 +11,27 @@ from panicmail.errors import Mistake
 
 
 @click.group()
-def keys() -> None:
+@config_option
+@click.pass_context
+def keys(context: click.Context, config_file: str | None) -> None:
     """Keys that panicmail signs with."""
+    context.obj = config_file
 
 
 @keys.command()
 @config_option
 @click.option("--selector", help="Its name in the domain; else that of [relay] dkim.")
 @click.option("--domain", help="As whom mail is signed; else that of [relay] dkim, or of relay.sender.")
+@click.pass_obj
 @click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False), help="Where the private key is kept.")
-def dkim(config_file: str | None, selector: str | None, domain: str | None, key_file: Path | None) -> None:
+def dkim(
+    before: str | None, config_file: str | None, selector: str | None, domain: str | None, key_file: Path | None
+) -> None:
     """Make the key that outgoing mail is signed with, if it is not there, and print the DNS record of it."""
     from panicmail import config as configuration
     from panicmail.mail import dkim_signing
 
-    relay = configuration.load(configuration.find(config_file)).relay
+    relay = configuration.load(configuration.find(config_file or before)).relay
     given = relay.dkim
     file = key_file or (given.key_file if given else None)
     if file is None:
