@@ -339,12 +339,12 @@ def test_what_was_newly_written_is_some_of_what_stands_there_and_nothing_else(te
     assert set(found.split()) <= set(plain.split())
 
 
-PHRASES = lexicon().phrases
-YES = [text for kind in (Phrase.ACK, Phrase.YES, Phrase.TAKE, Phrase.ASSENT) for text in PHRASES.of(kind)]
-AGAINST = [text for sign in (Sign.NEGATION, Sign.DEFER, Sign.NOBODY) for text in lexicon().signs.of(sign)]
+PHRASES = lexicon()
+YES = [text for kind in (Phrase.ACK, Phrase.YES, Phrase.TAKE, Phrase.ASSENT) for text in PHRASES.phrases_of(kind)]
+AGAINST = [text for sign in (Sign.NEGATION, Sign.DEFER, Sign.NOBODY) for text in lexicon().signs_of(sign)]
 LETTERS = st.text(max_size=60) | st.builds(
     lambda pieces, joint: joint.join(pieces),
-    st.lists(st.sampled_from([*YES, *PHRASES.of(Phrase.NO), *AGAINST, "to bo", "?", "!", "the"])
+    st.lists(st.sampled_from([*YES, *PHRASES.phrases_of(Phrase.NO), *AGAINST, "to bo", "?", "!", "the"])
              | st.text(max_size=6), max_size=5),
     st.sampled_from([" ", ", ", ". ", " - ", "\n", "\u3000"]),
 )  # fmt: skip

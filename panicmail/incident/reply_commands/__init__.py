@@ -33,6 +33,7 @@ class Command(StrEnum):
     ESCALATE = "escalate"  #: call the next as well
     RESOLVE = "resolve"  #: it is over
     HAND_OVER = "hand_over"  #: to the person named
+    STATUS = "status"  #: what is open, whose, and by when
     NOTHING = "nothing"  #: none of these; `ReplyCommand.why` says what it was instead
 
 
@@ -44,6 +45,7 @@ class ReplyCommand:
     line: str = ""  #: the line, as it was written, at most 200 characters
     to: str = ""  #: of HAND_OVER: the person as they were named, lower case
     why: str = ""  #: of NOTHING: in words that follow "Why: "
+    asks: bool = False  #: of NOTHING: it asks something, or may have meant a yes; either way it is asked back
     bare: bool = False  #: the whole answer is this one command, friendly words apart
     alone: bool = False  #: the whole answer is this one command and not a word more
 
@@ -58,8 +60,21 @@ _BOTH = "it said both yes and no"
 _CONDITION = "it says yes with a condition, or for later"
 _SOMEBODY = "it says yes, and names somebody else"
 _MORE = "it says yes, and more in that sentence than panicmail understands"
+_LONG = "it says yes, and more below than panicmail reads"
+_NEARLY = "its first line is one letter off a command"
+_REACTED = "it is a reaction of a mail program, and a tap on a smiley is no command"
 _UNKNOWN = "its first line is no answer panicmail knows"
 _AGAINST = {Sign.NEGATION: _BOTH, Sign.NOBODY: _SOMEBODY}
+#: Whys of what is asked back, since a yes may have been meant.
+_UNSURE = frozenset({_ASKED, _BOTH, _CONDITION, _SOMEBODY, _MORE, _LONG, _NEARLY})
+#: So many sentences below a yes are looked at for what takes it back.
+_MOST_BELOW = 300
+#: Words this short are one letter off too much.
+_SHORTEST = 3
+
+
+def _nothing(why: str, line: str = "") -> ReplyCommand:
+    return ReplyCommand(Command.NOTHING, line, why=why, asks=why in _UNSURE)
 
 
 def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
@@ -70,13 +85,17 @@ def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
     """
     lines = [line.strip() for line in text.splitlines() if levelled(line).strip()]
     if not lines:
-        return ReplyCommand(Command.NOTHING, why=_EMPTY)
-    spoken = [_spell(line, known) for line in lines]
-    first = next((n for n, line in enumerate(spoken[: _GREETINGS + 1]) if not _is_greeting(line, known)), 0)
+        return _nothing(_EMPTY)
+    below = lines[_GREETINGS + 1 :]
+    spoken = [sentences(line) for line in lines[: _GREETINGS + 1]]
+    first = next((n for n, line in enumerate(spoken) if not _is_greeting(line, known)), 0)
     shown = lines[first][:_LINE_LIMIT]
     if lines[first].startswith((">", "|")) or _mentions(lines[first]):
-        return ReplyCommand(Command.NOTHING, shown, why=_UNKNOWN)
+        return _nothing(_UNKNOWN, shown)
     answer = [sentence for line in spoken[first:] for sentence in line]
+    answer += (sentence for line in below[:_MOST_BELOW] for sentence in sentences(line))
+    if any(grammar.is_reaction(sentence) for sentence in answer[:_GREETINGS]):
+        return _nothing(_REACTED, shown)
     start = next((n for n, s in enumerate(answer) if not grammar.is_friendly(s, known)), 0)
     return replace(_understand_answer(answer[start:], known, whole=first == 0 and start == 0), line=shown)
 
@@ -91,10 +110,6 @@ def _mentions(line: str) -> bool:
     return any(sign.isalnum() for sign in line[closed:])
 
 
-def _spell(line: str, known: PeopleByName) -> list[Sentence]:
-    return sentences(line, lexicon().short, known.firsts)
-
-
 def _is_greeting(line: Sequence[Sentence], known: PeopleByName) -> bool:
     return all(grammar.is_friendly(sentence, known) for sentence in line)
 
@@ -102,12 +117,14 @@ def _is_greeting(line: Sequence[Sentence], known: PeopleByName) -> bool:
 def _understand_answer(answer: Sequence[Sentence], known: PeopleByName, *, whole: bool) -> ReplyCommand:
     """What an answer of these sentences means. `whole`: nothing was passed over before them."""
     if not answer or not answer[0]:
-        return ReplyCommand(Command.NOTHING, why=_EMPTY)
+        return _nothing(_EMPTY)
     first, rest = answer[0], [s for s in answer[1:] if not _is_signature(s, known)]
+    if grammar.asks_status(first, known):
+        return ReplyCommand(Command.STATUS, bare=not rest, alone=not rest)
     if first.asks:
-        return ReplyCommand(Command.NOTHING, why=_ASKED)
+        return _nothing(_ASKED)
     if len(" ".join(first.words)) > _LINE_LIMIT:
-        return ReplyCommand(Command.NOTHING, why=_UNKNOWN)
+        return _nothing(_UNKNOWN)
     said = _commanded(first, rest, known)
     over = not rest and said.meaning is not Command.NOTHING
     bare = over or (said.bare and all(grammar.is_friendly(s, known) for s in rest))
@@ -119,10 +136,10 @@ def _is_signature(sentence: Sentence, known: PeopleByName) -> bool:
 
 
 def _commanded(first: Sentence, rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
-    if (to := grammar.hands_to(first, known)) is not None:
-        ours = grammar.is_ours(to, known)
+    steps, to = grammar.steps_of(first, known), grammar.hands_to(first, known)
+    ours = to is not None and grammar.is_ours(to, known)
+    if to is not None and (steps is None or not grammar.says_yes(steps) or (ours and known != NOBODY)):
         return ReplyCommand(Command.HAND_OVER, to=to, bare=ours, alone=ours)
-    steps = grammar.steps_of(first, known)
     if steps is not None and grammar.says_yes(steps):
         return _affirmed(first, steps, rest, known)
     for kind, meaning in ((Kind.ESCALATE, Command.ESCALATE), (Kind.RESOLVE, Command.RESOLVE)):
@@ -130,10 +147,10 @@ def _commanded(first: Sentence, rest: Sequence[Sentence], known: PeopleByName) -
         if reason is not None:
             return ReplyCommand(meaning, bare=not reason, alone=grammar.is_only(first, kind))
     if grammar.says_no(first):
-        if grammar.says_yes_too(first, known) or any(_is_yes(s, known) for s in rest):
-            return ReplyCommand(Command.NOTHING, why=_BOTH)
+        if grammar.begins_with_yes(first) or grammar.says_yes_too(first, known) or any(_is_yes(s, known) for s in rest):
+            return _nothing(_BOTH)
         return ReplyCommand(Command.NO, bare=grammar.is_all_no(first), alone=grammar.is_bare_no(first))
-    return ReplyCommand(Command.NOTHING, why=_why(first, known))
+    return _nothing(_why(first, known))
 
 
 def _is_yes(sentence: Sentence, known: PeopleByName) -> bool:
@@ -143,10 +160,12 @@ def _is_yes(sentence: Sentence, known: PeopleByName) -> bool:
 
 def _affirmed(first: Sentence, steps: Sequence[Step], rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
     """A yes, unless a further sentence takes it back."""
+    if len(rest) > _MOST_BELOW:
+        return _nothing(_LONG)
     for sentence in rest:
         against = grammar.takes_back(sentence, known)
         if against is not None:
-            return ReplyCommand(Command.NOTHING, why=_AGAINST.get(against, _CONDITION))
+            return _nothing(_AGAINST.get(against, _CONDITION))
     kinds = {step.kind for step in steps}
     meaning = Command.YES_ALL if Kind.ALL in kinds else Command.TAKE if Kind.TAKE in kinds else Command.YES
     return ReplyCommand(meaning, bare=True, alone=grammar.is_alone(first, steps))
@@ -154,20 +173,29 @@ def _affirmed(first: Sentence, steps: Sequence[Step], rest: Sequence[Sentence], 
 
 def _why(sentence: Sentence, known: PeopleByName) -> str:
     """Why a sentence that is no command is none."""
+    if _is_nearly(sentence.words, known):
+        return _NEARLY
     if not grammar.begins_with_yes(sentence):
         return _UNKNOWN
     against = grammar.takes_back(sentence, known)
     return _MORE if against is None else _AGAINST.get(against, _CONDITION)
 
 
-def is_thanks(text: str) -> bool:
-    """A bare thank-you: nothing in it that would need anybody."""
-    words = [w for line in text.splitlines() for s in sentences(line, {}) for w in s.words if w.isalpha()]
-    thanking = {"thanks", "thank", "thx", "ty", "cheers"}
-    return "?" not in text and 0 < len(words) <= 15 and bool(thanking & set(words)) and set(words) <= _THANKS
+def _is_nearly(words: Sequence[str], known: PeopleByName) -> bool:
+    """Whether the sentence is a command as one word, but for one letter: missing, wrong, too many, or two swapped."""
+    if len(words) != 1 or not _SHORTEST <= len(words[0]) <= _LINE_LIMIT // 10 or known.others_at(words, 0):
+        return False
+    word = words[0]
+    return not lexicon().is_known(word) and any(_differs_by_one(word, each) for each in lexicon().commands)
 
 
-_THANKS = frozenset(
-    "thanks thank thx ty cheers you so much very many a lot great good work job perfect ok okay for your help the "  # noqa: SIM905
-    "quick everyone guys folks team all appreciated appreciate that was fast best regards really kind again".split()
-)
+def _differs_by_one(one: str, other: str) -> bool:
+    at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    a, b = one[at:], other[at:]
+    return a[1:] in (b, b[1:]) or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
+def is_thanks(text: str, known: PeopleByName = NOBODY) -> bool:
+    """A bare thank-you, in any of the languages: nothing in it that would need anybody."""
+    said = [sentence for line in text.splitlines() for sentence in sentences(line)]
+    return len(said) <= _GREETINGS + 3 and grammar.is_thanks(said, known)

@@ -1,32 +1,42 @@
 """The sentence of a command, and what in a further sentence takes a yes back.
 
-    yes   =  [friendly] yes {[pause] more}
-    more  =  yes | coming | reporting back | time | friendly
+    yes     =  clause {pause clause}          at least one of which says yes
+    clause  =  phrase {phrase}                all of one language, and of what every language has
 
-Every word of the sentence belongs to one of these phrases, or the sentence is no yes. A no and the commands that may
-give a reason are read from their beginning alone: whatever follows the pause is theirs.
+Every word of the sentence belongs to a phrase, or the sentence is no yes. A no and the commands that may give a reason
+are read from their beginning alone: whatever follows the pause is theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from panicmail.incident.reply_commands.lexicon import Kind, Sign, lexicon
+from panicmail.incident.reply_commands.lexicon import Kind, Language, Sign, lexicon
 from panicmail.incident.reply_commands.named_people import NOBODY, SMALL_WORDS, PeopleByName
-from panicmail.incident.reply_commands.spelling import SEP, Sentence
+from panicmail.incident.reply_commands.spelling import FEW, SEP, Sentence
 
 #: What somebody writes about themselves is short; a sentence as long as this one that does not say "I" is a footer.
 _FOOTER = 13
+#: A question of so few words may be about the yes itself: "really?", "or Bo?".
+_LITTLE = 3
 #: No sentence that is understood whole is longer, in words; in Japanese a word is one sign.
 LONGEST = 100
 _SAYS_YES = frozenset({Kind.ACK, Kind.YES, Kind.TAKE, Kind.ALL, Kind.ASSENT, Kind.APART, Kind.COMING})
 _COMMANDS = _SAYS_YES - {Kind.COMING}
 _NO = frozenset({Kind.NO, Kind.NOT_NOW})
 _ASSENTS = frozenset({Kind.ASSENT, Kind.APART})
-_BEFORE_A_NAME = frozenset({SEP, "to", "for", "by", "with", "and", "an", "a", "aan", "over"})
-#: What may follow the writer's own name: "Ana here".
-_HERE = frozenset({"here", "hier", "ici", "aqui", "qui"})
+_FRIENDLY = frozenset({Kind.FRIENDLY, Kind.THANKS, Kind.FILLER, Kind.OPENS})
+#: Phrases that say nothing about who has it, whoever is called like a word of them.
+_SAYS_NOTHING = frozenset({Kind.REPORT, Kind.TIME, Kind.AFTER, Kind.FRIENDLY, Kind.THANKS})
+_BESIDE = _SAYS_NOTHING | _FRIENDLY | {Kind.OBJECT}
+_MAY_STAND = _SAYS_YES | _BESIDE | {Kind.SELF}
+#: What "I" and "the incident" belong to: a thing done, not an "ok".
+_DONE = frozenset({Kind.ACK, Kind.YES, Kind.TAKE, Kind.ALL, Kind.COMING, Kind.REPORT})
+_BEFORE_A_NAME = frozenset(
+    {SEP, "to", "for", "by", "with", "and", "an", "a", "aan", "over", "till", "do", "para", "pro"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,58 +52,119 @@ class Step:
 
 
 def steps_of(sentence: Sentence, names: PeopleByName) -> tuple[Step, ...] | None:
-    """The phrases the whole sentence is made of; None when a word of it is of none.
-
-    Of several ways to understand it the one that says the most commands wins, and none is taken that could name a
-    colleague.
-    """
+    """The phrases the whole sentence is made of; None when a word of it is of none."""
     words = sentence.words
     if len(words) > LONGEST:
         return None
-    ways: list[tuple[Step, ...] | None] = [None] * (len(words) + 1)
-    ways[0] = ()
-    for at in range(len(words)):
+    steps: tuple[Step, ...] = ()
+    for start, end in _clauses(words):
+        found = _clause(words, start, end, names)
+        if found is None:
+            return None
+        steps += found
+    return steps
+
+
+def _clauses(words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for at, word in enumerate([*words, SEP]):
+        if word == SEP:
+            if at > start:
+                yield start, at
+            start = at + 1
+
+
+def _clause(words: Sequence[str], start: int, end: int, names: PeopleByName) -> tuple[Step, ...] | None:
+    """The phrases of one clause, read in the language that says a yes in the fewest; None where none reads it, or
+    where it is a no in another language.
+
+    Where it is a thank-you in another ("tak"), it is one.
+    """
+    known = lexicon()
+    readings = [
+        steps
+        for language in known.all()
+        if (steps := _read_in(language, words, start, end, names)) is not None and _hangs_together(steps)
+    ]
+    if not readings or any(kind in _NO and to == end for to, kind in known.phrases_at(words, start)):
+        return None
+    friendly = [steps for steps in readings if any(step.kind is Kind.THANKS for step in steps) and not says_yes(steps)]
+    return min(friendly or readings, key=_weight)
+
+
+def _weight(steps: Sequence[Step]) -> tuple[bool, int]:
+    return not says_yes(steps), len(steps)
+
+
+def _hangs_together(steps: Sequence[Step]) -> bool:
+    """Whether "I" and "it" have something that is done, and "in 10 min" something that can wait so long."""
+    kinds = {step.kind for step in steps}
+    if kinds & {Kind.SELF, Kind.OBJECT} and not kinds & _DONE:
+        return False
+    asks = any(two.kind is Kind.SELF and one.kind in _COMMANDS for one, two in pairwise(steps))
+    if asks and steps[-1].kind is Kind.OBJECT:
+        return False  # "tar jag det": it asks
+    said = kinds & _SAYS_YES
+    return not (Kind.AFTER in kinds and said and said <= {Kind.ACK, Kind.ALL, *_ASSENTS})
+
+
+def _read_in(
+    language: Language, words: Sequence[str], start: int, end: int, names: PeopleByName
+) -> tuple[Step, ...] | None:
+    """The clause from `start` to `end` in one language.
+
+    Of several ways the one that says a yes in the fewest phrases wins, and none is taken that could name a colleague.
+    """
+    clause = words[:end]
+    ways: list[tuple[Step, ...] | None] = [None] * (end + 1)
+    ways[start] = ()
+    for at in range(start, end):
         so_far = ways[at]
         if so_far is None:
             continue
-        if words[at] == SEP:
-            ways[at + 1] = _better(ways[at + 1], so_far)
-            continue
-        for step in _next(words, at, so_far, names):
-            ways[step.end] = _better(ways[step.end], (*so_far, step))
-    return ways[-1]
+        for step in _next(language, clause, at, so_far, names):
+            way = (*so_far, step)
+            before = ways[step.end]
+            ways[step.end] = way if before is None else min(before, way, key=_weight)
+    return ways[end]
 
 
-def _better(one: tuple[Step, ...] | None, other: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The way of fewer phrases that says a yes, if either does."""
-    if one is None:
-        return other
-    return min(one, other, key=lambda steps: (not any(s.kind in _SAYS_YES for s in steps), len(steps)))
-
-
-def _next(words: Sequence[str], at: int, before: tuple[Step, ...], names: PeopleByName) -> Iterator[Step]:
-    named_to = at if words[at] in SMALL_WORDS else names.others_at(words, at)
-    for end, kind in lexicon().phrases.at(words, at):
-        for step in _whole(words, Step(kind, at, end), names):
-            if _may_follow(words, step, before) and (named_to == at or not _names_somebody(words, step, named_to)):
+def _next(
+    language: Language, words: Sequence[str], at: int, before: tuple[Step, ...], names: PeopleByName
+) -> Iterator[Step]:
+    is_small = words[at] in SMALL_WORDS and language.name in {"any", "en"}
+    named_to = at if is_small else names.others_at(words, at)
+    for end, kind in lexicon().phrases_in(language, words, at):
+        for step in _whole(language, words, Step(kind, at, end), names):
+            if _may_follow(language, words, step, before) and (
+                named_to == at or not _names_somebody(words, step, named_to)
+            ):
                 yield step
     own = names.own_at(words, at)
-    for end in (own, own + 1) if own > at else ():
-        if (end == own or (words[own:end] and words[own] in _HERE)) and _ends_clause(words, end):
-            yield Step(Kind.FRIENDLY, at, end)
+    if own > at:
+        heres = {end for end, kind in _phrases(language, words, own) if kind is Kind.HERE}
+        yield from (Step(Kind.FILLER, at, end) for end in (own, *heres) if _ends_clause(words, end))
     if names.ref and words[at] == names.ref:
-        yield Step(Kind.FRIENDLY, at, at + 1)
+        yield Step(Kind.FILLER, at, at + 1)
 
 
-def _whole(words: Sequence[str], step: Step, names: PeopleByName) -> Iterator[Step]:
-    """A phrase with what it needs behind it: whom to contact, or who is greeted."""
+def _phrases(language: Language, words: Sequence[str], at: int) -> Iterable[tuple[int, Kind]]:
+    return lexicon().phrases_in(language, words, at) if at < len(words) else ()
+
+
+def _whole(language: Language, words: Sequence[str], step: Step, names: PeopleByName) -> Iterator[Step]:
+    """A phrase with what it needs behind it: whom to contact, who is greeted, or who writes."""
     if step.kind is Kind.CONTACT:
         if step.end < len(words):
-            ends = {end for end, kind in lexicon().phrases.at(words, step.end) if kind is Kind.WHOM}
+            ends = {end for end, kind in _phrases(language, words, step.end) if kind is Kind.WHOM}
             ends |= {names.reporter_at(words, step.end)} - {step.end}
             yield from (Step(Kind.REPORT, step.start, end) for end in ends)
     elif step.kind is Kind.ADDRESS:
         yield from _greeting(words, step, names)
+    elif step.kind is Kind.INTRO:
+        own = names.own_at(words, step.end) if step.end < len(words) else step.end
+        if own > step.end:
+            yield Step(Kind.FRIENDLY, step.start, own)
     else:
         yield step
 
@@ -104,35 +175,37 @@ def _greeting(words: Sequence[str], step: Step, names: PeopleByName) -> Iterator
     if at >= len(words) or words[at] == SEP:
         return
     ends = {names.others_at(words, at), names.own_at(words, at), names.reporter_at(words, at)} - {at}
-    unknown = next((n for n in range(at, min(at + 3, len(words))) if words[n] == SEP or _is_known(words[n])), None)
+    known = lexicon().is_known
+    unknown = next((n for n in range(at, min(at + 3, len(words))) if words[n] == SEP or known(words[n])), None)
     ends |= {end for end in (at + 1, at + 2) if end <= len(words) and (unknown is None or end <= unknown)}
     yield from (Step(Kind.FRIENDLY, step.start, end) for end in ends if _ends_clause(words, end))
-
-
-def _is_known(word: str) -> bool:
-    known = lexicon()
-    return any(True for _ in known.phrases.at([word], 0)) or any(True for _ in known.signs.at([word], 0))
 
 
 def _ends_clause(words: Sequence[str], at: int) -> bool:
     return at == len(words) or words[at] == SEP
 
 
-def _may_follow(words: Sequence[str], step: Step, before: tuple[Step, ...]) -> bool:
+def _may_follow(language: Language, words: Sequence[str], step: Step, before: tuple[Step, ...]) -> bool:
     last = before[-1] if before else None
     if last is not None and last.kind is Kind.TAKE and last.end == step.start and step.kind in _SAYS_YES:
         return False  # "mine will take it": whoever is called so
-    match step.kind:
-        case Kind.TIME | Kind.AFTER:
-            if last is None or last.kind in {Kind.FRIENDLY, Kind.TIME, Kind.AFTER}:
-                return False
-            return step.kind is Kind.TIME or last.kind not in {Kind.ACK, *_ASSENTS} or last.end < step.start
-        case Kind.APART:
-            return _ends_clause(words, step.end)
-        case Kind.ACK | Kind.YES | Kind.TAKE | Kind.ALL | Kind.ASSENT | Kind.COMING | Kind.REPORT | Kind.FRIENDLY:
-            return True
-        case _:
-            return False
+    if language.whole and _breaks_line(step, before):
+        return False
+    if last is not None and last.kind is Kind.SELF and last.end == step.start and step.kind is Kind.SELF:
+        return False  # "am I": it asks
+    if step.kind is Kind.OPENS:
+        return step.start == 0 or words[step.start - 1] == SEP or (last is not None and last.kind is Kind.OPENS)
+    if step.kind is Kind.APART:
+        return _ends_clause(words, step.end)
+    if step.kind is Kind.HAND_END:  # "rufe Rita an"
+        return any(each.kind is Kind.REPORT for each in before)
+    return step.kind in _MAY_STAND
+
+
+def _breaks_line(step: Step, before: tuple[Step, ...]) -> bool:
+    """Whether, in a language without a grammar, more than an "ok" stands beside a command in one clause."""
+    beside = _DONE | {Kind.FRIENDLY, Kind.THANKS}
+    return step.kind in beside and any(each.kind in beside for each in before)
 
 
 def _names_somebody(words: Sequence[str], step: Step, named_to: int) -> bool:
@@ -141,11 +214,11 @@ def _names_somebody(words: Sequence[str], step: Step, named_to: int) -> bool:
     It does not where it is the whole sentence or stands before a pause at its beginning ("Ok, on it"), nor where it
     says nothing about who has it ("will report back").
     """
-    if step.kind in {Kind.REPORT, Kind.FRIENDLY, Kind.TIME, Kind.AFTER}:
+    if step.kind in _SAYS_NOTHING:
         return False
     if step.start > 0 or not _ends_clause(words, step.end):
         return True
-    return not (step.kind in _ASSENTS or (step.end == named_to == len(words)))
+    return not (step.kind in _ASSENTS | {Kind.OPENS} or (step.end == named_to == len(words)))
 
 
 def says_yes(steps: Sequence[Step]) -> bool:
@@ -160,47 +233,92 @@ def is_alone(sentence: Sentence, steps: Sequence[Step]) -> bool:
 def is_friendly(sentence: Sentence, names: PeopleByName) -> bool:
     """Nothing but greeting, thanks and the writer's own name."""
     steps = steps_of(sentence, names)
-    return steps is not None and not sentence.asks and all(step.kind is Kind.FRIENDLY for step in steps)
+    return steps is not None and not sentence.asks and all(step.kind in _FRIENDLY for step in steps)
+
+
+def is_thanks(said: Sequence[Sentence], names: PeopleByName) -> bool:
+    """Nothing but friendly words, an "ok" and names, and a thank-you among them."""
+    steps: list[Step] = []
+    for sentence in said:
+        found = steps_of(sentence, names)
+        if sentence.asks or (found is None and not _is_name(sentence, names)):
+            return False
+        steps += found or ()
+    thanks = any(
+        kind is Kind.THANKS
+        for each in said
+        for at in range(len(each))
+        for _end, kind in lexicon().phrases_at(each.words, at)
+    )
+    return thanks and {step.kind for step in steps} <= {*_FRIENDLY, *_ASSENTS}
+
+
+def _is_name(sentence: Sentence, names: PeopleByName) -> bool:
+    words = sentence.words
+    return bool(words) and len(words) in {at(words, 0) for at in (names.own_at, names.reporter_at, names.others_at)}
+
+
+def asks_status(sentence: Sentence, names: PeopleByName) -> bool:
+    """Whether it asks what is open, friendly words apart."""
+    words, asked = sentence.words, False
+    for start, end in _clauses(words):
+        if any(kind is Kind.STATUS and to == end for to, kind in lexicon().phrases_at(words[:end], start)):
+            asked = True
+        elif not is_friendly(Sentence(words[start:end]), names):
+            return False
+    return asked
+
+
+def is_reaction(sentence: Sentence) -> bool:
+    """Whether a mail program tells in it of a tap on a smiley."""
+    words = sentence.words[:LONGEST]
+    return any(kind is Kind.REACTION for at in range(len(words)) for _end, kind in lexicon().phrases_at(words, at))
 
 
 def begins_with_yes(sentence: Sentence) -> bool:
     words = sentence.words
     start = next((at for at, word in enumerate(words) if word != SEP), 0)
-    return bool(words) and any(kind in _SAYS_YES for _end, kind in lexicon().phrases.at(words, start))
+    kinds = {kind for _end, kind in lexicon().phrases_at(words, start)}
+    return bool(kinds & _SAYS_YES) and not kinds & _NO
 
 
 # -- no, escalate, resolve -------------------------------------------------------------------------
 
 
-def _first(sentence: Sentence, *kinds: Kind) -> int | None:
-    """Where the longest phrase of `kinds` ends that the sentence begins with, friendly words passed over."""
+def _ends_of(sentence: Sentence, *kinds: Kind) -> Iterator[tuple[int, Language]]:
+    """Where in each language the longest phrase of `kinds` ends that the sentence begins with; "I" and friendly words
+    are passed over."""
     words = sentence.words[:LONGEST]
-    starts = [0]
-    for start in starts:
-        if start >= len(words):
-            break
-        found = list(lexicon().phrases.at(words, start))
-        if ends := [end for end, k in found if k in kinds]:
-            return max(ends)
-        passed = {end for end, k in found if k is Kind.FRIENDLY}
-        if words[start] == SEP:
-            passed.add(start + 1)
-        starts += sorted(passed - set(starts))
-    return None
+    for language in lexicon().all():
+        starts = [0]
+        for start in starts:
+            found = list(_phrases(language, words, start))
+            if ends := [end for end, kind in found if kind in kinds]:
+                yield max(ends), language
+                break
+            passed = {end for end, kind in found if kind in _FRIENDLY or kind is Kind.SELF}
+            if start < len(words) and words[start] == SEP:
+                passed.add(start + 1)
+            starts += sorted(passed - set(starts))
 
 
-def _goes_on(sentence: Sentence, end: int, how: Kind) -> bool:
-    """Whether a phrase that ends at `end` is over there: by a pause, or by how a reason begins."""
-    words = sentence.words
-    if _ends_clause(words, end):
-        return True
-    kinds = {kind for _end, kind in lexicon().phrases.at(words, end)}
-    return bool(kinds & {how, Kind.TIME, Kind.AFTER, Kind.FRIENDLY, *_NO})
+def _first(sentence: Sentence, *kinds: Kind) -> int | None:
+    return max((end for end, _language in _ends_of(sentence, *kinds)), default=None)
+
+
+def _goes_on(sentence: Sentence, *kinds: Kind, how: Kind) -> int | None:
+    """Where a phrase of `kinds` at the sentence's beginning ends, when it is over there: by a pause, or by how a reason
+    begins."""
+    ends = []
+    for end, language in _ends_of(sentence, *kinds):
+        then = {kind for _end, kind in _phrases(language, sentence.words, end)}
+        if _ends_clause(sentence.words, end) or then & {how, Kind.TIME, Kind.AFTER, Kind.SELF, *_FRIENDLY, *_NO}:
+            ends.append(end)
+    return max(ends, default=None)
 
 
 def says_no(sentence: Sentence) -> bool:
-    end = _first(sentence, *_NO)
-    return end is not None and _goes_on(sentence, end, Kind.NO_GO_ON)
+    return _goes_on(sentence, *_NO, how=Kind.NO_GO_ON) is not None
 
 
 def is_all_no(sentence: Sentence) -> bool:
@@ -209,44 +327,36 @@ def is_all_no(sentence: Sentence) -> bool:
     ends = {0}
     for at in range(len(words)):
         if at in ends:
-            found = {(at + 1, Kind.NO)} if words[at] == SEP else set(lexicon().phrases.at(words, at))
-            ends |= {end for end, kind in found if kind in {*_NO, Kind.TIME, Kind.FRIENDLY}}
+            found = {(at + 1, Kind.NO)} if words[at] == SEP else set(lexicon().phrases_at(words, at))
+            ends |= {end for end, kind in found if kind in {*_NO, Kind.TIME, *_FRIENDLY}}
     return len(words) in ends
 
 
 def is_bare_no(sentence: Sentence) -> bool:
-    """The word or phrase of a no, and when; no reason, no friendly word."""
+    """The word or phrase of a no, and when; no reason, no friendly word, nothing that says much else as well."""
     words = sentence.words
-    ends = {end for end, kind in lexicon().phrases.at(words, 0) if kind is Kind.NO} if words else set()
-    times = {e for end in ends if end < len(words) for e, k in lexicon().phrases.at(words, end) if k is Kind.TIME}
-    return len(words) in ends | times
+    found = set(lexicon().phrases_at(words, 0))
+    ends = {end for end, kind in found if kind is Kind.NO}
+    times = {e for end in ends for e, kind in lexicon().phrases_at(words, end) if kind is Kind.TIME}
+    return len(words) in ends | times and (len(words), Kind.NOT_NOW) not in found
 
 
 def says_yes_too(sentence: Sentence, names: PeopleByName) -> bool:
     """Whether behind the no with which the sentence begins, in a clause of it, stands a yes."""
-    clauses = _clauses(Sentence(sentence.words[_first(sentence, *_NO) or 0 :]))
-    said = (steps_of(Sentence(clause), names) for clause in clauses)
+    words = sentence.words[_first(sentence, *_NO) or 0 :]
+    said = (steps_of(Sentence(words[start:end]), names) for start, end in _clauses(words))
     return any(steps is not None and says_yes(steps) for steps in said)
-
-
-def _clauses(sentence: Sentence) -> list[tuple[str, ...]]:
-    text = list(sentence.words)
-    clauses: list[tuple[str, ...]] = []
-    while SEP in text:
-        cut = text.index(SEP)
-        clauses.append(tuple(text[:cut]))
-        text = text[cut + 1 :]
-    return [*clauses, tuple(text)]
 
 
 def reason_after(sentence: Sentence, kind: Kind, names: PeopleByName) -> bool | None:
     """Whether more than a friendly word follows `kind` at the sentence's beginning; None when that is not there."""
-    end = _first(sentence, kind)
-    if end is None or sentence.asks or not _goes_on(sentence, end, Kind.BECAUSE):
+    end = _goes_on(sentence, kind, how=Kind.BECAUSE)
+    if end is None or sentence.asks:
         return None
     rest = sentence.words[end:]
     after = next((at for at, word in enumerate(rest) if word != SEP), len(rest))
-    if after < len(rest) and {s for _end, s in lexicon().signs.at(rest, after)} & {Sign.CONDITION, Sign.DEFER}:
+    signs = {sign for found in lexicon().signs_in(rest) for at, sign in found if at == after}
+    if signs & {Sign.CONDITION, Sign.DEFER}:
         return None
     return not is_friendly(Sentence(rest[after:]), names)
 
@@ -254,14 +364,41 @@ def reason_after(sentence: Sentence, kind: Kind, names: PeopleByName) -> bool | 
 def hands_to(sentence: Sentence, names: PeopleByName) -> str | None:
     """The name in "to NAME"; None when the sentence is something else."""
     words = sentence.words
-    while words and words[-1] in {"please", "now"}:
-        words = words[:-1]
-    ends = {end for end, kind in lexicon().phrases.at(words, 0) if kind is Kind.HAND} if words else set()
-    for end in sorted(ends, reverse=True):
-        to = words[end:]
-        if to and SEP not in to and (len(to) <= 2 or names.others_at(words, end) == len(words)):
-            return " ".join(to)
+    start = _greeted_to(words)
+    known = lexicon()
+    ends = {end for end, kind in known.phrases_at(words, start) if kind is Kind.HAND} if start < len(words) else set()
+    for end in sorted(ends - {len(words)}, reverse=True):
+        for last in _before_the_end(words, end):
+            to = words[end:last]
+            ours = names.others_at(words, end) == last
+            if to and SEP not in to and (ours or (len(to) <= 2 and _may_be_called(to, names, words[start:end]))):
+                return " ".join(to)
     return None
+
+
+def _greeted_to(words: Sequence[str]) -> int:
+    """Where the first clause that is not merely friendly begins."""
+    for start, end in _clauses(words):
+        steps = _clause(words, start, end, NOBODY)
+        if steps is None or not all(step.kind in _FRIENDLY for step in steps):
+            return start
+    return len(words)
+
+
+def _before_the_end(words: Sequence[str], start: int) -> Iterator[int]:
+    """Where a name behind `start` may end: at the end of the sentence, or before what may stand there."""
+    yield len(words)
+    for at in range(start + 1, len(words)):
+        here = at + (words[at] == SEP)
+        if any(kind is Kind.HAND_END and end == len(words) for end, kind in lexicon().phrases_at(words, here)):
+            yield at
+
+
+def _may_be_called(to: Sequence[str], names: PeopleByName, before: Sequence[str]) -> bool:
+    """Whether somebody nobody here knows may be called so. Behind a word that is much else ("a las 9") nobody is."""
+    if before not in {("to",), ("page",)} and len(before) <= 2 and names != NOBODY:
+        return False
+    return not any(word == FEW or word.isdecimal() or lexicon().is_known(word) for word in to)
 
 
 def is_only(sentence: Sentence, kind: Kind) -> bool:
@@ -288,12 +425,12 @@ def takes_back(sentence: Sentence, names: PeopleByName) -> Sign | None:
         return Sign.NEGATION
     if reason_after(sentence, Kind.ESCALATE, names) is not None or hands_to(sentence, names) is not None:
         return Sign.NOBODY
-    return _sign_against(sentence)
+    against = (_sign_against(sentence, signs) for signs in lexicon().signs_in(sentence.words))
+    return next((sign for sign in against if sign is not None), None)
 
 
-def _sign_against(sentence: Sentence) -> Sign | None:
+def _sign_against(sentence: Sentence, signs: Sequence[tuple[int, Sign]]) -> Sign | None:
     words = sentence.words
-    signs = [(at, sign) for at in range(len(words)) for _end, sign in lexicon().signs.at(words, at)]
     found = {sign for _at, sign in signs}
     at_start = {sign for at, sign in signs if at == 0}
     says_i = next((at for at, sign in signs if sign is Sign.I), None)
@@ -304,19 +441,24 @@ def _sign_against(sentence: Sentence) -> Sign | None:
         return Sign.NOBODY
     if Sign.REFUSAL in found:
         return Sign.NEGATION
+    if Sign.DEFER in at_start:
+        return Sign.DEFER
     about_me = Sign.ME in found
     if len(words) >= _FOOTER and not about_me:
         return None
     if Sign.OTHER_SUBJECT in at_start and not about_me:
         return None
     negations = [at for at, sign in signs if sign is Sign.NEGATION]
-    if negations and (about_me or at_start & {Sign.BEGINS, Sign.NEGATION} or len(words) <= 3 or _is_last(words, signs)):
+    if negations and (
+        about_me or at_start & {Sign.BEGINS, Sign.NEGATION} or len(words) <= _LITTLE or _is_last(words, signs)
+    ):
         return Sign.NEGATION
     if found & {Sign.DEFER, Sign.ABSENT}:
         return Sign.DEFER
     if any(sign is Sign.CONDITION and (at <= first or (says_i is not None and says_i < at)) for at, sign in signs):
         return Sign.CONDITION
-    return Sign.CONDITION if sentence.asks and (about_me or len(words) <= 3) else None
+    doubts = about_me or (len(words) <= _LITTLE and Sign.ASKS_WHAT not in at_start)
+    return Sign.CONDITION if sentence.asks and doubts else None
 
 
 def _is_last(words: Sequence[str], signs: Sequence[tuple[int, Sign]]) -> bool:
@@ -339,7 +481,7 @@ def _names_other(sentence: Sentence, names: PeopleByName) -> bool:
 
 def _may_be_a_person(words: Sequence[str], at: int, end: int) -> bool:
     """A name that is a word of the grammar as well is a person where a clause begins or ends, or behind a "to"."""
-    if end - at > 1 or not (_is_known(words[at]) or words[at] in SMALL_WORDS):
+    if end - at > 1 or not (lexicon().is_known(words[at]) or words[at] in SMALL_WORDS):
         return True
     return at == 0 or words[at - 1] in _BEFORE_A_NAME or _little_follows(words, end)
 
@@ -348,7 +490,7 @@ def _is_contacted(words: Sequence[str], at: int, end: int) -> bool:
     """ "Calling Bo now": a phrase of contact stands right before the name, begins the clause, and nothing but a time
     or a friendly word follows."""
     starts = [start for start in range(max(0, at - LONGEST), at) if start == 0 or words[start - 1] == SEP]
-    before = any(e == at and kind is Kind.CONTACT for start in starts for e, kind in lexicon().phrases.at(words, start))
+    before = any(e == at and kind is Kind.CONTACT for start in starts for e, kind in lexicon().phrases_at(words, start))
     return before and _little_follows(words, end)
 
 
@@ -358,6 +500,6 @@ def _little_follows(words: Sequence[str], at: int) -> bool:
     for end in ends:
         if _ends_clause(words, end):
             return True
-        found = {e for e, kind in lexicon().phrases.at(words, end) if kind in {Kind.TIME, Kind.AFTER, Kind.FRIENDLY}}
+        found = {e for e, kind in lexicon().phrases_at(words, end) if kind in {Kind.TIME, Kind.AFTER, *_FRIENDLY}}
         ends += sorted(found - set(ends))
     return False

@@ -1,31 +1,32 @@
 """The phrases the grammar knows, language by language: data in `languages/*.toml`.
 
-A file has the tables `short` (contractions and what each is in full), `part` (what patterns share), `phrase` (what a
-sentence of a command may be made of, by the kinds of `Kind`) and `takes` (what in a further sentence takes a yes back,
-by the kinds of `KindSign`). All languages are one table: people mix them.
+A file has `never` (sentences that are no yes; written first, and held by a test), `common` (words by which a sentence
+is known to be of the language), and the tables `part` (what patterns share), `phrase` (what a sentence of a command is
+made of, by the kinds of `Kind`) and `takes` (what in a further sentence takes a yes back, by the kinds of `Sign`).
+With `whole = true` the language has no grammar: each of its phrases is a whole clause. `any.toml` is what people of
+every language write.
 
-A pattern is words, with `[optional]`, `(one|other)`, `{part}` and `#`, a number from 1 to 60. It is written as
-`spelling` levels it: lower case, no accents.
+A pattern is words, with `[optional]`, `(one|other)`, `{part}`, `#` for a number from 1 to 60, and `~` for what may
+stand between ("schaue ~ an"): fillers, times and objects, or nothing; `+` lets "I" stand there too. Its words may have
+their accents; they are known without them, and as "ue" where there was a "ü".
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
-from itertools import product
 from typing import Any, Generic, TypeVar
 
-from panicmail.incident.reply_commands.spelling import sentences
+from panicmail.incident.reply_commands.spelling import FEW, words_of
 
 
 class Kind(StrEnum):
     """What a phrase is in the sentence of a command."""
 
-    ACK = "ack"  #: the word of acknowledging: a time may not follow it in one breath ("ack in 10 min")
+    ACK = "ack"  #: the word of acknowledging: "in 10 min" may not follow it in one breath
     YES = "yes"  #: it is mine now
     TAKE = "take"  #: mine, whoever has it
     ALL = "all"  #: every open one
@@ -35,10 +36,17 @@ class Kind(StrEnum):
     REPORT = "report"  #: will report back; not enough alone
     CONTACT = "contact"  #: calling, before whom
     WHOM = "whom"  #: the reporter
-    TIME = "time"  #: now
+    SELF = "self"  #: I; beside what I do
+    OBJECT = "object"  #: it, the incident; beside what is done with it
+    FILLER = "filler"  #: just, then; adds nothing, anywhere
+    OPENS = "opens"  #: "great": adds nothing where a clause begins; behind something it may say of it that it is good
+    TIME = "time"  #: now, 20 min
     AFTER = "after"  #: in 10 min
     FRIENDLY = "friendly"  #: adds nothing
+    THANKS = "thanks"  #: friendly, and alone a thank-you
     ADDRESS = "address"  #: hello; a name may follow
+    INTRO = "intro"  #: "this is", before the writer's own name
+    HERE = "here"  #: behind it: "Ana here"
     NO = "no"  #: not me
     NOT_NOW = "not_now"  #: a no to a page, and an answer to much else, so it is none of whoever has it
     NO_GO_ON = "no_go_on"  #: how the reason of a no begins without a pause
@@ -46,6 +54,9 @@ class Kind(StrEnum):
     RESOLVE = "resolve"
     BECAUSE = "because"  #: how the reason of the two begins without a pause
     HAND = "hand"  #: before the name of who is to have it
+    HAND_END = "hand_end"  #: behind it: "bitte Bo anrufen"
+    STATUS = "status"  #: what is open?
+    REACTION = "reaction"  #: how a mail program tells of a tap on a smiley
 
 
 class Sign(StrEnum):
@@ -59,135 +70,253 @@ class Sign(StrEnum):
     CONDITION = "condition"
     DEFER = "defer"
     ABSENT = "absent"
+    ASKS_WHAT = "asks_what"  #: begins a question about the matter, not about who has it
     I = "i"  # noqa: E741 - the word
     ME = "me"
     OTHER_SUBJECT = "other_subject"  #: begins a sentence about something else
     BEGINS = "begins"  #: begins a sentence that may be about the writer without saying so
 
 
-Phrase = tuple[str, ...]
 K = TypeVar("K", bound=StrEnum)
+#: Where what may stand between two words of a phrase ends.
+Gap = Callable[[Sequence[str], int, frozenset[Kind]], Iterable[int]]
+_GAP, _GAP_WITH_SELF = "~", "+"
+_GAPS = {
+    _GAP: frozenset({Kind.FILLER, Kind.TIME, Kind.OBJECT}),
+    _GAP_WITH_SELF: frozenset({Kind.FILLER, Kind.TIME, Kind.OBJECT, Kind.SELF}),
+}
+#: So many phrases fit into a gap.
+_GAP_LENGTH = 4
+
+
+#: What is no word in a pattern.
+_SIGNS = str.maketrans(dict.fromkeys("()[]|", " ") | {"{": " \0", "}": " "})
+#: A node of the graph of all phrases: by the next word, where that leads; by "", the kinds that end here.
+Node = dict[str, Any]
+#: A pattern taken apart: each element a word, or its alternatives. One without an element lets the pattern go on.
+Pattern = list["str | list[Pattern]"]
 
 
 class Phrases(Generic[K]):
-    """Phrases by the word they begin with. An element of one is a word or, in braces, a part."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._by_first: dict[str, dict[Phrase, set[K]]] = defaultdict(dict)
-
-    def add(self, phrase: Phrase, kind: K) -> None:
-        for first in self._parts.first_words(phrase[0]):
-            self._by_first[first].setdefault(phrase, set()).add(kind)
-
-    def at(self, words: Sequence[str], start: int) -> Iterator[tuple[int, K]]:
-        """The phrases that stand in `words` at `start`: where each ends, and what it is."""
-        for phrase, kinds in self._by_first.get(words[start], {}).items():
-            for end in self._parts.ends(phrase, words, start):
-                for kind in kinds:
-                    yield end, kind
-
-    def of(self, kind: K) -> list[str]:
-        """Every phrase of a kind, its parts filled with the first that fits."""
-        found = {p for phrases in self._by_first.values() for p, kinds in phrases.items() if kind in kinds}
-        return sorted(self._parts.example(phrase) for phrase in found)
-
-
-class Parts:
-    """What patterns share, by the name of its language and its own: alternatives, each a phrase."""
+    """Phrases as a graph of their words: what alternatives have in common behind them is there once."""
 
     def __init__(self) -> None:
-        self._of: dict[str, list[Phrase]] = {}
+        self._root: Node = {}
+        self.patterns: dict[K, list[Pattern]] = {}
 
-    def add(self, name: str, phrases: Iterable[Phrase]) -> None:
-        self._of[name] = list(dict.fromkeys(phrases))
+    def add(self, pattern: Pattern, kind: K) -> None:
+        self.patterns.setdefault(kind, []).append(pattern)
+        for node in _lead(pattern, [self._root], {}):
+            if node is not self._root:
+                node.setdefault("", set()).add(kind)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._of
+    def at(self, words: Sequence[str], start: int, gap: Gap | None = None) -> Iterator[tuple[int, K]]:
+        """The phrases that stand in `words` at `start`: where each ends, and what it is."""
+        found: set[tuple[int, K]] = set()
+        reached = [(self._root, start)]
+        for node, at in reached:
+            found.update((at, kind) for kind in node.get("", ()))
+            if at < len(words):
+                reached += ((then, at + 1) for then in node.get(words[at], ()))
+            for mark, kinds in _GAPS.items() if gap is not None else ():
+                if gap is not None and mark in node:
+                    reached += ((then, end) for end in gap(words, at, kinds) for then in node[mark])
+        return iter(sorted(found))
 
-    def first_words(self, element: str) -> set[str]:
-        if element not in self._of:
-            return {element}
-        return {word for phrase in self._of[element] for word in self.first_words(phrase[0])}
+    def single(self, kinds: Container[K]) -> set[str]:
+        """What is a phrase of these kinds as one word."""
+        ends = ((word, then) for word, below in self._root.items() for then in below)
+        return {word for word, then in ends if any(kind in kinds for kind in then.get("", ()))}
 
-    def ends(self, phrase: Phrase, words: Sequence[str], start: int) -> set[int]:
-        """Where `phrase`, standing in `words` at `start`, may end."""
-        ends = {start}
-        for element in phrase:
-            ends = {after for end in ends for after in self._after(element, words, end)}
-        return ends
 
-    def _after(self, element: str, words: Sequence[str], at: int) -> set[int]:
-        if element in self._of:
-            return {end for phrase in self._of[element] for end in self.ends(phrase, words, at)}
-        return {at + 1} if at < len(words) and words[at] == element else set()
+def _lead(pattern: Pattern, nodes: list[Node], last: Node) -> list[Node]:
+    """Let `pattern` lead from `nodes` to `last`; where it has led to."""
+    for number, element in enumerate(pattern, 1):
+        to = last if number == len(pattern) else {}
+        if isinstance(element, str):
+            ends = []
+            for way in _spellings(element):
+                ends = _step(way, nodes, to)
+        else:
+            ends = [node for option in element for node in _lead(option, nodes, to)]
+        nodes = ends if len(ends) < 2 else list({id(node): node for node in ends}.values())
+    return nodes
 
-    def example(self, phrase: Phrase) -> str:
-        return " ".join(self.example(self._of[each][0]) if each in self._of else each for each in phrase)
+
+def _step(words: tuple[str, ...], nodes: list[Node], to: Node) -> list[Node]:
+    for number, word in enumerate(words, 1):
+        then: Node = to if number == len(words) else {}
+        for node in nodes:
+            node.setdefault(word, []).append(then)
+        nodes = [then]
+    return nodes
+
+
+#: How people type letters that their keyboard has not.
+_TWO_LETTERS = (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("å", "aa"), ("ø", "oe"))
+
+
+@cache
+def _spellings(piece: str) -> tuple[tuple[str, ...], ...]:
+    """The ways in which a word of a pattern may be typed."""
+    if piece == "#" or piece in _GAPS:
+        return ((FEW if piece == "#" else piece,),)
+    ways = [piece]
+    for letter, others in _TWO_LETTERS if not piece.isascii() else ():
+        if letter in piece:
+            ways += [way.replace(letter, others) for way in ways]
+    return tuple(dict.fromkeys(words_of(way) or (way,) for way in ways))
+
+
+class Language:
+    """The phrases of one language. Its graphs are made when a word of it is met: most mails are of one language."""
+
+    def __init__(self, name: str, table: Mapping[str, Any]) -> None:
+        self.name = name
+        self.whole: bool = table.get("whole", False)
+        self.never: tuple[str, ...] = tuple(table.get("never", ()))
+        self._table = table
+        patterns = (
+            pattern for part in ("phrase", "takes") for each in table.get(part, {}).values() for pattern in each
+        )
+        parts = (option for options in table.get("part", {}).values() for option in options)
+        pieces = set(" ".join((table.get("common", ""), *patterns, *parts)).translate(_SIGNS).split())
+        #: All it is known by.
+        self.words = frozenset(word for piece in pieces for way in _spellings(piece) for word in way) - {FEW, *_GAPS}
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Pattern]:
+        parts: dict[str, Pattern] = {}
+        for part, options in self._table.get("part", {}).items():
+            parts[f"{{{part}}}"] = [[taken_apart(option, parts) for option in options]]
+        return parts
+
+    @cached_property
+    def phrases(self) -> Phrases[Kind]:
+        return self._made("phrase", Kind)
+
+    @cached_property
+    def signs(self) -> Phrases[Sign]:
+        return self._made("takes", Sign)
+
+    def _made(self, part: str, kinds: type[K]) -> Phrases[K]:
+        made: Phrases[K] = Phrases()
+        for kind, patterns in self._table.get(part, {}).items():
+            for pattern in patterns:
+                made.add(taken_apart(pattern, self._parts), kinds(kind))
+        return made
+
+
+@lru_cache(4096)
+def _phrases_in(language: Language, anybodys: Language, words: tuple[str, ...], start: int) -> list[tuple[int, Kind]]:
+    """Many ways through a sentence come by the same word."""
+
+    def gap(words: Sequence[str], at: int, kinds: frozenset[Kind]) -> Iterable[int]:
+        return _gap_ends(language, anybodys, tuple(words), at, kinds)
+
+    own = language.phrases.at(words, start, gap)
+    return [*own] if language is anybodys else [*own, *anybodys.phrases.at(words, start, gap)]
+
+
+@lru_cache(4096)
+def _gap_ends(
+    language: Language, anybodys: Language, words: tuple[str, ...], start: int, kinds: frozenset[Kind]
+) -> set[int]:
+    """Where up to `_GAP_LENGTH` phrases of these kinds may end."""
+    ends, new = {start}, {start}
+    for _ in range(_GAP_LENGTH):
+        found = ((at, known) for at in new for known in (language, anybodys))
+        new = {end for at, known in found for end, kind in known.phrases.at(words, at) if kind in kinds} - ends
+        ends |= new
+    return ends
+
+
+def taken_apart(pattern: str, parts: Mapping[str, Pattern]) -> Pattern:
+    for sign in "()[]|{}":
+        if sign in pattern:
+            pattern = pattern.replace(sign, f"{' ' * (sign != '}')}{sign}{' ' * (sign != '{')}")
+    pieces = pattern.split()
+    options, at = _alternatives(pieces, 0, parts)
+    if at != len(pieces):
+        raise ValueError(f"a bracket too many in the pattern {pattern!r}")
+    return options[0] if len(options) == 1 else [options]
+
+
+def _alternatives(pieces: Sequence[str], at: int, parts: Mapping[str, Pattern]) -> tuple[list[Pattern], int]:
+    """The options of `one|other` from `at` up to a closing bracket, and where that stands."""
+    options: list[Pattern] = [[]]
+    while at < len(pieces) and pieces[at] not in {")", "]"}:
+        piece = pieces[at]
+        if piece in {"(", "["}:
+            inner, at = _alternatives(pieces, at + 1, parts)
+            options[-1].append([*inner, []] if piece == "[" else inner)
+        elif piece == "|":
+            options.append([])
+        elif piece.startswith("{"):
+            options[-1] += parts[piece]
+        else:
+            options[-1].append(piece)
+        at += 1
+    return options, at
 
 
 class Lexicon:
     """Every language's phrases."""
 
-    def __init__(self, languages: Mapping[str, Mapping[str, Any]]) -> None:
-        self.short: dict[str, str] = {}
-        self._parts = Parts()
-        self.phrases: Phrases[Kind] = Phrases(self._parts)
-        self.signs: Phrases[Sign] = Phrases(self._parts)
-        for language in languages.values():
-            self.short |= language.get("short", {})
-        for name, language in languages.items():
-            for part, options in language.get("part", {}).items():
-                self._parts.add(f"{{{name}/{part}}}", (p for o in options for p in self._phrases(name, o)))
-            for kind, patterns in language.get("phrase", {}).items():
-                self._fill(self.phrases, Kind(kind), name, patterns)
-            for sign, patterns in language.get("takes", {}).items():
-                self._fill(self.signs, Sign(sign), name, patterns)
+    def __init__(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        self.anybodys = Language("any", tables.get("any", {}))
+        self.languages = tuple(Language(name, table) for name, table in tables.items() if name != "any")
 
-    def _fill(self, table: Phrases[K], kind: K, language: str, patterns: Iterable[str]) -> None:
-        for pattern in patterns:
-            for phrase in self._phrases(language, pattern):
-                table.add(phrase, kind)
+    def all(self) -> tuple[Language, ...]:
+        return (self.anybodys, *self.languages)
 
-    def _phrases(self, language: str, pattern: str) -> Iterator[Phrase]:
-        for text in expanded(pattern):
-            phrase: list[str] = []
-            for piece in text.replace("{", "\0{").replace("}", "}\0").split("\0"):
-                if piece.startswith("{"):
-                    if f"{{{language}/{piece[1:-1]}}}" not in self._parts:
-                        raise KeyError(f"{language} has no part {piece}, which {pattern!r} names")
-                    phrase.append(f"{{{language}/{piece[1:-1]}}}")
-                else:
-                    phrase += (w for s in sentences(piece.replace("#", "1"), self.short) for w in s.words)
-            yield tuple(phrase)
+    def phrases_in(self, language: Language, words: Sequence[str], start: int) -> Iterable[tuple[int, Kind]]:
+        """The phrases of one language that stand in `words` at `start`, and those of every language."""
+        if start >= len(words):
+            return ()
+        known = words[start] == FEW or words[start] in language.words
+        return _phrases_in(language if known else self.anybodys, self.anybodys, tuple(words), start)
 
+    def phrases_at(self, words: Sequence[str], start: int) -> Iterator[tuple[int, Kind]]:
+        """The phrases of any language that stand in `words` at `start`."""
+        for language in self.all():
+            if start < len(words) and (language is self.anybodys or words[start] in language.words):
+                yield from self.phrases_in(language, words, start)
 
-def expanded(pattern: str) -> list[str]:
-    """Every text a pattern stands for, its parts left in their braces."""
-    pieces, at = _alternatives(pattern, 0)
-    if at != len(pattern):
-        raise ValueError(f"a bracket too many in the pattern {pattern!r}")
-    return list(dict.fromkeys(" ".join(text.split()) for text in pieces if text.strip()))
+    def speaking(self, words: Sequence[str]) -> tuple[Language, ...]:
+        """The languages that have most of `words`, all but one as well, and those of the words that these have not."""
+        known = [(sum(word in language.words for word in words), language) for language in self.languages]
+        most = max((count for count, _ in known), default=0)
+        best = [language for count, language in known if count and count >= most - 1]
+        strange = {word for word in words if not any(word in language.words for language in best)}
+        return (*best, *(language for _, language in known if not strange.isdisjoint(language.words)))
 
+    def signs_in(self, words: Sequence[str]) -> Iterator[list[tuple[int, Sign]]]:
+        """Where in a sentence stands what may take a yes back, for each language it may be of. People say "but" in
+        another."""
+        begun = [language for language in self.all() if words and words[0] in language.words]
+        opening = {sign for language in begun for _end, sign in language.signs.at(words, 0)}
+        for language in self.speaking(words) or (self.anybodys,):
+            found = [(0, sign) for sign in sorted(opening & {Sign.BEGINS, Sign.ASKS_WHAT})]
+            for known in {self.anybodys, language}:
+                found += ((at, sign) for at in range(len(words)) for _end, sign in known.signs.at(words, at))
+            yield found
 
-def _alternatives(pattern: str, at: int) -> tuple[list[str], int]:
-    """The texts of `one|other` from `at` up to a closing bracket, and where that stands."""
-    found: list[str] = []
-    row: list[list[str]] = []
-    while at < len(pattern) and pattern[at] not in ")]":
-        sign = pattern[at]
-        if sign in "([":
-            options, at = _alternatives(pattern, at + 1)
-            row.append([*options, ""] if sign == "[" else options)
-            at += 1
-        elif sign == "|":
-            found += ["".join(choice) for choice in product(*row)]
-            row, at = [], at + 1
-        else:
-            end = next((n for n in range(at, len(pattern)) if pattern[n] in "()[]|"), len(pattern))
-            row.append([pattern[at:end]])
-            at = end
-    return [*found, *("".join(choice) for choice in product(*row))], at
+    def is_known(self, word: str) -> bool:
+        """Whether it is a phrase or a sign by itself."""
+        each = (one for one in self.all() if word in one.words)
+        return any(True for one in each for end, _ in (*one.phrases.at([word], 0), *one.signs.at([word], 0)) if end)
+
+    @cached_property
+    def commands(self) -> frozenset[str]:
+        """What is a command as one word of at least three letters."""
+        kinds = {Kind.ACK, Kind.YES, Kind.TAKE, Kind.ESCALATE, Kind.RESOLVE, Kind.STATUS}
+        return frozenset(
+            word
+            for language in self.all()
+            for word in language.phrases.single(kinds)
+            if word.isalpha() and len(word) > 2
+        )
 
 
 @cache

@@ -40,7 +40,9 @@ class PeopleByName:
         return _longest(self.own, words, at)
 
     def reporter_at(self, words: Sequence[str], at: int) -> int:
-        return _longest(self.reporter, words, at)
+        """As `own_at`; in a language that bends names ("Rity", "Ritę", "Ритой") as well."""
+        end = _longest(self.reporter, words, at)
+        return end if end > at or not any(_is_bent(name, words[at]) for name in self.reporter) else at + 1
 
 
 #: Nobody is known.
@@ -76,7 +78,7 @@ def _of(name: str) -> set[_Name]:
 
 
 def _spelled(text: str) -> _Name:
-    return tuple(w for s in sentences(text.replace(".", " "), {}) for w in s.words if w not in {SEP, FEW})
+    return tuple(w for s in sentences(text.replace(".", " ")) for w in s.words if w not in {SEP, FEW})
 
 
 def _fits(name: _Name) -> bool:
@@ -91,6 +93,11 @@ def _longest(known: Collection[_Name], words: Sequence[str], at: int) -> int:
 def _is_named_by(name: _Name, words: Sequence[str]) -> bool:
     """Whether `words` are the name; the last one may go on behind an apostrophe ("Bo's")."""
     return len(words) == len(name) and tuple(words[:-1]) == name[:-1] and name[-1] in {words[-1], _stem(words[-1])}
+
+
+def _is_bent(name: _Name, word: str) -> bool:
+    kept = max(3, len(name[0]) - 1)
+    return len(name) == 1 and len(name[0]) > 3 and word[:kept] == name[0][:kept] and abs(len(word) - len(name[0])) < 3
 
 
 def _stem(word: str) -> str:

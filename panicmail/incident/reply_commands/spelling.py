@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 #: Stands for a comma, dash, colon, bracket or the like between two words of a sentence.
 SEP = ","
@@ -33,11 +34,21 @@ _TOKEN = re.compile(
 _QUESTION = frozenset("?؟‽¿")
 _END = frozenset(".!。")
 _PAUSE = frozenset(",;:()[]、・،-‐‑‒–—―")
+_HYPHENS = frozenset("-‐‑")
 _DROPPED = frozenset("*#\"'“”„«»‹›「」『』`")
 #: A number and its unit written as one word: 10min.
-_WITH_UNIT = re.compile(r"(\d{1,3})(m|mins?|minutes?|minuten|s|secs?|h|hrs?|hours?|std)")
+_WITH_UNIT = re.compile(r"(\d{1,3})(m|mins?|minut(?:es?|en|er|os?|i|y)?|s|secs?|h|hrs?|hours?|std)")
 #: O.K.: one word; the last dot may end the sentence as well.
 _INITIALS = re.compile(r"(?<![\w.])((?:[^\W\d_]\.){1,4}[^\W\d_])(?!\w)")
+
+
+#: "lo tomó" is "they took it": of all accents the one at the end of a past tense makes another word of "lo tomo".
+_PAST = re.compile(r"[óòÓÒ](?!\w)")
+#: Letters that have no base, as people type them without their keyboard.
+_LETTERS = {
+    "’": "'", "‘": "'", "ʼ": "'", "´": "'", "ı": "i", "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "đ": "d", "Đ": "d",
+    "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "\ue000": "ó",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +67,35 @@ def levelled(text: str) -> str:
     """Lower case, one kind of letter, blank and apostrophe, nothing invisible."""
     if text.isascii():
         return text.lower().replace("`", "'")
-    text = unicodedata.normalize("NFKC", text)
-    return "".join(_level(sign) for sign in text)
+    text = _PAST.sub("\ue000", unicodedata.normalize("NFKC", text))
+    return "".join(map(_level, text))
 
 
+@lru_cache(4096)
 def _level(sign: str) -> str:
     if sign.isascii():
         return "'" if sign == "`" else sign.lower()
-    if sign in "’‘ʼ´":
-        return "'"
+    if sign in _LETTERS:
+        return _LETTERS[sign]
     category = unicodedata.category(sign)
-    if category == "Cf" or sign in "\ufe0e\ufe0f" or category == "Sk":
+    if category in {"Cf", "Sk"} or sign in "\ufe0e\ufe0f":
         return ""  # zero-width, bidi marks; the tone of a hand
     if category == "Zs":
         return " "
+    if category == "Mn" and "\u0591" <= sign <= "\u0670":
+        return ""  # the vowels of Hebrew and Arabic, which few people type
     base = unicodedata.normalize("NFKD", sign)[0]
-    return base.lower() if base.isascii() and base.isalpha() else sign.casefold()
+    return base.casefold() if base.isalpha() and base < "\u0700" else sign.casefold()
 
 
-def sentences(line: str, short: Mapping[str, str], kept: Collection[str] = ()) -> list[Sentence]:
-    """The sentences of one line.
+def words_of(piece: str) -> tuple[str, ...]:
+    """The words of a piece of text without blanks or ends of sentences: what `sentences` finds, sooner."""
+    word = levelled(piece)
+    return (word,) if word.isalpha() and word < "\u3040" else tuple(w for s in sentences(piece) for w in s.words)
 
-    Args:
-        short: Contractions, and what each is in full.
-        kept: Words that are no contraction here, because somebody is called so.
-    """
+
+def sentences(line: str) -> list[Sentence]:
+    """The sentences of one line."""
     found: list[Sentence] = []
     words: list[str] = []
     asks = False
@@ -93,10 +108,15 @@ def sentences(line: str, short: Mapping[str, str], kept: Collection[str] = ()) -
             if sign != "¿":
                 found.append(Sentence(_trimmed(words), asks))
                 words, asks = [], False
-        else:
-            words += _in_full(sign, short, kept)
+        elif not (sign in _HYPHENS and _is_inside(text, token.start())):
+            words += _in_full(sign)
     found.append(Sentence(_trimmed(words), asks))
     return [each for each in _joined(found) if each]
+
+
+def _is_inside(text: str, at: int) -> bool:
+    """Whether the hyphen at `at` is inside a word: "deixa-me"."""
+    return text[max(0, at - 1)].isalnum() and text[at + 1 : at + 2].isalnum()
 
 
 def _joined(found: list[Sentence]) -> Iterator[Sentence]:
@@ -113,7 +133,7 @@ def _joined(found: list[Sentence]) -> Iterator[Sentence]:
         yield last
 
 
-def _in_full(sign: str, short: Mapping[str, str], kept: Collection[str]) -> list[str]:
+def _in_full(sign: str) -> list[str]:
     if sign in _DROPPED:
         return []
     if sign in _PAUSE or sign in _END or sign.startswith(("..", "…")):
@@ -122,10 +142,10 @@ def _in_full(sign: str, short: Mapping[str, str], kept: Collection[str]) -> list
     if not word:
         return [] if sign.strip("_") != sign else [sign]
     if found := _WITH_UNIT.fullmatch(word):
-        return [*_in_full(found[1], short, ()), found[2]]
+        return [*_in_full(found[1]), found[2]]
     if word.isdecimal():
         return [FEW if len(word) <= 2 and 1 <= int(word) <= 60 else word]
-    return short[word].split() if word in short and word not in kept else [word]
+    return [word]
 
 
 def _trimmed(words: list[str]) -> tuple[str, ...]:
