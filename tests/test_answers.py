@@ -7,6 +7,7 @@ They were written before the grammar was; the rules were made looking at half of
 from __future__ import annotations
 
 import hashlib
+import time
 from itertools import product
 from pathlib import Path
 
@@ -83,3 +84,54 @@ def test_a_yes_that_is_quoted_struck_or_somebody_elses_never_acknowledges(file: 
     forms = ("> {}", "| {}", "~~{}~~", "Peter: {}", "Bo: {}", "Bo said {}", 'Bo wrote "{}"', "{} (Bo)", "{}\nBo has it")
     texts = [text for claim, text in answers(file) if claim == "yes" and "\n" not in text]
     assert not [line for form, text in product(forms, texts) if means(line := form.format(text)) in YES]
+
+
+DECIDED = [
+    [cell.strip() for cell in line.strip("| ").split(" | ")]
+    for line in (Path(__file__).parent.parent / "CONTRIBUTING.md")
+    .read_text("utf-8")
+    .partition("| they write | is | because |")[2]
+    .partition("### ")[0]
+    .splitlines()[2:]
+    if line.startswith("|")
+]
+
+
+@pytest.mark.parametrize(("text", "name", "reason"), DECIDED, ids=[row[0] for row in DECIDED])
+def test_what_was_decided_holds(text: str, name: str, reason: str) -> None:
+    assert reply_commands.read(text, OFFICE).name == name
+    assert reason
+
+
+@pytest.mark.parametrize("word", ["ack", "escalate", "resolve", "status", "übernehme", "biorę", "recibido", "беру"])
+def test_a_command_alone_that_is_one_letter_off_is_asked_back(word: str) -> None:
+    typed = {word[:2] + word[3:], word + word[-1], word[0] + word[2] + word[1] + word[3:], "x" + word}
+    said = {text: reply_commands.read(text, OFFICE) for text in typed if len(text) > 2}
+    known = {text for text, command in said.items() if command.meaning is not Command.NOTHING}
+    assert {text for text, command in said.items() if text not in known and not command.asks} == set()
+    assert known <= {"tus", "беу"}
+
+
+@pytest.mark.parametrize("text", ["Danke!\n\nRita Lopez", "Merci beaucoup 🙏", "Tack så mycket", "谢谢",
+                                  "ありがとうございます", "감사합니다", "Спасибо!", "Dziękuję",
+                                  "Gracias, Rita", "תודה רבה", "شكرا", "Tak"])  # fmt: skip
+def test_a_thank_you_in_any_language_is_a_note_and_reopens_nothing(text: str) -> None:
+    assert means(text) is Command.NOTHING
+    assert reply_commands.is_thanks(text, OFFICE)
+
+
+@pytest.mark.parametrize(
+    "text", ["Danke, aber es ist wieder da", "Merci ?", "Gracias. El servidor no responde", "谢谢你来处理"]
+)
+def test_thanks_with_news_are_no_bare_thanks(text: str) -> None:
+    assert not reply_commands.is_thanks(text, OFFICE)
+
+
+@pytest.mark.parametrize(
+    "line", ["ack " * 45, "i will " * 28, "on " * 60, "schaue mir " * 17, "ok, " * 45, "to bo " * 30, "ack\n" * 50_000]
+)
+def test_a_hostile_answer_costs_little(line: str) -> None:
+    means("ack, bin dran, je regarde")  # the data is loaded
+    before = time.process_time()
+    means(line)
+    assert time.process_time() - before < 2  # about 0.02 s

@@ -38,7 +38,7 @@ def test_json_has_exactly_the_keys_of_the_contract() -> None:
     document = json.loads(said.stdout)
     assert list(document) == [
         "subject", "from", "reply_to", "date", "message_id", "text", "reply_text", "kind", "why", "attachments",
-        "defects", "severity", "links", "phones", "authentication",
+        "defects", "severity", "links", "phones", "authentication", "command", "command_why", "may_act",
     ]  # fmt: skip
     assert document["severity"] is None
     assert document["authentication"] == {"method": "none"}
@@ -143,3 +143,31 @@ def test_with_a_configuration_it_says_whether_the_sender_is_one_of_ours(tmp_path
     assert "Sender: none of [people]" in explain(*named, "-", stdin=strange).stdout.decode()
     assert json.loads(explain(*named, "--json", "-", stdin=ours).stdout)["from"].endswith("ana@example.com")
     assert explain("-c", "nowhere.toml", "-", stdin=ours, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "why", "may_act"),
+    [
+        ("bin dran", "yes", "", True),
+        ("ack both", "yes_all", "", True),
+        ("nie mogę", "no", "", True),
+        ("to bo", "hand_over", "", True),
+        ("status?", "status", "", True),
+        ("akc", "question", "its first line is one letter off a command", True),
+        ("ack?", "question", "it asked a question", True),
+        ("the server is gone", "nothing", "its first line is no answer panicmail knows", True),
+    ],
+)
+def test_its_json_says_what_the_first_line_would_mean(text: str, command: str, why: str, may_act: bool) -> None:
+    raw = (
+        f"From: ana@example.com\r\nSubject: Re: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n".encode()
+    )
+    document = json.loads(explain("--json", "-", stdin=raw).stdout)
+    assert (document["command"], document["command_why"], document["may_act"]) == (command, why, may_act)
+
+
+def test_an_answer_of_a_machine_may_not_act_and_its_json_says_why() -> None:
+    raw = b"From: ana@example.com\r\nAuto-Submitted: auto-replied\r\nSubject: Re: x\r\n\r\nack\r\n"
+    document = json.loads(explain("--json", "-", stdin=raw).stdout)
+    assert (document["command"], document["may_act"]) == ("yes", False)
+    assert "never acknowledge" in document["command_why"]

@@ -762,6 +762,17 @@ def test_a_holder_who_loses_it_to_anothers_escalate_is_told_and_may_take_it_back
     assert desk.incident(incident).holder == "bo"
 
 
+def test_status_is_answered_with_what_is_open_whose_and_by_when_and_changes_nothing(desk: Office) -> None:
+    first, second = desk.panic(), desk.panic(subject="Second thing")
+    desk.reply(desk.page("ana"), "status?")
+    told = desk.sent("ana")[-1]
+    assert "nobody has it since" in told.text
+    assert "next call at" in told.text
+    assert first.ref in told.text
+    assert second.ref in told.text
+    assert desk.incident(first).state is desk.incident(second).state is State.OPEN
+
+
 def test_a_holder_who_escalates_is_told_once(desk: Office) -> None:
     incident = desk.panic()
     desk.act(incident, "bo", Command.TAKE)

@@ -216,8 +216,9 @@ def test_no_sentence_with_a_word_outside_the_grammar_is_a_yes(
 #: Beside a yes these add nothing, and alone they are one: "received", "awake", "ok" of another language.
 ALSO_YES = frozenset(
     {"ya", "já", "já já", "jajá", "logo", "réveille", "bien noté", "c'est noté", "ricevuto", "sono reperibile",
-     "sono reperibile e", "nie ma sprawy", "właśnie wstałem", "mottagit", "just uppe", "net wakker", "ik ben net wakker",
-     "ik ben net wakker en", "ben net wakker", "ik net wakker", "ik heb ontvangen en", "ik heb die onderwerp ontvangen",
+     "sono reperibile e", "nie ma sprawy", "właśnie wstałem", "mottagit", "just uppe", "net wakker",
+     "ik ben net wakker", "ik ben net wakker en", "ben net wakker", "ik net wakker", "ik heb ontvangen en",
+     "ik heb die onderwerp ontvangen",
      "ontvangen", "ontvangen en", "har mottagit meddelandet och", "har mottagit larmet", "vi isso"}
 )  # fmt: skip
 

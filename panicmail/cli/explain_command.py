@@ -23,6 +23,7 @@ from panicmail.errors import Mistake
 if TYPE_CHECKING:
     from panicmail.config import Config
     from panicmail.incident.classify import Report
+    from panicmail.incident.reply_commands import ReplyCommand
 
 #: Seconds the reading may take here, and in the daemon (`ParserPool`).
 PATIENCE = 30.0
@@ -50,6 +51,8 @@ _MEANINGS = {
     "escalate": "escalate: the next step is taken at once",
     "resolve": "resolve: closes it; an open one is acknowledged first",
     "hand_over": "hand over",
+    "status": "status: answered with what is open, whose, and by when",
+    "question": "not clear: a note, the clock runs on, and they are asked back",
     "nothing": "nothing panicmail acts on: a note, and the clock runs on",
 }
 
@@ -66,7 +69,8 @@ def explain(config_file: str | None, as_json: bool, file: str) -> None:
     report, took = _read(_octets(file))
     if as_json:
         method = config.authentication.method if config else "none"
-        print_json({**report_json.explained(report), "authentication": {"method": method}})
+        explained = {**report_json.explained(report), "authentication": {"method": method}}
+        print_json({**explained, **_command(report, config)})
         return
     for line in [*_card(report, took, config), *(_known(config, report) if config else [])]:
         click.echo(line)
@@ -164,19 +168,29 @@ def _text(report: Report) -> list[str]:
 
 def _answer(report: Report, config: Config | None) -> list[str]:
     """What its first line means, were it the answer of somebody paged: of the sender, where that is one of [people]."""
+    said = _said(report, config)
+    meaning = _MEANINGS[said.name] + (f" to {shown(said.to)}" if said.to else "")
+    why = f" ({said.why})" if said.why else ""
+    lines = ["", "As the answer of somebody paged", f"  {meaning}{why}"]
+    if said.acts and (hindrance := _hindrance(report)):
+        lines.append(f"  but it would not count: {hindrance}")
+    return lines
+
+
+def _said(report: Report, config: Config | None) -> ReplyCommand:
     from panicmail.incident import reply_commands
     from panicmail.incident.people import Person, by_address
 
     given = config.people.items() if config else ()
     people = {key: Person(id=key, name=p.name, email=p.email, aliases=p.aliases) for key, p in given}
     writer = by_address(people, report.from_address)
-    said = reply_commands.read(report.command_text, reply_commands.names(people.values(), writer.id if writer else ""))
-    meaning = _MEANINGS[said.meaning.value] + (f" to {shown(said.to)}" if said.to else "")
-    why = f" ({said.why})" if said.why else ""
-    lines = ["", "As the answer of somebody paged", f"  {meaning}{why}"]
-    if said.meaning is not reply_commands.Command.NOTHING and (hindrance := _hindrance(report)):
-        lines.append(f"  but it would not count: {hindrance}")
-    return lines
+    return reply_commands.read(report.command_text, reply_commands.names(people.values(), writer.id if writer else ""))
+
+
+def _command(report: Report, config: Config | None) -> dict[str, str | bool]:
+    """What it would mean as a reply to a page, and whether it was read well enough to count (contract part 1)."""
+    said, hindrance = _said(report, config), _hindrance(report)
+    return {"command": said.name, "command_why": said.why or hindrance, "may_act": not hindrance}
 
 
 def _hindrance(report: Report) -> str:

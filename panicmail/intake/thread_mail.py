@@ -33,13 +33,16 @@ def more(filing: Filing) -> str:
         return incident.id
     if person is not None and is_for_reporter(filing, incident):
         filing.conversation.turn_away(incident, person)
+    known = reply_commands.names(
+        settings.people.values(), person.id if person else "", incident.reporter_name, incident.ref
+    )
     change = transitions.more(
         incident,
         transitions.MoreMail(
             entry=more_entry(report, incident),
             mail_id=mail.id,
             human=True,
-            thanks=reply_commands.is_thanks(report.reply_text or report.text),
+            thanks=reply_commands.is_thanks(report.reply_text or report.text, known),
         ),
         settings.duty(incident, tx.now),
     )

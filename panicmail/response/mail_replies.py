@@ -141,13 +141,14 @@ class MailReplies:
         mail, report = self._mail, self._report
         settings, now = self._settings, self._tx.now
         writer = person.id if person.writes_from(report.from_address) else ""
+        known = reply_commands.names(settings.people.values(), person.id, incident.reporter_name, incident.ref)
         change = transitions.more(
             incident,
             transitions.MoreMail(
                 entry=more_entry(report, incident),
                 mail_id=mail.id,
                 human=True,
-                thanks=reply_commands.is_thanks(report.reply_text),
+                thanks=reply_commands.is_thanks(report.reply_text, known),
                 writer=writer,
             ),
             settings.duty(incident, now),

@@ -94,6 +94,7 @@ class ReplyHandler:
             Command.ESCALATE: self._escalate,
             Command.RESOLVE: self._resolve,
             Command.HAND_OVER: self._hand_over,
+            Command.STATUS: self._status,
             Command.NOTHING: self._nothing if trusted else self._untrusted,
         }[said.meaning]
         return handler(incident, person, said, way)
@@ -108,7 +109,7 @@ class ReplyHandler:
 
     def _overtaken(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> str:
         """Why what `person` said is too late, in words; "" when it counts."""
-        if way.acted_at is None or said.meaning is Command.NOTHING:
+        if way.acted_at is None or said.meaning in {Command.NOTHING, Command.STATUS}:
             return ""
         is_yes = said.meaning in {Command.YES, Command.YES_ALL}
         line = transitions.overtaken_by(
@@ -231,6 +232,10 @@ class ReplyHandler:
             )
         change = transitions.hand_over(incident, person.id, to.id, way.how, self._tx.now)
         return replace(self._apply(incident, change, said, way), to=to.id)
+
+    def _status(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
+        """They ask how it stands: the answer says so, and nothing changes."""
+        return ReplyResult(incident=incident, outcome=Outcome.NOTED, said=said)
 
     def _nothing(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         """No command: their words are a note, and a sign of work of whoever answers for it."""

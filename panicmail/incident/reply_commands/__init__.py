@@ -49,6 +49,15 @@ class ReplyCommand:
     bare: bool = False  #: the whole answer is this one command, friendly words apart
     alone: bool = False  #: the whole answer is this one command and not a word more
 
+    @property
+    def name(self) -> str:
+        """The meaning, with what is asked back told from what means nothing."""
+        return "question" if self.asks else self.meaning.value
+
+    @property
+    def acts(self) -> bool:
+        return self.meaning not in {Command.NOTHING, Command.STATUS}
+
 
 _LINE_LIMIT = 200
 #: So many lines of greeting are passed over.

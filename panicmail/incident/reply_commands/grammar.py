@@ -238,12 +238,16 @@ def is_friendly(sentence: Sentence, names: PeopleByName) -> bool:
 
 def is_thanks(said: Sequence[Sentence], names: PeopleByName) -> bool:
     """Nothing but friendly words, an "ok" and names, and a thank-you among them."""
+    if any(sentence.asks for sentence in said):
+        return False
     steps: list[Step] = []
     for sentence in said:
-        found = steps_of(sentence, names)
-        if sentence.asks or (found is None and not _is_name(sentence, names)):
-            return False
-        steps += found or ()
+        for start, end in _clauses(sentence.words):
+            clause = Sentence(sentence.words[start:end])
+            found = steps_of(clause, names)
+            if found is None and not _is_name(clause, names):
+                return False
+            steps += found or ()
     thanks = any(
         kind is Kind.THANKS
         for each in said
@@ -396,9 +400,13 @@ def _before_the_end(words: Sequence[str], start: int) -> Iterator[int]:
 
 def _may_be_called(to: Sequence[str], names: PeopleByName, before: Sequence[str]) -> bool:
     """Whether somebody nobody here knows may be called so. Behind a word that is much else ("a las 9") nobody is."""
-    if before not in {("to",), ("page",)} and len(before) <= 2 and names != NOBODY:
+    is_plain = before in {("to",), ("page",)}
+    if not is_plain and len(before) <= 2 and names != NOBODY:
         return False
-    return not any(word == FEW or word.isdecimal() or lexicon().is_known(word) for word in to)
+    if any(names.others_at(to, at) > at for at in range(len(to))):
+        return False
+    languages = ("any", "en") if is_plain else ()
+    return not any(word == FEW or word.isdecimal() or lexicon().is_known(word, *languages) for word in to)
 
 
 def is_only(sentence: Sentence, kind: Kind) -> bool:

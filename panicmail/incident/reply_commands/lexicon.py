@@ -125,8 +125,8 @@ class Phrases(Generic[K]):
 
     def single(self, kinds: Container[K]) -> set[str]:
         """What is a phrase of these kinds as one word."""
-        ends = ((word, then) for word, below in self._root.items() for then in below)
-        return {word for word, then in ends if any(kind in kinds for kind in then.get("", ()))}
+        alone = ((word, self.at([word], 0, lambda _words, at, _kinds: (at,))) for word in self._root)
+        return {word for word, found in alone if any(end and kind in kinds for end, kind in found)}
 
 
 def _lead(pattern: Pattern, nodes: list[Node], last: Node) -> list[Node]:
@@ -302,9 +302,9 @@ class Lexicon:
                 found += ((at, sign) for at in range(len(words)) for _end, sign in known.signs.at(words, at))
             yield found
 
-    def is_known(self, word: str) -> bool:
-        """Whether it is a phrase or a sign by itself."""
-        each = (one for one in self.all() if word in one.words)
+    def is_known(self, word: str, *languages: str) -> bool:
+        """Whether it is a phrase or a sign by itself, in `languages`; in any where none is named."""
+        each = (one for one in self.all() if word in one.words and (not languages or one.name in languages))
         return any(True for one in each for end, _ in (*one.phrases.at([word], 0), *one.signs.at([word], 0)) if end)
 
     @cached_property

@@ -204,6 +204,29 @@ def _hand_over(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
+def _status(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """What is open, whose, and by when: this one first, then what else waits for the reader."""
+    incident = context.incident
+    by_when = f", next call at {voice.at(incident.next_step_at)}" if incident.next_step_at else ""
+    others = [
+        f"{each.ref}: nobody has it since {voice.at(each.opened_at)}"
+        + (f", next call at {voice.at(each.next_step_at)}." if each.next_step_at else ".")
+        for each in context.also_open
+    ]
+    open_ = [ours(f"{incident.ref}: nobody has it since {voice.at(incident.opened_at)}{by_when}.")]
+    return NoticeFacts(
+        "How it stands",
+        [
+            headline(clock_now(voice)),
+            *(open_ if incident.state is State.OPEN else []),
+            *(ours(each) for each in others or ["Nothing else is open for you."]),
+            issue(incident),
+            *(tap(context) if incident.state is State.OPEN and voice.reader in incident.paged else []),
+            *([_menu(voice)] if incident.holder == voice.reader else []),
+        ],
+    )
+
+
 def _answer_no_command(voice: Wording, context: NoticeContext) -> NoticeFacts:
     incident = context.incident
     if incident.state is State.OPEN:
@@ -326,5 +349,6 @@ _ANSWERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     Command.ESCALATE.value: _escalate,
     Command.RESOLVE.value: _resolve,
     Command.HAND_OVER.value: _hand_over,
+    Command.STATUS.value: _status,
     Command.NOTHING.value: _answer_no_command,
 }
