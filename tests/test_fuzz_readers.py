@@ -25,13 +25,14 @@ from panicmail.incident import ids, reply_commands
 from panicmail.incident.classify import MailKind, Report
 from panicmail.incident.reply_commands import Command
 from panicmail.incident.reply_commands.lexicon import Kind as Phrase
-from panicmail.incident.reply_commands.lexicon import Sign, lexicon
+from panicmail.incident.reply_commands.lexicon import Sign
 from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, TokenSigner
 from panicmail.mail.parse import report_json
 from panicmail.mail.parse.bytes_fallback import read_bytes
 from panicmail.mail.parse.parser import parts, read
 from panicmail.mail.parse.reply_text import LIMIT, fresh
 from tests.test_reading import golden
+from tests.test_words import every
 
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(120 * max(1, FUZZ))
@@ -339,12 +340,11 @@ def test_what_was_newly_written_is_some_of_what_stands_there_and_nothing_else(te
     assert set(found.split()) <= set(plain.split())
 
 
-PHRASES = lexicon()
-YES = [text for kind in (Phrase.ACK, Phrase.YES, Phrase.TAKE, Phrase.ASSENT) for text in PHRASES.phrases_of(kind)]
-AGAINST = [text for sign in (Sign.NEGATION, Sign.DEFER, Sign.NOBODY) for text in lexicon().signs_of(sign)]
+YES = [text for kind in (Phrase.ACK, Phrase.YES, Phrase.TAKE, Phrase.ASSENT) for text in every(kind)]
+AGAINST = [text for sign in (Sign.NEGATION, Sign.DEFER, Sign.NOBODY) for text in every(sign)]
 LETTERS = st.text(max_size=60) | st.builds(
     lambda pieces, joint: joint.join(pieces),
-    st.lists(st.sampled_from([*YES, *PHRASES.phrases_of(Phrase.NO), *AGAINST, "to bo", "?", "!", "the"])
+    st.lists(st.sampled_from([*YES, *every(Phrase.NO), *AGAINST, "to bo", "?", "!", "the"])
              | st.text(max_size=6), max_size=5),
     st.sampled_from([" ", ", ", ". ", " - ", "\n", "\u3000"]),
 )  # fmt: skip
