@@ -21,6 +21,8 @@ from panicmail.mail.parse.quotations import block_begins, introduction, is_doubt
 
 #: The longest text looked at and returned, in characters.
 LIMIT = 64_000
+#: From so many line ends in a row on they are one empty line.
+_MANY_EMPTY = 12
 _LONGEST_LINE = 2_000
 _WRAPPED_AT = 60
 #: Hardly a program wraps lines to less than the first, and none to less than the second.
@@ -132,13 +134,21 @@ def read_reply(text: str) -> ReplyReading:
     cited = _without_asides(_without_signature(_without_banner(kept)))
     while cited and (not cited[-1].strip() or _LEFT_OVER.match(cited[-1])):
         cited.pop()
-    found = "\n".join(line.removeprefix(ASIDE) for line in cited).strip()[:LIMIT].strip()
+    found = _few_empty("\n".join(line.removeprefix(ASIDE) for line in cited)).strip()[:LIMIT].strip()
     first = next((line for line in cited if line.strip()), "")
     if first.startswith(ASIDE):
         return ReplyReading(found, "", "what stands first in it is shown as a quotation")
     if first in doubtful:
         return ReplyReading(found, "", "its first line may belong to what is quoted below it")
     return ReplyReading(found, first.strip())
+
+
+def _few_empty(text: str) -> str:
+    """Very many empty lines in a row are one: nobody scrolls through a thousand of them to find a word."""
+    many = "\n" * _MANY_EMPTY
+    while many in text:
+        text = text.replace(many, "\n\n")
+    return text
 
 
 def _lines(text: str) -> list[str]:
