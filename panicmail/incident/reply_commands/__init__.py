@@ -147,7 +147,8 @@ def _is_signature(sentence: Sentence, known: PeopleByName) -> bool:
 def _commanded(first: Sentence, rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
     steps, to = grammar.steps_of(first, known), grammar.hands_to(first, known)
     ours = to is not None and grammar.is_ours(to, known)
-    if to is not None and (steps is None or not grammar.says_yes(steps) or (ours and known != NOBODY)):
+    is_else = (steps is not None and grammar.says_yes(steps)) or grammar.says_no(first)
+    if to is not None and (not is_else or (ours and known != NOBODY)):
         return ReplyCommand(Command.HAND_OVER, to=to, bare=ours, alone=ours)
     if steps is not None and grammar.says_yes(steps):
         return _affirmed(first, steps, rest, known)
