@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import inspect
 import json
 import subprocess
@@ -171,3 +172,46 @@ def test_an_answer_of_a_machine_may_not_act_and_its_json_says_why() -> None:
     document = json.loads(explain("--json", "-", stdin=raw).stdout)
     assert (document["command"], document["may_act"]) == ("yes", False)
     assert "never acknowledge" in document["command_why"]
+
+
+# -- many
+
+
+def test_a_folder_is_a_line_a_mail_and_a_summary_and_goes_on_past_what_cannot_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "mails"
+    (folder / "below").mkdir(parents=True)
+    for name in ("reply_gmail", "out_of_office", "bounce_failed"):
+        (folder / f"{name}.eml").write_bytes((MAILS / f"{name}.eml").read_bytes())
+    (folder / "below" / "list_copy.eml").write_bytes((MAILS / "list_copy.eml").read_bytes())
+    (folder / "gone.eml").symlink_to(folder / "nowhere")
+    said = explain("--jsonl", str(folder))
+    lines = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [
+        "below/list_copy.eml", "bounce_failed.eml", "out_of_office.eml", "reply_gmail.eml",
+    ]  # fmt: skip
+    assert [line["kind"] for line in lines] == ["list", "bounce", "ooo", "human"]
+    alone = json.loads(explain("--json", str(MAILS / "reply_gmail.eml")).stdout)
+    assert lines[-1] == {"file": "reply_gmail.eml", **alone}
+    assert b"4 mails: " in said.stderr
+
+
+def test_an_mbox_is_numbered(tmp_path: Path) -> None:
+    box = tmp_path / "box"
+    mails = [(MAILS / f"{name}.eml").read_bytes().replace(b"\r\n", b"\n") for name in ("reply_gmail", "out_of_office")]
+    box.write_bytes(b"".join(b"From someone Mon Nov 30 03:07:00 2026\n" + mail + b"\n" for mail in mails))
+    said = explain("--jsonl", str(box))
+    lines = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [(line["file"], line["kind"]) for line in lines] == [("box:1", "human"), ("box:2", "ooo")]
+
+
+def test_the_table_of_a_folder_holds_no_formula(tmp_path: Path) -> None:
+    (tmp_path / "one.eml").write_bytes(b"From: a@example.com\r\nSubject: =1+1\r\n\r\nack\r\n")
+    head, line = csv.reader(explain("--csv", str(tmp_path)).stdout.decode().splitlines())
+    assert head[:4] == ["file", "kind", "from", "subject"]
+    assert line[:5] == ["one.eml", "human", "a@example.com", "'=1+1", "yes"]
+
+
+def test_a_folder_without_mail_is_named(tmp_path: Path) -> None:
+    said = explain("--jsonl", str(tmp_path))
+    assert said.returncode == 1
+    assert b"holds no mail" in said.stderr

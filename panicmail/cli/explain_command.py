@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -60,20 +60,44 @@ _MEANINGS = {
 @click.command()
 @config_option
 @json_option
-@click.argument("file", metavar="FILE|-")
-def explain(config_file: str | None, as_json: bool, file: str) -> None:
-    """How panicmail reads one raw mail; - is stdin."""
-    from panicmail.mail.parse import report_json
-
+@click.option("--jsonl", "form", flag_value="jsonl", help="Of a folder or an mbox: a line of JSON for each mail.")
+@click.option("--csv", "form", flag_value="csv", help="The same as CSV, in few columns.")
+@click.argument("file", metavar="FILE|FOLDER|MBOX|-")
+def explain(config_file: str | None, as_json: bool, form: str | None, file: str) -> None:
+    """How panicmail reads one raw mail, - is stdin; or all of a folder or an mbox, with a summary."""
     config = load(config_file) if config_file else None
+    if form is not None or Path(file).is_dir():
+        _explain_many(Path(file), config, form)
+        return
     report, took = _read(_octets(file))
     if as_json:
-        method = config.authentication.method if config else "none"
-        explained = {**report_json.explained(report), "authentication": {"method": method}}
-        print_json({**explained, **_command(report, config)})
+        print_json(_document(report, config))
         return
     for line in [*_card(report, took, config), *(_known(config, report) if config else [])]:
         click.echo(line)
+
+
+def _document(report: Report, config: Config | None) -> dict[str, Any]:
+    from panicmail.mail.parse import report_json
+
+    method = config.authentication.method if config else "none"
+    explained = {**report_json.explained(report), "authentication": {"method": method}}
+    return {**explained, **_command(report, config)}
+
+
+def _explain_many(path: Path, config: Config | None, form: str | None) -> None:
+    from panicmail import log
+    from panicmail.cli import explain_many
+
+    log.configure(level="error")
+    mails = explain_many.mails_in(path)
+    if not mails:
+        raise Mistake(f"{shown(str(path))} holds no mail")
+    failed = explain_many.explain_all(
+        mails, lambda report: _document(report, config), as_csv=form == "csv", quiet=form is None
+    )
+    if failed:
+        click.get_current_context().exit(1)
 
 
 def _octets(file: str) -> bytes:
