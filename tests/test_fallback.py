@@ -43,7 +43,8 @@ def test_two_from_fields_are_nobody_here_as_well() -> None:
     ("raw", "mail_from", "kind"),
     [
         (b"Auto-Submitted: auto-replied\r\n\r\n", "?", MailKind.AUTO_REPLY),
-        (b"Subject: Out of office\r\n\r\n", "?", MailKind.OOO),
+        (b"Subject: Out of office\r\n\r\n", "?", MailKind.HUMAN),  # a subject alone makes nobody a machine
+        (b"Auto-Submitted: auto-replied\r\nSubject: Out of office\r\n\r\n", "?", MailKind.OOO),
         (b"List-Id: <x>\r\n\r\n", "?", MailKind.LIST),
         (b"From: MAILER-DAEMON@x\r\n\r\n", "?", MailKind.BOUNCE),
         (
