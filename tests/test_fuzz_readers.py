@@ -233,9 +233,7 @@ SIGNS = st.sampled_from(
      b"List-Unsubscribe:\r\n\t<mailto:x@y>", b"X-Autorespond: x", b"X-Failed-Recipients: a@b",
      b"X-Auto-Reply-From: a@b", b"X-FC-MachineGenerated: true", b"Mailing-List: x", b"X-Loop: x",
      b"From: MAILER-DAEMON@mx.example.net", b"From: Mail Delivery System <Mailer-Daemon@x>",
-     b"From: no-reply@x.example", b"Subject: Undelivered Mail Returned to Sender",
-     b"Subject: Automatic reply: [PANIC 7K3Q] x", b"Subject: Read: x", b"Subject: =?utf-8?b?QWJ3ZXNlbmhlaXQ=?=",
-     b"Subject: =?iso-8859-1?q?R=E9ponse_automatique?= : x"]
+     b"From: no-reply@x.example"]
 )  # fmt: skip
 #: Signs of structure: what the mail as a whole says it is.
 STRUCTURES = st.sampled_from(
