@@ -299,7 +299,9 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     closed = transitions.resolve(held, "ana", HOW, policy, START + minutes(60))
     yield from all_of("closed", closed, 60)
     yield "resolve done", night.answer(closed, ANA, "resolve", START + minutes(60))
-    for said in ("yes", "take", "escalate", "no", "nothing"):
+    yield "status while open", night.answer(unchanged(first, Outcome.NOTED), ANA, "status", START + minutes(2))
+    yield "status while held", night.answer(unchanged(held, Outcome.NOTED), MAX, "status", START + minutes(30))
+    for said in ("yes", "take", "escalate", "no", "nothing", "status"):
         late = unchanged(closed.incident, Outcome.CLOSED)
         yield f"{said} too late", night.answer(late, MAX, said, START + minutes(70))
     reopened = transitions.more(

@@ -22,7 +22,7 @@ from panicmail.mail.parse.quotations import block_begins, introduction, is_doubt
 #: The longest text looked at and returned, in characters.
 LIMIT = 64_000
 #: From so many line ends in a row on they are one empty line.
-_MANY_EMPTY = 12
+_MANY_EMPTY = re.compile(r"\n{12,}")
 _LONGEST_LINE = 2_000
 _WRAPPED_AT = 60
 #: Hardly a program wraps lines to less than the first, and none to less than the second.
@@ -145,10 +145,7 @@ def read_reply(text: str) -> ReplyReading:
 
 def _few_empty(text: str) -> str:
     """Very many empty lines in a row are one: nobody scrolls through a thousand of them to find a word."""
-    many = "\n" * _MANY_EMPTY
-    while many in text:
-        text = text.replace(many, "\n\n")
-    return text
+    return _MANY_EMPTY.sub("\n\n", text)
 
 
 def _lines(text: str) -> list[str]:
