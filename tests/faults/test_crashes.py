@@ -121,7 +121,7 @@ def test_a_mail_nobody_had_read_when_the_daemon_was_killed_is_paged_right_after_
         town.program.kill()
         assert town.rows("SELECT state FROM mails") == [("accepted",)]
     ready_at, _ = town.start().wait_for("ready")
-    assert town.page("ana", ref).received_at - ready_at < 5
+    assert town.page("ana", ref).received_at - ready_at < 20
     accounted_for(town, [ref])
 
 
@@ -148,7 +148,7 @@ def test_a_page_the_relay_had_and_did_not_answer_when_the_daemon_was_killed_come
     town.relay.clear_rules()
     start_again(town)
     again = town.page("ana", ref, count=2)
-    assert again.received_at - town.program.wait_for("ready")[0] < 5
+    assert again.received_at - town.program.wait_for("ready")[0] < 20
     town.settled()
     assert copies(town, "ana", ref) == [again.header("Message-ID")] * 2
 
@@ -195,7 +195,7 @@ def test_a_step_that_was_being_taken_when_the_daemon_was_killed_is_taken_once(to
     assert town.pages("max") == []
     del town.environ["PANICMAIL_CRASH_AT"]
     ready_at, _ = town.start().wait_for("ready")
-    assert town.page("max", ref).received_at - ready_at < 5
+    assert town.page("max", ref).received_at - ready_at < 20
     town.settled()
     assert (len(town.pages("max", ref)), len(town.pages("ana", ref))) == (1, 2)
 

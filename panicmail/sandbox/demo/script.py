@@ -182,7 +182,7 @@ class Story:
         self._happened(stage.seconds, "Rita writes more")
         word = stage.mail(MAX, f"[{self.ref}]", "Rita's second mail to Max", SOON)
         self._happened(stage.arrived_at(word), "Max has it, and so has the issue")
-        self._card("What Max is told", word, lines=9)
+        self._card("What Max is told", word, lines=10)
         stage.until(
             "the note about Rita's second mail", lambda: notes_saying(stage.gitlab, self.issue["iid"], "Kim"), SOON
         )
