@@ -27,6 +27,8 @@ TRANSACTIONS = (
     "mails.understand",
     "mails.amend",
     "mails.take_in",
+    "senders.claim",
+    "senders.settle",
     "page.claim",
     "page.settle",
     "mail.claim",

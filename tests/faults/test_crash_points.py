@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from panicmail import crashpoints
+from tests.dns_zone import dns_server
 from tests.faults.acts import (
     IS_LONG,
     accounted_for,
@@ -325,6 +326,25 @@ def test_a_late_reading_cut_short_is_made_again_and_amends_once(town: World, poi
     assert events == [("incident.opened",), ("report.amended",)]
 
 
+@pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+@pytest.mark.parametrize("point", both("senders.claim", "senders.settle"))
+def test_a_check_of_a_sender_cut_short_is_made_after_the_next_start(town: World, point: str) -> None:
+    with dns_server({"_dmarc.example.com": [("TXT", "v=DMARC1; p=none")]}) as server:
+        town.config["authentication"] = {"method": "verify", "nameservers": [f"127.0.0.1:{server.port}"]}
+        town.write_config()
+        town.environ["PANICMAIL_CRASH_AT"] = point
+        town.start()
+        del town.environ["PANICMAIL_CRASH_AT"]
+        ref = town.send(mail("My files are .locked", subject="Ransom note")).ref
+        assert town.program.ended(30) == crashpoints.KILLED
+        with closing(sqlite3.connect(town.database)) as rows, rows:  # as if the lease of the check had run out
+            rows.execute("UPDATE mails SET sender_at = accepted_at WHERE sender_at IS NOT NULL")
+        town.start()
+        accounted_for(town, [ref])
+        found = "not proved (no signature)"
+        town.until(lambda: found in town.issue(ref)["description"], SOON, "the issue does not say who sent it")
+
+
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all", long=True)
 def test_an_alarm_cut_short_is_told_after_the_next_start(town: World) -> None:
     town.expected |= {"spool.failed", "spool.unreadable"}
@@ -424,7 +444,7 @@ def put_an_old_copy_in_place(town: World) -> str:
 def test_every_point_has_a_test_that_ends_there_or_a_reason_why_none_does() -> None:
     acts = both(
         "link.act", "hook.act", "command.act", "signs.weigh", "tick.alarm", "clock.put_back", "clock.alarm",
-        "copy.hold", "accounts.repair",
+        "copy.hold", "accounts.repair", "senders.claim", "senders.settle",
     )  # fmt: skip
     ended_at = (*ON_ITS_WAY, *PUSHED, *BESIDES, *acts, *ELSEWHERE)
     assert sorted(ended_at) == sorted(crashpoints.POINTS), set(ended_at) ^ set(crashpoints.POINTS)
