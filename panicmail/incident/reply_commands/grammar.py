@@ -401,7 +401,8 @@ def _before_the_end(words: Sequence[str], start: int) -> Iterator[int]:
 def _may_be_called(to: Sequence[str], names: PeopleByName, before: Sequence[str]) -> bool:
     """Whether somebody nobody here knows may be called so. Behind a word that is much else ("a las 9") nobody is."""
     is_plain = before in {("to",), ("page",)}
-    if not is_plain and len(before) <= 2 and names != NOBODY:
+    is_short = all(len(word) <= 2 for word in before)  # such as "an", which is an article elsewhere
+    if not is_plain and len(before) <= 2 and (is_short or names != NOBODY):
         return False
     if any(names.others_at(to, at) > at for at in range(len(to))):
         return False
