@@ -420,8 +420,8 @@ class Office:
             busy = self.rereading.answers() or self.rereading.amendments() or busy
             for lane in self.lanes:
                 busy = lane.work() or busy
-            if self.checks is not None:
-                busy = SenderCheckWorker(self.store, lambda: self.settings, self.checks).work() or busy
+            if (checks := self.checks) is not None:
+                busy = SenderCheckWorker(self.store, lambda: self.settings, lambda: checks).work() or busy
 
     # -- what is there
 

@@ -84,3 +84,16 @@ def test_check_mx_tells_a_server_that_removes_what_strangers_say_from_one_that_d
         assert "no field of mx.example.com of its own" in " ".join(wrong.split())
         assert not town.rows("SELECT 1 FROM incidents")
         assert town.stop() == 0
+
+
+def test_a_reload_that_begins_to_check_senders_finds_who_checks_them(tmp_path: Path) -> None:
+    with dns_server(ZONE) as server, world(tmp_path) as town:
+        town.config["authentication"] = {"method": "none", "nameservers": [f"127.0.0.1:{server.port}"]}
+        town.write_config()
+        town.start()
+        town.config["authentication"]["method"] = "verify"
+        town.reload()
+        town.panic()
+        checked = "SELECT count(*) FROM mails WHERE sender IS NOT NULL"
+        town.until(lambda: town.rows(checked) == [(1,)], SOON, "nobody checks senders")
+        assert town.stop() == 0

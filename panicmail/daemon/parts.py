@@ -195,9 +195,9 @@ class DaemonParts:
             WorkerThread(f"intake-{n}", "mails", self.bell, intake.work, INTAKE_WITHIN, intake.take)
             for n in range(INTAKE_THREADS)
         ]
-        if self.config.authentication.method == "verify":
-            checking = SenderCheckWorker(self.store, self.live.settings, self._sender_checker())
-            workers += [WorkerThread(f"sender-{n}", SENDERS, self.bell, checking.work, SENDER_WITHIN) for n in range(2)]
+        # They are there whatever the method is: a reload may change it, and answers wait for them then.
+        checking = SenderCheckWorker(self.store, self.live.settings, self._sender_checker)
+        workers += [WorkerThread(f"sender-{n}", SENDERS, self.bell, checking.work, SENDER_WITHIN) for n in range(2)]
         rereading = Rereading(self.store, self.live.settings, self.readers, intake)
         workers += [
             WorkerThread("again-answers", AGAIN, self.bell, rereading.answers, AGAIN_WITHIN),

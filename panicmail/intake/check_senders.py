@@ -10,6 +10,7 @@ incident is still open and its writer has said nothing since.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -65,10 +66,12 @@ def ask_beside(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, s
 class SenderCheckWorker:
     """Checks the senders of mails, one at a time."""
 
-    def __init__(self, store: Store, settings: CurrentSettings, checks: ChecksSenders) -> None:
+    def __init__(self, store: Store, settings: CurrentSettings, checks: Callable[[], ChecksSenders]) -> None:
+        """`checks` is called when there is a first sender to check: its libraries cost memory."""
         self._store = store
         self._settings = settings
-        self._checks = checks
+        self._build = checks
+        self._checks: ChecksSenders | None = None
 
     def work(self) -> bool:
         """Check one; False when none is due."""
@@ -79,6 +82,8 @@ class SenderCheckWorker:
             return False
         settings = self._settings()
         raw, now = self._store.read(lambda tx: (tx.mails.raw(mail.id), tx.now))
+        if self._checks is None:
+            self._checks = self._build()
         proof = self._checks.check(raw, mail, settings, now)
         self._store.write("senders.settle", lambda tx: found(tx, settings, mail.id, proof))
         _log.info("sender.checked", mail=mail.id, state=proof.state.value, domain=proof.domain, why=proof.why)
