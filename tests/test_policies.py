@@ -10,6 +10,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as run
+from hypothesis import strategies as st
 
 from panicmail import config
 from panicmail.errors import ConfigError
@@ -23,7 +26,7 @@ from panicmail.server.http.backend import LinkBackend
 from panicmail.store.rows import TimelineRow
 from panicmail.store.tables import timeline
 from tests.cast import MINUTE, POLICY
-from tests.office import Office, mail
+from tests.office import Office, mail, office_settings
 
 HOURS = BusinessHours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
 LOW = EscalationPolicy(
@@ -32,9 +35,10 @@ LOW = EscalationPolicy(
     repeat=timedelta(hours=2),
     remind_after=timedelta(hours=4),
     name="low",
-    choice=PolicyChoice(severities=(3, 4), subjects=("phishing",)),
+    choice=PolicyChoice(severities=(3, 4), subjects=("phishing",), addresses=("panic+low@example.com",)),
     hours=HOURS,
 )
+PANIC, TO_LOW = ("panic@example.com",), ("panic+low@example.com",)
 MINIMAL = """
 [smtp]
 addresses = ["panic@example.com"]
@@ -58,6 +62,12 @@ def desk(tmp_path: Path) -> Iterator[Office]:
     office = Office(tmp_path, policies={DEFAULT: POLICY, "low": LOW})
     yield office
     office.close()
+
+
+def low(desk: Office, subject: str = "[S3] odd mail") -> Incident:
+    """A mail to the address of the slow policy."""
+    desk.deliver(mail("All is a bit odd.", subject=subject), to=TO_LOW)
+    return desk.incidents()[0]
 
 
 def loaded(tmp_path: Path, text: str) -> config.Config:
@@ -98,8 +108,8 @@ def test_a_panic_without_a_severity_follows_the_default_policy(desk: Office) -> 
     assert desk.pages("max")
 
 
-def test_a_low_severity_on_a_sunday_night_breaches_six_hours_into_monday(desk: Office) -> None:
-    incident = desk.panic(subject="[S3] odd mail")
+def test_a_mail_to_the_low_address_on_a_sunday_night_breaches_six_hours_into_monday(desk: Office) -> None:
+    incident = low(desk)
     assert (incident.policy, incident.severity) == ("low", 3)
     assert incident.sla_at == datetime(2026, 11, 23, 14, tzinfo=UTC)
     desk.wait(minutes=16)
@@ -112,7 +122,7 @@ def test_a_low_severity_on_a_sunday_night_breaches_six_hours_into_monday(desk: O
 
 def test_nobody_is_woken_by_a_policy_for_business_hours(desk: Office) -> None:
     opens_at = datetime(2026, 11, 23, 8, tzinfo=UTC)
-    incident = desk.panic(subject="[S3] odd mail")
+    incident = low(desk)
     assert (desk.pages("ana"), incident.next_step_at) == ([], opens_at)
     assert len(desk.gitlab.issues) == 1
     receipt = desk.sent("rita@example.com")[0].text
@@ -130,7 +140,7 @@ def test_nobody_is_woken_by_a_policy_for_business_hours(desk: Office) -> None:
 
 
 def test_that_a_policy_waits_is_told_from_rows_of_before_too(desk: Office) -> None:
-    incident = desk.panic(subject="[S3] odd mail")
+    incident = low(desk)
     (waits,) = [line for line in lines_of(desk, incident) if line.event == "policy.waits"]
     assert waits.facts == {"policy": "low", "until": "2026-11-23T08:00:00+00:00"}
     told = seen_by_ana(desk, incident)
@@ -156,37 +166,171 @@ def seen_by_ana(desk: Office, incident: Incident) -> list[str]:
 
 def test_within_its_hours_it_calls_at_once(desk: Office) -> None:
     desk.now = datetime(2026, 11, 23, 10, tzinfo=UTC)
-    desk.panic(subject="[S3] odd mail")
+    low(desk)
     assert len(desk.pages("ana")) == 1
 
 
 def test_its_pages_say_its_own_times(desk: Office) -> None:
     desk.now = datetime(2026, 11, 20, 15, tzinfo=UTC)  # a Friday, an hour before it closes
-    desk.panic(subject="phishing again")
+    low(desk, subject="phishing again")
     assert "Mon 13:00" in desk.page("ana").text
 
 
 def test_a_policy_a_reload_took_away_is_replaced_by_the_default_one(desk: Office) -> None:
-    incident = desk.panic(subject="phishing again")
+    incident = low(desk, subject="phishing again")
     desk.settings = replace(desk.settings, policies={DEFAULT: POLICY})
     desk.now = incident.sla_at
     desk.wait(minutes=1)
     assert desk.pages("max")
 
 
-def test_a_drill_follows_a_policy_for_drills_and_nothing_else_does() -> None:
-    drills = PolicyChoice(drill=True, severities=(1,))
-    assert drills.fits(None, "drill", (), drill=True)
-    assert not drills.fits(1, "drill", (), drill=False)
-    assert not PolicyChoice(severities=(1,)).fits(1, "", (), drill=True)
+def test_a_drill_follows_a_policy_for_drills_and_nothing_else_does(desk: Office) -> None:
+    practice = replace(POLICY, name="practice", choice=PolicyChoice(drill=True, severities=(1,), subjects=("drill",)))
+    urgent = replace(POLICY, name="urgent", sla=MINUTE, choice=PolicyChoice(severities=(1,)))
+    settings = replace(desk.settings, policies={DEFAULT: POLICY, "practice": practice, "urgent": urgent})
+    assert settings.policy_for(None, "drill", PANIC, drill=True).name == "practice"
+    assert settings.policy_for(1, "drill", PANIC, drill=False).name == "urgent"
+    without = replace(settings, policies={DEFAULT: POLICY, "urgent": urgent})
+    assert without.policy_for(1, "", PANIC, drill=True).name == DEFAULT
 
 
-def test_of_several_policies_that_ask_for_a_panic_it_follows_the_fastest(desk: Office) -> None:
-    urgent = replace(LOW, name="urgent", sla=timedelta(minutes=10), hours=None, choice=PolicyChoice(subjects=("ceo",)))
-    policies = {DEFAULT: POLICY, "low": LOW, "urgent": urgent}
-    settings = replace(desk.settings, policies=policies)
-    assert settings.policy_for(4, "[S4] phishing for the CEO", (), drill=False).name == "urgent"
-    assert settings.policy_for(4, "[S4] phishing", (), drill=False).name == "low"
+FAST = replace(POLICY, name="fast", sla=5 * MINUTE, choice=PolicyChoice(severities=(1,), subjects=("ceo",)),
+               steps=(PolicyStep(timedelta(), ("seoc", "smoc")),))  # fmt: skip
+
+
+def test_of_several_policies_that_a_mail_asks_for_it_follows_the_fastest(desk: Office) -> None:
+    faster = replace(FAST, name="faster", sla=MINUTE, choice=PolicyChoice(subjects=("ransom",)))
+    settings = replace(desk.settings, policies={DEFAULT: POLICY, "low": LOW, "fast": FAST, "faster": faster})
+    assert settings.policy_for(4, "[S4] phishing for the CEO", PANIC, drill=False).name == "fast"
+    assert settings.policy_for(1, "[S1] ransom", TO_LOW, drill=False).name == "faster"
+    assert settings.policy_for(4, "[S4] phishing", PANIC, drill=False).name == DEFAULT
+    assert settings.policy_for(1, "all is well", TO_LOW, drill=False).name == "fast"
+    assert settings.policy_for(None, "all is well", TO_LOW, drill=False).name == "low"
+
+
+def test_a_mail_that_went_to_the_panic_address_too_is_no_low_one(desk: Office) -> None:
+    for to in ((*PANIC, *TO_LOW), (*TO_LOW, *PANIC), (*TO_LOW, "panic+a1b2@example.com")):
+        assert desk.settings.policy_for(4, "phishing", to, drill=False).name == DEFAULT
+
+
+@pytest.mark.parametrize("subject", ["[S4] odd mail", "severity: 4", "phishing again", "Fwd: [S3] newsletter", "S4"])
+def test_a_subject_that_calls_itself_low_wakes_people_as_any(desk: Office, subject: str) -> None:
+    incident = desk.panic(subject=subject)
+    assert (incident.policy, len(desk.pages("ana"))) == (DEFAULT, 1)
+    desk.wait(minutes=16)
+    assert desk.pages("max")
+
+
+SLOWER = {
+    "its sla": replace(FAST, sla=16 * MINUTE),
+    "its repeat": replace(FAST, repeat=6 * MINUTE),
+    "its remind_after": replace(FAST, remind_after=21 * MINUTE),
+    "call 2": replace(FAST, steps=(PolicyStep(timedelta(), ("seoc", "smoc")), PolicyStep(6 * MINUTE, ("smoc",)))),
+    "its page of smoc": replace(FAST, steps=(PolicyStep(timedelta(), ("seoc",)),)),
+    "its hours": replace(FAST, hours=HOURS),
+}
+
+
+@pytest.mark.parametrize("why", SLOWER)
+def test_a_policy_that_is_slower_in_one_thing_is_chosen_by_no_words(desk: Office, why: str) -> None:
+    """Sooner at first and later then is later."""
+    settings = replace(desk.settings, policies={DEFAULT: POLICY, "fast": SLOWER[why]})
+    assert SLOWER[why].slower_than(POLICY) == why
+    assert settings.policy_for(1, "[S1] the CEO", PANIC, drill=False).name == DEFAULT
+
+
+def test_whoever_would_have_been_called_at_once_is_called_beside_those_of_a_faster_policy(desk: Office) -> None:
+    ours = replace(FAST, steps=(PolicyStep(timedelta(), ("smoc",)),))
+    desk.settings = replace(desk.settings, policies={DEFAULT: POLICY, "fast": ours})
+    incident = desk.panic(subject="[S1] ransom")
+    assert (incident.policy, len(desk.pages("max")), len(desk.pages("ana"))) == ("fast", 1, 1)
+    assert 'reply "ack"' in desk.page("ana").text
+    desk.reply(desk.page("ana"), "ack")
+    assert desk.incident(incident).holder == "ana"
+
+
+ROLES = st.sets(st.sampled_from(["seoc", "smoc", "bo"]), min_size=1).map(lambda roles: tuple(sorted(roles)))
+STEPS = st.tuples(ROLES, st.dictionaries(st.integers(1, 20), ROLES, max_size=3)).map(
+    lambda made: (PolicyStep(timedelta(), made[0]), *(PolicyStep(n * MINUTE, made[1][n]) for n in sorted(made[1])))
+)
+MINUTES = st.integers(1, 20).map(lambda n: n * MINUTE)
+POLICIES = st.builds(
+    EscalationPolicy,
+    sla=MINUTES,
+    steps=STEPS,
+    repeat=MINUTES,
+    remind_after=MINUTES,
+    hours=st.sampled_from([None, None, HOURS]),
+    choice=st.builds(
+        PolicyChoice,
+        severities=st.sampled_from([(), (1,), (3, 4)]),
+        subjects=st.sampled_from([(), ("phishing",), ("ceo",)]),
+        addresses=st.sampled_from([(), TO_LOW]),
+    ),
+)
+
+
+@given(
+    POLICIES,
+    st.lists(POLICIES, max_size=3),
+    st.sampled_from(["", "[S1] ceo", "S4: phishing", "severity: 3", "sev 1 CEO phishing"]),
+    st.lists(st.sampled_from([*PANIC, *TO_LOW]), min_size=1, max_size=2),
+)
+@run(max_examples=300)
+def test_text_can_only_raise(
+    default: EscalationPolicy, others: list[EscalationPolicy], subject: str, to: list[str]
+) -> None:
+    """Whatever a mail says of itself, each role is paged, and each call made, as soon as without that."""
+    default = replace(default, hours=None, choice=PolicyChoice())
+    named = {f"p{number}": replace(one, name=f"p{number}") for number, one in enumerate(others)}
+    chosen = replace(office_settings(), policies={DEFAULT: default, **named})
+    silent = chosen.policy_for(None, "", to, drill=False)
+    said = chosen.policy_for(classify.severity_in(subject), subject, to, drill=False)
+    assert (said.hours or silent.hours) == silent.hours
+    assert said.sla <= silent.sla
+    assert said.repeat <= silent.repeat
+    assert said.remind_after <= silent.remind_after
+    first = said.first_paged() | dict.fromkeys(said.besides(silent), timedelta())
+    assert all(first[role] <= at for role, at in silent.first_paged().items())
+    assert all(said.call_after(n) <= silent.call_after(n) for n in range(len(silent.steps)))
+
+
+OLD = """
+[policies.low]
+severity = [3, 4]
+subject = ["phishing"]
+sla = "6h"
+steps = [{ after = "0s", page = ["seoc"] }, { after = "6h", page = ["smoc"] }]
+"""
+
+
+def test_an_old_configuration_that_relies_on_a_slowing_subject_loads_with_the_line_to_change(tmp_path: Path) -> None:
+    found = loaded(tmp_path, OLD)
+    by_subject, by_severity = found.warnings
+    assert by_subject.startswith("policies.low.subject: ")
+    assert by_subject.endswith("take the line out")
+    assert 'write severity_from = "people" beside severity = [3, 4]' in by_severity
+    mended = OLD.replace('subject = ["phishing"]', 'severity_from = "people"')
+    assert loaded(tmp_path, mended).warnings == ()
+    known = runtime_settings.from_config(loaded(tmp_path, mended), [("a", b"k" * 32)])
+    assert known.policy_for(3, "[S3]", PANIC, drill=False).name == DEFAULT
+
+
+def test_what_a_faster_policy_leaves_out_makes_it_no_slower(tmp_path: Path) -> None:
+    text = """
+[escalation]
+repeat = "1m"
+remind_after = "10m"
+[policies.fast]
+subject = ["ceo"]
+sla = "5m"
+steps = [{ after = "0s", page = ["seoc", "smoc"] }]
+"""
+    found = loaded(tmp_path, text)
+    assert found.warnings == ()
+    known = runtime_settings.from_config(found, [("a", b"k" * 32)])
+    fast = known.policy_for(None, "The CEO", PANIC, drill=False)
+    assert (fast.name, fast.repeat, fast.remind_after) == ("fast", MINUTE, 10 * MINUTE)
 
 
 def test_a_policy_is_chosen_by_its_own_address_too(tmp_path: Path) -> None:
@@ -261,5 +405,7 @@ def test_the_handbooks_four_steps_are_an_example_that_works(tmp_path: Path) -> N
     who = settings.who_at(tuesday)
     called = [tuple(settings.policy.people(step.page, who)) for step in settings.policy.steps]
     assert called == [("ana",), ("ana", "bo"), ("max", "ana"), ("dia", "max", "ana")]
-    assert settings.policy_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == "low"
+    assert settings.policy_for(4, "[S4] a question", ["panic@example.com"], drill=False).name == DEFAULT
+    assert settings.policy_for(None, "a question", ["panic+low@example.com"], drill=False).name == "low"
+    assert config.load(file).warnings == ()
     assert settings.policy.managers == ("director", "smoc")

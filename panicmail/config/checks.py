@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from panicmail.config import reporters
+from panicmail.config import policies, reporters
 from panicmail.config.draft import ConfigDraft
 from panicmail.config.mistakes import Place, nearest, spell
 from panicmail.config.schema import ListenerSettings, OverrideSettings, ShiftSettings, StepSettings
@@ -64,6 +64,8 @@ def _reporters(draft: ConfigDraft) -> None:
 def warnings(draft: ConfigDraft) -> Iterator[str]:
     """What works but should be looked at."""
     yield from _in_the_clear(draft)
+    named = {name: draft.whole("policies", name) for name in draft.names("policies")}
+    yield from policies.never_chosen(draft.whole("escalation"), named)
     if (dkim := draft.get("relay", "dkim")) and not dkim.key_file.exists():
         yield f"relay.dkim: {dkim.key_file} is not there, so mail goes out unsigned; make it with panicmail keys dkim"
     for role in draft.names("oncall"):

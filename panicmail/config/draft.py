@@ -53,6 +53,10 @@ class ConfigDraft:
         """Whether something that is not empty stands at a place, readable or not."""
         return self._given.get(place[:-1], {}).get(place[-1]) not in (None, "", [], ())
 
+    def whole(self, *place: str) -> Any:
+        """The table at a place; only where it has no mistake."""
+        return self._whole[place]
+
     def names(self, table: str) -> list[str]:
         """The people or roles that were named, readable or not."""
         return [str(place[1]) for place in self._values if place[0] == table and len(place) == 2]

@@ -392,6 +392,8 @@ class PolicySettings(EscalationSettings):
     #: None: day and night
     hours: BusinessHoursSettings | None = Field(None, examples=[{"days": "mon-fri", "from": "08:00", "to": "18:00"}])
     severity: tuple[Annotated[int, BeforeValidator(values.severity)], ...] = Field((), examples=[[3, 4]])
+    #: "people": these severities count where one of our people says them, and no report does.
+    severity_from: Literal["anybody", "people"] = "anybody"
     subject: tuple[Text, ...] = Field((), examples=[["phishing"]])  #: single words
     addresses: tuple[Address, ...] = Field((), examples=[["panic+low@example.com"]])  #: of ours, subaddresses included
     drill: Switch = False

@@ -6,7 +6,7 @@ Pure: no clock, no I/O. Spans are `timedelta`, instants aware UTC.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -61,21 +61,23 @@ class PolicyStep:
 class PolicyChoice:
     """Which panics follow a policy that is not the default one. What is empty asks for nothing; one hit is enough."""
 
-    severities: tuple[int, ...] = ()  #: as the reporter gave it
+    severities: tuple[int, ...] = ()
     subjects: tuple[str, ...] = ()  #: lower-case words; one of them in the subject
     addresses: tuple[str, ...] = ()  #: lower case; one of them among the recipients
     drill: bool = False
+    is_for_people: bool = False  #: `severities` are those our own people say, never a report
 
-    def fits(self, severity: int | None, subject: str, recipients: Iterable[str], *, drill: bool) -> bool:
-        """Whether such a panic follows this policy. Drills follow a policy for drills or the default one."""
-        if drill or self.drill:
-            return drill and self.drill
+    def is_named(self, severity: int | None, subject: str) -> bool:
+        """Whether a report's own words ask for this policy."""
+        if self.drill:
+            return False
         words = re.findall(r"\w+", subject.lower())
-        return (
-            severity in self.severities
-            or any(wanted in words for wanted in self.subjects)
-            or any(recipient.lower() in self.addresses for recipient in recipients)
-        )
+        is_severity = severity in self.severities and not self.is_for_people
+        return is_severity or any(wanted in words for wanted in self.subjects)
+
+    def is_addressed(self, recipient: str) -> bool:
+        """Whether a mail to `recipient` asks for this policy."""
+        return not self.drill and recipient.lower() in self.addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,42 @@ class EscalationPolicy:
         while end <= self.last and self.step_at(start, end) <= now:
             end += 1
         return range(taken + 1, end)
+
+    def call_after(self, number: int) -> timedelta:
+        """How long after its start this policy calls somebody for the `number`th time, counted from 0."""
+        repeats = max(0, number - self.last)
+        return self.steps[min(number, self.last)].after + repeats * self.repeat
+
+    def first_paged(self) -> dict[str, timedelta]:
+        """Role -> how long after its start it is paged first."""
+        first: dict[str, timedelta] = {}
+        for step in self.steps:
+            for role in step.page:
+                first.setdefault(role, step.after)
+        return first
+
+    def slower_than(self, other: EscalationPolicy) -> str:
+        """In what this policy calls somebody later than `other` does, in a word or two; "" when in nothing.
+
+        A role that `other` pages at once may be left out here: where a report's words choose this policy, whoever is on
+        call in it is called beside the first step (`besides`).
+        """
+        if self.hours is not None and self.hours != other.hours:
+            return "its hours"
+        for name in ("sla", "repeat", "remind_after"):
+            if getattr(self, name) > getattr(other, name):
+                return f"its {name}"
+        for number in range(len(other.steps)):
+            if self.call_after(number) > other.call_after(number):
+                return f"call {number + 1}"
+        own, at_once = self.first_paged(), other.steps[0].page
+        late = [role for role, at in other.first_paged().items() if role in own and own[role] > at]
+        late += [role for role in other.first_paged() if role not in own and role not in at_once]
+        return f"its page of {late[0]}" if late else ""
+
+    def besides(self, other: EscalationPolicy) -> tuple[str, ...]:
+        """The roles that `other` pages at once and this policy does not."""
+        return tuple(role for role in other.steps[0].page if role not in self.steps[0].page)
 
     @property
     def managers(self) -> tuple[str, ...]:

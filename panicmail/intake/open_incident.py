@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from panicmail.incident import classify, ids, transitions
 from panicmail.incident.classify import Report
-from panicmail.incident.escalation_policy import Duty
+from panicmail.incident.escalation_policy import Duty, EscalationPolicy
 from panicmail.incident.model import EffectKind
 from panicmail.intake import drills, storm_members
 from panicmail.intake.filing import Filing
@@ -25,9 +25,7 @@ def open_incident(filing: Filing) -> str:
     linked = tx.incidents.get(verdict.linked_to) if verdict.linked_to else None
     severity = classify.severity_in(report.subject)
     drill = drills.is_drill(tx, mail, report)
-    policy = settings.policy_for(severity, report.subject, mail.recipients, drill=drill)
-    if verdict.storm_of is not None:  # whatever the one mail says of itself
-        policy = settings.policy
+    policy, besides = _policy(filing, severity, drill=drill)
     incident = transitions.new(
         id=ids.incident_id(mail.id),
         ref=tx.incidents.free_ref(mail.id),
@@ -52,6 +50,9 @@ def open_incident(filing: Filing) -> str:
         receipt=may_have_receipt(tx, settings, mail, report),
         entry_facts=facts,
     )
+    change = change.then(
+        transitions.call_besides(change.incident, policy.people(besides, settings.who_at(tx.now)), tx.now)
+    )
     if verdict.looping:
         change = replace(change, effects=tuple(effect for effect in change.effects if effect.do is not EffectKind.PAGE))
         tx.queue.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
@@ -59,6 +60,15 @@ def open_incident(filing: Filing) -> str:
     if verdict.storm_of is not None:
         storm_members.begin(filing, opened)
     return opened.id
+
+
+def _policy(filing: Filing, severity: int | None, *, drill: bool) -> tuple[EscalationPolicy, tuple[str, ...]]:
+    """The policy the panic follows, and which roles are called beside its first step."""
+    settings, recipients = filing.settings, filing.mail.recipients
+    if filing.verdict.storm_of is not None:  # whatever the one mail says of itself
+        return settings.policy, ()
+    policy = settings.policy_for(severity, filing.report.subject, recipients, drill=drill)
+    return policy, () if drill else policy.besides(settings.addressed_policy(recipients))
 
 
 def may_have_receipt(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> bool:

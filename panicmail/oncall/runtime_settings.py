@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from panicmail.config import Config, reporters
+from panicmail.config.policies import policies_of
 from panicmail.config.reporters import KnownReporter
-from panicmail.config.schema import EscalationSettings, PolicySettings
 from panicmail.incident import classify
 from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.classify import Report
@@ -20,8 +20,6 @@ from panicmail.incident.escalation_policy import (
     Duty,
     EscalationPolicy,
     OnCallAt,
-    PolicyChoice,
-    PolicyStep,
     daytime_in,
 )
 from panicmail.incident.model import Incident
@@ -97,10 +95,29 @@ class RuntimeSettings:
     def policy_for(
         self, severity: int | None, subject: str, recipients: Sequence[str], *, drill: bool
     ) -> EscalationPolicy:
-        """The policy a new panic follows: of those that ask for such a one the fastest, else the default."""
-        fitting = (policy for name, policy in self.policies.items() if name != DEFAULT)
-        hits = (one for one in fitting if one.choice.fits(severity, subject, recipients, drill=drill))
-        return min(hits, key=lambda one: (one.hours is not None, one.sla), default=self.policy)
+        """The policy a new panic follows.
+
+        The addresses it went to choose one, the fastest of several; what it says of itself takes another one only where
+        that calls nobody later. A drill follows the policy for drills, or the default one.
+        """
+        others = [policy for name, policy in self.policies.items() if name != DEFAULT]
+        if drill:
+            return min((one for one in others if one.choice.drill), key=_speed, default=self.policy)
+        named = [one.name for one in others if one.choice.is_named(severity, subject)]
+        return self.fastest(self.addressed_policy(recipients), named)
+
+    def addressed_policy(self, recipients: Sequence[str]) -> EscalationPolicy:
+        """The policy the addresses of a mail choose. One that chooses none asks for the default one."""
+        others = [policy for name, policy in self.policies.items() if name != DEFAULT]
+        asked: list[EscalationPolicy] = []
+        for recipient in recipients:
+            asked += [one for one in others if one.choice.is_addressed(recipient)] or [self.policy]
+        return min(asked, key=_speed, default=self.policy)
+
+    def fastest(self, base: EscalationPolicy, named: Iterable[str]) -> EscalationPolicy:
+        """Of the policies a report's words name, the fastest that calls nobody later than `base`; else `base`."""
+        known = [self.policies[name] for name in named if name in self.policies]
+        return min((one for one in known if not one.slower_than(base)), key=_speed, default=base)
 
     def daytime_of(self, person: str) -> BusinessHours:
         """When mail that can wait comes to a person."""
@@ -168,7 +185,7 @@ def from_config(
     people = _people(config)
     return RuntimeSettings(
         people=people,
-        policies=_policies(config),
+        policies=policies_of(config.escalation, config.policies),
         schedules=config_schedules.schedules(config, people, copies),
         addresses=_addresses(config),
         tokens=TokenSigner([SigningKey(kid, secret) for kid, secret in keys]),
@@ -219,41 +236,10 @@ def _people(config: Config) -> dict[str, Person]:
     }
 
 
-def _policies(config: Config) -> Mapping[str, EscalationPolicy]:
-    named = {name: _policy(name, policy, _choice(policy), _hours(policy)) for name, policy in config.policies.items()}
-    return {DEFAULT: _policy(DEFAULT, config.escalation), **named}
-
-
-def _policy(
-    name: str, given: EscalationSettings, choice: PolicyChoice | None = None, hours: BusinessHours | None = None
-) -> EscalationPolicy:
-    return EscalationPolicy(
-        sla=given.sla,
-        steps=tuple(PolicyStep(step.after, step.page) for step in given.steps),
-        repeat=given.repeat,
-        remind_after=given.remind_after,
-        name=name,
-        choice=choice or PolicyChoice(),
-        hours=hours,
-    )
-
-
-def _choice(given: PolicySettings) -> PolicyChoice:
-    return PolicyChoice(
-        severities=given.severity,
-        subjects=tuple(word.lower() for word in given.subject),
-        addresses=given.addresses,
-        drill=given.drill,
-    )
-
-
-def _hours(given: PolicySettings) -> BusinessHours | None:
-    if given.hours is None:
-        return None
-    hours = given.hours
-    midnight = datetime.min.replace(tzinfo=UTC)
-    opens, closes = (midnight + hours.from_).time(), (midnight + hours.to).time()
-    return BusinessHours(hours.days, opens, closes, ZoneInfo(hours.tz))
+def _speed(policy: EscalationPolicy) -> tuple[bool, timedelta, list[timedelta], bool]:
+    """What comes first is faster; of two that are as fast the default one comes last."""
+    calls = [policy.call_after(number) for number in range(8)]
+    return policy.hours is not None, policy.sla, calls, policy.name == DEFAULT
 
 
 def _addresses(config: Config) -> Addresses:

@@ -30,6 +30,7 @@ from panicmail.incident.transitions.defer import hold_back
 from panicmail.incident.transitions.escalate import NextCall, called_on_no, holder_gone, next_call, take_due_step
 from panicmail.incident.transitions.issue_changed import ISSUE_ALTERED, PutBack, Seen, issue_altered
 from panicmail.incident.transitions.issue_moved import issue_went
+from panicmail.incident.transitions.page_step import call_besides
 from panicmail.incident.transitions.reporter_message import (
     WHY,
     Speech,
@@ -85,6 +86,7 @@ __all__ = [
     "amend",
     "amend_more",
     "answers_for",
+    "call_besides",
     "called_for_silent",
     "called_on_no",
     "daily_readers",

@@ -8,7 +8,18 @@ from datetime import datetime
 from typing import Any
 
 from panicmail.incident.escalation_policy import LATE_AFTER
-from panicmail.incident.model import Effect, EffectKind, Entry, Incident, PagedPerson, PageReason
+from panicmail.incident.model import (
+    Change,
+    Effect,
+    EffectKind,
+    Entry,
+    Incident,
+    Outcome,
+    PagedPerson,
+    PageReason,
+    State,
+    unchanged,
+)
 
 
 def _page(incident: Incident, person: str, role: str, word: PageReason, **facts: Any) -> Effect:
@@ -39,6 +50,15 @@ def page_all(
             else PagedPerson(role=role, round=incident.round, at=now, last_at=now)
         )
     return replace(incident, paged=paged), tuple(effects)
+
+
+def call_besides(incident: Incident, people: Mapping[str, str], now: datetime) -> Change:
+    """Page those of `people` (person -> role) who were not paged yet, beside whoever the steps call."""
+    new = {person: role for person, role in people.items() if person not in incident.paged}
+    if incident.state is not State.OPEN or not new:
+        return unchanged(incident, Outcome.DONE)
+    incident, pages = page_all(incident, new, now, PageReason.PAGE)
+    return Change(incident=incident, effects=pages, entries=(paged_entry(incident, new, incident.step),))
 
 
 def role_of(incident: Incident, person: str) -> str:
