@@ -11,7 +11,7 @@ inside the one that needs it, so that `--help` is there at once.
     checking     check
     drilling     drill
     explaining   explain
-    keeping      keys
+    keeping      backup, restore, export, retention, forget, keys
     watching     watch
     asked        what the commands are given: options, configuration, database, instants
     printing     how they answer: tables, JSON, a stranger's words made harmless
@@ -30,6 +30,7 @@ from panicmail.cli import (
     drill_command,
     explain_command,
     incidents_command,
+    keeping_commands,
     keys_command,
     response_commands,
     serve_command,
@@ -73,6 +74,7 @@ for _family in (
     check_command,
     drill_command,
     explain_command,
+    keeping_commands,
     keys_command,
 ):
     for _command in _family.COMMANDS:

@@ -80,10 +80,14 @@ def is_served(config: Config) -> bool:
     For the moment of looking no daemon can start; systemd starts it again.
     """
     path = sqlite_lock(config)
+    return path is not None and is_locked(path)
+
+
+def is_locked(lock_file: Path) -> bool:
+    """Whether a daemon holds this file, which is never made here."""
     try:
-        with path.open("rb") if path else contextlib.nullcontext() as lock:
-            if lock is not None:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with lock_file.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
