@@ -27,11 +27,16 @@ from click.testing import CliRunner, Result
 from panicmail import config as configuration
 from panicmail.cli import cli
 from panicmail.config import Config
+from panicmail.daemon.live_config import LiveConfig
 from panicmail.errors import Mistake, StoreFailed
 from panicmail.incident import ids
+from panicmail.incident.reply_commands import Command
+from panicmail.incident.reply_tokens import Purpose, SigningKey, TokenSigner
+from panicmail.mail import manifest_signature
 from panicmail.store import backup, backup_cipher, migrate, restore
 from panicmail.store.database import Database
 from panicmail.store.rows import AcceptedMail
+from panicmail.store.signing_keys import KEPT, RIPENS
 from panicmail.store.spool import Spool
 from panicmail.store.tables import metadata, timeline
 from panicmail.store.transaction import Transaction
@@ -581,3 +586,132 @@ def test_which_tool_a_key_is_for_is_told_by_the_key(tmp_path: Path) -> None:
     told = {"age1q": True, "ssh-ed25519 AAAA": True, "ops@example.com": False, "0xABCD": False}
     told |= {str(tmp_path / "age.pub"): True, str(tmp_path / "gpg.asc"): False, str(tmp_path / "gpg.key"): False}
     assert {key: backup_cipher.is_for_age(key) for key in told} == told
+
+
+# -- keys
+
+
+def signer(office: Office) -> TokenSigner:
+    """As every node makes it once a minute."""
+    return TokenSigner([SigningKey(*key) for key in office.store.read(lambda tx: tx.keys.all())])
+
+
+def rotate(office: Office) -> tuple[str, list[str]]:
+    return office.store.write("command.act", lambda tx: tx.keys.rotate(os.urandom(32)))
+
+
+def test_a_new_key_signs_when_every_node_knows_it_and_what_the_old_one_signed_goes_on_to_act(office: Office) -> None:
+    office.store.write("keys.make", lambda tx: tx.keys.add("a", b"k" * 32))
+    office.now += 60 * MINUTE
+    old = signer(office)
+    sent = old.mint(Purpose.ANSWER, "ir36orm3uf7z76lw", "ana", 1)
+    assert rotate(office) == ("b", [])
+    other_node = signer(office)
+    assert other_node.mint(Purpose.ANSWER, "ir36orm3uf7z76lw", "ana", 1) == sent, "it does not sign yet"
+    office.now += RIPENS
+    fresh = signer(office).mint(Purpose.ANSWER, "ir36orm3uf7z76lw", "ana", 1)
+    assert fresh[1] == "b"
+    assert other_node.verify(fresh, ["ana"]), "a node that read the keys before it signed"
+    assert signer(office).verify(sent, ["ana"])
+
+
+def test_a_replaced_key_goes_after_half_a_year_unless_something_it_signed_for_is_open(office: Office) -> None:
+    incident = office.panic()
+    office.store.write("keys.make", lambda tx: tx.keys.add("a", b"k" * 32))
+    office.now += MINUTE
+    assert rotate(office) == ("b", [])
+    office.now += KEPT + 60 * MINUTE
+    assert rotate(office) == ("c", []), "it is still open"
+    office.act(incident, "ana", Command.YES)
+    office.act(incident, "ana", Command.RESOLVE)
+    office.now += MINUTE
+    assert rotate(office) == ("d", ["a"])
+
+
+def test_keys_can_be_rotated_for_ever(desk: Office) -> None:
+    for _ in range(80):
+        desk.now += 10 * MINUTE
+        rotate(desk)
+    kept = desk.store.read(lambda tx: tx.keys.all())
+    assert len({kid for kid, _ in kept}) == len(kept) == 36
+
+
+def test_after_a_leak_the_old_keys_are_void_at_once(host: Site) -> None:
+    host.run("keys", "rotate", "-c", host.folder / "panicmail.toml")
+    before = signer(host.office)
+    sent = before.mint(Purpose.LINK, "ir36orm3uf7z76lw", "ana", 0)
+    done = host.run("keys", "rotate", "--void-old", "-c", host.folder / "panicmail.toml")
+    assert done.exit_code == 0, done.exception
+    assert signer(host.office).verify(sent, ["ana"]) is None
+    assert len(signer(host.office).secrets) == 1
+    assert "act no more" in done.output
+
+
+def test_keys_in_a_file_are_the_operators_to_change(host: Site) -> None:
+    file = host.folder / "panicmail.toml"
+    (host.folder / "keys").write_text(f"a {'0' * 64}\n")
+    (host.folder / "keys").chmod(0o600)
+    file.write_text(file.read_text() + '[tokens]\nkey_file = "keys"\n')
+    assert "On every node, put a new line below the first" in str(host.run("keys", "rotate", "-c", file).exception)
+
+
+def test_a_running_daemon_takes_new_keys(host: Site) -> None:
+    live = LiveConfig(host.config)
+    live.start([("a", b"a" * 32)])
+    before = live.settings()
+    live.take_keys([("a", b"a" * 32)])
+    assert live.settings() is before
+    live.take_keys([("a", b"a" * 32), ("b", b"b" * 32)])
+    assert live.settings().tokens.secrets == (b"a" * 32, b"b" * 32)
+
+
+# -- export
+
+
+def test_an_export_has_the_octets_the_timeline_and_a_signature_that_holds_and_the_timeline_says_so(
+    host: Site, tmp_path: Path
+) -> None:
+    config, path = host.folder / "panicmail.toml", tmp_path / "evidence.tar"
+    incident = host.office.incidents()[0]
+    done = host.run("export", "-c", config, incident.ref, path)
+    assert done.exit_code == 0, done.exception
+    parts = members(path)
+    assert parts[f"mails/{incident.mail_id}.eml"] == host.office.store.read(lambda tx: tx.mails.raw(incident.mail_id))
+    assert {line["event"] for line in json.loads(parts["timeline.json"])} >= {"incident.opened", "people.paged"}
+    assert host.run("export", "-c", config, "--verify", path).output.endswith("signed by this installation.\n")
+    line = host.office.lines(incident)[-1]
+    assert line.event == "incident.exported"
+    assert line.facts["manifest_sha256"] == hashlib.sha256(parts["manifest.json"]).hexdigest()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "cannot be written" in str(host.run("export", "-c", config, incident.ref, path).exception)
+    if shutil.which("openssl"):
+        for name in ("manifest.json", "manifest.sig", "manifest.pem"):
+            (tmp_path / name).write_bytes(parts[name])
+        ask = "openssl pkeyutl -verify -pubin -inkey manifest.pem -rawin -in manifest.json -sigfile manifest.sig"
+        assert subprocess.run(ask.split(), cwd=tmp_path, check=False, capture_output=True, timeout=30).returncode == 0
+
+
+def test_an_export_that_was_touched_or_is_a_strangers_is_told(host: Site, tmp_path: Path) -> None:
+    config, path = host.folder / "panicmail.toml", tmp_path / "e.tar"
+    ref = host.office.incidents()[0].ref
+    assert host.run("export", "-c", config, ref, path).exit_code == 0
+    parts = members(path)
+    mail_name = next(name for name in parts if name.startswith("mails/"))
+    strange = manifest_signature.sign(parts["manifest.json"], b"x" * 32)
+    cases = {
+        "is not what was signed": {mail_name: b"another mail"},
+        "its signature does not fit": {"manifest.json": parts["manifest.json"] + b" "},
+        "a key this installation does not have": {
+            "manifest.sig": strange, "manifest.pem": manifest_signature.public_pem(b"x" * 32)
+        },
+        "is no export": {},
+    }  # fmt: skip
+    for told, other in cases.items():
+        with tarfile.open(tmp_path / "t.tar", "w") as tar:
+            for name, octets in {**parts, **other}.items():
+                entry = tarfile.TarInfo(name if other else f"x-{name}")
+                entry.size = len(octets)
+                tar.addfile(entry, io.BytesIO(octets))
+        assert told in str(host.run("export", "-c", config, "--verify", tmp_path / "t.tar").exception)
+    assert "there is no incident" in str(host.run("export", "-c", config, "ZZZZZ", tmp_path / "n.tar").exception)
+    assert not (tmp_path / "n.tar").exists()

@@ -1,22 +1,29 @@
-"""Keeping what panicmail knows: `backup` and `restore`."""
+"""Keeping what panicmail knows: `backup`, `restore` and `export`."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
+import tarfile
 import tempfile
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from panicmail.cli.command_context import config_option, json_option, load
-from panicmail.cli.output import print_json
+from panicmail import __version__
+from panicmail.cli.command_context import config_option, find_incident, json_option, load, open_store_and_settings
+from panicmail.cli.output import print_json, runner
 from panicmail.errors import ConfigError, Mistake
+from panicmail.incident.model import Entry
 
 if TYPE_CHECKING:
     from panicmail.config import Config
     from panicmail.store.restore import Backup, Places
+    from panicmail.store.transaction import Transaction
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -179,4 +186,73 @@ def _explain(found: Backup) -> None:
     click.echo("To call at once: panicmail escalate REF --as PERSON. What is over: panicmail resolve REF --as PERSON.")
 
 
-COMMANDS = (backup, restore)
+@click.command()
+@config_option
+@click.option("--verify", is_flag=True, help="Is REF, the file of an export, whole and signed by this installation?")
+@click.argument("ref")
+@click.argument("file", type=_file, required=False)
+def export(config_file: str | None, verify: bool, ref: str, file: Path | None) -> None:
+    """Everything kept about REF as a signed tar in FILE: raw mails, timeline, what was sent, hashes.
+
+    The timeline says that it was made, by whom, and the fingerprint of the key that signed. Reply addresses of pages
+    are in it: hand it out once the incident is closed.
+    """
+    if verify:
+        _verify_export(config_file, Path(ref))
+        return
+    from panicmail.mail import manifest_signature
+    from panicmail.store import incident_export as exports
+
+    target = file or Path(f"{ref}.tar")
+    store, settings = open_store_and_settings(config_file)
+    by, secret = f"{runner()} on {socket.gethostname()}", settings.tokens.secrets[0]
+    pem = manifest_signature.public_pem(secret)
+
+    def collect(tx: Transaction) -> tuple[dict[str, bytes], datetime]:
+        incident = find_incident(tx, ref)
+        return exports.collect(tx, incident), tx.now
+
+    files, now = store.read(collect)
+    about = {"ref": ref, "made_at": now.isoformat(), "made_by": by, "panicmail": __version__}
+    manifest = exports.manifest(files, about)
+    signature = manifest_signature.sign(manifest, secret)
+    signed = {exports.MANIFEST: manifest, exports.SIGNATURE: signature, exports.PUBLIC_KEY: pem}
+    try:
+        with target.open("xb") as made:
+            target.chmod(0o600)
+            try:
+                exports.write(made, {**signed, **files}, now)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+    except OSError as exc:
+        raise Mistake(f"{target} cannot be written: {exc.strerror}") from exc
+    said = {"manifest_sha256": hashlib.sha256(manifest).hexdigest(), "key": manifest_signature.fingerprint(pem)}
+    line = Entry(event="incident.exported", actor=by, facts=said, note=False)
+    store.write("command.act", lambda tx: tx.timeline.add(find_incident(tx, ref), line))
+    click.echo(f"{target}: signed by key {manifest_signature.fingerprint(pem)[:16]}, as its timeline says.")
+
+
+def _verify_export(config_file: str | None, path: Path) -> None:
+    from panicmail.mail import manifest_signature
+    from panicmail.store import incident_export as exports
+
+    _store, settings = open_store_and_settings(config_file)
+    try:
+        with path.open("rb") as file:
+            found = exports.read(file)
+        wrong = exports.differences(found)
+    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as exc:
+        raise Mistake(f"{path} is no export of panicmail: {exc}") from exc
+    if not manifest_signature.is_right(*(found[name] for name in (exports.MANIFEST, exports.SIGNATURE,
+                                                                   exports.PUBLIC_KEY))):  # fmt: skip
+        raise Mistake(f"{path} was changed: its signature does not fit")
+    if wrong:
+        raise Mistake(f"{path} was changed: {', '.join(wrong)} is not what was signed")
+    if found[exports.PUBLIC_KEY] not in map(manifest_signature.public_pem, settings.tokens.secrets):
+        raise Mistake(f"{path} is whole, and signed by a key this installation does not have; compare its fingerprint "
+                      f"{manifest_signature.fingerprint(found[exports.PUBLIC_KEY])} with the timeline")  # fmt: skip
+    click.echo(f"{path} is whole and signed by this installation.")
+
+
+COMMANDS = (backup, restore, export)

@@ -1,13 +1,18 @@
-"""Keys: `keys dkim`."""
+"""Keys: `keys dkim`, `keys rotate`."""
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from panicmail.cli.command_context import config_option
+from panicmail.cli.command_context import config_option, load, open_store_and_settings
 from panicmail.errors import Mistake
+
+if TYPE_CHECKING:
+    from panicmail.store.transaction import Transaction
 
 
 @click.group()
@@ -47,6 +52,37 @@ def dkim(
         click.echo(dkim_signing.record(found))
     except ValueError as exc:
         raise Mistake(f"{file}: found {exc}; expected one that panicmail keys dkim made") from exc
+
+
+@keys.command()
+@config_option
+@click.option("--void-old", is_flag=True, help="A key has leaked: nothing it signed acts any more, from now on.")
+@click.pass_obj
+def rotate(before: str | None, config_file: str | None, void_old: bool) -> None:
+    """Make a new key that reply addresses and links are signed with. Pages already sent go on to act.
+
+    Every node verifies by it within a minute and signs by it three minutes later; nothing is restarted. The old key
+    verifies for 180 days more, and longer while something is open that it signed for. Once a year is often.
+    """
+    config = load(config_file or before)
+    if config.tokens.key_file is not None:
+        raise Mistake(f"the keys are lines of {config.tokens.key_file}, which is yours. On every node, put a new line "
+                      "below the first: a letter of its own and what `openssl rand -hex 32` says. Two minutes later "
+                      "move it to the top, and leave the old line: it verifies")  # fmt: skip
+    store, _settings = open_store_and_settings(config_file or before)
+
+    def work(tx: Transaction) -> tuple[str, list[str]]:
+        kid, gone = tx.keys.rotate(secrets.token_bytes(32))
+        return kid, gone + (tx.keys.void_all_but(kid) if void_old else [])
+
+    kid, gone = store.write("command.act", work)
+    click.echo(f"Key {kid} is made. Each daemon takes it within a minute"
+               f"{' and signs by it at once' if void_old else ', and signs by it in three'}.")  # fmt: skip
+    if gone:
+        click.echo(f"Gone, with all they signed: {', '.join(gone)}.")
+    if void_old:
+        click.echo("Replies to pages sent before, and their links, act no more: they open new incidents. "
+                   "Page again what is open: panicmail escalate REF --as PERSON.")  # fmt: skip
 
 
 def _write(file: Path, key: bytes) -> None:

@@ -1,8 +1,10 @@
-"""How the commands answer: tables, JSON, instants, and a stranger's words made harmless."""
+"""How the commands answer: tables, JSON, instants, who runs them, and a stranger's words made harmless."""
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -74,6 +76,14 @@ def shown(text: str, *, lines: bool = False) -> str:
     """Text of a stranger as a terminal may show it: without control characters."""
     keep = "\n\t" if lines else ""
     return "".join(c if c in keep or c.isprintable() else " " for c in text)
+
+
+def runner() -> str:
+    """Who runs this: whoever became somebody else by sudo, else the user, by name or else by number."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def iso(at: datetime | None) -> str | None:

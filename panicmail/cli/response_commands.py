@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import secrets
 import socket
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from panicmail.cli.command_context import config_option, find_incident, json_option, open_store_and_settings
-from panicmail.cli.output import brief, print_json, shown
+from panicmail.cli.output import brief, print_json, runner, shown
 from panicmail.errors import Mistake
 from panicmail.incident.push_channel import in_words
 
@@ -79,17 +77,9 @@ def _do(tx: Transaction, settings: RuntimeSettings, word: str, ref: str, as_pers
         paged = ", ".join(sorted(incident.paged)) or "nobody"
         raise Mistake(f"{person.id} was not paged for {incident.ref}, so cannot acknowledge it (paged: {paged}); "
                       f"to make it theirs all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
-    how = f"command run by {_runner()} on {socket.gethostname()}"
+    how = f"command run by {runner()} on {socket.gethostname()}"
     way = ReplyChannel(channel="command", how=how, key=f"command/{secrets.token_hex(6)}")
     return ReplyHandler(tx, settings).act(incident, person, ReplyCommand(meanings[word], word), way), person.id
-
-
-def _runner() -> str:
-    """Who runs this: whoever became somebody else by sudo, else the user, by name or else by number."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 @click.command("retry")
@@ -129,7 +119,7 @@ def split(config_file: str | None, as_json: bool, ref: str) -> None:
     it has been quiet for `[storm] within`. The running daemon opens the incidents.
     """
     store, _settings = open_store_and_settings(config_file)
-    by = f"{_runner()} on {socket.gethostname()}"
+    by = f"{runner()} on {socket.gethostname()}"
     count, incident = store.write("command.act", lambda tx: _split(tx, ref, by))
     if as_json:
         print_json({**brief(incident), "mails": count})

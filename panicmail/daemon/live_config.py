@@ -35,7 +35,7 @@ _BUILT_ONCE: Mapping[str, tuple[str, ...]] = {
     "web": (),
     "authentication": (),
     "watch": ("push",),
-    "tokens": (),
+    "tokens": ("key_file",),
     "log": (),
 }
 
@@ -70,6 +70,15 @@ class LiveConfig:
             with self._replacing:
                 self._settings = runtime_settings.from_config(self.config, self._keys, self.calendars.copies)
             _log.info("rosters.in_force")
+
+    def take_keys(self, keys: SigningKeys) -> None:
+        """Sign by the first of these keys from now on, and verify by all."""
+        if list(keys) == list(self._keys):
+            return
+        with self._replacing:
+            self._keys = keys
+            self._settings = runtime_settings.from_config(self.config, keys, self.calendars.copies)
+        _log.info("keys.in_force", signs=keys[0][0], verify=[kid for kid, _secret in keys])
 
     def reload(self, take: Callable[[Config], None]) -> bool:
         """Read the configuration again. A wrong one is told and changes nothing; False then.

@@ -54,6 +54,7 @@ from panicmail.server.smtp.inbound_storage import InboundStorage
 from panicmail.server.smtp.listeners import SmtpListener
 from panicmail.store.database import Database
 from panicmail.store.leases import Node
+from panicmail.store.open_store import signing_keys
 from panicmail.store.outbox import LEASE
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.sender_checks import LANE as SENDERS
@@ -154,7 +155,12 @@ class DaemonParts:
             roster_faults=ScheduleFaults(self.store, self.live.settings, self.live.calendars),
             daily=DailyCheck(self.store, self.live.settings, lambda: self.live.config),
             ring=self.bell.ring,
+            take_keys=self.take_keys,
         )
+
+    def take_keys(self) -> None:
+        """Signing keys that a command or another node changed are in force at once."""
+        self.live.take_keys(signing_keys(self.live.config, self.store))
 
     def build_listener(self, handed: Sequence[tuple[str, socket.socket]] = ()) -> SmtpListener:
         """

@@ -3,7 +3,8 @@
     tick     once a second: looks at the clock, takes what is due
     empty    once a second: moves what is in the spool into the database, a large mail in its own time
     poll     every 10 seconds: signs of work in GitLab; its list is asked once a minute while nothing is due soon
-    minute   the accounting, how far the database has come, shifts that ended, the daily list, gaps in the rosters ahead
+    minute   the accounting, how far the database has come, shifts that ended, the daily list, gaps in the rosters
+             ahead, signing keys that were changed
     hour     every row against what must always be true; once a day every real thing in the configuration
 
 A part of a duty that fails costs the others nothing: its next turn comes.
@@ -77,6 +78,7 @@ class PeriodicJobs:
     roster_faults: ScheduleFaults
     daily: DailyCheck
     ring: Callable[[Iterable[str]], None]  #: wakes the threads of lanes that have something to do
+    take_keys: Callable[[], object] = lambda: None  #: reads the signing keys again
     came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
 
     def start(self) -> None:
@@ -128,6 +130,7 @@ class PeriodicJobs:
         self._safely("handover.failed", self.handover.tell_changes)
         self._safely("list.failed", self.daily_list.send_due)
         self._safely("rosters.failed", self.roster_faults.tell_operators)
+        self._safely("keys.failed", self.take_keys)
 
     def remember(self) -> None:
         self._safely("copy.failed", self.restoring.remember)

@@ -58,6 +58,11 @@ class TokenSigner:
     def __init__(self, keys: Sequence[SigningKey]) -> None:
         self._keys = tuple(keys)
 
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """Of all keys; the first signs."""
+        return tuple(key.secret for key in self._keys)
+
     def mint(self, purpose: Purpose, incident_id: str, person: str = "", round_: int = 0) -> str:
         key = self._keys[0]
         tag = _tag(key, purpose, incident_id, person, round_)
