@@ -155,12 +155,8 @@ class DaemonParts:
             roster_faults=ScheduleFaults(self.store, self.live.settings, self.live.calendars),
             daily=DailyCheck(self.store, self.live.settings, lambda: self.live.config),
             ring=self.bell.ring,
-            take_keys=self.take_keys,
+            take_keys=lambda: self.live.take_keys(signing_keys(self.live.config, self.store)),
         )
-
-    def take_keys(self) -> None:
-        """Signing keys that a command or another node changed are in force at once."""
-        self.live.take_keys(signing_keys(self.live.config, self.store))
 
     def build_listener(self, handed: Sequence[tuple[str, socket.socket]] = ()) -> SmtpListener:
         """
