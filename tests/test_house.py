@@ -39,6 +39,7 @@ HOMES = {
     "spf": "mail",
     "dns": "mail",
     "publicsuffixlist": "mail",
+    "pysequoia": "mail",
     "gitlab": "gitlab",
     "requests": "gitlab",
     "apscheduler": "daemon",

@@ -89,6 +89,7 @@ def rows(
         _relay(config),
         _one_domain(config),
         *people_checks.rows(config, settings),
+        *people_checks.keys(settings, now),
         *people_checks.pushes(config, settings),
         *schedule_checks.rows(settings, now, failures),
         *_policy(settings, now),

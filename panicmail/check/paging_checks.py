@@ -29,6 +29,7 @@ from panicmail.delivery.pagerduty import Event, PagerDutyClient
 from panicmail.errors import PanicmailError
 from panicmail.incident import ids
 from panicmail.incident.people import Person
+from panicmail.mail import encryption
 from panicmail.mail.compose import ComposedMail, check_page
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall.channels_of import ContactChannel, ways_to
@@ -82,9 +83,7 @@ def send(store: Store, settings: RuntimeSettings, config: Config, person: Person
     codes = {way: "" if way.is_mail else _new_code() for way in ways_to(person)}
     now = store.write("command.act", partial(_record_asked, test, person.id, codes))
     asking = ParallelChecks(SECONDS)
-    head = Letterhead(settings.page_sender, person, now)
-    letter = check_page.test_page(test, head, settings.reply_routes, with_code=any(codes.values()))
-    mail = partial(_send_mail, config, letter)
+    mail = partial(_send_mail, config, _letter(settings, test, person, now, with_code=any(codes.values())))
     answers = {
         way: asking.ask(mail if way.is_mail else partial(_send_push, config, settings, way, test, code))
         for way, code in codes.items()
@@ -97,6 +96,16 @@ def send(store: Store, settings: RuntimeSettings, config: Config, person: Person
             sent.append(Sent(way, f"{exc}", is_taken=False, code=codes[way]))
     store.write("command.act", lambda tx: _record_sent(tx, test, person.id, sent))
     return PageTest(test, person, now, sent)
+
+
+def _letter(settings: RuntimeSettings, test: str, person: Person, now: datetime, *, with_code: bool) -> ComposedMail:
+    """The test page, encrypted as a page would be."""
+
+    def write(reader: Person) -> ComposedMail:
+        head = Letterhead(settings.page_sender, reader, now)
+        return check_page.test_page(test, head, settings.reply_routes, with_code=with_code)
+
+    return encryption.for_reader(write, person, now)[0] or write(person)
 
 
 def _new_code() -> str:

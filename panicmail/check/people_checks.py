@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from panicmail.check import certificate_checks
 from panicmail.check.result import CheckVerdict, Group, Row
 from panicmail.config import Config
 from panicmail.delivery.apprise import AppriseClient
 from panicmail.errors import Permanent
 from panicmail.incident import push_channel
-from panicmail.incident.people import Person
+from panicmail.incident.people import EncryptionKey, Person
+from panicmail.mail import encryption
 from panicmail.oncall.channels_of import ContactChannel, by_push, is_within, ways_to
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.store.channel_proofs import Proof, ProofKind
@@ -43,6 +45,29 @@ def _person(person: Person, own: Sequence[str]) -> Row:
         mend = f"give {person.first_name} a second one: people.{key}.push"
         return _PEOPLE.warning(key, f"{told}; one way only", mend)
     return _PEOPLE.ok(key, told)
+
+
+def keys(settings: RuntimeSettings, now: datetime) -> Iterator[Row]:
+    """What mails are encrypted by: whether it is good, for how long, and made out to its person."""
+    for person in settings.people.values():
+        if person.key is not None:
+            yield _key(person, person.key, now).of(person.id)
+
+
+def _key(person: Person, key: EncryptionKey, now: datetime) -> Row:
+    subject = f"{person.id} {key.kind}"
+    mend = f"put the new key of {person.first_name} into {key.path}, and reload panicmail"
+    try:
+        facts = encryption.read_key(key)
+    except ValueError as exc:
+        return _PEOPLE.failed(subject, f"found {exc}", mend)
+    theirs = ", ".join(facts.addresses)
+    if facts.addresses and not any(map(person.writes_from, facts.addresses)):
+        return _PEOPLE.failed(subject, f"{facts.shown} is made out to {theirs}, not to {person.email}", mend)
+    if facts.ends_at is None:
+        return _PEOPLE.ok(subject, f"{facts.shown}, for {theirs or 'nobody by name'}")
+    row = certificate_checks.judge(_PEOPLE, subject, facts.ends_at, now, mend)
+    return replace(row, found=f"{facts.shown}, for {theirs or 'nobody by name'}: {row.found}")
 
 
 def _phone(phone: str) -> list[str]:

@@ -22,12 +22,14 @@ def serve(config_file: str | None) -> None:
     from panicmail.check import own_files
     from panicmail.daemon import serve as run
     from panicmail.delivery import push_router
+    from panicmail.mail import encryption
     from panicmail.store import open_store
 
     with last_words():
         config = load(config_file)
         log.configure(config.log.format, config.log.level)
         push_router.expect_usable(config)  # which also loads what pushing needs, before a page waits for it
+        encryption.expect_usable(config)
         own_files.narrow(config)
         database = open_store.connect(config)
         with open_store.alone(database):  # first: the tables of a running daemon are not for us to change

@@ -115,6 +115,9 @@ def _is_open(url: str | None) -> bool:
 def _people(draft: ConfigDraft) -> None:
     if not draft.names("people") and not draft.mistakes.touches(("people",)):
         draft.mistakes.say(("people",), "found nobody, expected at least one table such as [people.ana] with an email")
+    for person in draft.names("people"):
+        if draft.get("people", person, "pgp") and draft.get("people", person, "smime"):
+            draft.mistakes.say(("people", person, "smime"), "found beside pgp, expected one of the two")
 
 
 def _rosters(draft: ConfigDraft) -> None:

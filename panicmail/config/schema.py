@@ -21,11 +21,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from panicmail.config import values
 from panicmail.config.values import Ical, Listen, Network, RelayUrl, SocketAddress, SystemdSocket, UnixSocket
+from panicmail.incident.people import EncryptionKey
 
 #: Marks a field whose value is never shown.
 SECRET = object()
 #: Octets of the path of a socket in the file system: unix(7), 108 with the NUL behind it.
 _LONGEST_SOCKET = 107
+#: Octets of a file with a person's public key.
+_LARGEST_KEY = 2**20
 
 
 def _resolved(value: str | Path, info: ValidationInfo) -> Path:
@@ -44,6 +47,26 @@ def _file(value: object, info: ValidationInfo) -> Path | None:
             return path
     except OSError as exc:
         raise ValueError(f"a readable file ({path}: {exc.strerror})") from None
+
+
+def _pgp_key(value: object, info: ValidationInfo) -> EncryptionKey | None:
+    return _public_key("pgp", value, info)
+
+
+def _smime_key(value: object, info: ValidationInfo) -> EncryptionKey | None:
+    return _public_key("smime", value, info)
+
+
+def _public_key(kind: Literal["pgp", "smime"], value: object, info: ValidationInfo) -> EncryptionKey | None:
+    """The content of a file, read now: a page must not wait for a disk, nor fail on a file that is gone."""
+    path = _file(value, info)
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        octets = file.read(_LARGEST_KEY + 1)
+    if len(octets) > _LARGEST_KEY:
+        raise ValueError(f"a public key, and {path} is larger than one")
+    return EncryptionKey(kind=kind, path=str(path), octets=octets)
 
 
 def _secret_file(value: object, info: ValidationInfo) -> Path | None:
@@ -295,7 +318,15 @@ class PersonSettings(Section):
     detail: Literal["full", "subject", "ref"] = "full"
     #: The domain their replies must be proved by; "": what `check --page` found; "none": nothing is asked.
     proof: Annotated[str, BeforeValidator(values.proof)] = ""
+    #: Files with their public key, OpenPGP or S/MIME: their mails are encrypted. One of the two.
+    pgp: Annotated[EncryptionKey | None, BeforeValidator(_pgp_key)] = None
+    smime: Annotated[EncryptionKey | None, BeforeValidator(_smime_key)] = None
     push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/ana"]])
+
+    @property
+    def key(self) -> EncryptionKey | None:
+        """What this person's mails are encrypted by."""
+        return self.pgp or self.smime
 
     @property
     def zone(self) -> tzinfo:

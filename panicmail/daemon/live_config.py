@@ -18,6 +18,7 @@ from panicmail.config.schema import Section
 from panicmail.daemon.calendar_refresh import CalendarRefresh
 from panicmail.delivery import push_router
 from panicmail.errors import ConfigError
+from panicmail.mail import encryption
 from panicmail.oncall import runtime_settings
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response.webhooks import WebhookSecrets, secrets_of
@@ -90,6 +91,7 @@ class LiveConfig:
         try:
             new = configuration.load(self.config.path)
             push_router.expect_usable(new)
+            encryption.expect_usable(new)
             take(new)
         except ConfigError as exc:
             return _refused(list(exc.mistakes))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -14,11 +16,11 @@ from panicmail.delivery.message_context import is_wanted, notice_context
 from panicmail.delivery.outbox_worker import OutboxWorker
 from panicmail.delivery.page_bundles import PageBundle, is_flooded
 from panicmail.incident.model import EffectKind
-from panicmail.incident.people import Person
+from panicmail.incident.people import Person, by_address
 from panicmail.incident.sender_proof import ProofState
-from panicmail.mail import compose
+from panicmail.mail import compose, encryption
 from panicmail.mail.compose import ComposedMail
-from panicmail.mail.compose.detail import incident_within
+from panicmail.mail.compose.detail import incident_within, within
 from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import organisation_at
@@ -68,6 +70,10 @@ class SendsMail(Protocol):
     def send(self, message: bytes, mail_from: str, recipient: str) -> str: ...
 
 
+#: Composes a mail anew, by other settings.
+_Composes = Callable[[Transaction, RuntimeSettings], ComposedMail | None]
+
+
 class EmailWorker(OutboxWorker):
     """Pages, or all other mail: composed when they are sent, from what is true then."""
 
@@ -104,18 +110,43 @@ class EmailWorker(OutboxWorker):
             return
         if letter is not None and task.do == EffectKind.RECEIPT and not self._receipts.allows(letter.recipient, now):
             letter = None
+        letter, unencrypted = self._for_reader(letter, now, lambda tx, settings: _compose(tx, settings, task))
         if letter is None:
             self._settle(task, DeliveryState.VOID, "it lost its reason before it was sent")
             return
         crashpoints.point(f"{self.name}.sending")
         answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
         crashpoints.point(f"{self.name}.sent")
-        self._end(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer, unencrypted))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
 
     def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
-        letter = self._store.read(lambda tx: _digest(tx, settings, bundle))
-        return self._relay.send(letter.message, letter.mail_from, letter.recipient)
+        first, made_at = self._store.read(lambda tx: _digest(tx, settings, bundle)), bundle.digest.made_at
+        letter, unencrypted = self._for_reader(first, made_at, lambda tx, settings: _digest(tx, settings, bundle))
+        letter = letter or first
+        answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
+        if unencrypted:
+            self._store.write(
+                "outbox.put_off", lambda tx: outcomes.not_encrypted(tx, bundle.digest.person, unencrypted)
+            )
+        return answer
+
+    def _for_reader(
+        self, letter: ComposedMail | None, now: datetime, anew: _Composes
+    ) -> tuple[ComposedMail | None, str]:
+        """The mail, encrypted where it goes to one of our people with a key; and why it is not, as `for_reader`."""
+        settings = self._settings()
+        person = by_address(settings.people, letter.recipient) if letter is not None else None
+        if person is None:
+            return letter, ""
+
+        def write(reader: Person) -> ComposedMail | None:
+            if reader is person:
+                return letter
+            shown = replace(settings, people={**settings.people, reader.id: reader})
+            return self._store.read(lambda tx: anew(tx, shown))
+
+        return encryption.for_reader(write, person, now)
 
     def _refused(self, task: OutboxRow, answer: str) -> None:
         settings = self._settings()
@@ -167,6 +198,8 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
     ):
         return None
     context = notice_context(tx, settings, incident, task)
+    if task.person is None and (one := by_address(settings.people, incident.reporter_address)):
+        context = within(context, one.detail)
     if task.do == EffectKind.RECEIPT:
         return compose.receipt(context, settings.reply_routes, key=task.key)
     if task.do == EffectKind.NEWS:

@@ -14,7 +14,10 @@ from panicmail.store.rows import DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 
 
-def sent(tx: Transaction, task: OutboxRow, answer: str) -> None:
+def sent(tx: Transaction, task: OutboxRow, answer: str, unencrypted: str = "") -> None:
+    """Args: unencrypted: why it was not encrypted for its reader, though they have a key."""
+    if unencrypted and task.facts.get("cause") != "not_encrypted":
+        not_encrypted(tx, task.person or "", unencrypted)
     if not tx.outbox.settle(task, DeliveryState.ACCEPTED, answer):
         return  # another attempt took over meanwhile; its outcome is the one that counts
     incident = tx.incidents.get(task.incident_id or "")
@@ -24,6 +27,10 @@ def sent(tx: Transaction, task: OutboxRow, answer: str) -> None:
         tx.timeline.add(incident, Entry(event=event, actor="panicmail", facts=facts, note=False))
         if task.do == EffectKind.PAGE and task.person:
             tx.incidents.apply(incident, transitions.reached(incident, task.person))
+
+
+def not_encrypted(tx: Transaction, person: str, why: str) -> None:
+    tx.queue.tell_operators("not_encrypted", {"person": person, "answer": why}, rings=False)
 
 
 def refused(tx: Transaction, settings: RuntimeSettings, task: OutboxRow, answer: str) -> None:

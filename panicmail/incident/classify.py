@@ -99,6 +99,11 @@ class Report:
     received_from: str = ""  #: the address of the peer that its topmost Received names; "": none
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether what is said in it may be encrypted: nobody but the owner of a key can read it."""
+        return not self.lossless and any(each.startswith(ENCRYPTED) for each in self.defects)
+
+    @property
     def command_text(self) -> str:
         """What may be a command: `reply_text`, and nothing where its first line may be somebody else's."""
         return "" if self.first_line == "" else self.reply_text
@@ -288,6 +293,8 @@ def _is_foreign_list(report: Report, known: KnownFacts) -> bool:
     return bool(report.lists) and not (known.list_is_ours or known.listed_sender)
 
 
+#: How the oddity of a mail begins that is encrypted.
+ENCRYPTED = "encrypted"
 #: How the oddities of a mail begin that are worth a line wherever people read it: they name where its links lead.
 MISLEADS, HAS_QR = "a link shows ", "a picture holds a QR code: "
 
@@ -310,6 +317,8 @@ def _flags(report: Report, known: KnownFacts) -> list[str]:
         flags.append("From does not name one plain address")
     if report.cut_short:
         flags.append("could not be read in full so far; the raw message is on the issue, and the rest follows")
+    elif report.is_encrypted:
+        flags.append("is encrypted, and panicmail has no key to read it; the raw message is on the issue")
     elif not report.lossless:
         flags.append("could not be read in full; the raw message is on the issue")
     if not report.text.strip():

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from panicmail.incident.push_channel import PushChannel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptionKey:
+    """What mails to one person are encrypted by: a public key, as its file has it."""
+
+    kind: Literal["pgp", "smime"]
+    path: str
+    octets: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +34,7 @@ class Person:
     detail: str = "full"
     #: The domain their replies must be proved by; "": as `check --page` found; "none": nothing is asked.
     proof: str = ""
+    key: EncryptionKey | None = None  #: what their mails are encrypted by
     tz: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))  #: the zone of the times in their mails
 
     @property

@@ -230,6 +230,7 @@ def _people(config: Config) -> dict[str, Person]:
             tz=ZoneInfo(p.tz),
             proof=p.proof,
             detail=p.detail,
+            key=p.key,
             push=tuple(channel(url.get_secret_value()) for url in p.push),
         )
         for key, p in config.people.items()

@@ -164,6 +164,8 @@ class MailReplies:
             return f"it came from {report.from_address}, which is not listed for you"
         if why := sender_demands.doubt(self._tx, self._settings, self._mail, report, person):
             return why
+        if report.is_encrypted:
+            return "it is encrypted, and panicmail has no key to read it; answer without encryption"
         if not report.lossless:
             return "it could not be read in full"
         if report.first_line == "" and report.reply_text:

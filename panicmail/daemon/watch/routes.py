@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 import structlog
 
@@ -18,6 +18,7 @@ from panicmail.delivery.smtp_client import relay_client, signing
 from panicmail.errors import Permanent
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
+from panicmail.mail import encryption
 from panicmail.mail.compose import ComposedMail
 
 _log = structlog.get_logger()
@@ -71,7 +72,7 @@ class AlarmRoutes:
 
     def _by_mail(self, person: Person, letter: Callable[[Person], ComposedMail]) -> AlarmRoute:
         def send() -> str:
-            written = letter(person)
+            written = encryption.for_reader(letter, person, datetime.now(UTC))[0] or letter(person)
             relay = self._relay()
             try:
                 return relay.send(written.message, written.mail_from, written.recipient)

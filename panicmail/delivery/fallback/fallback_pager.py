@@ -21,7 +21,7 @@ from panicmail.errors import StoreFailed
 from panicmail.incident import ids
 from panicmail.incident.model import Incident
 from panicmail.incident.people import Person
-from panicmail.mail import compose
+from panicmail.mail import compose, encryption
 from panicmail.mail.compose import ComposedMail, push_text
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
@@ -235,8 +235,11 @@ def _whose_turn(incident: Incident, settings: RuntimeSettings, now: datetime) ->
 
 def _alarm(
     settings: RuntimeSettings, facts: Mapping[str, str], key: str, person: Person, now: datetime
-) -> ComposedMail:
-    return compose.operators(facts, Letterhead(settings.sender, person, now), settings.addresses, key=key)
+) -> ComposedMail | None:
+    def alarm(reader: Person) -> ComposedMail:
+        return compose.operators(facts, Letterhead(settings.sender, reader, now), settings.addresses, key=key)
+
+    return encryption.for_reader(alarm, person, now)[0]
 
 
 def _alarm_line(facts: Mapping[str, str], now: datetime) -> str:

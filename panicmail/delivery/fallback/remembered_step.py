@@ -9,7 +9,7 @@ from panicmail.incident.classify import Report
 from panicmail.incident.model import Incident, PageReason
 from panicmail.incident.people import Person
 from panicmail.incident.sender_proof import from_json, sender_line
-from panicmail.mail import compose
+from panicmail.mail import compose, encryption
 from panicmail.mail.compose import ComposedMail, push_text
 from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
@@ -28,9 +28,13 @@ class RememberedStep:
     turn_at: datetime  #: since when it is their turn
     away_since: datetime  #: since when the database does not answer
 
-    def letter(self, person: Person, now: datetime) -> ComposedMail:
+    def letter(self, person: Person, now: datetime) -> ComposedMail | None:
         """The page about it."""
-        return compose.page(within(self._context(now), person.detail), person, self.settings.reply_routes)
+
+        def page(reader: Person) -> ComposedMail:
+            return compose.page(within(self._context(now), reader.detail), reader, self.settings.reply_routes)
+
+        return encryption.for_reader(page, person, now)[0]
 
     def line(self, person: Person, now: datetime) -> str:
         """The same for a lock screen."""

@@ -17,7 +17,7 @@ from panicmail.incident.model import Incident, PagedPerson, PageReason
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, Token
 from panicmail.incident.sender_proof import from_json, sender_line
-from panicmail.mail import compose
+from panicmail.mail import compose, encryption
 from panicmail.mail.compose import ComposedMail, push_text
 from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
@@ -74,7 +74,11 @@ class SpooledPanic:
         context = self._context(now)
         if context is None:
             return None
-        return compose.page(within(context, person.detail), person, self._settings.reply_routes)
+
+        def page(reader: Person) -> ComposedMail:
+            return compose.page(within(context, reader.detail), reader, self._settings.reply_routes)
+
+        return encryption.for_reader(page, person, now)[0]
 
     def line(self, person: Person, now: datetime) -> str | None:
         """The same for a lock screen."""

@@ -44,6 +44,11 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "The relay did not take a page in time, and one of [relay] fallback did. Receipts and news still wait for it.",
         "Mend what the answer below names; nothing else is to be done.",
     ),
+    "not_encrypted": (
+        "mails cannot be encrypted for somebody",
+        "Their key cannot be used, so their mails say nothing of a report but its REF. Paging goes on.",
+        "Put their new key into the file of people.KEY.pgp or people.KEY.smime, and reload panicmail.",
+    ),
     "push_barred": (
         "a push service refuses panicmail",
         "It does not know the credentials in that URL, or the URL itself, or TLS with it fails. Pushes to it wait.",

@@ -9,6 +9,9 @@ from email.policy import SMTP
 #: Fields that say how a body is written; the shortened one has its own.
 _OF_THE_BODY = (b"content-type", b"content-transfer-encoding", b"mime-version")
 
+#: In place of what is encrypted.
+_CANNOT_BE_CUT = 'This mail is encrypted for you, and too large to be sent. Reply "status", or see the issue.'
+
 
 def shortened(message: bytes, most: int) -> bytes:
     """The same mail in at most so many octets, if its header leaves room: plain text alone, cut where it must be.
@@ -46,7 +49,7 @@ def _text(message: bytes) -> str:
         if part.get_content_type() == "text/plain":
             octets = part.get_payload(decode=True)
             return (octets if isinstance(octets, bytes) else b"").decode("utf-8", "replace").replace("\r\n", "\n")
-    return ""
+    return _CANNOT_BE_CUT
 
 
 def _body(text: str) -> bytes:

@@ -29,7 +29,7 @@ from typing import Any
 
 import mailparser
 
-from panicmail.incident.classify import HAS_QR, MISLEADS, Attachment, MailKind, Report
+from panicmail.incident.classify import ENCRYPTED, HAS_QR, MISLEADS, Attachment, MailKind, Report
 from panicmail.incident.redact import carried
 from panicmail.mail.parse import contacts
 from panicmail.mail.parse.automatic import MimeStructure, deliveries, origin_of
@@ -406,7 +406,7 @@ class _BodyText:
     def _multipart(self, part: Part, kind: str, where: _Where) -> None:
         opened = self._opened
         if kind == "multipart/encrypted":
-            opened.doubt("encrypted")
+            opened.doubt(ENCRYPTED)
         if part.get_content_disposition() == "attachment":
             where = _Where(attached=True, forwarded=where.forwarded)
         inner = children(part)
@@ -526,7 +526,7 @@ class _BodyText:
             self._merge(trial, body=True)
             self._opened.note("signed by S/MIME; the signature was not checked")
             return
-        self._opened.doubt("encrypted by S/MIME: nobody but its recipient can read it")
+        self._opened.doubt(f"{ENCRYPTED} by S/MIME: nobody but its recipient can read it")
 
     def _say(self, part: Part, kind: str, data: bytes) -> None:
         opened = self._opened
@@ -543,7 +543,7 @@ class _BodyText:
         if not sure:
             opened.doubt("text that could not be decoded without loss")
         if "-----BEGIN PGP MESSAGE-----" in text:
-            opened.doubt("encrypted")
+            opened.doubt(ENCRYPTED)
         if kind == "text/html":
             page = opened.room.read(text)
             opened.text.append(page.text)
