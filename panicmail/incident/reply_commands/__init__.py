@@ -2,23 +2,25 @@
 
 A yes stops the clock, so it is read strictly: every word of its sentence must be of the grammar (`grammar`), whose
 phrases are data by language (`languages/*.toml`). Anything else is a question back and the clock runs on; doubt is
-always on the side of the reporter. Further sentences and lines are context, unless one of them negates, defers, or
-names somebody else as the one who has it. A no, and the reason behind "resolve" or "escalate", may be anything.
+always on the side of the reporter. Further sentences and lines are context, unless one of them negates, doubts, defers,
+or names somebody else as the one who has it; in the paragraph of the yes none may ask or trail off either. A no, and
+the reason behind "resolve" or "escalate", may be anything.
 
 Pure functions over data that comes with panicmail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from panicmail.incident.reply_commands import grammar
 from panicmail.incident.reply_commands.grammar import Step
 from panicmail.incident.reply_commands.lexicon import Kind, Sign, lexicon
 from panicmail.incident.reply_commands.named_people import NOBODY, PeopleByName, names
-from panicmail.incident.reply_commands.spelling import Sentence, levelled, sentences
+from panicmail.incident.reply_commands.spelling import FEW, SEP, Sentence, levelled, sentences
 
 __all__ = ["Command", "PeopleByName", "ReplyCommand", "is_thanks", "names", "read"]
 
@@ -78,6 +80,8 @@ _AGAINST = {Sign.NEGATION: _BOTH, Sign.NOBODY: _SOMEBODY}
 _UNSURE = frozenset({_ASKED, _BOTH, _CONDITION, _SOMEBODY, _MORE, _LONG, _NEARLY})
 #: So many sentences below a yes are looked at for what takes it back.
 _MOST_BELOW = 300
+#: No sentence with a slip of the thumb in it is longer, in words, to be taken for a command.
+_MOST_TYPED = 6
 #: Words this short are one letter off too much.
 _SHORTEST = 3
 
@@ -92,7 +96,8 @@ def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
     Args:
         known: What the people configured are called.
     """
-    lines = [line.strip() for line in text.splitlines() if levelled(line).strip()]
+    filled = [(at, line.strip()) for at, line in enumerate(text.splitlines()) if levelled(line).strip()]
+    lines = [line for _at, line in filled]
     if not lines:
         return _nothing(_EMPTY)
     below = lines[_GREETINGS + 1 :]
@@ -106,7 +111,33 @@ def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
     if any(grammar.is_reaction(sentence) for sentence in answer[:_GREETINGS]):
         return _nothing(_REACTED, shown)
     start = next((n for n, s in enumerate(answer) if not grammar.is_friendly(s, known)), 0)
-    return replace(_understand_answer(answer[start:], known, whole=first == 0 and start == 0), line=shown)
+    begins_at = filled[first][0] - first
+    paragraph = sum(len(line) for n, line in enumerate(spoken) if n >= first and filled[n][0] - n == begins_at)
+    rest = _Rest.of(answer[start + 1 : paragraph], answer[max(paragraph, start + 1) :], known)
+    said = _understand_answer(answer[start] if answer[start:] else None, rest, known, whole=first == 0 and start == 0)
+    return replace(said, line=shown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """The sentences behind the first one, signatures apart: `near` are those of its paragraph, `far` the others."""
+
+    near: Sequence[Sentence]
+    far: Sequence[Sentence]
+
+    @classmethod
+    def of(cls, near: Sequence[Sentence], far: Sequence[Sentence], known: PeopleByName) -> _Rest:
+        return cls(
+            [s for s in near if not _is_signature(s, known)],
+            [s for s in far if not _is_signature(s, known)],
+        )
+
+    def __iter__(self) -> Iterator[Sentence]:
+        yield from self.near
+        yield from self.far
+
+    def __len__(self) -> int:
+        return len(self.near) + len(self.far)
 
 
 def _mentions(line: str) -> bool:
@@ -123,11 +154,10 @@ def _is_greeting(line: Sequence[Sentence], known: PeopleByName) -> bool:
     return all(grammar.is_friendly(sentence, known) for sentence in line)
 
 
-def _understand_answer(answer: Sequence[Sentence], known: PeopleByName, *, whole: bool) -> ReplyCommand:
+def _understand_answer(first: Sentence | None, rest: _Rest, known: PeopleByName, *, whole: bool) -> ReplyCommand:
     """What an answer of these sentences means. `whole`: nothing was passed over before them."""
-    if not answer or not answer[0]:
+    if not first:
         return _nothing(_EMPTY)
-    first, rest = answer[0], [s for s in answer[1:] if not _is_signature(s, known)]
     if grammar.asks_status(first, known):
         return ReplyCommand(Command.STATUS, bare=not rest, alone=not rest)
     if first.asks:
@@ -144,7 +174,7 @@ def _is_signature(sentence: Sentence, known: PeopleByName) -> bool:
     return 0 < known.own_at(sentence.words, 0) == len(sentence.words) if sentence.words else False
 
 
-def _commanded(first: Sentence, rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
+def _commanded(first: Sentence, rest: _Rest, known: PeopleByName) -> ReplyCommand:
     steps, to = grammar.steps_of(first, known), grammar.hands_to(first, known)
     ours = to is not None and grammar.is_ours(to, known)
     is_else = (steps is not None and grammar.says_yes(steps)) or grammar.says_no(first)
@@ -168,12 +198,14 @@ def _is_yes(sentence: Sentence, known: PeopleByName) -> bool:
     return steps is not None and not sentence.asks and grammar.says_yes(steps)
 
 
-def _affirmed(first: Sentence, steps: Sequence[Step], rest: Sequence[Sentence], known: PeopleByName) -> ReplyCommand:
+def _affirmed(first: Sentence, steps: Sequence[Step], rest: _Rest, known: PeopleByName) -> ReplyCommand:
     """A yes, unless a further sentence takes it back."""
     if len(rest) > _MOST_BELOW:
         return _nothing(_LONG)
-    for sentence in rest:
-        against = grammar.takes_back(sentence, known)
+    if grammar.is_hedged(first, known):
+        return _nothing(_CONDITION)
+    for number, sentence in enumerate(rest):
+        against = grammar.takes_back(sentence, known, near=number < len(rest.near))
         if against is not None:
             return _nothing(_AGAINST.get(against, _CONDITION))
     kinds = {step.kind for step in steps}
@@ -192,11 +224,26 @@ def _why(sentence: Sentence, known: PeopleByName) -> str:
 
 
 def _is_nearly(words: Sequence[str], known: PeopleByName) -> bool:
-    """Whether the sentence is a command as one word, but for one letter: missing, wrong, too many, or two swapped."""
-    if len(words) != 1 or not _SHORTEST <= len(words[0]) <= _LINE_LIMIT // 10 or known.others_at(words, 0):
+    """Whether the sentence is a yes or another command but for one letter of one word: missing, wrong, too many, or two
+    swapped."""
+    strange = [at for at, word in enumerate(words) if not _may_stand(word)]
+    if len(words) > _MOST_TYPED or len(strange) != 1 or known.others_at(words, strange[0]) > strange[0]:
         return False
-    word = words[0]
-    return not lexicon().is_known(word) and any(_differs_by_one(word, each) for each in lexicon().commands)
+    at, word = strange[0], words[strange[0]]
+    if not _SHORTEST <= len(word) <= _LINE_LIMIT // 10:
+        return False
+    if len(words) == 1:
+        return any(_differs_by_one(word, each) for each in lexicon().commands)
+    return any(_is_yes(Sentence((*words[:at], meant, *words[at + 1 :])), known) for meant in _meant_by(word))
+
+
+@lru_cache(256)
+def _meant_by(word: str) -> list[str]:
+    return [each for each in lexicon().spelled(len(word)) if _differs_by_one(word, each)]
+
+
+def _may_stand(word: str) -> bool:
+    return lexicon().is_known(word) or word in (SEP, FEW) or lexicon().is_spelled(word)
 
 
 def _differs_by_one(one: str, other: str) -> bool:

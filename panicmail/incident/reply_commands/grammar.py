@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from panicmail.incident.reply_commands.lexicon import Kind, Language, Sign, lexicon
@@ -51,6 +52,7 @@ class Step:
 # -- yes -------------------------------------------------------------------------------------------
 
 
+@lru_cache(512)  # what a sentence is gets asked from several sides
 def steps_of(sentence: Sentence, names: PeopleByName) -> tuple[Step, ...] | None:
     """The phrases the whole sentence is made of; None when a word of it is of none."""
     words = sentence.words
@@ -75,6 +77,21 @@ def _clauses(words: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _clause(words: Sequence[str], start: int, end: int, names: PeopleByName) -> tuple[Step, ...] | None:
+    """The phrases of one clause; None where they are not understood.
+
+    "Hi" without a pause behind it may stand before any language; other greetings are names elsewhere ("Ola tar det").
+    """
+    found = _clause_in_one(words, start, end, names)
+    if found is None:
+        phrases = lexicon().anybodys.phrases.at(words[:end], start)
+        for past in sorted({to for to, kind in phrases if kind is Kind.FRIENDLY and to < end}):
+            rest = _clause_in_one(words, past, end, names)
+            if rest is not None and says_yes(rest):
+                return (Step(Kind.FRIENDLY, start, past), *rest)
+    return found
+
+
+def _clause_in_one(words: Sequence[str], start: int, end: int, names: PeopleByName) -> tuple[Step, ...] | None:
     """The phrases of one clause, read in the language that says a yes in the fewest; None where none reads it, or
     where it is a no in another language.
 
@@ -83,7 +100,7 @@ def _clause(words: Sequence[str], start: int, end: int, names: PeopleByName) -> 
     known = lexicon()
     readings = [
         steps
-        for language in known.all()
+        for language in known.having(words[start:end])
         if (steps := _read_in(language, words, start, end, names)) is not None and _hangs_together(steps)
     ]
     if not readings or any(kind in _NO and to == end for to, kind in known.phrases_at(words, start)):
@@ -175,10 +192,16 @@ def _greeting(words: Sequence[str], step: Step, names: PeopleByName) -> Iterator
     if at >= len(words) or words[at] == SEP:
         return
     ends = {names.others_at(words, at), names.own_at(words, at), names.reporter_at(words, at)} - {at}
-    known = lexicon().is_known
-    unknown = next((n for n in range(at, min(at + 3, len(words))) if words[n] == SEP or known(words[n])), None)
+    known = lexicon()
+    named = range(at, min(at + 3, len(words)))
+    unknown = next((n for n in named if words[n] == SEP or known.is_known(words[n]) or _begins(words, n)), None)
     ends |= {end for end in (at + 1, at + 2) if end <= len(words) and (unknown is None or end <= unknown)}
     yield from (Step(Kind.FRIENDLY, step.start, end) for end in ends if _ends_clause(words, end))
+
+
+def _begins(words: Sequence[str], at: int) -> bool:
+    """Whether a phrase of several words begins at `at`: in Chinese a word is one sign, and known alone to nobody."""
+    return words[at] >= "\u3040" and next(lexicon().phrases_at(words, at), None) is not None
 
 
 def _ends_clause(words: Sequence[str], at: int) -> bool:
@@ -187,7 +210,8 @@ def _ends_clause(words: Sequence[str], at: int) -> bool:
 
 def _may_follow(language: Language, words: Sequence[str], step: Step, before: tuple[Step, ...]) -> bool:
     last = before[-1] if before else None
-    if last is not None and last.kind is Kind.TAKE and last.end == step.start and step.kind in _SAYS_YES:
+    is_word = any(map(str.isalnum, words[step.start]))
+    if last is not None and last.kind is Kind.TAKE and last.end == step.start and step.kind in _SAYS_YES and is_word:
         return False  # "mine will take it": whoever is called so
     if language.whole and _breaks_line(step, before):
         return False
@@ -423,19 +447,60 @@ def is_ours(name: str, names: PeopleByName) -> bool:
 # -- what takes a yes back -------------------------------------------------------------------------
 
 
-def takes_back(sentence: Sentence, names: PeopleByName) -> Sign | None:
-    """What in a further sentence takes the yes before it back; None when it is context."""
-    steps = steps_of(sentence, names)
-    if steps is not None and not sentence.asks:
-        return None
+def takes_back(sentence: Sentence, names: PeopleByName, *, near: bool = False) -> Sign | None:
+    """What in a further sentence takes the yes before it back; None when it is context.
+
+    Args:
+        near: It stands in the paragraph of the yes. There whatever asks is about the yes, unless it begins as a
+            question about the matter ("what is her number?"), and so is what trails off.
+    """
+    doubts = any(_is_hedge(sentence.words[start:end], names) for start, end in _clauses(sentence.words))
+    if steps_of(sentence, names) is not None and not sentence.asks:
+        return Sign.CONDITION if doubts else None
     if _names_other(sentence, names):
         return Sign.NOBODY
     if says_no(sentence):
         return Sign.NEGATION
     if reason_after(sentence, Kind.ESCALATE, names) is not None or hands_to(sentence, names) is not None:
         return Sign.NOBODY
+    if near and (sentence.trails or (sentence.asks and not _asks_about_the_matter(sentence))):
+        doubts = True
+    if near and any(_ends_in_no(sentence.words[start:end]) for start, end in _clauses(sentence.words)):
+        return Sign.NEGATION
     against = (_sign_against(sentence, signs) for signs in lexicon().signs_in(sentence.words))
-    return next((sign for sign in against if sign is not None), None)
+    return next((sign for sign in against if sign is not None), Sign.CONDITION if doubts else None)
+
+
+def is_hedged(sentence: Sentence, names: PeopleByName) -> bool:
+    """Whether behind the first clause of a yes one is a doubt: "ok, hmm"."""
+    return any(_is_hedge(sentence.words[start:end], names) for start, end in [*_clauses(sentence.words)][1:])
+
+
+def _is_hedge(clause: Sequence[str], names: PeopleByName) -> bool:
+    """Whether it is a doubt and, at most, a "but" before and a friendly word behind it."""
+    known = lexicon()
+    start = 1 if len(clause) > 1 and any(sign is Sign.BEGINS for at, sign in known.openings(clause)) else 0
+    return any(
+        known.is_hedge(clause[begin:end]) and (end == len(clause) or is_friendly(Sentence(clause[end:]), names))
+        for begin in {0, start}
+        for end in range(len(clause), begin, -1)
+    )
+
+
+def _ends_in_no(clause: Sequence[str]) -> bool:
+    """Whether it is a no with a word or two before it: "al final no", "toch niet"."""
+    if len(clause) > _LITTLE + 1:
+        return False
+    ends = [(end, kind) for at in range(len(clause)) for end, kind in lexicon().phrases_at(clause, at)]
+    said_no = any(kind is Kind.NO and end == len(clause) for end, kind in ends)
+    return said_no or any(
+        sign is Sign.NEGATION and at == len(clause) - 1 for signs in lexicon().signs_in(clause) for at, sign in signs
+    )
+
+
+def _asks_about_the_matter(sentence: Sentence) -> bool:
+    signs = [sign for found in lexicon().signs_in(sentence.words) for sign in found]
+    return (0, Sign.ASKS_WHAT) in signs and not any(sign is Sign.ME for _at, sign in signs)
 
 
 def _sign_against(sentence: Sentence, signs: Sequence[tuple[int, Sign]]) -> Sign | None:
@@ -477,12 +542,13 @@ def _is_last(words: Sequence[str], signs: Sequence[tuple[int, Sign]]) -> bool:
 def _names_other(sentence: Sentence, names: PeopleByName) -> bool:
     """Whether it names a colleague otherwise than as somebody the writer speaks to, or calls besides."""
     words, at = sentence.words, 0
+    begun = 1 if any(sign is Sign.BEGINS for _at, sign in lexicon().openings(words)) else 0
     while at < len(words):
         if (own := names.own_at(words, at)) > at:
             at = own
             continue
         end = names.others_at(words, at)
-        if end > at and _may_be_a_person(words, at, end) and not _is_contacted(words, at, end):
+        if end > at and (at == begun or _may_be_a_person(words, at, end)) and not _is_contacted(words, at, end):
             return True
         at = max(end, at + 1)
     return False

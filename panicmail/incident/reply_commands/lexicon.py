@@ -68,6 +68,7 @@ class Sign(StrEnum):
     NEGATION = "negation"
     REFUSAL = "refusal"  #: a negation that cannot be about anything else, or of a language nothing else is known of
     CONDITION = "condition"
+    HEDGE = "hedge"  #: doubts the yes before it where it is all of a clause: "I guess"
     DEFER = "defer"
     ABSENT = "absent"
     ASKS_WHAT = "asks_what"  #: begins a question about the matter, not about who has it
@@ -156,12 +157,18 @@ def _step(words: tuple[str, ...], nodes: list[Node], to: Node) -> list[Node]:
 _TWO_LETTERS = (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("å", "aa"), ("ø", "oe"))
 
 
+#: What an English word without its apostrophe would be besides.
+_OTHER_WORDS = frozenset({"ill", "were", "well", "id", "wed", "hell", "shell", "wont"})
+
+
 @cache
 def _spellings(piece: str) -> tuple[tuple[str, ...], ...]:
     """The ways in which a word of a pattern may be typed."""
     if piece == "#" or piece in _GAPS:
         return ((FEW if piece == "#" else piece,),)
     ways = [piece]
+    if "'" in piece and (joined := piece.replace("'", "")) not in _OTHER_WORDS:
+        ways.append(joined)  # as thumbs type it
     for letter, others in _TWO_LETTERS if not piece.isascii() else ():
         if letter in piece:
             ways += [way.replace(letter, others) for way in ways]
@@ -270,6 +277,10 @@ class Lexicon:
     def all(self) -> tuple[Language, ...]:
         return (self.anybodys, *self.languages)
 
+    def having(self, words: Sequence[str]) -> list[Language]:
+        """The languages with any of `words`; in the others all is read as what every language has."""
+        return [self.anybodys, *(each for each in self.languages if not each.words.isdisjoint(words))]
+
     def phrases_in(self, language: Language, words: Sequence[str], start: int) -> Iterable[tuple[int, Kind]]:
         """The phrases of one language that stand in `words` at `start`, and those of every language."""
         if start >= len(words):
@@ -291,21 +302,44 @@ class Lexicon:
         strange = {word for word in words if not any(word in language.words for language in best)}
         return (*best, *(language for _, language in known if not strange.isdisjoint(language.words)))
 
+    def openings(self, words: Sequence[str]) -> list[tuple[int, Sign]]:
+        """The signs at the beginning of a sentence, of any language: as what is found at 0."""
+        begun = [language for language in self.all() if words and words[0] in language.words]
+        return [(0, sign) for sign in sorted({s for each in begun for _end, s in each.signs.at(words, 0)})]
+
     def signs_in(self, words: Sequence[str]) -> Iterator[list[tuple[int, Sign]]]:
         """Where in a sentence stands what may take a yes back, for each language it may be of. People say "but" in
         another."""
-        begun = [language for language in self.all() if words and words[0] in language.words]
-        opening = {sign for language in begun for _end, sign in language.signs.at(words, 0)}
+        opening = self.openings(words)
         for language in self.speaking(words) or (self.anybodys,):
-            found = [(0, sign) for sign in sorted(opening & {Sign.BEGINS, Sign.ASKS_WHAT})]
+            found = [each for each in opening if each[1] in {Sign.BEGINS, Sign.ASKS_WHAT}]
             for known in {self.anybodys, language}:
                 found += ((at, sign) for at in range(len(words)) for _end, sign in known.signs.at(words, at))
             yield found
+
+    def is_hedge(self, clause: Sequence[str]) -> bool:
+        """Whether a clause is nothing but a doubt, in any language: people take a yes back in another one."""
+        spoken = (language for language in self.all() if clause[0] in language.words)
+        return any((len(clause), Sign.HEDGE) in language.signs.at(clause, 0) for language in spoken)
 
     def is_known(self, word: str, *languages: str) -> bool:
         """Whether it is a phrase or a sign by itself, in `languages`; in any where none is named."""
         each = (one for one in self.all() if word in one.words and (not languages or one.name in languages))
         return any(True for one in each for end, _ in (*one.phrases.at([word], 0), *one.signs.at([word], 0)) if end)
+
+    @cached_property
+    def _by_length(self) -> Mapping[int, frozenset[str]]:
+        words = frozenset(word for language in self.all() for word in language.words)
+        return {length: frozenset(w for w in words if len(w) == length) for length in {len(word) for word in words}}
+
+    def is_spelled(self, word: str) -> bool:
+        """Whether it is a word of any language's data."""
+        return word in self._by_length.get(len(word), ())
+
+    def spelled(self, length: int) -> Iterator[str]:
+        """The words that one letter more or less, or another one, may make a word of this length of."""
+        for near in (length - 1, length, length + 1):
+            yield from self._by_length.get(near, ())
 
     @cached_property
     def commands(self) -> frozenset[str]:

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     rf"""
       [{_CJK}]
     | [^\W{_CJK}]+ (?:'[^\W{_CJK}]+)*       # a word, with the apostrophes inside it
-    | [?؟‽¿]                                  # a question, wherever it stands
+    | [?؟‽¿⸮❓❔՞፧]                            # a question, wherever it stands
     | (?:\.{{2,}} | …)                        # hesitation
     | [.!。]                                  # the end of a sentence
     | [,;:()\[\]、・،\-‐‑‒–—―]
@@ -31,7 +31,9 @@ _TOKEN = re.compile(
     """,
     re.X,
 )
-_QUESTION = frozenset("?؟‽¿")
+_QUESTION = frozenset("?؟‽¿⸮❓❔՞፧")
+#: In Greek a semicolon asks.
+_GREEK = re.compile(r"[\u0370-\u03ff]")
 _END = frozenset(".!。")
 _PAUSE = frozenset(",;:()[]、・،-‐‑‒–—―")
 _HYPHENS = frozenset("-‐‑")
@@ -55,6 +57,7 @@ _LETTERS = {
 class Sentence:
     words: tuple[str, ...]  #: with `SEP` between clauses, none at the ends, never two in a row
     asks: bool = False  #: it has a question mark
+    trails: bool = False  #: it ends in dots, as who hesitates leaves it
 
     def __bool__(self) -> bool:
         return bool(self.words) or self.asks
@@ -98,20 +101,27 @@ def sentences(line: str) -> list[Sentence]:
     """The sentences of one line."""
     found: list[Sentence] = []
     words: list[str] = []
-    asks = False
+    asks = trails = False
     text = _INITIALS.sub(lambda hit: hit[1].replace(".", ""), levelled(line))
     for token in _TOKEN.finditer(text):
         sign = token[0]
-        if sign in _QUESTION:
-            asks = True
-        if sign in _QUESTION or (sign in _END and not text[token.end() : token.end() + 1].isalnum()):
+        is_question = sign in _QUESTION or (sign == ";" and any(map(_GREEK.search, words)))
+        asks = asks or is_question
+        if is_question or (sign in _END and _is_over(text, token.end())):
             if sign != "¿":
-                found.append(Sentence(_trimmed(words), asks))
+                found.append(Sentence(_trimmed(words), asks, trails))
                 words, asks = [], False
         elif not (sign in _HYPHENS and _is_inside(text, token.start())):
             words += _in_full(sign)
-    found.append(Sentence(_trimmed(words), asks))
+        trails = sign.startswith(("..", "…"))
+    found.append(Sentence(_trimmed(words), asks, trails))
     return [each for each in _joined(found) if each]
+
+
+def _is_over(text: str, end: int) -> bool:
+    """Whether a sentence ends at a full stop: no letter follows, or one of a script that has no blanks."""
+    following = text[end : end + 1]
+    return not following.isalnum() or following >= "\u3040"
 
 
 def _is_inside(text: str, at: int) -> bool:
