@@ -95,10 +95,10 @@ def test_a_text_without_armour_is_left_alone(text: str) -> None:
 @given(st.lists(st.binary(max_size=40), max_size=5), st.integers(0, 3))
 def test_base64_is_read_in_pieces_with_foreign_octets_and_at_any_length(pieces: list[bytes], cut: int) -> None:
     whole = b"\r\n".join(map(base64.b64encode, pieces))
-    assert unbased(whole) == b"".join(pieces)
-    assert unbased(base64.b64encode(b"file") + b"\r\n\r\nThis is below it, and no part of it.\r\n") == b"file"
+    assert unbased(whole.decode())[0] == b"".join(pieces)
+    assert unbased("ZmlsZQ==\r\n\r\nThis is below it, and no part of it.\r\n")[0] == b"file"
     coded = base64.b64encode(b"".join(pieces))
-    assert b"".join(pieces).startswith(unbased(coded[: len(coded) - cut]))
+    assert b"".join(pieces).startswith(unbased(coded[: len(coded) - cut].decode())[0])
 
 
 def test_base64_of_a_length_that_cannot_be_is_read_as_far_as_it_goes() -> None:

@@ -133,7 +133,7 @@ def test_what_is_read_otherwise_is_read_so_on_purpose(what: str) -> None:
 
 #: Of `OTHERWISE`, what a mail made below may meet: a boundary and the end on end; a header that an envelope line ends.
 _EMPTY_AT_THE_END = re.compile(rb"^--(.*?)[ \t]*\r?\n--\1--[ \t]*\r?$", re.M)
-_ENVELOPE_LAST = re.compile(rb"^From .*\n(?!From |[!-9;-~]*:|[ \t])", re.M)
+_ENVELOPE_LAST = re.compile(rb"^From .*(?:\n(?!From |[!-9;-~]*:|[ \t])|\Z)", re.M)
 
 
 def differences(theirs: Node, our_own: Node, where: str = "") -> list[str]:

@@ -488,14 +488,12 @@ def _is_hedge(clause: Sequence[str], names: PeopleByName) -> bool:
 
 
 def _ends_in_no(clause: Sequence[str]) -> bool:
-    """Whether it is a no with a word or two before it: "al final no", "toch niet"."""
-    if len(clause) > _LITTLE + 1:
-        return False
-    ends = [(end, kind) for at in range(len(clause)) for end, kind in lexicon().phrases_at(clause, at)]
-    said_no = any(kind is Kind.NO and end == len(clause) for end, kind in ends)
-    return said_no or any(
-        sign is Sign.NEGATION and at == len(clause) - 1 for signs in lexicon().signs_in(clause) for at, sign in signs
-    )
+    """Whether it is a no with a word or two before it, and a friendly one behind: "al final no", "toch niet 🙏"."""
+    known = lexicon()
+    ends = {end for at in range(len(clause)) for end, kind in known.phrases_at(clause, at) if kind is Kind.NO}
+    signs = (each for found in known.signs_in(clause) for each in found)
+    ends |= {at + 1 for at, sign in signs if sign is Sign.NEGATION}
+    return any(end <= _LITTLE + 1 and _little_follows(clause, end) for end in ends)
 
 
 def _asks_about_the_matter(sentence: Sentence) -> bool:

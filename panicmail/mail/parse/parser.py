@@ -39,7 +39,7 @@ from panicmail.mail.parse.header import line, mailbox, message_ids, one_line, wo
 from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, plain
 from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
 from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
-from panicmail.mail.parse.part_text import goes_on_below_padding, says_more, unbased, unflowed, without_armour
+from panicmail.mail.parse.part_text import says_more, unbased, unflowed, without_armour
 from panicmail.mail.parse.received_field import received_from
 from panicmail.mail.parse.reply_text import read_reply
 from panicmail.mail.parse.report_json import explained
@@ -303,9 +303,6 @@ _BROKEN = {
 #: The same of what may well be at the end, or in a picture.
 _ODD = {
     "CloseBoundaryNotFoundDefect": "a multipart without its end: cut off?",
-    "InvalidBase64PaddingDefect": "base64 without its end",
-    "InvalidBase64CharactersDefect": "base64 with foreign characters",
-    "InvalidBase64LengthDefect": "base64 of impossible length",
 }
 
 
@@ -597,15 +594,15 @@ def _unwrap_winmail(opened: _Opened, data: bytes) -> None:
 
 
 def _decoded(part: Part, opened: _Opened) -> bytes:
-    data = part.get_payload(decode=True)
-    is_cut = any(type(defect).__name__ == "InvalidBase64LengthDefect" for defect in part.defects)
+    if part.get("content-transfer-encoding") == "base64":
+        data, odd = unbased(str(part.get_payload()))
+        if odd:
+            opened.note(odd)
+        return data
+    decoded = part.get_payload(decode=True)
     _note_defects(part, opened)
     part.defects.clear()
-    if part.get("content-transfer-encoding") == "base64":
-        coded = str(part.get_payload())
-        if is_cut or goes_on_below_padding(coded):
-            return unbased(_octets(coded))
-    return data if isinstance(data, bytes) else b""
+    return decoded if isinstance(decoded, bytes) else b""
 
 
 def _type(part: Part) -> str:
@@ -659,5 +656,5 @@ def _message(part: Part, opened: _Opened) -> bytes | memoryview:
         return data if isinstance(data, bytes) else b""
     stood = message_in(part, opened.octets)
     if str(part.get("content-transfer-encoding", "")) == "base64" and not inner[0].keys():
-        return unbased(bytes(stood))  # against RFC 2046 5.2.1, but seen
+        return unbased(str(stood, "ascii", "surrogateescape"))[0]  # against RFC 2046 5.2.1, but seen
     return stood

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
+import io
 import re
 
-_FOREIGN = re.compile(rb"[^A-Za-z0-9+/=]+")
-_PADDING = re.compile(rb"=+")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_FOREIGN = bytes(set(range(256)) - set(_ALPHABET))
+_LINE_ENDS = b"\r\n"
+#: So many characters are decoded at once: of a large file there is one copy, decoded, and no other.
+_PIECE = 256 * 1024
 _WHOLE_LINE = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})")
 _SIGNED = re.compile(
     r"^-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\n(?:[A-Za-z-]{1,40}: [^\n]{0,200}\n){0,9}[ \t]*\n", re.M
@@ -18,26 +22,55 @@ _FEWER_WORDS = 8
 _LINK = re.compile(r"\S{0,40}://\S{1,2000}")
 
 
-def unbased(data: bytes) -> bytes:
-    """Base64 as other readers take it: foreign octets are skipped, pieces padded apart are put together, and of a
-    length that cannot be all that can be is decoded. Below the first padding only whole lines of it are more of it."""
-    padding = _PADDING.search(data)
-    if padding is None:
-        return _decoded(_FOREIGN.sub(b"", data))
-    rest = [line for line in map(bytes.strip, data[padding.end() :].split(b"\n")) if _WHOLE_LINE.fullmatch(line)]
-    pieces = _PADDING.split(b"".join(rest))
-    return b"".join(map(_decoded, (_FOREIGN.sub(b"", data[: padding.start()]), *pieces)))
+def unbased(coded: str) -> tuple[bytes, str]:
+    """Base64 as other readers take it, and what is odd about it; "" where nothing is.
+
+    Foreign characters are skipped, pieces padded apart are put together, and of a length that cannot be all that can be
+    is decoded. Below the first padding only whole lines of it are more of it.
+    """
+    padding = coded.find("=")
+    decoder = _Base64()
+    decoder.take(coded, padding if padding >= 0 else len(coded))
+    if padding >= 0:
+        decoder.end(coded[padding : padding + 2].count("="))
+        below = re.search(r"[^=\s]", coded[padding : padding + 4096])
+        for line in coded[padding:].lstrip("=").split("\n") if below else ():
+            if _WHOLE_LINE.fullmatch(line := line.strip().encode("utf-8", "surrogateescape")):
+                for piece in filter(None, line.split(b"=")):
+                    decoder.take(piece.decode(), len(piece))
+                    decoder.end(line.count(b"="))
+    else:
+        decoder.end(0)
+    return decoder.decoded.getvalue(), decoder.odd
 
 
-def goes_on_below_padding(coded: str) -> bool:
-    """Whether something stands below the first padding, where a library stops. Not a copy of it is made."""
-    at = coded.find("=")
-    return at >= 0 and bool(coded[at : at + 4096].strip("= \t\r\n"))
+class _Base64:
+    """Decodes piece by piece."""
 
+    def __init__(self) -> None:
+        self.decoded = io.BytesIO()
+        self.odd = ""
+        self._left = b""  #: less than four characters that were not decoded yet
 
-def _decoded(piece: bytes) -> bytes:
-    whole = piece[: len(piece) - 1] if len(piece) % 4 == 1 else piece
-    return base64.b64decode(whole + b"=" * (-len(whole) % 4))
+    def take(self, coded: str, end: int) -> None:
+        for at in range(0, end, _PIECE):
+            octets = coded[at : min(at + _PIECE, end)].encode("utf-8", "surrogateescape")
+            kept = octets.translate(None, _FOREIGN)
+            if len(kept) != len(octets.translate(None, _LINE_ENDS)):
+                self.odd = "base64 with foreign characters"
+            kept = self._left + kept
+            whole = len(kept) - len(kept) % 4
+            self.decoded.write(binascii.a2b_base64(kept[:whole]))
+            self._left = kept[whole:]
+
+    def end(self, padding: int) -> None:
+        """What is left is the end of a piece, with so many signs of padding behind it."""
+        if len(self._left) == 1:
+            self.odd = "base64 of impossible length"
+        elif self._left:
+            self.odd = self.odd or ("" if len(self._left) + padding >= 4 else "base64 without its end")
+            self.decoded.write(binascii.a2b_base64(self._left + b"=" * (4 - len(self._left))))
+        self._left = b""
 
 
 def unflowed(text: str, *, delsp: bool = False) -> str:
