@@ -481,7 +481,7 @@ def _is_hedge(clause: Sequence[str], names: PeopleByName) -> bool:
     known = lexicon()
     start = 1 if len(clause) > 1 and any(sign is Sign.BEGINS for at, sign in known.openings(clause)) else 0
     return any(
-        known.is_hedge(clause[begin:end]) and (end == len(clause) or is_friendly(Sentence(clause[end:]), names))
+        known.is_hedge(clause[begin:end]) and (end == len(clause) or is_friendly(Sentence(tuple(clause[end:])), names))
         for begin in {0, start}
         for end in range(len(clause), begin, -1)
     )

@@ -11,7 +11,7 @@ _FOREIGN = bytes(set(range(256)) - set(_ALPHABET))
 _LINE_ENDS = b"\r\n"
 #: So many characters are decoded at once: of a large file there is one copy, decoded, and no other.
 _PIECE = 256 * 1024
-_WHOLE_LINE = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})")
+_WHOLE_LINE = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})")
 _SIGNED = re.compile(
     r"^-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\n(?:[A-Za-z-]{1,40}: [^\n]{0,200}\n){0,9}[ \t]*\n", re.M
 )
@@ -35,10 +35,10 @@ def unbased(coded: str) -> tuple[bytes, str]:
         decoder.end(coded[padding : padding + 2].count("="))
         below = re.search(r"[^=\s]", coded[padding : padding + 4096])
         for line in coded[padding:].lstrip("=").split("\n") if below else ():
-            if _WHOLE_LINE.fullmatch(line := line.strip().encode("utf-8", "surrogateescape")):
-                for piece in filter(None, line.split(b"=")):
-                    decoder.take(piece.decode(), len(piece))
-                    decoder.end(line.count(b"="))
+            if _WHOLE_LINE.fullmatch(line.strip()):
+                for piece in filter(None, line.strip().split("=")):
+                    decoder.take(piece, len(piece))
+                    decoder.end(line.count("="))
     else:
         decoder.end(0)
     return decoder.decoded.getvalue(), decoder.odd
