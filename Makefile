@@ -2,7 +2,7 @@
 # make test      the whole check: ruff, import-linter, mypy, pytest; makes .venv first
 # make faults    the real daemon under load, kills, locks and cuts, and whether what it promises held;
 #                ARGS="--seconds 600 --seed 7 --database postgres --nodes 2", and --help for the rest
-# make matrix    runs tests/faults, the long ones too, and writes the table of the fault matrix in README.md
+# make matrix    runs tests/faults, the long ones too, and writes its table, tests/faults/README.md
 # make bench     how fast it is beside its rivals, and writes the table of tests/bench/README.md; takes 25 minutes,
 #                ARGS=--quick four; `python -m tests.bench --help` names the measurements
 # make lint      ruff, and which room imports which

@@ -266,7 +266,7 @@ def test_the_unit_is_exposed_no_more_than_it_must(unit: Path) -> None:
 # -- the guides
 
 
-@pytest.mark.parametrize("guide", [DEPLOY / "README.md", POSTFIX / "README.md"], ids=["deploy", "postfix"])
+@pytest.mark.parametrize("guide", [*sorted(DEPLOY.glob("*.md")), POSTFIX / "README.md"], ids=lambda guide: guide.stem)
 def test_every_command_and_file_a_guide_names_is_there(guide: Path) -> None:
     text = guide.read_text("utf-8")
     code = "\n".join(block or span for block, span in re.findall(r"(?ms)^```sh\n(.*?)^```|`([^`\n]+)`", text))
