@@ -32,7 +32,11 @@ NOT_HERE = (
         "it wants a machine whose power can be cut; the rows above play such a disk",
     ),
     (21, "a leap second", "the kernel makes none on demand; a clock put back is row 19"),
-    (22, "acknowledgements while the DNS is away", "test_senders.py has them: the check of a sender waits, and is made again"),
+    (
+        22,
+        "acknowledgements while the DNS is away",
+        "test_senders.py has them: the check of a sender waits, and is made again",
+    ),
     (38, "the host with `panicmail watch` is dead too", "it wants the dead-man's switch outside, which is not ours"),
     (39, "ten thousand mails a minute", "a machine like this one takes fewer; the long form sends two thousand"),
 )
