@@ -20,6 +20,8 @@ from typing import NoReturn
 import pytest
 import structlog
 
+from panicmail.store import migrate
+from panicmail.store.database import Database
 from tests.office import Office
 
 # A failing test shows its log plainly; structlog's own default paints a page of local variables.
@@ -68,15 +70,21 @@ def postgres_server() -> Iterator[str]:
 _numbers = count(1)
 
 
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_server: str) -> Iterator[str]:
+    """The name of a database with this version's tables and nothing in them, to be copied."""
+    with _postgres_database(postgres_server, "template0") as name:
+        database = Database(_url_of(postgres_server, name))
+        migrate.upgrade(database)
+        database.close()
+        yield name
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of an empty database of this test's own."""
-    name = f"pm_{os.getpid()}_{next(_numbers)}"
-    _execute(postgres_server, f"CREATE DATABASE {name} TEMPLATE template0")
-    try:
-        yield re.sub(r"/postgres(?=\?|\Z)", f"/{name}", postgres_server)
-    finally:
-        _execute(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+def postgres_url(postgres_server: str, postgres_tables: str) -> Iterator[str]:
+    """The URL of a database of this test's own: the tables, and nothing in them."""
+    with _postgres_database(postgres_server, postgres_tables) as name:
+        yield _url_of(postgres_server, name)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -106,6 +114,20 @@ def chromium() -> Path:
     if found is None:
         missing("a browser (no Chromium on the path, and no PANICMAIL_TEST_CHROMIUM)")
     return Path(found)
+
+
+@contextlib.contextmanager
+def _postgres_database(server: str, template: str) -> Iterator[str]:
+    name = f"pm_{os.getpid()}_{next(_numbers)}"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield name
+    finally:
+        _execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _url_of(server: str, name: str) -> str:
+    return re.sub(r"/postgres(?=\?|\Z)", f"/{name}", server)
 
 
 def _execute(url: str, *statements: str) -> None:

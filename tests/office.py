@@ -10,12 +10,16 @@ Relay and GitLab are stand-ins that remember, and can be told to fail.
 
 from __future__ import annotations
 
+import atexit
 import email
 import email.policy
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.message import EmailMessage
+from functools import cache
 from pathlib import Path
 
 from panicmail.delivery import EmailWorker, GitLabWorker, PushWorker
@@ -285,7 +289,10 @@ class Office:
 
     def __init__(self, folder: Path, *, url: str | None = None, **settings: object) -> None:
         self.now = T0
-        self.database = Database(url or f"sqlite:///{folder / 'panicmail.db'}", clock=lambda: self.now)
+        file = folder / "panicmail.db"
+        if url is None and not file.exists():
+            shutil.copyfile(migrated(), file)
+        self.database = Database(url or f"sqlite:///{file}", clock=lambda: self.now)
         migrate.upgrade(self.database)
         if "policy" in settings:
             settings["policies"] = {DEFAULT: settings.pop("policy")}
@@ -450,6 +457,18 @@ class Office:
     def page(self, to: str) -> Posted:
         """The latest page to somebody."""
         return self.pages(to)[-1]
+
+
+@cache
+def migrated() -> Path:
+    """A SQLite file with this version's tables and nothing in them, to be copied: making them anew takes longer than
+    most tests."""
+    folder = Path(tempfile.mkdtemp(prefix="panicmail-tables-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    database = Database(f"sqlite:///{folder / 'panicmail.db'}")
+    migrate.upgrade(database)
+    database.close()
+    return folder / "panicmail.db"
 
 
 def office_settings() -> RuntimeSettings:
