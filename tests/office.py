@@ -21,6 +21,9 @@ from datetime import datetime, timedelta
 from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from panicmail.delivery import EmailWorker, GitLabWorker, PushWorker
 from panicmail.delivery.pagerduty import Event
@@ -50,6 +53,7 @@ from panicmail.response.replies import ReplyChannel, ReplyHandler
 from panicmail.store import migrate
 from panicmail.store.database import Database
 from panicmail.store.rows import OVER, AcceptedMail, TimelineRow
+from panicmail.store.tables import incidents, outbox, storms
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from tests.cast import POLICY, SECOND, T0
@@ -67,6 +71,21 @@ PEOPLE = {
     "max": Person(id="max", name="Max Ode", email="max@example.com", gitlab="max"),
     "bo": Person(id="bo", name="Bo Low", email="bo@example.com"),
 }
+
+
+def _first(column: sa.Column[Any], after: str, *only: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+    earliest = sa.select(sa.func.min(column)).where(column > sa.bindparam(after, type_=column.type), *only)
+    return earliest.scalar_subquery()
+
+
+_WAITING = (outbox.c.incident_id.is_not(None), outbox.c.state.not_in([state.value for state in OVER]))
+#: The first instant after now of each kind that something waits for; the last one is when what waits was queued.
+_NEXT_DUE = sa.select(
+    *(_first(incidents.c[name], "now") for name in ("next_step_at", "sla_at", "remind_at")),
+    _first(storms.c.tell_at, "now"),
+    _first(outbox.c.due_at, "now", *_WAITING),
+    _first(outbox.c.queued_at, "receipts_now", *_WAITING),
+)
 
 
 @dataclass
@@ -292,7 +311,8 @@ class Office:
         file = folder / "panicmail.db"
         if url is None and not file.exists():
             shutil.copyfile(migrated(), file)
-        self.database = Database(url or f"sqlite:///{file}", clock=lambda: self.now)
+        self.database = Database(patient(url) if url else f"sqlite:///{file}", clock=lambda: self.now)
+        sa.event.listen(self.database.engine, "connect", self._connected)
         migrate.upgrade(self.database)
         if "policy" in settings:
             settings["policies"] = {DEFAULT: settings.pop("policy")}
@@ -301,6 +321,12 @@ class Office:
         self.readers = InProcess()
         operators, channels = lambda: self.settings.operators, lambda person: self.settings.channels(person)
         self.work_with(Store(self.database, operators=operators, channels=channels))
+
+    def _connected(self, connection: Any, _record: Any) -> None:
+        if self.database.is_sqlite:  # no test here ends its process: the disk need not keep up
+            connection.execute("PRAGMA synchronous=OFF")
+        else:
+            connection.patience = float(_PATIENCE)
 
     def work_with(self, store: Store) -> None:
         """Everything by this store."""
@@ -407,17 +433,10 @@ class Office:
     def _next_due(self) -> datetime:
         """The next instant after now that an incident or a row of the outbox waits for; far off when none does."""
         far = self.now + timedelta(days=1)
-
-        def work(tx: Transaction) -> list[datetime | None]:
-            incidents = tx.search.list_incidents()
-            tasks = [task for incident in incidents for task in tx.outbox.of_incident(incident.id)]
-            due = [at for i in incidents for at in (i.next_step_at, i.sla_at, i.remind_at)]
-            due += [storm.tell_at for i in incidents if (storm := tx.storms.get(i.id))]
-            waiting = [task for task in tasks if task.state not in OVER]
-            waits = [task.queued_at + RECEIPT_WAITS for task in waiting]
-            return [*due, *waits, *(task.due_at for task in waiting)]
-
-        return min((at for at in self.store.read(work) if at is not None and at > self.now), default=far)
+        asked = {"now": self.now, "receipts_now": self.now - RECEIPT_WAITS}
+        with self.database.reading() as connection:
+            *due, queued_at = connection.execute(_NEXT_DUE, asked).one()
+        return min((at for at in (*due, queued_at and queued_at + RECEIPT_WAITS) if at is not None), default=far)
 
     def settle(self) -> None:
         """Everything that can be done now, is."""
@@ -457,6 +476,18 @@ class Office:
     def page(self, to: str) -> Posted:
         """The latest page to somebody."""
         return self.pages(to)[-1]
+
+
+#: What a busy machine may take where panicmail gives PostgreSQL, and PostgreSQL gives panicmail, some seconds.
+_PATIENCE = 60
+
+
+def patient(url: str) -> str:
+    """The same database, whose sessions are not ended because this process did not get to run for a while."""
+    limits = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
+    options = " ".join(f"-c {name}={_PATIENCE}s" for name in limits)
+    waits = {"options": options, "connect_timeout": str(_PATIENCE)}
+    return sa.make_url(url).update_query_dict(waits).render_as_string(hide_password=False)
 
 
 @cache
