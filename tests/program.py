@@ -24,16 +24,21 @@ import smtplib
 import sqlite3
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.relay_server import Received, SandboxRelay
+from panicmail.store import tables
+from panicmail.store.database import Database
+from tests import forked
 from tests.office import PANIC, mail
 
 T = TypeVar("T")
@@ -60,18 +65,18 @@ QUIET = (("0s", "seoc"), ("10m", "smoc", "seoc"))
 
 
 class Program:
-    """`panicmail serve` from `start` to its end, and what it logged."""
+    """`panicmail serve`, or another command that stays, from its start to its end, and what it logged."""
 
-    def __init__(self, config: Path, environ: Mapping[str, str], module: str = "panicmail") -> None:
-        command = [sys.executable, "-m", module, "serve", "-c", str(config)]
-        self._process = subprocess.Popen(
-            command,
+    def __init__(
+        self, config: Path, environ: Mapping[str, str], module: str = "panicmail", command: str = "serve"
+    ) -> None:
+        self._process = forked.start(
+            module,
+            *(command, "-c", str(config)),
             cwd=config.parent,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
+            env=environ,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,
         )
         self.pid = self._process.pid
         self.lines: list[str] = []  #: of stderr
@@ -204,7 +209,7 @@ class World:
 
     def spawn(self) -> Program:
         self.write_config()
-        self.programs.append(Program(self.path, _environ(self.environ), self.module))
+        self.programs.append(Program(self.path, plain_environ(self.environ), self.module))
         return self.program
 
     def start(self) -> Program:
@@ -349,6 +354,17 @@ class World:
         tasks = "SELECT key FROM outbox WHERE state IN ('queued', 'trying') AND do != 'twins'"
         self.until(lambda: not self.rows(f"{mails} UNION ALL {tasks}"), within, "not everything was carried out")
 
+    def later(self, span: timedelta) -> None:
+        """Everything on record happened, and falls due, so much earlier: as if so much time had passed since."""
+        url = self.config["database"]["url"].replace("sqlite:///", f"sqlite:///{self.folder}/")
+        with contextlib.closing(Database(url, busy_seconds=SOON)) as database, database.writing() as connection:
+            for table in (tables.mails, tables.incidents, tables.timeline, tables.outbox):
+                (key,) = table.primary_key.columns
+                instants = [column for column in table.columns if isinstance(column.type, tables.Instant)]
+                for row in connection.execute(sa.select(key, *instants)).all():
+                    moved = {each.name: at - span for each, at in zip(instants, row[1:], strict=True) if at is not None}
+                    connection.execute(sa.update(table).where(key == row[0]).values(moved))
+
     def until(self, question: Callable[[], T], within: float, else_: str) -> T:
         """The answer, as soon as it is true."""
         ends_at = time.monotonic() + within
@@ -444,12 +460,11 @@ def world(
 
 def run(*arguments: str, cwd: Path, environ: Mapping[str, str] | None = None) -> Ran:
     """`python -m panicmail` with these arguments, to its end."""
-    command = [sys.executable, "-m", "panicmail", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=_environ(environ or {}), capture_output=True, timeout=30, check=False)
+    done = forked.run("panicmail", *arguments, cwd=cwd, env=plain_environ(environ or {}), within=SOON)
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def _environ(more: Mapping[str, str]) -> dict[str, str]:
+def plain_environ(more: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without what would configure the program."""
     ours = {
         name: value

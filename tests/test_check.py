@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +13,7 @@ import trustme
 from panicmail import certificates
 from panicmail import config as configuration
 from panicmail.check import CheckVerdict, Host, Row, memory_checks, offline_checks
+from tests.program import Ran, run
 
 NOW = datetime(2026, 11, 22, 3, 7, tzinfo=UTC)
 ROOMY = Host(free=lambda _: 10 * 2**30, may_write=lambda _: True, memory=lambda: None)
@@ -111,9 +109,8 @@ def test_where_there_are_no_control_groups_there_is_no_limit(tmp_path: Path) -> 
     assert memory_checks.limit(tmp_path / "none", tmp_path / "nobody") is None
 
 
-def panicmail(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "panicmail", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30, check=False)
+def panicmail(*arguments: str, cwd: Path) -> Ran:
+    return run(*arguments, cwd=cwd)
 
 
 def test_the_smallest_configuration_fails_nowhere(rows: Rows) -> None:
@@ -339,16 +336,16 @@ def test_what_is_no_certificate_is_said_to_be_none(octets: bytes) -> None:
 def test_the_command_tells_rows_and_what_was_inferred(folder: Path) -> None:
     (folder / "panicmail.toml").write_text(SMALLEST)
     said = panicmail("check", "--offline", cwd=folder)
-    assert said.returncode == 0, said.stderr
-    assert "warning  web" in said.stdout
-    assert "relay.sender = panic@example.com" in said.stdout
-    assert "0 failed" in said.stdout
-    assert "\x1b" not in said.stdout
+    assert said.status == 0, said.err
+    assert "warning  web" in said.out
+    assert "relay.sender = panic@example.com" in said.out
+    assert "0 failed" in said.out
+    assert "\x1b" not in said.out
 
 
 def test_json_is_one_document(folder: Path) -> None:
     (folder / "panicmail.toml").write_text(SMALLEST)
-    said = json.loads(panicmail("check", "--offline", "--json", cwd=folder).stdout)
+    said = panicmail("check", "--offline", "--json", cwd=folder).json
     assert {"rows", "inferred", "warnings"} <= said.keys()
     assert {"group", "subject", "person", "verdict", "found", "mend"} == said["rows"][0].keys()
 
@@ -359,15 +356,15 @@ def test_what_failed_is_exit_status_1(folder: Path) -> None:
     issued.private_key_pem.write_to_path(folder / "tls.key")
     pair = '[smtp]\ntls_cert_file = "tls.crt"\ntls_key_file = "tls.key"'
     (folder / "panicmail.toml").write_text(SMALLEST.replace("[smtp]", pair))
-    assert panicmail("check", "--offline", cwd=folder).returncode == 1
+    assert panicmail("check", "--offline", cwd=folder).status == 1
 
 
 def test_a_wrong_configuration_is_exit_status_2_with_every_mistake(folder: Path) -> None:
     (folder / "panicmail.toml").write_text(SMALLEST.replace("addresses", "adresses").replace('["max"]', '["maxx"]'))
     said = panicmail("check", "--offline", cwd=folder)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert "adresses" in said.stderr
-    assert "maxx" in said.stderr
+    assert (said.status, said.out) == (2, "")
+    assert "adresses" in said.err
+    assert "maxx" in said.err
 
 
 @pytest.mark.parametrize(
@@ -375,4 +372,4 @@ def test_a_wrong_configuration_is_exit_status_2_with_every_mistake(folder: Path)
 )
 def test_what_does_not_go_together_is_a_wrong_usage(folder: Path, arguments: list[str]) -> None:
     (folder / "panicmail.toml").write_text(SMALLEST)
-    assert panicmail("check", *arguments, cwd=folder).returncode == 2
+    assert panicmail("check", *arguments, cwd=folder).status == 2

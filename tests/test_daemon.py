@@ -60,7 +60,7 @@ def test_a_mail_becomes_an_issue_a_page_and_a_receipt_and_a_reply_stops_the_cloc
     store: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     url = request.getfixturevalue("postgres_url") if store == "postgresql" else "sqlite:///panicmail.db"
-    with world(tmp_path, sla="2s", steps=[("0s", "seoc"), ("2s", "smoc", "seoc")], database=url) as town:
+    with world(tmp_path, database=url) as town:
         _, facts = town.start().wait_for("authentication.off")
         assert "token and the From address" in facts["text"], "the log says what an acknowledgement rests on"
         ref = town.panic("Ransom note", "My files are .locked, Slack is gone.\nCall me: +49 170 0000000")
@@ -76,8 +76,9 @@ def test_a_mail_becomes_an_issue_a_page_and_a_receipt_and_a_reply_stops_the_cloc
         assert issue["web_url"] in receipt.text
         assert receipt.mail_from == ""
 
-        later = town.page("max", ref)
-        assert "YOURS NOW" in later.subject
+        assert town.pages("max", ref) == []
+        town.later(timedelta(minutes=10))
+        assert "YOURS NOW" in town.page("max", ref).subject
         assert town.reply(page, "ack").code == 250
         assert "Ana Reyes has it" in town.received("ana", lambda got: got.subject.startswith(f"[{ref}]")).subject
         assert "Ana Reyes has it" in town.received("max", lambda got: got.subject.startswith(f"[{ref}]")).text
@@ -93,17 +94,21 @@ def test_a_mail_becomes_an_issue_a_page_and_a_receipt_and_a_reply_stops_the_cloc
         assert town.stop() == 0
 
 
-def test_the_smoc_is_paged_when_the_sla_passes_and_again_until_somebody_answers(tmp_path: Path) -> None:
-    with world(tmp_path, sla="2s", steps=[("0s", "seoc"), ("2s", "smoc", "seoc")], repeat="1s") as town:
-        town.start()
-        answer = town.send(mail("help", subject="Ransom note"))
-        page = town.page("max", answer.ref)
-        passed = page.received_at - answer.sent_at
-        assert 2 <= passed < 5, f"{passed} s"
-        again = town.page("max", answer.ref, count=2)
-        assert again.header("Message-ID") != page.header("Message-ID")
-        town.reply(again, "on it")
-        assert "Max Ode has it" in town.received("ana", lambda got: got.subject.startswith(f"[{answer.ref}]")).text
+def test_the_smoc_is_paged_when_the_sla_passes_and_again_until_somebody_answers(town: World) -> None:
+    town.start()
+    ref = town.panic("Ransom note", "help")
+    town.page("ana", ref)
+    town.settled()
+    assert town.pages("max", ref) == []
+    town.later(timedelta(minutes=10))
+    page = town.page("max", ref)
+    town.settled()
+    assert len(town.pages("max", ref)) == 1
+    town.later(timedelta(minutes=10))
+    again = town.page("max", ref, count=2)
+    assert again.header("Message-ID") != page.header("Message-ID")
+    town.reply(again, "on it")
+    assert "Max Ode has it" in town.received("ana", lambda got: got.subject.startswith(f"[{ref}]")).text
 
 
 def test_of_two_acknowledgements_that_race_one_has_it_and_the_other_is_told(tmp_path: Path) -> None:
@@ -174,21 +179,13 @@ def test_a_deadline_that_passes_while_nothing_runs_is_kept_at_the_start_and_said
     town.page("ana", ref)
     town.settled()
     town.program.kill()
-    outage_of(town, timedelta(hours=1))
+    town.later(timedelta(hours=1))
     ready_at, _ = town.start().wait_for("ready")
     page = town.page("max", ref)
-    assert page.received_at - ready_at < 15
+    assert page.received_at - ready_at < SOON
     assert "panicmail was down: this is 50 min late." in page.text
     town.settled()
     assert (len(town.pages("max")), len(town.pages("ana"))) == (1, 2), "once each for everything that was missed"
-
-
-def outage_of(town: World, span: timedelta) -> None:
-    """What happened, happened so much earlier: as if the machine had been off since."""
-    columns = ("accepted_at", "sla_at", "first_sla_at", "opened_at", "steps_from_at", "next_step_at", "due_at")
-    for incident, *instants in town.rows(f"SELECT id, {', '.join(columns)} FROM incidents"):
-        earlier = [(datetime.fromisoformat(at) - span).isoformat(" ", "microseconds") for at in instants]
-        town.rows(f"UPDATE incidents SET {' = ?, '.join(columns)} = ? WHERE id = ?", *earlier, incident)
 
 
 # -- SIGTERM

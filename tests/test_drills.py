@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,9 +23,10 @@ from panicmail.incident.escalation_policy import DEFAULT, PolicyChoice
 from panicmail.incident.model import Incident, State
 from panicmail.intake import drills
 from panicmail.store.tables import drills as table
+from tests import forked
 from tests.cast import MINUTE, POLICY, SECOND
 from tests.office import PANIC, Office, mail
-from tests.program import SOON, World, world
+from tests.program import SOON, World, plain_environ, world
 from tests.provider import Provider, closed_port
 
 RITA = "rita@example.com"
@@ -205,8 +205,13 @@ class Running:
     """A command that is still at it, and what it printed so far."""
 
     def __init__(self, town: World, *arguments: str) -> None:
-        command = [sys.executable, "-u", "-m", "panicmail", "drill", "-c", str(town.path), *arguments]
-        self._process = subprocess.Popen(command, cwd=town.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._process = forked.start(
+            *("panicmail", "drill", "-c", str(town.path), *arguments),
+            cwd=town.folder,
+            env=plain_environ({}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self._town = town
         self.lines: list[str] = []
         self._reading = threading.Thread(target=self._read, daemon=True)

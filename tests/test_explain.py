@@ -7,13 +7,14 @@ import csv
 import inspect
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from panicmail.cli import explain_command
 from panicmail.mail.parse.pool import ParserPool
+from tests import forked
+from tests.program import SOON, plain_environ
 from tests.test_policies import MINIMAL
 
 MAILS = Path(__file__).parent / "mails"
@@ -24,8 +25,8 @@ PLAIN = (
 
 
 def explain(*arguments: str, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "panicmail", "explain", *arguments]
-    return subprocess.run(command, input=stdin, cwd=cwd, capture_output=True, timeout=40, check=False)
+    where = cwd or Path.cwd()
+    return forked.run("panicmail", "explain", *arguments, cwd=where, env=plain_environ({}), within=SOON, stdin=stdin)
 
 
 def card(raw: bytes) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import email.policy
 import json
-import os
 import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +39,7 @@ from panicmail.sandbox.relay_server import Received, SandboxRelay
 from panicmail.store.transaction import Transaction
 from tests.cast import MINUTE, POLICY, SECOND, T0, opened
 from tests.office import PEOPLE, Office, mail
-from tests.program import GITLAB_TOKEN, SOON, Program, world
+from tests.program import GITLAB_TOKEN, SOON, Program, plain_environ, world
 from tests.provider import Provider, closed_port, until
 from tests.scenes import ADDRESSES, MAX, ORGANISATION, REPORT
 from tests.test_stories import bounce
@@ -910,20 +907,7 @@ class Watcher(Program):
     """`panicmail watch` as a process."""
 
     def __init__(self, path: Path, environ: Mapping[str, str] = {}) -> None:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("PANICMAIL")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "panicmail", "watch", "-c", str(path)],
-            cwd=path.parent,
-            env={**plain, "NO_COLOR": "1", **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-        self.lines, self.events, self._news = [], [], threading.Condition()
-        self._reading = threading.Thread(target=self._read, daemon=True)
-        self._reading.start()
+        super().__init__(path, plain_environ(environ), command="watch")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.checker.people import People
 from tests.checker.record import Record, Terms
 from tests.checker.stores import Postgres, Sqlite
 from tests.office import PANIC
-from tests.program import GITLAB_TOKEN, _environ, _tables
+from tests.program import GITLAB_TOKEN, _tables, plain_environ
 
 #: Two engineers and a manager, so that two can say yes at once and one can be left when the others are away.
 PEOPLE = {
@@ -206,7 +206,7 @@ def _stage(plan: Plan, store: Sqlite | Postgres, folder: Path) -> Iterator[Stage
         nodes = []
         for number, port in enumerate(_free_ports(plan.nodes)):
             config = _write_config(folder / f"node-{number}", configuration(port, store, gitlab, relay))
-            nodes.append(Node(f"node-{number}", config, port, _environ({}), history))
+            nodes.append(Node(f"node-{number}", config, port, plain_environ({}), history))
             stack.callback(nodes[-1].close)
         post = Post(history, {node.name: node.port for node in nodes}, plan.seed)
         people = People(post, relay, terms(store).people, SMOC, plan.seed, SLA)
