@@ -43,7 +43,7 @@ from panicmail.store.transaction import Transaction
 from tests.cast import MINUTE, T0
 from tests.conftest import missing
 from tests.office import Office, mail
-from tests.program import Program, _environ, world
+from tests.program import Program, plain_environ, world
 
 MINIMAL = """
 [smtp]
@@ -266,7 +266,7 @@ def test_after_a_restore_elsewhere_the_hold_ends_the_smoc_is_paged_and_a_reply_t
         assert put.status == 0, put.err
         restored = dict(line.split("=", 1) for line in (tmp_path / "new" / "restored.env").read_text().splitlines())
         del restored["PANICMAIL_CONFIG"]
-        town.programs.append(Program(tmp_path / "new" / "panicmail.toml", _environ(restored)))
+        town.programs.append(Program(tmp_path / "new" / "panicmail.toml", plain_environ(restored)))
         town.program.wait_for("ready")
         assert ref in str(town.program.wait_for("database.old_copy")[1]["unresolved in the copy"])
         town.page("max", ref, count=managers + 1)
