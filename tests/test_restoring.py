@@ -219,7 +219,7 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
     with pytest.raises(RuntimeError):
         futures[2].result(10)
     assert [future.result(10).id for future in futures[:2]] == ["mail0", "mail1"]
-    assert marked == [(1, 0), (2, 1)], "one mark for both of the batch, before either was heard of"
+    assert marked == [(3, 1)], "one mark for both, which join what is at work, before either was heard of"
     mark = high_water.read()
     assert mark is not None
     assert mark.mail_id == "mail1"

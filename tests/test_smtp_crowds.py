@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,27 @@ def test_who_is_in_the_midst_of_a_mail_is_never_sent_away_for_somebody_else() ->
         assert is_taken(served)
         for client in (one, two):
             assert client.say(MAIL + b".").startswith("250 ")
+
+
+def test_the_kernel_holds_a_crowd_that_comes_while_the_event_loop_is_busy() -> None:
+    """Beyond what it holds a client knocks again after a second: fifty at once had a few mails a second."""
+    with serving() as served, contextlib.ExitStack() as leaving:
+        busy, go_on = threading.Event(), threading.Event()
+
+        def hold_up() -> None:
+            busy.set()
+            go_on.wait(30)
+
+        served._loop.call_soon_threadsafe(hold_up)
+        assert busy.wait(30)
+        try:
+            crowd = [leaving.enter_context(socket.socket()) for _ in range(200)]
+            for client in crowd:
+                client.settimeout(0.9)  # less than it takes to knock again
+                client.connect(("127.0.0.1", served.port))
+        finally:
+            go_on.set()
+        assert is_taken(served)
 
 
 def test_a_mail_that_comes_in_too_slowly_is_given_up() -> None:

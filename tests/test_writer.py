@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,15 @@ class Desk:
             return [n for (n,) in other.execute("SELECT n FROM numbers ORDER BY n")]
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """While in here the writer is busy with a job, so what is submitted waits together."""
+    def held(self, said: list[str] | None = None) -> Iterator[None]:
+        """While in here the writer is busy with a job, so what is submitted waits together. `said` gets every statement
+        of its transaction from then on."""
         busy, go_on = threading.Event(), threading.Event()
 
-        def job(_connection: sa.Connection) -> None:
+        def job(connection: sa.Connection) -> None:
+            if said is not None:
+                driver: Any = connection.connection.driver_connection
+                driver.set_trace_callback(said.append)
             busy.set()
             assert go_on.wait(PATIENCE)
 
@@ -132,6 +137,75 @@ def test_a_job_that_raises_leaves_nothing_and_takes_no_other_with_it(desk: Desk)
     assert desk.stored() == [1, 3]
 
 
+# -- mails go first
+
+
+def keep(desk: Desk, n: int, again: int = 0) -> Future[int]:
+    """A mail that is accepted, as far as the writer knows."""
+    return desk.writer.submit("mails.accept", put(n, again))
+
+
+def test_mails_go_before_what_waited_for_longer_and_share_one_transaction_and_one_savepoint(desk: Desk) -> None:
+    order: list[int] = []
+    said: list[str] = []
+    with desk.held(said):
+        others = [desk.put(n) for n in range(3)]
+        mails = [keep(desk, n) for n in range(100, 150)]
+        for job in (*others, *mails):
+            job.add_done_callback(lambda done: order.append(done.result()))
+    assert [job.result(PATIENCE) for job in (*others, *mails)] == [0, 1, 2, *range(100, 150)]
+    assert order == [*range(100, 150), 0, 1, 2]
+    with_mails = said[: said.index("COMMIT")]
+    assert [text for text in with_mails if not text.startswith("INSERT")] == [
+        "RELEASE job",
+        "SAVEPOINT jobs",
+        "RELEASE jobs",
+    ]
+    assert desk.stored() == [0, 1, 2, *range(100, 150)]
+
+
+def test_a_mail_that_fails_takes_no_other_with_it(desk: Desk) -> None:
+    with desk.held():
+        mails = [keep(desk, n) for n in (1, 2, 2, 3)]
+    assert [job.result(PATIENCE) for job in (mails[0], mails[1], mails[3])] == [1, 2, 3]
+    refused(mails[2], "UNIQUE")
+    assert desk.stored() == [1, 2, 3]
+
+
+def test_the_others_have_a_turn_however_many_mails_come(desk: Desk) -> None:
+    """Each mail that is stored brings the next two."""
+    came, last = [0], threading.Event()
+
+    def more(_done: Future[int]) -> None:
+        for _ in range(2):
+            if not last.is_set() and came[0] < 500:
+                came[0] += 1
+                keep(desk, 1000 + came[0]).add_done_callback(more)
+
+    with desk.held():
+        other = desk.put(1)
+        more(other)
+    other.result(PATIENCE)
+    last.set()
+    assert came[0] < 500
+
+
+def test_a_mail_joins_the_transaction_that_is_at_work_after_its_job(desk: Desk) -> None:
+    mails: list[Future[int]] = []
+
+    def brings_one(_connection: sa.Connection) -> None:
+        mails.append(keep(desk, 7))
+
+    with desk.held():
+        said = desk.said()
+        jobs = [desk.writer.submit("test", brings_one), *(desk.put(n) for n in range(3))]
+    for job in jobs:
+        job.result(PATIENCE)
+    assert mails[0].result(PATIENCE) == 7
+    inserts = [text for text in said if text.startswith("INSERT")]
+    assert "(7," in inserts[0], "before those that waited for longer"
+
+
 def test_a_result_is_handed_out_only_when_others_can_see_the_row(desk: Desk) -> None:
     seen: list[list[int]] = []
     busy, go_on = threading.Event(), threading.Event()
@@ -155,6 +229,61 @@ def test_many_threads_write_through_one_writer(desk: Desk) -> None:
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(lambda n: desk.put(n).result(PATIENCE), range(400)))
     assert results == desk.stored() == list(range(400))
+
+
+def accepted(n: int) -> AcceptedMail:
+    return AcceptedMail(
+        id=f"m{n:025d}",
+        accepted_at=opened().incident.accepted_at,
+        mail_from=f"{n}@example.com",
+        recipients=("panic@example.com",),
+        peer="127.0.0.1",
+        helo="h",
+        tls="",
+        size=1,
+    )
+
+
+def _accept(mail: AcceptedMail, tx: Transaction) -> None:
+    tx.mails.add(mail, b"x")
+
+
+@pytest.mark.parametrize("number", [2, 40])
+def test_mails_that_wait_together_are_two_statements_each_in_one_transaction(tmp_path: Path, number: int) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'panicmail.db'}")
+    migrate.upgrade(database)
+    writer = WriterThread(database, broken=lambda: None)
+    store = Store(database, writer=writer)
+    said: list[str] = []
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold_up(tx: Transaction) -> None:
+        driver: Any = tx.connection.connection.driver_connection
+        driver.set_trace_callback(said.append)
+        busy.set()
+        assert go_on.wait(PATIENCE)
+
+    jobs: list[Future[None]] = [store.submit("test", hold_up)]
+    assert busy.wait(PATIENCE)
+    jobs += [store.submit("mails.accept", partial(_accept, accepted(n))) for n in range(number)]
+    go_on.set()
+    for job in jobs:
+        job.result(PATIENCE)
+    with contextlib.closing(sqlite3.connect(tmp_path / "panicmail.db")) as other:
+        stored = other.execute(
+            "SELECT count(*) FROM mails JOIN raws ON mail_id = id WHERE state = 'accepted'"
+        ).fetchone()
+    assert writer.stop(PATIENCE)
+    store.close()
+    database.close()
+    assert stored == (number,)
+    assert [text.split()[0] for text in said] == [
+        "RELEASE",
+        "SAVEPOINT",
+        *["INSERT"] * (2 * number),
+        "RELEASE",
+        "COMMIT",
+    ]
 
 
 # -- the database refuses

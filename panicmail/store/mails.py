@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from panicmail.incident.model import State
 from panicmail.store import raw_mail
-from panicmail.store.queries import UNHELD, Conflict, Queries
+from panicmail.store.queries import UNHELD, Conflict, Prepared, Queries
 from panicmail.store.rows import AcceptedMail, ClaimedMail, UnderstoodMail, mail_of
 from panicmail.store.tables import incidents, mails
 
@@ -48,7 +48,7 @@ def _add() -> sa.Insert:
 
 
 #: Built once: the 250 waits for it, and every page asks for its mail.
-_ADD = _add()
+_ADD = Prepared(_add())
 _BY_ID = sa.select(mails).where(_m.id == sa.bindparam("id"))
 
 
@@ -80,7 +80,7 @@ class Mails(Queries):
             "the_lease_until": lease["lease_until"],
             "the_lease_by": lease["lease_by"],
         }
-        self._connection.execute(_ADD, row)
+        _ADD.run(self._connection, row)
         if len(raw) > LARGE:
             self._allow(LARGE_WITHIN)
         raw_mail.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)

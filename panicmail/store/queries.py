@@ -26,6 +26,38 @@ def insert_or_not(table: sa.Table, *, is_sqlite: bool) -> Any:
     return postgresql.insert(table)
 
 
+class Prepared:
+    """A statement without result, compiled once and given to SQLite's driver: a tenth of what it costs by way of
+    SQLAlchemy. On PostgreSQL it goes that way, for the network takes longer.
+
+    Raises on SQLite what the driver raises.
+    """
+
+    def __init__(self, statement: sa.Insert | sa.Update) -> None:
+        self._statement = statement
+        self._text = ""
+        self._parameters: list[tuple[str, Any, Callable[[Any], Any] | None]] = []
+
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> None:
+        """Execute it with a value for each of its parameters but those it has values for."""
+        if connection.dialect.name != "sqlite":
+            connection.execute(self._statement, values)
+            return
+        if not self._text:
+            self._compile(connection.dialect)
+        given = (values.get(name, default) for name, default, _ in self._parameters)
+        bound = [ready(each) if ready else each for each, (_, _, ready) in zip(given, self._parameters, strict=True)]
+        driver: Any = connection.connection.driver_connection
+        driver.execute(self._text, bound)
+
+    def _compile(self, dialect: sa.Dialect) -> None:
+        compiled: Any = self._statement.compile(dialect=dialect)
+        for name in compiled.positiontup:
+            kind = compiled.binds[name].type.dialect_impl(dialect)
+            self._parameters.append((name, compiled.params[name], kind.bind_processor(dialect)))
+        self._text = compiled.string  # last: other threads go by it
+
+
 class Conflict(Exception):  # noqa: N818 - never leaves the room
     """Somebody else changed the incident since it was read; the work runs again on what is there now."""
 

@@ -15,12 +15,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from panicmail.errors import StoreFailed
+from panicmail.store.queries import Prepared
 from panicmail.store.tables import raws
 
 #: Of one piece to or from SQLite, in octets.
 BLOCK = 64 * 1024
 #: From PostgreSQL each piece is a statement, for which a compressed mail is unpacked anew.
 _PIECE = 4 * 1024 * 1024
+
+_ADD = Prepared(raws.insert())
 
 
 def add(connection: sa.Connection, mail_id: str, raw: bytes, *, is_sqlite: bool) -> None:
@@ -29,7 +32,7 @@ def add(connection: sa.Connection, mail_id: str, raw: bytes, *, is_sqlite: bool)
         connection.execute(raws.insert().values(mail_id=mail_id, raw=raw))
         return
     if len(raw) <= BLOCK:
-        connection.execute(raws.insert(), {"mail_id": mail_id, "raw": raw})
+        _ADD.run(connection, {"mail_id": mail_id, "raw": raw})
         return
     made = connection.execute(raws.insert().values(mail_id=mail_id, raw=sa.func.zeroblob(len(raw))))
     with _blob(connection, made.lastrowid, readonly=False) as blob, memoryview(raw) as octets:

@@ -112,6 +112,8 @@ class Store:
         after: list[Transaction] = []
 
         def run(connection: sa.Connection) -> T:
+            self._ended(after, is_committed=False)  # the writer undid it, for another's fault
+            after.clear()
             after.append(self._tx(connection))
             return _worked(after[-1], work)
 

@@ -3,6 +3,10 @@
 Jobs that wait together share one transaction, and so one fsync: each runs in its own SAVEPOINT, and its result is
 handed out only after the COMMIT. What a job raises is its own; the others in the batch go on.
 
+Mails that are accepted go first, for a sender waits for each. Those that wait share a transaction, and one SAVEPOINT
+unless one of them fails; those that come while other jobs run join these after the one at work. After each transaction
+of mails alone the others have a turn.
+
 A failed COMMIT fails every job of the batch, and nothing of it happened. When the disk is merely full or the file
 locked SQLite has rolled back cleanly and the daemon goes on refusing (451) until there is room. Any other failed
 COMMIT (an I/O error, an fsync that failed) means that what is on disk is not known: `broken` is called, the daemon
@@ -16,9 +20,11 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +38,8 @@ _log = structlog.get_logger()
 
 #: So many jobs share a commit at most: latency stays bounded when thousands wait.
 BATCH = 200
+#: Transactions that go before all others. Their work may be run twice, the first time in vain.
+FIRST = frozenset({"mails.accept"})
 
 Work = Callable[[sa.Connection], Any]
 
@@ -40,7 +48,71 @@ Work = Callable[[sa.Connection], Any]
 class _Job:
     name: str
     work: Work
-    future: Future[Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
+class _JobQueue:
+    """The jobs that wait, for one thread that takes them."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()  #: None: look again
+        self._first: deque[_Job] = deque()
+        self._is_others_turn = False
+        self._together = 0  #: so many of the others waited when the commit began
+        self._is_ended = False
+
+    def put(self, job: _Job) -> None:
+        if job.name not in FIRST:
+            self._jobs.put(job)
+            return
+        self._first.append(job)
+        if len(self._first) == 1:  # else the one before it has not been seen yet either
+            self._jobs.put(None)
+
+    def end(self) -> None:
+        """What is there is the last."""
+        self._is_ended = True
+        self._jobs.put(None)
+
+    def is_empty(self) -> bool:
+        return not self._first and self._jobs.empty()
+
+    def wait(self) -> list[_Job]:
+        """The jobs that begin the next commit, once there are any; none at the end."""
+        others_turn, self._is_others_turn = self._is_others_turn, False
+        while not (self._is_ended and self.is_empty()):
+            if self._first and not (others_turn and self._jobs.qsize()):
+                self._is_others_turn = True
+                return self._taken_first(BATCH)
+            if (job := self._jobs.get()) is not None:
+                self._together = self._jobs.qsize()
+                return [job]
+        return []
+
+    def joins(self, jobs: list[_Job], taken: int) -> list[_Job]:
+        """What shares the commit of so many, after `jobs`, if anything: who waited when it began, and mails."""
+        if taken >= BATCH or jobs[-1].name in FIRST:
+            return []
+        if self._first:
+            return self._taken_first(BATCH - taken)
+        job = self._next_of_others() if self._together > 0 else None
+        return [] if job is None else [job]
+
+    def rest(self) -> list[_Job]:
+        """All that is left."""
+        return [*self._taken_first(len(self._first)), *iter(self._next_of_others, None)]
+
+    def _next_of_others(self) -> _Job | None:
+        """None when none waits."""
+        with suppress(queue.Empty):
+            while True:
+                self._together -= 1
+                if (job := self._jobs.get_nowait()) is not None:
+                    return job
+        return None
+
+    def _taken_first(self, most: int) -> list[_Job]:
+        return [self._first.popleft() for _ in range(min(most, len(self._first)))]
 
 
 class WriterThread:
@@ -60,7 +132,7 @@ class WriterThread:
         self._database = database
         self._broken = broken
         self._committed = committed
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs = _JobQueue()
         self._dead = False
         self._looked_at = time.monotonic()
         self._rests = False  #: it waits for a job
@@ -70,17 +142,17 @@ class WriterThread:
 
     def submit(self, name: str, work: Work) -> Future[Any]:
         """Queue `work`; its future resolves after the COMMIT, or raises."""
-        future: Future[Any] = Future()
+        job = _Job(name, work)
         with self._gate:  # nothing is queued once the last one was refused
             if self._dead:
-                future.set_exception(StoreFailed("the database failed; panicmail is stopping"))
+                job.future.set_exception(StoreFailed("the database failed; panicmail is stopping"))
             else:
-                self._jobs.put(_Job(name, work, future))
-        return future
+                self._jobs.put(job)
+        return job.future
 
     def stop(self, within: float) -> bool:
         """Finish what is queued, then end. False when that took longer than `within` seconds."""
-        self._jobs.put(None)
+        self._jobs.end()
         self._thread.join(within)
         return not self._thread.is_alive()
 
@@ -89,52 +161,39 @@ class WriterThread:
         return self._thread.is_alive() and not self._dead
 
     def _run(self) -> None:
-        while (first := self._next()) is not None:
-            batch, last = self._take(first)
-            self._commit(batch)
-            if last or self._dead:
-                break
+        while not self._dead and (jobs := self._next()):
+            self._commit(jobs)
         with self._gate:
             self._dead = True
-            self._refuse_rest()
+            for job in self._jobs.rest():
+                job.future.set_exception(StoreFailed("panicmail is stopping"))
 
     def came_round_at(self) -> float:
         """When it last looked for a job or waited for one, in monotonic seconds; -inf once it has ended."""
         if not self.is_alive:
             return -math.inf
-        return time.monotonic() if self._rests and self._jobs.empty() else self._looked_at
+        return time.monotonic() if self._rests and self._jobs.is_empty() else self._looked_at
 
-    def _next(self) -> _Job | None:
-        """The next job; None at the end."""
+    def _next(self) -> list[_Job]:
         crashpoints.point("writer")
         self._rests = True
-        job = self._jobs.get()
+        jobs = self._jobs.wait()
         self._looked_at, self._rests = time.monotonic(), False
-        return job
+        return jobs
 
-    def _take(self, first: _Job) -> tuple[list[_Job], bool]:
-        """The jobs waiting now, and whether the end was among them."""
-        batch = [first]
-        while len(batch) < BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return batch, False
-            if job is None:
-                return batch, True
-            batch.append(job)
-        return batch, False
-
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, jobs: list[_Job]) -> None:
+        """Run `jobs` and those that share their commit."""
+        batch: list[_Job] = []
         done: list[tuple[_Job, Any]] = []
         committing = False
         try:
             with self._database.engine.connect() as connection:
                 transaction = connection.begin()
                 try:
-                    for job in batch:
-                        self._looked_at = time.monotonic()
-                        self._run_one(connection, job, done)
+                    while jobs:
+                        batch += jobs
+                        self._run_some(connection, jobs, done)
+                        jobs = self._jobs.joins(jobs, len(batch))
                     committing = True
                     for job, _ in done:
                         crashpoints.point(f"{job.name}.commit")
@@ -145,8 +204,11 @@ class WriterThread:
                     transaction.close()
                     raise
         except Exception as exc:  # whatever it was, nobody in the batch may believe it was stored
-            self._fail(done, batch, exc, committing=committing)
+            self._fail(batch or jobs, exc, committing=committing)
             return
+        self._tell(done)
+
+    def _tell(self, done: list[tuple[_Job, Any]]) -> None:
         try:
             self._committed([result for _, result in done])
         except Exception:  # what is on disk is on disk, and somebody waits to hear it
@@ -154,9 +216,31 @@ class WriterThread:
         for job, result in done:
             job.future.set_result(result)
 
+    def _run_some(self, connection: sa.Connection, jobs: list[_Job], done: list[tuple[_Job, Any]]) -> None:
+        # Whoever asked may have given up before it began; from here on nobody can.
+        begun = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+        self._looked_at = time.monotonic()
+        if len(begun) > 1 and self._run_together(connection, begun, done):
+            return
+        for job in begun:
+            self._looked_at = time.monotonic()
+            self._run_one(connection, job, done)
+
+    def _run_together(self, connection: sa.Connection, jobs: list[_Job], done: list[tuple[_Job, Any]]) -> bool:
+        """Run them in one savepoint; False, and nothing happened, when one of them failed."""
+        driver: Any = connection.connection.driver_connection
+        driver.execute("SAVEPOINT jobs")
+        try:
+            results = [job.work(connection) for job in jobs]
+        except Exception:
+            driver.execute("ROLLBACK TO jobs")  # it fails where SQLite has undone all of the transaction
+            driver.execute("RELEASE jobs")
+            return False
+        driver.execute("RELEASE jobs")
+        done += zip(jobs, results, strict=True)
+        return True
+
     def _run_one(self, connection: sa.Connection, job: _Job, done: list[tuple[_Job, Any]]) -> None:
-        if not job.future.set_running_or_notify_cancel():
-            return  # whoever asked gave up before it began; from here on nobody can
         # By the driver: SQLAlchemy's own savepoints cost as much as a mail that is accepted in one.
         driver: Any = connection.connection.driver_connection
         driver.execute("SAVEPOINT job")
@@ -174,7 +258,7 @@ class WriterThread:
         driver.execute("RELEASE job")
         done.append((job, result))
 
-    def _fail(self, done: list[tuple[_Job, Any]], batch: list[_Job], exc: Exception, *, committing: bool) -> None:
+    def _fail(self, batch: list[_Job], exc: Exception, *, committing: bool) -> None:
         failure = _as_store_failure(exc)
         text = str(getattr(exc, "orig", exc))
         trusted = not committing or "full" in text or "locked" in text
@@ -185,15 +269,6 @@ class WriterThread:
         if not trusted:
             self._dead = True
             self._broken()
-
-    def _refuse_rest(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return
-            if job is not None:
-                job.future.set_exception(StoreFailed("panicmail is stopping"))
 
 
 def _as_store_failure(exc: Exception) -> Exception:

@@ -30,9 +30,12 @@ from panicmail.server.smtp.session import SmtpSession
 
 _log = structlog.get_logger()
 
-#: Connections the kernel holds for us while the loop is busy; the loop takes as many in one go, before any of them can
-#: make room, so they must be few beside `connections.RESERVED`.
-_BACKLOG = 32
+#: So many new connections the loop takes in one go, before any of them can make room: they must be few beside
+#: `connections.RESERVED`.
+_AT_ONCE = 32
+#: So many the kernel holds for us while the loop is busy, or as many as it is allowed to. One for which it has no room
+#: waits a second before it knocks again.
+_BACKLOG = 1024
 
 #: RFC 5321 6.3 wants at least 100: gateways, hybrid mail servers and lists each add some. Our own loops are found by
 #: our own field, `X-Panicmail`.
@@ -145,6 +148,9 @@ class SmtpListener:
         try:
             for endpoint in self._endpoints:
                 self._servers.append(await self._bind(endpoint))
+            for listening in self._sockets():
+                with listening.dup() as same:  # asyncio has one number for both
+                    same.listen(_BACKLOG)
         except OSError:
             self._close()
             raise
@@ -161,13 +167,13 @@ class SmtpListener:
         loop, begin = asyncio.get_running_loop(), partial(self._dialogue, terms)
         try:
             if isinstance(endpoint.at, socket.socket):
-                return await loop.create_server(begin, sock=endpoint.at, backlog=_BACKLOG)
+                return await loop.create_server(begin, sock=endpoint.at, backlog=_AT_ONCE)
             if isinstance(endpoint.at, Path):
                 opened = _unix_socket(endpoint.at)
                 self._made.append(endpoint.at)
-                return await loop.create_server(begin, sock=opened, backlog=_BACKLOG)
+                return await loop.create_server(begin, sock=opened, backlog=_AT_ONCE)
             host, port = endpoint.at
-            return await loop.create_server(begin, host, port, backlog=_BACKLOG, reuse_address=True)
+            return await loop.create_server(begin, host, port, backlog=_AT_ONCE, reuse_address=True)
         except OSError as exc:  # asyncio tells of the address in words of its own
             why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or f"{exc}"
             raise OSError(exc.errno, f"cannot listen on {endpoint}: {why}") from exc
