@@ -5,6 +5,10 @@
 # make matrix    runs tests/faults, the long ones too, and writes its table, tests/faults/README.md
 # make bench     how fast it is beside its rivals, and writes the table of tests/bench/README.md; takes 25 minutes,
 #                ARGS=--quick four; `python -m tests.bench --help` names the measurements
+# make wheel     the wheel into dist/, from a bare clone and hashed parts: two builds are equal octet by octet
+# make sdist     the source archive into dist/, as equal
+# make dist      both, with dist/SHA256SUMS
+# make man       writes deploy/man/panicmail.1 anew from the commands' help
 # make lint      ruff, and which room imports which
 # make types     mypy alone
 # make lock      write requirements/*.txt anew from pyproject.toml
@@ -15,13 +19,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNNABLE := $(VENV)/.runnable
+BUILDER := .build-venv
+BUILD := $(BUILDER)/bin/python -m hatchling build -d dist
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ENOUGH := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("panicmail needs Python 3.11 or newer: make PYTHON=python3.11")'
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
            --no-annotate --no-header pyproject.toml \
            --extra postgres --extra encryption --extra attachments
 
-.PHONY: demo test faults matrix bench lint types lock clean
+.PHONY: demo test faults matrix bench wheel sdist dist man lint types lock clean
 
 demo: $(RUNNABLE)
 	@$(BIN)/python -m panicmail demo $(ARGS)
@@ -38,6 +44,18 @@ matrix: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python -m tests.bench --write $(ARGS)
 
+wheel: $(BUILDER)/.ready
+	@$(BUILD) -t wheel
+
+sdist: $(BUILDER)/.ready
+	@$(BUILD) -t sdist
+
+dist: wheel sdist
+	cd dist && sha256sum *.whl *.tar.gz > SHA256SUMS
+
+man: $(INSTALLED)
+	$(BIN)/python -m tests.manual
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
@@ -49,9 +67,11 @@ lock: $(INSTALLED)
 	$(PIP) install uv
 	$(COMPILE) --output-file requirements/run.txt
 	$(COMPILE) --group dev --output-file requirements/test.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --group build --output-file requirements/build.txt
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(BUILDER) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements/test.txt pyproject.toml
@@ -67,3 +87,10 @@ $(RUNNABLE): requirements/run.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes --requirement requirements/run.txt
 	touch $@
+
+# What a wheel and a source archive are built with, and nothing else.
+$(BUILDER)/.ready: requirements/build.txt
+	@$(ENOUGH)
+	@$(PYTHON) -m venv $(BUILDER)
+	@$(BUILDER)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements/build.txt
+	@touch $@
