@@ -30,7 +30,14 @@ from panicmail.delivery.pagerduty import Event
 from panicmail.escalation.tick import EscalationTick
 from panicmail.gitlab.description import IssueDraft
 from panicmail.gitlab.escape import file_name
-from panicmail.gitlab.issue_values import IssueActivity, IssueChanges, IssueReopening, OpenedIssue, UploadedFile
+from panicmail.gitlab.issue_values import (
+    IssueActivity,
+    IssueChanges,
+    IssueReopening,
+    OpenedIssue,
+    SeverityMark,
+    UploadedFile,
+)
 from panicmail.incident import ids
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.escalation_policy import DEFAULT
@@ -187,6 +194,7 @@ class FakeGitLab:
     clock: Callable[[], datetime] = lambda: T0
 
     issues: list[IssueDraft] = field(default_factory=list)
+    marks: list[tuple[int, SeverityMark]] = field(default_factory=list)
     notes: list[tuple[int, str, str]] = field(default_factory=list)
     uploads: list[tuple[str, bytes]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
@@ -265,6 +273,10 @@ class FakeGitLab:
 
     def in_project(self, project: str) -> FakeGitLab:
         return self.others.setdefault(project, FakeGitLab(clock=self.clock))
+
+    def grade(self, iid: int, mark: SeverityMark) -> str:
+        self.marks.append((iid, mark))
+        return "graded"
 
     def confide(self, iid: int) -> None:
         self.confided.append(iid)

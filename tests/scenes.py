@@ -301,6 +301,11 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     yield "resolve done", night.answer(closed, ANA, "resolve", START + minutes(60))
     yield "status while open", night.answer(unchanged(first, Outcome.NOTED), ANA, "status", START + minutes(2))
     yield "status while held", night.answer(unchanged(held, Outcome.NOTED), MAX, "status", START + minutes(30))
+    said_severity = transitions.SaidSeverity(level=2, by="ana", how=HOW, policy=policy, at=START + minutes(2))
+    graded = transitions.set_severity(first, said_severity, Duty(policy, who, START + minutes(2)))
+    yield "severity", night.answer(graded, ANA, "severity", START + minutes(2), severity=2)
+    yield from all_of("severity of another", transitions.set_severity(
+        held, replace(said_severity, by="max"), Duty(policy, who, START + minutes(30))), 30)  # fmt: skip
     for said in ("yes", "take", "escalate", "no", "nothing", "status"):
         late = unchanged(closed.incident, Outcome.CLOSED)
         yield f"{said} too late", night.answer(late, MAX, said, START + minutes(70))

@@ -24,7 +24,7 @@ from panicmail.gitlab.client import wait_asked
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, with_files
 from panicmail.gitlab.escape import carries, outside
 from panicmail.gitlab.gitlab_project import GitLabProject
-from panicmail.gitlab.issue_values import UploadedFile
+from panicmail.gitlab.issue_values import SeverityMark, UploadedFile
 from panicmail.gitlab.issues import Issues
 from panicmail.incident import transitions
 from panicmail.incident.classify import Attachment, Report
@@ -739,3 +739,39 @@ def served(server: http.server.ThreadingHTTPServer) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+# -- how grave it is
+
+
+@pytest.fixture
+def graded(sandbox: SandboxGitLab) -> Iterator[Issues]:
+    project = GitLabProject(sandbox.url, sandbox.project, sandbox.token, read_timeout=3, deadline=10)
+    issues = Issues(project, LABELS, "severity::{severity}")
+    yield issues
+    issues.close()
+
+
+def mark(level: int, since: datetime = NOW - timedelta(hours=1), **changes: Any) -> SeverityMark:
+    return replace(SeverityMark(level=level, pattern="severity::{severity}", is_field=True, since=since), **changes)
+
+
+def test_a_severity_is_written_as_field_and_label_and_no_other_stays(sandbox: SandboxGitLab, graded: Issues) -> None:
+    made = graded.create(replace(drafted(), labels=(*LABELS, "severity::3"), severity="medium"))
+    assert sandbox.issues[0]["severity"] == "MEDIUM"
+    graded.grade(made.iid, mark(1, labels=("ransomware",)))
+    (shown,) = sandbox.issues
+    assert shown["severity"] == "CRITICAL"
+    assert set(shown["labels"]) == {*LABELS, "severity::1", "ransomware"}
+    puts = sum(1 for r in sandbox.requests if r.method == "PUT")
+    graded.grade(made.iid, mark(1))
+    assert sum(1 for r in sandbox.requests if r.method == "PUT") == puts, "it was so"
+
+
+@pytest.mark.parametrize("wanted", [{"labels": [*LABELS, "severity::4"]}, {"severity": "low"}])
+def test_what_a_person_set_later_stays(sandbox: SandboxGitLab, graded: Issues, wanted: dict[str, Any]) -> None:
+    made = graded.create(drafted())
+    sandbox.instance.edit_issue(sandbox.instance.user("ana"), made.iid, wanted)
+    assert "stays" in graded.grade(made.iid, mark(1))
+    graded.grade(made.iid, mark(1, since=datetime.now(UTC) + timedelta(hours=1)))
+    assert "severity::1" in sandbox.issues[0]["labels"], "a later word of ours counts"

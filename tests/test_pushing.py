@@ -203,9 +203,9 @@ def test_pagerduty_follows_an_acknowledgement_by_link_too(desk: Office) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "subject", "severity"),
-    [("low", "phishing", "critical"), ("low", "[S3] phishing", "warning"), (DEFAULT, "[S4] odd", "critical")],
+    [("low", "phishing", "critical"), ("low", "[S3] phishing", "critical"), (DEFAULT, "[S4] odd", "critical")],
 )
-def test_pagerduty_hears_how_grave_it_is_where_there_is_a_policy_for_it(
+def test_what_a_report_says_of_itself_quietens_no_pagerduty(
     desk: Office, policy: str, subject: str, severity: str
 ) -> None:
     low = replace(POLICY, name="low", choice=PolicyChoice(subjects=("phishing",)))
@@ -213,6 +213,13 @@ def test_pagerduty_hears_how_grave_it_is_where_there_is_a_policy_for_it(
     assert desk.panic(subject=subject).policy == policy
     desk.wait(minutes=15)
     assert desk.phones.severities == [severity]
+
+
+def test_what_one_of_ours_says_pagerduty_hears(desk: Office) -> None:
+    desk.panic()
+    desk.reply(desk.page("ana"), "sev 3")
+    desk.wait(minutes=15)
+    assert desk.phones.severities == ["warning"]
 
 
 def alerts(desk: Office, incident: Incident) -> list[str]:

@@ -29,6 +29,7 @@ def brief(incident: Incident) -> dict[str, Any]:
         "next_step_at": iso(incident.next_step_at),
         "ladder": incident.policy,
         "severity": incident.severity,
+        "severity_by": incident.severity_by,
         "holder": None if is_open else incident.holder,
         "last_holder": incident.holder,
         "acked_at": None if is_open else iso(incident.acked_at),

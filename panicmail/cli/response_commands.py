@@ -46,6 +46,23 @@ def _act(word: str, about: str) -> click.Command:
     return command
 
 
+@click.command("severity")
+@config_option
+@as_option
+@json_option
+@click.argument("ref")
+@click.argument("level", type=click.IntRange(1, 4))
+def severity(config_file: str | None, person: str, as_json: bool, ref: str, level: int) -> None:
+    """Say in the name of PERSON how grave REF is, 1 (the worst) to 4; it follows the policy for that from now on."""
+    store, settings = open_store_and_settings(config_file)
+    answer, _actor = store.write("command.act", lambda tx: _do(tx, settings, f"severity {level}", ref, person))
+    if as_json:
+        print_json({**brief(answer.incident), "outcome": answer.outcome.value})
+        return
+    incident = answer.incident
+    click.echo(f"{incident.ref}: severity {incident.severity}, by the policy {incident.policy}.")
+
+
 def _describe_outcome(settings: RuntimeSettings, incident: Incident, outcome: str) -> str:
     """How it stands now, and what else to know."""
     holder = settings.people.get(incident.holder or "")
@@ -66,7 +83,13 @@ def _do(tx: Transaction, settings: RuntimeSettings, word: str, ref: str, as_pers
     from panicmail.incident.reply_commands import Command, ReplyCommand
     from panicmail.response.replies import ReplyChannel, ReplyHandler
 
-    meanings = {"ack": Command.YES, "resolve": Command.RESOLVE, "take": Command.TAKE, "escalate": Command.ESCALATE}
+    meanings = {
+        "ack": Command.YES,
+        "resolve": Command.RESOLVE,
+        "take": Command.TAKE,
+        "escalate": Command.ESCALATE,
+        "severity": Command.SEVERITY,
+    }
     incident = find_incident(tx, ref)
     person = people.by_word(settings.people, as_person)
     if person is None:
@@ -79,7 +102,9 @@ def _do(tx: Transaction, settings: RuntimeSettings, word: str, ref: str, as_pers
                       f"to make it theirs all the same: panicmail take {incident.ref} --as {person.id}")  # fmt: skip
     how = f"command run by {runner()} on {socket.gethostname()}"
     way = ReplyChannel(channel="command", how=how, key=f"command/{secrets.token_hex(6)}")
-    return ReplyHandler(tx, settings).act(incident, person, ReplyCommand(meanings[word], word), way), person.id
+    name, _, level = word.partition(" ")
+    said = ReplyCommand(meanings[name], word, severity=int(level) if level else None)
+    return ReplyHandler(tx, settings).act(incident, person, said, way), person.id
 
 
 @click.command("retry")
@@ -141,6 +166,7 @@ COMMANDS = (
     _act("resolve", "Close REF as PERSON, whoever has it; an open one is only acknowledged."),
     _act("take", "Give REF to PERSON, whoever has it."),
     _act("escalate", "Take the next step of REF at once, in the name of PERSON."),
+    severity,
     retry,
     split,
 )

@@ -20,12 +20,13 @@ from panicmail.config.schema import ListenerSettings, OverrideSettings, ShiftSet
 from panicmail.config.values import Ical, Listen, SocketAddress, UnixSocket, is_loopback, written
 from panicmail.incident import push_channel
 from panicmail.incident.escalation_policy import DEFAULT
+from panicmail.incident.triage import MOST_PATTERNS
 
 
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
     for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls,
-                _listeners, _dkim, _authentication, _reporters):  # fmt: skip
+                _listeners, _dkim, _authentication, _reporters, _triage):  # fmt: skip
         one(draft)
 
 
@@ -61,11 +62,45 @@ def _reporters(draft: ConfigDraft) -> None:
         draft.mistakes.say(("senders", "reporters_file"), str(error))
 
 
+#: What a rule of `[[triage]]` looks at, and what it does.
+_LOOKS_AT, _DOES = ("subject", "body", "sender", "topic", "question"), ("severity", "labels", "page", "policy")
+
+
+def _triage(draft: ConfigDraft) -> None:
+    """Each rule looks at something, does something, and names what is there."""
+    if draft.mistakes.touches(("triage",)):
+        return
+    rules = draft.rows("triage")
+    known = {*draft.names("people"), *draft.names("oncall")}
+    policies_there = {DEFAULT, *draft.names("policies")}
+    for number, rule in enumerate(rules):
+        place: Place = ("triage", number)
+        for keys, what in ((_LOOKS_AT, "looks at"), (_DOES, "does")):
+            if not any(getattr(rule, key) for key in keys):
+                draft.mistakes.say(place, f"found nothing it {what}, expected one of {', '.join(keys)}")
+        for at, who in enumerate(rule.page):
+            if who not in known:
+                draft.mistakes.add((*place, "page", at), who, f"one of the people and roles, {nearest(who, known)}")
+        if rule.policy and rule.policy not in policies_there:
+            expected = f"one of the policies, {nearest(rule.policy, policies_there)}"
+            draft.mistakes.add((*place, "policy"), rule.policy, expected)
+        questions = draft.get("receipts", "questions") or ()
+        if rule.question is not None and rule.question > len(questions):
+            expected = f"the number of one of the {len(questions)} in receipts.questions"
+            draft.mistakes.add((*place, "question"), rule.question, expected)
+        if rule.answer and rule.question is None:
+            draft.mistakes.say((*place, "question"), "found nothing, expected the number of the question it answers")
+    many = sum(len(rule.subject) + len(rule.body) + len(rule.answer) for rule in rules)
+    if many > MOST_PATTERNS:
+        draft.mistakes.say(("triage",), f"found {many} patterns, expected {MOST_PATTERNS} at most, in all rules")
+
+
 def warnings(draft: ConfigDraft) -> Iterator[str]:
     """What works but should be looked at."""
     yield from _in_the_clear(draft)
     named = {name: draft.whole("policies", name) for name in draft.names("policies")}
     yield from policies.never_chosen(draft.whole("escalation"), named)
+    yield from policies.never_raised_to(draft.whole("escalation"), named, draft.rows("triage"))
     if (dkim := draft.get("relay", "dkim")) and not dkim.key_file.exists():
         yield f"relay.dkim: {dkim.key_file} is not there, so mail goes out unsigned; make it with panicmail keys dkim"
     for role in draft.names("oncall"):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from panicmail.config.mistakes import ConfigMistakes, Place
-from panicmail.config.schema import NAMED_TABLES, TABLES, Config, Section
+from panicmail.config.schema import LIST_TABLES, NAMED_TABLES, TABLES, Config, Section
 from panicmail.config.sources import Raw
 from panicmail.config.values import is_name
 
@@ -30,12 +30,14 @@ class ConfigDraft:
         self._models: dict[Place, type[Section]] = {}
         self._given: dict[Place, Raw] = {}
         self._whole: dict[Place, Section] = {}  #: the tables without a mistake
-        for name in sorted(raw.keys() - TABLES.keys() - NAMED_TABLES.keys()):
-            mistakes.add_unknown_key((name,), [*TABLES, *NAMED_TABLES])
+        for name in sorted(raw.keys() - TABLES.keys() - NAMED_TABLES.keys() - LIST_TABLES.keys()):
+            mistakes.add_unknown_key((name,), [*TABLES, *NAMED_TABLES, *LIST_TABLES])
         for name, model in TABLES.items():
             self._read((name,), model, raw.get(name, {}))
         for name, model in NAMED_TABLES.items():
             self._read_named(name, model, raw.get(name, {}))
+        for name, model in LIST_TABLES.items():
+            self._read_list(name, model, raw.get(name, []))
 
     def get(self, *place: str) -> Any:
         """The value at a place; None when it or a part of it is wrong: that mistake is known, nothing follows."""
@@ -66,6 +68,8 @@ class ConfigDraft:
         tables: dict[str, Any] = {name: self._whole[name,] for name in TABLES}
         for table in NAMED_TABLES:
             tables[table] = {name: self._whole[table, name] for name in self.names(table)}
+        for table in LIST_TABLES:
+            tables[table] = self.rows(table)
         return Config(**tables, **rest)
 
     def _read_named(self, table: str, model: type[Section], given: object) -> None:
@@ -76,6 +80,17 @@ class ConfigDraft:
             if not is_name(name):
                 self.mistakes.say((table, name), "found no name, expected one word of letters and digits")
             self._read((table, name), model, value)
+
+    def rows(self, table: str) -> tuple[Any, ...]:
+        """The tables of a list, in order; only where none has a mistake."""
+        return tuple(whole for place, whole in self._whole.items() if place[0] == table)
+
+    def _read_list(self, table: str, model: type[Section], given: object) -> None:
+        if not isinstance(given, list | tuple):
+            self.mistakes.add((table,), given, f"tables such as [[{table}]]")
+            return
+        for number, value in enumerate(given):
+            self._read((table, number), model, value)
 
     def _read(self, place: Place, model: type[Section], given: object) -> None:
         self._values[place], self._given[place], self._models[place] = {}, {}, model

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from panicmail.config.schema import INNER_TABLES, NAMED_TABLES, TABLES, Section, is_secret, keys_of
+from panicmail.config.schema import INNER_TABLES, LIST_TABLES, NAMED_TABLES, TABLES, Section, is_secret, keys_of
 from panicmail.log import redact_text
 
 #: A key's place: ("people", "ana", "email"), ("escalation", "steps", 1, "after").
@@ -111,8 +111,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _holds_secret(place: Place) -> bool:
-    model = TABLES.get(str(place[0])) or NAMED_TABLES.get(str(place[0]))
-    key = 2 if place[0] in NAMED_TABLES else 1
+    name = str(place[0])
+    model = TABLES.get(name) or NAMED_TABLES.get(name) or LIST_TABLES.get(name)
+    key = 1 if name in TABLES else 2
     # A whole table in the wrong form may hold anything.
     return model is None or len(place) <= key or is_secret(model, str(place[key]))
 

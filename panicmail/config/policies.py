@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from panicmail.config.schema import EscalationSettings, PolicySettings
+from panicmail.config.schema import EscalationSettings, PolicySettings, TriageSettings
 from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.escalation_policy import DEFAULT, EscalationPolicy, PolicyChoice, PolicyStep
+from panicmail.incident.triage import TriageRule, pattern
 
 
 def policies_of(escalation: EscalationSettings, named: Mapping[str, PolicySettings]) -> dict[str, EscalationPolicy]:
@@ -34,6 +35,38 @@ def never_chosen(escalation: EscalationSettings, named: Mapping[str, PolicySetti
                 f'severity_from = "people" beside severity = [{shown}], and tell reporters an address '
                 f'(addresses = ["panic+{name}@…"])'
             )
+
+
+def never_raised_to(
+    escalation: EscalationSettings, named: Mapping[str, PolicySettings], rules: Sequence[TriageSettings]
+) -> Iterator[str]:
+    """Of each `[[triage]]` whose policy is slower than the default one: where it never counts."""
+    known = policies_of(escalation, named)
+    for number, rule in enumerate(rules):
+        slower = known[rule.policy].slower_than(known[DEFAULT]) if rule.policy else ""
+        if slower:
+            yield (
+                f"triage[{number}].policy: policies.{rule.policy} calls people later than [escalation] ({slower}), and "
+                f"a rule never does that; name a faster one, or give the policy an address of its own"
+            )
+
+
+def triage_rules(given: Sequence[TriageSettings]) -> tuple[TriageRule, ...]:
+    return tuple(
+        TriageRule(
+            subject=tuple(map(pattern, rule.subject)),
+            body=tuple(map(pattern, rule.body)),
+            sender=rule.sender,
+            topic=rule.topic,
+            question=rule.question,
+            answer=tuple(map(pattern, rule.answer)),
+            severity=rule.severity,
+            labels=rule.labels,
+            page=rule.page,
+            policy=rule.policy,
+        )
+        for rule in given
+    )
 
 
 def _named(name: str, given: PolicySettings, default: EscalationPolicy) -> EscalationPolicy:

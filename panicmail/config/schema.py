@@ -201,6 +201,9 @@ Instant = Annotated[datetime, BeforeValidator(values.instant)]
 MonthDay = Annotated[tuple[int, int], BeforeValidator(values.month_day)]
 
 
+TriagePattern = Annotated[str, BeforeValidator(values.triage_pattern)]
+
+
 class Section(BaseModel):
     """A table of the file."""
 
@@ -272,6 +275,9 @@ class GitLabSettings(Section):
     labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = Field(
         ("security-incident",), examples=[["security-incident"]]
     )
+    #: The label that shows the severity, {severity} in it; "": none.
+    severity_label: Annotated[str, BeforeValidator(values.severity_label)] = "severity::{severity}"
+    severity_field: Switch = True  #: GitLab's own field of incidents shows it too
     uploads: Literal["all", "attachments", "none"] = "all"
     reporter_access: Switch = False
     #: What GitLab's webhook sends as its secret token; None: nothing is taken for that alone.
@@ -468,6 +474,10 @@ class AuthenticationSettings(Section):
 
 class ReceiptSettings(Section):
     enabled: Switch = True
+    #: Asked in the receipt, numbered from 1; answers by reply are taken apart.
+    questions: tuple[Annotated[str, BeforeValidator(values.words)], ...] = Field(
+        (), max_length=20, examples=[["What happened?"]]
+    )
     domains: tuple[Domain, ...] = Field(examples=[["example.com"]])
     phone: Text = ""  #: a hotline; "" when there is none
     advice: tuple[Text, ...] = Field(
@@ -477,6 +487,41 @@ class ReceiptSettings(Section):
         ),
         examples=[["We never ask for passwords."]],
     )
+
+
+class TriageSettings(Section):
+    """One `[[triage]]`: what a mail must say (every key given, one pattern of each), and what that raises or adds."""
+
+    subject: tuple[TriagePattern, ...] = Field((), examples=[["ransom*"]])
+    body: tuple[TriagePattern, ...] = Field((), examples=[["locked files"]])
+    sender: tuple[Annotated[str, BeforeValidator(values.address_or_domain)], ...] = Field(
+        (), examples=[["example.com"]]
+    )
+    topic: tuple[Annotated[str, BeforeValidator(values.topic)], ...] = Field((), examples=[["phish"]])
+    question: Annotated[int | None, BeforeValidator(values.question_number)] = None  #: of `receipts.questions`
+    answer: tuple[TriagePattern, ...] = Field((), examples=[["yes"]])  #: to that question; empty: any
+    severity: Annotated[int | None, BeforeValidator(values.severity_or_none)] = None
+    labels: tuple[Annotated[str, BeforeValidator(values.label)], ...] = Field((), examples=[["ransomware"]])
+    page: tuple[str, ...] = Field((), examples=[["max"]])  #: keys of `people` and `oncall`
+    policy: Text = ""  #: key of `policies`, or "default"; "": none
+
+
+class ScopeSettings(Section):
+    """What is paged all the same and belongs elsewhere: what receipt and issue say of it. "": nothing."""
+
+    vulnerability: Text = (
+        "A report of a vulnerability in what we make: please send it to those who take such reports as well."
+    )
+    abuse: Text = (
+        "Abuse of our services, or a copyright matter (DMCA): please send it to those who take such notices as well."
+    )
+    customer: Text = "A customer's question: please send it to those who answer customers as well."
+    phishing: Text = (
+        "Phishing you did not act on: please forward it, as an attachment, to those who take it as well. "
+        "If you clicked, replied, entered something or paid: reply and say so."
+    )
+    #: Of "I clicked", "I replied", "I entered", "I paid"; 0: none.
+    engaged_severity: Annotated[int, BeforeValidator(values.severity_or_zero)] = 2
 
 
 class OperatorSettings(Section):
@@ -526,6 +571,8 @@ class Config(BaseSettings):
     authentication: AuthenticationSettings
     receipts: ReceiptSettings
     operators: OperatorSettings
+    triage: tuple[TriageSettings, ...]
+    scope: ScopeSettings
     web: WebSettings
     watch: WatchSettings
     tokens: TokenSettings
@@ -560,6 +607,9 @@ NAMED_TABLES: dict[str, type[Section]] = {
     "oncall": ScheduleSettings,
     "policies": PolicySettings,
 }
+
+#: The lists of tables: `[[triage]]`.
+LIST_TABLES: dict[str, type[Section]] = {"triage": TriageSettings}
 
 #: The tables that stand within a list or under a key of another table.
 INNER_TABLES: dict[str, type[Section]] = {

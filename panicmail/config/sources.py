@@ -18,7 +18,7 @@ from pydantic_settings import EnvSettingsSource
 
 from panicmail.config.mistakes import ConfigMistakes, Place
 from panicmail.config.old_names import OldNames
-from panicmail.config.schema import NAMED_TABLES, TABLES, Config, is_secret, keys_of
+from panicmail.config.schema import LIST_TABLES, NAMED_TABLES, TABLES, Config, is_secret, keys_of
 from panicmail.errors import ConfigError
 
 PREFIX = "PANICMAIL_"
@@ -153,12 +153,14 @@ def _is_known(flat: str) -> bool:
     table, *rest = flat.split("__")
     if table in NAMED_TABLES:
         return len(rest) < 2 or (len(rest) == 2 and rest[1] in keys_of(NAMED_TABLES[table]))
+    if table in LIST_TABLES:
+        return not rest
     return table in TABLES and (not rest or (len(rest) == 1 and rest[0] in keys_of(TABLES[table])))
 
 
 def _names_secret(flat: str) -> bool:
     table, *_, key = flat.split("__")
-    return is_secret(NAMED_TABLES.get(table) or TABLES[table], key)
+    return table not in LIST_TABLES and is_secret(NAMED_TABLES.get(table) or TABLES[table], key)
 
 
 def _known_names(flat: str) -> list[str]:

@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import SecretStr
 
+from panicmail.incident import triage
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADDRESS = 'an address such as "ana@example.com"'
@@ -541,6 +543,15 @@ def label(value: object) -> str:
     return named
 
 
+def severity_label(value: object) -> str:
+    if value == "":
+        return ""
+    named = label(value)
+    if named.count("{severity}") != 1:
+        raise ValueError('a label with {severity} in it such as "severity::{severity}", or "" for none')
+    return named
+
+
 def gitlab_user(value: object) -> str | None:
     """A GitLab user name, with or without its @; "" says the person has none."""
     if value is None or value == "":
@@ -554,6 +565,37 @@ def severity(value: object) -> int:
     """1, the worst, to 4."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4:
         raise ValueError("a severity from 1, the worst, to 4")
+    return value
+
+
+def severity_or_none(value: object) -> int | None:
+    return None if value is None else severity(value)
+
+
+def severity_or_zero(value: object) -> int:
+    """As `severity`; 0: none."""
+    return 0 if value == 0 and not isinstance(value, bool) else severity(value)
+
+
+def triage_pattern(value: object) -> str:
+    """A pattern of `[[triage]]`, as `incident.triage` reads it."""
+    given = text(value)
+    triage.pattern(given)
+    return given
+
+
+def topic(value: object) -> str:
+    """What stands behind the "+" of one of our addresses; lower case."""
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,60}", value, re.ASCII):
+        return value.lower()
+    raise ValueError('what stands behind the + of our address, such as "phish" for panic+phish@')
+
+
+def question_number(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("the number of a question in receipts.questions, from 1")
     return value
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from panicmail.check.daily_check import DailyCheck
 from panicmail.config import Config
+from panicmail.config.schema import GitLabSettings
 from panicmail.daemon.calendar_refresh import ScheduleFaults
 from panicmail.daemon.health import Health
 from panicmail.daemon.live_config import LiveConfig
@@ -225,8 +226,7 @@ class DaemonParts:
 
     def issues(self) -> Issues:
         """GitLab, for one thread."""
-        gitlab = self.config.gitlab
-        return Issues(GitLabProject(gitlab.url, gitlab.project, gitlab.token.get_secret_value()), gitlab.labels)
+        return _issues(self.config.gitlab)
 
     def _worker(self, name: str) -> OutboxWorker:
         worker = self._new_worker(name)
@@ -274,3 +274,8 @@ class DaemonParts:
 
     def _can_write(self) -> bool:
         return self.writer is None or self.writer.is_alive
+
+
+def _issues(gitlab: GitLabSettings) -> Issues:
+    project = GitLabProject(gitlab.url, gitlab.project, gitlab.token.get_secret_value())
+    return Issues(project, gitlab.labels, gitlab.severity_label)

@@ -69,7 +69,7 @@ class GitLabWorker(OutboxWorker):
                 EffectKind.FILES: self._put_files,
                 EffectKind.MIRROR: self._mirror,
                 EffectKind.TWINS: self._close_twins,
-                EffectKind.AMEND: self._amend,
+                **dict.fromkeys((EffectKind.AMEND, EffectKind.SEVERITY), self._amend),
                 EffectKind.CONFIDE: self._confide,
             }
             known[task.do](task, incident, incident.issue_iid)

@@ -1,14 +1,16 @@
-"""A full reading of a report that came after the issue was opened: the issue is brought up to date."""
+"""What became known after the issue was opened, a full reading or a severity: the issue is brought up to date."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from panicmail.delivery.issue_tracker import KeepsIssues, WorkResult
-from panicmail.errors import Spam
+from panicmail.errors import Blocked, Permanent, Spam
 from panicmail.gitlab import description as drafts
 from panicmail.gitlab import notes
-from panicmail.incident.model import Incident
+from panicmail.gitlab.issue_values import SeverityMark
+from panicmail.incident.model import EffectKind, Incident
 from panicmail.mail.incident_report import report_of
 from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response.incident_draft import draft_of
@@ -29,6 +31,29 @@ class IssueAmendments:
         self._issues_of = issues_of
 
     def put(self, task: OutboxRow, incident: Incident, iid: int) -> WorkResult:
+        """Bring the issue up to date: its severity and labels, or what was read or found out later."""
+        return (self._grade if task.do == EffectKind.SEVERITY else self._amend)(task, incident, iid)
+
+    def _grade(self, task: OutboxRow, incident: Incident, iid: int) -> WorkResult:
+        """Of two severities that came fast the later one alone is written; labels are added all the same."""
+        settings, said = self._settings(), task.facts.get("severity")
+        # A report's words give way to whatever a person set; one of ours to what was set after they said it.
+        since = datetime.fromisoformat(str(task.facts["at"])) if task.facts.get("by") else incident.accepted_at
+        mark = SeverityMark(
+            level=incident.severity if said == incident.severity else None,
+            pattern=settings.severity_label,
+            is_field=settings.severity_field,
+            labels=tuple(map(str, task.facts.get("labels") or ())),
+            since=since,
+        )
+        try:
+            return DeliveryState.ACCEPTED, self._issues_of(incident).grade(iid, mark)
+        except Blocked:
+            raise
+        except Permanent as exc:  # a nicety: a GitLab that cannot is not asked twice
+            return DeliveryState.VOID, str(exc)
+
+    def _amend(self, task: OutboxRow, incident: Incident, iid: int) -> WorkResult:
         """What became known after the issue was opened, a full reading or who sent it: the issue says what it would say
         had that come first.
 

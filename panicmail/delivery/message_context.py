@@ -10,7 +10,7 @@ from panicmail.incident.storm_rules import STORM_BEGAN
 from panicmail.incident.tasks import PUSH
 from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
-from panicmail.mail.incident_report import flags_of, is_first_of, report_of
+from panicmail.mail.incident_report import answers_of, flags_of, is_first_of, remarks_of, report_of
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import incident_links, reporter_thread
 from panicmail.response.sender_demands import proof_of
@@ -80,6 +80,8 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         known_as=settings.reporters.get(incident.reporter_address),
         writer=proof_of(settings, tx.mails.get(str(task.facts["mail"])) if task.facts.get("mail") else None),
         flags=flags_of(lines),
+        remarks=remarks_of(lines, settings.scope),
+        answers=answers_of(lines),
         storm_members=_storm_members(tx, incident, lines),
     )
     return within(context, found.detail) if found and task.lane != PUSH else context

@@ -17,7 +17,6 @@ from panicmail.delivery.page_bundles import PageBundle, is_flooded
 from panicmail.delivery.pagerduty import Action, Event, Severity
 from panicmail.errors import Temporary
 from panicmail.incident import transitions
-from panicmail.incident.escalation_policy import DEFAULT
 from panicmail.incident.model import EffectKind, Incident, State
 from panicmail.incident.push_channel import PushChannel, in_words
 from panicmail.incident.tasks import PUSH
@@ -46,7 +45,7 @@ _HOOKS = frozenset({"hook.noted", "hook.heard"})
 _SILENCES = frozenset({"incident.acknowledged", "incident.resolved"})
 _RINGS = frozenset({"incident.unacknowledged", "incident.reopened"})
 
-#: A reporter's severity as PagerDuty calls it.
+#: A severity as PagerDuty calls it.
 SEVERITIES: Mapping[int, Severity] = {1: "critical", 2: "error", 3: "warning", 4: "info"}
 
 
@@ -188,8 +187,8 @@ def _page(
 
 
 def _severity(incident: Incident) -> Severity:
-    """As the reporter gave it, where the operator has a policy for such ones; else that word must quieten no phone."""
-    given = incident.severity if incident.policy != DEFAULT else None
+    """As one of our people said; a report's own word quietens no phone."""
+    given = incident.severity if incident.severity_by else None
     return SEVERITIES.get(given or 1, "critical")
 
 

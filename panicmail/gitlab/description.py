@@ -36,6 +36,7 @@ class ReceivedFacts:
     recipients: Sequence[str]
     sender: str  #: what is proved of the sender, in words
     flags: Sequence[str] = ()  #: oddities, for people
+    remarks: Sequence[str] = ()  #: where it belongs, and the like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class IssueDraft:
     title: str
     description: str
     labels: tuple[str, ...] = ()
+    severity: str = ""  #: as GitLab's field has it; "": not known
     assignee_username: str | None = None  #: None: nobody who has a GitLab user was paged
 
 
@@ -192,6 +194,8 @@ def _facts(incident: Incident, report: Report, received: ReceivedFacts) -> Itera
         yield "Phone, from the mail", inline(phone, 60)
     if incident.linked_to:
         yield "Continues", incident.linked_to
+    for remark in received.remarks:
+        yield "Note", inline(remark, 500)
     for flag in received.flags[:20]:
         yield "Flag", inline(flag, 300)
 

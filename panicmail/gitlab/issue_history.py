@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from panicmail.clock import wall_clock
 from panicmail.errors import Permanent
+from panicmail.gitlab import issue_severity
 from panicmail.gitlab.client import ONCE
 from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import (
@@ -46,11 +47,12 @@ class IssueHistory:
 
     Args:
         labels: What every issue is expected to carry.
+        severity_label: As of `Issues`.
     """
 
-    def __init__(self, project: GitLabProject, labels: Sequence[str]) -> None:
+    def __init__(self, project: GitLabProject, labels: Sequence[str], severity_label: str = "") -> None:
         self._project = project
-        self._labels = tuple(labels)
+        self._labels, self._severity_label = tuple(labels), severity_label
 
     def changed(self, since: datetime) -> IssueChanges:
         """The issues updated since an instant by GitLab's clock: one request for each hundred of them, about ten at
@@ -85,8 +87,10 @@ class IssueHistory:
             own = self._project.own_username()
             issue = self._project.get().issues.get(iid, **ONCE)
             ahead = self._project.client.ahead
-            notes = list(_notes(issue, since + ahead))
-            acts = [*map(_act, notes), *_label_changes(issue, since + ahead)]
+            notes = list(notes_since(issue, since + ahead))
+            labelled = list(issue.resourcelabelevents.list(iterator=True, per_page=50, **ONCE))
+            acts = [*map(_act, notes), *_label_changes(labelled, since + ahead)]
+            graded = issue_severity.last_edit(labelled, notes, self._severity_label, own)
             is_closed = issue.attributes["state"] == "closed"
             elsewhere = self._elsewhere(issue.attributes, notes) if is_closed else None
         closer = issue.attributes.get("closed_by") or {}
@@ -97,6 +101,7 @@ class IssueHistory:
             elsewhere=elsewhere,
             exposure=_exposure(issue.attributes, notes),
             lacking=tuple(x for x in missing(issue.attributes, self._labels) if x.startswith(("type ", "label "))),
+            graded=graded,
             ahead=ahead,
         )
 
@@ -111,7 +116,9 @@ class IssueHistory:
             if issue.attributes["state"] == "closed":
                 return None
             since += self._project.client.ahead
-            found = list(_state_changes(issue)) or [n for n in _notes(issue, since) if n.is_system and _is_state(n)]
+            found = list(_state_changes(issue)) or [
+                n for n in notes_since(issue, since) if n.is_system and _is_state(n)
+            ]
         if not found:
             return IssueReopening(None, None)
         last = max(found, key=lambda change: (change.at, change.id))
@@ -208,7 +215,7 @@ def _named(pattern: re.Pattern[str], notes: Iterable[_Said]) -> str:
     return next((hit[1] for hit in hits if hit), "")
 
 
-def _notes(issue: Any, since: datetime) -> Iterator[_Said]:
+def notes_since(issue: Any, since: datetime) -> Iterator[_Said]:
     """Comments and system notes, newest first, until they are older than `since`."""
     for note in issue.notes.list(iterator=True, sort="desc", order_by="created_at", per_page=50, **ONCE):
         at = _instant(note.attributes.get("created_at"))
@@ -218,9 +225,9 @@ def _notes(issue: Any, since: datetime) -> Iterator[_Said]:
         yield _Said(str(author or ""), at, bool(note.attributes.get("system")), str(body or ""), note.get_id() or 0)
 
 
-def _label_changes(issue: Any, since: datetime) -> Iterator[IssueAct]:
+def _label_changes(events: Iterable[Any], since: datetime) -> Iterator[IssueAct]:
     """GitLab keeps changes of labels apart from the notes."""
-    for event in issue.resourcelabelevents.list(iterator=True, per_page=50, **ONCE):
+    for event in events:
         at = _instant(event.attributes.get("created_at"))
         user = (event.attributes.get("user") or {}).get("username")
         if user and at is not None and at >= since:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,26 @@ class IssueAct:
     username: str
     at: datetime
     what: str  #: "commented", "worked" (assigned and the like) or "labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class GradedIssue:
+    """That one user set the severity of an issue, by field or label."""
+
+    level: int | None  #: 1 to 4; None: taken off, or none of the four
+    username: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeverityMark:
+    """What an issue is to show of how grave it is."""
+
+    level: int | None = None  #: None: only the labels
+    pattern: str = ""  #: of the severity's label, {severity} in it; "": none
+    is_field: bool = False  #: GitLab's own field shows it too
+    labels: tuple[str, ...] = ()  #: other ones to be added
+    since: datetime = _NEVER  #: what a person set after that stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +86,7 @@ class IssueActivity:
     elsewhere: IssueDestination | None = None
     exposure: IssueExposure | None = None  #: None: it is confidential
     lacking: tuple[str, ...] = ()  #: what else it should have and has not: "type (it is x)", "label x"
+    graded: GradedIssue | None = None  #: who set its severity last, if a person did
     ahead: timedelta = timedelta()  #: so much later than ours GitLab's clock stands; zero while they agree
 
 

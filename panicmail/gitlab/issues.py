@@ -23,8 +23,10 @@ from panicmail.gitlab.issue_values import (
     IssueChanges,
     IssueReopening,
     OpenedIssue,
+    SeverityMark,
     UploadedFile,
 )
+from panicmail.gitlab.severity_writer import SeverityWriter
 
 #: How far GitLab's clock may be behind ours.
 CLOCK_SKEW = timedelta(hours=1)
@@ -42,12 +44,13 @@ class Issues:
 
     Args:
         labels: What every issue is expected to carry.
+        severity_label: The label of a severity, with {severity} in it; "": none.
     """
 
-    def __init__(self, project: GitLabProject, labels: Sequence[str]) -> None:
+    def __init__(self, project: GitLabProject, labels: Sequence[str], severity_label: str = "") -> None:
         self._project = project
-        self._labels = tuple(labels)
-        self._history = IssueHistory(project, self._labels)
+        self._labels, self._severity_label = tuple(labels), severity_label
+        self._history = IssueHistory(project, self._labels, severity_label)
 
     def close(self) -> None:
         self._project.close()
@@ -57,7 +60,7 @@ class Issues:
 
         Which labels they have there is that project's business.
         """
-        return Issues(self._project.other(project), ())
+        return Issues(self._project.other(project), (), self._severity_label)
 
     def changed(self, since: datetime) -> IssueChanges:
         """As `IssueHistory.changed`."""
@@ -92,17 +95,8 @@ class Issues:
         with self._project.client.reading():
             issues = self._project.get().issues
             assignee = self._project.user_id(draft.assignee_username)
-        asked: dict[str, Any] = {
-            "title": draft.title,
-            "description": draft.description,
-            "issue_type": "incident",
-            "confidential": True,
-            "labels": list(draft.labels),
-        }
-        if assignee is not None:
-            asked["assignee_ids"] = [assignee]
         with self._project.client.acting():
-            made = issues.create(asked, **ONCE).attributes
+            made = issues.create(_asked(draft, assignee), **ONCE).attributes
             iid_of(made)
         kept = self._read_back(issues, made)
         return self._opened(made, (*missing(kept, draft.labels), *_changed(kept, draft)))
@@ -173,6 +167,10 @@ class Issues:
             issue.notes.create({"body": text, "internal": True}, **ONCE)
             self._project.get().issues.update(iid, {"state_event": "close"}, **ONCE)
 
+    def grade(self, iid: int, mark: SeverityMark) -> str:
+        """As `SeverityWriter.put`."""
+        return SeverityWriter(self._project).put(iid, mark)
+
     def confide(self, iid: int) -> None:
         """Make the issue confidential."""
         self._project.begin()
@@ -233,6 +231,22 @@ class Issues:
 
     def _opened(self, issue: Mapping[str, Any], dropped: Iterable[str]) -> OpenedIssue:
         return OpenedIssue(iid=iid_of(issue), url=str(issue.get("web_url") or ""), dropped=tuple(dropped))
+
+
+def _asked(draft: IssueDraft, assignee: int | None) -> dict[str, Any]:
+    """What a new issue is asked to be."""
+    asked: dict[str, Any] = {
+        "title": draft.title,
+        "description": draft.description,
+        "issue_type": "incident",
+        "confidential": True,
+        "labels": list(draft.labels),
+    }
+    if draft.severity:
+        asked["severity"] = draft.severity
+    if assignee is not None:
+        asked["assignee_ids"] = [assignee]
+    return asked
 
 
 def _first(listed: Iterable[Any], field: str, marker: str) -> Mapping[str, Any] | None:

@@ -240,8 +240,19 @@ def _more(line: _Teller) -> str:
     address, name = line.facts.get("from_address"), line.facts.get("from_name")
     who = inline(f"{name} <{address}>" if name and address else str(address or name or "somebody"))
     if line.facts.get("is_reporter"):
-        return f"More from the reporter, {who}:{line.text()}"
+        return f"More from the reporter, {who}:{line.text()}{_answers(line)}"
     return f"More in the thread from {who}, **who is not the reporter**:{line.text()}"
+
+
+def _answers(line: _Teller) -> str:
+    """What it answers of the receipt's questions, as a table."""
+    rows = line.facts.get("answers") or ()
+    if not rows:
+        return ""
+    cells = (
+        f"| {int(n)} | {inline(str(q), 300)} | {inline(' / '.join(str(a).split(chr(10))), 1000)} |" for n, q, a in rows
+    )
+    return "\n\n" + "\n".join(["| | Question | Answer |", "| --- | --- | --- |", *cells])
 
 
 def _storm_began(line: _Teller) -> str:
@@ -383,6 +394,20 @@ def _tell_unknown_event(line: _Teller) -> str:
     return f"Recorded: {inline(line.event)} by {line.actor}, {inline(facts, 2000)}."
 
 
+def _severity_set(line: _Teller) -> str:
+    before, policy = line.facts.get("before"), line.quoted("policy", " It follows the policy ", " now.")
+    was = f" It was S{before}." if before else ""
+    return f"{line.actor} graded it S{line.facts.get('severity')}.{was}{policy}{line.how}"
+
+
+def _severity_raised(line: _Teller) -> str:
+    level, policy = line.facts.get("severity"), line.quoted("policy", " It follows the policy ", " now.")
+    rules = ", ".join(str(each) for each in line.facts.get("rules") or ())
+    return (
+        f"The reporter's words raised it: S{level or '-'}.{policy}{f' Rules of [[triage]]: {rules}.' if rules else ''}"
+    )
+
+
 _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     "people.paged": _paged,
     "sla.breached": _breached,
@@ -425,6 +450,8 @@ _SENTENCES: Mapping[str, Callable[[_Teller], str]] = {
     ),
     "incident.reopened": _reopened,
     "thread.more": _more,
+    "severity.set": _severity_set,
+    "severity.raised": _severity_raised,
     "mail.attached": _attached,
     "report.amended": _amended,
     "more.amended": _more_amended,

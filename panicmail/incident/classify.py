@@ -198,6 +198,23 @@ def severity_in(subject: str) -> int | None:
     return min((int(found[found.lastindex or 0]) for found in _SEVERITY.finditer(subject)), default=None)
 
 
+#: A line that says it and nothing else.
+_SEVERITY_LINE = re.compile(
+    r"(?i)(?:sev|severity)\s{0,3}[:=-]?\s{0,3}(?:([1-4])|(critical|high|medium|low))\s{0,3}[.!]?"
+)
+_WORDS = {"critical": 1, "high": 2, "medium": 3, "low": 4}
+#: Such a line is looked for in so many lines.
+_FIRST_LINES = 50
+
+
+def severity_named(report: Report) -> int | None:
+    """The worst severity a reporter gave, in the subject or on a line of its own; what is quoted counts for nothing."""
+    lines = (line.strip()[:40] for line in report.reply_text.splitlines()[:_FIRST_LINES])
+    hits = filter(None, map(_SEVERITY_LINE.fullmatch, lines))
+    levels = [int(hit[1]) if hit[1] else _WORDS[hit[2].lower()] for hit in hits]
+    return min(filter(None, (severity_in(report.subject), *levels)), default=None)
+
+
 def is_surely_automatic(report: Report, *, null_sender: bool) -> bool:
     """Whether no person wrote this: by RFC 3834's fields and their kin, or by the null sender and the structure.
 

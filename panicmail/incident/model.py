@@ -74,7 +74,8 @@ class Incident:
     once: bool = False  #: filed and paged once, without escalation
     drill: bool = False
     policy: str = DEFAULT  #: the name of the policy it follows
-    severity: int | None = None  #: 1 to 4, 1 the worst, as the reporter gave it; None: not given
+    severity: int | None = None  #: 1 to 4, 1 the worst; None: nobody gave one
+    severity_by: str = ""  #: who of our people said it; "": the report's words did
     linked_to: str | None = None  #: the REF of the resolved incident this one continues
     subject: str = ""
     reporter_address: str = ""  #: "" when From named nobody clearly
@@ -98,6 +99,7 @@ class EffectKind(StrEnum):
     AMEND = "amend"  #: have the issue say what a later, full reading of the report brought
     MIRROR = "mirror"  #: show the incident's status in GitLab's own incident fields
     TWINS = "twins"  #: look whether a lost answer made the issue twice
+    SEVERITY = "severity"  #: write severity and labels to the issue
     CONFIDE = "confide"  #: make the issue confidential again
     OPERATORS = "operators"  #: tell the operators that panicmail needs help
     LIST = "list"  #: tell one of our people what is open or held

@@ -28,6 +28,7 @@ LANES: Mapping[EffectKind, str] = {
     EffectKind.MIRROR: "gitlab",
     EffectKind.TWINS: "gitlab",
     EffectKind.CONFIDE: "gitlab",
+    EffectKind.SEVERITY: "gitlab",
 }
 #: What goes to people's phones too, and the lane that carries it there.
 PUSHED = frozenset({EffectKind.PAGE, EffectKind.TELL, EffectKind.OPERATORS})
@@ -114,7 +115,7 @@ def _in_turn(task: Task, incident_id: str, do: EffectKind) -> Task:
     """The task, and what it waits for: what is put on the issue for the issue, news for the receipt."""
     issue, receipt = f"{incident_id}/issue", f"{incident_id}/receipt"
     match do:
-        case EffectKind.FILES | EffectKind.AMEND | EffectKind.MIRROR:
+        case EffectKind.FILES | EffectKind.AMEND | EffectKind.MIRROR | EffectKind.SEVERITY:
             return replace(task, after=issue)
         case EffectKind.RECEIPT:
             return replace(task, after=issue, waits=RECEIPT_WAITS)

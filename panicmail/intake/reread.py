@@ -25,6 +25,7 @@ from panicmail.gitlab.description import IssueDraft
 from panicmail.incident import classify, people, transitions
 from panicmail.incident.classify import MailPurpose, Report
 from panicmail.incident.model import Change, Entry, Incident, State
+from panicmail.intake import mail_triage
 from panicmail.intake.known_facts import known
 from panicmail.intake.open_incident import may_have_receipt
 from panicmail.intake.understand import NEVER, SUSPECT, Intake, again_after, reading_seconds
@@ -150,7 +151,13 @@ def _amend_report(
     incident = amended.incident
     alone = replace(known(tx, settings, mail, report, ""), same_as=None, same_by_another_way=None)
     verdict = classify.decide(report, alone)
-    facts = {**amended.facts, "shape": verdict.shape.value, "flags": list(verdict.flags)}
+    triage = mail_triage.facts_of(mail_triage.found_in(settings, mail, report))
+    facts = {
+        **amended.facts,
+        **({"triage": triage} if triage else {}),
+        "shape": verdict.shape.value,
+        "flags": list(verdict.flags),
+    }
     change = Change(incident=incident)
     if verdict.shape is MailPurpose.PANIC and not verdict.once:
         change = transitions.give_policy(incident, settings.policy_of(incident), tx.now)
@@ -164,9 +171,10 @@ def _amend_report(
         reporter_address=report.from_address,
         reporter_name=report.from_name,
         message_id=report.message_id,
-        severity=classify.severity_in(report.subject),
+        severity=None,  # `raise_incident` has it
     )
-    tx.incidents.apply(incident, change.then(kept))
+    after = tx.incidents.apply(incident, change.then(kept))
+    mail_triage.raise_incident(tx, settings, mail, report, after)
 
 
 def _amend_more(
@@ -175,7 +183,7 @@ def _amend_more(
     """Whoever was told of it as far as it could be read is told the whole, unless it is over."""
     writer = people.by_address(settings.people, report.from_address)
     ours = writer is not None and (writer.id in incident.paged or writer.id == incident.holder)
-    entry = replace(more_entry(report, incident), event="more.amended")
+    entry = replace(more_entry(report, incident, settings.questions), event="more.amended")
     is_automatic = classify.is_surely_automatic(report, null_sender=not mail.mail_from)
     is_news = not is_automatic and not ours and incident.state is not State.RESOLVED
     listeners = [incident.holder] if incident.state is State.ACKED and incident.holder else incident.paged

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from panicmail.errors import Mistake
-from panicmail.incident import storm_rules
+from panicmail.incident import storm_rules, transitions
 from panicmail.incident.classify import Classification, MailPurpose, Report
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident
 from panicmail.incident.sender_proof import ProofState
 from panicmail.incident.storm_rules import STORM_BEGAN, Storm
-from panicmail.intake import drills
+from panicmail.intake import drills, mail_triage
 from panicmail.intake.filing import Filing
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
@@ -97,6 +97,9 @@ def join(filing: Filing) -> str:
         receipt = Effect(do=EffectKind.RECEIPT, key=f"receipt/{mail.id}", facts=_named(mail, report))
         tx.incidents.apply(incident, Change(incident=incident, effects=(receipt,)))
     tx.storms.keep(storm)
+    now = tx.incidents.get(incident.id) or incident
+    raised = replace(mail_triage.raised_by(tx, filing.settings, mail, report, now), people={})  # they page nobody
+    tx.incidents.apply(now, transitions.raise_severity(now, raised, filing.settings.duty(now, tx.now)))
     return incident.id
 
 

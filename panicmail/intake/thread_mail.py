@@ -7,7 +7,7 @@ from panicmail.incident.classify import Author, MailKind, Report
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
-from panicmail.intake import check_page_replies
+from panicmail.intake import check_page_replies, mail_triage
 from panicmail.intake.filing import Filing
 from panicmail.intake.known_facts import address_of, incident_of, tokens_to
 from panicmail.mail.parse import report_json
@@ -39,14 +39,14 @@ def more(filing: Filing) -> str:
     change = transitions.more(
         incident,
         transitions.MoreMail(
-            entry=more_entry(report, incident),
+            entry=more_entry(report, incident, settings.questions),
             mail_id=mail.id,
             human=True,
             thanks=reply_commands.is_thanks(report.reply_text or report.text, known),
         ),
         settings.duty(incident, tx.now),
     )
-    return tx.incidents.apply(incident, change).id
+    return mail_triage.raise_incident(tx, settings, mail, report, tx.incidents.apply(incident, change)).id
 
 
 def sends_back(report: Report) -> bool:

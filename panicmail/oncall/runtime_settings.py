@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from panicmail.config import Config, reporters
-from panicmail.config.policies import policies_of
+from panicmail.config.policies import policies_of, triage_rules
 from panicmail.config.reporters import KnownReporter
 from panicmail.incident import classify
 from panicmail.incident.business_hours import BusinessHours
@@ -29,6 +30,7 @@ from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses, Purpose, ReplyRoutes, SigningKey, TokenSigner
 from panicmail.incident.sender_proof import ProofState, SenderMethod, SenderProof, domains_of
 from panicmail.incident.storm_rules import Network, StormLimits
+from panicmail.incident.triage import ReportKind, TriageRule
 from panicmail.oncall import config_schedules
 from panicmail.oncall.calendar_cache import CachedCalendar
 from panicmail.oncall.schedules import Schedules
@@ -58,6 +60,12 @@ class RuntimeSettings:
     detail: str  #: of pushes: "full", "subject" or "ref"
     labels: tuple[str, ...]
     uploads: str
+    rules: tuple[TriageRule, ...] = ()  #: of `[[triage]]`
+    scope: Mapping[str, str] = field(default_factory=dict)  #: kind of report -> where it belongs, in words
+    engaged_severity: int | None = 2  #: of whoever says that they acted on a phish
+    questions: tuple[str, ...] = ()  #: of the receipt, numbered from 1
+    severity_label: str = "severity::{severity}"  #: "": none
+    severity_field: bool = True
     storm: StormLimits = field(default_factory=StormLimits)
     digest: DigestLimits = field(default_factory=DigestLimits)
     trusted_relays: tuple[Network, ...] = ()  #: of our own mail servers in front
@@ -118,6 +126,16 @@ class RuntimeSettings:
         """Of the policies a report's words name, the fastest that calls nobody later than `base`; else `base`."""
         known = [self.policies[name] for name in named if name in self.policies]
         return min((one for one in known if not one.slower_than(base)), key=_speed, default=base)
+
+    def policy_said(self, incident: Incident, level: int) -> EscalationPolicy:
+        """The policy for what one of our people says is of this severity: the fastest that lists it.
+
+        Where none does it stays on its own, unless that one lists other severities.
+        """
+        current = self.policy_of(incident)
+        listing = [one for one in self.policies.values() if level in one.choice.severities and not one.choice.drill]
+        stays = current if not current.choice.severities else self.policy
+        return min(listing, key=_speed, default=stays)
 
     def daytime_of(self, person: str) -> BusinessHours:
         """When mail that can wait comes to a person."""
@@ -205,12 +223,25 @@ def from_config(
         detail=config.paging.detail,
         labels=config.gitlab.labels,
         uploads=config.gitlab.uploads,
+        **_of_reports(config),
         storm=StormLimits(config.storm.members, config.storm.within),
         digest=DigestLimits(config.storm.digest_after, config.storm.digest_every),
         trusted_relays=config.smtp.trusted_relays,
         method=SenderMethod(config.authentication.method),
         authserv_ids=config.authentication.trusted_authserv_ids,
     )
+
+
+def _of_reports(config: Config) -> dict[str, Any]:
+    """What is done with what reports say."""
+    return {
+        "rules": triage_rules(config.triage),
+        "scope": {kind.value: getattr(config.scope, kind.value) for kind in ReportKind},
+        "engaged_severity": config.scope.engaged_severity or None,
+        "questions": config.receipts.questions,
+        "severity_label": config.gitlab.severity_label,
+        "severity_field": config.gitlab.severity_field,
+    }
 
 
 def channels_of(config: Config) -> Mapping[str, tuple[str, ...]]:
@@ -245,6 +276,8 @@ def _speed(policy: EscalationPolicy) -> tuple[bool, timedelta, list[timedelta], 
 
 def _addresses(config: Config) -> Addresses:
     also = [address for policy in config.policies.values() for address in policy.addresses]
+    topics = dict.fromkeys(topic for rule in config.triage for topic in rule.topic)
+    also += [address.replace("@", f"+{topic}@") for address in config.smtp.addresses for topic in topics]
     return Addresses(config.smtp.addresses, config.replies.address, _id_domain(config), also=also)
 
 

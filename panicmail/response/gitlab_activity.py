@@ -37,6 +37,7 @@ from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.transitions.issue_moved import Destination
 from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response import storm_acts
+from panicmail.response.gitlab_severity import Graded, follow_severity
 from panicmail.response.issue_queue import IssueQueue, ListsChanges, is_refused
 from panicmail.response.replies import ReplyChannel, ReplyHandler
 from panicmail.store.rows import DeliveryState, TimelineRow
@@ -89,6 +90,8 @@ class Activity(Protocol):
     def exposure(self) -> Exposure | None: ...
     @property
     def lacking(self) -> tuple[str, ...]: ...
+    @property
+    def graded(self) -> Graded | None: ...
 
 
 class Reopening(Protocol):
@@ -164,6 +167,11 @@ class ActivityPoll:
         activity = issues.activity(iid, since)
         self._store.write("signs.weigh", lambda tx: self._weigh_acts(tx, incident.id, activity, told_by))
         self._store.write("signs.weigh", lambda tx: self._record_alterations(tx, incident, activity, asked_at))
+        if (graded := activity.graded) is not None:
+            settings = self._settings()
+            self._store.write(
+                "signs.weigh", lambda tx: follow_severity(tx, settings, incident.id, graded, activity.ahead)
+            )
 
     def _record_alterations(self, tx: Transaction, asked: Incident, activity: Activity, asked_at: datetime) -> None:
         """Confidentiality, type and labels. Of an issue that is followed since, the new one is looked at next time."""

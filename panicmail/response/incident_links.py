@@ -27,7 +27,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Purpose, Token
 from panicmail.incident.sender_proof import sender_line
-from panicmail.mail.incident_report import flags_of, is_first_of, report_of
+from panicmail.mail.incident_report import answers_of, flags_of, is_first_of, remarks_of, report_of
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response.replies import ReplyChannel, ReplyHandler, ReplyResult
 from panicmail.response.sender_demands import proof_of
@@ -78,6 +78,7 @@ class IncidentView:
     settings: RuntimeSettings
     next_call: transitions.NextCall | None
     flags: tuple[str, ...]
+    answers: tuple[tuple[int, str, str], ...]  #: number, question, answer of the reporter
     acts: tuple[str, ...]
     undo_until: datetime | None  #: they may undo what they did until then; None: there is nothing to undo
     revoked: bool  #: the link shows and does not act
@@ -197,7 +198,8 @@ def _view(tx: Transaction, settings: RuntimeSettings, text: str) -> IncidentView
         sender=sender_line(
             proof_of(settings, tx.mails.get(incident.mail_id)), is_first=is_first_of(lines)
         ).removeprefix("Sender: "),
-        flags=flags_of(lines),
+        flags=(*flags_of(lines), *remarks_of(lines, settings.scope)),
+        answers=answers_of(lines),
         acts=() if revoked else _acts(incident, token.person),
         undo_until=None if revoked else transitions.undo_until(incident, token.person, lines, tx.now),
         revoked=revoked,

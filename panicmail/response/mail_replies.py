@@ -145,7 +145,7 @@ class MailReplies:
         change = transitions.more(
             incident,
             transitions.MoreMail(
-                entry=more_entry(report, incident),
+                entry=more_entry(report, incident, settings.questions),
                 mail_id=mail.id,
                 human=True,
                 thanks=reply_commands.is_thanks(report.reply_text, known),

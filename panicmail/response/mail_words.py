@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from panicmail.incident import reply_commands
 from panicmail.incident.classify import Report
 from panicmail.incident.model import Entry, Incident, State
+from panicmail.incident.numbered_answers import answers_in
 from panicmail.incident.people import Person
 from panicmail.incident.redact import redacted
 from panicmail.incident.reply_commands import Command, ReplyCommand
@@ -44,15 +48,17 @@ def _noted(text: str) -> str:
     return redacted(text[: 2 * NOTE_LIMIT])[:NOTE_LIMIT]
 
 
-def more_entry(report: Report, incident: Incident) -> Entry:
+def more_entry(report: Report, incident: Incident, questions: Sequence[str] = ()) -> Entry:
     """What came in the thread, for the timeline and for those who are told."""
-    facts = {
+    facts: dict[str, Any] = {
         "from_address": report.from_address,
         "from_name": report.from_name or report.from_shown,
         "is_reporter": bool(report.from_address) and report.from_address == incident.reporter_address,
         "text": written(report),
         "attachments": report_json.attachments_to_json(report.attachments),
     }
+    if facts["is_reporter"] and (answers := answers_in(report.text, report.reply_text or report.text, questions)):
+        facts["answers"] = [[n, questions[n - 1], redacted(answers[n])] for n in sorted(answers)]
     return Entry(event="thread.more", actor=report.from_address or "somebody", facts=facts)
 
 

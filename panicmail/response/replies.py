@@ -95,21 +95,30 @@ class ReplyHandler:
             Command.RESOLVE: self._resolve,
             Command.HAND_OVER: self._hand_over,
             Command.STATUS: self._status,
+            Command.SEVERITY: self._severity,
             Command.NOTHING: self._nothing if trusted else self._untrusted,
         }[said.meaning]
-        return handler(incident, person, said, way)
+        answer = handler(incident, person, said, way)
+        if said.severity is None or said.meaning is Command.SEVERITY or answer.said is not said:
+            return answer
+        now = self._tx.incidents.get(incident.id) or answer.incident
+        return replace(answer, incident=self._severity(now, person, said, way).incident)
 
     def _answer(self, incident: Incident, answer: ReplyResult, person: Person, way: ReplyChannel) -> None:
         undo_by = self._keep_undoable(incident, answer.incident) if way.may_undo else None
         for before, after in answer.along if way.may_undo else ():
             self._keep_undoable(before, after)
         if self._wants_answer(answer, person, way):
-            facts = {**answer_facts(answer, way), **self._taken_over(incident, answer.incident), "undo_by": undo_by}
+            facts = {
+                **answer_facts(answer, way),
+                **_taken_over(self._tx, incident, answer.incident),
+                "undo_by": undo_by,
+            }
             self._tx.queue.tell(answer.incident, person.id, f"answer/{way.key}", facts)
 
     def _overtaken(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> str:
         """Why what `person` said is too late, in words; "" when it counts."""
-        if way.acted_at is None or said.meaning in {Command.NOTHING, Command.STATUS}:
+        if way.acted_at is None or said.meaning in {Command.NOTHING, Command.STATUS, Command.SEVERITY}:
             return ""
         is_yes = said.meaning in {Command.YES, Command.YES_ALL}
         line = transitions.overtaken_by(
@@ -146,29 +155,8 @@ class ReplyHandler:
         return answer
 
     def _undo(self, incident: Incident, person: Person, way: ReplyChannel) -> Change:
-        undoing = transitions.Undoing(person=person.id, how=way.how, missed=self._missed(incident, person))
+        undoing = transitions.Undoing(person=person.id, how=way.how, missed=_missed(self._tx, incident, person))
         return transitions.undo(incident, undoing, self._tx.timeline.of_incident(incident.id), self._tx.now)
-
-    def _missed(self, incident: Incident, person: Person) -> list[str]:
-        """Whose page was dropped unsent because it had been acknowledged, and who had it no other way."""
-        pages = [
-            task
-            for task in self._tx.outbox.of_incident(incident.id)
-            if task.do == EffectKind.PAGE and task.person != person.id
-        ]
-        alive = {(p.person, p.facts["round"]) for p in pages if p.state in _MAY_HAVE_REACHED}
-        dropped = [p for p in pages if p.state is DeliveryState.VOID and p.facts["word"] in _ASKS_WHO_TAKES_IT]
-        since = incident.acked_at
-        lately = [p for p in dropped if p.done_at and since and p.done_at >= since]
-        return [p.person for p in lately if p.person and (p.person, p.facts["round"]) not in alive]
-
-    def _taken_over(self, before: Incident, after: Incident) -> Mapping[str, Any]:
-        """Of what somebody else had until now: who, and when the clock had stopped; that was earlier than this act."""
-        if before.state is not State.ACKED or after.state is not State.ACKED or before.holder == after.holder:
-            return {}
-        acked = [line.at for line in self._tx.timeline.of_incident(after.id) if line.event == "incident.acked"]
-        stopped_at = acked[-1] if acked else before.acked_at
-        return {"before": before.holder, "stopped_at": stopped_at.isoformat() if stopped_at else None}
 
     def _wants_answer(self, answer: ReplyResult, person: Person, way: ReplyChannel) -> bool:
         """Every command is answered; plain words are when the clock still runs, somebody else has it, or whoever has
@@ -237,6 +225,16 @@ class ReplyHandler:
         """They ask how it stands: the answer says so, and nothing changes."""
         return ReplyResult(incident=incident, outcome=Outcome.NOTED, said=said)
 
+    def _severity(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
+        """They say how grave it is. That is a sign of work, and no acknowledgement."""
+        settings, now = self._settings, self._tx.now
+        level = said.severity or 0
+        policy, at = settings.policy_said(incident, level), way.acted_at or now
+        word = transitions.SaidSeverity(level=level, by=person.id, how=way.how, policy=policy, at=at)
+        change = transitions.set_severity(incident, word, settings.duty(incident, now))
+        work = transitions.sign_of_work(change.incident, person.id, word.policy, now)
+        return self._apply(incident, replace(change.then(work), outcome=change.outcome), said, way)
+
     def _nothing(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         """No command: their words are a note, and a sign of work of whoever answers for it."""
         work = transitions.sign_of_work(incident, person.id, self._settings.policy_of(incident), self._tx.now)
@@ -244,6 +242,27 @@ class ReplyHandler:
 
     def _untrusted(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         return ReplyResult(incident=incident, outcome=Outcome.NOTED, said=said)
+
+
+def _taken_over(tx: Transaction, before: Incident, after: Incident) -> Mapping[str, Any]:
+    """Of what somebody else had until now: who, and when the clock had stopped; that was earlier than this act."""
+    if before.state is not State.ACKED or after.state is not State.ACKED or before.holder == after.holder:
+        return {}
+    acked = [line.at for line in tx.timeline.of_incident(after.id) if line.event == "incident.acked"]
+    stopped_at = acked[-1] if acked else before.acked_at
+    return {"before": before.holder, "stopped_at": stopped_at.isoformat() if stopped_at else None}
+
+
+def _missed(tx: Transaction, incident: Incident, person: Person) -> list[str]:
+    """Whose page was dropped unsent because it had been acknowledged, and who had it no other way."""
+    pages = [
+        task for task in tx.outbox.of_incident(incident.id) if task.do == EffectKind.PAGE and task.person != person.id
+    ]
+    alive = {(p.person, p.facts["round"]) for p in pages if p.state in _MAY_HAVE_REACHED}
+    dropped = [p for p in pages if p.state is DeliveryState.VOID and p.facts["word"] in _ASKS_WHO_TAKES_IT]
+    since = incident.acked_at
+    lately = [p for p in dropped if p.done_at and since and p.done_at >= since]
+    return [p.person for p in lately if p.person and (p.person, p.facts["round"]) not in alive]
 
 
 def answer_facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:
@@ -257,6 +276,7 @@ def answer_facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:
         "channel": way.channel,
         "by_link": way.channel == "link",  # in the facts of a push "channel" is the phone's
         "to": answer.to,
+        "severity": answer.said.severity,
         "refs": list(answer.refs),
         "stays": way.stays,
         "in_reply_to": way.in_reply_to,

@@ -158,6 +158,7 @@ incidents = sa.Table(
     sa.Column("drill", sa.Boolean, nullable=False),
     sa.Column("policy", sa.Text, nullable=False, server_default="default"),
     sa.Column("severity", sa.Integer),
+    sa.Column("severity_by", AnyText, nullable=False, server_default=""),  # "": the report's words said it
     sa.Column("linked_to", sa.String(8)),
     sa.Column("subject", AnyText, nullable=False),
     sa.Column("reporter_address", AnyText, nullable=False),

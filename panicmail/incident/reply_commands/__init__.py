@@ -35,6 +35,7 @@ class Command(StrEnum):
     ESCALATE = "escalate"  #: call the next as well
     RESOLVE = "resolve"  #: it is over
     HAND_OVER = "hand_over"  #: to the person named
+    SEVERITY = "severity"  #: how grave it is: `ReplyCommand.severity`
     STATUS = "status"  #: what is open, whose, and by when
     NOTHING = "nothing"  #: none of these; `ReplyCommand.why` says what it was instead
 
@@ -48,6 +49,7 @@ class ReplyCommand:
     to: str = ""  #: of HAND_OVER: the person as they were named, lower case
     why: str = ""  #: of NOTHING: in words that follow "Why: "
     asks: bool = False  #: of NOTHING: it asks something, or may have meant a yes; either way it is asked back
+    severity: int | None = None  #: 1 to 4: of SEVERITY, and what stands beside another command
     bare: bool = False  #: the whole answer is this one command, friendly words apart
     alone: bool = False  #: the whole answer is this one command and not a word more
 
@@ -74,6 +76,7 @@ _MORE = "it says yes, and more in that sentence than panicmail understands"
 _LONG = "it says yes, and more below than panicmail reads"
 _NEARLY = "its first line is one letter off a command"
 _REACTED = "it is a reaction of a mail program, and a tap on a smiley is no command"
+_TWO_LEVELS = "it names two severities"
 _UNKNOWN = "its first line is no answer panicmail knows"
 _AGAINST = {Sign.NEGATION: _BOTH, Sign.NOBODY: _SOMEBODY}
 #: Whys of what is asked back, since a yes may have been meant.
@@ -158,6 +161,10 @@ def _understand_answer(first: Sentence | None, rest: _Rest, known: PeopleByName,
     """What an answer of these sentences means. `whole`: nothing was passed over before them."""
     if not first:
         return _nothing(_EMPTY)
+    level, left = grammar.severity_said(first)
+    if level is not None:
+        named = grammar.severities([first, *[*rest][:_GREETINGS]])
+        return _nothing(_TWO_LEVELS) if len(named) > 1 else _graded(level, left, rest, known)
     if grammar.asks_status(first, known):
         return ReplyCommand(Command.STATUS, bare=not rest, alone=not rest)
     if first.asks:
@@ -166,8 +173,28 @@ def _understand_answer(first: Sentence | None, rest: _Rest, known: PeopleByName,
         return _nothing(_UNKNOWN)
     said = _commanded(first, rest, known)
     over = not rest and said.meaning is not Command.NOTHING
+    if said.meaning is not Command.NOTHING:
+        said = replace(
+            said,
+            severity=next((n for n, left in map(grammar.severity_said, [*rest][:_GREETINGS]) if n and not left), None),
+        )
     bare = over or (said.bare and all(grammar.is_friendly(s, known) for s in rest))
     return replace(said, bare=said.bare and bare, alone=said.alone and over and whole)
+
+
+def _graded(level: int, left: Sentence, rest: _Rest, known: PeopleByName) -> ReplyCommand:
+    """What an answer means whose first sentence says how grave it is. `left`: what else that sentence says."""
+    others = [(n, s) for n, s in enumerate(rest) if not grammar.is_friendly(s, known)]
+    if not left and not others:
+        return ReplyCommand(Command.SEVERITY, severity=level, bare=True, alone=not len(rest))
+    if not left:
+        at, left = others[0]
+        near = len(rest.near)
+        rest = _Rest(rest.near[at + 1 :], rest.far) if at < near else _Rest(rest.far[at - near + 1 :], ())
+    said = _understand_answer(left, rest, known, whole=False)
+    if said.meaning in {Command.NOTHING, Command.STATUS}:
+        return ReplyCommand(Command.SEVERITY, severity=level)
+    return replace(said, severity=level)
 
 
 def _is_signature(sentence: Sentence, known: PeopleByName) -> bool:

@@ -297,6 +297,22 @@ def asks_status(sentence: Sentence, names: PeopleByName) -> bool:
     return asked
 
 
+def severity_said(sentence: Sentence) -> tuple[int | None, Sentence]:
+    """The severity that a clause of the sentence says and nothing else, and the sentence without that clause."""
+    words = sentence.words[:LONGEST]
+    for start, end in _clauses(words) if not sentence.asks else ():
+        if any(kind is Kind.SEVERITY and to == end for to, kind in lexicon().phrases_at(words[:end], start)):
+            level = next(word[-1] for word in reversed(words[start:end]) if word[-1].isdecimal())
+            before, after = words[: max(0, start - 1)], words[end + 1 :]
+            return int(level), Sentence((*before, *([SEP] if before and after else []), *after))
+    return None, sentence
+
+
+def severities(said: Iterable[Sentence]) -> set[str]:
+    """Every severity that is named anywhere in them."""
+    return {word for each in said for word in each.words if word[:-1] == "sev" and word[-1] in "1234"}
+
+
 def is_reaction(sentence: Sentence) -> bool:
     """Whether a mail program tells in it of a tap on a smiley."""
     words = sentence.words[:LONGEST]

@@ -56,6 +56,7 @@ class Kind(StrEnum):
     HAND = "hand"  #: before the name of who is to have it
     HAND_END = "hand_end"  #: behind it: "bitte Bo anrufen"
     STATUS = "status"  #: what is open?
+    SEVERITY = "severity"  #: how grave it is, by a word such as "sev2" (`spelling`)
     REACTION = "reaction"  #: how a mail program tells of a tap on a smiley
 
 

@@ -44,6 +44,11 @@ _WITH_UNIT = re.compile(r"(\d{1,3})(m|mins?|minut(?:es?|en|er|os?|i|y)?|s|secs?|
 _INITIALS = re.compile(r"(?<![\w.])((?:[^\W\d_]\.){1,4}[^\W\d_])(?!\w)")
 
 
+#: How people of the nine languages name a severity; it becomes one word, "sev2".
+_SEVERITY = re.compile(
+    r"(?<!\w)(?:sev|severity|schweregrad|gravite|severite|gravedad|severidad|gravita|ernst|ernstniveau|allvarlighetsgrad"
+    r"|allvarlighet|waznosc|dotkliwosc|gravidade|severidade)(?:\s{0,3}[:=#-])?\s{0,3}([1-4])(?![\w-]|\.\w)"
+)
 #: "lo tomó" is "they took it": of all accents the one at the end of a past tense makes another word of "lo tomo".
 _PAST = re.compile(r"[óòÓÒ](?!\w)")
 #: Letters that have no base, as people type them without their keyboard.
@@ -103,6 +108,7 @@ def sentences(line: str) -> list[Sentence]:
     words: list[str] = []
     asks = trails = False
     text = _INITIALS.sub(lambda hit: hit[1].replace(".", ""), levelled(line))
+    text = _SEVERITY.sub(r"sev\1", text)
     for token in _TOKEN.finditer(text):
         sign = token[0]
         is_question = sign in _QUESTION or (sign == ";" and any(map(_GREEK.search, words)))

@@ -53,6 +53,14 @@ from panicmail.incident.transitions.resolve import (
     more,
     resolve,
 )
+from panicmail.incident.transitions.severity_change import (
+    SEVERITY_RAISED,
+    SEVERITY_SET,
+    RaisedByWords,
+    SaidSeverity,
+    raise_severity,
+    set_severity,
+)
 from panicmail.incident.transitions.shift_change import ShiftChange, daily_readers, shift_changed, shift_roles
 from panicmail.incident.transitions.silent_holder import (
     answers_for,
@@ -69,12 +77,16 @@ __all__ = [
     "CLOSED_IN_GITLAB",
     "ISSUE_ALTERED",
     "ISSUE_REOPENED",
+    "SEVERITY_RAISED",
+    "SEVERITY_SET",
     "UNDO_WITHIN",
     "WHY",
     "IssueClosing",
     "MoreMail",
     "NextCall",
     "PutBack",
+    "RaisedByWords",
+    "SaidSeverity",
     "Seen",
     "ShiftChange",
     "Speech",
@@ -117,9 +129,11 @@ __all__ = [
     "overtaken_by",
     "own_time",
     "pass_time",
+    "raise_severity",
     "reached",
     "refused",
     "resolve",
+    "set_severity",
     "shift_changed",
     "shift_roles",
     "sign_of_work",

@@ -28,7 +28,10 @@ def amend(
         kept: What the incident keeps of the report: `subject`, `reporter_address`, `reporter_name`, `message_id`,
             `severity`.
     """
-    severity = min(filter(None, (incident.severity, kept.pop("severity"))), default=None)
+    severity = kept.pop("severity")
+    severity = (
+        incident.severity if incident.severity_by else min(filter(None, (incident.severity, severity)), default=None)
+    )
     incident = replace(incident, severity=severity, **kept)
     effects = [Effect(do=EffectKind.AMEND, key="amend", facts=issue)]
     if files:

@@ -19,6 +19,7 @@ from panicmail.mail.compose.sections import (
     about,
     calls,
     clock_now,
+    graded,
     issue,
     not_sent,
     report,
@@ -38,6 +39,8 @@ def answered(voice: Wording, context: NoticeContext) -> NoticeFacts:
         told = _closed(voice, context)
     else:
         told = _ANSWERS.get(str(context.facts.get("said")), _answer_no_command)(voice, context)
+    if context.facts.get("severity"):
+        told = NoticeFacts(told.subject, [told.lines[0], *graded(voice, context), *told.lines[1:]])
     if not context.facts.get("stays"):
         return told
     first, *others = told.lines
@@ -227,6 +230,13 @@ def _status(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
+def _severity(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """How grave it is, by the reader; whether the clock stands is no matter of that."""
+    if context.incident.state is State.OPEN:
+        return _tell_clock_runs(voice, context, "Why: it says how grave it is, and not that you have it.")
+    return _answer_no_command(voice, context)
+
+
 def _answer_no_command(voice: Wording, context: NoticeContext) -> NoticeFacts:
     incident = context.incident
     if incident.state is State.OPEN:
@@ -350,5 +360,6 @@ _ANSWERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     Command.RESOLVE.value: _resolve,
     Command.HAND_OVER.value: _hand_over,
     Command.STATUS.value: _status,
+    Command.SEVERITY.value: _severity,
     Command.NOTHING.value: _answer_no_command,
 }

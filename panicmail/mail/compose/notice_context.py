@@ -40,7 +40,9 @@ class Organisation:
     page_sender: str  #: From of pages
     hotline: str = ""  #: "" when there is none
     advice: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()  #: to the reporter, numbered from 1
     reporter_access: bool = False
+    scope: Mapping[str, str] = field(default_factory=dict)  #: kind of report -> where it belongs
 
 
 def organisation_at(settings: RuntimeSettings, at: datetime, incident: Incident | None = None) -> Organisation:
@@ -55,7 +57,9 @@ def organisation_at(settings: RuntimeSettings, at: datetime, incident: Incident 
         page_sender=settings.page_sender,
         hotline=settings.hotline,
         advice=settings.advice,
+        questions=settings.questions,
         reporter_access=settings.reporter_access,
+        scope=settings.scope,
     )
 
 
@@ -79,4 +83,6 @@ class NoticeContext:
     writer: SenderProof = NOT_CHECKED  #: what is proved of who wrote what this mail brings
     detail: str = "full"  #: how much of the report is in it: "full", "subject" or "ref"
     flags: tuple[str, ...] = ()  #: oddities of the panic, for people
+    remarks: tuple[str, ...] = ()  #: where it belongs, and what else its words say, for people
+    answers: tuple[tuple[int, str, str], ...] = ()  #: of the reporter: number, question, answer
     storm_members: int | None = None  #: how many mails joined it; None: it is no storm

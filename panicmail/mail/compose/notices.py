@@ -449,6 +449,25 @@ def _link_revoked(voice: Wording, context: NoticeContext) -> NoticeFacts:
     )
 
 
+def _severity(voice: Wording, context: NoticeContext) -> NoticeFacts:
+    """One of ours said how grave it is, or the words of the report raised it."""
+    facts, level = context.facts, context.incident.severity
+    name = voice.full(str(facts["by"])) if facts.get("by") else "The report's own words"
+    first = f"{voice.first(voice.reader)}: it is graded S{level} now. {clock_now(voice)}"
+    policy = [ours("It follows another escalation policy from now on.")] if facts.get("policy") else []
+    return NoticeFacts(
+        f"Graded S{level} now",
+        [
+            headline(first),
+            ours(f"Why: {name} said so, at {voice.zoned(voice.said_at(facts))}."),
+            *rests_on(context),
+            *policy,
+            *tap(context),
+            issue(context.incident),
+        ],
+    )
+
+
 _TELLERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     "acked_by": _acked_by,
     "undone": _undone,
@@ -467,6 +486,7 @@ _TELLERS: Mapping[str, Callable[[Wording, NoticeContext], NoticeFacts]] = {
     "shift_ended": shift_ended,
     "shift_began": shift_began,
     "link_revoked": _link_revoked,
+    "severity": _severity,
     "unsent": unsent,
     "sent_without": sent_without,
     "answer": _answer,

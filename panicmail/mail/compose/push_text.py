@@ -302,6 +302,10 @@ def _link_revoked(voice: Wording, context: NoticeContext) -> str:
     return "YOUR LINK IS REPLACED: others have read it. The new one is in your mail."
 
 
+def _severity(voice: Wording, context: NoticeContext) -> str:
+    return f"GRADED S{context.incident.severity} NOW. {_state(voice, context)}"
+
+
 _TOLD: Mapping[str, Callable[[Wording, NoticeContext], str]] = {
     "answer": _answer,
     "more": _more,
@@ -317,6 +321,7 @@ _TOLD: Mapping[str, Callable[[Wording, NoticeContext], str]] = {
     "opened_again": _opened_again,
     "undone": _undone,
     "link_revoked": _link_revoked,
+    "severity": _severity,
     "unsent": _unsent,
     "sent_without": _sent_without,
     "shift_ended": _shift_ended,

@@ -55,9 +55,24 @@ def _receipt(voice: Wording, context: NoticeContext) -> list[TextLine]:
         ours("Nothing changes if you cannot reply."),
         *([call("Hotline: ", organisation.hotline)] if organisation.hotline else []),
         *map(ours, organisation.advice),
+        *map(ours, _belongs(context)),
+        *map(ours, _questions(context)),
         *_link(context),
         *([ours("This is a drill.")] if incident.drill else []),
     ]
+
+
+def _belongs(context: NoticeContext) -> list[str]:
+    """Where such reports go as well; what the reporter did with a phish is no news to them."""
+    scope = context.organisation.scope
+    return [remark for remark in context.remarks if remark in scope.values()]
+
+
+def _questions(context: NoticeContext) -> list[str]:
+    asked = context.organisation.questions
+    if not asked or context.facts.get("mail"):
+        return []
+    return ["Please answer what you can, by reply and number:", *(f"{n}. {each}" for n, each in enumerate(asked, 1))]
 
 
 def _what_happens(voice: Wording) -> list[str]:

@@ -47,9 +47,19 @@ def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
         said.append(f"A storm: {context.storm_members} more {mails} joined it so far.")
     if incident.linked_to:
         said.append(f"It continues {sanitize.words(incident.linked_to, 8)}, which was closed.")
+    said += [sanitize.one_line(remark, 300) for remark in context.remarks]
     if context.flags:
         said.append("Odd about the mail: " + sanitize.words("; ".join(context.flags), 240))
-    return [ours(each) for each in said]
+    return [*graded(voice, context), *map(ours, said)]
+
+
+def graded(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    """How grave it is, and who said so; never with the word of the command, which must not read as one of theirs."""
+    incident = context.incident
+    if incident.severity is None:
+        return []
+    by = voice.full(incident.severity_by) if incident.severity_by else "the words of the report"
+    return [ours(f"Graded S{incident.severity} (S1 is the worst) by {by}.")]
 
 
 def reporter(voice: Wording, context: NoticeContext) -> str:
@@ -132,7 +142,20 @@ def report(context: NoticeContext) -> list[TextLine]:
     if context.detail != "full":
         return [ours(NOT_SHOWN)]
     text = sanitize.report_lines(context.report.text)
-    return [*lines, ours("Report (quoted, untrusted):" if text else "The report has no text."), *map(theirs, text)]
+    return [
+        *lines,
+        *answers(context),
+        ours("Report (quoted, untrusted):" if text else "The report has no text."),
+        *map(theirs, text),
+    ]
+
+
+def answers(context: NoticeContext) -> list[TextLine]:
+    """What the reporter answered to the receipt's questions."""
+    rows = [line for n, asked, said in context.answers for line in (f"{n}. {asked}", *said.splitlines(), "")][:-1]
+    if not rows:
+        return []
+    return [ours("Answers to our questions (quoted, untrusted):"), *map(theirs, sanitize.report_lines("\n".join(rows)))]
 
 
 def attached(attachments: Iterable[Attachment]) -> list[TextLine]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from panicmail.incident.classify import Attachment, Author, MailKind, RecipientStatus, Report, severity_in
+from panicmail.incident.classify import Attachment, Author, MailKind, RecipientStatus, Report, severity_named
 from panicmail.mail.parse.header import loose_address
 
 #: What stands before each frame between daemon and child, two lengths: of the JSON, of the octets that follow.
@@ -101,7 +101,7 @@ def explained(report: Report) -> dict[str, Any]:
         "why": list(report.why),
         "attachments": attachments_to_json(report.attachments),
         "defects": list(report.defects),
-        "severity": severity_in(report.subject),
+        "severity": severity_named(report),
         "links": list(report.links),
         "phones": list(report.phones),
         "authentication": {},

@@ -112,6 +112,8 @@ def _page(view: IncidentView) -> LinkPage:
         sender=view.sender,
         report=report.text,
         flags=view.flags,
+        severity=_severity(view),
+        answers=view.answers,
         attachments=tuple(attachment.name or attachment.type for attachment in report.attachments),
         ack_by=call[0] if call else None,
         next_people=tuple(people[p].name for p in call[1] if p in people) if call else (),
@@ -128,6 +130,13 @@ def _page(view: IncidentView) -> LinkPage:
         undo_until=view.undo_until,
         revoked=view.revoked,
     )
+
+
+def _severity(view: IncidentView) -> str:
+    level, by = view.incident.severity, view.incident.severity_by
+    if level is None:
+        return ""
+    return f"S{level} (S1 is the worst), by {_name(view, by) if by else 'the words of the report'}"
 
 
 def _name(view: IncidentView, person: str) -> str:

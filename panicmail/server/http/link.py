@@ -28,6 +28,8 @@ class LinkPage:
     sender: str  #: what is proved of that, in words
     report: str  #: the text of the mail
     flags: tuple[str, ...] = ()  #: what is odd about the mail, in words
+    severity: str = ""  #: how grave it is, and by whom; "": nobody said
+    answers: tuple[tuple[int, str, str], ...] = ()  #: number, question, and the reporter's answer
     attachments: tuple[str, ...] = ()  #: file names, as the sender wrote them
 
     ack_by: datetime | None = None  #: open: when the next step is taken
