@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from panicmail.errors import Mistake
 if TYPE_CHECKING:
     from panicmail.config import Config
     from panicmail.incident.classify import Report
+    from panicmail.incident.people import Person
     from panicmail.incident.reply_commands import ReplyCommand
 
 #: Seconds the reading may take here, and in the daemon (`ParserPool`).
@@ -82,7 +84,7 @@ def _document(report: Report, config: Config | None) -> dict[str, Any]:
 
     method = config.authentication.method if config else "none"
     explained = {**report_json.explained(report), "authentication": {"method": method}}
-    return {**explained, **_command(report, config)}
+    return {**explained, **meaning_of(report, _people(config))}
 
 
 def _explain_many(path: Path, config: Config | None, form: str | None) -> None:
@@ -192,7 +194,7 @@ def _text(report: Report) -> list[str]:
 
 def _answer(report: Report, config: Config | None) -> list[str]:
     """What its first line means, were it the answer of somebody paged: of the sender, where that is one of [people]."""
-    said = _said(report, config)
+    said = _said(report, _people(config))
     meaning = _MEANINGS[said.name] + (f" to {shown(said.to)}" if said.to else "")
     why = f" ({said.why})" if said.why else ""
     lines = ["", "As the answer of somebody paged", f"  {meaning}{why}"]
@@ -201,19 +203,30 @@ def _answer(report: Report, config: Config | None) -> list[str]:
     return lines
 
 
-def _said(report: Report, config: Config | None) -> ReplyCommand:
-    from panicmail.incident import reply_commands
-    from panicmail.incident.people import Person, by_address
+def _people(config: Config | None) -> dict[str, Person]:
+    from panicmail.incident.people import Person
 
     given = config.people.items() if config else ()
-    people = {key: Person(id=key, name=p.name, email=p.email, aliases=p.aliases) for key, p in given}
+    return {key: Person(id=key, name=p.name, email=p.email, aliases=p.aliases) for key, p in given}
+
+
+def _said(report: Report, people: Mapping[str, Person]) -> ReplyCommand:
+    from panicmail.incident import reply_commands
+    from panicmail.incident.people import by_address
+
     writer = by_address(people, report.from_address)
-    return reply_commands.read(report.command_text, reply_commands.names(people.values(), writer.id if writer else ""))
+    ref = report.subject.partition("[PANIC ")[2].partition("]")[0].strip()  # our subjects name the incident
+    known = reply_commands.names(people.values(), writer.id if writer else "", ref=ref)
+    return reply_commands.read(report.command_text, known)
 
 
-def _command(report: Report, config: Config | None) -> dict[str, str | bool]:
-    """What it would mean as a reply to a page, and whether it was read well enough to count (contract part 1)."""
-    said, hindrance = _said(report, config), _hindrance(report)
+def meaning_of(report: Report, people: Mapping[str, Person]) -> dict[str, str | bool]:
+    """What it would mean as a reply to a page, and whether it was read well enough to count (contract part 1).
+
+    Args:
+        people: By key; empty where nobody is known.
+    """
+    said, hindrance = _said(report, people), _hindrance(report)
     return {"command": said.name, "command_why": said.why or hindrance, "may_act": not hindrance}
 
 
