@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.daemon.calendar_refresh import ScheduleFaults
@@ -48,6 +48,7 @@ from panicmail.store.unit_of_work import Store
 from panicmail.store.watermark import WatermarkFile
 from panicmail.store.writer import WriterThread
 from tests.cast import SECOND, T0
+from tests.examples import examples
 from tests.office import InProcess, Office
 
 T = TypeVar("T")
@@ -506,7 +507,7 @@ HAPPENINGS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(happenings=HAPPENINGS)
 def test_whatever_happens_in_whatever_order_a_250_is_durable_and_every_mail_is_in_once(
     happenings: list[tuple[Way, bool, bool, str, float]], tmp_path_factory: pytest.TempPathFactory

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.mail.parse.parser import parts, read
 from panicmail.mail.parse.part_text import unbased, unflowed, without_armour
+from tests.examples import examples
 
 from .test_reading import mail
 
@@ -84,14 +85,14 @@ def test_a_clear_signed_answer_is_its_words_with_the_signature_not_checked() -> 
     assert "signed by OpenPGP; the signature was not checked" in report.defects
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.text(max_size=300))
 def test_a_text_without_armour_is_left_alone(text: str) -> None:
     assert without_armour(text) == (text, False)
     assert isinstance(unflowed(text, delsp=True), str)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.binary(max_size=40), max_size=5), st.integers(0, 3))
 def test_base64_is_read_in_pieces_with_foreign_octets_and_at_any_length(pieces: list[bytes], cut: int) -> None:
     whole = b"\r\n".join(map(base64.b64encode, pieces))

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -26,6 +26,7 @@ from panicmail.mail.parse.parser import parts, read
 from panicmail.mail.parse.parser_staff import MOST
 from panicmail.mail.parse.pool import ParserPool
 from panicmail.mail.parse.report_json import HEAD
+from tests.examples import examples
 
 from .test_reading import golden
 
@@ -506,7 +507,7 @@ def test_a_document_of_another_shape_is_refused(wrong: dict[str, object]) -> Non
         report_json.from_json(json.dumps(json.loads(report_json.to_json(Report())) | wrong))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.binary(max_size=60)
     | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())

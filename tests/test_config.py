@@ -21,6 +21,7 @@ from panicmail.config import Config, Listen, reporters
 from panicmail.config.reporters import KnownReporter
 from panicmail.config.schema import NAMED_TABLES, TABLES, is_secret
 from panicmail.errors import ConfigError
+from tests.examples import many
 
 SMALLEST = """\
 [smtp]
@@ -923,7 +924,7 @@ _ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.sampled_from(_KEYS), value=_ANYTHING)
 def test_whatever_stands_in_a_file_is_a_configuration_or_a_list_of_mistakes(
     folder: Path, where: tuple[str, str], value: Any

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident.classify import MailKind, Report
 from panicmail.mail.parse.bytes_fallback import read_bytes
+from tests.examples import examples
 
 
 def test_it_gives_subject_sender_thread_and_the_beginning_of_the_body() -> None:
@@ -79,7 +80,7 @@ def test_megabytes_of_malice_take_a_moment(raw: bytes) -> None:
     assert time.process_time() - before < 5
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.binary(max_size=300), st.sampled_from(["", "?", "a@b", None]))
 def test_it_never_raises(noise: bytes, mail_from: str | None) -> None:
     for raw in (noise, b"Subject: =?utf-8?b?" + noise + b"?=\r\nFrom: " + noise + b"\r\n\r\n" + noise):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.mail.parse.parser import read
 from panicmail.mail.parse.reply_text import LIMIT, fresh
+from tests.examples import examples
 
 from .test_reading import golden
 
@@ -126,7 +127,7 @@ def test_hostile_texts_take_a_moment(text: str) -> None:
     assert time.process_time() - before < 5
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(
         st.sampled_from(

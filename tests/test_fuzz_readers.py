@@ -9,7 +9,6 @@ PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=50 pytes
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import unicodedata
@@ -18,7 +17,7 @@ from datetime import UTC
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from panicmail.incident import ids, reply_commands
@@ -31,10 +30,10 @@ from panicmail.mail.parse import report_json
 from panicmail.mail.parse.bytes_fallback import read_bytes
 from panicmail.mail.parse.parser import parts, read
 from panicmail.mail.parse.reply_text import LIMIT, fresh
+from tests.examples import FUZZ, examples
 from tests.test_reading import golden
 from tests.test_words import every
 
-FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(120 * max(1, FUZZ))
 
 GOLDEN = {path.stem: golden(path.stem) for path in sorted((Path(__file__).parent / "mails").glob("*.eml"))}
@@ -163,7 +162,7 @@ def a_bounce_names_its_recipients_plainly(report: Report) -> None:
         assert re.fullmatch(r"([245]\.\d{1,3}\.\d{1,3})?", each.status)
 
 
-@settings(max_examples=int(300 * FUZZ), deadline=None)
+@examples(300)
 @given(MAILS, SENDERS)
 def test_whatever_comes_it_is_read_to_something_the_rest_can_carry(raw: bytes, mail_from: str | None) -> None:
     report = read(raw, mail_from=mail_from)
@@ -172,7 +171,7 @@ def test_whatever_comes_it_is_read_to_something_the_rest_can_carry(raw: bytes, m
     assert tuple(each for each, _ in parts(raw)) in {report.attachments, ()}
 
 
-@settings(max_examples=int(300 * FUZZ), deadline=None)
+@examples(300)
 @given(MAILS, SENDERS)
 def test_a_mail_that_was_not_parsed_is_never_read_without_loss_and_never_acknowledges(
     raw: bytes, mail_from: str | None
@@ -184,7 +183,7 @@ def test_a_mail_that_was_not_parsed_is_never_read_without_loss_and_never_acknowl
     assert report.defects[0] == "not parsed: deadline"
 
 
-@settings(max_examples=int(200 * FUZZ), deadline=None)
+@examples(200)
 @given(MAILS, SENDERS)
 def test_both_readers_name_the_same_sender_or_none(raw: bytes, mail_from: str | None) -> None:
     assert read(raw, mail_from=mail_from).from_address in {"", read_bytes(raw, mail_from=mail_from).from_address}
@@ -197,7 +196,7 @@ REPEATED = (
 )
 
 
-@settings(max_examples=int(25 * FUZZ), deadline=None)
+@examples(25)
 @given(REPEATED, MAILS)
 def test_a_hundred_kilobytes_of_anything_are_read_in_the_time_a_reader_is_given(piece: bytes, raw: bytes) -> None:
     many = (piece * (100_000 // len(piece) + 1))[:100_000]
@@ -207,7 +206,7 @@ def test_a_hundred_kilobytes_of_anything_are_read_in_the_time_a_reader_is_given(
     assert time.process_time() - before < SECONDS
 
 
-@settings(max_examples=int(25 * FUZZ), deadline=None)
+@examples(25)
 @given(REPEATED | st.binary(min_size=1, max_size=3), MAILS)
 def test_the_reader_of_last_resort_takes_a_moment_for_a_hundred_kilobytes(piece: bytes, raw: bytes) -> None:
     many = (piece * (100_000 // len(piece) + 1))[:100_000]
@@ -261,7 +260,7 @@ def with_field(raw: bytes, field: bytes, line: int) -> bytes | None:
     return raw[:at] + field + b"\r\n" + raw[at:]
 
 
-@settings(max_examples=int(300 * FUZZ), deadline=None)
+@examples(300)
 @given(MUTANTS, SIGNS, st.integers(0, 12), SENDERS)
 @example(b"From: a@b\r\n\r\nack", b"Return-Path: <>", 0, "?")
 def test_no_mail_with_a_machines_field_in_its_header_is_read_as_a_persons(
@@ -280,7 +279,7 @@ def test_a_folded_line_behind_a_stray_one_is_not_of_the_field_before() -> None:
     assert read(b"Return-Path: <>\r\n: stray\r\n folded\r\nFrom: a@b.example\r\n\r\nack").kind is not MailKind.HUMAN
 
 
-@settings(max_examples=int(150 * FUZZ), deadline=None)
+@examples(150)
 @given(MUTANTS, STRUCTURES, SENDERS)
 def test_no_mail_that_is_a_report_by_its_type_is_read_as_a_persons(
     raw: bytes, sign: bytes, mail_from: str | None
@@ -292,7 +291,7 @@ def test_no_mail_that_is_a_report_by_its_type_is_read_as_a_persons(
     assert report.kind is not MailKind.HUMAN or not report.lossless
 
 
-@settings(max_examples=int(150 * FUZZ), deadline=None)
+@examples(150)
 @given(MAILS, st.sampled_from(["", "<>"]), st.sampled_from([b"", b"", b"X: y\r\n" * 1001]))
 def test_no_mail_of_the_null_sender_is_read_as_a_persons(raw: bytes, mail_from: str, more: bytes) -> None:
     raw = more + raw  # a thousand fields are more than anybody parses
@@ -305,7 +304,7 @@ def test_an_automatic_mail_stays_one_whatever_is_put_below_its_header(name: str)
     """Some of them show what they are in their body alone: that stays, and more is added."""
     header, _, body = GOLDEN[name].partition(b"\r\n\r\n")
 
-    @settings(max_examples=int(40 * FUZZ), deadline=None)
+    @examples(40)
     @given(st.lists(PIECES | st.binary(max_size=12), max_size=12).map(b"".join), LINES)
     def holds(more: bytes, field: bytes) -> None:
         assert read(header + b"\r\n\r\n" + body + b"\r\n" + more).kind is not MailKind.HUMAN
@@ -328,7 +327,7 @@ TEXTS = st.lists(
 ).map("\n".join)  # fmt: skip
 
 
-@settings(max_examples=int(200 * FUZZ), deadline=None)
+@examples(200)
 @given(TEXTS)
 def test_what_was_newly_written_is_some_of_what_stands_there_and_nothing_else(text: str) -> None:
     found = fresh(text)
@@ -348,7 +347,7 @@ LETTERS = st.text(max_size=60) | st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=int(400 * FUZZ), deadline=None)
+@examples(400)
 @given(LETTERS)
 def test_a_first_line_always_means_one_thing_and_nothing_says_why(text: str) -> None:
     said = reply_commands.read(text)
@@ -363,7 +362,7 @@ def test_a_first_line_always_means_one_thing_and_nothing_says_why(text: str) -> 
 CLAIMS = {Command.YES, Command.TAKE, Command.YES_ALL}
 
 
-@settings(max_examples=int(400 * FUZZ), deadline=None)
+@examples(400)
 @given(
     st.sampled_from(YES),
     st.sampled_from(["no", "not", "can't", "cannot", "won't", "don't", "never", "tomorrow", "unless", "someone else"]),
@@ -382,7 +381,7 @@ PEOPLE = ("ana", "max", "bo")
 ADDRESSES = Addresses(["panic@example.com"], "panic+{token}@example.com", "panic.example.com")
 
 
-@settings(max_examples=int(200 * FUZZ), deadline=None)
+@examples(200)
 @given(
     st.sampled_from(Purpose),
     st.sampled_from(["", *PEOPLE]),

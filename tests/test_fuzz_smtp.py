@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import re
 import socket
 import ssl
@@ -29,7 +28,7 @@ from typing import Any
 import pytest
 import structlog
 import trustme
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.errors import StoreFailed
@@ -38,9 +37,9 @@ from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.inbound_storage import IN_MEMORY, ON_DISK
 from panicmail.server.smtp.reply_table import Reply
 from panicmail.server.smtp.server_certificate import tls_context
+from tests.examples import FUZZ, examples
 from tests.test_smtp import PANIC, Served, Store, serving
 
-FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(120 * max(1, FUZZ))
 
 LIMIT, HOPS = 6000, 30
@@ -454,7 +453,7 @@ def bring_to(state: str, client: Client, shelf: Shelf, fates: list[str], *, wait
 def test_whatever_is_said_in_a_state_is_answered_line_by_line_and_stored_dot_by_dot(
     state: str, served: Served, shelf: Shelf, logged: list[Any]
 ) -> None:
-    @settings(max_examples=int(120 * FUZZ), deadline=None)
+    @examples(120)
     @given(SAID_PLAINLY, CUTS, FATES, st.booleans(), st.sampled_from([b"", b"", END + b"QUIT\r\n"]))
     def holds(said: bytes, cuts: list[int], fates: list[str], waits: bool, last: bytes) -> None:
         logged.clear()
@@ -476,7 +475,7 @@ def test_whatever_is_said_in_a_state_is_answered_line_by_line_and_stored_dot_by_
 def test_who_resets_or_hangs_up_in_a_state_leaves_no_session_and_no_mail_but_the_dotted(
     state: str, served: Served, shelf: Shelf
 ) -> None:
-    @settings(max_examples=int(60 * FUZZ), deadline=None)
+    @examples(60)
     @given(SAID, CUTS, FATES, st.booleans(), st.booleans())
     def holds(said: bytes, cuts: list[int], fates: list[str], waits: bool, resets: bool) -> None:
         with Client.to(served.port) as client:
@@ -497,7 +496,7 @@ HELLOS = st.sampled_from([b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00", b"\x15\
 
 
 def test_whatever_is_said_in_place_of_a_handshake_ends_only_its_own_session(under_tls: Served, shelf: Shelf) -> None:
-    @settings(max_examples=int(60 * FUZZ), deadline=None)
+    @examples(60)
     @given(HELLOS, SAID, CUTS, st.sampled_from(["half-closes", "resets", "hangs up"]))
     def holds(hello: bytes, said: bytes, cuts: list[int], end: str) -> None:
         shelf.anew([])
@@ -521,7 +520,7 @@ def test_whatever_is_said_in_place_of_a_handshake_ends_only_its_own_session(unde
 def test_what_is_said_under_tls_is_answered_and_stored_as_in_plaintext(
     under_tls: Served, shelf: Shelf, trusting: ssl.SSLContext
 ) -> None:
-    @settings(max_examples=int(60 * FUZZ), deadline=None)
+    @examples(60)
     @given(st.sampled_from(list(STATES)), SAID, CUTS, FATES, st.just(b"") | SAID)
     def holds(state: str, said: bytes, cuts: list[int], fates: list[str], injected: bytes) -> None:
         """`injected`: what somebody else put behind our STARTTLS."""
@@ -575,7 +574,7 @@ GOOD_MAILS = RAW.filter(lambda raw: len(stuffed(raw)) <= LIMIT and raw.count(b"R
 def test_a_good_mail_is_taken_octet_for_octet_however_it_is_cut_and_whatever_is_in_it(
     under_tls: Served, shelf: Shelf, trusting: ssl.SSLContext
 ) -> None:
-    @settings(max_examples=int(60 * FUZZ), deadline=None)
+    @examples(60)
     @given(GOOD_MAILS, CUTS, st.booleans())
     def holds(raw: bytes, cuts: list[int], tls: bool) -> None:
         shelf.anew([])

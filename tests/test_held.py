@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.errors import Permanent, StoreFailed, Temporary
@@ -26,6 +26,7 @@ from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.response.daily_list import DailyList
 from panicmail.store.unit_of_work import Store
 from tests.cast import MINUTE, POLICY, SECOND, T0, opened, pages, who
+from tests.examples import examples
 from tests.office import PEOPLE, Office, Posted, mail
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -488,7 +489,7 @@ def test_somebody_who_left_gets_no_list(desk: Office) -> None:
 # -- the rule alone
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     st.sampled_from(["Europe/Berlin", "Asia/Tokyo", "America/Los_Angeles", "Asia/Kathmandu", "Pacific/Chatham"]),
     st.integers(0, 365 * 24 * 60),

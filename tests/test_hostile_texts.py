@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.gitlab import notes
@@ -32,6 +32,7 @@ from panicmail.sandbox import live
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.interpreter import Acted, Live
 from panicmail.sandbox.quick_actions import EXTRACTORS, extract
+from tests.examples import examples
 
 #: A word of the sender's that a reader must still find, and that must stand in code.
 CANARY = "kanarienvogel"
@@ -369,7 +370,7 @@ def test_a_plain_fence_is_not_enough(office: Office) -> None:
     assert "close" in fenced(office, "a fence with our own word").words
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(st.sampled_from([*HOSTILE_PIECES, "\n", "\n\n", " "]), max_size=8).map("".join), st.integers(1, 200))
 def test_nothing_glued_from_hostile_pieces_does_anything(text: str, limit: int) -> None:
     description = f"Says {inline(text, limit)}, and:\n\n| | |\n| --- | --- |\n| {inline(text)} | {inline(text[::-1])} |"

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident import reply_commands, transitions
@@ -27,6 +27,7 @@ from panicmail.mail.compose import ComposedMail, digest_page, operators, page, r
 from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.notice_context import NoticeContext
+from tests.examples import examples
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -459,7 +460,7 @@ HOSTILE = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(report=HOSTILE, other=ANY)
 def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
     night = Night(report=report, flags=(other,))
@@ -490,7 +491,7 @@ def test_no_report_breaks_a_letter(report: Report, other: str) -> None:
         assert not re.search("[\u202a-\u202e\u2066-\u2069]", part(letter, "plain") + subject(letter))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(name=st.text(max_size=80), address=st.text(max_size=80), title=st.text(max_size=200), days=st.integers(0, 9))
 def test_no_sender_breaks_a_digest(name: str, address: str, title: str, days: int) -> None:
     incident = replace(NIGHT.panic().incident, reporter_name=name, reporter_address=address, subject=title)
@@ -504,7 +505,7 @@ def test_no_sender_breaks_a_digest(name: str, address: str, title: str, days: in
     assert subject(letter) == f"[PANIC {incident.ref}] and 3 more"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(facts=st.dictionaries(st.sampled_from(["what", "said", "outcome", "why", "to", "at", "refs", "how", "by"]), ANY))
 def test_no_facts_break_an_answer(facts: dict[str, str]) -> None:
     incident = NIGHT.panic().incident

@@ -10,7 +10,6 @@ PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=50 pytes
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -55,8 +54,8 @@ from panicmail.incident.model import (
 )
 from panicmail.incident.transitions import ShiftChange, UnsentReason
 from tests.cast import MINUTE, POLICY, SECOND, T0, news, pages, told
+from tests.examples import FUZZ, examples, many
 
-FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(240 * max(1, FUZZ))  # a failing machine takes its time to shrink
 
 INSTANT = timedelta(microseconds=1)
@@ -908,9 +907,7 @@ class Rules(RuleBasedStateMachine):
 
 
 def test_the_state_table_keeps_its_promises_whatever_happens() -> None:
-    run_state_machine_as_test(
-        Rules, settings=settings(max_examples=int(200 * FUZZ), stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Rules, settings=settings(max_examples=many(200), stateful_step_count=40, deadline=None))
 
 
 # -- robots against time
@@ -924,7 +921,7 @@ def _away(d: Desk, person: str, incident: Incident) -> Change:
     return transitions.unreachable(incident, person, "out of office", Duty(d.policy, d.who, d.now))
 
 
-@settings(max_examples=int(60 * FUZZ), deadline=None)
+@examples(60)
 @given(POLICIES, ROSTERS, st.sampled_from(["no", "unreachable", "both"]), st.integers(1, 300), st.integers(1, 40))
 def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repeats_allow(
     policy: EscalationPolicy, schedules: Rosters, answer: str, every: int, ticks: int
@@ -943,7 +940,7 @@ def test_a_robot_that_answers_every_page_gets_no_more_pages_than_steps_and_repea
     assert d.incident.state is State.OPEN
 
 
-@settings(max_examples=int(80 * FUZZ), deadline=None)
+@examples(80)
 @given(POLICIES, st.lists(st.tuples(st.integers(0, 900), st.sampled_from(["yes", "escalate"])), max_size=8))
 def test_it_is_a_breach_exactly_if_nobody_had_it_when_the_sla_passed(
     policy: EscalationPolicy, said: list[tuple[int, str]]

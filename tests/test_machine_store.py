@@ -11,7 +11,6 @@ PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=20 pytes
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,9 +59,9 @@ from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 from panicmail.store.writer import WriterThread
 from tests.cast import MINUTE, POLICY, SECOND, T0, who
+from tests.examples import FUZZ, many
 from tests.test_store import MovedClock
 
-FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(600 * max(1, FUZZ))  # a failing machine takes its time to shrink
 
 T = TypeVar("T")
@@ -954,7 +953,7 @@ def run(machine: type[StoreMachine], home: Home, examples: int) -> None:
     run_state_machine_as_test(
         type(machine.__name__, (machine,), {"home": home}),
         settings=settings(
-            max_examples=int(examples * FUZZ),
+            max_examples=many(examples),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

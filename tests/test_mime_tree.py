@@ -7,7 +7,6 @@ purpose is in `OTHERWISE`, each with a mail and both readings. PANICMAIL_FUZZ mu
 from __future__ import annotations
 
 import email
-import os
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -16,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from panicmail.mail.parse.mime_tree import Part, tree_of
 from panicmail.mail.parse.normalize import canonical
 from tests import hostile
+from tests.examples import examples
 
-FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 MAILS = sorted(Path(__file__).parent.glob("mails/*.eml"))
 
 
@@ -230,7 +229,7 @@ def octets_of(made: list[str], line_end: str = "\n") -> bytes:
     return "\n".join(made).replace("\n", line_end).encode("latin-1")
 
 
-@settings(max_examples=int(300 * FUZZ), deadline=None)
+@examples(300)
 @given(parts, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "\n", "\n\n"]))
 def test_a_mail_that_is_well_made_is_the_tree_the_library_reads(made: list[str], line_end: str, end: str) -> None:
     octets = octets_of([*made, *end.split("\n")[1:]], line_end)
@@ -337,7 +336,7 @@ def compare(octets: bytes) -> None:
 of_lines = st.lists(st.sampled_from([*ODD_LINES, *LINES]), max_size=25)
 
 
-@settings(max_examples=int(500 * FUZZ), deadline=None)
+@examples(500)
 @given(parts, mutations, st.sampled_from(["\n", "\r\n"]))
 def test_a_mail_that_was_well_made_is_the_tree_the_library_reads(
     made: list[str], changes: list[tuple[str, int, str]], line_end: str
@@ -345,7 +344,7 @@ def test_a_mail_that_was_well_made_is_the_tree_the_library_reads(
     compare(mutated(made, changes, line_end))
 
 
-@settings(max_examples=int(500 * FUZZ), deadline=None)
+@examples(500)
 @given(of_lines, mutations, st.sampled_from(["\n", "\r\n"]))
 def test_lines_in_any_order_are_the_tree_the_library_reads(
     made: list[str], changes: list[tuple[str, int, str]], line_end: str

@@ -10,7 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail import config
@@ -25,6 +25,7 @@ from panicmail.oncall.schedules import HORIZON, OnCallDuty, Schedule, Schedules
 from panicmail.oncall.shifts import ScheduleShift
 from panicmail.oncall.spans import OnCallSpan, divide, join
 from tests.cast import T0
+from tests.examples import examples
 from tests.office import office_settings
 from tests.program import World, world
 
@@ -196,7 +197,7 @@ def rosters_of_all_kinds(draw: st.DrawFn) -> Schedule:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(schedule=rosters_of_all_kinds(), start=_WHEN, length=st.integers(1, 80), asked=st.integers(0, 79))
 def test_whatever_a_roster_holds_every_instant_has_one_span_and_who_agrees(
     schedule: Schedule, start: int, length: int, asked: int
@@ -318,7 +319,7 @@ def test_a_day_the_date_line_took_away_is_no_line() -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     people=st.lists(st.text("abcdefgh", min_size=1, max_size=30), min_size=1, max_size=12, unique=True),
     cuts=st.lists(st.integers(1, 71), unique=True, max_size=20),

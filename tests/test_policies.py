@@ -26,6 +26,7 @@ from panicmail.server.http.backend import LinkBackend
 from panicmail.store.rows import TimelineRow
 from panicmail.store.tables import timeline
 from tests.cast import MINUTE, POLICY
+from tests.examples import many
 from tests.office import Office, mail, office_settings
 
 HOURS = BusinessHours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
@@ -276,7 +277,7 @@ POLICIES = st.builds(
     st.sampled_from(["", "[S1] ceo", "S4: phishing", "severity: 3", "sev 1 CEO phishing"]),
     st.lists(st.sampled_from([*PANIC, *TO_LOW]), min_size=1, max_size=2),
 )
-@run(max_examples=300)
+@run(max_examples=many(300))
 def test_text_can_only_raise(
     default: EscalationPolicy, others: list[EscalationPolicy], subject: str, to: list[str]
 ) -> None:

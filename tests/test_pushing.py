@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.delivery import PushWorker
@@ -26,6 +26,7 @@ from panicmail.mail.compose import push_text
 from panicmail.mail.compose.wording import Wording
 from tests import scenes
 from tests.cast import POLICY
+from tests.examples import examples
 from tests.office import PEOPLE, Office, mail
 from tests.test_handover import CHANGE, look, seoc, shift
 from tests.test_stories import bounce
@@ -104,7 +105,7 @@ TOLD = ("answer", "more", "issue_altered", "issue_closed", "issue_reopened", "of
         "shift_ended", "shift_began", "acked_by")  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     subject=NAMES, reporter=NAMES, ours=NAMES, word=st.sampled_from(PageReason), what=st.sampled_from(TOLD),
     said=st.sampled_from(Command), detail=st.sampled_from(["full", "subject", "ref"]), days=st.sampled_from([0, 2, 9]),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import panicmail.mail
@@ -41,6 +41,7 @@ from panicmail.mail.compose.notice_context import PageSent
 from panicmail.mail.compose.page import page
 from panicmail.mail.parse.html import plain
 from panicmail.mail.parse.reply_text import fresh, read_reply
+from tests.examples import examples
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -346,7 +347,7 @@ def test_every_mail_of_ours_quoted_at_every_width_is_no_answer(mark: str) -> Non
     assert not wrong
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(st.data(), st.sampled_from(MARKS), st.sampled_from(WIDTHS), st.sampled_from(["", "\n\n", f"{QUESTION}\n\n"]))
 def test_whatever_stands_above_a_quoted_mail_of_ours_is_all_that_counts(
     data: st.DataObject, mark: str, width: int, above: str
@@ -393,7 +394,7 @@ def test_a_line_below_a_quoted_one_is_its_rest_where_it_can_have_been_wrapped(re
     assert fresh(reply) == own
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(st.text("abcdefgh ", min_size=1, max_size=200).filter(str.strip), min_size=1, max_size=6),
     st.integers(40, 100),
@@ -465,7 +466,7 @@ def test_nobody_can_end_a_quotation_by_the_signs_it_is_marked_with(sign: str) ->
     assert own_of(f"<p>{QUESTION}</p><blockquote><p>x</p><p>{sign}</p><p>ack</p></blockquote>") == QUESTION
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.data(), st.sampled_from(sorted(QUOTING)), st.sampled_from(["", f"<p>{QUESTION}</p>"]))
 def test_every_mail_of_ours_quoted_in_html_is_no_answer(data: st.DataObject, name: str, above: str) -> None:
     _, html = data.draw(st.sampled_from([pair for pair in letters() if pair[1]]))

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident.classify import MailKind, Report
 from panicmail.mail.parse.parser import explain, parts, read
+from tests.examples import examples
 
 _MAILS = Path(__file__).parent / "mails"
 
@@ -357,7 +358,7 @@ _PIECES = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=12)), max_size=30).map(b"".join))
 def test_read_and_parts_never_raise(raw: bytes) -> None:
     report = read(raw, mail_from=None)
@@ -369,7 +370,7 @@ def test_read_and_parts_never_raise(raw: bytes) -> None:
     assert tuple(each for each, _ in parts(raw)) in (report.attachments, ())
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.binary(max_size=400))
 def test_read_never_raises_on_noise(raw: bytes) -> None:
     assert isinstance(read(raw), Report)

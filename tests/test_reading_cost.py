@@ -7,11 +7,10 @@ PANICMAIL_FUZZ multiplies the examples: `PANICMAIL_FUZZ=50 pytest -n 0 tests/tes
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident.classify import Report
@@ -20,9 +19,9 @@ from panicmail.mail.parse.mime_tree import PARTS, Part, TooMuch, tree_of
 from panicmail.mail.parse.normalize import canonical
 from panicmail.mail.parse.parser import parts, read
 from tests import hostile
+from tests.examples import FUZZ, examples
 from tests.test_reading import golden
 
-FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "1"))
 pytestmark = pytest.mark.timeout(120 * max(1, FUZZ))
 
 #: What a reading may take.
@@ -72,7 +71,7 @@ def test_what_was_slow_to_read_once_is_read_in_time(place: str, piece: bytes, oc
     assert cpu(hostile.made(place, piece, octets)) < SECONDS
 
 
-@settings(max_examples=int(60 * FUZZ), deadline=None)
+@examples(60)
 @given(st.sampled_from(sorted(hostile.combinations())), st.sampled_from([5000, 250_000]))
 def test_a_run_of_anything_in_any_place_is_read_in_the_time_a_reader_is_given(
     shape: tuple[str, bytes], octets: int
@@ -209,7 +208,7 @@ def test_an_attached_mail_of_a_mail_with_bare_line_feeds_is_given_with_them() ->
     assert parts(raw)[0][1] == inner
 
 
-@settings(max_examples=int(60 * FUZZ), deadline=None)
+@examples(60)
 @given(
     st.sampled_from(["reply_gmail", "attachments", "forwarded_ack", "reply_outlook_html_only"]), st.binary(max_size=30)
 )
@@ -231,7 +230,7 @@ def test_mails_forwarded_in_each_other_are_taken_out_and_the_innermost_stay_wher
     assert report.text.endswith("[attached mail, inside the one above]")
 
 
-@settings(max_examples=int(20 * FUZZ), deadline=None)
+@examples(20)
 @given(st.sampled_from(sorted(hostile.combinations())))
 def test_the_reader_of_last_resort_takes_a_moment_for_any_of_them(shape: tuple[str, bytes]) -> None:
     raw = hostile.made(*shape, 2_000_000)

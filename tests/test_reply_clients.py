@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.mail.parse.html import plain
 from panicmail.mail.parse.reply_text import fresh, read_reply
+from tests.examples import examples
 
 PANIC = "Panic Desk"
 AT = "panic@example.com"
@@ -319,7 +320,7 @@ _LINES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(_LINES)
 def test_the_first_line_is_the_first_of_the_words_or_nothing(pieces: list[str]) -> None:
     reading = read_reply("\n".join(pieces))
@@ -327,7 +328,7 @@ def test_the_first_line_is_the_first_of_the_words_or_nothing(pieces: list[str]) 
     assert bool(reading.doubt) == bool(reading.text and not reading.first_line)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from(sorted(INTRODUCTIONS)), st.text("abc de\n.,!", min_size=1, max_size=200), st.sampled_from(WORDS))
 def test_nothing_below_a_marked_quotation_is_of_it(name: str, history: str, own: str) -> None:
     assert fresh(f"{own}\n\n{INTRODUCTIONS[name]}\n{marked(history)}\n") == own

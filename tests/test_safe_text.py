@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from panicmail.gitlab.escape import MAX_TITLE, PREFIX, block, carries, file_name, inline, outside, title
+from tests.examples import examples
 
 #: Pieces that mean something to GitLab, glued together by hypothesis with anything else.
 HOSTILE = [
@@ -73,7 +74,7 @@ def code_span(text: str) -> str | None:
 # -- blocks
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(texts, st.integers(0, 60))
 @example("```\n/close\n```", 60)
 @example("a\x0b/close", 60)
@@ -88,7 +89,7 @@ def test_nothing_in_a_block_runs_or_leaves_it(text: str, limit: int) -> None:
     encoded.encode()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(texts)
 def test_no_control_bidi_or_half_character_survives(text: str) -> None:
     for encoded in (block(text, 1000), inline(text, 1000), title(text)):
@@ -124,7 +125,7 @@ def test_a_cut_text_says_how_much_is_missing() -> None:
 # -- code spans
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(texts, st.integers(1, 60))
 def test_a_code_span_holds_all_of_it_on_one_line_without_a_pipe(text: str, limit: int) -> None:
     encoded = inline(text, limit)
@@ -148,7 +149,7 @@ def test_a_name_is_readable_in_its_span() -> None:
 # -- titles
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(texts)
 @example("@all please /close #1 &1 !1 ~bug %Q1 $1 [issue:1] GL-1 :fire: https://e.vil/ &commat;all <b>")
 @example("\u200b@\u200ball #\u200b1")
@@ -189,7 +190,7 @@ def test_a_title_without_a_subject_says_so(subject: str) -> None:
 # -- file names
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(texts)
 def test_a_file_name_is_safe_in_an_address_and_in_a_link(name: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", file_name(name))
@@ -222,7 +223,7 @@ def test_a_marker_in_a_senders_words_is_none() -> None:
     assert not carries(ours, "panicmail:de")
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(texts)
 def test_the_lines_outside_blocks_are_ours_alone(text: str) -> None:
     encoded = f"first\n\n{block(text, 1000)}\n\nlast".replace("\n", "\r\n")

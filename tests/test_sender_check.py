@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident.sender_proof import (
@@ -35,6 +35,7 @@ from panicmail.mail.authenticate.dns_lookups import (
 )
 from panicmail.mail.authenticate.sender_check import SenderEnvelope, trust, verify
 from panicmail.mail.parse.normalize import canonical
+from tests.examples import examples
 
 from .dkim_signer import DkimSigner
 from .dns_zone import TIMEOUT, ZoneDns, dns_server
@@ -249,7 +250,7 @@ def test_a_hostile_signature_costs_little_and_proves_nothing(field: bytes) -> No
     assert time.process_time() - before < 3
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.integers(0, len(SIGNED) - 1), st.binary(min_size=1, max_size=3))
 def test_no_changed_octet_of_a_signed_mail_is_proved_unless_it_reads_the_same(at: int, octets: bytes) -> None:
     changed = SIGNED[:at] + octets + SIGNED[at + 1 :]
@@ -261,7 +262,7 @@ def test_no_changed_octet_of_a_signed_mail_is_proved_unless_it_reads_the_same(at
         assert b" ".join(after.octets[after.body_at :].split()) == b" ".join(before.octets[before.body_at :].split())
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.binary(max_size=400), st.sampled_from(["127.0.0.1", "9.9.9.9", "x"]))
 def test_no_octets_make_a_check_fail(raw: bytes, peer: str) -> None:
     assert checked(raw, zone(OURS), replace(GLOBAL, peer=peer)).state in set(ProofState)

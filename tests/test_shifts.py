@@ -10,7 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail import config
@@ -18,6 +18,7 @@ from panicmail.oncall import runtime_settings
 from panicmail.oncall.local_time import instant
 from panicmail.oncall.schedules import Schedule, Schedules
 from panicmail.oncall.shifts import DateRange, Rotation, ScheduleShift, spelled
+from tests.examples import examples
 
 EXAMPLE = Path(__file__).parent.parent / "deploy" / "panicmail.example.toml"
 
@@ -142,7 +143,7 @@ def rotas(draw: st.DrawFn) -> tuple[str, list[ScheduleShift]]:
     return zone, shifts
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(rota=rotas(), number=st.integers(0, 20))
 def test_shifts_around_the_clock_have_every_instant_once_whatever_the_clock_does(
     rota: tuple[str, list[ScheduleShift]], number: int
@@ -159,7 +160,7 @@ def test_shifts_around_the_clock_have_every_instant_once_whatever_the_clock_does
     assert not any(span.is_gap for span in Schedule(shifts=tuple(shifts)).spans(start, end))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(rota=rotas(), minutes=st.integers(-3 * 24 * 60, 3 * 24 * 60))
 def test_who_is_on_call_at_an_instant_is_whom_the_spans_name(
     rota: tuple[str, list[ScheduleShift]], minutes: int

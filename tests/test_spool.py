@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.errors import StoreFailed
@@ -23,6 +23,7 @@ from panicmail.incident import ids
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.spool import Spool, Spooled
 from tests.cast import MINUTE, T0
+from tests.examples import examples
 
 RAW = b"Subject: Ransom note\r\n\r\nMy files are .locked.\r\n"
 
@@ -83,7 +84,7 @@ def test_no_octet_is_changed_whatever_it_is(spool: Spool, raw: bytes) -> None:
     assert found[1] == raw
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(raw=st.binary(), texts=st.lists(st.text(max_size=40), min_size=4, max_size=4))
 def test_any_octets_and_any_envelope_come_back(
     raw: bytes, texts: list[str], tmp_path_factory: pytest.TempPathFactory

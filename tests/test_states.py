@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import UNDELIVERED, UNDELIVERED_BEFORE, Duty, EscalationPolicy, PolicyStep
 from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, Owed, PageReason, State
 from tests.cast import MINUTE, POLICY, SECOND, T0, events, news, opened, paged, pages, told, until, who
+from tests.examples import examples
 
 HOW = "reply from ana@example.com"
 
@@ -533,7 +534,7 @@ def happen(incident: Incident, event: tuple[str, object], policy: EscalationPoli
     raise AssertionError(event)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(POLICIES, st.lists(EVENTS, max_size=25), st.booleans())
 def test_the_invariants_hold_under_any_sequence_of_events(
     policy: EscalationPolicy, sequence: list[tuple[str, object]], once: bool
@@ -569,7 +570,7 @@ def bump(incident: Incident, before: Incident) -> Incident:
     return replace(incident, version=before.version + 1)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(POLICIES, st.lists(EVENTS.filter(lambda e: e[0] != "wait"), max_size=8), st.integers(0, 7200))
 def test_an_event_that_comes_twice_equals_once(
     policy: EscalationPolicy, sequence: list[tuple[str, object]], seconds: int
@@ -586,7 +587,7 @@ def test_an_event_that_comes_twice_equals_once(
         incident = first
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(POLICIES, st.lists(st.integers(1, 1800), min_size=1, max_size=40))
 def test_an_unanswered_panic_is_paged_again_within_its_repeat_however_the_ticks_fall(
     policy: EscalationPolicy, waits: list[int]

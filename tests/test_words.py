@@ -12,13 +12,14 @@ from functools import cache
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident import reply_commands
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command
 from panicmail.incident.reply_commands.lexicon import Kind, Language, Lexicon, Pattern, Sign, lexicon
+from tests.examples import examples
 
 #: What stops the clock.
 CLAIMS = {Command.YES, Command.TAKE, Command.YES_ALL}
@@ -106,7 +107,7 @@ OF_SOMEBODY = (
 NAMED = tuple(dict.fromkeys(call for name in CALLED for call in (name, name.split()[0], name.split()[0].upper())))
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(
     st.sampled_from(YES), st.sampled_from([", ", " ", ". ", "\n", "! ", " - ", "; ", "… ", "\n\n"]),
     st.sampled_from(OF_SOMEBODY), st.sampled_from(NAMED), st.sampled_from(BEFORE),
@@ -152,7 +153,7 @@ SOMEBODY = (
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(
     st.sampled_from(YES), st.sampled_from([", ", " ", ". ", "\n", "! ", " - ", ", but ", ". But ", "; "]),
     st.sampled_from([*REFUSALS, *LATER, *CONDITIONS, *SOMEBODY]),
@@ -199,7 +200,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(
     st.lists(WORDS, min_size=1, max_size=4),
     st.sampled_from(["Bo", "Max", "someone else", "tomorrow", "can't", "if", "не", "server", "why"]),

@@ -14,7 +14,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs7
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.incident.classify import KnownFacts, decide
@@ -22,6 +22,7 @@ from panicmail.mail.parse import wrapped_files
 from panicmail.mail.parse.contacts import leads_elsewhere
 from panicmail.mail.parse.parser import read
 from panicmail.mail.parse.signed_data import signed_content
+from tests.examples import examples
 
 from .test_reading import mail
 
@@ -86,7 +87,7 @@ def test_what_is_encrypted_by_smime_is_said_plainly() -> None:
     assert not report.lossless
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=200), st.integers(0, 120))
 def test_no_octets_trip_the_reader_of_signatures(noise: bytes, at: int) -> None:
     whole = in_pieces(ENTITY)
