@@ -2,7 +2,8 @@
 # make test      the whole check: ruff, import-linter, mypy, pytest; makes .venv first
 # make faults    the real daemon under load, kills, locks and cuts, and whether what it promises held;
 #                ARGS="--seconds 600 --seed 7 --database postgres --nodes 2", and --help for the rest
-# make matrix    runs tests/faults, the long ones too, and writes its table, tests/faults/README.md
+# make matrix    the long tests: all of tests/faults, of which it writes the table tests/faults/README.md, what is marked
+#                long elsewhere, and every property with all its examples; PANICMAIL_FUZZ=50 is fifty times as many
 # make bench     how fast it is beside its rivals, and writes the table of tests/bench/README.md; takes 25 minutes,
 #                ARGS=--quick four; `python -m tests.bench --help` names the measurements
 # make wheel     the wheel into dist/, from a bare clone and hashed parts: two builds are equal octet by octet

@@ -22,6 +22,7 @@ import structlog
 
 from panicmail.store import migrate
 from panicmail.store.database import Database
+from tests.examples import IS_LONG
 from tests.office import Office
 
 # A failing test shows its log plainly; structlog's own default paints a page of local variables.
@@ -35,6 +36,21 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("PANICMAIL_TESTS_REQUIRE") == "all":
         pytest.fail(f"NOT TESTED, and PANICMAIL_TESTS_REQUIRE=all: {what}", pytrace=False)
     pytest.skip(f"NOT TESTED: {what}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless there is time for it. Properties have a mark, for whoever wants them alone."""
+    for item in items:
+        if hasattr(getattr(item, "obj", None), "hypothesis"):
+            item.add_marker("properties")
+    too_long = {item for item in items if not IS_LONG and _is_long(item)}
+    config.hook.pytest_deselected(items=too_long)
+    items[:] = [item for item in items if item not in too_long]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    marks = list(item.iter_markers())
+    return any(mark.name == "long" or (mark.name == "row" and mark.kwargs.get("long")) for mark in marks)
 
 
 @pytest.fixture(scope="session")

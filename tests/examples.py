@@ -7,11 +7,17 @@ PANICMAIL_FUZZ=50   fifty times that, for a long run of one file
 from __future__ import annotations
 
 import os
+from functools import partial
 
+import pytest
 from hypothesis import settings
 
+#: A case of `parametrize` that takes long: `make matrix` runs it.
+if_long = partial(pytest.param, marks=pytest.mark.long)
+#: Whether there is time for what takes long.
+IS_LONG = os.environ.get("PANICMAIL_FAULTS") == "long"
 FUZZ = float(os.environ.get("PANICMAIL_FUZZ", "0.2"))
-_FEWEST = 10
+_FEWEST = 5
 
 
 def many(named: int) -> int:

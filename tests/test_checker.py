@@ -617,6 +617,7 @@ def test_a_short_run_on_sqlite_breaks_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.long
 def test_a_short_run_of_two_nodes_on_postgres_breaks_nothing(postgres_url: str, tmp_path: Path) -> None:
     plan = replace(SHORT, nodes=2, harms=(*SHORT.harms, "database.disconnect"))
     seen, _ = play(plan, Postgres(postgres_url), tmp_path)

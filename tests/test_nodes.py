@@ -176,6 +176,7 @@ def test_a_page_claimed_by_a_node_that_died_is_sent_by_another_at_once_not_after
         assert len(other.pages("ana", ref)) == 1
 
 
+@pytest.mark.long
 def test_a_page_of_a_node_that_stands_still_is_sent_by_another_and_once_more_at_most(
     tmp_path: Path, postgres_url: str
 ) -> None:
@@ -319,6 +320,7 @@ def test_nodes_go_on_when_their_database_is_stopped_and_started_again(tmp_path: 
             assert node.stop() == 0
 
 
+@pytest.mark.long
 def test_nothing_answered_250_is_lost_when_a_synchronous_standby_takes_over(tmp_path: Path) -> None:
     """Both servers are in the URL, and a node finds the one that takes writes."""
     with server() as primary, standby_of(primary, "b") as standby:

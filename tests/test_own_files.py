@@ -126,6 +126,7 @@ def test_what_the_watch_makes_is_for_its_user_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("careless")
+@pytest.mark.long
 def test_what_the_demo_makes_is_for_its_user_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "panicmail", "demo", "--sla", "6"]
     environ = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests import patterns
+from tests.examples import if_long
 from tests.test_house import PATTERNS
 
 pytestmark = pytest.mark.timeout(600)
@@ -113,11 +114,11 @@ def test_every_module_named_has_patterns() -> None:
         r"\s+$",
         r"a*b",
         r"\(.*\)x",
-        r"wrote\s?\s*:?\s*-*$",
+        if_long(r"wrote\s?\s*:?\s*-*$"),
         r"(?:a|a)*$",
         r"(?m)^[ \t]*\n*x",
         r"<[^>]*>",
-        r"(\w+\s?)+:",
+        if_long(r"(\w+\s?)+:"),
     ],
 )
 def test_a_pattern_that_is_slow_is_found_out(pattern: str) -> None:

@@ -933,6 +933,7 @@ def provider() -> Iterator[Provider]:
         yield one
 
 
+@pytest.mark.long
 def test_a_frozen_daemon_past_its_sla_is_paged_about_within_seconds(
     tmp_path: Path, provider: Provider, started: Callable[[Path], Watcher]
 ) -> None:

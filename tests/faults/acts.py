@@ -17,8 +17,6 @@ from pathlib import Path
 from panicmail.sandbox.relay_server import Received
 from tests.program import SOON, Program, World
 
-#: Whether there is time for the long forms.
-IS_LONG = os.environ.get("PANICMAIL_FAULTS") == "long"
 _INSTANT = "____-__-__ %"
 
 

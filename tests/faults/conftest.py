@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.acts import IS_LONG
 from tests.program import World, world
 from tests.provider import Provider
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless there is time for it."""
-    too_long = [item for item in items if not IS_LONG and any(m.kwargs.get("long") for m in item.iter_markers("row"))]
-    config.hook.pytest_deselected(items=too_long)
-    items[:] = [item for item in items if item not in too_long]
 
 
 @pytest.fixture

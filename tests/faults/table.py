@@ -123,13 +123,22 @@ def write(outcomes: Outcomes) -> None:
 
 
 def run() -> tuple[Outcomes, int]:
-    """Run the tests, the long ones too; what came of them, and pytest's exit status."""
+    """Run the tests, the long ones too, those of other folders as well; what came of them, and pytest's exit status.
+
+    Every program is started anew, and Hypothesis draws all examples.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "outcomes.json")
-        command = [sys.executable, "-m", "pytest", "-p", "tests.faults.outcomes", "-p", "no:randomly", "tests/faults"]
-        about = {"FAULTS_OUTCOMES": str(file), "PANICMAIL_FAULTS": "long"}
+        pytest = [sys.executable, "-m", "pytest", "-p", "no:randomly"]
+        about = {"FAULTS_OUTCOMES": str(file), "PANICMAIL_FAULTS": "long", "PANICMAIL_TESTS_EXEC": "1"}
+        about |= {"PANICMAIL_FUZZ": os.environ.get("PANICMAIL_FUZZ", "1")}
+        others = [*pytest, "-m", "long or properties", "--ignore=tests/faults", "tests"]
+        others_status = subprocess.run(
+            others, cwd=README.parents[2], env={**os.environ, **about}, check=False
+        ).returncode
+        command = [*pytest, "-p", "tests.faults.outcomes", "tests/faults"]
         status = subprocess.run(command, cwd=README.parents[2], env={**os.environ, **about}, check=False).returncode
-        return json.loads(file.read_text()), status
+        return json.loads(file.read_text()), status or others_status
 
 
 def main() -> int:

@@ -110,6 +110,7 @@ def test_a_reply_to_a_page_of_the_old_key_counts_after_the_keys_were_changed(tow
 
 
 @pytest.mark.row(42, "an old token key is thrown away", "its pages no longer acknowledge; a person sees the reply")
+@pytest.mark.long
 def test_a_reply_to_a_page_of_a_key_that_is_gone_acknowledges_nothing_and_is_seen(town: World) -> None:
     write_keys(town, "a")
     town.start()

@@ -24,8 +24,8 @@ import pytest
 
 from panicmail import crashpoints
 from tests.dns_zone import dns_server
+from tests.examples import IS_LONG, if_long
 from tests.faults.acts import (
-    IS_LONG,
     accounted_for,
     frozen,
     it_happened_earlier,
@@ -54,8 +54,7 @@ ON_ITS_WAY = (
 )  # fmt: skip
 #: Where most is at stake, and no test of one row ends: the short form.
 IN_SHORT = (
-    "smtp.answered", "mails.understand.commit", "mails.understand.committed", "page.claim.committed",
-    "gitlab.asking", "gitlab.answered", "gitlab.settle.commit", "mail.sent",
+    "smtp.answered", "mails.understand.committed", "page.claim.committed", "gitlab.answered",
 )  # fmt: skip
 #: Later requests of one life towards GitLab: the create, the files.
 LATER = tuple(f"gitlab.{when}:{nth}" for nth in (2, 3, 4) for when in ("asking", "answered"))
@@ -134,7 +133,7 @@ def test_a_panic_survives_a_kill_at_every_point_of_its_way(town: World) -> None:
 @pytest.mark.parametrize(
     ("point", "claimed"),
     [
-        ("mails.accept.committed", "SELECT attempts FROM mails WHERE lease_until > accepted_at"),
+        if_long("mails.accept.committed", "SELECT attempts FROM mails WHERE lease_until > accepted_at"),
         ("mails.understand.committed", "SELECT attempt FROM outbox WHERE do = 'page' AND lease_until > queued_at"),
     ],
 )
@@ -172,7 +171,7 @@ def reached_by(town: World, phone: Provider, url: str) -> None:
 @pytest.mark.row(
     44, "kill -9 at every commit and every call", "a push arrives, one extra copy a kill; for PagerDuty one alert"
 )
-@pytest.mark.parametrize("url", [json_phone, pagerduty_phone])
+@pytest.mark.parametrize("url", [pagerduty_phone, if_long(json_phone)])
 def test_a_push_survives_a_kill_at_every_point_of_its_way(
     town: World, phone: Provider, url: Callable[[Provider], str]
 ) -> None:
@@ -196,6 +195,7 @@ def test_a_push_survives_a_kill_at_every_point_of_its_way(
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
+@pytest.mark.long
 def test_files_of_a_later_mail_are_named_once_and_linked_once_wherever_it_is_killed(town: World) -> None:
     town.start()
     ref = town.panic()
@@ -244,7 +244,10 @@ def test_keys_steps_and_acts_cut_short_are_whole_after_the_next_start(town: Worl
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
-@pytest.mark.parametrize(("point", "found"), [("link.act.commit", "open"), ("link.act.committed", "acked")])
+@pytest.mark.parametrize(
+    ("point", "found"),
+    [if_long("link.act.commit", "open"), ("link.act.committed", "acked")],
+)
 def test_a_press_on_the_button_cut_short_is_an_act_or_none(town: World, point: str, found: str) -> None:
     town.environ["PANICMAIL_CRASH_AT"] = point
     town.start()
@@ -263,7 +266,10 @@ def test_a_press_on_the_button_cut_short_is_an_act_or_none(town: World, point: s
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
-@pytest.mark.parametrize(("point", "found"), [("command.act.commit", "open"), ("command.act.committed", "acked")])
+@pytest.mark.parametrize(
+    ("point", "found"),
+    [("command.act.commit", "open"), if_long("command.act.committed", "acked")],
+)
 def test_a_command_cut_short_is_an_act_or_none(town: World, point: str, found: str) -> None:
     town.start()
     ref = town.panic()
@@ -276,7 +282,10 @@ def test_a_command_cut_short_is_an_act_or_none(town: World, point: str, found: s
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
-@pytest.mark.parametrize(("point", "found"), [("hook.act.commit", "open"), ("hook.act.committed", "acked")])
+@pytest.mark.parametrize(
+    ("point", "found"),
+    [if_long("hook.act.commit", "open"), ("hook.act.committed", "acked")],
+)
 def test_an_acknowledgement_in_pagerduty_cut_short_is_taken_whole_and_once_when_it_is_sent_again(
     town: World, phone: Provider, point: str, found: str
 ) -> None:
@@ -306,6 +315,7 @@ def test_an_acknowledgement_in_pagerduty_cut_short_is_taken_whole_and_once_when_
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
 @pytest.mark.parametrize("point", both("mails.amend"))
+@pytest.mark.long
 def test_a_late_reading_cut_short_is_made_again_and_amends_once(town: World, point: str) -> None:
     text = "Every file on the share ends in .locked."
     head, _, _ = mail("", subject="Ransom note").partition(b"\r\n\r\n")
@@ -327,7 +337,13 @@ def test_a_late_reading_cut_short_is_made_again_and_amends_once(town: World, poi
 
 
 @pytest.mark.row(44, "kill -9 at every commit and every call", "what was done is done whole or not at all")
-@pytest.mark.parametrize("point", both("senders.claim", "senders.settle"))
+@pytest.mark.parametrize(
+    "point",
+    [
+        "senders.claim.committed",
+        *(if_long(p) for p in ("senders.claim.commit", *both("senders.settle"))),
+    ],
+)
 def test_a_check_of_a_sender_cut_short_is_made_after_the_next_start(town: World, point: str) -> None:
     with dns_server({"_dmarc.example.com": [("TXT", "v=DMARC1; p=none")]}) as server:
         town.config["authentication"] = {"method": "verify", "nameservers": [f"127.0.0.1:{server.port}"]}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import if_long
 from tests.faults.acts import (
     accounted_for,
     copies,
@@ -64,7 +65,7 @@ def test_a_mail_killed_before_its_commit_got_no_250_and_is_one_incident_when_it_
 
 
 @pytest.mark.row(2, "kill -9 after the commit, before the 250", "the repeat is recognised: 250, the same incident")
-@pytest.mark.parametrize("point", ["mails.accept.committed", "smtp.answering"])
+@pytest.mark.parametrize("point", ["mails.accept.committed", if_long("smtp.answering")])
 def test_a_mail_whose_250_was_lost_in_a_kill_joins_its_own_incident_when_it_comes_again(
     town: World, point: str
 ) -> None:
@@ -126,7 +127,14 @@ def test_a_mail_nobody_had_read_when_the_daemon_was_killed_is_paged_right_after_
 
 
 @pytest.mark.row(4, "kill -9 while a page is sent", "sent again, the same Message-ID, one extra copy at most")
-@pytest.mark.parametrize(("point", "sent"), [("page.sending", 1), ("page.sent", 2), ("page.settle.commit", 2)])
+@pytest.mark.parametrize(
+    ("point", "sent"),
+    [
+        if_long("page.sending", 1),
+        ("page.sent", 2),
+        if_long("page.settle.commit", 2),
+    ],
+)
 def test_a_page_killed_on_its_way_is_sent_again_as_the_same_mail(town: World, point: str, sent: int) -> None:
     start_to_die(town, point)
     ref = town.panic()
@@ -139,6 +147,7 @@ def test_a_page_killed_on_its_way_is_sent_again_as_the_same_mail(town: World, po
 
 
 @pytest.mark.row(4, "kill -9 while the relay takes its time after the dot", "sent again, the same Message-ID")
+@pytest.mark.long
 def test_a_page_the_relay_had_and_did_not_answer_when_the_daemon_was_killed_comes_once_more(town: World) -> None:
     town.relay.rule("ana@", "hang", times=1)
     town.start()
@@ -181,7 +190,7 @@ def creates(town: World) -> int:
 
 
 @pytest.mark.row(6, "kill -9 while the tick takes a step", "the step is still due and is taken, once")
-@pytest.mark.parametrize("point", ["tick.move.commit", "tick.move.committed"])
+@pytest.mark.parametrize("point", [if_long("tick.move.commit"), "tick.move.committed"])
 def test_a_step_that_was_being_taken_when_the_daemon_was_killed_is_taken_once(town: World, point: str) -> None:
     town.start()
     ref = town.panic()
@@ -202,7 +211,11 @@ def test_a_step_that_was_being_taken_when_the_daemon_was_killed_is_taken_once(to
 
 @pytest.mark.row(7, "kill -9 while an acknowledgement is taken", "state and times change together; late steps are void")
 @pytest.mark.parametrize(
-    ("point", "found"), [("mails.understand.commit", ("open", 1)), ("mails.understand.committed", ("acked", 0))]
+    ("point", "found"),
+    [
+        if_long("mails.understand.commit", ("open", 1)),
+        ("mails.understand.committed", ("acked", 0)),
+    ],
 )
 def test_an_acknowledgement_cut_short_is_taken_whole_and_its_late_step_does_nothing(
     town: World, point: str, found: tuple[str, int]
@@ -236,6 +249,7 @@ def acked_by_ana(town: World) -> bool:
 @pytest.mark.row(
     43, "kill -9 at random moments under load", "a 250 is one incident, one issue, a page; one copy a life"
 )
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [7])
 def test_twenty_mails_at_once_and_kills_at_random_moments_lose_nothing_that_had_its_250(town: World, seed: int) -> None:
     moments = random.Random(seed)

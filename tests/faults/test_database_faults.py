@@ -15,7 +15,8 @@ from panicmail import crashpoints
 from panicmail.escalation.restore_guard import RestoreGuard
 from panicmail.sandbox.relay_server import Received
 from panicmail.store.watermark import WatermarkFile
-from tests.faults.acts import IS_LONG, accounted_for, eventually, locked, one_copy_a_life, start_again
+from tests.examples import IS_LONG
+from tests.faults.acts import accounted_for, eventually, locked, one_copy_a_life, start_again
 from tests.faults.strace import full
 from tests.office import Office, mail
 from tests.program import SOON, World, world
@@ -82,7 +83,7 @@ def test_a_mail_nothing_takes_is_a_451_and_people_are_called_about_panicmail_its
 
 
 @pytest.mark.row(13, "kill -9 while a mail is in the spool", "taken in by the next start, once")
-@pytest.mark.parametrize("point", POINTS if IS_LONG else POINTS[1:3])
+@pytest.mark.parametrize("point", POINTS if IS_LONG else POINTS[2:3])
 def test_a_mail_of_the_spool_survives_a_kill_on_its_way_in_and_out(town: World, point: str) -> None:
     promised = point != "spool.writing"
     town.environ["PANICMAIL_CRASH_AT"] = point
@@ -108,6 +109,7 @@ def test_a_mail_of_the_spool_survives_a_kill_on_its_way_in_and_out(town: World, 
 
 @pytest.mark.row(16, "another process holds SQLite's lock for longer than 5 s", "250 from the spool; nothing is lost")
 @pytest.mark.row(14, "the database is away while the SLA runs", "who is due is called from memory: STATE UNKNOWN")
+@pytest.mark.long
 def test_while_the_database_takes_nothing_mail_is_kept_and_who_is_due_is_called_from_memory(tmp_path: Path) -> None:
     with world(tmp_path, steps=[("0s", "seoc"), ("5s", "smoc")], sla="5s", expects=AWAY) as town:
         town.start()

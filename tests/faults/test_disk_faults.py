@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from panicmail.incident import ids
-from tests.faults.acts import IS_LONG, accounted_for, start_again
+from tests.examples import IS_LONG
+from tests.faults.acts import accounted_for, start_again
 from tests.faults.strace import Disk, Strace, read_record
 from tests.office import mail
 from tests.program import SOON, World, world
@@ -35,6 +36,7 @@ def town(tmp_path: Path) -> Iterator[World]:
     10, "the power goes; what was not synced is lost", "every 250 is on the disk, and paged after the start"
 )
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_250_is_on_a_disk_that_loses_all_it_had_not_synced_and_half_of_what_it_was_at(
     town: World, tmp_path: Path
 ) -> None:
@@ -83,7 +85,7 @@ def start_on(town: World, folder: Path) -> None:
 
 
 @pytest.mark.row(10, "killed inside a sync", "every 250 is there, the database is whole")
-@pytest.mark.parametrize("when", range(1, 13) if IS_LONG else (1, 4))
+@pytest.mark.parametrize("when", range(1, 13) if IS_LONG else (4,))
 def test_a_kill_inside_a_sync_loses_nothing_that_had_its_250(town: World, when: int) -> None:
     town.start()
     refs = [town.panic("before")]

@@ -14,6 +14,7 @@ from panicmail.store import migrate
 from panicmail.store.database import Database
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.unit_of_work import Store
+from tests.examples import IS_LONG
 from tests.faults.fatal import FATAL, STAGES
 from tests.office import PANIC, mail
 from tests.program import World, world
@@ -63,7 +64,7 @@ def waiting(town: World) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGES if IS_LONG else ["deciding"])
 def test_a_mail_that_ends_the_daemon_is_paged_and_so_are_its_neighbours(tmp_path: Path, stage: str) -> None:
     subjects = ["Ransom note", FATAL, "Lost laptop", "Odd login"]
     with world(tmp_path, expects=["intake.again"]) as town:

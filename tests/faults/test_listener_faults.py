@@ -17,8 +17,8 @@ from panicmail.mail.compose.operator_alerts import CAUSES
 from panicmail.oncall import runtime_settings
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.relay_server import SandboxRelay
+from tests.examples import IS_LONG
 from tests.faults import tls
-from tests.faults.acts import IS_LONG
 from tests.office import PANIC, Office, mail
 from tests.program import World
 from tests.site import Site
@@ -121,6 +121,7 @@ def test_a_panic_of_a_colleague_does_not_wait_behind_a_flood(town: World) -> Non
 
 @pytest.mark.row(39, "a flood of forged senders", "few pages that name every one, and an answer takes what it names")
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_a_flood_of_forged_senders_is_a_few_pages_that_name_every_one(town: World) -> None:
     town.config["storm"] = {"digest_every": "2s"}
     town.expected.add("accounts.gap")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import if_long
 from tests.faults.acts import (
     accounted_for,
     copies,
@@ -188,6 +189,7 @@ def test_two_daemons_on_one_database_page_escalate_and_open_issues_once(tmp_path
 @pytest.mark.row(
     38, "the whole host is dead", "the MX keeps the mail; after the start it is paged, and what fell due is done"
 )
+@pytest.mark.long
 def test_mail_of_an_outage_waits_with_its_sender_and_is_paged_when_the_host_is_back(town: World) -> None:
     town.config["smtp"]["listen"] = [f"127.0.0.1:{free_port()}"]
     town.start()
@@ -284,7 +286,14 @@ def the_disk_is_full() -> Iterator[int]:
 
 
 @pytest.mark.row(41, "the log's disk is full, nobody reads it", "lines are lost; mail, pages and the end go on as ever")
-@pytest.mark.parametrize("log", [nobody_reads, the_reader_is_gone, the_disk_is_full])
+@pytest.mark.parametrize(
+    "log",
+    [
+        if_long(nobody_reads),
+        if_long(the_reader_is_gone),
+        the_disk_is_full,
+    ],
+)
 def test_a_log_that_takes_nothing_holds_up_nothing(town: World, log: Callable[[], Iterator[int]]) -> None:
     port = free_port()
     town.config["smtp"]["listen"] = [f"127.0.0.1:{port}"]

@@ -16,6 +16,7 @@ import pytest
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident.push_channel import channel
 from tests.cast import SECOND
+from tests.examples import if_long
 from tests.faults.acts import it_happened_earlier
 from tests.office import PEOPLE, Office, mail
 from tests.program import SOON, Answer, World, world
@@ -155,7 +156,7 @@ def test_a_push_refused_for_good_is_told_and_whoever_has_the_mail_counts_as_reac
 @pytest.mark.row(
     31, "a push provider knows us no more (401, 403, 404)", "kept; tried once a minute; told; their mail is enough"
 )
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [if_long(401), 403, if_long(404)])
 def test_a_push_service_that_knows_us_no_more_keeps_nobody_from_being_paged_and_is_tried_again(
     town: World, phone: Provider, status: int
 ) -> None:

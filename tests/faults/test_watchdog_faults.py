@@ -26,6 +26,7 @@ def hang(town: World, point: str) -> float:
 
 
 @pytest.mark.row(37, "the tick, the event loop or the writer hangs", "the watchdog ends the daemon in 15 s")
+@pytest.mark.long
 def test_a_part_that_hangs_ends_the_daemon_within_fifteen_seconds_and_the_next_one_pages(tmp_path: Path) -> None:
     with ExitStack() as stack:
         towns = {}
