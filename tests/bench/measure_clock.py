@@ -24,6 +24,8 @@ FIRST_STEP, SLA = timedelta(hours=2), timedelta(hours=3)
 SETTINGS = {"steps": (("0s", "seoc"), ("2h", "smoc")), "sla": "3h", "repeat": "1h"}
 #: So long is waited for the pages of what is due, in seconds.
 WITHIN = 60.0
+#: As panicmail opens an issue; it puts right what is otherwise, and tells everybody.
+KEPT = {"confidential": True, "issue_type": "incident", "labels": "security-incident"}
 #: The ids of the incidents that were not made by a mail are numbers.
 MADE = "id GLOB '0*'"
 
@@ -39,7 +41,7 @@ def arm(town: World, number: int) -> None:
     gitlab = town.gitlab.instance
     bot = gitlab.user("panicmail-bot")
     for each in range(number):
-        made = gitlab.open_issue(bot, {"title": f"Panic {each}"})
+        made = gitlab.open_issue(bot, {"title": f"Panic {each}", **KEPT})
         made.created_at = made.updated_at = made.created_at - timedelta(hours=5)
 
 

@@ -114,16 +114,24 @@ class Phrases(Generic[K]):
 
     def at(self, words: Sequence[str], start: int, gap: Gap | None = None) -> Iterator[tuple[int, K]]:
         """The phrases that stand in `words` at `start`: where each ends, and what it is."""
+        if start < len(words) and words[start] not in self._root and self._leads_by_words:
+            return iter(())
         found: set[tuple[int, K]] = set()
         reached = [(self._root, start)]
         for node, at in reached:
-            found.update((at, kind) for kind in node.get("", ()))
-            if at < len(words):
-                reached += ((then, at + 1) for then in node.get(words[at], ()))
-            for mark, kinds in _GAPS.items() if gap is not None else ():
-                if gap is not None and mark in node:
-                    reached += ((then, end) for end in gap(words, at, kinds) for then in node[mark])
+            if "" in node:
+                found.update((at, kind) for kind in node[""])
+            if at < len(words) and words[at] in node:
+                reached += [(then, at + 1) for then in node[words[at]]]
+            for mark in node.keys() & _GAPS.keys() if gap is not None else ():
+                if gap is not None:
+                    reached += [(then, end) for end in gap(words, at, _GAPS[mark]) for then in node[mark]]
         return iter(sorted(found))
+
+    @cached_property
+    def _leads_by_words(self) -> bool:
+        """Whether every phrase begins with a word."""
+        return self._root.keys().isdisjoint(("", *_GAPS))
 
     def single(self, kinds: Container[K]) -> set[str]:
         """What is a phrase of these kinds as one word."""
@@ -227,6 +235,15 @@ def _phrases_in(language: Language, anybodys: Language, words: tuple[str, ...], 
 
 
 @lru_cache(4096)
+def _phrases_of_any(lexicon: Lexicon, words: tuple[str, ...], start: int) -> list[tuple[int, Kind]]:
+    """As `Lexicon.phrases_at`."""
+    if start >= len(words):
+        return []
+    spoken = (each for each in lexicon.all() if each is lexicon.anybodys or words[start] in each.words)
+    return [found for language in spoken for found in lexicon.phrases_in(language, words, start)]
+
+
+@lru_cache(4096)
 def _gap_ends(
     language: Language, anybodys: Language, words: tuple[str, ...], start: int, kinds: frozenset[Kind]
 ) -> set[int]:
@@ -291,9 +308,7 @@ class Lexicon:
 
     def phrases_at(self, words: Sequence[str], start: int) -> Iterator[tuple[int, Kind]]:
         """The phrases of any language that stand in `words` at `start`."""
-        for language in self.all():
-            if start < len(words) and (language is self.anybodys or words[start] in language.words):
-                yield from self.phrases_in(language, words, start)
+        return iter(_phrases_of_any(self, tuple(words), start))
 
     def speaking(self, words: Sequence[str]) -> tuple[Language, ...]:
         """The languages that have most of `words`, all but one as well, and those of the words that these have not."""
