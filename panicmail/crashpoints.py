@@ -51,6 +51,7 @@ TRANSACTIONS = (
     "clock.put_back",
     "clock.alarm",
     "copy.hold",
+    "retention.erase",
     "copy.alarm",
 )
 #: Calls over the network, and the disk where the spool is.

@@ -1,4 +1,4 @@
-"""Keeping what panicmail knows: `backup`, `restore` and `export`."""
+"""Keeping what panicmail knows: `backup`, `restore`, `export`, `retention`, `forget`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import click
 
 from panicmail import __version__
 from panicmail.cli.command_context import config_option, find_incident, json_option, load, open_store_and_settings
-from panicmail.cli.output import print_json, runner
+from panicmail.cli.output import iso, print_json, print_table, runner, zulu
 from panicmail.errors import ConfigError, Mistake
 from panicmail.incident.model import Entry
 
@@ -255,4 +255,52 @@ def _verify_export(config_file: str | None, path: Path) -> None:
     click.echo(f"{path} is whole and signed by this installation.")
 
 
-COMMANDS = (backup, restore, export)
+@click.command()
+@config_option
+@json_option
+def retention(config_file: str | None, as_json: bool) -> None:
+    """How long what is kept, and the record of what was erased, the newest first."""
+    store, _settings = open_store_and_settings(config_file)
+    kept = load(config_file).retention
+    lines = store.read(lambda tx: tx.erasures.lines(1000))
+    limits = {name: f"{at.days}d" if (at := getattr(kept, name)) else "" for name in ("raw_mails", "incidents")}
+    if as_json:
+        record = [{"at": iso(e.at), "what": e.what, "ref": e.ref, "by": e.by, "facts": e.facts} for e in lines]
+        print_json({**limits, "erased": record})
+        return
+    for name, days in limits.items():
+        click.echo(f"{name:12} {days + ' after the end' if days else 'kept for ever'}")
+    rows = [(zulu(e.at), e.what, e.ref, e.by) for e in lines]
+    print_table(("AT", "ERASED", "REF", "BY"), rows, "Nothing was erased yet.")
+
+
+@click.command()
+@config_option
+@click.option("--yes", is_flag=True, help="Erase without asking.")
+@click.argument("address")
+def forget(config_file: str | None, yes: bool, address: str) -> None:
+    """Erase everything about the incidents ADDRESS reported: mails, timeline, pages. It cannot be undone.
+
+    What is open or held is kept and named, and so is what something is still to be done for. GitLab keeps its issues,
+    and backups what is in them.
+    """
+    from panicmail.store.erasures import erase
+
+    store, _settings = open_store_and_settings(config_file)
+    known, by = address.strip().lower(), f"{runner()} on {socket.gethostname()}"
+    count = len(store.read(lambda tx: tx.erasures.kept_of_reporter(known)))
+    if not count:
+        raise Mistake(f"nothing reported by {known} is kept here")
+    if not yes:
+        click.confirm(f"Erase what is over of {count} incidents reported by {known}?", abort=True)
+    erased = 0
+    while some := store.write("retention.erase", lambda tx: erase(tx.erasures, tx.erasures.of_reporter(known), by)):
+        erased += some
+    store.write("retention.erase", lambda tx: tx.erasures.forget_mailbox(known))
+    kept = store.read(lambda tx: tx.erasures.kept_of_reporter(known))
+    click.echo(f"Erased: {erased} of {count} incidents reported by {known}.")
+    if kept:
+        raise Mistake(f"not over yet, and kept: {', '.join(kept)}; run this again when they are")
+
+
+COMMANDS = (backup, restore, export, retention, forget)

@@ -539,9 +539,21 @@ class WatchSettings(Section):
     #: The watch's own way to page.
     push: Annotated[tuple[PushUrl, ...], SECRET] = Field((), examples=[["ntfys://ntfy.example.com/watch"]])
 
+    @property
+    def pinged(self) -> str:
+        """What is pinged, a secret; "": nothing."""
+        return self.heartbeat_url.get_secret_value() if self.heartbeat_url else ""
+
 
 class TokenSettings(Section):
     key_file: SecretFile = None  #: absolute; None: keys are kept in the database
+
+
+class RetentionSettings(Section):
+    """How long after its end an incident keeps what; None: for ever."""
+
+    raw_mails: Annotated[timedelta | None, BeforeValidator(values.retention)] = None
+    incidents: Annotated[timedelta | None, BeforeValidator(values.retention)] = None
 
 
 class LogSettings(Section):
@@ -576,6 +588,7 @@ class Config(BaseSettings):
     web: WebSettings
     watch: WatchSettings
     tokens: TokenSettings
+    retention: RetentionSettings
     log: LogSettings
 
     path: Path | None  #: the file it came from; None: the environment alone

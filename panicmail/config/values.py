@@ -25,6 +25,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ADDRESS = 'an address such as "ana@example.com"'
 DURATION = 'a duration such as "90s", "15m" or "1h30m"'
+#: Within a month an incident is opened again, and a reply is looked up.
+SHORTEST_RETENTION = 30
+RETENTION = f'a number of days such as "400d", at least {SHORTEST_RETENTION}d, or "" for ever'
 SELECTOR = 'a name of letters, digits and hyphens such as "panic1"'
 SIZE = 'a size such as "25MiB"'
 LISTEN = 'host:port such as "127.0.0.1:2525" or "[::1]:2525"'
@@ -57,6 +60,7 @@ _LOCAL_PART = re.compile(rf"(?=.{{1,64}}\Z){_ATOM}(?:\.{_ATOM})*\Z")
 _NAME = re.compile(r"\w[\w.-]*\Z")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+\Z", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])", re.ASCII)
+_DAYS = re.compile(r"\d{1,5}d\Z", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMG]i?B)\Z", re.ASCII)
 
 _CLOCK_TIME = re.compile(r"(\d\d?):(\d\d)\Z", re.ASCII)
@@ -200,6 +204,18 @@ def refresh(value: object) -> timedelta:
     if passed < timedelta(minutes=1):
         raise ValueError(f"{DURATION}, at least 1m")
     return passed
+
+
+def retention(value: object) -> timedelta | None:
+    """How long something is kept; "" is for ever."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, timedelta):
+        return value
+    days = int(value[:-1]) if isinstance(value, str) and _DAYS.match(value) else 0
+    if not SHORTEST_RETENTION <= days <= 36500:
+        raise ValueError(RETENTION)
+    return timedelta(days=days)
 
 
 def instant(value: object) -> datetime:

@@ -18,6 +18,7 @@ from panicmail.config.schema import Section
 from panicmail.daemon.calendar_refresh import CalendarRefresh
 from panicmail.delivery import push_router
 from panicmail.errors import ConfigError
+from panicmail.escalation.retention import RetentionLimits
 from panicmail.mail import encryption
 from panicmail.oncall import runtime_settings
 from panicmail.oncall.runtime_settings import RuntimeSettings
@@ -58,6 +59,9 @@ class LiveConfig:
     def secrets(self) -> WebhookSecrets:
         """What webhooks are verified by."""
         return secrets_of(self.config)
+
+    def retention(self) -> RetentionLimits:
+        return RetentionLimits(raw_mails=self.config.retention.raw_mails, incidents=self.config.retention.incidents)
 
     def start(self, keys: SigningKeys) -> None:
         """Make the first settings. Only calendars that were never read are waited for."""

@@ -27,6 +27,7 @@ from panicmail.delivery.smtp_client import RelayClient, relay_client, signing
 from panicmail.escalation.clock_guard import ClockGuard
 from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import RestoreGuard
+from panicmail.escalation.retention import Retention
 from panicmail.escalation.shift_handover import ShiftHandover
 from panicmail.escalation.tick import EscalationTick
 from panicmail.gitlab.gitlab_project import GitLabProject
@@ -138,7 +139,6 @@ class DaemonParts:
         return WebhookReceiver(self.store, self.live.settings, signs, self.live.secrets, project, woken=woken)
 
     def _build_jobs(self) -> PeriodicJobs:
-        url = self.config.watch.heartbeat_url
         watched = self.store.watched_by(self.emergency.asking)
         return PeriodicJobs(
             store=watched,
@@ -150,12 +150,13 @@ class DaemonParts:
             restoring=self.restoring,
             emergency=self.emergency,
             health=self.health,
-            heartbeat=Heartbeat(url.get_secret_value() if url else "", "tick"),
+            heartbeat=Heartbeat(self.config.watch.pinged, "tick"),
             handover=ShiftHandover(self.store, self.live.settings),
             daily_list=DailyList(self.store, self.live.settings),
             roster_faults=ScheduleFaults(self.store, self.live.settings, self.live.calendars),
             daily=DailyCheck(self.store, self.live.settings, lambda: self.live.config),
             ring=self.bell.ring,
+            erase_due=Retention(self.store, self.live.retention).run,
             take_keys=lambda: self.live.take_keys(signing_keys(self.live.config, self.store)),
         )
 

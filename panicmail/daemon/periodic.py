@@ -5,7 +5,8 @@
     poll     every 10 seconds: signs of work in GitLab; its list is asked once a minute while nothing is due soon
     minute   the accounting, how far the database has come, shifts that ended, the daily list, gaps in the rosters
              ahead, signing keys that were changed
-    hour     every row against what must always be true; once a day every real thing in the configuration
+    hour     every row against what must always be true; once a day every real thing in the configuration, and
+             what need not be kept any more
 
 A part of a duty that fails costs the others nothing: its next turn comes.
 """
@@ -79,6 +80,7 @@ class PeriodicJobs:
     daily: DailyCheck
     ring: Callable[[Iterable[str]], None]  #: wakes the threads of lanes that have something to do
     take_keys: Callable[[], object] = lambda: None  #: reads the signing keys again
+    erase_due: Callable[[], object] = lambda: None  #: once a day, what need not be kept any more
     came_round_at: float = field(default_factory=time.monotonic)  #: when the tick last came on, in monotonic seconds
 
     def start(self) -> None:
@@ -137,6 +139,7 @@ class PeriodicJobs:
 
     def hour(self) -> None:
         self._safely("accounts.failed", self.accounting.sweep)
+        self._safely("retention.failed", self.erase_due)
         self._safely("check.failed", lambda: self.daily.run(datetime.now(UTC)))
 
     def _safely(self, event: str, duty: Callable[[], object]) -> bool:

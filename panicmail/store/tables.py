@@ -356,3 +356,16 @@ drills = sa.Table(
     sa.Column("expires_at", Instant, nullable=False),
     sa.Column("mail_id", sa.String(26)),
 )
+
+#: What was erased, when and by whom: the audit that outlives what it tells of. Never changed.
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("what", sa.String(12), nullable=False),  # planned, raw, incident
+    sa.Column("ref", sa.String(8), nullable=False),  # "" of a plan
+    sa.Column("by", AnyText, nullable=False),  # "retention", or who ran the command
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Index(None, "what", "at"),
+)

@@ -22,6 +22,7 @@ from panicmail.store.blocked_adapters import BlockedAdapters
 from panicmail.store.channel_proofs import ChannelProofs, Findings
 from panicmail.store.drill_codes import DrillCodes
 from panicmail.store.enqueue import OutboxQueue
+from panicmail.store.erasures import Erasures
 from panicmail.store.figures import Figures
 from panicmail.store.future_rows import FutureRows
 from panicmail.store.gaps import Gaps
@@ -112,6 +113,10 @@ class Transaction:
     @cached_property
     def keys(self) -> SigningKeys:
         return SigningKeys(self.context)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        return Erasures(self.context)
 
     @cached_property
     def figures(self) -> Figures:

@@ -72,6 +72,7 @@ ELSEWHERE = {
     **dict.fromkeys(both("mails.amend"), "below"),
     **dict.fromkeys((*both("mails.take_in"), "spool.writing", "spool.written"), "test_database_faults.py"),
     **dict.fromkeys(crashpoints.ROUNDS, "for hanging: test_watchdog_faults.py"),
+    **dict.fromkeys(both("retention.erase"), "test_retention.py"),
     **dict.fromkeys(both("copy.alarm"), "said only when PostgreSQL fails over under a running daemon"),
 }
 
