@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -109,25 +108,6 @@ def test_one_time_of_a_series_can_be_somebody_elses_or_cancelled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoiled", "note"),
-    [
-        (day(24, "STATUS:CANCELLED"), None),
-        (day(24, "TRANSP:TRANSPARENT"), "1 event does not count: marked as free (TRANSP)"),
-        (event("DTSTART:20261124T080000Z", "SUMMARY:ana"), "1 event does not count: of no length"),
-        (
-            event("DTSTART;TZID=Mars/Olympus:20261124T080000", "DURATION:PT8H", "SUMMARY:ana"),
-            "1 event does not count: in a time zone nobody knows",
-        ),
-    ],
-    ids=["cancelled", "free", "of no length", "zone unknown"],
-)
-def test_what_does_not_count_is_a_gap_and_is_told(spoiled: str, note: str | None) -> None:
-    found = read(day(23), spoiled, BERLIN)
-    assert times(found) == ["23 00:00 - 24 00:00 ana"]
-    assert found.notes == ((note,) if note else ())
-
-
-@pytest.mark.parametrize(
     ("lines", "head", "expected"),
     [
         (("DTSTART;VALUE=DATE:20261124", "DTEND;VALUE=DATE:20261126"), BERLIN, "23 23:00 - 25 23:00"),
@@ -154,7 +134,8 @@ def test_a_zone_of_the_files_own_holds_for_that_file_alone() -> None:
     theirs = event("DTSTART;TZID=Our Desk:20261124T080000", "DURATION:PT8H", "SUMMARY:ana")
     assert times(calendar_source.read(calendar(zone, theirs), SINCE, UNTIL)) == ["24 05:00 - 24 13:00 ana"]
     lost = calendar_source.read(calendar(theirs), SINCE, UNTIL)
-    assert (times(lost), lost.notes) == ([], ("1 event does not count: in a time zone nobody knows",))
+    assert times(lost) == []
+    assert [each.why for each in lost.uncounted] == ["it is in a time zone nobody knows (Our Desk)"]
 
 
 @pytest.mark.parametrize("night", ["2026-10-25", "2027-03-28"])
@@ -189,10 +170,6 @@ def test_a_daily_rota_in_a_calendar_has_every_instant_once_on_both_nights(night:
         calendar(day(23))[:-20],
         calendar() * 2,
         day(23),
-        calendar(event("DTEND:20261124T000000Z", "SUMMARY:ana")),
-        calendar(event("DTSTART:2026", "DTEND:20261124T000000Z", "SUMMARY:ana")),
-        calendar(day(23, "RRULE:FREQ=SOMETIMES")),
-        calendar("X-WR-TIMEZONE:Mars/Olympus", day(23)),
         "\x00" * 1000,
     ],
     ids=[
@@ -202,10 +179,6 @@ def test_a_daily_rota_in_a_calendar_has_every_instant_once_on_both_nights(night:
         "cut off",
         "two",
         "no calendar",
-        "no start",
-        "no time",
-        "no rule",
-        "no zone",
         "NUL",
     ],
 )
@@ -219,16 +192,22 @@ def test_a_calendar_may_begin_with_a_byte_order_mark_and_be_empty() -> None:
 
 
 def test_more_events_than_a_rota_can_have_are_refused() -> None:
+    minutely = [f"DTSTART:202611{day}T000000Z" for day in (24, 27)]
     with pytest.raises(ValueError, match="more than 5000 events in 32 days"):
-        read(event("DTSTART:20261124T000000Z", "DURATION:PT1S", "RRULE:FREQ=SECONDLY;COUNT=6000", "SUMMARY:ana"))
+        read(*(event(start, "DURATION:PT1M", "RRULE:FREQ=MINUTELY;COUNT=3000", "SUMMARY:ana") for start in minutely))
 
 
 def test_a_calendar_that_takes_too_long_is_given_up_in_time() -> None:
-    forever = event("DTSTART:20261124T000000Z", "DURATION:PT1S", "RRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30")
-    began = time.monotonic()
-    with pytest.raises(ValueError, match=r"it takes longer than 1\.5 s to read"):
-        calendar_source.read(calendar(forever), SINCE, UNTIL, within_seconds=1.5)
-    assert time.monotonic() - began < 10
+    with pytest.raises(ValueError, match=r"it takes longer than 0\.01 s to read"):
+        calendar_source.read(calendar(day(23)), SINCE, UNTIL, within_seconds=0.01)
+
+
+def test_a_calendar_of_many_rules_that_never_end_is_given_up_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ical_parse, "ENTRY_SECONDS", 0.1)
+    monkeypatch.setattr(ical_parse, "ALL_SECONDS", 0.25)
+    never = "RRULE:FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30"
+    with pytest.raises(ValueError, match=r"it takes longer than 0\.25 s to work out"):
+        read(*(event("DTSTART:20261124T000000Z", "DURATION:PT1S", never, "SUMMARY:ana") for _ in range(10)))
 
 
 @given(st.text(max_size=200), st.integers(0, 40))
@@ -271,6 +250,7 @@ def test_no_text_makes_the_reader_fail_in_another_way(noise: str, where: int) ->
         ("Reyes", ()),
         ("Max Muster", ()),
         ("Bo Diddley", ()),
+        ("Bo On-Call (GoAlert: Security)", ("bo",)),
         ("SEOC max SOC", ("max",)),
         ("Max", ("max",)),
         ("Zoe", ()),
@@ -396,7 +376,7 @@ def test_a_calendar_that_was_read_is_kept_and_answers_after_a_restart(feed: Feed
     [
         (b"<html>Sign in</html>", "not an iCalendar file"),
         (ANA[:-20].encode(), "not an iCalendar file"),
-        (b"\xff\xfe\x00", "octet 0 is not UTF-8"),
+        (b"\xff\xfe\x00", "not an iCalendar file"),
         (b"x" * (LARGEST + 1), "larger than 10 MiB"),
         (Temporary("the server said 503"), "the server said 503"),
         (OSError("cannot reach /private-hunter2/basic.ics"), "it could not be fetched (OSError)"),

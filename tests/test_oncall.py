@@ -93,22 +93,44 @@ def told(spans: tuple[OnCallSpan, ...]) -> list[tuple[float, tuple[str, ...], st
     return [((span.start - MONDAY) / HOUR, span.people, span.source.split()[0].rstrip(":")) for span in spans]
 
 
-def test_an_override_replaces_everybody_for_its_time_and_the_first_written_wins() -> None:
-    overrides = (override(h(10), h(12), "max"), override(h(11), h(14), "bo"))
+@pytest.mark.parametrize("turn", [1, -1], ids=["as they come", "the other way round"])
+def test_an_override_replaces_everybody_for_its_time_and_of_two_the_later_counts(turn: int) -> None:
+    overrides = (override(h(10), h(12), "max"), override(h(11), h(14), "bo"))[::turn]
     schedules = Schedules({"seoc": Schedule(shifts=(by_day("ana", "kim"),), overrides=overrides)})
     assert told(schedules.spans("seoc", h(9), h(15))) == [
         (9, ("ana", "kim"), "shift"),
         (10, ("max",), "override"),
-        (12, ("bo",), "override"),
+        (11, ("bo",), "override"),
         (14, ("ana", "kim"), "shift"),
     ]
     assert schedules.on_call("seoc", h(10))[0].source == "override until 2026-11-23 12:00Z"
-    assert [schedules.who("seoc", h(hour)) for hour in (9.99, 10, 11.99, 12)] == [
+    assert [schedules.who("seoc", h(hour)) for hour in (9.99, 10, 10.99, 11)] == [
         ("ana", "kim"),
         ("max",),
         ("max",),
         ("bo",),
     ]
+
+
+@pytest.mark.parametrize("turn", [1, -1], ids=["as they come", "the other way round"])
+@pytest.mark.parametrize("evening", [(10, 14), (8, 12), (16, 20)], ids=["within", "from its start", "to its end"])
+def test_a_shorter_override_within_a_longer_one_counts_in_either_order(evening: tuple[int, int], turn: int) -> None:
+    overrides = (override(h(8), h(20), "max"), override(h(evening[0]), h(evening[1]), "bo"))[::turn]
+    schedules = Schedules({"seoc": Schedule(("ana",), overrides=overrides)})
+    assert [schedules.who("seoc", h(hour)) for hour in range(7, 21)] == [
+        ("ana",) if hour in (7, 20) else ("bo",) if evening[0] <= hour < evening[1] else ("max",)
+        for hour in range(7, 21)
+    ]
+
+
+def test_what_an_override_replaces_is_known_other_overrides_included() -> None:
+    overrides = (override(h(8), h(20), "max"), override(h(10), h(12), "bo"))
+    schedules = Schedules({"seoc": Schedule(shifts=(by_day("ana"),), overrides=overrides, fallback=("kim",))})
+    week, evening = schedules.replaced("seoc", h(0), h(48))
+    assert (week.override.person, told(week.spans)) == (
+        "max", [(8, ("ana",), "shift"), (10, ("bo",), "override"), (12, ("ana",), "shift")]
+    )  # fmt: skip
+    assert (evening.override.person, told(evening.spans)) == ("bo", [(10, ("max",), "override")])
 
 
 def test_an_override_lies_over_fixed_people_and_over_gaps() -> None:
@@ -432,6 +454,39 @@ def test_oncall_reads_a_calendar_in_a_file_as_it_is_and_leaves_no_trace(town: Wo
     assert any(line.startswith("seoc: its calendar was read 0 min ago, at ") for line in lines)
     assert "  !! Tue 24 Nov 00:00 - Wed 25 Nov 00:00  fallback: unknown name Zoe" in lines
     assert {file.name for file in town.folder.iterdir()} == before
+
+
+def test_oncall_says_what_of_a_calendar_does_not_count_and_whom_an_override_replaces(town: World) -> None:
+    night = [
+        "BEGIN:VEVENT",
+        "UID:n",
+        "DTSTART:20261124T230000Z",
+        "DTEND:20261124T070000Z",
+        "SUMMARY:night",
+        "END:VEVENT",
+    ]
+    (town.folder / "seoc.ics").write_text(ICS.replace("END:VCALENDAR", "\n".join([*night, "END:VCALENDAR"])))
+    week = {"from": "2026-11-23T08:00:00Z", "to": "2026-11-30T08:00:00Z", "person": "max"}
+    evening = {"from": "2026-11-24T18:00:00Z", "to": "2026-11-24T22:00:00Z", "person": "ana"}
+    town.config["oncall"]["seoc"] = {"ical": "seoc.ics", "fallback": ["max"], "overrides": [evening, week]}
+    town.write_config()
+    told = " ".join(town.run("oncall", "--at", "2026-11-23T12:00Z", "--tz", "UTC").out.split())
+    assert '!! does not count: "night", 2026-11-24 23:00Z to 2026-11-25 07:00Z: it ends at 2026-11-24 07:00' in told
+    assert "override Mon 23 Nov 08:00 - Mon 30 Nov 08:00: max instead of ana, " in told
+    assert "override Tue 24 Nov 18:00 - Tue 24 Nov 22:00: ana instead of max" in told
+    document = town.run("oncall", "--at", "2026-11-24T20:00Z", "--json").json
+    assert [each["person"] for each in document["on_call"] if each["role"] == "seoc"] == ["ana"]
+    assert [each["person"] for each in document["overrides"]["seoc"]] == ["max", "ana"]
+    assert [each["title"] for each in document["calendars"][0]["findings"]] == ["night"]
+
+
+def test_two_overrides_of_one_time_are_a_mistake_told_at_start(town: World) -> None:
+    both = {"from": "2026-12-24T18:00:00Z", "to": "2026-12-25T06:00:00Z"}
+    town.config["oncall"]["seoc"]["overrides"] = [{**both, "person": "ana"}, {**both, "person": "max"}]
+    town.write_config()
+    ran = town.run("check", "--offline")
+    assert ran.status == 2
+    assert "found max, and ana for the same time; expected one of them, or other times" in ran.out + ran.err
 
 
 def test_oncall_answers_from_the_last_good_copy_and_says_how_old_it_is_and_why(town: World) -> None:

@@ -214,7 +214,138 @@ def test_a_calendar_in_a_file_needs_no_network(configured_with: With, tmp_path: 
     assert on_call(settings, copies) == ("ana",)
 
 
+# -- a reading that takes people away
+
+
+def weeks(*events: tuple[str, int, int]) -> bytes:
+    """Events as (who, the day of November 2026 they begin, how many days)."""
+    one = calendar("ana").decode().splitlines()
+    made = [
+        [f"UID:{n}", f"DTSTART:202611{day:02}T000000Z", f"DURATION:P{days}D", f"SUMMARY:{who}"]
+        for n, (who, day, days) in enumerate(events)
+    ]
+    within = [line for lines in made for line in ("BEGIN:VEVENT", *lines, "END:VEVENT")]
+    return "\r\n".join([*one[:3], *within, *one[-1:], ""]).encode()
+
+
+WEEK = weeks(("ana", 22, 8))
+
+
+@pytest.mark.parametrize(
+    "shrunk",
+    [weeks(), weeks(("max", 22, 2)), weeks(("Busy", 22, 8)), weeks(("max", 25, 2))],
+    ids=["empty", "less than half", "names nobody we know", "all of today is gone"],
+)
+def test_a_reading_that_empties_the_week_is_not_believed_alone_for_an_hour(
+    configured_with: With, shrunk: bytes
+) -> None:
+    settings, server = configured_with(), Server(seoc=WEEK)
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = shrunk
+    copies = calendars.refresh(T0 + HOUR)
+    assert copies is not None
+    schedules = config_schedules.schedules(settings, PEOPLE, copies)
+    later = config_schedules.schedules(settings, PEOPLE, CalendarRefresh(settings, server).copies)
+    for each in (schedules, later):  # after a restart too
+        assert "ana" in each.who("seoc", T0 + HOUR)
+        assert "ana" in each.who("seoc", T0 + 2 * HOUR - MINUTE)
+        assert "ana" not in each.who("seoc", T0 + 2 * HOUR)
+
+
+def test_both_readings_people_are_called(configured_with: With) -> None:
+    settings, server = configured_with(), Server(seoc=WEEK)
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = weeks(("max", 22, 2))
+    copies = calendars.refresh(T0 + HOUR)
+    assert copies is not None
+    schedules = config_schedules.schedules(settings, PEOPLE, copies)
+    assert set(schedules.who("seoc", T0 + HOUR)) == {"ana", "max"}
+    assert schedules.who("seoc", T0 + 2 * HOUR) == ("max",)
+
+
+@pytest.mark.parametrize("other", [weeks(("max", 22, 8)), weeks(("max", 22, 5)), weeks(("ana", 22, 4), ("max", 26, 4))])
+def test_a_reading_that_only_changes_who_it_is_is_believed_at_once(configured_with: With, other: bytes) -> None:
+    settings, server = configured_with(), Server(seoc=WEEK)
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = other
+    copies = calendars.refresh(T0 + HOUR)
+    assert copies is not None
+    assert copies["seoc"] is not None
+    assert copies["seoc"].doubted_at is None
+
+
+def test_a_doubt_is_held_against_what_was_believed_last_and_ends_when_the_week_comes_back(
+    configured_with: With,
+) -> None:
+    settings, server = configured_with(), Server(seoc=WEEK)
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(T0)
+    for minutes, text, is_doubted in (
+        (60, weeks(), True),
+        (75, weeks(("max", 22, 1)), True),
+        (90, WEEK, False),
+        (105, weeks(), True),
+        (180, weeks(), False),
+    ):
+        server.answers["seoc"] = text
+        calendars.refresh(T0 + minutes * MINUTE)
+        schedules = config_schedules.schedules(settings, PEOPLE, calendars.copies)
+        doubt = schedules.calendars["seoc"].doubt
+        assert bool(doubt and doubt.until > T0 + minutes * MINUTE) is is_doubted, minutes
+        assert ("ana" in schedules.who("seoc", T0 + minutes * MINUTE)) is (is_doubted or text == WEEK)
+
+
 # -- over the network
+
+
+@pytest.mark.parametrize("to", ["http://127.0.0.1:9/", "http://localhost:9/", "http://10.0.0.1/", "http://[::1]:9/"])
+def test_a_calendar_that_leads_to_a_private_address_keeps_its_copy_and_is_told(
+    desk: Office, configured_with: With, to: str
+) -> None:
+    with Provider() as provider:
+        provider.answer = calendar("ana")
+        calendars = CalendarRefresh(configured_with(seoc=f'ical = "{provider.url}/seoc.ics"'))
+        calendars.refresh(T0)
+        provider.status, provider.headers = 302, {"Location": to}
+        copies = calendars.refresh(T0 + HOUR)
+    assert copies is not None
+    assert copies["seoc"] is not None
+    assert "a private address; write that into the URL" in copies["seoc"].failure
+    assert on_call(configured_with(), copies) == ("ana",)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<!DOCTYPE html><html><title>Sign in</title></html>", calendar("max")[:-20], b"", b"x" * (10 * 2**20 + 1)],
+    ids=["a sign-in page", "cut off", "nothing", "larger than 10 MiB"],
+)
+def test_what_comes_instead_of_a_calendar_is_told_at_once_and_the_last_copy_answers(
+    desk: Office, configured_with: With, answer: bytes
+) -> None:
+    settings, server = configured_with(), Server(seoc=calendar("ana"))
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = answer
+    desk.now = T0 + HOUR
+    calendars.refresh(desk.now)
+    assert on_call(settings, calendars.copies) == ("ana",)
+    (told,) = look(desk, calendars)
+    assert told.subject == "[panicmail] a calendar cannot be read"
+
+
+@pytest.mark.parametrize("clock", ["19700101T000000Z", "20991231T235959Z", "yesterday"])
+def test_the_clock_of_the_calendars_server_decides_nothing(configured_with: With, clock: str) -> None:
+    stamps = f"DTSTAMP:{clock}\r\nLAST-MODIFIED:{clock}\r\nCREATED:{clock}\r\nUID:1".encode()
+    settings, server = configured_with(), Server(seoc=calendar("ana").replace(b"UID:1", stamps))
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(T0)
+    server.answers["seoc"] = calendar("max").replace(b"UID:1", stamps)
+    copies = calendars.refresh(T0 + HOUR)
+    assert copies is not None
+    assert on_call(settings, copies) == ("max",)
 
 
 def test_it_is_fetched_over_the_network(configured_with: With) -> None:
@@ -291,6 +422,49 @@ def test_gaps_are_told_once_a_day_restarts_or_not(desk: Office, none: CalendarRe
 def test_rosters_without_a_fault_are_not_told_of(desk: Office, none: CalendarRefresh) -> None:
     desk.settings = replace(desk.settings, schedules=seoc(shift(0, 12, "ana"), shift(12, 24, "bo")))
     assert look(desk, none) == []
+
+
+def test_an_entry_of_the_coming_week_that_is_not_understood_is_told_at_once_and_each_once_a_day(
+    desk: Office, configured_with: With
+) -> None:
+    def spoiled(*days: int) -> bytes:
+        return weeks(("ana", 22, 8), *(("lunch", day, 1) for day in days)).replace(b"DURATION:P1D", b"DURATION:short")
+
+    settings, server = configured_with(), Server(seoc=spoiled(24))
+    calendars = CalendarRefresh(settings, server)
+
+    def read_and_look() -> list[Posted]:
+        calendars.refresh(desk.now)
+        desk.settings = replace(desk.settings, schedules=config_schedules.schedules(settings, PEOPLE, calendars.copies))
+        return look(desk, calendars)
+
+    (told,) = read_and_look()
+    assert told.subject == "[panicmail] a calendar has entries that cannot be understood"
+    assert 'seoc: "lunch", 2026-11-24 00:00Z to 2026-12-01 00:00Z: its DURATION (short) cannot be read' in told.text
+    desk.now += HOUR
+    assert read_and_look() == []
+    server.answers["seoc"] = spoiled(24, 25)
+    desk.now += HOUR
+    (new,) = read_and_look()
+    assert ("2026-11-25 00:00Z" in new.text, '"lunch", 2026-11-24' in new.text) == (True, False)
+    server.answers["seoc"] = WEEK
+    desk.now += DAY
+    assert not [each for each in read_and_look() if "cannot be understood" in each.subject]
+
+
+def test_a_reading_that_is_doubted_is_told_at_once(desk: Office, configured_with: With) -> None:
+    settings, server = configured_with(), Server(seoc=WEEK)
+    calendars = CalendarRefresh(settings, server)
+    calendars.refresh(desk.now)
+    server.answers["seoc"] = weeks(("max", 22, 1))
+    desk.now += HOUR
+    calendars.refresh(desk.now)
+    desk.settings = replace(desk.settings, schedules=config_schedules.schedules(settings, PEOPLE, calendars.copies))
+    told = [each for each in look(desk, calendars) if "lost most" in each.subject]
+    assert len(told) == 1
+    assert "seoc: 21 h of the coming week have somebody on call, 168 h before; until 2026-11-22 04:07Z the" in " ".join(
+        told[0].text.split()
+    )
 
 
 def test_a_name_nobody_has_is_told_by_that_name(desk: Office, configured_with: With) -> None:

@@ -107,6 +107,13 @@ def _calendar(role: str, calendar: Calendar, failure: str, now: datetime) -> Row
     if failure:
         row = _ROSTER.warning(subject, f"it cannot be read ({failure}); the copy {told} answers", mend)
         return row if age > OLD_AFTER else row.passes()
+    mend = "write them again in the calendar, or delete them; panicmail oncall shows who is called"
+    if calendar.doubt and now < calendar.doubt.until:
+        return _ROSTER.warning(subject, f"{told}: {calendar.doubt.why}", f"see whether that is meant, else {mend}")
+    if mistakes := calendar.mistakes(now, now + AHEAD):
+        more = f"; and {len(mistakes) - _NAMED} more" if len(mistakes) > _NAMED else ""
+        found = f"nobody is on call by {'; '.join(map(str, mistakes[:_NAMED]))}{more}"
+        return _ROSTER.warning(subject, found, mend)
     notes = f"; {'; '.join(calendar.notes)}" if calendar.notes else ""
     return _ROSTER.ok(subject, told + notes)
 

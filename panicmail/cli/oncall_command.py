@@ -22,13 +22,15 @@ from panicmail.oncall import calendar_source, config_schedules, render, runtime_
 from panicmail.oncall.calendar_source import FetchOutcome
 from panicmail.oncall.calendars import Calendar
 from panicmail.oncall.render import ScheduleLine
-from panicmail.oncall.schedules import HORIZON, OnCallDuty
+from panicmail.oncall.schedules import HORIZON, OnCallDuty, Replaced, Schedules
 from panicmail.oncall.spans import OnCallSpan
 
 #: How far ahead the strip goes.
 AHEAD = timedelta(days=14)
 _WIDTH = 80
 _MOST_FAULTS = 12
+#: So many of those an override replaces are named.
+_MOST_REPLACED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Role:
     name: str
     duties: tuple[OnCallDuty, ...]  #: (): nobody is on call
     spans: tuple[OnCallSpan, ...]  #: from that instant on, for `AHEAD`
+    replaced: tuple[Replaced, ...] = ()  #: the overrides of that time
 
     @property
     def next(self) -> OnCallSpan | None:
@@ -73,9 +76,14 @@ def read_rota(config: Config, at: datetime, now: datetime) -> Rota:
     return Rota(
         at=at,
         people=settings.people,
-        roles=tuple(Role(n, schedules.on_call(n, at), schedules.spans(n, at, at + AHEAD)) for n in schedules.roles),
+        roles=tuple(_role(schedules, name, at) for name in schedules.roles),
         sources=tuple(_source(each, schedules.calendars[each.role], now) for each in outcomes),
     )
+
+
+def _role(schedules: Schedules, name: str, at: datetime) -> Role:
+    end = at + AHEAD
+    return Role(name, schedules.on_call(name, at), schedules.spans(name, at, end), schedules.replaced(name, at, end))
 
 
 def _source(outcome: FetchOutcome, calendar: Calendar, now: datetime) -> Source:
@@ -93,11 +101,7 @@ def document(rota: Rota) -> dict[str, Any]:
              "source": d.source}
             for role in rota.roles for d in role.duties
         ],
-        "calendars": [
-            {"role": s.role, "read_at": iso(s.calendar.read_at), "failure": s.failure or None,
-             "age_seconds": None if s.age is None else int(s.age.total_seconds()), "notes": list(s.calendar.notes)}
-            for s in rota.sources
-        ],
+        "calendars": [_source_document(each, rota.at) for each in rota.sources],
         "ahead": {
             role.name: [
                 {"start": iso(s.start), "end": iso(s.end), "people": list(s.people), "source": s.source,
@@ -106,7 +110,38 @@ def document(rota: Rota) -> dict[str, Any]:
             ]
             for role in rota.roles
         },
+        "overrides": {
+            role.name: [
+                {"start": iso(each.override.start), "end": iso(each.override.end), "person": each.override.person,
+                 "replaces": [{"start": iso(s.start), "end": iso(s.end), "people": list(s.people), "source": s.source}
+                              for s in each.spans]}
+                for each in role.replaced
+            ]
+            for role in rota.roles
+        },
     }  # fmt: skip
+
+
+def _source_document(source: Source, at: datetime) -> dict[str, Any]:
+    calendar, end = source.calendar, at + AHEAD
+    return {
+        "role": source.role,
+        "read_at": iso(calendar.read_at),
+        "failure": source.failure or None,
+        "age_seconds": None if source.age is None else int(source.age.total_seconds()),
+        "notes": [*calendar.notes, *map(str, calendar.left_out(at, end))],
+        "doubt": _doubt(source, at) or None,
+        "findings": [
+            {"title": e.title, "start": iso(e.start), "end": iso(e.end), "why": e.why}
+            for e in calendar.mistakes(at, end)
+        ],
+    }
+
+
+def _doubt(source: Source, at: datetime) -> str:
+    """Why its last reading is not believed alone at `at`; "": it is."""
+    doubt = source.calendar.doubt
+    return doubt.why if doubt and at < doubt.until else ""
 
 
 # -- for people
@@ -120,7 +155,7 @@ def lines(rota: Rota, zone: ZoneInfo) -> Iterator[ScheduleLine]:
         yield from _now(role, rota.people, zone)
     for source in rota.sources:
         yield ScheduleLine("")
-        yield from _calendar(source)
+        yield from _calendar(source, rota.at)
     yield ScheduleLine("")
     mend = ' ("!!" wants mending)' if any(span.is_faulty for role in rota.roles for span in role.spans) else ""
     yield ScheduleLine(f"The coming two weeks, by the clock of {zone.key}{mend}")
@@ -148,7 +183,7 @@ def _named(people: Mapping[str, Person], person: str) -> str:
     return f"{people[person].name} ({person})"
 
 
-def _calendar(source: Source) -> Iterator[ScheduleLine]:
+def _calendar(source: Source, at: datetime) -> Iterator[ScheduleLine]:
     if source.age is None:
         yield from _wrapped("!! its calendar was never read; panicmail serve reads it", source.role, is_loud=True)
     else:
@@ -156,6 +191,13 @@ def _calendar(source: Source) -> Iterator[ScheduleLine]:
         yield from _wrapped(told, source.role)
     if source.failure:
         yield from _wrapped(f"!! it could not be read the last time: {source.failure}", is_loud=True)
+    if doubt := _doubt(source, at):
+        yield from _wrapped(f"!! {doubt}", is_loud=True)
+    found = sorted(source.calendar.left_out(at, at + AHEAD), key=lambda each: not each.is_mistake)
+    for entry in found[:_MOST_FAULTS]:
+        yield from _wrapped(f"{'!! ' * entry.is_mistake}does not count: {entry}", is_loud=entry.is_mistake)
+    if len(found) > _MOST_FAULTS:
+        yield from _wrapped(f"nor do {len(found) - _MOST_FAULTS} more entries")
     for note in source.calendar.notes:
         yield from _wrapped(note)
 
@@ -172,15 +214,28 @@ def _ahead(role: Role, zone: ZoneInfo) -> Iterator[ScheduleLine]:
     yield ScheduleLine(role.name)
     if len(role.spans) == 1 and not role.spans[0].is_faulty:
         yield from _wrapped(f"{', '.join(role.spans[0].people)}: all of it ({role.spans[0].source})")
+        yield from _overrides(role, zone)
         return
     for line in render.days(role.spans, zone, _WIDTH - 2):
         yield ScheduleLine(f"  {line.text}", line.is_loud)
+    yield from _overrides(role, zone)
     faults = list(render.faults(role.spans, zone, _WIDTH - 2))
     for line in faults[:_MOST_FAULTS]:
         yield ScheduleLine(f"  {line.text}", line.is_loud)
     if len(faults) > _MOST_FAULTS:
         more = len(faults) - _MOST_FAULTS
         yield ScheduleLine(f"  !! and {more} line{'' if more == 1 else 's'} more", is_loud=True)
+
+
+def _overrides(role: Role, zone: ZoneInfo) -> Iterator[ScheduleLine]:
+    """Who has each override instead of whom."""
+    for each in role.replaced:
+        others = [", ".join(span.people) or "nobody" for span in each.spans[:_MOST_REPLACED]]
+        later = [f"{who} from {render.moment(s.start, zone)}" for who, s in zip(others, each.spans, strict=False)]
+        more = len(each.spans) - len(others)
+        told = ", ".join([others[0], *later[1:], *([f"and {more} more"] if more else [])])
+        when = f"{render.moment(each.override.start, zone)} - {render.moment(each.override.end, zone)}"
+        yield from _wrapped(f"override {when}: {each.override.person} instead of {told}")
 
 
 def _wrapped(text: str, head: str = "", *, is_loud: bool = False) -> Iterator[ScheduleLine]:

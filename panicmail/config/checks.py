@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -164,6 +164,7 @@ def _rosters(draft: ConfigDraft) -> None:
             _shift(draft, ("oncall", role, "shifts", number), shift)
         for number, override in draft.items("oncall", role, "overrides"):
             _override(draft, ("oncall", role, "overrides", number), override)
+        _same_overrides(draft, role)
 
 
 #: What a role's roster can be; one of them.
@@ -198,6 +199,18 @@ def _override(draft: ConfigDraft, place: Place, override: OverrideSettings) -> N
     _known(draft, place, [("person", override.person)])
     if override.to <= override.from_:
         draft.mistakes.add((*place, "to"), override.to.isoformat(), "an instant after from")
+
+
+def _same_overrides(draft: ConfigDraft, role: str) -> None:
+    """Of two for the very same time nobody can say which counts."""
+    known: dict[tuple[datetime, datetime], OverrideSettings] = {}
+    for number, override in draft.items("oncall", role, "overrides"):
+        other = known.setdefault((override.from_, override.to), override)
+        if other.person != override.person:
+            found = (
+                f"found {override.person}, and {other.person} for the same time; expected one of them, or other times"
+            )
+            draft.mistakes.say(("oncall", role, "overrides", number, "person"), found)
 
 
 def _operators(draft: ConfigDraft) -> None:

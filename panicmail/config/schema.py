@@ -183,6 +183,10 @@ def _day(value: object) -> date | None:
     return None if value is None else values.day(value)
 
 
+def _zone_or_none(value: object) -> str:
+    return "" if value == "" else values.time_zone(value)
+
+
 def _naming(value: object) -> object:
     return "organizer" if value == "organiser" else value
 
@@ -388,6 +392,8 @@ class ScheduleSettings(Section):
     ical: Annotated[Ical | None, BeforeValidator(_ical), SECRET] = None
     #: What of an event names the person; "any": the first of the three that names somebody we know.
     ical_person: Annotated[Literal["any", "summary", "attendee", "organizer"], BeforeValidator(_naming)] = "any"
+    ical_tz: Annotated[str, BeforeValidator(_zone_or_none)] = ""  #: of whole days and floating times; "": its own
+    ical_free: Literal["count", "ignore"] = "count"  #: entries marked as free
     ical_refresh: Annotated[timedelta, BeforeValidator(values.refresh)] = timedelta(minutes=15)
     ical_copy: NewFile = None  #: absolute, for the last good copy; None: beside the database
     shifts: tuple[ShiftSettings, ...] = Field(

@@ -3,10 +3,12 @@
 `CalendarRefresh` keeps what answers for each role that has a calendar: what was read last, after a restart the last
 good copy on disk. Those that are due are asked at once, each in a thread of its own, so one that hangs holds up no
 other; an ask ends within `FETCH_SECONDS` and the reading within `calendar_source.WITHIN_SECONDS`. A calendar that
-cannot be read keeps its last copy and says why, in the log at once and to the operators when it lasts.
+cannot be read keeps its last copy and says why, in the log at once and to the operators when it lasts; at once too when
+something else than a calendar came.
 
-`ScheduleFaults` tells the operators, once a day each, of gaps and unknown names within the coming week (`roster_gap`)
-and of calendars that were not read for long (`calendar_unread`) or never (`calendar_never_read`).
+`ScheduleFaults` tells the operators, once a day each, of gaps and unknown names within the coming week (`roster_gap`),
+of calendars that were not read for long (`calendar_unread`) or never (`calendar_never_read`), of entries of the coming
+week that nobody understands (`calendar_entries`) and of readings that are doubted (`calendar_doubted`).
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ class CalendarRefresh:
         self._feeds: tuple[Feed, ...] = ()
         self._copies: dict[str, CachedCalendar | None] = {}
         self._failures: dict[str, str] = {}
+        self._spoiled: set[str] = set()  # roles whose source gave something else than a calendar
         self._at_once: set[str] = set()  # roles to be asked whatever their turn
         self.take(config)
 
@@ -95,7 +98,7 @@ class CalendarRefresh:
         with self._lock:
             known = {copy.origin: copy for copy in self._copies.values() if copy}
             self._copies = {feed.role: known.get(feed.origin) or feed.last_copy() for feed in taken}
-            self._feeds, self._failures = taken, {}
+            self._feeds, self._failures, self._spoiled = taken, {}, set()
             self._at_once = {feed.role for feed in taken}
             return dict(self._copies)
 
@@ -134,6 +137,8 @@ class CalendarRefresh:
                     continue
                 self._copies[feed.role] = outcome.copy
                 self._failures[feed.role] = outcome.failure
+                self._spoiled -= {feed.role}
+                self._spoiled |= {feed.role} if outcome.is_spoiled else set()
                 changed |= _says_something_else(before, outcome.copy)
                 _tell(feed.role, before, outcome)
             return dict(self._copies) if changed else None
@@ -141,18 +146,23 @@ class CalendarRefresh:
     def find_unread(self, now: datetime) -> list[Unread]:
         """The calendars that were not read for too long."""
         with self._lock:
-            known = [(feed, self._copies[feed.role], self._failures.get(feed.role, "")) for feed in self._feeds]
+            known = [
+                (feed, self._copies[feed.role], failure, feed.role in self._spoiled)
+                for feed in self._feeds
+                if (failure := self._failures.get(feed.role, ""))
+            ]
         return [
             Unread(role=feed.role, read_at=copy.read_at if copy else None, failure=failure)
-            for feed, copy, failure in known
-            if failure and (copy is None or now - copy.read_at > min(INTERVALS * feed.every, AT_MOST))
+            for feed, copy, failure, is_spoiled in known
+            if copy is None or is_spoiled or now - copy.read_at > min(INTERVALS * feed.every, AT_MOST)
         ]
 
 
 def _says_something_else(before: CachedCalendar | None, after: CachedCalendar | None) -> bool:
     if before is None or after is None:
         return before is not after
-    return before.reading != after.reading or before.failure != after.failure
+    is_same = (before.reading, before.failure, before.doubted_at) == (after.reading, after.failure, after.doubted_at)
+    return not is_same
 
 
 def _tell(role: str, before: CachedCalendar | None, outcome: FetchOutcome) -> None:
@@ -190,7 +200,23 @@ class ScheduleFaults:
         for cause, calendars in _by_cause(self._calendars.find_unread(tx.now)).items():
             if calendars and not tx.queue.told_operators(cause, since):
                 found.append((cause, {"calendar": calendars}))
+        for cause, entries in _of_readings(schedules, tx.now).items():
+            if new := sorted(set(entries) - tx.queue.facts_told(cause, "calendar", since)):
+                found.append((cause, {"calendar": new}))
         return found
+
+
+def _of_readings(schedules: Schedules, now: datetime) -> dict[str, list[str]]:
+    """What the operators should see in what calendars say, the new as well as what lasts."""
+    calendars = schedules.calendars
+    return {
+        "calendar_entries": [f"{role}: {e}" for role, c in calendars.items() for e in c.mistakes(now, now + AHEAD)],
+        "calendar_doubted": [
+            f"{role}: {calendar.doubt.why}"
+            for role, calendar in calendars.items()
+            if calendar.doubt and now < calendar.doubt.until
+        ],
+    }
 
 
 def _gaps(schedules: Schedules, now: datetime) -> list[str]:

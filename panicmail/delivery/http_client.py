@@ -9,15 +9,18 @@ no more than the octets it was told. When it raises, the exception says what is 
 
 Those of them that are `Blocked` are about every question to that URL: 401, 403, 404, 410, and TLS that does not fit.
 
-`get` follows redirects within its scheme; a redirected question that changes something would arrive as another one, so
-`post_json` follows none. Certificates are verified by the system's authorities (or SSL_CERT_FILE), proxies are those
-of the environment (HTTPS_PROXY, NO_PROXY). No cookie is kept or sent. An error names the host and nothing else of a
-URL: the rest may be a secret.
+`get` follows redirects within its scheme, and to another server only where all its addresses are public: whoever can
+change an answer outside is not to make us ask inside. A redirected question that changes something would arrive as
+another one, so `post_json` follows none. Certificates are verified by the system's authorities (or SSL_CERT_FILE),
+proxies are those of the environment (HTTPS_PROXY, NO_PROXY). No cookie is kept or sent. An error names the host and
+nothing else of a URL: the rest may be a secret.
 """
 
 from __future__ import annotations
 
 import http.cookiejar
+import ipaddress
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -152,11 +155,26 @@ def _follow(client: httpx2.Client, request: httpx2.Request, host: str) -> httpx2
             break
         if following.url.scheme != request.url.scheme:
             raise Permanent(f"{host} leads to {following.url.scheme}; write that into the URL")
+        if _is_elsewhere(following.url, request.url) and _is_private(following.url.host, following.url.port):
+            raise Permanent(f"{host} leads to {following.url.host}, a private address; write that into the URL")
         response.close()
         request = following
     else:
         raise Permanent(f"{host} leads on and on")
     return response
+
+
+def _is_elsewhere(one: httpx2.URL, other: httpx2.URL) -> bool:
+    return (one.host, one.port) != (other.host, other.port)
+
+
+def _is_private(host: str, port: int | None) -> bool:
+    """Whether a host has an address within a private network. One that cannot be found is asked for by its name."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return not all(ipaddress.ip_address(address[0]).is_global for *_, address in found)
 
 
 def _refusal(host: str, response: httpx2.Response) -> PanicmailError:

@@ -1,6 +1,7 @@
 """The last good copy of a calendar on disk: one file for each role, replaced as a whole or not at all.
 
-It holds the text as it came, what was read of it, when, and why it could not be read again since. So whoever asks who
+It holds the text as it came, what was read of it, when, by which rules, and why it could not be read again since; and
+the reading before for as long as this one is doubted. So whoever asks who
 is on call needs neither the network nor the libraries, and a restart while the calendar is away changes nothing.
 """
 
@@ -29,6 +30,9 @@ class CachedCalendar:
     read_at: datetime  #: when its source last gave a text that could be read
     tried_at: datetime  #: when its source was last asked
     failure: str = ""  #: why it could not be read at `tried_at`; "": it could
+    rules: str = ""  #: by which it was read
+    before: CalendarReading | None = None  #: what answers beside it while it is doubted
+    doubted_at: datetime | None = None  #: since when; None: it is not
 
 
 def load(path: Path, origin: str) -> CachedCalendar | None:
@@ -44,6 +48,9 @@ def load(path: Path, origin: str) -> CachedCalendar | None:
             read_at=datetime.fromisoformat(document["read_at"]),
             tried_at=datetime.fromisoformat(document["tried_at"]),
             failure=document["failure"],
+            rules=document.get("rules", ""),
+            before=CalendarReading.from_json(before) if (before := document.get("before")) else None,
+            doubted_at=datetime.fromisoformat(doubted) if (doubted := document.get("doubted_at")) else None,
         )
     except (OSError, KeyError, TypeError, ValueError):
         return None
@@ -61,6 +68,9 @@ def keep(path: Path, copy: CachedCalendar) -> None:
         "read_at": copy.read_at.isoformat(),
         "tried_at": copy.tried_at.isoformat(),
         "failure": copy.failure,
+        "rules": copy.rules,
+        "before": copy.before.as_json() if copy.before else None,
+        "doubted_at": copy.doubted_at.isoformat() if copy.doubted_at else None,
         "reading": copy.reading.as_json(),
         "text": copy.text,
     }

@@ -2,8 +2,9 @@
 
 A feed is asked every so often. A text that can be read becomes the last good copy. Whatever else happens – no answer,
 an error page, a text that is cut off, too large or takes too long – the last good copy stays, its age goes on, and the
-reason is kept beside it. Whose copy was read for a time that ends soon is read again from its own text, so a calendar
-that is away for weeks still answers.
+reason is kept beside it. A reading that takes people out of the coming week is believed after an hour only; until then
+the one before answers too (`calendars.find_doubt`). Whose copy was read for a time that ends soon is read again from
+its own text, so a calendar that is away for weeks still answers.
 
 What can go wrong and who notices: no copy at all, or one that is older than `AHEAD`, is a gap, and the fallback is
 called. A copy that cannot be written is in memory only; `FetchOutcome.failure` says so.
@@ -16,7 +17,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,17 @@ import panicmail
 from panicmail.errors import PanicmailError, Permanent
 from panicmail.oncall import calendar_cache
 from panicmail.oncall.calendar_cache import CachedCalendar
-from panicmail.oncall.calendars import Calendar, CalendarReading, Naming, resolve
+from panicmail.oncall.calendars import (
+    DOUBTED_FOR,
+    Calendar,
+    CalendarReading,
+    CalendarRules,
+    Doubt,
+    Naming,
+    find_doubt,
+    resolve,
+)
+from panicmail.oncall.ical_text import decoded
 from panicmail.oncall.match_names import NameMatcher
 
 #: A calendar is read for this time around now, and again from the same text when less than half of it is left.
@@ -57,6 +68,8 @@ class Feed:
     role: str
     source: Path | str  #: a file, or an http or https URL, which is never shown
     naming: Naming = "any"
+    rules: CalendarRules = field(default_factory=CalendarRules)
+    names: NameMatcher = field(default=NameMatcher({}), compare=False)  #: of the people, to see who is missing
     every: timedelta = timedelta(minutes=15)
     copy_path: Path  #: where its last good copy is kept
 
@@ -83,7 +96,27 @@ class Feed:
             read_at=copy.read_at,
             failure=copy.failure,
             notes=copy.reading.notes,
+            uncounted=copy.reading.uncounted,
+            doubt=self._doubt(copy, names),
         )
+
+    def _doubt(self, copy: CachedCalendar, names: NameMatcher) -> Doubt | None:
+        if copy.before is None or copy.doubted_at is None:
+            return None
+        events, before = (resolve(each, names, self.naming) for each in (copy.reading, copy.before))
+        return find_doubt(events, before, copy.doubted_at)
+
+    def doubted(self, copy: CachedCalendar, last: CachedCalendar | None) -> CachedCalendar:
+        """A copy that was read just now, with the one before beside it if it takes people out of the coming week.
+
+        Of readings that follow each other within the hour, each is held against the last one that was believed.
+        """
+        if last is None:
+            return copy
+        is_doubted = last.doubted_at is not None and timedelta(0) <= copy.read_at - last.doubted_at < DOUBTED_FOR
+        before, since = (last.before, last.doubted_at) if is_doubted else (last.reading, copy.read_at)
+        held = replace(copy, before=before, doubted_at=since)
+        return held if self._doubt(held, self.names) else copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +126,7 @@ class FetchOutcome:
     role: str
     copy: CachedCalendar | None  #: the one that answers from now on; None: there never was one
     failure: str = ""  #: what went wrong, in words for the operators; "": nothing
+    is_spoiled: bool = False  #: the source answered, and that is no calendar
 
 
 def refresh(feed: Feed, copy: CachedCalendar | None, fetch: Fetch, now: datetime) -> FetchOutcome:
@@ -114,18 +148,21 @@ def refresh(feed: Feed, copy: CachedCalendar | None, fetch: Fetch, now: datetime
 
 def ask(feed: Feed, copy: CachedCalendar | None, fetch: Fetch, now: datetime) -> FetchOutcome:
     """As `refresh`, and nothing is written."""
+    is_answered = False
     try:
-        text = _text(feed, fetch)
-        unchanged = copy is not None and copy.text == text and _lasts(copy.reading, now)
-        reading = copy.reading if copy and unchanged else read(text, now - BEHIND, now + AHEAD)
+        octets = _octets(feed, fetch)
+        is_answered = True
+        text = _text(octets)
+        unchanged = copy is not None and copy.text == text and _answers(feed, copy, now)
+        reading = copy.reading if copy and unchanged else read(text, now - BEHIND, now + AHEAD, feed.rules)
     except ValueError as exc:
         failure = str(exc)
-        if copy is None:
-            return FetchOutcome(role=feed.role, copy=None, failure=failure)
-        kept = replace(_read_on(copy, now), tried_at=now, failure=failure)
-        return FetchOutcome(role=feed.role, copy=kept, failure=failure)
-    fresh = CachedCalendar(origin=feed.origin, text=text, reading=reading, read_at=now, tried_at=now)
-    return FetchOutcome(role=feed.role, copy=fresh)
+        kept = replace(_read_on(feed, copy, now), tried_at=now, failure=failure) if copy else None
+        return FetchOutcome(role=feed.role, copy=kept, failure=failure, is_spoiled=is_answered)
+    fresh = CachedCalendar(
+        origin=feed.origin, text=text, reading=reading, read_at=now, tried_at=now, rules=str(feed.rules)
+    )
+    return FetchOutcome(role=feed.role, copy=feed.doubted(fresh, copy))
 
 
 def consult(feed: Feed, now: datetime, start: datetime, end: datetime) -> FetchOutcome:
@@ -134,45 +171,46 @@ def consult(feed: Feed, now: datetime, start: datetime, end: datetime) -> FetchO
     outcome = (
         ask(feed, copy, _no_network, now) if isinstance(feed.source, Path) else FetchOutcome(role=feed.role, copy=copy)
     )
-    return replace(outcome, copy=reading_for(outcome.copy, start, end)) if outcome.copy else outcome
+    return replace(outcome, copy=reading_for(feed, outcome.copy, start, end)) if outcome.copy else outcome
 
 
 def _no_network(url: str) -> bytes:
     raise Permanent("this does not ask the network")
 
 
-def reading_for(copy: CachedCalendar, start: datetime, end: datetime) -> CachedCalendar:
+def reading_for(feed: Feed, copy: CachedCalendar, start: datetime, end: datetime) -> CachedCalendar:
     """The copy, read so that it answers for [start, end); as it is when its text cannot be read for then."""
-    if copy.reading.since <= start and end <= copy.reading.until:
+    if copy.rules == str(feed.rules) and copy.reading.since <= start and end <= copy.reading.until:
         return copy
     try:
-        return replace(copy, reading=read(copy.text, start - BEHIND, end + BEHIND))
+        reading = read(copy.text, start - BEHIND, end + BEHIND, feed.rules)
     except ValueError:
         return copy
+    return replace(copy, reading=reading, rules=str(feed.rules))
 
 
-def _read_on(copy: CachedCalendar, now: datetime) -> CachedCalendar:
+def _read_on(feed: Feed, copy: CachedCalendar, now: datetime) -> CachedCalendar:
     """A copy whose source is away, read for the time to come."""
-    return copy if _lasts(copy.reading, now) else reading_for(copy, now - BEHIND, now + AHEAD)
+    return copy if _answers(feed, copy, now) else reading_for(feed, copy, now - BEHIND, now + AHEAD)
 
 
-def _lasts(reading: CalendarReading, now: datetime) -> bool:
-    """Whether it answers for now and long enough after."""
-    return reading.since <= now and reading.until - now > AHEAD / 2
+def _answers(feed: Feed, copy: CachedCalendar, now: datetime) -> bool:
+    """Whether it was read as the configuration says, for now and long enough after."""
+    return copy.rules == str(feed.rules) and copy.reading.since <= now and copy.reading.until - now > AHEAD / 2
 
 
-def _text(feed: Feed, fetch: Fetch) -> str:
+def _octets(feed: Feed, fetch: Fetch) -> bytes:
     """
     Raises:
-        ValueError: There is none, or not one to read; the text says why and holds nothing secret.
+        ValueError: There are none; the text says why and holds nothing secret.
     """
-    raw = _file(feed.source) if isinstance(feed.source, Path) else _fetched(feed.source, fetch)
-    if len(raw) > LARGEST:
+    return _file(feed.source) if isinstance(feed.source, Path) else _fetched(feed.source, fetch)
+
+
+def _text(octets: bytes) -> str:
+    if len(octets) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST // 2**20} MiB")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as exc:
-        raise ValueError(f"octet {exc.start} is not UTF-8") from exc
+    return decoded(octets)
 
 
 def _file(path: Path) -> bytes:
@@ -192,13 +230,22 @@ def _fetched(url: str, fetch: Fetch) -> bytes:
         raise ValueError(f"it could not be fetched ({type(exc).__name__})") from exc
 
 
-def read(text: str, since: datetime, until: datetime, *, within_seconds: float = WITHIN_SECONDS) -> CalendarReading:
+def read(
+    text: str,
+    since: datetime,
+    until: datetime,
+    rules: CalendarRules | None = None,
+    *,
+    within_seconds: float = WITHIN_SECONDS,
+) -> CalendarReading:
     """What a text says about [since, until), found out in a process of its own, which ends in time.
 
     Raises:
         ValueError: It cannot be read, or not within the limits; the text says why.
     """
-    command = [sys.executable, "-m", "panicmail.oncall.ical_worker", since.isoformat(), until.isoformat()]
+    rules = rules or CalendarRules()
+    worker = [sys.executable, "-m", "panicmail.oncall.ical_worker"]
+    command = [*worker, since.isoformat(), until.isoformat(), rules.zone, rules.free]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
             command,

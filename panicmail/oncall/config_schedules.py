@@ -13,7 +13,7 @@ from panicmail.config.schema import ShiftSettings as ShiftSection
 from panicmail.incident.people import Person
 from panicmail.oncall.calendar_cache import CachedCalendar
 from panicmail.oncall.calendar_source import Feed
-from panicmail.oncall.calendars import Calendar
+from panicmail.oncall.calendars import Calendar, CalendarRules
 from panicmail.oncall.match_names import NameMatcher
 from panicmail.oncall.overrides import ScheduleOverride
 from panicmail.oncall.schedules import Schedule, Schedules
@@ -42,11 +42,16 @@ def schedules(
 
 def feeds(config: Config) -> tuple[Feed, ...]:
     """The calendars that are to be fetched, one for each role that has one."""
+    names = NameMatcher(
+        {key: Person(id=key, name=p.name, email=p.email, aliases=p.aliases) for key, p in config.people.items()}
+    )
     return tuple(
         Feed(
             role=role,
             source=section.ical.source,
             naming=section.ical_person,
+            rules=CalendarRules(section.ical_tz, section.ical_free),
+            names=names,
             every=section.ical_refresh,
             copy_path=section.ical_copy or folder(config) / f"{role}.json",
         )

@@ -1,6 +1,7 @@
-"""The process in which a calendar is read: `python -m panicmail.oncall.ical_worker SINCE UNTIL`, both ISO 8601.
+"""The process in which a calendar is read: `python -m panicmail.oncall.ical_worker SINCE UNTIL ZONE FREE`.
 
-The text comes on stdin. The answer on stdout is one JSON object: `{"reading": …}`, or `{"mistake": "why not"}`.
+SINCE and UNTIL are ISO 8601, ZONE and FREE those of `CalendarRules`. The text comes on stdin. The answer on stdout is
+one JSON object: `{"reading": …}`, or `{"mistake": "why not"}`.
 
 What a calendar can do here: use 1 GiB of address space and `CPU_SECONDS`; then the process is gone, and whoever started
 it keeps the copy it has. It writes no file and starts no process (`confinement`).
@@ -17,6 +18,7 @@ import warnings
 from datetime import datetime
 
 from panicmail.confinement import confine, limit
+from panicmail.oncall.calendars import CalendarRules
 
 CPU_SECONDS = 20
 
@@ -36,9 +38,10 @@ def _answer() -> dict[str, object]:
     from panicmail.oncall import ical_parse  # the libraries are loaded within the limits
 
     since, until = map(datetime.fromisoformat, sys.argv[1:3])
+    rules = CalendarRules(sys.argv[3], "ignore" if sys.argv[4] == "ignore" else "count")
     try:
         text = sys.stdin.buffer.read().decode()
-        return {"reading": ical_parse.read(text, since, until).as_json()}
+        return {"reading": ical_parse.read(text, since, until, rules).as_json()}
     except UnicodeDecodeError as exc:
         return {"mistake": f"octet {exc.start} is not UTF-8"}
     except ValueError as exc:

@@ -18,6 +18,9 @@ from panicmail.incident.people import Person, by_address
 #: What may not stand beside a name: it would be part of another word or of an address.
 _BEFORE, _AFTER = r"(?<![\w@+.\-])", r"(?![\w@+\-]|\.\w)"
 
+#: What follows a name as rotas write it, and looks like a surname.
+_DUTIES = (" on-call", " on call", " oncall")
+
 
 class NameMatcher:
     """The people, and what calls them."""
@@ -62,7 +65,9 @@ def _is_one_word(call: str) -> bool:
 
 
 def _is_somebody_else(person: Person, rest: str) -> bool:
-    """Whether the text goes on with a surname that is not theirs."""
+    """Whether the text goes on with a surname that is not theirs: "Max Muster", not "Max On-Call"."""
+    if rest.lower().startswith(_DUTIES):
+        return False
     surname = re.match(r" (\w+)", rest)
     if surname is None or not surname[1].istitle():
         return False

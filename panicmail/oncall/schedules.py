@@ -12,7 +12,7 @@ Pure: the instant is an argument, and what a calendar says was read before. Ever
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from panicmail.oncall.calendars import Calendar
@@ -22,6 +22,16 @@ from panicmail.oncall.spans import OnCallSpan, divide, join
 
 #: How far ahead it is looked for the end of somebody's duty.
 HORIZON = timedelta(days=62)
+#: So many reasons of a gap are told.
+_WHYS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What an override changes."""
+
+    override: ScheduleOverride
+    spans: tuple[OnCallSpan, ...]  #: who would be on call without it, in its time as far as it was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,13 @@ class Schedule:
         laid: list[ScheduleOverride | OnCallSpan] = [*overrides, *self._written(start, end)]
         yield from join(self._span(begins, ends, over) for begins, ends, over in divide(laid, start, end))
 
+    def replaced(self, start: datetime, end: datetime) -> Iterator[Replaced]:
+        """The overrides within [start, end), in the order they begin."""
+        for one in sorted(self.overrides, key=lambda each: each.rank):
+            if one.start < end and one.end > start:
+                others = replace(self, overrides=tuple(other for other in self.overrides if other is not one))
+                yield Replaced(one, tuple(others.spans(max(start, one.start), min(end, one.end))))
+
     def _written(self, start: datetime, end: datetime) -> Iterator[OnCallSpan]:
         if self.fixed:
             yield OnCallSpan(start=start, end=end, people=self.fixed, source="fixed")
@@ -49,9 +66,15 @@ class Schedule:
             yield from self.calendar.spans(start, end)
 
     def _span(self, start: datetime, end: datetime, over: tuple[ScheduleOverride | OnCallSpan, ...]) -> OnCallSpan:
-        if over and isinstance(over[0], ScheduleOverride):
-            return OnCallSpan(start=start, end=end, people=(over[0].person,), source=over[0].source)
+        overrides = sorted((each for each in over if isinstance(each, ScheduleOverride)), key=lambda each: each.rank)
         written = [each for each in over if isinstance(each, OnCallSpan)]
+        if overrides:
+            last = overrides[-1]
+            return OnCallSpan(start=start, end=end, people=(last.person,), source=last.source)
+        return self._beneath(start, end, written)
+
+    def _beneath(self, start: datetime, end: datetime, written: list[OnCallSpan]) -> OnCallSpan:
+        """Without overrides."""
         people = tuple(dict.fromkeys(person for each in written for person in each.people))
         unknown = tuple(dict.fromkeys(name for each in written for name in each.unknown))
         if not people:
@@ -63,7 +86,8 @@ class Schedule:
         if unknown:
             why = f"unknown name{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
         else:
-            why = written[0].source if written else "nobody was named"
+            told = list(dict.fromkeys(each.source for each in written))
+            why = "; ".join(told[:_WHYS]) or "nobody was named"
         who = "fallback" if self.fallback else "nobody"
         source = f"{who}: {why}"
         return OnCallSpan(start=start, end=end, people=self.fallback, source=source, unknown=unknown, is_gap=True)
@@ -106,6 +130,10 @@ class Schedules:
     def spans(self, role: str, start: datetime, end: datetime) -> tuple[OnCallSpan, ...]:
         """Who is on call in `role` from `start` until `end`, which is later: without a hole and without an overlap."""
         return tuple(self._schedules.get(role, Schedule()).spans(start, end))
+
+    def replaced(self, role: str, start: datetime, end: datetime) -> tuple[Replaced, ...]:
+        """The overrides of `role` within [start, end), in the order they begin."""
+        return tuple(self._schedules.get(role, Schedule()).replaced(start, end))
 
     def on_call(self, role: str, at: datetime) -> tuple[OnCallDuty, ...]:
         """As `who`, with the end of each person's duty: when they are no longer among those on call, shifts between."""

@@ -77,10 +77,20 @@ class OutboxQueue(Queries):
 
     def told_operators(self, cause: str, since: datetime) -> bool:
         """Whether the operators were told of this cause since then."""
-        hours = [since + timedelta(hours=n) for n in range(int((self.now - since) / timedelta(hours=1)) + 2)]
-        keys = [tasks.operator_key(cause, at, person) for at in hours for person in self._operators]
-        query = sa.select(sa.exists().where(outbox.c.key.in_(keys), outbox.c.queued_at > since))
+        query = sa.select(sa.exists().where(outbox.c.key.in_(self._told_by(cause, since)), outbox.c.queued_at > since))
         return bool(self._connection.execute(query).scalar_one())
+
+    def facts_told(self, cause: str, fact: str, since: datetime) -> set[str]:
+        """What the operators were told of this cause since then, in the list that is called `fact`."""
+        query = sa.select(outbox.c.facts).where(
+            outbox.c.key.in_(self._told_by(cause, since)), outbox.c.queued_at > since
+        )
+        return {str(each) for facts in self._connection.execute(query).scalars() for each in facts.get(fact, ())}
+
+    def _told_by(self, cause: str, since: datetime) -> list[str]:
+        """The keys of what tells the operators of a cause since then."""
+        hours = [since + timedelta(hours=n) for n in range(int((self.now - since) / timedelta(hours=1)) + 2)]
+        return [tasks.operator_key(cause, at, person) for at in hours for person in self._operators]
 
     def add_list(self, person: str, day: str) -> None:
         """Tell `person` what is open or held, once a day."""

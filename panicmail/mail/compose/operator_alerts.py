@@ -304,6 +304,16 @@ CAUSES: Mapping[str, tuple[str, str, str]] = {
         "Nobody knows who is on call by it: in all its hours the role's fallback is called, if it has one.",
         "See that its address answers and gives a calendar, and put somebody on call by hand until then.",
     ),
+    "calendar_entries": (
+        "a calendar has entries that cannot be understood",
+        "They put nobody on call. Everything else in the calendar counts; a gap they leave is the fallback's.",
+        "Write each of them again in the calendar, or delete it; panicmail oncall shows who is called.",
+    ),
+    "calendar_doubted": (
+        "a calendar lost most of the coming week",
+        "Its new text leaves most of the week without anybody. For an hour it is not believed alone.",
+        "See whether that is meant. If not, mend the calendar, or put somebody on call by an override.",
+    ),
     "reader_failed": (
         "a mail could not be read",
         "The reader failed on a mail; it was understood from its raw bytes, filed and paged all the same.",
