@@ -31,8 +31,8 @@ from typing import IO, Any, NoReturn
 
 import panicmail
 
-#: Whether programs are started anew, one interpreter each.
-IS_EXEC = os.environ.get("PANICMAIL_TESTS_EXEC") == "1"
+#: Set to 1: programs are started anew, one interpreter each.
+EXEC = "PANICMAIL_TESTS_EXEC"
 #: What the interpreter and the C library read once, before the first line of ours.
 _READ_ONCE = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_", "GLIBC_")
 #: What is not imported before somebody asks for it: the migrations run where they are, the sandbox is for tests alone.
@@ -49,7 +49,7 @@ def start(
     stderr: Any = None,
 ) -> subprocess.Popen[bytes] | Forked:
     """`python -m MODULE WORDS`, in a session of its own; the rest is as for `subprocess.Popen`."""
-    if IS_EXEC or _read_once(env) != _read_once(os.environ):
+    if os.environ.get(EXEC) == "1" or _read_once(env) != _read_once(os.environ):
         return subprocess.Popen(
             [sys.executable, "-m", module, *words],
             cwd=cwd,

@@ -11,7 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from panicmail.sandbox.relay_server import Received
+from tests import forked
 from tests.bench.load import Load, Sent, send
 from tests.bench.proc import until
 from tests.program import World, world
@@ -24,11 +27,14 @@ ONE_BY_ONE = {"members": 0, "digest_after": 0}
 def bench_world(folder: Path, storm: dict[str, Any] | None = None, **settings: Any) -> Iterator[World]:
     """As `tests.program.world`; what the daemon logs as an error is told on standard error and fails nothing.
 
+    The daemon is an interpreter of its own, as where it is installed: memory and CPU are its own.
+
     Args:
         storm: The [storm] of its configuration; None: as panicmail has it by itself.
         settings: As `world` takes them.
     """
-    with world(folder, **settings) as town:
+    with pytest.MonkeyPatch.context() as patch, world(folder, **settings) as town:
+        patch.setenv(forked.EXEC, "1")
         town.config["storm"] = dict(storm or {})
         try:
             yield town
