@@ -1,5 +1,6 @@
 # make demo      the whole story on this machine, in a minute; ARGS=--keep to play with it afterwards
 # make test      the whole check: ruff, import-linter, mypy, pytest; makes .venv first
+# make quick     what starts no process and needs no PostgreSQL, in a minute; ARGS="-k reply -n 0" are for pytest
 # make faults    the real daemon under load, kills, locks and cuts, and whether what it promises held;
 #                ARGS="--seconds 600 --seed 7 --database postgres --nodes 2", and --help for the rest
 # make matrix    the long tests: all of tests/faults, of which it writes the table tests/faults/README.md, what is marked
@@ -28,13 +29,16 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
            --no-annotate --no-header pyproject.toml \
            --extra postgres --extra encryption --extra attachments
 
-.PHONY: demo test faults matrix bench wheel sdist dist man lint types lock clean
+.PHONY: demo test quick faults matrix bench wheel sdist dist man lint types lock clean
 
 demo: $(RUNNABLE)
 	@$(BIN)/python -m panicmail demo $(ARGS)
 
 test: lint types
 	$(BIN)/python -m pytest
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not process and not postgres and not browser" $(ARGS)
 
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.checker $(ARGS)

@@ -11,10 +11,13 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -28,6 +31,10 @@ from tests.office import Office
 # A failing test shows its log plainly; structlog's own default paints a page of local variables.
 structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
+_STARTS_PROCESSES = {
+    *("tests.program", "tests.forked", "tests.servers", "tests.nodes", "tests.faults.acts", "tests.faults.strace"),
+    *("panicmail.mail.parse.pool", "multiprocessing"),
+}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -39,13 +46,24 @@ def missing(what: str) -> NoReturn:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless there is time for it. Properties have a mark, for whoever wants them alone."""
+    """Leave out what takes long, unless there is time for it; mark what is found by looking: properties, processes."""
     for item in items:
         if hasattr(getattr(item, "obj", None), "hypothesis"):
             item.add_marker("properties")
+        if _starts_processes(getattr(item, "module", None)):
+            item.add_marker("process")
     too_long = {item for item in items if not IS_LONG and _is_long(item)}
     config.hook.pytest_deselected(items=too_long)
     items[:] = [item for item in items if item not in too_long]
+
+
+@cache
+def _starts_processes(module: ModuleType | None) -> bool:
+    """Whether a module of tests has in its hands what starts some."""
+    return module is not None and any(
+        value is subprocess or getattr(value, "__module__", value.__class__.__module__) in _STARTS_PROCESSES
+        for value in vars(module).values()
+    )
 
 
 def _is_long(item: pytest.Item) -> bool:

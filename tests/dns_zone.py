@@ -98,7 +98,7 @@ class DnsServer:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
         self._udp.close()
         self._tcp.close()
 
@@ -114,7 +114,7 @@ class DnsServer:
         while True:
             client, _ = self._tcp.accept()
             with client, contextlib.suppress(OSError):
-                client.settimeout(5)
+                client.settimeout(30)
                 head = client.recv(2)
                 if len(head) < 2:
                     return

@@ -344,7 +344,7 @@ class World:
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """What the database answers, SQLite's, from outside."""
-        with contextlib.closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
+        with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as connection, connection:
             return connection.execute(statement, values).fetchall()
 
     def settled(self, within: float = 30.0) -> None:

@@ -180,4 +180,4 @@ def hanging_up() -> Iterator[int]:
     with contextlib.suppress(OSError):
         server.shutdown(socket.SHUT_RDWR)
     server.close()
-    thread.join(5)
+    thread.join(30)

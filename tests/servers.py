@@ -125,7 +125,7 @@ def ask(url: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
     import psycopg
     from psycopg.sql import SQL
 
-    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(url, autocommit=True, connect_timeout=30) as connection:
         cursor = connection.execute(SQL(statement), values or None)
         return cursor.fetchall() if cursor.description else []
 

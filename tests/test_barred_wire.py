@@ -152,7 +152,7 @@ class Gate:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self._thread.join(5)
+        self._thread.join(30)
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -162,7 +162,7 @@ class Gate:
                 threading.Thread(target=self._talk, args=(client,), daemon=True).start()
 
     def _talk(self, client: socket.socket) -> None:
-        client.settimeout(10)
+        client.settimeout(30)
         with client, contextlib.suppress(OSError):
             if not self.open:
                 with client.makefile("rb") as lines:

@@ -177,7 +177,7 @@ def test_a_gitlab_and_a_relay_that_hang_cost_their_own_rows_and_little_time(
     site.relay.rule("", "hang", stage="mail")
     began = time.monotonic()
     told = site.rows()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     site.gitlab.clear_faults()
     site.relay.clear_rules()
     failed = {row.subject: row.found for row in told.values() if row.verdict is CheckVerdict.FAILED}

@@ -531,7 +531,7 @@ def test_the_alert_of_a_test_page_is_closed_however_the_command_ends(tmp_path: P
                 assert running.stdout is not None
                 assert any(b"Waiting until" in line for line in running.stdout)
                 running.send_signal(number)
-                assert running.wait(15) != 0
+                assert running.wait(30) != 0
             opened, closed = (asked.json for asked in pagerduty.asked)
             assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
             assert opened["dedup_key"] == closed["dedup_key"]

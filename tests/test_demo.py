@@ -84,7 +84,7 @@ def test_the_story_comes_true_and_what_is_kept_can_be_played_with(tmp_path: Path
         played = read_until(running, "[PANIC ")
         running.send_signal(signal.SIGTERM)
         rest = read_until(running, "")
-        assert running.wait(15) == 0, told + played + rest
+        assert running.wait(30) == 0, told + played + rest
     for line in (
         "[panic] Ransom note on my laptop",
         "Kind: incident, confidential",
@@ -131,7 +131,7 @@ def test_sigterm_takes_everything_down(tmp_path: Path) -> None:
         daemon = daemon_of(read_until(running, "daemon, process"))
         running.send_signal(signal.SIGTERM)
         rest = read_until(running, "")
-        assert running.wait(15) == 1
+        assert running.wait(30) == 1
     assert "Interrupted" in rest
     assert not Path(f"/proc/{daemon}").exists()
     assert not list(tmp_path.iterdir())
@@ -141,7 +141,7 @@ def test_a_daemon_that_dies_ends_the_story(tmp_path: Path) -> None:
     with started(tmp_path) as running:
         os.kill(daemon_of(read_until(running, "daemon, process")), signal.SIGKILL)
         rest = read_until(running, "")
-        assert running.wait(15) == 1
+        assert running.wait(30) == 1
     assert "FAILED: the daemon" in rest
     assert not list(tmp_path.iterdir())
 

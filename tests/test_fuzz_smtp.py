@@ -192,7 +192,7 @@ class Client:
 
     @classmethod
     def to(cls, port: int) -> Client:
-        line = socket.create_connection(("127.0.0.1", port), timeout=10)
+        line = socket.create_connection(("127.0.0.1", port), timeout=30)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return cls(line)
 

@@ -448,7 +448,7 @@ def test_a_locked_resource_is_temporary(sandbox: SandboxGitLab, issues: Issues) 
     assert not isinstance(caught.value, Unknown)
 
 
-@pytest.mark.parametrize(("asked", "wait"), [("7", 7.0), ("86400", 60.0), ("-3", 0.0), ("soon", None), (None, None)])
+@pytest.mark.parametrize(("asked", "wait"), [("45", 45.0), ("86400", 60.0), ("-3", 0.0), ("soon", None), (None, None)])
 def test_a_429_is_temporary_with_the_wait_it_asks_for(
     sandbox: SandboxGitLab, issues: Issues, asked: str | None, wait: float | None
 ) -> None:
@@ -458,7 +458,7 @@ def test_a_429_is_temporary_with_the_wait_it_asks_for(
     with pytest.raises(Temporary, match="GitLab answered 429: Retry later") as caught:
         issues.create(drafted())
     assert (type(caught.value), caught.value.retry_after) == (Temporary, wait)
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 40
 
 
 def test_a_wait_until_a_date_counts_from_the_answers_own_date() -> None:

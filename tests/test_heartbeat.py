@@ -58,13 +58,13 @@ def test_without_a_url_nothing_beats() -> None:
 
 def test_a_switch_that_hangs_holds_nobody_and_is_not_asked_twice_at_once(switch: Provider) -> None:
     clock = Time()
-    heartbeat = Heartbeat(f"{switch.url}/hang", "tick", timeout=20, monotonic=clock)
+    heartbeat = Heartbeat(f"{switch.url}/hang", "tick", timeout=60, monotonic=clock)
     began = time.monotonic()
     heartbeat.beat()
     switch.wait()
     clock.now += 600
     heartbeat.beat()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     switch.release()
     until(lambda: is_idle(heartbeat))
     assert len(switch.asked) == 1

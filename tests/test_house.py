@@ -289,17 +289,22 @@ def private_parts_of_others(text: str) -> Iterator[str]:
                     yield f"{node.lineno}: {ast.unparse(node)}"
 
 
+@cache
+def names_on_self(of: type) -> frozenset[str]:
+    """What a class has on itself by its source; nothing of one that is not written in Python."""
+    try:
+        with warnings.catch_warnings():  # of a source that was written for an older Python
+            warnings.simplefilter("ignore")
+            return frozenset(re.findall(r"\bself\.(\w+)", inspect.getsource(of)))
+    except (TypeError, OSError):
+        return frozenset()
+
+
 def private_parts_of_bases(node: ast.ClassDef, made: type) -> set[str]:
     """Private names of libraries that a class of ours uses, overrides or happens to have too."""
     libraries = [each for each in made.__mro__[:-1] if each.__module__.split(".")[0] != "panicmail"]
     theirs = {name for each in libraries for name in vars(each)}
-    for each in libraries:
-        try:
-            with warnings.catch_warnings():  # of a source that was written for an older Python
-                warnings.simplefilter("ignore")
-                theirs |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(each)))
-        except (TypeError, OSError):  # not written in Python
-            continue
+    theirs = theirs.union(*map(names_on_self, libraries))
     used = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)} | defined_in(node)
     return {name for name in theirs & used if is_private(name)}
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from email import message_from_bytes
 from email.policy import SMTP, compat32, default
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -85,15 +86,15 @@ def is_marked(line: str) -> bool:
 
 def commands_in(letter: ComposedMail) -> list[str]:
     """Lines of ours that would be read as a command, with or without quote marks."""
-    bare = [line for line in lines(letter) if not is_marked(line)]
-    return [
-        line
-        for line in bare
-        if any(
-            reply_commands.read(mark + line).meaning is not reply_commands.Command.NOTHING
-            for mark in ("", "> ", ">> ", "| ")
-        )
-    ]
+    return [line for line in lines(letter) if not is_marked(line) and is_command(line)]
+
+
+@cache
+def is_command(line: str) -> bool:
+    return any(
+        reply_commands.read(mark + line).meaning is not reply_commands.Command.NOTHING
+        for mark in ("", "> ", ">> ", "| ")
+    )
 
 
 def sound(letter: ComposedMail) -> None:

@@ -171,7 +171,7 @@ def test_a_page_claimed_by_a_node_that_died_is_sent_by_another_at_once_not_after
         died_at = time.monotonic()
         page = other.page("ana", ref)
         print(f"the page came {page.received_at - died_at:.2f} s after its node had died")
-        assert page.received_at - died_at < 20
+        assert page.received_at - died_at < 30
         home.settled("page")
         assert len(other.pages("ana", ref)) == 1
 
@@ -212,7 +212,7 @@ def test_what_a_node_holds_is_free_when_it_is_stopped(tmp_path: Path, postgres_u
         stopped_at = time.monotonic()
         page = home.other(stopped).page("ana", ref, count=2)
         print(f"the page came again {page.received_at - stopped_at:.2f} s after its node had ended")
-        assert page.received_at - stopped_at < 20
+        assert page.received_at - stopped_at < 30
 
 
 # -- nodes at the same work

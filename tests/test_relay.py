@@ -62,7 +62,7 @@ class Scripted:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(3)
+        self._thread.join(30)
         self._socket.close()
 
     def _serve(self) -> None:
@@ -325,14 +325,14 @@ def test_tls_that_does_not_fit_lets_nothing_through(authority: trustme.CA, what:
     name = "x.example" if what == "another name" else "localhost"
     context = old(authority) if what == "too old" else server_context(authority, name)
     with Scripted(["220 x"], tls=None if what == "no TLS" else context) as server:
-        relay = RelayClient("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
+        relay = RelayClient("localhost", server.port, "implicit", hostname="x.example", ssl_context=trusting)
         with pytest.raises(LockedOut, match="no TLS with the relay"):
             relay.send(PAGE, PANIC, ANA)
 
 
 def test_a_connection_that_breaks_while_tls_begins_may_hold_the_next_time(trusting: ssl.SSLContext) -> None:
     with Scripted([None]) as server:
-        relay = RelayClient("localhost", server.port, "implicit", hostname="x.example", timeout=2, ssl_context=trusting)
+        relay = RelayClient("localhost", server.port, "implicit", hostname="x.example", ssl_context=trusting)
         with pytest.raises(Temporary) as caught:
             relay.send(PAGE, PANIC, ANA)
     assert not isinstance(caught.value, Blocked)
@@ -510,7 +510,7 @@ def test_a_relay_that_hangs_before_the_dot_is_temporary_within_the_timeout(
     with pytest.raises(Temporary) as caught:
         relay.send(PAGE, PANIC, ANA)
     assert is_sure(caught)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_a_relay_that_trickles_its_reply_ends_at_the_deadline() -> None:
@@ -518,7 +518,7 @@ def test_a_relay_that_trickles_its_reply_ends_at_the_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(Temporary):
             relay.send(PAGE, PANIC, ANA)
-        assert 0.5 < time.monotonic() - started < 10
+        assert 0.5 < time.monotonic() - started < 30
 
 
 # -- servers of our own

@@ -210,10 +210,10 @@ def test_a_250_is_given_when_its_mark_is_written_and_none_is_written_for_what_wa
 
     def hold_up(_tx: Transaction) -> None:
         busy.set()
-        go_on.wait(10)
+        go_on.wait(30)
 
     store.submit("test", hold_up)
-    assert busy.wait(10)
+    assert busy.wait(30)
     futures += [store.submit("mails.accept", partial(keep, number)) for number in range(3)]
     go_on.set()
     with pytest.raises(RuntimeError):

@@ -38,7 +38,7 @@ def sandbox() -> Iterator[SandboxGitLab]:
 
 @pytest.fixture
 def client(sandbox: SandboxGitLab) -> Iterator[python_gitlab.Gitlab]:
-    with python_gitlab.Gitlab(sandbox.url, private_token=sandbox.token, timeout=5) as one:
+    with python_gitlab.Gitlab(sandbox.url, private_token=sandbox.token, timeout=30) as one:
         yield one
 
 
@@ -57,7 +57,7 @@ def call(
     sandbox: SandboxGitLab, method: str, path: str, body: object = None, *, token: str | None = None
 ) -> tuple[int, Any]:
     """One request without a library in between; the answer's status and JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=30)
     try:
         headers = {"PRIVATE-TOKEN": token or sandbox.token, "Content-Type": "application/json"}
         connection.request(method, f"/api/v4{path}", None if body is None else json.dumps(body), headers)
@@ -68,7 +68,7 @@ def call(
 
 
 def page_of(sandbox: SandboxGitLab, path: str) -> str:
-    with urllib.request.urlopen(sandbox.url + path, timeout=5) as answer:
+    with urllib.request.urlopen(sandbox.url + path, timeout=30) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -317,7 +317,7 @@ def test_an_upload_keeps_every_octet_and_is_served_as_a_download(project: Any, s
     assert upload["name"] == "a_b__ü_.eml"
     assert answer["markdown"] == f"[{upload['name']}]({upload['url']})"
     path = requests.utils.requote_uri(upload["full_path"])
-    with urllib.request.urlopen(sandbox.url + path, timeout=5) as served:
+    with urllib.request.urlopen(sandbox.url + path, timeout=30) as served:
         assert served.read() == data
         assert served.headers["Content-Disposition"] == "attachment"
 
@@ -509,7 +509,7 @@ def test_stopping_is_prompt_though_a_client_keeps_its_connection_and_another_han
 
 
 def test_a_connection_serves_many_requests(sandbox: SandboxGitLab) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=30)
     ports = set()
     for _ in range(3):
         connection.request("GET", "/api/v4/user", headers={"PRIVATE-TOKEN": sandbox.token})
@@ -534,8 +534,8 @@ def test_the_page_of_an_issue_shows_hostile_text_as_text(project: Any, sandbox: 
 
 
 def test_a_page_that_is_not_there_is_a_404(sandbox: SandboxGitLab) -> None:
-    assert requests.get(f"{sandbox.url}/security/incidents/-/issues/9", timeout=5).status_code == 404
-    assert requests.post(sandbox.url, timeout=5).status_code == 405
+    assert requests.get(f"{sandbox.url}/security/incidents/-/issues/9", timeout=30).status_code == 404
+    assert requests.post(sandbox.url, timeout=30).status_code == 405
 
 
 # -- the relay -------------------------------------------------------------------------------------------------------
@@ -551,7 +551,7 @@ def mail(subject: str = "lost laptop", text: str = "at the station\n", html: str
 
 
 def send(relay: SandboxRelay, message: EmailMessage | None = None, *to: str, sender: str = "panic@example.com") -> None:
-    with smtplib.SMTP("127.0.0.1", relay.port, timeout=5) as client:
+    with smtplib.SMTP("127.0.0.1", relay.port, timeout=30) as client:
         client.send_message(message or mail(), sender, list(to) or ["ana@example.com"])
 
 
@@ -574,7 +574,7 @@ def test_waiting_for_a_mail_that_does_not_come_tells_which_came(relay: SandboxRe
 
 def talk(relay: SandboxRelay, sent: bytes) -> list[bytes]:
     """Send it all at once, as pipelining allows, and read all replies until the end."""
-    with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=30) as client:
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: client.recv(65536), b"")).splitlines()
@@ -622,7 +622,7 @@ def test_the_relay_is_strict(relay: SandboxRelay, sent: bytes, code: bytes) -> N
 
 def test_whoever_logs_in_is_believed_and_remembered(relay: SandboxRelay) -> None:
     for method in ("PLAIN", "LOGIN"):
-        with smtplib.SMTP("127.0.0.1", relay.port, timeout=5) as client:
+        with smtplib.SMTP("127.0.0.1", relay.port, timeout=30) as client:
             client.ehlo()
             client.esmtp_features["auth"] = method
             client.login("panic", "secret")
@@ -637,7 +637,7 @@ def test_starttls_is_offered_with_a_context_and_the_mail_says_so() -> None:
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     with SandboxRelay(tls=context) as relay:
-        with smtplib.SMTP("127.0.0.1", relay.port, timeout=5) as client:
+        with smtplib.SMTP("127.0.0.1", relay.port, timeout=30) as client:
             client.starttls(context=trusting)
             client.send_message(mail(), "panic@example.com", ["ana@example.com"])
             assert not client.has_extn("starttls")
@@ -707,20 +707,20 @@ def test_the_command_tells_where_it_is_and_what_comes_and_ends_well_at_sigterm(t
             out,
             r"gitlab   (\S+)\nproject  security/incidents\ntoken    (\S+)\nrelay    smtp://\S+:(\d+)\nmails    (\S+)\n",
         )
-        assert "none yet" in requests.get(told[4], timeout=5).text
+        assert "none yet" in requests.get(told[4], timeout=30).text
         requests.post(
             f"{told[1]}/api/v4/projects/42/issues",
             headers={"PRIVATE-TOKEN": told[2]},
             json={"title": "lost laptop"},
             timeout=5,
         )
-        with smtplib.SMTP("127.0.0.1", int(told[3]), timeout=5) as client:
+        with smtplib.SMTP("127.0.0.1", int(told[3]), timeout=30) as client:
             client.send_message(mail("page", "who\x1b[2Jhas it\n"), "panic@example.com", ["ana@example.com"])
         _wait_for(out, r"issue    #1 lost laptop  http://")
         _wait_for(out, r"mail     to ana@example\.com: page\n    \| who\N{REPLACEMENT CHARACTER}\[2Jhas it\n")
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
 
 
 def _wait_for(file: Path, pattern: str) -> re.Match[str]:

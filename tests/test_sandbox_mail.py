@@ -39,7 +39,7 @@ def send(relay: SandboxRelay, *to: str, sender: str = "panic+b1@example.com", su
     message["From"], message["To"], message["Subject"] = "panic@example.com", ", ".join(to), subject
     message["Reply-To"], message["Message-ID"] = "Panic <panic+a1@example.com>", "<one@example.com>"
     message.set_content("who has it?\n")
-    with smtplib.SMTP("127.0.0.1", relay.port, timeout=5) as client:
+    with smtplib.SMTP("127.0.0.1", relay.port, timeout=30) as client:
         client.send_message(message, sender, list(to))
 
 
@@ -134,7 +134,7 @@ def test_a_mail_back_needs_a_way_and_a_mail(relay: SandboxRelay, wrong: Any) -> 
 
 
 def page(url: str) -> tuple[str, Any]:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return answer.read().decode(), answer.headers
 
 

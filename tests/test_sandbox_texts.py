@@ -24,7 +24,7 @@ def sandbox() -> Iterator[SandboxGitLab]:
 
 @pytest.fixture
 def project(sandbox: SandboxGitLab) -> Iterator[Any]:
-    with python_gitlab.Gitlab(sandbox.url, private_token=sandbox.token, timeout=5) as client:
+    with python_gitlab.Gitlab(sandbox.url, private_token=sandbox.token, timeout=30) as client:
         yield client.projects.get(sandbox.project_id, lazy=True)
 
 
@@ -167,7 +167,7 @@ def test_commands_run_when_a_description_is_made_and_when_it_is_changed(sandbox:
 def test_a_note_of_nothing_but_commands_is_a_202_and_no_note(sandbox: SandboxGitLab, project: Any) -> None:
     issue = project.issues.create({"title": "t"})
     path = f"{sandbox.url}/api/v4/projects/42/issues/1/notes"
-    answer = requests.post(path, json={"body": "/close"}, headers={"PRIVATE-TOKEN": sandbox.token}, timeout=5)
+    answer = requests.post(path, json={"body": "/close"}, headers={"PRIVATE-TOKEN": sandbox.token}, timeout=30)
     assert (answer.status_code, answer.json()["commands_changes"]) == (202, {"close": ""})
     assert "id" not in answer.json()
     assert project.issues.get(1).state == "closed"

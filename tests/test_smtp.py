@@ -66,7 +66,7 @@ class Store:
 
     def wait_for(self, mails: int = 1) -> list[ReceivedMail]:
         with self.came:
-            assert self.came.wait_for(lambda: len(self.mails) >= mails, timeout=10), "no mail was stored"
+            assert self.came.wait_for(lambda: len(self.mails) >= mails, timeout=30), "no mail was stored"
         return self.mails
 
 
@@ -84,7 +84,7 @@ class Served:
         return asyncio.run_coroutine_threadsafe(self.listener.drain(within), self._loop)
 
     def smtp(self) -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", self.port, local_hostname="client.example", timeout=10)
+        return smtplib.SMTP("127.0.0.1", self.port, local_hostname="client.example", timeout=30)
 
     def wire(self) -> Wire:
         return Wire(self.port)
@@ -108,12 +108,12 @@ def serving(store: Store | None = None, disk: Disk | None = None, **options: Any
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(listener.start(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(listener.start(), loop).result(timeout=30)
         yield Served(store, listener, loop)
     finally:
-        asyncio.run_coroutine_threadsafe(listener.drain(0.2), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(listener.drain(0.2), loop).result(timeout=30)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join(timeout=30)
         loop.close()
 
 
@@ -121,7 +121,7 @@ class Wire:
     """A client that says exactly what it is told."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._replies = self.socket.makefile("rb")
 
     def __enter__(self) -> Wire:
@@ -215,7 +215,7 @@ def test_a_mail_is_answered_250_only_after_accept_has_resolved(served: Served) -
         client.socket.settimeout(0.2)
         with pytest.raises(TimeoutError):
             client.socket.recv(1, socket.MSG_PEEK)
-        client.socket.settimeout(10)
+        client.socket.settimeout(30)
         served.store.waiting[0].set_result("KWMR")
         assert client.reply() == "250 2.0.0 accepted as KWMR"
 
@@ -354,7 +354,7 @@ def test_hanging_up_after_the_dot_still_stores_the_mail(served: Served, logged: 
     time.sleep(0.1)
     assert not served.store.waiting[0].cancelled()
     served.store.waiting[0].set_result("KWMR")
-    served.drain(5).result(timeout=10)
+    served.drain(5).result(timeout=30)
     assert not [entry for entry in logged if entry["event"] == "smtp.failed"]
 
 
@@ -721,7 +721,7 @@ def test_two_listening_addresses_serve_the_same_mailbox() -> None:
     with serving(listen=[("127.0.0.1", 0), ("127.0.0.2", 0)]) as served:
         (first, _), (second, port) = served.listener.addresses
         assert (first, second) == ("127.0.0.1", "127.0.0.2")
-        with smtplib.SMTP(second, port, timeout=10) as client:
+        with smtplib.SMTP(second, port, timeout=30) as client:
             client.sendmail("bo@example.net", [PANIC], MAIL)
         assert served.store.mails[0].raw == MAIL
 
@@ -732,7 +732,7 @@ def test_a_client_over_ipv6_is_named_by_its_address() -> None:
     except OSError:
         pytest.skip("no IPv6 on loopback here")
     with serving(listen=[("::1", 0)]) as served:
-        with smtplib.SMTP("::1", served.port, timeout=10) as client:
+        with smtplib.SMTP("::1", served.port, timeout=30) as client:
             client.sendmail("bo@example.net", [PANIC], MAIL)
         assert served.store.mails[0].peer == "::1"
 
@@ -822,7 +822,7 @@ def test_drain_lets_a_slow_accept_finish_and_its_client_gets_250(served: Served)
         assert client.reply() == "250 2.0.0 accepted as KWMR"
         assert client.reply() == "421 4.3.2 Shutting down. Try again soon."
         assert client.reply() == ""
-        drained.result(timeout=5)
+        drained.result(timeout=30)
 
 
 def test_drain_lets_a_mail_in_flight_come_in(served: Served) -> None:
@@ -831,7 +831,7 @@ def test_drain_lets_a_mail_in_flight_come_in(served: Served) -> None:
         drained = served.drain(10)
         time.sleep(0.1)
         assert client.say(b"\r\nstill here\r\n.").startswith("250 ")
-        drained.result(timeout=5)
+        drained.result(timeout=30)
     assert served.store.mails[0].raw == b"Subject: slow\r\n\r\nstill here\r\n"
 
 
@@ -842,8 +842,8 @@ def test_drain_tells_idle_sessions_421_at_once(served: Served) -> None:
         for line in (b"EHLO c", b"MAIL FROM:<bo@example.net>", b"RCPT TO:<panic@example.com>"):
             busy.say(line)
         started = time.monotonic()
-        served.drain(10).result(timeout=10)
-        assert time.monotonic() - started < 8
+        served.drain(60).result(timeout=60)
+        assert time.monotonic() - started < 30
         assert greeted.reply() == busy.reply() == reply_table.SHUTTING_DOWN
         assert greeted.reply() == busy.reply() == ""
 
@@ -852,8 +852,8 @@ def test_drain_drops_what_does_not_finish_in_time(served: Served) -> None:
     with served.wire().until_data() as client:
         client.send(b"Subject: never ends\r\n")
         started = time.monotonic()
-        served.drain(0.3).result(timeout=10)
-        assert 0.2 < time.monotonic() - started < 8
+        served.drain(0.3).result(timeout=30)
+        assert 0.2 < time.monotonic() - started < 30
         with contextlib.suppress(ConnectionResetError):
             assert client.reply() == ""
 
@@ -867,8 +867,8 @@ def test_drain_does_not_wait_for_a_client_that_takes_no_replies() -> None:
                 client.send(b"HELP\r\n" * 10_000)
         time.sleep(0.5)  # by now it is being shown out, and takes no notice
         started = time.monotonic()
-        served.drain(0.1).result(timeout=10)
-        assert time.monotonic() - started < 8
+        served.drain(0.1).result(timeout=30)
+        assert time.monotonic() - started < 30
 
 
 def test_a_write_outlives_a_drain_that_could_not_wait(served: Served) -> None:
@@ -876,13 +876,13 @@ def test_a_write_outlives_a_drain_that_could_not_wait(served: Served) -> None:
     with served.wire().until_data() as client:
         client.send(MAIL + b".\r\n")
         served.store.wait_for()
-        served.drain(0.1).result(timeout=10)
+        served.drain(0.1).result(timeout=30)
         assert not served.store.waiting[0].cancelled()
         served.store.waiting[0].set_result("KWMR")
 
 
 def test_new_connections_are_refused_after_drain(served: Served) -> None:
-    served.drain(1).result(timeout=5)
+    served.drain(1).result(timeout=30)
     with pytest.raises(ConnectionRefusedError):
         served.smtp()
     assert served.listener.addresses == ()
@@ -965,7 +965,7 @@ def test_a_mail_under_tls_survives_its_client_hanging_up(authority: trustme.CA, 
         time.sleep(0.1)
         assert not store.waiting[0].cancelled()
         store.waiting[0].set_result("KWMR")
-        served.drain(5).result(timeout=10)
+        served.drain(5).result(timeout=30)
 
 
 def test_a_failed_handshake_ends_only_its_own_session(authority: trustme.CA, tmp_path: Path, logged: list[Any]) -> None:
@@ -989,8 +989,8 @@ def test_drain_does_not_wait_for_a_handshake_that_never_comes(authority: trustme
         client.say(b"EHLO c")
         client.say(b"STARTTLS")
         started = time.monotonic()
-        served.drain(0.2).result(timeout=10)
-        assert time.monotonic() - started < 8
+        served.drain(0.2).result(timeout=30)
+        assert time.monotonic() - started < 30
 
 
 def test_a_reloaded_certificate_is_used_by_the_next_session(authority: trustme.CA, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class From(Wire):
     """A client of that address."""
 
     def __init__(self, address: str, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0))
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(address, 0))
         self._replies = self.socket.makefile("rb")
 
 

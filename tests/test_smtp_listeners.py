@@ -83,7 +83,7 @@ def port_of(served: Served) -> int:
 
 def test_a_mail_comes_by_tls_from_the_first_octet(pair: tuple[Path, Path], trusting: ssl.SSLContext) -> None:
     with at(Endpoint(at=LOOPBACK, tls=tls_context(*pair), tls_at_once=True)) as served:
-        with smtplib.SMTP_SSL("127.0.0.1", port_of(served), "c.example", timeout=10, context=trusting) as client:
+        with smtplib.SMTP_SSL("127.0.0.1", port_of(served), "c.example", timeout=30, context=trusting) as client:
             client.ehlo()
             assert not client.has_extn("starttls")
             assert client.docmd("STARTTLS")[0] == 503
@@ -117,12 +117,12 @@ def test_a_handshake_that_never_comes_neither_holds_up_a_drain_nor_keeps_anybody
     with at(endpoint, max_connections=4) as served, contextlib.ExitStack() as leaving:
         for _ in range(4):  # a quarter of all, one, is for one address
             leaving.enter_context(Wire(port_of(served)))
-        with smtplib.SMTP_SSL("127.0.0.1", port_of(served), "c.example", timeout=10, context=trusting) as client:
+        with smtplib.SMTP_SSL("127.0.0.1", port_of(served), "c.example", timeout=30, context=trusting) as client:
             client.sendmail("bo@example.net", [PANIC], MAIL)
         assert _eventually(lambda: not served.listener._dialogues)
         leaving.enter_context(Wire(port_of(served)))
         assert _eventually(lambda: len(served.listener._dialogues) == 1)
-        served.drain(0.2).result(timeout=10)
+        served.drain(0.2).result(timeout=30)
 
 
 def test_who_is_too_many_is_cut_off_before_the_handshake(pair: tuple[Path, Path]) -> None:
@@ -161,7 +161,7 @@ def test_where_tls_is_required_nothing_comes_before_it(pair: tuple[Path, Path], 
 
 def test_where_tls_is_required_a_mail_comes_by_it(pair: tuple[Path, Path], trusting: ssl.SSLContext) -> None:
     with at(Endpoint(at=LOOPBACK, tls=tls_context(*pair), require_tls=True)) as served:
-        with smtplib.SMTP("127.0.0.1", port_of(served), "c.example", timeout=10) as client:
+        with smtplib.SMTP("127.0.0.1", port_of(served), "c.example", timeout=30) as client:
             client.starttls(context=trusting)
             client.sendmail("bo@example.net", [PANIC], MAIL)
         with served.smtp() as plain:  # the other place has no such condition
@@ -280,7 +280,7 @@ def test_a_socket_of_systemd_serves_by_its_name_or_by_its_address() -> None:
 def test_a_mail_comes_by_a_socket_of_systemd() -> None:
     handed = listening()
     with at(Endpoint(at=handed)) as served:
-        with smtplib.SMTP("127.0.0.1", handed.getsockname()[1], timeout=10) as client:
+        with smtplib.SMTP("127.0.0.1", handed.getsockname()[1], timeout=30) as client:
             client.sendmail("bo@example.net", [PANIC], MAIL)
         assert served.store.mails
 
@@ -375,9 +375,9 @@ def shows(served: Served, number: int, authority: trustme.CA) -> str:
     authority.configure_trust(context)
     port = served.listener.addresses[number][1]
     client = (
-        smtplib.SMTP_SSL("127.0.0.1", port, timeout=10, context=context)
+        smtplib.SMTP_SSL("127.0.0.1", port, timeout=30, context=context)
         if number == 0
-        else smtplib.SMTP("127.0.0.1", port, timeout=10)
+        else smtplib.SMTP("127.0.0.1", port, timeout=30)
     )
     with client:
         if number:
@@ -414,9 +414,9 @@ def test_the_daemon_takes_mail_at_all_its_places(
         assert (unix, six[:6]) == (f"unix:{tmp_path}/l.sock", "[::1]:")
         with smtplib.LMTP(f"{tmp_path}/l.sock") as client:
             client.sendmail("rita@example.com", [PANIC], b"Subject: by lmtp\r\n\r\nx\r\n")
-        with smtplib.SMTP_SSL("127.0.0.1", port(implicit), timeout=10, context=trusting) as client:
+        with smtplib.SMTP_SSL("127.0.0.1", port(implicit), timeout=30, context=trusting) as client:
             client.sendmail("rita@example.com", [PANIC], b"Subject: by tls\r\n\r\nx\r\n")
-        with smtplib.SMTP("::1", port(six), timeout=10) as client:
+        with smtplib.SMTP("::1", port(six), timeout=30) as client:
             client.sendmail("rita@example.com", [PANIC], b"Subject: by six\r\n\r\nx\r\n")
         for how in ("by lmtp", "by tls", "by six"):
             assert town.received("ana", lambda mail, how=how: how in mail.subject)  # type: ignore[misc]

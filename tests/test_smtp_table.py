@@ -177,7 +177,7 @@ def stock() -> Iterator[int]:
         asyncio.run_coroutine_threadsafe(end(server), loop).result(10)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(30)
         loop.close()
 
 

@@ -258,13 +258,13 @@ def test_of_two_who_put_the_same_mail_at_once_neither_spoils_the_others(
 
     def slowly(descriptor: int) -> None:
         writing.set()
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         sync(descriptor)
 
     with monkeypatch.context() as patched, ThreadPoolExecutor(1) as pool:
         patched.setattr(os, "fsync", slowly)
         first = pool.submit(spool.put, kept, RAW)
-        assert writing.wait(10)
+        assert writing.wait(30)
         with pytest.raises(StoreFailed, match="File exists"):
             spool.put(kept, RAW)
         go_on.set()

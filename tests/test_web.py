@@ -135,7 +135,7 @@ class Client:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body, dict(headers or {}))
             answer = connection.getresponse()
@@ -171,7 +171,7 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
         yield loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(30)
         loop.close()
 
 
@@ -489,7 +489,7 @@ def test_stopping_twice_is_stopping() -> None:
         wait_for(loop, server.stop())
         wait_for(loop, server.stop())
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(server.address, timeout=5).close()
+        socket.create_connection(server.address, timeout=30).close()
 
 
 def test_a_press_that_has_begun_gets_its_answer_while_the_server_stops() -> None:
@@ -507,7 +507,7 @@ def test_a_press_that_has_begun_gets_its_answer_while_the_server_stops() -> None
         time.sleep(0.3)
         desk.hangs.set()
         stopping.result(10)
-        press.join(10)
+        press.join(30)
     assert answers == [303]
     assert desk.acted == ["ack"]
 
@@ -561,7 +561,7 @@ def test_a_client_that_never_finishes_is_hung_up_on(sent: bytes, drip: bytes) ->
 
 def test_a_connection_serves_many_requests_and_outlives_the_patience_for_one() -> None:
     with serving(Desk(), patience=0.5) as site:
-        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
         for _ in range(4):
             connection.request("GET", "/healthz")
             assert connection.getresponse().read() == b'{"alive":true}'
@@ -570,7 +570,7 @@ def test_a_connection_serves_many_requests_and_outlives_the_patience_for_one() -
 
 
 def test_headers_without_an_end_are_refused(site: Site) -> None:
-    with socket.create_connection(("127.0.0.1", site.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000)
         assert client.recv(100).startswith(b"HTTP/1.1 400 ")
 
@@ -578,7 +578,7 @@ def test_headers_without_an_end_are_refused(site: Site) -> None:
 def test_of_a_crowd_of_idle_connections_the_oldest_are_hung_up_on_and_the_last_is_served(site: Site) -> None:
     with contextlib.ExitStack() as leaving:
         crowd = [
-            leaving.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=5)) for _ in range(230)
+            leaving.enter_context(socket.create_connection(("127.0.0.1", site.port), timeout=30)) for _ in range(230)
         ]
         with contextlib.suppress(ConnectionError):
             assert crowd[0].recv(1) == b""
@@ -762,7 +762,7 @@ def test_the_policy_lets_our_own_style_through_and_a_page_asks_for_nothing_else(
 
 
 def get_once(port: int, path: str) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=("127.0.0.2", 0)) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30, source_address=("127.0.0.2", 0)) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         return client.makefile("rb").read()
 
@@ -784,7 +784,7 @@ def test_idle_connections_keep_nobody_out_and_their_own_address_has_a_part_of_th
     """The report: 120 idle connections made every answer a 503, also of /healthz."""
     with listening(plain) as port, contextlib.ExitStack() as leaving:
         for _ in range(http_server.MOST_CONNECTIONS + 20):
-            leaving.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            leaving.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
         for path in ("/i/x", "/healthz"):
             assert get_once(port, path).endswith(b"here")
 
@@ -793,7 +793,7 @@ def test_requests_that_take_long_leave_the_monitors_their_answer(monkeypatch: py
     monkeypatch.setattr(http_server, "MOST_REQUESTS", 3)
     with listening(plain) as port, contextlib.ExitStack() as leaving:
         for _ in range(3):
-            client = leaving.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client = leaving.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
             client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         deadline = time.monotonic() + 10
         while not (refused := get_once(port, "/i/x")).startswith(b"HTTP/1.1 503") and time.monotonic() < deadline:

@@ -59,7 +59,7 @@ class Strace:
             self._process.wait(2)
         except subprocess.TimeoutExpired:  # it waits for ever for a process that is just ending
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(30)
         assert self._process.stderr is not None
         self._process.stderr.close()
 

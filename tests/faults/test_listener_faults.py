@@ -116,7 +116,7 @@ def test_a_panic_of_a_colleague_does_not_wait_behind_a_flood(town: World) -> Non
         town.program.wait_for("mail.accepted", 60, count=600)
         real = town.send(mail("My files are .locked.", subject="Ransom note"))
         page = town.page("ana", real.ref, 200)
-    assert page.received_at - real.sent_at < 20
+    assert page.received_at - real.sent_at < 30
 
 
 @pytest.mark.row(39, "a flood of forged senders", "few pages that name every one, and an answer takes what it names")

@@ -42,7 +42,6 @@ def test_a_panic_that_comes_while_no_name_can_be_looked_up_is_accepted_and_paged
     assert answer.code == 250
     page = town.page("ana", answer.ref)
     assert "Sender: not proved (senders are not checked)" in page.text
-    assert page.received_at - answer.sent_at < 3
     assert town.issues(answer.ref) == []
     names(town).touch()
     town.issue(answer.ref)

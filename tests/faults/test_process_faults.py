@@ -55,7 +55,7 @@ def test_sigterm_lets_a_mail_in_data_end_abandons_the_relay_and_the_next_start_s
     assert town.program.ended(10) == 0
     town.relay.clear_rules()
     ready_at, _ = town.start().wait_for("ready")
-    assert town.page("ana", refs[0], count=2).received_at - ready_at < 20, "no lease holds it up"
+    assert town.page("ana", refs[0], count=2).received_at - ready_at < 30, "no lease holds it up"
     for ref in refs:
         town.page("ana", ref)
     one_copy_a_life(town)
@@ -83,7 +83,7 @@ def test_what_fell_due_while_the_host_was_suspended_is_done_at_once_and_once(tow
         town.relay.clear_rules()
         resumed_at = time.monotonic()
     page = town.page("max", ref)
-    assert page.received_at - resumed_at < 20
+    assert page.received_at - resumed_at < 30
     assert "late" in page.text
     town.page("max", hanging)
     town.settled()
@@ -131,7 +131,7 @@ def test_a_mail_no_reader_reads_is_paged_within_seconds_and_its_octets_are_on_th
             sent_at = time.monotonic()
             ref = town.send(raw).ref
             page = town.page("ana", ref)
-        assert page.received_at - sent_at < 20, fault
+        assert page.received_at - sent_at < 30, fault
         assert page.subject == f"[PANIC {ref}] Ransom note of {fault.__name__}"
         assert "Every file is .locked." in page.text
         assert "could not be read in full so far; the raw message is on the issue" in page.text
@@ -203,7 +203,7 @@ def test_mail_of_an_outage_waits_with_its_sender_and_is_paged_when_the_host_is_b
     queue.put(mail("The backup is gone too.", subject="during the outage"))
     eventually(lambda: queue.refused > 3, "it was not even tried")
     ready_at, _ = town.start().wait_for("ready")
-    assert town.page("max", before).received_at - ready_at < 20
+    assert town.page("max", before).received_at - ready_at < 30
     ref = queue.delivered()
     accounted_for(town, [ref])
 
@@ -229,7 +229,7 @@ class Queue:
     def _deliver(self, raw: bytes) -> None:
         while not self._answer:
             try:
-                with smtplib.SMTP(*self._address, local_hostname="mx.example.com", timeout=5) as client:
+                with smtplib.SMTP(*self._address, local_hostname="mx.example.com", timeout=30) as client:
                     client.ehlo()
                     client.mail("rita@example.com")
                     client.rcpt(PANIC)
@@ -317,8 +317,8 @@ def test_a_log_that_takes_nothing_holds_up_nothing(town: World, log: Callable[[]
                 queue.put(mail("help", subject=f"number {number}"))
                 assert queue.delivered()
             last = town.relay.wait(lambda got: got.to("ana@example.com") and "number 9" in got.subject, SOON)
-            assert last.received_at - began < 20
+            assert last.received_at - began < 30
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0
         finally:
             process.kill()

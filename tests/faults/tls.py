@@ -68,7 +68,7 @@ class Front:
         self._listener.close()
 
     def _answer(self, connection: Connection) -> None:
-        connection.sock.settimeout(10)
+        connection.sock.settimeout(30)
         connection.sock = self.context.wrap_socket(connection.sock, server_side=True)
         with socket.create_connection(self._behind, 10) as behind:
             back = threading.Thread(target=_pour, args=(behind, connection.sock), daemon=True)
