@@ -20,6 +20,7 @@ from panicmail.cli import cli
 from panicmail.config import Config
 from panicmail.config.schema import NAMED_TABLES, TABLES, SmtpSettings
 from panicmail.errors import ConfigError
+from panicmail.incident import reply_commands
 from panicmail.incident.reply_tokens import Addresses, Purpose, SigningKey, TokenSigner
 
 ROOT = Path(__file__).parent.parent
@@ -326,3 +327,33 @@ def test_the_token_domain_of_postfix_takes_every_token_and_nothing_else() -> Non
             address = addresses.reply_to(tokens.mint(purpose, "ir36orm3uf7z76lw", person, round_))
             assert form.search(address), address
     assert not form.search("info@panic.example.com")
+
+
+# -- threats
+
+
+def test_every_threat_of_the_security_policy_names_tests_that_are_there() -> None:
+    rows = [line for line in (ROOT / "SECURITY.md").read_text("utf-8").splitlines() if line.startswith("| ")][2:]
+    written = "".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        assert [name for name in named if f"def {name}(" not in written] == [], row
+
+
+# -- cards
+
+
+def test_the_words_of_the_seocs_card_mean_what_it_says() -> None:
+    card = (DEPLOY / "cards.md").read_text("utf-8").partition("## For the SEOC")[2]
+    words = re.findall(r"^> \| `([^`]+)`", card, re.M)
+    meant = {word: reply_commands.read(word).meaning for word in words}
+    assert meant == {
+        "ack": reply_commands.Command.YES,
+        "ack, 20 min": reply_commands.Command.YES,
+        "no": reply_commands.Command.NO,
+        "escalate": reply_commands.Command.ESCALATE,
+        "status": reply_commands.Command.STATUS,
+        "resolve": reply_commands.Command.RESOLVE,
+    }
