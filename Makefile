@@ -11,6 +11,7 @@
 # make sdist     the source archive into dist/, as equal
 # make dist      both, with dist/SHA256SUMS
 # make man       writes deploy/man/panicmail.1 anew from the commands' help
+# make goldens  write everything panicmail says into tests/goldens, to be read
 # make lint      ruff, and which room imports which
 # make types     mypy alone
 # make lock      write requirements/*.txt anew from pyproject.toml
@@ -29,7 +30,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
            --no-annotate --no-header pyproject.toml \
            --extra postgres --extra encryption --extra attachments
 
-.PHONY: demo test quick faults matrix bench wheel sdist dist man lint types lock clean
+.PHONY: demo test quick faults matrix bench wheel sdist dist man goldens lint types lock clean
 
 demo: $(RUNNABLE)
 	@$(BIN)/python -m panicmail demo $(ARGS)
@@ -60,6 +61,9 @@ dist: wheel sdist
 
 man: $(INSTALLED)
 	$(BIN)/python -m tests.manual
+
+goldens: $(INSTALLED)
+	$(BIN)/python -m tests.goldens_of
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -532,10 +532,10 @@ def test_the_metric_names_every_kind(desk: Audited) -> None:
 
 
 def test_every_kind_has_its_words_and_its_way_out() -> None:
-    from panicmail.mail.compose.operator_alerts import CAUSES
+    from panicmail.mail.compose.operator_alerts import causes
 
     assert reconciler.WORDS.keys() == set(GapKind)
-    assert {f"gap_{kind.value}" for kind in GapKind if kind not in reconciler._REPAIRS} <= CAUSES.keys()
+    assert {f"gap_{kind.value}" for kind in GapKind if kind not in reconciler._REPAIRS} <= causes()
 
 
 # -- the questions are cheap

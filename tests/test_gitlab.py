@@ -30,6 +30,7 @@ from panicmail.incident import transitions
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
 from panicmail.incident.people import Person
+from panicmail.mail.compose import timeline_words
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from tests.provider import hanging_up
 
@@ -87,7 +88,7 @@ class Line:
 
 
 def noted(event: str, actor: str | None = "ana", **facts: Any) -> str:
-    return notes.note_text(Line(event, actor, facts), INCIDENT, PEOPLE)
+    return timeline_words.note_text(Line(event, actor, facts), INCIDENT, PEOPLE)
 
 
 @pytest.fixture
@@ -258,9 +259,9 @@ def test_a_senders_line_about_files_is_not_the_place_for_them() -> None:
         (noted("mail.automatic", "daemon@x", kind="bounce", text="gone"), "An automatic mail (`bounce`) came from"),
         (noted("page.refused", "panicmail", person="ana", answer="550 no"), "refused the page to Ana Reyes: `550 no`."),
         (noted("policy.waits", "panicmail", policy="low", until="2026-11-23T08:00:00+00:00"),
-         "Nobody is called before 2026-11-23T08:00:00+00:00: the policy low has its hours."),
+         "Nobody is called before 2026-11-23 08:00:00 UTC: the policy low has its hours."),
         (noted("ladder.waits", "panicmail", ladder="low", until="2026-11-23T08:00:00+00:00"),  # its old name
-         "Nobody is called before 2026-11-23T08:00:00+00:00: the policy low has its hours."),
+         "Nobody is called before 2026-11-23 08:00:00 UTC: the policy low has its hours."),
         (noted("quite.new", "max", words="@all"), 'Recorded: `quite.new` by Max Okafor, `{"words": "@all"}`.'),
         (noted("quite.new", None), "by somebody"),
     ],

@@ -28,6 +28,7 @@ from panicmail.gitlab.issues import Issues
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
 from panicmail.incident.people import Person
+from panicmail.mail.compose import timeline_words
 from panicmail.sandbox import live
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.interpreter import Acted, Live
@@ -241,7 +242,7 @@ def in_note(office: Office, text: str) -> int:
         ("person.declined", {"words": text, "how": text}),
         ("quite.new", {"words": text}),
     ):
-        said = notes.note_text(Line(event, text, facts), INCIDENT, {})
+        said = timeline_words.note_text(Line(event, text, facts), INCIDENT, {})
         office.issues.note(iid, said, notes.marker(INCIDENT.id, 7), look=False)
     return iid
 
@@ -261,7 +262,7 @@ def in_later_file_name(office: Office, text: str) -> int:
     attachment = {"name": text, "type": text, "size": 1, "sha256": "e" * 64}
     for uploads in (True, False):
         facts = {"attachments": [attachment] * 2, "mail": text, "uploads": uploads}
-        said = notes.note_text(Line("mail.attached", text, facts), INCIDENT, {})
+        said = timeline_words.note_text(Line("mail.attached", text, facts), INCIDENT, {})
         office.issues.note(iid, said, notes.marker(INCIDENT.id, 7), look=False)
     link = FileLink.of(text, office.issues.upload(text, b"x").url, b"x")
     own_marker = notes.files_marker(INCIDENT.id, INCIDENT.mail_id)

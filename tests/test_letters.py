@@ -302,7 +302,7 @@ def test_a_mail_that_did_not_stop_the_clock_says_why_and_what_would() -> None:
         'Reply "ack" to THIS mail from ana@example.com by 03:22 CET.',
         "Or tap: https://panic.example.com/i/token",
         "Your text is kept as a note on the issue.",
-        "Otherwise Max (SMOC) is called at 03:22.",
+        "Otherwise Max (SMOC) is called at 03:22 CET.",
     ]
 
 

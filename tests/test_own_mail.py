@@ -24,11 +24,10 @@ from panicmail.delivery.smtp_client import RelayClient
 from panicmail.errors import PanicmailError
 from panicmail.incident import tasks
 from panicmail.incident.model import Effect, EffectKind, Incident
+from panicmail.incident.notice_kinds import NEWS, TOLD
 from panicmail.mail import compose, dkim_signing
 from panicmail.mail.authenticate.dns_lookups import DnsAnswer, Unanswered
-from panicmail.mail.compose.notices import _TELLERS
-from panicmail.mail.compose.operator_alerts import CAUSES
-from panicmail.mail.compose.reporter_notices import _NEWS
+from panicmail.mail.compose.operator_alerts import causes
 from panicmail.mail.compose.shortened import shortened
 from panicmail.mail.dkim_signing import DkimSigner
 from panicmail.sandbox import smtp_session
@@ -240,10 +239,10 @@ def test_every_kind_of_notice_goes_to_our_people_and_to_the_reporter_alone(
         incident = office.panic(f"see {STRANGER}")
         office.wait(minutes=16)  # pages, a receipt, news of the breach
         composed = set()
-        for table, tell in ((_TELLERS, _tell), (_NEWS, _news), (CAUSES, _alarm)):
+        for table, tell in ((TOLD, _tell), (NEWS, _news), (causes(), _alarm)):
             for kind in table:
                 composed |= {kind} if tell(office, incident, kind) else set()
-        assert composed == {*_TELLERS, *_NEWS, *CAUSES}, {*_TELLERS, *_NEWS, *CAUSES} - composed
+        assert composed == {*TOLD, *NEWS, *causes()}, {*TOLD, *NEWS, *causes()} - composed
         people = {person.email for person in office.settings.people.values()}
         recipients = {recipient for mail in sandbox.mails for recipient in mail.recipients}
         assert (

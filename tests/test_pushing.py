@@ -555,7 +555,7 @@ def test_a_change_of_shift_is_told_on_both_phones_while_nobody_has_it(shifts: Of
     incident = shifts.panic()
     shifts.now = CHANGE
     look(shifts)
-    assert last_push(shifts, ANA, incident) == "Your shift ended. It is open: nobody has it."
+    assert last_push(shifts, ANA, incident) == "Your shift ended. Open: nobody has it."
     assert shifts.phones.texts(MAX)[-1].startswith(f"PANIC {incident.ref} ")
 
 

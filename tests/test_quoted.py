@@ -7,10 +7,12 @@ the letters below fails `test_every_line_of_ours_is_among_the_letters`.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import textwrap
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,22 +21,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import panicmail.mail
+import panicmail.mail.compose
+from panicmail.config.reporters import KnownReporter
 from panicmail.incident import reply_commands, transitions
 from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import Duty
-from panicmail.incident.model import Incident, Outcome, Owed, PageReason, unchanged
+from panicmail.incident.model import Incident, Outcome, Owed, PageReason, State, unchanged
+from panicmail.incident.notice_kinds import NEWS, TOLD
+from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.reply_commands import Command
+from panicmail.incident.timeline_kinds import EVENTS
 from panicmail.mail.compose import (
+    catalogue,
     check_page,
-    command_replies,
     notices,
     open_list,
     operator_alerts,
+    push_text,
     reporter_notices,
+    timeline_words,
     watch_alerts,
 )
 from panicmail.mail.compose import message as compose_message
+from panicmail.mail.compose.detail import within
+from panicmail.mail.compose.digest_page import DigestEntry, digest_page
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.message import ComposedMail
 from panicmail.mail.compose.notice_context import PageSent
@@ -42,6 +52,7 @@ from panicmail.mail.compose.page import page
 from panicmail.mail.parse.html import plain
 from panicmail.mail.parse.reply_text import fresh, read_reply
 from tests.examples import examples
+from tests.goldens_of import FACTS, OTHERS, Line
 from tests.scenes import (
     ADDRESSES,
     ANA,
@@ -89,16 +100,42 @@ def incidents(night: Night) -> Iterator[Incident]:
     yield replace(held, drill=True, issue_url="https://gitlab.example.com/security/-/issues/41")
 
 
-@cache
+@dataclass(frozen=True)
+class Written:
+    """Every mail panicmail can write, and which lines of the code and of the templates made it."""
+
+    letters: tuple[tuple[str, str], ...]  #: as text and as HTML, each text once
+    code: frozenset[tuple[str, int]]
+    templates: frozenset[tuple[str, int]]
+
+
 def letters() -> tuple[tuple[str, str], ...]:
-    """Every mail panicmail can write, as text and as HTML, each text once. Not sealed, which takes most of the time."""
+    return written().letters
+
+
+@cache
+def written() -> Written:
+    """Not sealed, which takes most of the time."""
     found: dict[str, str] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose_message, "_fill", lambda message, text, html: found.setdefault(text, html))
-        _write_all()
-    for letter in (_plainest(), *(letter for _, letter in every_letter(Night()))):
-        found.setdefault(part(letter, "plain"), part(letter, "html") if b"text/html" in letter.message else "")
-    return tuple(found.items())
+    code: set[tuple[str, int]] = set()
+    harmless = compose_message.harmless
+
+    def noting(text: str) -> str:
+        frame = sys._getframe(1)
+        while frame.f_back is not None and Path(frame.f_code.co_filename).name in MAKES_LINES:
+            frame = frame.f_back
+        code.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+        return harmless(text)
+
+    with noting_templates() as templates:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compose_message, "harmless", noting)
+            patch.setattr(compose_message, "_fill", lambda message, text, html: found.setdefault(text, html))
+            _write_all()
+        for letter in (_plainest(), *(letter for _, letter in every_letter(Night()))):
+            found.setdefault(part(letter, "plain"), part(letter, "html") if b"text/html" in letter.message else "")
+        _push_all()
+    return Written(tuple(found.items()), frozenset(code), frozenset(templates))
 
 
 def _plainest() -> ComposedMail:
@@ -140,18 +177,41 @@ def _write_all() -> None:
     _answered(full)
     for why in transitions.UnsentReason:
         _unheard(replace(Night(), unheard=why))
+    _answered_apart()
     _apart()
 
 
-CAUSES: tuple[dict[str, str], ...] = (
+def _answered_apart() -> None:
+    """Answers that depend on more than what was said."""
+    now, (first, held, *_) = START + minutes(18), incidents(Night())
+    done = unchanged(held, Outcome.DONE)
+    undo = {"by_link": True, "channel": "link", "undo_by": (now + minutes(1)).isoformat()}
+    Night().answer(done, ANA, "yes", now, **undo)
+    called = transitions.decline(first, "ana", HOW, "no", Duty(POLICY, on_call, START + minutes(1))).incident
+    silent = replace(called, state=State.ACKED, holder="bo", owed=Owed.ANSWER, acked_at=now, away={"ana": "no"})
+    Night().answer(unchanged(silent, Outcome.DONE), ANA, "no", now)
+    asking = replace(
+        ORGANISATION, questions=("Which host is it?",), scope={"phishing": "Send it to the phishing desk."}
+    )
+    asked = replace(Night(organisation=asking).context(first, {}, now), remarks=("Send it to the phishing desk.",))
+    reporter_notices.receipt(asked, ROUTES, key="row")
+    push_text.tell(Night().context(held, {"what": "shift_began", "holder": held.holder}, now), MAX, "full")
+
+
+CAUSES: tuple[dict[str, Any], ...] = (
     {},
     {"declined_by": "ana", "words": "can't"},
     {"escalated_by": "max"},
+    {"escalated_by": "bo"},
     {"on_call_since": START.isoformat()},
     {"unreachable": "ana", "why": "every way failed (550 no)"},
     {"unreachable": "ana", "why": "out of office"},
     {"unreachable": "ana", "why": "declined"},
     {"handed_by": "ana"},
+    {"holder_gone": "gone"},
+    {"issue_reopened_by": "max"},
+    {"last_resort": "nobody_on_call", "roles": ["seoc"]},
+    {"last_resort": "nobody_left"},
 )
 
 
@@ -162,12 +222,13 @@ def _pages(night: Night) -> list[ComposedMail]:
 
 def _caused(night: Night) -> list[ComposedMail]:
     now, (first, held, *_) = START + minutes(3), incidents(night)
+    called = transitions.decline(first, "ana", HOW, "no", Duty(POLICY, on_call, now)).incident
     about: list[dict[str, Any]] = [{"cause": cause} for cause in CAUSES]
     about += [{"why": "no answer"}, {"late_seconds": 1320}, {"text": "More."}, {"since": now.isoformat()}]
     return [
         page_of(night, word, incident, BO, now, **facts)
         for word in PageReason
-        for incident in (replace(first, drill=True), held)
+        for incident in (replace(first, drill=True), held, replace(called, away={"ana": "out of office", "max": "no"}))
         for facts in about
     ]
 
@@ -191,11 +252,12 @@ def _told(night: Night) -> list[ComposedMail]:
         {"people": []},
         {"undid": "take", "before": "ana"},
         {"undid": "resolve", "is_reporter": True, "text": ""},
+        {"exposed": False, "taken_off": ["label x"]},
         {"confidential": False},
     )
     found = [
         night.tells(incident, person, now, **{**facts, "what": what, **more})
-        for what in (*notices._TELLERS, "anything else")
+        for what in (*TOLD, "anything else")
         for incident in incidents(night)
         for person in (ANA, MAX)
         for more in (others if night.conversation else others[:1])
@@ -204,8 +266,8 @@ def _told(night: Night) -> list[ComposedMail]:
         notices.tell(night.context(incident, Whatever(what=what, said=said), now), ANA, ROUTES, key="row")
         for incident in incidents(night)
         for what, said in [
-            *((what, "") for what in notices._TELLERS),
-            *(("answer", said) for said in command_replies._ANSWERS),
+            *((what, "") for what in TOLD),
+            *(("answer", said) for said in Command),
         ]
     ]
     found += [
@@ -221,7 +283,7 @@ def _answered(night: Night) -> list[ComposedMail]:
     now = START + minutes(18)
     return [
         night.answer(unchanged(incident, outcome), person, said, now, to=to, refs=["M4TD"], **more)
-        for said in command_replies._ANSWERS
+        for said in Command
         for outcome in Outcome
         for incident in list(incidents(night))[:5]
         for person, to in ((ANA, "bo"), (MAX, ""))
@@ -242,7 +304,7 @@ def _news(night: Night) -> list[ComposedMail]:
     for incident in incidents(night):
         context = night.context(incident, {}, START + minutes(4))
         found.append(reporter_notices.receipt(context, ROUTES, key="row"))
-        found += [night.news(incident, START, what=what, **at) for what in (*reporter_notices._NEWS, "anything else")]
+        found += [night.news(incident, START, what=what, **at) for what in (*NEWS, "anything else")]
     return found
 
 
@@ -252,7 +314,7 @@ def _apart() -> list[ComposedMail]:
     context = night.context(night.panic().incident, {"word": "page", "round": 1}, START + minutes(20))
     found = [
         operator_alerts.operators({"cause": cause, "ref": "7KQ2N", "error": "403"}, head_to(MAX), ADDRESSES, key="row")
-        for cause in (*operator_alerts.CAUSES, "anything else")
+        for cause in (*operator_alerts.causes(), "anything else")
     ]
     found += [
         check_page.test_page("abcdefgh23456723", Letterhead("page@example.com", ANA, START), ROUTES, with_code=code)
@@ -272,6 +334,17 @@ def _apart() -> list[ComposedMail]:
         found += [
             open_list.listing(entries[1:2], ORGANISATION, head_to(ANA, START + minutes(300)), ADDRESSES, key="row")
         ]
+    digest = PageDigest(id="aaaaaaaaaaaaaaaa", person="ana", channel="mail", made_at=START, pages=(("i", 1),) * 4)
+    for link in ("", night.link):
+        named = [DigestEntry(each, link, late) for each in incidents(night) for late in (False, True)]
+        found += [digest_page(digest, named, ORGANISATION, head_to(who), ROUTES) for who in (ANA, MAX)]
+    for detail in ("subject", "ref"):
+        found.append(page(within(context, detail), ANA, ROUTES))
+        more = night.context(context.incident, {"what": "more", "text": "More."}, START)
+        found.append(notices.tell(within(more, detail), ANA, ROUTES, key="row"))
+    known = replace(context, known_as=KnownReporter(name="Rita", phone="+49 1"), storm_members=3,
+                    answers=((1, "Which host is it?", "db1"),))  # fmt: skip
+    found.append(page(known, ANA, ROUTES))
     paged = replace(context, pages=(PageSent(person="ana", channel="mail", at=START, state="accepted"),))
     found += [watch_alerts.unreached([paged] * count, MAX, ADDRESSES, key="row") for count in (1, 2, 30)]
     nobody_paged = night.context(replace(context.incident, paged={}, drill=True), {}, START)
@@ -281,37 +354,104 @@ def _apart() -> list[ComposedMail]:
 
 
 SPEAKS = {"ours", "headline", "button", "call"}
+#: What makes lines that are not of the letters' own: of the renderer, and the HTML.
+MAKES_LINES = {"message.py", "catalogue.py"}
 
 
 def sites() -> dict[tuple[str, int], str]:
     """Every place in the code where a line of ours is made: file and line -> the code."""
     found = {}
-    for path in Path(panicmail.mail.__file__).parent.glob("*.py"):
+    for path in Path(panicmail.mail.compose.__file__).parent.glob("*.py"):
         source = path.read_text()
         for node in ast.walk(ast.parse(source)):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or path.name == "compose.py":
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or path.name in MAKES_LINES:
                 continue
             if node.func.id in SPEAKS:
-                found[path.name, node.lineno] = ast.get_source_segment(source, node) or ""
+                for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+                    found[path.name, line] = ast.get_source_segment(source, node) or ""
     return found
 
 
-def test_every_line_of_ours_is_among_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[tuple[str, int]] = set()
-    harmless = compose_message.harmless
+def noted_lines(template: str, source: str) -> Iterator[str]:
+    """The lines of a template, each that says something noting that it was said."""
+    for number, line in enumerate(source.split("\n"), start=1):
+        tags = re.match(r"[\x01\x02]?(?:\s*\{[%#].*?[%#]\})*", line)
+        assert tags is not None
+        rest = line[tags.end() :]
+        yield f'{tags[0]}{{{{ say("{template}", {number}) }}}}{rest}' if rest.strip() else line
 
-    def noting(text: str) -> str:
-        frame = sys._getframe(1)
-        while frame.f_back is not None and Path(frame.f_code.co_filename).name == "compose.py":
-            frame = frame.f_back
-        seen.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
-        return harmless(text)
 
-    monkeypatch.setattr(compose_message, "harmless", noting)
-    letters.cache_clear()
-    letters()
-    missing = {where: code for where, code in sites().items() if where not in seen}
-    assert not missing
+@cache
+def noting_sources() -> Mapping[str, str]:
+    return {name: "\n".join(noted_lines(name, source)) for name, source in catalogue._SOURCES.items()}
+
+
+@contextmanager
+def noting_templates() -> Iterator[set[tuple[str, int]]]:
+    """Which lines of templates are rendered meanwhile."""
+    seen = set()
+
+    def say(template: str, line: int) -> str:
+        seen.add((template, line))
+        return ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "_SOURCES", noting_sources())
+        catalogue._environment.cache_clear()
+        catalogue._environment().globals["say"] = say
+        operator_alerts.alarm_words.cache_clear()
+        yield seen
+    catalogue._environment.cache_clear()
+
+
+def _push_all() -> None:
+    for night in (Night(), Night(organisation=replace(ORGANISATION, who=nobody))):
+        now = START + minutes(18)
+        for incident in incidents(night):
+            for person in (ANA, MAX, BO):
+                for word in PageReason:
+                    context = night.context(incident, {"word": word.value, "round": 1}, now)
+                    push_text.page(context, person, "full")
+                for what in TOLD:
+                    for facts in ({}, {"undid": "take"}, {"undid": "resolve"}, {"unlike": 3}, {"exposed": True}):
+                        said = {"what": what, "by": "ana", "person": "ana", **facts}
+                        push_text.tell(night.context(incident, said, now), person, "full")
+                for command in Command:
+                    for more in ({}, {"stays": True}, {"by_link": True, "undo_by": (now + minutes(1)).isoformat()}):
+                        said = {"what": "answer", "said": command.value, **more}
+                        push_text.tell(night.context(incident, said, now), person, "full")
+    push_text.operators({"cause": "parked", "ref": "7KQ2N"})
+    _tell_timeline()
+
+
+def _tell_timeline() -> None:
+    """Each line of a timeline in both its media."""
+    causes: tuple[dict[str, Any], ...] = tuple({**FACTS, **more, "cause": cause} for cause in CAUSES for more in ({}, {
+        "exposed": True, "is_reporter": False, "uploads": True, "late_seconds": 90, "before": "max", "again": True,
+        "step": 0, "shape": "more", "why": ["a robot"], "confidential": False, "count": 9,
+    }))  # fmt: skip
+    robot = Line("report.amended", "panicmail", {"kind": "ooo", "why": ["a robot"]})
+    timeline_words.note_text(robot, Night().panic().incident, {})
+    for event in (*EVENTS, "ladder.waits"):
+        for facts in (*causes, {"unreadable": True}):
+            line = Line(event, "ana", {**facts, **OTHERS.get(event, {})})
+            timeline_words.note_text(line, Night().panic().incident, ORGANISATION.people)
+            timeline_words.link_line(line, ORGANISATION.people)
+
+
+def test_every_line_of_every_template_is_among_the_letters_or_the_pushes() -> None:
+    known = {
+        (name, number)
+        for name, source in noting_sources().items()
+        for number, line in enumerate(source.split("\n"), start=1)
+        if "{{ say(" in line
+    }
+    assert {f"{name}:{number}" for name, number in known - written().templates} == set()
+
+
+def test_every_line_of_ours_in_the_code_is_among_the_letters() -> None:
+    said = {code for where, code in sites().items() if where in written().code}
+    assert set(sites().values()) - said == set()
 
 
 # -- quoted and wrapped ----------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Row:
     group: Group = Group.FILE
     person: str = ""  #: whom it is about, by key; "": nobody in particular
     channel: str = ""  #: which of their channels, by id; "": none in particular
-    #: What the daily re-check tells the operators while this is not ok (`operator_alerts.CAUSES`); "": nothing.
+    #: What the daily re-check tells the operators while this is not ok (`operator_alerts.causes`); "": nothing.
     cause: str = ""
     #: How far something that comes on slowly has come; while it lasts it is told at each new stage alone.
     stage: str = ""

@@ -18,6 +18,7 @@ from panicmail.gitlab import notes
 from panicmail.incident.model import EffectKind, Entry, Incident, State
 from panicmail.incident.tasks import NOTE
 from panicmail.incident.transitions import ISSUE_ALTERED
+from panicmail.mail.compose import timeline_words
 from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response.incident_draft import draft_of
 from panicmail.store.blocked_adapters import PROBE_EVERY, Heard
@@ -155,7 +156,7 @@ class GitLabWorker(OutboxWorker):
         if line is None:  # we were frozen, or cut off: whoever has it now writes it
             _log.warning("claim.lost", lane=self.name, do=task.do, attempt=task.attempt)
             return
-        text = notes.note_text(line, incident, self._settings().people)
+        text = timeline_words.note_text(line, incident, self._settings().people)
         self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         self._settle(task, DeliveryState.ACCEPTED, "noted")
 

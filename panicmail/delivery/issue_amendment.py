@@ -11,6 +11,7 @@ from panicmail.gitlab import description as drafts
 from panicmail.gitlab import notes
 from panicmail.gitlab.issue_values import SeverityMark
 from panicmail.incident.model import EffectKind, Incident
+from panicmail.mail.compose import timeline_words
 from panicmail.mail.incident_report import report_of
 from panicmail.oncall.runtime_settings import CurrentSettings
 from panicmail.response.incident_draft import draft_of
@@ -78,7 +79,8 @@ class IssueAmendments:
         if event == "sender.checked" and amended is not None:
             return DeliveryState.ACCEPTED, "amended"
         report = None if amended is not None else self._store.read(lambda tx: report_of(tx, incident))
-        text = notes.sender_text(line) if event == "sender.checked" else notes.amended_text(line, incident, report)
+        said = timeline_words
+        text = said.sender_text(line) if event == "sender.checked" else said.amended_text(line, incident, report)
         try:
             self._issues_of(incident).note(iid, text, notes.marker(incident.id, line.id), look=task.attempt > 1)
         except Spam as exc:  # the description, or the raw message beside it, has the words

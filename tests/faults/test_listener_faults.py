@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from panicmail.check.daily_check import DailyCheck
-from panicmail.mail.compose.operator_alerts import CAUSES
+from panicmail.mail.compose.operator_alerts import alarm_words
 from panicmail.oncall import runtime_settings
 from panicmail.sandbox.gitlab_server import SandboxGitLab
 from panicmail.sandbox.relay_server import SandboxRelay
@@ -53,7 +53,8 @@ class Calendar:
 
     def heard(self, at: datetime) -> list[str]:
         """What the operators are told about certificates by a check at that instant."""
-        office, words = self._office, {CAUSES[cause][0]: cause for cause in ("check_certificate", "check_mended")}
+        causes = ("check_certificate", "check_mended")
+        office, words = self._office, {alarm_words(cause).what: cause for cause in causes}
         office.now, before = at, len(office.relay.sent)
         self._daily.run(at)
         office.settle()

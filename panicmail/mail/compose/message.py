@@ -77,6 +77,11 @@ def theirs(text: str) -> TextLine:
     return TextLine(text, TextStyle.THEIRS)
 
 
+def mixed_line(text: str, look: TextStyle, links: Sequence[Link]) -> TextLine:
+    """A line of ours, some of whose words lead somewhere."""
+    return TextLine(harmless(text), look, tuple(links))
+
+
 def button(before: str, url: str, label: str) -> TextLine:
     """A line that leads to `url`, as a button where there are buttons."""
     return TextLine(harmless(before + url), TextStyle.BUTTON, (Link(url, url, label),))

@@ -13,12 +13,12 @@ from email.utils import format_datetime
 
 import structlog
 
-from panicmail.incident.model import PageReason
+from panicmail.incident import notice_kinds
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
-from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, sealed
+from panicmail.mail.compose.catalogue import Notice
+from panicmail.mail.compose.message import ComposedMail, Envelope, sealed
 from panicmail.mail.compose.notice_context import NoticeContext
-from panicmail.mail.compose.page_headlines import OPENINGS, state_word
 from panicmail.mail.compose.sections import about, also_yours, called_before, circumstances, report, show_links
 from panicmail.mail.compose.thread_ids import first_page_id, page_id, root_id, subject
 from panicmail.mail.compose.wording import Wording
@@ -36,22 +36,29 @@ def page(context: NoticeContext, person: Person, routes: ReplyRoutes) -> Compose
 
 
 def _full(context: NoticeContext, person: Person, routes: ReplyRoutes) -> ComposedMail:
-    word = PageReason(context.facts["word"])
-    voice = Wording.to(context, person)
-    title = subject(f"[PANIC {context.incident.ref}]", context, state_word(voice, word))
-    return sealed(_envelope(context, person, routes, title), _lines(voice, context, word))
-
-
-def _lines(voice: Wording, context: NoticeContext, word: PageReason) -> list[TextLine]:
-    return [
-        *OPENINGS[word](voice, context),
-        *circumstances(voice, context),
+    notice, voice, asked = page_notice(context, person), Wording.to(context, person), notice_kinds.page(context.facts)
+    drill = "DRILL" if context.incident.drill else ""
+    state = notice.line("state") or (":" if drill else "")
+    title = subject(f"[PANIC {context.incident.ref}]", context, f"{drill} {state}".strip().replace(" :", ":"))
+    lines = [
+        *notice.lines(),
+        *circumstances(voice, context, asked.late_seconds),
         *about(voice, context),
         *called_before(voice, context),
         *also_yours(voice, context),
         *show_links(context),
         *report(context),
     ]
+    return sealed(_envelope(context, person, routes, title), lines)
+
+
+def page_notice(context: NoticeContext, person: Person) -> Notice:
+    """The page of `context.facts` to `person`, in all its media. Raises ValueError when it has no reason known here."""
+    asked, voice = notice_kinds.page(context.facts), Wording.to(context, person)
+    if asked.word is None:
+        raise ValueError("a page without a reason")
+    about = {"n": asked, "v": voice, "c": context, "i": context.incident, "me": voice.first(person.id)}
+    return Notice(f"page/{asked.word}", **about)
 
 
 def _envelope(context: NoticeContext, person: Person, routes: ReplyRoutes, title: str) -> Envelope:
@@ -77,8 +84,8 @@ def _envelope(context: NoticeContext, person: Person, routes: ReplyRoutes, title
 
 
 def _round(context: NoticeContext) -> int:
-    said = context.facts.get("round")
-    return said if isinstance(said, int) else context.incident.round
+    said = notice_kinds.page(context.facts).round
+    return context.incident.round if said is None else said
 
 
 def _reply_to(context: NoticeContext, person: Person, routes: ReplyRoutes) -> str:

@@ -6,7 +6,6 @@ In a page the report comes last: no line of ours follows it, so nothing in it ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from panicmail.incident.classify import Attachment
@@ -21,14 +20,6 @@ from panicmail.mail.compose.wording import Wording, history, listed, span
 _NEIGHBOURS_SHOWN = 5
 #: To somebody whose mails do not show what reporters write.
 NOT_SHOWN = "What the reporter writes is not in your mails, as people.KEY.detail has it: see the link or the issue."
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeFacts:
-    """A subject without its tag, and the lines."""
-
-    subject: str
-    lines: Sequence[TextLine]
 
 
 def about(voice: Wording, context: NoticeContext) -> list[TextLine]:
@@ -83,12 +74,11 @@ def since(voice: Wording, incidents: Iterable[Incident]) -> str:
     return "; ".join([*shown, f"{more} more"] if more else shown)
 
 
-def circumstances(voice: Wording, context: NoticeContext) -> list[TextLine]:
+def circumstances(voice: Wording, context: NoticeContext, late_seconds: int | None) -> list[TextLine]:
     """What changes how a page is to be taken: it is late, it is a drill, its reader is an operator."""
     said = []
-    late = context.facts.get("late_seconds")
-    if isinstance(late, int):
-        said.append(f"panicmail was down: this is {span(timedelta(seconds=late))} late.")
+    if late_seconds is not None:
+        said.append(f"panicmail was down: this is {span(timedelta(seconds=late_seconds))} late.")
     if context.incident.drill:
         said.append("This is a drill. Act as if it were real.")
     if context.incident.breached_at is not None and context.incident.state is State.OPEN:
@@ -116,11 +106,16 @@ def called_before(voice: Wording, context: NoticeContext) -> list[TextLine]:
     return [*map(ours, said), *calls(voice)]
 
 
+def call_one(voice: Wording, person: str) -> list[TextLine]:
+    """Their telephone number, if they gave one."""
+    known = voice.organisation.people.get(person)
+    return [call(f"Call {voice.first(person)}: ", known.phone)] if known and known.phone else []
+
+
 def calls(voice: Wording) -> list[TextLine]:
     """The telephone numbers of the others who were paged or have it."""
     others = dict.fromkeys([*voice.others_paged(), *([voice.incident.holder] if voice.incident.holder else [])])
-    known = [p for p in map(voice.organisation.people.get, others) if p and p.phone and p.id != voice.reader]
-    return [call(f"Call {voice.first(p.id)}: ", p.phone) for p in known]
+    return [line for person in others if person != voice.reader for line in call_one(voice, person)]
 
 
 def show_links(context: NoticeContext) -> list[TextLine]:
@@ -164,11 +159,6 @@ def attached(attachments: Iterable[Attachment]) -> list[TextLine]:
     return [ours("Attached, by the names they came with:"), *map(theirs, shown)] if shown else []
 
 
-def attached_in(context: NoticeContext) -> list[TextLine]:
-    """`attached`, of the mail this one tells about."""
-    return attached(Attachment(**each) for each in context.facts.get("attachments") or ())
-
-
 def also_yours(voice: Wording, context: NoticeContext) -> list[TextLine]:
     """What else waits for the reader."""
     others = list(context.also_open)
@@ -179,6 +169,42 @@ def also_yours(voice: Wording, context: NoticeContext) -> list[TextLine]:
         ours(f"Also open for you: {since(voice, others)}."),
         ours(f'Reply "ack all" to have {refs} as well.'),
     ]
+
+
+def still_open_too(voice: Wording, context: NoticeContext) -> list[TextLine]:
+    return [ours(f"Still open and also yours: {since(voice, context.also_open)}.")] if context.also_open else []
+
+
+def menu(voice: Wording) -> TextLine:
+    """What whoever has it can reply."""
+    other = voice.somebody_else()
+    hand = f'"to {other.id}" to hand it over, ' if other else ""
+    return ours(f'Reply {hand}"escalate" for more help, "resolve" at its end.')
+
+
+def phone_of(context: NoticeContext) -> str:
+    """The reporter's number, as the report has it; it is data, so it is no link."""
+    return next((p for p in map(sanitize.phone, context.report.phones) if p), "")
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """REFs by name, and of more than so many how many more there are."""
+    named, more = [sanitize.words(name, 8) for name in names[:most]], len(names) - most
+    return listed([*named, *([f"{more} more"] if more > 0 else [])])
+
+
+def hotline(context: NoticeContext) -> list[TextLine]:
+    number = context.organisation.hotline
+    return [call("Hotline: ", number)] if number else []
+
+
+def reporter_link(context: NoticeContext) -> list[TextLine]:
+    """The issue, to a reporter who may be able to open it."""
+    url = sanitize.one_line(context.incident.issue_url or "", 500)
+    if not url:
+        return []
+    before = "Follow it here: " if context.organisation.reporter_access else "If you have access: "
+    return [ours(before + url, Link(url, url))]
 
 
 # -- how it stands ---------------------------------------------------------------------------------
@@ -203,8 +229,8 @@ def clock_now(voice: Wording) -> str:
     return f"Clock still running. {voice.repeated()}"
 
 
-def rests_on(context: NoticeContext, how: str = "") -> list[TextLine]:
-    said = sanitize.one_line(how or str(context.facts.get("how") or ""), 200)
+def rests_on(how: str) -> list[TextLine]:
+    said = sanitize.one_line(how, 200)
     return [ours(f"Rests on: {said}")] if said else []
 
 

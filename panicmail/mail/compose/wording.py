@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
+from panicmail.incident.escalation_policy import OPERATOR
 from panicmail.incident.model import Incident
 from panicmail.incident.people import Person, by_address
 from panicmail.incident.transitions import called_for_silent, called_on_no, next_call
@@ -77,8 +78,8 @@ class NextCall:
     people: Mapping[str, str]  #: person -> role; empty: nobody new, the last call is repeated
 
 
-class Wording:
-    """What can be said about an incident to one reader."""
+class ReaderWords:
+    """Instants and people of an incident, in the words of one reader."""
 
     def __init__(
         self, organisation: Organisation, incident: Incident, now: datetime, zone: tzinfo, reader: str = ""
@@ -89,15 +90,6 @@ class Wording:
         self.reader = reader  #: the person's id; "" the reporter
         self.clock = ReaderClock(zone, now, seconds=organisation.policy.sla < _SECONDS_BELOW)
 
-    @classmethod
-    def to(cls, context: NoticeContext, person: Person) -> Wording:
-        return cls(context.organisation, context.incident, context.now, person.tz, person.id)
-
-    @classmethod
-    def to_reporter(cls, context: NoticeContext) -> Wording:
-        zone = reporter_zone(context.organisation, context.incident.reporter_address)
-        return cls(context.organisation, context.incident, context.now, zone)
-
     # -- instants --
 
     def at(self, instant: datetime | None) -> str:
@@ -106,13 +98,9 @@ class Wording:
     def zoned(self, instant: datetime | None) -> str:
         return self.clock.zoned(instant or self.now)
 
-    def said_at(self, facts: Mapping[str, object]) -> datetime:
-        """The instant a fact names as an ISO string; now when it names none."""
-        try:
-            at = datetime.fromisoformat(str(facts.get("at")))
-        except ValueError:
-            return self.now
-        return at if at.tzinfo else self.now
+    def when(self, instant: datetime) -> str:
+        """Such as: at 03:22; now, of what is due."""
+        return f"at {self.at(instant)}" if instant > self.now else "now"
 
     # -- people --
 
@@ -174,7 +162,89 @@ class Wording:
         """Who is called at once when the reader says no: person -> role; {} when nobody is left."""
         return called_on_no(self.incident, self.organisation.policy, self.organisation.who, self.reader)
 
+    def fulls(self, people: Iterable[str]) -> str:
+        return listed(self.full(person) for person in people)
+
+    def own_address(self) -> str:
+        """Where the reader writes from."""
+        known = self.organisation.people.get(self.reader)
+        return known.email if known else "your own address"
+
+    def is_manager(self, person: str) -> bool:
+        paged = self.incident.paged.get(person)
+        return paged is not None and paged.role in self.organisation.policy.managers
+
+    def is_somebody_on_call(self) -> bool:
+        """Whether anybody was paged who is no operator."""
+        return any(paged.role != OPERATOR for paged in self.incident.paged.values())
+
+
+class Wording(ReaderWords):
+    """What can be said about an incident to one reader."""
+
+    @classmethod
+    def to(cls, context: NoticeContext, person: Person) -> Wording:
+        return cls(context.organisation, context.incident, context.now, person.tz, person.id)
+
+    @classmethod
+    def to_reporter(cls, context: NoticeContext) -> Wording:
+        zone = reporter_zone(context.organisation, context.incident.reporter_address)
+        return cls(context.organisation, context.incident, context.now, zone)
+
+    # -- why the reader is called --
+
+    def silent_for(self) -> timedelta:
+        """How long those of `silent` have given no answer, at least."""
+        return self.now - max(filter(None, map(self._asked_at, self.silent())))
+
+    def silent(self) -> list[str]:
+        """Who was asked and gave no answer; not who is away, or was asked only just now."""
+        return [person for person in self.others_paged() if self._asked_at(person) is not None]
+
+    def _asked_at(self, person: str) -> datetime | None:
+        """When they were first asked since it is open."""
+        paged, opened = self.incident.paged[person], self.incident.opened_at
+        at = paged.at if paged.at >= opened else paged.last_at
+        enough = timedelta(seconds=1) if self.clock.seconds else timedelta(minutes=1)
+        return None if person in self.incident.away or at < opened or self.now - at < enough else at
+
+    def absent(self) -> list[tuple[str, str]]:
+        """Some of those who are passed over, each with why."""
+        return [(p, self.incident.away[p]) for p in self.others_paged() if p in self.incident.away][:3]
+
+    def empty_roles(self) -> list[str]:
+        """Roles of the steps before this one that nobody fills; [] when anybody else was paged."""
+        policy = self.organisation.policy
+        roles = dict.fromkeys(role for step in policy.steps[: max(self.incident.step, 0)] for role in step.page)
+        return [] if self.others_paged() else [role for role in roles if not self.organisation.who(role)]
+
+    def stands_in(self) -> str:
+        """The role whose gap the reader answers for; "" when the roster names them."""
+        paged = self.incident.paged.get(self.reader)
+        return paged.role if paged is not None and self.organisation.has_gap(paged.role) else ""
+
+    def had_it(self) -> bool:
+        """Whether somebody had it before it opened again."""
+        acked_at = self.incident.acked_at
+        return bool(self.incident.holder and acked_at and self.incident.opened_at > acked_at)
+
+    def heard_at(self) -> datetime:
+        """When whoever has it was last heard of."""
+        return max(filter(None, (self.incident.acked_at, self.incident.worked_at)), default=self.now)
+
     # -- what comes next --
+
+    def manager_at(self) -> datetime | None:
+        """When a manager is called if nobody answers; None: they are called, or nobody ever calls one."""
+        incident, policy = self.incident, self.organisation.policy
+        at = policy.step_at(incident.steps_from_at, policy.last)
+        is_to_come = incident.step < policy.last and policy.people(policy.managers, self.organisation.who)
+        return at if is_to_come and at > self.now else None
+
+    def manager_called_at(self) -> datetime | None:
+        """When a manager was last called; None: none was, or nobody but managers ever is."""
+        called = [paged.last_at for person, paged in self.incident.paged.items() if self.is_manager(person)]
+        return max(called) if called and self.organisation.policy.last > 0 else None
 
     def next(self) -> NextCall | None:
         """Who besides the reader is called next, or when the last call is repeated; None while no escalation runs."""
@@ -195,6 +265,15 @@ class Wording:
         if coming is None or coming.at <= self.now:
             return f'reply now: "ack" stops the calling{self.or_else().removeprefix(" now")}'
         return f'reply "ack"{self.or_else()}'
+
+    def still_ask(self) -> str:
+        """A sentence: nobody has it, and what to reply."""
+        return f"nobody has this. {capital(self.ask())}."
+
+    def ack_by(self) -> str:
+        """`ask`, for a lock screen."""
+        coming = self.next()
+        return f"ack by {self.at(coming.at)}" if coming and coming.at > self.now else "ack now"
 
     def or_else(self) -> str:
         """What follows an "answer": by when, and what happens else. Without its full stop."""

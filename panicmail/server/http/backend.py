@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from panicmail.incident.model import Outcome, State
+from panicmail.mail.compose.timeline_words import link_line
 from panicmail.response.incident_links import IncidentLinks, IncidentView
 from panicmail.server.http.link import LinkPage
 from panicmail.server.http.metrics import Figure, HealthFigures
-from panicmail.store.rows import TimelineRow
 
 
 class TellsHealth(Protocol):
@@ -125,7 +124,7 @@ def _page(view: IncidentView) -> LinkPage:
         resolved_at=incident.resolved_at,
         issue_url=incident.issue_url,
         phones=tuple((p.name, p.phone) for p in people.values() if p.phone and p.id != view.person.id),
-        happened=tuple(said for line in view.lines if (said := _happened(view, line))),
+        happened=tuple((line.at, said) for line in view.lines if (said := link_line(line, people))),
         acts=view.acts,
         undo_until=view.undo_until,
         revoked=view.revoked,
@@ -142,60 +141,3 @@ def _severity(view: IncidentView) -> str:
 def _name(view: IncidentView, person: str) -> str:
     known = view.settings.people.get(person)
     return known.name if known else person
-
-
-def _names(view: IncidentView, people: Iterable[str]) -> str:
-    return ", ".join(_name(view, person) for person in people)
-
-
-def _addressee(view: IncidentView, facts: Mapping[str, Any]) -> str:
-    """Whom news was for: the reporter is nobody of ours."""
-    return _name(view, facts["person"]) if facts.get("person") else "The reporter"
-
-
-def _server(view: IncidentView, facts: Mapping[str, Any]) -> str:
-    """Whose answer it was: of their mail or of their phone."""
-    kind = "mail server" if facts.get("channel", "mail") == "mail" else "push service"
-    return f"The {kind} of {_name(view, facts['person'])}"
-
-
-#: Events that had another name in what was written before.
-_RENAMED: Mapping[str, str] = {"ladder.waits": "policy.waits"}
-
-
-def _happened(view: IncidentView, line: TimelineRow) -> tuple[datetime, str] | None:
-    """A line of the timeline in words; None for what its reader need not know."""
-    actor = _name(view, line.actor or "")
-    facts = line.facts
-    sentences: dict[str, Callable[[], str]] = {
-        "incident.opened": lambda: "The mail arrived.",
-        "policy.waits": lambda: "Nobody is called before the opening hours of its policy.",
-        "people.paged": lambda: f"Paged: {_names(view, facts['people']) or 'nobody'}.",
-        "page.accepted": lambda: f"{_server(view, facts)} took the page.",
-        "page.refused": lambda: f"{_server(view, facts)} refused the page.",
-        "sla.breached": lambda: "The deadline passed without an answer.",
-        "incident.acked": lambda: f"{actor} acknowledged ({facts['how']}).",
-        "ack.undone": lambda: f"{actor} undid the acknowledgement ({facts['how']}).",
-        "incident.taken": lambda: f"{actor} took it ({facts['how']}).",
-        "take.undone": lambda: f"{actor} undid it: {_name(view, facts['holder'])} has it again ({facts['how']}).",
-        "resolve.undone": lambda: f"{actor} undid it: it is not closed ({facts['how']}).",
-        "incident.offered": lambda: f"{actor} offered it to {_name(view, facts['to'])}.",
-        "person.declined": lambda: f"{actor} said no.",
-        "person.unreachable": lambda: f"{_name(view, facts['person'])} cannot be reached: {facts['why']}.",
-        "incident.escalated": lambda: f"{actor} asked for more people.",
-        "holder.reminded": lambda: f"{_name(view, facts['person'])} was asked for a sign of work.",
-        "holder.silent": lambda: f"Called: {_names(view, facts['people']) or 'nobody else'}, because {facts['why']}.",
-        "link.revoked": lambda: f"The link of {_name(view, facts['person'])} acts no more: {actor} had it in a mail.",
-        "manager.called": lambda: f"Called: {_names(view, facts['people'])}, because {facts['why']}.",
-        "news.dropped": lambda: f"{_addressee(view, facts)} was not told any more: for an hour no news got out.",
-        "thread.more": lambda: f"{line.actor} wrote more.",
-        "incident.reopened": lambda: "Open again: there was more in its thread.",
-        "incident.resolved": lambda: f"{actor} closed it.",
-        "issue.opened": lambda: "The GitLab issue was opened.",
-        "issue.went": lambda: f"The GitLab issue went elsewhere: {facts['how']} {facts['place']}".rstrip() + ".",
-        "shift.changed": lambda: f"On call now: {_names(view, facts['people']) or 'nobody'}.",
-        "conversation.said": lambda: f"{actor} wrote to the reporter.",
-        "conversation.unsent": lambda: f"{actor} wrote to the reporter, and it was not sent: {facts['why']}.",
-    }
-    sentence = sentences.get(_RENAMED.get(line.event, line.event))
-    return (line.at, sentence()) if sentence else None

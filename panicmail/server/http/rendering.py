@@ -12,10 +12,9 @@ import hashlib
 import re
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from panicmail.incident.model import State
 from panicmail.incident.redact import redacted
+from panicmail.mail.compose.catalogue import web_templates
 from panicmail.server.http.link import LinkPage, headline, second_line
 from panicmail.server.http.link_actions import ACTS, UNDO, WORDS, recorded
 
@@ -33,7 +32,7 @@ class PageRenderer:
     """Renders. The pages that are the same for everybody are made once: a stranger learns nothing from them."""
 
     def __init__(self) -> None:
-        self._templates = _templates()
+        self._templates = web_templates("panicmail.server.http", _harmless)
         self.policy = _policy(style=self._templates.get_template("style.css").render())
         self.no_such_link = self._notice(
             "This link opens nothing.",
@@ -90,17 +89,6 @@ class PageRenderer:
         return self._templates.get_template("notice.html").render(
             title="panicmail", state="notice", headline=headline, why=why, what_now=what_now, look_again=look_again
         )
-
-
-def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("panicmail.server.http"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _policy(style: str) -> str:
