@@ -31,7 +31,7 @@ class Replaced:
     """What an override changes."""
 
     override: ScheduleOverride
-    spans: tuple[OnCallSpan, ...]  #: who would be on call without it, in its time as far as it was asked for
+    spans: tuple[OnCallSpan, ...]  #: who is on call beneath it, in its time as far as it was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Schedule:
         """The overrides within [start, end), in the order they begin."""
         for one in sorted(self.overrides, key=lambda each: each.rank):
             if one.start < end and one.end > start:
-                others = replace(self, overrides=tuple(other for other in self.overrides if other is not one))
+                others = replace(self, overrides=tuple(other for other in self.overrides if other.rank < one.rank))
                 yield Replaced(one, tuple(others.spans(max(start, one.start), min(end, one.end))))
 
     def _written(self, start: datetime, end: datetime) -> Iterator[OnCallSpan]:
