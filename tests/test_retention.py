@@ -18,7 +18,6 @@ from panicmail.escalation.retention import Retention, RetentionLimits
 from panicmail.incident.model import Incident
 from panicmail.incident.reply_commands import Command
 from panicmail.store import migrate
-from panicmail.store.database import Database
 from panicmail.store.erasures import GONE
 from panicmail.store.tables import incidents, mails, outbox, pages, raws, timeline
 from panicmail.store.watermark import WatermarkFile
@@ -186,7 +185,6 @@ def test_a_database_of_the_version_before_gets_the_record_and_loses_nothing(offi
     incident = office.panic()
     migrate.downgrade(office.database, "0022")
     migrate.upgrade(office.database)
-    with contextlib.closing(Database(str(office.database.engine.url.render_as_string(hide_password=False)))) as again:
-        migrate.check(again)
-        with again.reading() as connection:
-            assert connection.execute(sa.select(incidents.c.ref)).scalars().all() == [incident.ref]
+    migrate.check(office.database)
+    with office.database.reading() as connection:
+        assert connection.execute(sa.select(incidents.c.ref)).scalars().all() == [incident.ref]
