@@ -52,7 +52,6 @@ HOMES = {
     "pydantic_settings": "config",
     "icalendar": "oncall",
     "recurring_ical_events": "oncall",
-    "x_wr_timezone": "oncall",
     "apprise": "delivery",
     "httpx2": "delivery",
     "click": "cli",
