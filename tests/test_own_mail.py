@@ -217,7 +217,7 @@ def test_nothing_of_the_library_leaks_when_dns_fails(signer: DkimSigner) -> None
 
 #: The effects that go to GitLab.
 KEEPS_THE_ISSUE = {EffectKind.ISSUE, EffectKind.FILES, EffectKind.AMEND, EffectKind.MIRROR, EffectKind.TWINS,
-                   EffectKind.CONFIDE}  # fmt: skip
+                   EffectKind.CONFIDE, EffectKind.SEVERITY}  # fmt: skip
 #: Something for every fact a notice may want, each naming a stranger where it can.
 STRANGER = "evil@example.org"
 FACTS: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Our own mails, quoted back in every way programs do, are nobody's answer.
 
-Every template of ours is held here: whatever has a line of its own in the code that composes mails and is missing from
-the letters below fails `test_every_line_of_ours_is_among_the_letters`.
+Every template of ours is held here: a line of a template, or of the code that composes mails, that is missing from the
+letters below fails `test_every_line_of_every_template_is_among_the_letters_or_the_pushes`, or the test after it.
 """
 
 from __future__ import annotations

@@ -121,6 +121,7 @@ def _environment() -> Environment:
         loader=DictLoader(_SOURCES),
         undefined=StrictUndefined,
         finalize=_finalized,
+        auto_reload=False,
     )
     made.filters.update(_FILTERS)
     made.globals.update(_FUNCTIONS)
