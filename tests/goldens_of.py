@@ -258,6 +258,9 @@ def _answers() -> Iterator[Situation]:
         ("yes", closed, MAX, Outcome.CLOSED, {}),
         ("hand_over", held, ANA, Outcome.DONE, {"to": "bo"}),
         ("status", new, ANA, Outcome.NOTED, {}),
+        ("quiet", held, ANA, Outcome.DONE, {}),
+        ("quiet_off", held, ANA, Outcome.DONE, {}),
+        ("quiet", held, MAX, Outcome.NOTED, {"why": "only whoever has it says whether the reporter gets mail"}),
     )  # fmt: skip
     for said, incident, person, outcome, more in cases:
         word = said.partition(" ")[0]

@@ -344,13 +344,16 @@ def forgeries(office: CheckedOffice, page: Posted, other: Posted, pick: random.R
 
 def test_no_forged_yes_acknowledges_for_a_person_with_proof(tmp_path: Path) -> None:
     office = made(tmp_path, REJECT, **with_proof("example.com", "ana", "bo"))
-    incident, other = office.panic(), office.panic("The printer burns", subject="Printer")
-    page, second = office.pages("ana@example.com")
     pick = random.Random(os.environ.get("PANICMAIL_FORGED_SEED", "14"))
-    for _ in range(int(os.environ.get("PANICMAIL_FORGED", "60"))):
-        raw = forgeries(office, page, second, pick)
-        office.deliver(raw, "ana@example.com", [page.reply_to])
-    assert [office.state(one) for one in (incident, other)] == [State.OPEN, State.OPEN]
+    many = int(os.environ.get("PANICMAIL_FORGED", "60"))
+    for start in range(0, many, 100):  # what a mail costs grows with what was written to its incident
+        office.now += timedelta(hours=1)
+        incident, other = office.panic(f"Fire {start}"), office.panic(f"The printer burns {start}", subject="Printer")
+        page, second = office.pages("ana@example.com")[-2:]
+        for _ in range(min(100, many - start)):
+            raw = forgeries(office, page, second, pick)
+            office.deliver(raw, "ana@example.com", [page.reply_to])
+        assert [office.state(one) for one in (incident, other)] == [State.OPEN, State.OPEN]
     office.close()
 
 

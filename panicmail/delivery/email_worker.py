@@ -198,6 +198,8 @@ def _compose(tx: Transaction, settings: RuntimeSettings, task: OutboxRow) -> Com
     ):
         return None
     context = notice_context(tx, settings, incident, task)
+    if task.do in {EffectKind.RECEIPT, EffectKind.NEWS} and context.instead is not None:
+        return None  # the mailbox may not be the reporter's any more
     if task.person is None and (one := by_address(settings.people, incident.reporter_address)):
         context = within(context, one.detail)
     if task.do == EffectKind.RECEIPT:

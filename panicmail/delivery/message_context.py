@@ -8,9 +8,10 @@ from panicmail.incident.model import EffectKind, Incident, Owed, PageReason, Sta
 from panicmail.incident.sender_proof import sender_line
 from panicmail.incident.storm_rules import STORM_BEGAN
 from panicmail.incident.tasks import PUSH
+from panicmail.incident.transitions import UnsentReason
 from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent, organisation_at
-from panicmail.mail.incident_report import answers_of, flags_of, is_first_of, remarks_of, report_of
+from panicmail.mail.incident_report import answers_of, flags_of, is_first_of, remarks_of, report_of, write_instead
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import incident_links, reporter_thread
 from panicmail.response.sender_demands import proof_of
@@ -54,6 +55,7 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
     reader = task.person or ""
     found = settings.people.get(reader)
     lines = tx.timeline.of_incident(incident.id)
+    instead = write_instead(lines)
     context = NoticeContext(
         organisation=organisation_at(settings, tx.now, incident),
         incident=incident,
@@ -74,8 +76,9 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         also_open=tx.search.open_incidents_of(reader, besides=incident.id, limit=NEIGHBOURS) if reader else [],
         same_reporter=_same_reporter(tx, incident),
         link=settings.link(incident.id, reader, incident_links.live_round(lines, reader)) if reader else "",
-        conversation=reporter_thread.address(tx, settings, incident, reader) if reader else "",
-        unheard=(reporter_thread.why_none(tx, settings, incident, reader) or "") if reader else "",
+        conversation=reporter_thread.address(tx, settings, incident, reader) if reader and instead is None else "",
+        unheard=_unheard(tx, settings, incident, reader, instead) if reader else "",
+        instead=instead,
         sender=sender_line(proof_of(settings, tx.mails.get(incident.mail_id)), is_first=is_first_of(lines)),
         known_as=settings.reporters.get(incident.reporter_address),
         writer=proof_of(settings, tx.mails.get(str(task.facts["mail"])) if task.facts.get("mail") else None),
@@ -85,6 +88,12 @@ def notice_context(tx: Transaction, settings: RuntimeSettings, incident: Inciden
         storm_members=_storm_members(tx, incident, lines),
     )
     return within(context, found.detail) if found and task.lane != PUSH else context
+
+
+def _unheard(tx: Transaction, settings: RuntimeSettings, incident: Incident, reader: str, instead: str | None) -> str:
+    """Why the reader cannot write to the reporter; "" when they can."""
+    why = reporter_thread.why_none(tx, settings, incident, reader)
+    return why or ("" if instead is None else UnsentReason.QUIET)
 
 
 def _storm_members(tx: Transaction, incident: Incident, lines: Sequence[TimelineRow]) -> int | None:

@@ -162,6 +162,14 @@ class StormSplitLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuietLine:
+    """The reporter's mailbox gets no more mail, or gets it again."""
+
+    instead: str = ""  #: where to write; "" when nobody said
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SenderLine:
     sender: str = ""
 
@@ -217,7 +225,7 @@ class BareLine:
 TimelineKind = (
     PagedLine | WaitsLine | BreachedLine | GivenLine | UndoneLine | HeardLine | PersonLine | SilentLine | ShiftLine
     | OfferedLine | ClosedLine | ReopenedLine | IssueActLine | IssueAlteredLine | IssueWentLine | StormLine
-    | StormSplitLine | SenderLine | MoreLine | SeverityLine | AttachedLine | AmendedLine | BareLine
+    | StormSplitLine | SenderLine | QuietLine | MoreLine | SeverityLine | AttachedLine | AmendedLine | BareLine
 )  # fmt: skip
 
 #: Events that had another name in what was written before.
@@ -248,6 +256,7 @@ _EVENTS: Mapping[type[TimelineKind], tuple[str, ...]] = {
     StormLine: ("storm.began", "storm.grew"),
     StormSplitLine: ("storm.split",),
     SenderLine: ("sender.checked", "storm.left"),
+    QuietLine: ("reporter.quieted", "reporter.unquieted"),
     MoreLine: (
         "thread.more", "more.amended", "person.wrote", "conversation.said", "conversation.unsent",
         "conversation.refused", "mail.resent", "mail.automatic",

@@ -12,6 +12,9 @@ from panicmail.mail.parse import report_json
 from panicmail.store.rows import TimelineRow
 from panicmail.store.transaction import Transaction
 
+#: Lines of the timeline: the reporter's mailbox may not be theirs any more, and: it is.
+QUIETED, UNQUIETED = "reporter.quieted", "reporter.unquieted"
+
 
 def report_of(tx: Transaction, incident: Incident) -> Report:
     """The panic as it was read."""
@@ -58,8 +61,22 @@ def answers_of(lines: Iterable[TimelineRow]) -> tuple[tuple[int, str, str], ...]
     return tuple(answers[n] for n in sorted(answers))
 
 
+def write_instead(lines: Iterable[TimelineRow]) -> str | None:
+    """Where to write in place of the reporter's mailbox, which is to get no mail of ours for this incident: an address,
+    or "" where nobody named one. None: it gets mail as any does."""
+    instead = None
+    for line in lines:
+        if line.event == QUIETED:
+            instead = str(line.facts.get("instead") or "")
+        elif line.event == UNQUIETED:
+            instead = None
+    return instead
+
+
 def flags_of(lines: Iterable[TimelineRow]) -> tuple[str, ...]:
-    """What is odd about the panic, by its latest reading; and by which ways it came again."""
+    """What is odd about the panic, by its latest reading; how it came again; whether its mailbox is theirs."""
+    lines = tuple(lines)
+    instead = write_instead(lines)
     flags: tuple[str, ...] = ()
     ways: dict[str, None] = {}
     for line in lines:
@@ -67,4 +84,6 @@ def flags_of(lines: Iterable[TimelineRow]) -> tuple[str, ...]:
             flags = tuple(line.facts.get("flags", ()))
         elif line.event == "mail.resent" and line.facts.get("way"):
             ways[line.facts["way"]] = None
-    return (*flags, *(f"came again by {way}" for way in ways))
+    where = f": write to {instead} instead" if instead else ""
+    quiet = [] if instead is None else [f"no mail to the reporter's address{where}"]
+    return (*quiet, *flags, *(f"came again by {way}" for way in ways))

@@ -158,6 +158,10 @@ class RuntimeSettings:
         domain = address.rpartition("@")[2]
         return bool(address) and (address in self.reporters or not {address, domain}.isdisjoint(self.known_senders))
 
+    def is_known_address(self, address: str) -> bool:
+        """Whether words meant for a reporter may be pointed to `address`: of the house, or in the file of reporters."""
+        return address in self.reporters or address.rpartition("@")[2] in self.receipt_domains
+
     def is_own_list(self, names: Iterable[str]) -> bool:
         """Whether one of the lists a mail came through is one of our addresses, by its address or its List-Id."""
         return any(map(self.addresses.is_list, names))

@@ -27,7 +27,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
 from panicmail.incident.reply_tokens import Purpose, Token
 from panicmail.incident.sender_proof import sender_line
-from panicmail.mail.incident_report import answers_of, flags_of, is_first_of, remarks_of, report_of
+from panicmail.mail.incident_report import answers_of, flags_of, is_first_of, remarks_of, report_of, write_instead
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response.replies import ReplyChannel, ReplyHandler, ReplyResult
 from panicmail.response.sender_demands import proof_of
@@ -42,6 +42,8 @@ BUTTONS = {
     "escalate": Command.ESCALATE,
     "take": Command.TAKE,
     "resolve": Command.RESOLVE,
+    "quiet": Command.QUIET,
+    "quiet_off": Command.QUIET_OFF,
 }
 #: What is offered, by where the incident stands for the reader.
 OFFERED = {
@@ -200,13 +202,13 @@ def _view(tx: Transaction, settings: RuntimeSettings, text: str) -> IncidentView
         ).removeprefix("Sender: "),
         flags=(*flags_of(lines), *remarks_of(lines, settings.scope)),
         answers=answers_of(lines),
-        acts=() if revoked else _acts(incident, token.person),
+        acts=() if revoked else _acts(incident, token.person, is_quiet=write_instead(lines) is not None),
         undo_until=None if revoked else transitions.undo_until(incident, token.person, lines, tx.now),
         revoked=revoked,
     )
 
 
-def _acts(incident: Incident, person: str) -> tuple[str, ...]:
+def _acts(incident: Incident, person: str, *, is_quiet: bool) -> tuple[str, ...]:
     if incident.state is State.ACKED and incident.holder == person:
-        return HELD
+        return (*HELD, "quiet_off" if is_quiet else "quiet")
     return OFFERED[incident.state]

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from panicmail.incident import people, transitions
-from panicmail.incident.model import Change, EffectKind, Incident, Outcome, PageReason, State
+from panicmail.incident.model import Change, EffectKind, Entry, Incident, Outcome, PageReason, State
 from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command, ReplyCommand
+from panicmail.mail.incident_report import QUIETED, UNQUIETED
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import storm_acts
 from panicmail.store.rows import DeliveryState
@@ -96,6 +97,7 @@ class ReplyHandler:
             Command.HAND_OVER: self._hand_over,
             Command.STATUS: self._status,
             Command.SEVERITY: self._severity,
+            **dict.fromkeys((Command.QUIET, Command.QUIET_OFF), self._quiet),
             Command.NOTHING: self._nothing if trusted else self._untrusted,
         }[said.meaning]
         answer = handler(incident, person, said, way)
@@ -235,6 +237,13 @@ class ReplyHandler:
         work = transitions.sign_of_work(change.incident, person.id, word.policy, now)
         return self._apply(incident, replace(change.then(work), outcome=change.outcome), said, way)
 
+    def _quiet(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
+        """Whoever has it says that the reporter's mailbox is not theirs any more, or is again."""
+        if why := _why_not_quiet(self._settings, incident, person, said):
+            return replace(self._nothing(incident, person, said, way), said=replace(said, why=why))
+        work = transitions.sign_of_work(incident, person.id, self._settings.policy_of(incident), self._tx.now)
+        return self._apply(incident, _quieted(work, person, said, way), said, way)
+
     def _nothing(self, incident: Incident, person: Person, said: ReplyCommand, way: ReplyChannel) -> ReplyResult:
         """No command: their words are a note, and a sign of work of whoever answers for it."""
         work = transitions.sign_of_work(incident, person.id, self._settings.policy_of(incident), self._tx.now)
@@ -263,6 +272,22 @@ def _missed(tx: Transaction, incident: Incident, person: Person) -> list[str]:
     since = incident.acked_at
     lately = [p for p in dropped if p.done_at and since and p.done_at >= since]
     return [p.person for p in lately if p.person and (p.person, p.facts["round"]) not in alive]
+
+
+def _why_not_quiet(settings: RuntimeSettings, incident: Incident, person: Person, said: ReplyCommand) -> str:
+    """Why what `person` says of the reporter's mailbox changes nothing; "" when it counts."""
+    if not transitions.speaks(incident, person.id):
+        return "only whoever has it says whether the reporter gets mail"
+    if said.to and not settings.is_known_address(said.to):
+        return f"{said.to} is in no domain of [receipts] and not in the file of reporters"
+    return ""
+
+
+def _quieted(work: Change, person: Person, said: ReplyCommand, way: ReplyChannel) -> Change:
+    """The change, and that it stops the mail to the reporter, or lets it go again."""
+    event = QUIETED if said.meaning is Command.QUIET else UNQUIETED
+    entry = Entry(event=event, actor=person.id, facts={"instead": said.to, "how": way.how})
+    return replace(work, entries=(*work.entries, entry), outcome=Outcome.DONE)
 
 
 def answer_facts(answer: ReplyResult, way: ReplyChannel) -> Mapping[str, Any]:

@@ -34,6 +34,7 @@ from panicmail.incident.redact import looks_carried
 from panicmail.incident.reply_tokens import Purpose
 from panicmail.incident.transitions import UnsentReason
 from panicmail.mail.compose import sanitize
+from panicmail.mail.incident_report import write_instead
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import sender_demands
@@ -130,6 +131,8 @@ class ReporterMail:
             return UnsentReason.MACHINE
         if not transitions.speaks(incident, person.id):
             return UnsentReason.CLOSED if incident.resolved_at else UnsentReason.NOT_YOURS
+        if write_instead(tx.timeline.of_incident(incident.id)) is not None:
+            return UnsentReason.QUIET
         if _is_internal(tx, settings, mail):
             return UnsentReason.BOTH
         return _unfit(settings, report.reply_text, person) or _deaf(tx, settings, incident, person.id)

@@ -37,6 +37,8 @@ class Command(StrEnum):
     HAND_OVER = "hand_over"  #: to the person named
     SEVERITY = "severity"  #: how grave it is: `ReplyCommand.severity`
     STATUS = "status"  #: what is open, whose, and by when
+    QUIET = "quiet"  #: no more mail to the reporter's address; another one may be named
+    QUIET_OFF = "quiet_off"  #: mail to it again
     NOTHING = "nothing"  #: none of these; `ReplyCommand.why` says what it was instead
 
 
@@ -46,7 +48,7 @@ class ReplyCommand:
 
     meaning: Command
     line: str = ""  #: the line, as it was written, at most 200 characters
-    to: str = ""  #: of HAND_OVER: the person as they were named, lower case
+    to: str = ""  #: of HAND_OVER: the person as they were named; of QUIET: an address or ""; lower case
     why: str = ""  #: of NOTHING: in words that follow "Why: "
     asks: bool = False  #: of NOTHING: it asks something, or may have meant a yes; either way it is asked back
     severity: int | None = None  #: 1 to 4: of SEVERITY, and what stands beside another command
@@ -81,6 +83,8 @@ _UNKNOWN = "its first line is no answer panicmail knows"
 _AGAINST = {Sign.NEGATION: _BOTH, Sign.NOBODY: _SOMEBODY}
 #: Whys of what is asked back, since a yes may have been meant.
 _UNSURE = frozenset({_ASKED, _BOTH, _CONDITION, _SOMEBODY, _MORE, _LONG, _NEARLY})
+#: What may stand beside the address in "quiet, write to x@example.org instead, please".
+_WRITE_INSTEAD = frozenset({"please", "pls", "write", "to", "instead"})
 #: So many sentences below a yes are looked at for what takes it back.
 _MOST_BELOW = 300
 #: No sentence with a slip of the thumb in it is longer, in words, to be taken for a command.
@@ -113,6 +117,8 @@ def read(text: str, known: PeopleByName = NOBODY) -> ReplyCommand:
     answer += (sentence for line in below[:_MOST_BELOW] for sentence in sentences(line))
     if any(grammar.is_reaction(sentence) for sentence in answer[:_GREETINGS]):
         return _nothing(_REACTED, shown)
+    if (quiet := _quiet(shown, alone=len(lines) == 1)) is not None:
+        return quiet
     start = next((n for n, s in enumerate(answer) if not grammar.is_friendly(s, known)), 0)
     begins_at = filled[first][0] - first
     paragraph = sum(len(line) for n, line in enumerate(spoken) if n >= first and filled[n][0] - n == begins_at)
@@ -141,6 +147,20 @@ class _Rest:
 
     def __len__(self) -> int:
         return len(self.near) + len(self.far)
+
+
+def _quiet(line: str, *, alone: bool) -> ReplyCommand | None:
+    """What a line asks for that says "quiet", and nothing else but where to write instead; None: another one."""
+    first, *words = line.lower().replace(",", " ").replace(":", " ").replace("<", " ").replace(">", " ").split() or [""]
+    if first.rstrip(".!") != "quiet":
+        return None
+    words = [word.rstrip(".!") for word in words]
+    named = [word for word in words if "@" in word]
+    if words == ["off"]:
+        return ReplyCommand(Command.QUIET_OFF, line, bare=alone, alone=alone)
+    if len(named) > 1 or not {*words, *_WRITE_INSTEAD} - {*named} <= _WRITE_INSTEAD:
+        return None
+    return ReplyCommand(Command.QUIET, line, to="".join(named), bare=alone, alone=alone)
 
 
 def _mentions(line: str) -> bool:

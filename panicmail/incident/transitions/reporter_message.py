@@ -31,6 +31,7 @@ class UnsentReason(StrEnum):
     PLAIN = "plain"  #: reply addresses are plain here, so none tells that it is for the reporter
     BOTH = "both"  #: it went to their own address as well, where what they write stays internal
     ASTRAY = "astray"  #: it went to the reporter's own address for answers
+    QUIET = "quiet"  #: the holder said that the mailbox may not be the reporter's any more
     REFUSED = "refused"  #: by the reporter's mail server
 
 
@@ -51,6 +52,7 @@ WHY: Mapping[UnsentReason, str] = {
     UnsentReason.PLAIN: "reply addresses carry no token here",
     UnsentReason.BOTH: "it went to the holder's own address as well, and what goes there stays internal",
     UnsentReason.ASTRAY: "it went to the reporter's own address for answers",
+    UnsentReason.QUIET: "the reporter's mailbox may not be theirs any more, as the holder said",
     UnsentReason.REFUSED: "the reporter's mail server refused it",
 }
 

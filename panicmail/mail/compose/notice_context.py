@@ -78,6 +78,7 @@ class NoticeContext:
     link: str = ""  #: this person's page of this incident; "" when [web] url is not set
     conversation: str = ""  #: where the reader writes to the reporter; "" when they cannot
     unheard: str = ""  #: why they cannot, an `UnsentReason`; "" when they can, or the reader is the reporter
+    instead: str | None = None  #: where to write, as the reporter's mailbox gets nothing; "" unsaid; None: it gets mail
     sender: str = sender_line(NOT_CHECKED)  #: the line about who sent the report
     known_as: KnownReporter | None = None  #: who has the reporter's private address, by the operator's list
     writer: SenderProof = NOT_CHECKED  #: what is proved of who wrote what this mail brings

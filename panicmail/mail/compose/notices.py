@@ -83,6 +83,8 @@ def _answer(said: AnswerNotice, context: NoticeContext, person: Person) -> str:
             return "handed_over"
         case Command.STATUS:
             return "status"
+        case Command.QUIET | Command.QUIET_OFF:
+            return "quiet"
         case Command.NOTHING | Command.HAND_OVER | Command.SEVERITY | None:
             return "kept_as_note" if is_held else "clock_runs"
         case _:

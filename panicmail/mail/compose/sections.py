@@ -275,6 +275,9 @@ def not_sent(voice: Wording, context: NoticeContext) -> list[TextLine]:
 def _tell_other_way(context: NoticeContext) -> str:
     """How words get to a reporter to whom panicmail writes nothing."""
     address = sanitize.address(context.incident.reporter_address)
+    if context.unheard == UnsentReason.QUIET:
+        instead = sanitize.address(context.instead or "")
+        return f"to send it: write to {instead} by your own mail." if instead else "to send it: call the reporter."
     if context.unheard == UnsentReason.NO_ADDRESS or not address:
         return "to send it: call, if the report has a number; it names no address at which somebody reads."
     return f"to send it: write to {address} by your own mail."
@@ -288,7 +291,9 @@ def reporter_called(context: NoticeContext) -> str:
 
 
 #: Of whoever has it: the reporter gets no mail of theirs by panicmail.
-_WRITTEN_TO_OTHERWISE = frozenset({UnsentReason.PLAIN, UnsentReason.NO_ADDRESS, UnsentReason.NOT_ALLOWED})
+_WRITTEN_TO_OTHERWISE = frozenset(
+    {UnsentReason.PLAIN, UnsentReason.NO_ADDRESS, UnsentReason.NOT_ALLOWED, UnsentReason.QUIET}
+)
 
 
 def tell_how_to_begin_anew(context: NoticeContext) -> TextLine:

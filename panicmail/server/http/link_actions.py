@@ -28,6 +28,8 @@ ACTS = (
     LinkAction("no", "No", "Not me. Call the next one."),
     LinkAction("escalate", "Escalate", "Call more people now."),
     LinkAction("resolve", "Resolve", "It is over. Close it."),
+    LinkAction("quiet", "Quiet", "The reporter's mailbox is not theirs any more. Send it nothing."),
+    LinkAction("quiet_off", "Quiet off", "The reporter's mailbox is theirs. Send it mail again."),
 )
 #: Shown by itself, after the press it takes back. What No and Escalate did, calling people, cannot be.
 UNDO = LinkAction("undo", "Undo:", "it was not me")
@@ -45,6 +47,8 @@ _RECORDED = {
     ("escalate", Outcome.NOBODY_LEFT): "Recorded. Nobody is left to call; those paged are called again and again.",
     ("resolve", Outcome.DONE): "Recorded: you closed it.",
     ("resolve", Outcome.HOW_TO_CLOSE): "Recorded: you acknowledged. It is not closed yet: press Resolve to close it.",
+    ("quiet", Outcome.DONE): "Recorded: the reporter's address gets no more mail about this. Quiet off takes it back.",
+    ("quiet_off", Outcome.DONE): "Recorded: the reporter's address gets mail about this again.",
     ("undo", Outcome.DONE): "Recorded: it was not you. It is undone, and the others are told.",
     ("undo", Outcome.ALREADY): "There was nothing of yours to undo any more. The first line says how it stands.",
     ("undo", Outcome.NOTED): "Too late to undo: two minutes had passed. Nothing changed. Not you? Press No.",
