@@ -173,3 +173,18 @@ def test_the_name_of_a_file_is_kept_in_the_form_its_system_writes() -> None:
     name = "U\u0308bersicht.txt"
     raw = mail(f'Content-Disposition: attachment; filename="{name}"', "Content-Type: image/png", body="x")
     assert [each.name for each in read(raw).attachments] == [name]
+
+
+@pytest.mark.parametrize("told", ["Ana a réagi via Gmail", "Ana ha reaccionado", "", "ack"])
+def test_a_reaction_of_gmail_is_no_command_in_whatever_language_it_is_told(told: str) -> None:
+    raw = (
+        "From: Ana <ana@example.com>\r\nSubject: Re: x\r\nMIME-Version: 1.0\r\n"
+        "Content-Type: multipart/alternative; boundary=b\r\n\r\n"
+        "--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\U0001f44d\r\n\r\n" + told + "\r\n"
+        "--b\r\nContent-Type: text/vnd.google.email-reaction+json; charset=utf-8\r\n\r\n"
+        '{"emoji": "\U0001f44d", "version": 1}\r\n'
+        "--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>\U0001f44d</p><p>" + told + "</p>\r\n--b--\r\n"
+    )
+    report = read(raw.encode())
+    assert report.command_text == ""
+    assert "emoji" not in report.text

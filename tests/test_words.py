@@ -422,3 +422,47 @@ def test_a_pattern_stands_for_each_way_through_it() -> None:
 def test_a_file_with_a_mistake_is_not_read_as_something_else(table: dict[str, dict[str, list[str]]]) -> None:
     with pytest.raises((ValueError, KeyError)):
         assert Lexicon({"xx": table}).languages[0].phrases
+
+
+# -- names as sentences bend them
+
+BENT = reply_commands.names(
+    [
+        ANA,
+        *(
+            Person(id=key, name=name, email=f"{key}@example.com")
+            for key, name in [("jan", "Jan Kowalski"), ("anna", "Anna Nowak"), ("petr", "Petr Novák"),
+                              ("ivan", "Иван Петров"), ("olga", "Ольга Ким"), ("priya", "Priya Shah")]
+        ),
+    ],
+    "ana",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "to"),
+    [("przekaż Janowi", "jan"), ("dzwoń do Anny", "anna"), ("przekaż do Jana", "jan"), ("předej to Petrovi", "petr"),
+     ("передай Ивану", "иван"), ("передай Ольге", "ольга"), ("to Priyalle", "priya"), ("to Priya", "priya")],
+)  # fmt: skip
+def test_a_bent_name_is_the_person_it_is_handed_to(line: str, to: str) -> None:
+    said = reply_commands.read(line, BENT)
+    assert (said.meaning, said.to) == (Command.HAND_OVER, to)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "biorę. Janowi przekażę",
+        "beru. Petrovi zavolám",
+        "беру. Ивану передам",
+        "on it. Annas on it",
+        "ack. Priyas has it",
+    ],
+)
+def test_a_yes_beside_a_bent_name_is_none(line: str) -> None:
+    assert reply_commands.read(line, BENT).meaning not in CLAIMS
+
+
+@pytest.mark.parametrize("line", ["ano", "lo tomo", "va bene, ci penso io", "on it. The server is up"])
+def test_a_word_of_the_grammar_is_no_bent_name(line: str) -> None:
+    assert reply_commands.read(line, reply_commands.names([*COLLEAGUES, ANA], "max")).meaning in CLAIMS

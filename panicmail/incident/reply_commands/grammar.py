@@ -416,7 +416,7 @@ def hands_to(sentence: Sentence, names: PeopleByName) -> str | None:
             to = words[end:last]
             ours = names.others_at(words, end) == last
             if to and SEP not in to and (ours or (len(to) <= 2 and _may_be_called(to, names, words[start:end]))):
-                return " ".join(to)
+                return names.other_called(to) if ours else " ".join(to)
     return None
 
 

@@ -130,6 +130,11 @@ class _Opened:
     defects: dict[str, None] = field(default_factory=dict)
     lossless: bool = True
 
+    @property
+    def is_reaction(self) -> bool:
+        """Whether it is a tap on a smiley (Gmail), which is no command in whatever language it is told."""
+        return any(kind.startswith(_REACTION) for kind in self.types)
+
     def structure(self, text: str, own: str) -> MimeStructure:
         return MimeStructure(
             types=tuple(self.types),
@@ -170,7 +175,7 @@ def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
         references=references(mail),
         text=everything[:_TEXT],
         reply_text=reply.text,
-        first_line=reply.first_line,
+        first_line="" if opened.is_reaction else reply.first_line,
         kind=origin.kind,
         author=origin.author,
         why=origin.why,
@@ -355,6 +360,7 @@ _ENCODINGS = {
 }
 
 
+_REACTION = "text/vnd.google.email-reaction"
 #: Texts that are not for reading: of other programs, or a second form of what a plain or HTML part says.
 _NO_TEXT = (
     *("text/calendar", "text/rfc822-headers", "text/x-vcard", "text/vcard", "text/directory", "text/rtf", "text/css"),
@@ -362,7 +368,7 @@ _NO_TEXT = (
         "text/x-amp",
         "text/amp",
         "text/watch-html",
-        "text/vnd.google.email-reaction",
+        _REACTION,
         "text/javascript",
         "text/ecmascript",
     ),
