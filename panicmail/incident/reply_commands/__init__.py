@@ -273,13 +273,14 @@ def _why(sentence: Sentence, known: PeopleByName) -> str:
 def _is_nearly(words: Sequence[str], known: PeopleByName) -> bool:
     """Whether the sentence is a yes or another command but for one letter of one word: missing, wrong, too many, or two
     swapped."""
-    strange = [at for at, word in enumerate(words) if not _may_stand(word)]
+    one = len(words) == 1
+    strange = [at for at, word in enumerate(words) if not (lexicon().is_known(word) if one else _may_stand(word))]
     if len(words) > _MOST_TYPED or len(strange) != 1 or known.others_at(words, strange[0]) > strange[0]:
         return False
     at, word = strange[0], words[strange[0]]
     if not _SHORTEST <= len(word) <= _LINE_LIMIT // 10:
         return False
-    if len(words) == 1:
+    if one:
         return any(_differs_by_one(word, each) for each in lexicon().commands)
     return any(_is_yes(Sentence((*words[:at], meant, *words[at + 1 :])), known) for meant in _meant_by(word))
 
