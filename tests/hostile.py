@@ -1,7 +1,7 @@
 """Mails that are slow to read: a run of something, in every place of a mail where a reader looks.
 
-A run is a piece repeated; a place makes a mail of a run. The product of both is what `tests/test_reading_cost.py` draws
-from, and `SHAPES` are mails that a run does not make: nesting, many parts, parameters that differ.
+A run is a piece repeated; a place makes a mail of a run. `test_reading_cost.py` draws from the product of both, and
+`SHAPES` are mails that a run does not make: nesting, many parts, parameters that differ.
 """
 
 from __future__ import annotations

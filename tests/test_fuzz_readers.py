@@ -4,7 +4,7 @@ Golden mails are changed (octets, lines, header fields, structure, line ends, si
 mean something to some reader. Whatever comes, the readers answer, in time, with something the rest of panicmail can
 carry; and what a machine wrote is never taken for a person's word as long as one sign of the machine is left.
 
-PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=50 pytest -n 0 tests/test_fuzz_readers.py`.
+PANICMAIL_FUZZ multiplies the examples: see `tests/examples.py`.
 """
 
 from __future__ import annotations

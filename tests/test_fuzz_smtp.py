@@ -6,7 +6,7 @@ sent by the answers we got: each line has one reply and each dot has one, so it 
 but those may be in the store, octet for octet; no reply is anything but one of ours; and afterwards the listener takes
 a good mail and holds no session.
 
-PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=50 pytest -n 0 tests/test_fuzz_smtp.py`.
+PANICMAIL_FUZZ multiplies the examples: see `tests/examples.py`.
 """
 
 from __future__ import annotations

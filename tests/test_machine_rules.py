@@ -4,7 +4,7 @@ Every function of `panicmail.incident.transitions` is driven as its callers driv
 keeps the incident, raises the version when something changed, and does nothing for a key that was used before. After
 every single change each claim of `EVERY_CHANGE` is asked; the machine's invariants are asked after every event.
 
-PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=50 pytest -n 0 tests/test_machine_rules.py`.
+PANICMAIL_FUZZ multiplies the examples: see `tests/examples.py`.
 """
 
 from __future__ import annotations

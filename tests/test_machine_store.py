@@ -5,7 +5,7 @@ PostgreSQL (two nodes). `Model` says what each call must answer and what must st
 claim what, whose late word still counts, what waits for what, what an acknowledgement voids. What becomes of an
 incident it asks the pure rules themselves, so whatever is stored and read back differently shows at once.
 
-PANICMAIL_FUZZ multiplies the examples, for a long run: `PANICMAIL_FUZZ=20 pytest -n 0 tests/test_machine_store.py`.
+PANICMAIL_FUZZ multiplies the examples: see `tests/examples.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a mail costs to read: CPU seconds that do not depend on what a stranger put where.
 
 Time is the process's own, and the bounds are several times what is used, so that a busy machine breaks nothing.
-PANICMAIL_FUZZ multiplies the examples: `PANICMAIL_FUZZ=50 pytest -n 0 tests/test_reading_cost.py`.
+PANICMAIL_FUZZ multiplies the examples: see `tests/examples.py`.
 """
 
 from __future__ import annotations
