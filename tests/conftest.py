@@ -28,9 +28,6 @@ from panicmail.store.database import Database
 from tests.examples import IS_LONG
 from tests.office import Office
 
-# A failing test shows its log plainly; structlog's own default paints a page of local variables.
-structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
-
 _STARTS_PROCESSES = {
     *("tests.program", "tests.forked", "tests.servers", "tests.nodes", "tests.faults.acts", "tests.faults.strace"),
     *("panicmail.mail.parse.pool", "multiprocessing"),
@@ -43,6 +40,16 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("PANICMAIL_TESTS_REQUIRE") == "all":
         pytest.fail(f"NOT TESTED, and PANICMAIL_TESTS_REQUIRE=all: {what}", pytrace=False)
     pytest.skip(f"NOT TESTED: {what}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test that fails shows its log plainly, whatever the one before it made of the log.
+
+    structlog's own default paints a page of local variables.
+    """
+    structlog.reset_defaults()
+    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -496,6 +496,8 @@ _PATIENCE = 60
 
 def patient(url: str) -> str:
     """The same database, whose sessions are not ended because this process did not get to run for a while."""
+    if not url.startswith("postgresql"):
+        return url
     limits = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
     options = " ".join(f"-c {name}={_PATIENCE}s" for name in limits)
     waits = {"options": options, "connect_timeout": str(_PATIENCE)}
