@@ -58,23 +58,37 @@ def answer(page: Posted, sender: str, text: str, extra: str) -> bytes:
     )
 
 
-@pytest.mark.timeout(max(120, 2 * NUMBER))
+#: So many share an office; one with very many incidents gets slow.
+_ROUND = 20
+
+
+@pytest.mark.timeout(max(120, 4 * NUMBER))
 def test_explain_says_of_a_reply_what_the_daemon_does_with_it(tmp_path: Path) -> None:
-    office = Office(tmp_path)
     differ = []
-    for number, (sender, text, extra) in enumerate(replies(NUMBER, seed=2026)):
-        incident = office.panic(subject=f"Report {number}", sender=f"Rita Lopez <r{number}@example.com>")
-        page = office.page("ana")
-        raw = answer(page, sender, text, extra)
-        office.deliver(raw, "ana@example.com", [page.reply_to])
-        events = set(office.events(incident)) & set(HAPPENS.values())
-        report = parser.read(raw, mail_from="ana@example.com")
-        said = meaning_of(report, PEOPLE)
-        expected = {HAPPENS[said["command"]]} if said["may_act"] and said["command"] in HAPPENS else set()
-        if not expected <= events or (events and not expected):
-            differ.append((sender, text, extra, said, events))
-        if "incident.resolved" not in events:
-            office.act(incident, "ana", Command.RESOLVE)
-        office.now += timedelta(hours=1)
-    office.close()
+    given = replies(NUMBER, seed=2026)
+    for start in range(0, NUMBER, _ROUND):
+        folder = tmp_path / str(start)
+        folder.mkdir()
+        office = Office(folder)
+        for number, (sender, text, extra) in enumerate(given[start : start + _ROUND]):
+            said, happened = both(office, number, sender, text, extra)
+            if said != happened:
+                differ.append((sender, text, extra, said, happened))
+        office.close()
     assert differ == []
+
+
+def both(office: Office, number: int, sender: str, text: str, extra: str) -> tuple[set[str], set[str]]:
+    """What explain says a reply does, and what the daemon did with it, as the events that tell of it."""
+    incident = office.panic(subject=f"Report {number}", sender=f"Rita Lopez <r{number}@example.com>")
+    page = office.page("ana")
+    raw = answer(page, sender, text, extra)
+    office.deliver(raw, "ana@example.com", [page.reply_to])
+    events = set(office.events(incident)) & set(HAPPENS.values())
+    said = meaning_of(parser.read(raw, mail_from="ana@example.com"), PEOPLE)
+    expected = {HAPPENS[str(said["command"])]} if said["may_act"] and said["command"] in HAPPENS else set()
+    if "incident.resolved" not in events:
+        office.act(incident, "ana", Command.RESOLVE)
+    office.now += timedelta(hours=1)
+    # of a resolve the timeline tells an acknowledgement as well, of a no that the next one is called
+    return expected, (events & expected) or events

@@ -424,6 +424,16 @@ def test_a_file_with_a_mistake_is_not_read_as_something_else(table: dict[str, di
         assert Lexicon({"xx": table}).languages[0].phrases
 
 
+@pytest.mark.parametrize("line", ["ok, hmm…", "👍 a ver.", "vale, a ver", "ok … I guess", "ja, mal sehen"])
+def test_a_yes_with_a_doubt_behind_it_is_none(line: str) -> None:
+    assert reply_commands.read(line, OFFICE).meaning is Command.NOTHING
+
+
+@pytest.mark.parametrize("line", ["a ver, lo miro", "hmm ok", "ok, a ver, lo miro", "on it. What is her number?"])
+def test_a_doubt_before_a_yes_and_a_question_about_the_matter_take_nothing_back(line: str) -> None:
+    assert reply_commands.read(line, OFFICE).meaning is Command.YES
+
+
 # -- names as sentences bend them
 
 BENT = reply_commands.names(

@@ -249,7 +249,7 @@ def _affirmed(first: Sentence, steps: Sequence[Step], rest: _Rest, known: People
     """A yes, unless a further sentence takes it back."""
     if len(rest) > _MOST_BELOW:
         return _nothing(_LONG)
-    if grammar.is_hedged(first, known):
+    if grammar.is_hedged(first, steps, known):
         return _nothing(_CONDITION)
     for number, sentence in enumerate(rest):
         against = grammar.takes_back(sentence, known, near=number < len(rest.near))

@@ -487,9 +487,14 @@ def takes_back(sentence: Sentence, names: PeopleByName, *, near: bool = False) -
     return next((sign for sign in against if sign is not None), Sign.CONDITION if doubts else None)
 
 
-def is_hedged(sentence: Sentence, names: PeopleByName) -> bool:
-    """Whether behind the first clause of a yes one is a doubt: "ok, hmm"."""
-    return any(_is_hedge(sentence.words[start:end], names) for start, end in [*_clauses(sentence.words)][1:])
+def is_hedged(sentence: Sentence, steps: Sequence[Step], names: PeopleByName) -> bool:
+    """Whether a yes of these phrases has a doubt behind it, and no yes behind that: "ok, hmm", "ok a ver"."""
+    ends = [end for _start, end in _clauses(sentence.words)]
+    return any(
+        _is_hedge(sentence.words[step.start : next(end for end in ends if end > step.start)], names)
+        for number, step in enumerate(steps)
+        if number and not says_yes(steps[number + 1 :])
+    )
 
 
 def _is_hedge(clause: Sequence[str], names: PeopleByName) -> bool:
