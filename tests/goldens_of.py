@@ -17,8 +17,8 @@ from typing import Any
 from panicmail.incident import transitions
 from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Change, Effect, EffectKind, Incident, Outcome, PageReason
-from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.people import Person
+from panicmail.incident.storm_rules import PageDigest
 from panicmail.incident.timeline_kinds import EVENTS
 from panicmail.mail.compose import (
     ComposedMail,
@@ -34,8 +34,7 @@ from panicmail.mail.compose import (
 )
 from panicmail.mail.compose.digest_page import DigestEntry, digest_page
 from panicmail.mail.compose.notice_context import NoticeContext, PageSent
-from panicmail.mail.compose.open_list import Listed, listing
-from panicmail.mail.compose.operator_alerts import causes
+from panicmail.mail.compose.operator_alerts import Listed, causes, listing
 from tests.scenes import (
     ADDRESSES,
     ANA,

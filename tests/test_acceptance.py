@@ -21,19 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.daemon.calendar_refresh import ScheduleFaults
-from panicmail.daemon.health import Health
 from panicmail.daemon.periodic import PeriodicJobs
+from panicmail.daemon.watchdog import Health
 from panicmail.delivery.fallback import FallbackPager
 from panicmail.delivery.heartbeat import Heartbeat
 from panicmail.errors import StoreFailed
-from panicmail.escalation.clock_guard import ClockGuard
 from panicmail.escalation.reconciler import Reconciler
-from panicmail.escalation.restore_guard import RestoreGuard
-from panicmail.escalation.shift_handover import ShiftHandover
-from panicmail.escalation.tick import EscalationTick
+from panicmail.escalation.restore_guard import ClockGuard, RestoreGuard
+from panicmail.escalation.tick import EscalationTick, ShiftHandover
 from panicmail.incident import ids
-from panicmail.incident.page_digest import DigestLimits
-from panicmail.incident.storm_rules import StormLimits
+from panicmail.incident.storm_rules import DigestLimits, StormLimits
 from panicmail.intake import accept as intake_accept
 from panicmail.intake.accept import MailAcceptance
 from panicmail.oncall.runtime_settings import RuntimeSettings

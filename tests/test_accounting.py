@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.errors import Permanent, Temporary
 from panicmail.escalation import reconciler
 from panicmail.escalation.reconciler import Gap, GapKind, Reconciler

@@ -13,7 +13,7 @@ import pytest
 
 from panicmail.check import database_checks
 from panicmail.check.result import Group
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.delivery import PushWorker
 from panicmail.delivery.pagerduty import Event
 from panicmail.errors import Blocked, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown

@@ -19,7 +19,7 @@ from panicmail.delivery import EmailWorker, GitLabWorker, PushWorker
 from panicmail.delivery.apprise import AppriseClient
 from panicmail.delivery.pagerduty import PagerDutyClient
 from panicmail.delivery.smtp_client import RelayClient
-from panicmail.gitlab.gitlab_project import GitLabProject
+from panicmail.gitlab.client import GitLabProject
 from panicmail.gitlab.issues import Issues
 from panicmail.incident.model import Incident
 from panicmail.incident.push_channel import channel

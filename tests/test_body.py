@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from panicmail.mail.parse.mime_tree import unbased, unflowed, without_armour
 from panicmail.mail.parse.parser import parts, read
-from panicmail.mail.parse.part_text import unbased, unflowed, without_armour
 from tests.examples import examples
 
 from .test_reading import mail

@@ -23,12 +23,12 @@ from panicmail.check import (
     CheckVerdict,
     Host,
     certificate_checks,
-    clock_skew,
     database_checks,
     external_mail,
     listener_checks,
     offline_checks,
     online_checks,
+    result,
 )
 from panicmail.check import gitlab_checks as gitlab_check
 from panicmail.check import relay_checks as relay_check
@@ -363,7 +363,7 @@ def test_a_certificate_a_server_shows_is_read_and_one_this_host_does_not_trust_i
     ],
 )
 def test_a_clock_that_is_surely_apart_is_told(ahead: float, within: float, verdict: CheckVerdict) -> None:
-    assert clock_skew.judge("clock", timedelta(seconds=ahead), timedelta(seconds=within)).verdict is verdict
+    assert result.judge("clock", timedelta(seconds=ahead), timedelta(seconds=within)).verdict is verdict
 
 
 @pytest.mark.parametrize(

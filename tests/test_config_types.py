@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from panicmail import config
-from panicmail.config.draft import ConfigDraft
-from panicmail.config.inference import infer
+from panicmail.config.inference import ConfigDraft, infer
 from panicmail.config.mistakes import ConfigMistakes, spell
 from panicmail.config.schema import INNER_TABLES, NAMED_TABLES, TABLES, Section, keys_of
 from panicmail.errors import ConfigError

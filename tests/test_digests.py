@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail.delivery import page_bundles
+from panicmail.delivery import outbox_worker
 from panicmail.errors import Permanent, Temporary
 from panicmail.incident.model import Incident, State
-from panicmail.incident.page_digest import DigestLimits, named_refs, spell_out
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses
+from panicmail.incident.storm_rules import DigestLimits, named_refs, spell_out
 from tests.office import Office, Posted, mail
 
 LIMITS = DigestLimits(3, timedelta(seconds=30))
@@ -94,7 +94,7 @@ def test_the_next_digest_comes_thirty_seconds_later_with_all_that_is_new(desk: O
 
 
 def test_what_one_digest_has_no_room_for_follows_at_once(desk: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_bundles, "MOST", 5)
+    monkeypatch.setattr(outbox_worker, "MOST", 5)
     desk.lanes[0].work = lambda: False  # type: ignore[method-assign]
     flood(desk, 12)
     del desk.lanes[0].work

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from panicmail import config as configuration
 from panicmail.cli import drill_command
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.escalation import sla_report
 from panicmail.incident import ids
 from panicmail.incident.escalation_policy import DEFAULT, PolicyChoice

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from panicmail.daemon.health import Health
 from panicmail.daemon.periodic import KEPT_IN_MEMORY
+from panicmail.daemon.watchdog import Health
 from panicmail.incident.model import Incident
 from panicmail.incident.reply_commands import Command
 from panicmail.store.unit_of_work import Store

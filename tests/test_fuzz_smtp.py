@@ -35,8 +35,8 @@ from panicmail.errors import StoreFailed
 from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.inbound_storage import IN_MEMORY, ON_DISK
+from panicmail.server.smtp.listeners import tls_context
 from panicmail.server.smtp.reply_table import Reply
-from panicmail.server.smtp.server_certificate import tls_context
 from tests.examples import FUZZ, examples
 from tests.test_smtp import PANIC, Served, Store, serving
 

@@ -20,10 +20,9 @@ import trustme
 from panicmail.errors import Blocked, Denied, Forbidden, Gone, LockedOut, Permanent, Temporary, Unknown
 from panicmail.gitlab import description as drafts
 from panicmail.gitlab import notes
-from panicmail.gitlab.client import wait_asked
+from panicmail.gitlab.client import GitLabProject, wait_asked
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, with_files
 from panicmail.gitlab.escape import carries, outside
-from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import SeverityMark, UploadedFile
 from panicmail.gitlab.issues import Issues
 from panicmail.incident import transitions

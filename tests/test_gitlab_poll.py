@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from panicmail.errors import Permanent, StoreFailed, Temporary
-from panicmail.gitlab.gitlab_project import GitLabProject
+from panicmail.gitlab.client import GitLabProject
 from panicmail.gitlab.issue_values import IssueAct, IssueActivity, IssueDestination, IssueReopening
 from panicmail.gitlab.issues import Issues
 from panicmail.incident.model import Incident, State

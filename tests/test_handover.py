@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from panicmail.escalation.shift_handover import LOOK_BACK, ShiftHandover, change_of_shift
+from panicmail.escalation.tick import LOOK_BACK, ShiftHandover, change_of_shift
 from panicmail.incident import transitions
 from panicmail.incident.model import Incident, Outcome, State
 from panicmail.incident.transitions import ShiftChange

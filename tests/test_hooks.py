@@ -22,11 +22,11 @@ import pytest
 import structlog
 
 from panicmail import config, crashpoints
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.errors import ConfigError, StoreFailed, Temporary
 from panicmail.gitlab.issue_values import IssueAct, IssueActivity, IssueDestination
 from panicmail.incident.model import Incident, State
-from panicmail.response import webhook_signatures
+from panicmail.response import webhooks
 from panicmail.response.webhooks import (
     BY_PAGERDUTY,
     BY_SIGNATURE,
@@ -408,18 +408,18 @@ def without(name: str) -> Headers:
     ],
 )
 def test_a_signature_that_is_not_right_in_everything_is_refused(headers: Headers, why: str) -> None:
-    assert why in webhook_signatures.standard_doubt(KEY, headers, BODY, NOW)
+    assert why in webhooks.standard_doubt(KEY, headers, BODY, NOW)
 
 
 @pytest.mark.parametrize("apart", [-5 * MINUTE, timedelta(0), 5 * MINUTE])
 def test_a_signature_is_good_for_five_minutes_either_way(apart: timedelta) -> None:
-    assert webhook_signatures.standard_doubt(KEY, signed(BODY, NOW + apart), BODY, NOW) == ""
+    assert webhooks.standard_doubt(KEY, signed(BODY, NOW + apart), BODY, NOW) == ""
 
 
 def test_one_right_signature_of_several_is_enough() -> None:
     right = signed(BODY, NOW)
     several = {**right, "webhook-signature": f"v2,x v1,AAAA {right['webhook-signature']} v1,BBBB"}
-    assert webhook_signatures.standard_doubt(KEY, several, BODY, NOW) == ""
+    assert webhooks.standard_doubt(KEY, several, BODY, NOW) == ""
 
 
 def test_the_example_of_the_standard_verifies() -> None:
@@ -431,7 +431,7 @@ def test_the_example_of_the_standard_verifies() -> None:
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
     now = datetime.fromtimestamp(1614265330, UTC)
-    assert webhook_signatures.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
+    assert webhooks.standard_doubt(key, headers, b'{"test": 2432232314}', now) == ""
 
 
 def test_a_wrong_signature_is_not_saved_by_the_right_token(hooked: HookedOffice) -> None:
@@ -636,13 +636,13 @@ def test_pagerdutys_clock_may_be_a_minute_behind_ours(hooked: HookedOffice) -> N
     ],
 )
 def test_a_body_pagerduty_did_not_sign_is_refused(header: str) -> None:
-    assert webhook_signatures.pagerduty_doubt(SECRET.encode(), header, BODY) != ""
+    assert webhooks.pagerduty_doubt(SECRET.encode(), header, BODY) != ""
 
 
 @pytest.mark.parametrize("pattern", ["{}", "v1=00,{}", "{}, v1=00", "v2=ff,{},v3=x"])
 def test_one_of_pagerdutys_signatures_is_enough_while_its_secret_changes(pattern: str) -> None:
     header = pattern.format(signed_by_pagerduty(BODY)["x-pagerduty-signature"])
-    assert webhook_signatures.pagerduty_doubt(SECRET.encode(), header, BODY) == ""
+    assert webhooks.pagerduty_doubt(SECRET.encode(), header, BODY) == ""
 
 
 def test_what_anybody_could_sign_is_refused(desk: Office) -> None:

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panicmail.gitlab import notes
+from panicmail.gitlab.client import GitLabProject
 from panicmail.gitlab.description import FileLink, IssueDraft, ReceivedFacts, draft, marker, with_files
 from panicmail.gitlab.escape import block, carries, inline, title
-from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issues import Issues
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident, State
@@ -31,8 +31,7 @@ from panicmail.incident.people import Person
 from panicmail.mail.compose import timeline_words
 from panicmail.sandbox import live
 from panicmail.sandbox.gitlab_server import SandboxGitLab
-from panicmail.sandbox.interpreter import Acted, Live
-from panicmail.sandbox.quick_actions import EXTRACTORS, extract
+from panicmail.sandbox.quick_actions import EXTRACTORS, Acted, Live, extract
 from tests.examples import examples
 
 #: A word of the sender's that a reader must still find, and that must stand in code.

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail.incident.business_hours import BusinessHours
+from panicmail.incident.escalation_policy import BusinessHours
 
 OFFICE = BusinessHours(frozenset(range(5)), time(9), time(17), ZoneInfo("Europe/Berlin"))
 HOUR = timedelta(hours=1)

@@ -18,7 +18,7 @@ from panicmail.errors import StoreFailed
 from panicmail.incident import ids
 from panicmail.incident.classify import Report
 from panicmail.incident.reply_tokens import Purpose
-from panicmail.intake.mail_digest import digest_of
+from panicmail.intake.same_mail import digest_of
 from panicmail.intake.understand import SUSPECT, Intake
 from panicmail.mail.parse.normalize import HEADER_OCTETS
 from panicmail.store.leases import free_claims

@@ -13,7 +13,7 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 from structlog.testing import capture_logs
 
-from panicmail.daemon.scheduler_clock import log_skipped_turns
+from panicmail.daemon.periodic import log_skipped_turns
 from panicmail.errors import Permanent, Temporary
 from panicmail.oncall.schedules import Schedule, Schedules
 from tests.office import Office, mail

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panicmail.incident import clock_steps, transitions
-from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.clock_steps import ClockReading
-from panicmail.incident.escalation_policy import Duty
+from panicmail.incident.escalation_policy import BusinessHours, Duty
 from panicmail.incident.model import Entry, Incident, State
 from tests.cast import MINUTE, POLICY, SECOND, T0, opened, who
 

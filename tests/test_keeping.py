@@ -27,7 +27,7 @@ from click.testing import CliRunner, Result
 from panicmail import config as configuration
 from panicmail.cli import cli
 from panicmail.config import Config
-from panicmail.daemon.live_config import LiveConfig
+from panicmail.daemon.parts import LiveConfig
 from panicmail.errors import Mistake, StoreFailed
 from panicmail.incident import ids
 from panicmail.incident.reply_commands import Command

@@ -21,9 +21,9 @@ from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.defang import defanged
 from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Outcome, PageReason, unchanged
-from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
+from panicmail.incident.storm_rules import PageDigest
 from panicmail.mail.compose import ComposedMail, digest_page, operators, page, receipt, tell
 from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from panicmail.escalation.shift_handover import LOOK_BACK
+from panicmail.escalation.tick import LOOK_BACK
 from panicmail.incident import ids, transitions
 from panicmail.incident.escalation_policy import (
     OPERATOR,

@@ -10,7 +10,7 @@ import pytest
 from panicmail.delivery.fallback.remembered_step import ROUND_FROM_MEMORY
 from panicmail.incident.model import State
 from panicmail.incident.reply_tokens import Purpose
-from panicmail.mail.compose.thread_ids import letter_id, page_id
+from panicmail.mail.compose.letterhead import letter_id, page_id
 from tests.office import PANIC, Office, Posted, mail
 from tests.test_pushing import MAX, phones
 

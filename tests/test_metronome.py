@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from panicmail.daemon.scheduler_clock import SchedulerClock
+from panicmail.daemon.periodic import SchedulerClock
 
 HOUR = timedelta(hours=1)
 

@@ -20,7 +20,7 @@ import pytest
 from panicmail.delivery.issue_files import _holds_token
 from panicmail.incident import ids
 from panicmail.incident.classify import Report
-from panicmail.intake import mail_digest
+from panicmail.intake import same_mail
 from panicmail.mail.parse import report_json
 from panicmail.mail.parse.bytes_fallback import read_bytes
 from panicmail.mail.parse.pool import ParserPool
@@ -178,7 +178,7 @@ def test_taking_a_mail_off_the_wire_and_finding_its_sameness_holds_up_nobody(kin
     mail = a_mail(raw)
     assert held_by(lambda: received(raw)) < HELD
     assert held_by(lambda: received_fields(raw)) < HELD
-    assert held_by(lambda: mail_digest.digest_of(mail, raw)) < HELD
+    assert held_by(lambda: same_mail.digest_of(mail, raw)) < HELD
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -249,7 +249,7 @@ def test_a_mail_costs_the_daemon_one_copy() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1.1 * SIZE
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
-        mail_digest.digest_of(mail, raw)
+        same_mail.digest_of(mail, raw)
         assert tracemalloc.get_traced_memory()[1] - before < SIZE / 2, "of a bounded beginning, not of the whole"
     finally:
         tracemalloc.stop()

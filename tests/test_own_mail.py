@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from panicmail import config as configuration
 from panicmail.check import relay_checks
-from panicmail.check.parallel import ParallelChecks
+from panicmail.check.result import ParallelChecks
 from panicmail.delivery import smtp_client
 from panicmail.delivery.smtp_client import RelayClient
 from panicmail.errors import PanicmailError

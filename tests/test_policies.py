@@ -18,8 +18,7 @@ from panicmail import config
 from panicmail.errors import ConfigError
 from panicmail.escalation.reconciler import gaps_in
 from panicmail.incident import classify
-from panicmail.incident.business_hours import BusinessHours
-from panicmail.incident.escalation_policy import DEFAULT, EscalationPolicy, PolicyChoice, PolicyStep
+from panicmail.incident.escalation_policy import DEFAULT, BusinessHours, EscalationPolicy, PolicyChoice, PolicyStep
 from panicmail.incident.model import Incident
 from panicmail.oncall import runtime_settings
 from panicmail.server.http.backend import LinkBackend

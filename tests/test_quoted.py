@@ -28,14 +28,13 @@ from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import Duty
 from panicmail.incident.model import Incident, Outcome, Owed, PageReason, State, unchanged
 from panicmail.incident.notice_kinds import NEWS, TOLD
-from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.reply_commands import Command
+from panicmail.incident.storm_rules import PageDigest
 from panicmail.incident.timeline_kinds import EVENTS
 from panicmail.mail.compose import (
     catalogue,
     check_page,
     notices,
-    open_list,
     operator_alerts,
     push_text,
     reporter_notices,
@@ -43,9 +42,8 @@ from panicmail.mail.compose import (
     watch_alerts,
 )
 from panicmail.mail.compose import message as compose_message
-from panicmail.mail.compose.detail import within
 from panicmail.mail.compose.digest_page import DigestEntry, digest_page
-from panicmail.mail.compose.letterhead import Letterhead
+from panicmail.mail.compose.letterhead import Letterhead, within
 from panicmail.mail.compose.message import ComposedMail
 from panicmail.mail.compose.notice_context import PageSent
 from panicmail.mail.compose.page import page
@@ -325,14 +323,18 @@ def _apart() -> list[ComposedMail]:
         check_page.proven({"test": "abcdefgh23456723", **facts}, head_to(ANA), ROUTES, key="row") for facts in about
     ]
     for night in (Night(), Night(link="")):
-        entries = [open_list.Listed(each, night.link) for each in incidents(night)] * 4
+        entries = [operator_alerts.Listed(each, night.link) for each in incidents(night)] * 4
         found += [
-            open_list.listing(entries[:most], ORGANISATION, head_to(who, START + minutes(300)), ADDRESSES, key="row")
+            operator_alerts.listing(
+                entries[:most], ORGANISATION, head_to(who, START + minutes(300)), ADDRESSES, key="row"
+            )
             for most in (1, 2, len(entries))
             for who in (ANA, MAX)
         ]
         found += [
-            open_list.listing(entries[1:2], ORGANISATION, head_to(ANA, START + minutes(300)), ADDRESSES, key="row")
+            operator_alerts.listing(
+                entries[1:2], ORGANISATION, head_to(ANA, START + minutes(300)), ADDRESSES, key="row"
+            )
         ]
     digest = PageDigest(id="aaaaaaaaaaaaaaaa", person="ana", channel="mail", made_at=START, pages=(("i", 1),) * 4)
     for link in ("", night.link):

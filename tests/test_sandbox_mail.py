@@ -16,7 +16,7 @@ import pytest
 from panicmail.incident.classify import MailKind
 from panicmail.mail.parse import parser
 from panicmail.sandbox.mailbox import Mailbox, answer_mail
-from panicmail.sandbox.received import Received
+from panicmail.sandbox.quick_actions import Received
 from panicmail.sandbox.relay_server import SandboxRelay
 from panicmail.sandbox.returns import Return
 

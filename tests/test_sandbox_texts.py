@@ -10,10 +10,8 @@ import pytest
 import requests
 
 from panicmail.sandbox import live, markdown
-from panicmail.sandbox.effects import Before, effect
 from panicmail.sandbox.gitlab_server import SandboxGitLab
-from panicmail.sandbox.interpreter import Acted, Interpreter, Live
-from panicmail.sandbox.quick_actions import EXTRACTORS, QuickAction, extract
+from panicmail.sandbox.quick_actions import EXTRACTORS, Acted, Before, Interpreter, Live, QuickAction, effect, extract
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from email.utils import format_datetime
 import pytest
 
 from panicmail.errors import Permanent, Spam, Temporary, Unknown
-from panicmail.gitlab.client import clock_ahead, correction
+from panicmail.gitlab.client import GitLabProject, clock_ahead, correction
 from panicmail.gitlab.description import IssueDraft
-from panicmail.gitlab.gitlab_project import GitLabProject
 from panicmail.gitlab.issue_values import IssueAct, IssueActivity, IssueDestination, IssueExposure, IssueReopening
 from panicmail.gitlab.issues import Issues
 from panicmail.incident.model import Incident, Owed, State

@@ -25,8 +25,7 @@ from panicmail.errors import StoreFailed
 from panicmail.intake.accept import ReceivedMail
 from panicmail.server.smtp import data, reply_table
 from panicmail.server.smtp.inbound_storage import InboundStorage
-from panicmail.server.smtp.listeners import SmtpListener
-from panicmail.server.smtp.server_certificate import ServerCertificate, tls_context
+from panicmail.server.smtp.listeners import ServerCertificate, SmtpListener, tls_context
 from tests.disks import Disk, storage
 
 T = TypeVar("T")

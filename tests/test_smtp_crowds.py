@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from panicmail.server.smtp import connections, reply_table
 from panicmail.server.smtp.connections import Connections
-from panicmail.server.smtp.inbound_storage import ON_DISK
-from panicmail.server.smtp.octet_budget import SMALL, BudgetShare, OctetBudget
+from panicmail.server.smtp.inbound_storage import ON_DISK, SMALL, BudgetShare, OctetBudget
 from panicmail.server.smtp.reply_table import Reply
 from tests.disks import Disk
 from tests.program import world

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from panicmail.server.smtp import data
 from panicmail.server.smtp.data import DataReceiver, received_fields
-from panicmail.server.smtp.inbound_storage import InboundStorage, MailOctets
-from panicmail.server.smtp.octet_budget import OctetBudget
+from panicmail.server.smtp.inbound_storage import InboundStorage, MailOctets, OctetBudget
 from tests.disks import storage
 
 # Chance finds few CRLF-dot combinations in plain bytes, so mails are built from what matters.

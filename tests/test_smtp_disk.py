@@ -17,8 +17,7 @@ import structlog
 
 from panicmail.server.smtp import inbound_storage, reply_table
 from panicmail.server.smtp.data import BLOCK, DataReceiver
-from panicmail.server.smtp.inbound_storage import InboundStorage, MailOctets
-from panicmail.server.smtp.octet_budget import ASKED_EVERY, SMALL, OctetBudget
+from panicmail.server.smtp.inbound_storage import ASKED_EVERY, SMALL, InboundStorage, MailOctets, OctetBudget
 from panicmail.store.spool import Spool
 from tests.disks import Disk, storage
 from tests.program import world

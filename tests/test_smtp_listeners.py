@@ -25,13 +25,12 @@ from panicmail import config as configuration
 from panicmail.check import listener_checks
 from panicmail.config import Config
 from panicmail.config.schema import SmtpSettings
-from panicmail.daemon import systemd
-from panicmail.daemon.mail_listeners import MailListeners
+from panicmail.daemon import periodic
+from panicmail.daemon.parts import MailListeners
 from panicmail.errors import ConfigError, Mistake
 from panicmail.mail.parse.received_field import own_received, received_from
 from panicmail.server.smtp import reply_table
-from panicmail.server.smtp.listeners import Endpoint
-from panicmail.server.smtp.server_certificate import ServerCertificate, tls_context
+from panicmail.server.smtp.listeners import Endpoint, ServerCertificate, tls_context
 from panicmail.store.rows import AcceptedMail
 from tests.office import Office
 from tests.program import world
@@ -304,9 +303,9 @@ def test_without_systemd_a_socket_of_it_is_told_to_be_missing() -> None:
 
 def test_what_was_meant_for_another_process_is_not_taken() -> None:
     environ = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "mail", "OTHER": "x"}
-    assert systemd.take_sockets(environ) == []
+    assert periodic.take_sockets(environ) == []
     assert environ == {"OTHER": "x"}
-    assert systemd.take_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
+    assert periodic.take_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
 
 
 _TAKE = """

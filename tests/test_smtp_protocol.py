@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from panicmail.server.smtp import addresses, reply_table
+from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.connections import Connections
-from panicmail.server.smtp.handler import SmtpHandler
-from panicmail.server.smtp.limits import SmtpLimits
-from panicmail.server.smtp.protocol import ClientProtocol
-from panicmail.server.smtp.reply_table import Reply
+from panicmail.server.smtp.protocol import ClientProtocol, SmtpHandler
+from panicmail.server.smtp.reply_table import Reply, SmtpLimits
 from panicmail.server.smtp.session import SmtpSession
 from tests.disks import storage
 from tests.test_smtp import PANIC, Store
@@ -76,7 +74,7 @@ def limits() -> SmtpLimits:
 
 class Stock(SMTP):
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        return addresses.split_path(arg) or (None, None)
+        return reply_table.split_path(arg) or (None, None)
 
 
 def stock() -> SMTP:

@@ -10,8 +10,8 @@ import pytest
 
 from panicmail.clock import EARLIEST, HostClock, host_clock
 from panicmail.errors import StoreFailed, Temporary
-from panicmail.escalation.clock_guard import ClockGuard
 from panicmail.escalation.reconciler import Reconciler
+from panicmail.escalation.restore_guard import ClockGuard
 from panicmail.incident.model import State
 from panicmail.store.watermark import WatermarkFile
 from tests.cast import MINUTE, SECOND, T0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.errors import Temporary
 from panicmail.escalation.sla_report import is_attained
 from panicmail.incident import clock_steps, reply_commands, transitions

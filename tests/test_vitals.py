@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.store import migrate
 from panicmail.store.database import Database
 from panicmail.store.unit_of_work import Store

@@ -25,13 +25,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.errors import StoreFailed
 from panicmail.incident.model import Outcome, State
 from panicmail.server.http import Figure, LinkPage, WebServer, create_app, http_server
 from panicmail.server.http.backend import LinkBackend
-from panicmail.server.http.link import headline, second_line
-from panicmail.server.http.link_actions import WORDS, code, recorded
+from panicmail.server.http.link import WORDS, code, headline, recorded, second_line
 from tests.office import Office
 
 T = TypeVar("T")

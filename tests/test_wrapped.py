@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from panicmail.incident.classify import KnownFacts, decide
 from panicmail.mail.parse import wrapped_files
-from panicmail.mail.parse.contacts import leads_elsewhere
+from panicmail.mail.parse.normalize import leads_elsewhere
 from panicmail.mail.parse.parser import read
-from panicmail.mail.parse.signed_data import signed_content
+from panicmail.mail.parse.wrapped_files import signed_content
 from tests.examples import examples
 
 from .test_reading import mail

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from panicmail.check import clock_skew
+from panicmail.check import result
 from panicmail.check.result import Group, Row
 from panicmail.clock import wall_clock
 from panicmail.config import Config
@@ -112,7 +112,7 @@ def _settings(database: Database) -> Iterator[Row]:
     good = [each for each in judged if each.verdict is postgres_settings.SettingVerdict.OK]
     yield _STORE.ok("postgresql", ", ".join(f"{each.name} {each.value}" for each in good))
     yield from (_setting(each) for each in judged if each not in good)
-    yield clock_skew.judge("database's clock", facts.clock_ahead)
+    yield result.judge("database's clock", facts.clock_ahead)
 
 
 def _setting(each: Setting) -> Row:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from urllib.parse import urlsplit
 
-from panicmail.check import certificate_checks, clock_skew
-from panicmail.check.parallel import ParallelChecks
-from panicmail.check.result import Group, Row
+from panicmail.check import certificate_checks, result
+from panicmail.check.result import Group, ParallelChecks, Row
 from panicmail.config import Config
 from panicmail.errors import Denied, PanicmailError, Permanent, Temporary
 from panicmail.gitlab.gitlab_probe import (
@@ -65,7 +64,7 @@ def rows(config: Config, now: datetime) -> list[Row]:
         *_each("readers", lambda: list(_judge_people(names, levels.wait()))),
     ]
     if there.ahead is not None:
-        said.append(clock_skew.judge("GitLab's clock", there.ahead, there.within))
+        said.append(result.judge("GitLab's clock", there.ahead, there.within))
     if gitlab.url.startswith("https://"):
         host = urlsplit(gitlab.url).hostname or ""
         said.append(certificate_checks.shown(_GITLAB, "gitlab certificate", host, certificate.wait, now))

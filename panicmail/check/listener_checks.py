@@ -10,8 +10,7 @@ import ssl
 from collections.abc import Iterator
 from functools import partial
 
-from panicmail.check.parallel import ParallelChecks, PendingAnswer
-from panicmail.check.result import Group, Row
+from panicmail.check.result import Group, ParallelChecks, PendingAnswer, Row
 from panicmail.config import Config
 from panicmail.config.schema import ListenerSettings
 from panicmail.config.values import Listen, SocketAddress, SystemdSocket, UnixSocket

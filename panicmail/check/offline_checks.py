@@ -20,13 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from panicmail import certificates
-from panicmail.check import (
-    certificate_checks,
-    memory_checks,
-    own_files,
-    people_checks,
-    schedule_checks,
-)
+from panicmail.check import certificate_checks, memory_checks, own_files, people_checks
 from panicmail.check.result import Group, Row, in_order
 from panicmail.check.web_checks import OUTSIDE, is_public
 from panicmail.config import Config
@@ -91,7 +85,7 @@ def rows(
         *people_checks.rows(config, settings),
         *people_checks.keys(settings, now),
         *people_checks.pushes(config, settings),
-        *schedule_checks.rows(settings, now, failures),
+        *people_checks.schedule_rows(settings, now, failures),
         *_policy(settings, now),
         _operators(settings),
         _senders(config),

@@ -18,13 +18,11 @@ from panicmail.check import (
     offline_checks,
     people_checks,
     relay_checks,
-    schedule_checks,
     web_checks,
 )
 from panicmail.check.database_checks import KnownFindings, Tried
 from panicmail.check.offline_checks import Host
-from panicmail.check.parallel import ParallelChecks, PendingAnswer
-from panicmail.check.result import Group, Row, in_order
+from panicmail.check.result import Group, ParallelChecks, PendingAnswer, Row, in_order
 from panicmail.config import Config
 from panicmail.errors import PanicmailError
 from panicmail.oncall import runtime_settings
@@ -42,7 +40,7 @@ def everything(config: Config, now: datetime, host: Host | None = None) -> list[
     """Every row, in order. `now`: this host's instant."""
     asking, host = ParallelChecks(SECONDS), host or Host()
     tried = asking.ask(lambda: database_checks.try_database(config))
-    calendars = asking.ask(lambda: schedule_checks.ask_calendars(config, now))
+    calendars = asking.ask(lambda: people_checks.ask_calendars(config, now))
     settings = runtime_settings.from_config(config, _NO_KEYS)
     areas = {group: asking.ask(work) for group, work in _areas(config, settings, now, host).items()}
     known = _store(tried, config, settings, now)

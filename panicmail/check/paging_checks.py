@@ -21,8 +21,7 @@ from functools import partial
 from typing import Any
 
 from panicmail.check import relay_checks
-from panicmail.check.parallel import ParallelChecks
-from panicmail.check.result import Group, Row
+from panicmail.check.result import Group, ParallelChecks, Row
 from panicmail.config import Config
 from panicmail.delivery.apprise import AppriseClient
 from panicmail.delivery.pagerduty import Event, PagerDutyClient

@@ -7,8 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from panicmail.check import certificate_checks
-from panicmail.check.parallel import ParallelChecks, PendingAnswer
-from panicmail.check.result import Group, Row
+from panicmail.check.result import Group, ParallelChecks, PendingAnswer, Row
 from panicmail.config import Config
 from panicmail.delivery.smtp_client import Rehearsal, RelayClient, relay_client
 from panicmail.errors import PanicmailError, Permanent

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from panicmail.check import certificate_checks
 from panicmail.check.listener_checks import answers_as_panicmail, is_panicmail_web
-from panicmail.check.parallel import ParallelChecks, PendingAnswer
-from panicmail.check.result import Group, Row
+from panicmail.check.result import Group, ParallelChecks, PendingAnswer, Row
 from panicmail.config import Config
 from panicmail.errors import PanicmailError, Temporary
 

@@ -23,8 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from panicmail.config import checks
-from panicmail.config.draft import ConfigDraft
-from panicmail.config.inference import infer
+from panicmail.config.inference import ConfigDraft, infer
 from panicmail.config.mistakes import ConfigMistakes
 from panicmail.config.schema import Config, PersonSettings, ScheduleSettings, StepSettings
 from panicmail.config.sources import has_settings, read, read_secret_files

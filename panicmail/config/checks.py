@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from panicmail.config import policies, reporters
-from panicmail.config.draft import ConfigDraft
+from panicmail.config.inference import ConfigDraft
 from panicmail.config.mistakes import Place, nearest, spell
 from panicmail.config.schema import ListenerSettings, OverrideSettings, ShiftSettings, StepSettings
 from panicmail.config.values import Ical, Listen, SocketAddress, UnixSocket, is_loopback, written

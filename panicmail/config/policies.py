@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from panicmail.config.schema import EscalationSettings, PolicySettings, TriageSettings
-from panicmail.incident.business_hours import BusinessHours
-from panicmail.incident.escalation_policy import DEFAULT, EscalationPolicy, PolicyChoice, PolicyStep
+from panicmail.incident.escalation_policy import DEFAULT, BusinessHours, EscalationPolicy, PolicyChoice, PolicyStep
 from panicmail.incident.triage import TriageRule, pattern
 
 

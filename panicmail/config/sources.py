@@ -16,8 +16,7 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-from panicmail.config.mistakes import ConfigMistakes, Place
-from panicmail.config.old_names import OldNames
+from panicmail.config.mistakes import ConfigMistakes, OldNames, Place
 from panicmail.config.schema import LIST_TABLES, NAMED_TABLES, TABLES, Config, is_secret, keys_of
 from panicmail.errors import ConfigError
 

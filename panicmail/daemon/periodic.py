@@ -13,32 +13,40 @@ A part of a duty that fails costs the others nothing: its next turn comes.
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from apscheduler.events import (
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    JobExecutionEvent,
+    JobSubmissionEvent,
+)
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from panicmail import crashpoints
 from panicmail.check.daily_check import DailyCheck
-from panicmail.daemon import systemd
 from panicmail.daemon.calendar_refresh import ScheduleFaults
-from panicmail.daemon.health import Health
+from panicmail.daemon.watchdog import Health
 from panicmail.delivery.fallback import FallbackPager
 from panicmail.delivery.heartbeat import Heartbeat
-from panicmail.errors import StoreFailed
-from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.errors import Mistake, StoreFailed
 from panicmail.escalation.reconciler import Reconciler
-from panicmail.escalation.restore_guard import RestoreGuard
-from panicmail.escalation.shift_handover import ShiftHandover
-from panicmail.escalation.tick import EscalationTick
+from panicmail.escalation.restore_guard import ClockGuard, RestoreGuard
+from panicmail.escalation.tick import EscalationTick, ShiftHandover
 from panicmail.incident.tasks import ALL_LANES
 from panicmail.intake.accept import MailAcceptance
 from panicmail.intake.reread import LANE as AGAIN
 from panicmail.response.daily_list import DailyList
 from panicmail.response.gitlab_activity import ActivityPoll
-from panicmail.store.sender_checks import LANE as SENDERS
+from panicmail.store.mails import LANE as SENDERS
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
@@ -101,7 +109,7 @@ class PeriodicJobs:
             self.health.ticked()
             self.heartbeat.beat()
         # Without its database panicmail still takes mails and calls people: a restart would only interrupt that.
-        systemd.tell("WATCHDOG=1")
+        tell("WATCHDOG=1")
 
     def _part_of_tick(self, part: Callable[[], object]) -> bool:
         done = self._safely("tick.failed", part)
@@ -153,3 +161,93 @@ class PeriodicJobs:
             _log.exception(event)
             return False
         return True
+
+
+# -- The metronome: keeps the scheduler in time when the wall clock is put back.
+#
+# APScheduler holds the next turn of each job as an instant of the wall clock. Put back by an hour, it would let the
+# tick stand still for that hour. So a thread that knows only CLOCK_MONOTONIC looks once a second, and lets any job
+# run now whose next turn lies further ahead than its interval.
+
+_LOOK_EVERY = 1.0
+
+
+def log_skipped_turns(scheduler: BackgroundScheduler) -> None:
+    """Tell of turns that did not take place as events of ours, in place of the library's prose."""
+    for name in ("apscheduler.scheduler", "apscheduler.executors.default"):
+        logging.getLogger(name).addFilter(_is_other_news)
+    scheduler.add_listener(_skipped, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED)
+
+
+def _is_other_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(('Execution of job "%s" skipped', 'Run time of job "%s" was missed'))
+
+
+def _skipped(turn: JobSubmissionEvent | JobExecutionEvent) -> None:
+    why = "the one before still runs" if turn.code == EVENT_JOB_MAX_INSTANCES else "its time had passed"
+    _log.warning("scheduler.skipped", job=turn.job_id, why=why)
+
+
+class SchedulerClock(threading.Thread):
+    """Looks at the scheduler's jobs once a second. Every job has an interval."""
+
+    def __init__(self, scheduler: BackgroundScheduler) -> None:
+        super().__init__(name="metronome", daemon=True)
+        self._scheduler = scheduler
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(_LOOK_EVERY):
+            try:
+                self.bring_forward_late_jobs(datetime.now(UTC))
+            except Exception:  # a second later it looks again
+                _log.exception("metronome.failed")
+
+    def bring_forward_late_jobs(self, now: datetime) -> None:
+        for job in self._scheduler.get_jobs():
+            if job.next_run_time is not None and job.next_run_time - now > job.trigger.interval:
+                _log.warning("metronome.brought_forward", job=job.id)
+                job.modify(next_run_time=now)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+# -- What passes between systemd and a service: how it goes, sd_notify(3), and opened sockets, sd_listen_fds(3).
+
+#: The first descriptor that systemd hands over.
+_FIRST = 3
+
+
+def tell(state: str) -> None:
+    """Send `state` to the socket systemd named; nothing when it named none."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        try:
+            notify.connect("\0" + address[1:] if address.startswith("@") else address)
+            notify.sendall(state.encode())
+        except OSError as exc:
+            _log.warning("systemd.unreachable", reason=str(exc))
+
+
+def take_sockets(environ: MutableMapping[str, str] = os.environ) -> list[tuple[str, socket.socket]]:
+    """The sockets a socket unit hands over, each with its name: sd_listen_fds_with_names(3). Once; no child gets them.
+
+    Raises:
+        Mistake: One of them is not for mail.
+    """
+    given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    if given["LISTEN_PID"] != str(os.getpid()) or not given["LISTEN_FDS"].isdecimal():
+        return []
+    names = given["LISTEN_FDNAMES"].split(":")
+    taken = []
+    for number in range(int(given["LISTEN_FDS"])):
+        name = names[number] if number < len(names) else ""
+        os.set_inheritable(_FIRST + number, False)
+        handed = socket.socket(fileno=_FIRST + number)
+        if handed.type != socket.SOCK_STREAM or not handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise Mistake(f"systemd hands over {name or 'a socket'}, which takes no connections; see its socket unit")
+        taken.append((name, handed))
+    return taken

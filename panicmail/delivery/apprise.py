@@ -35,7 +35,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from panicmail.delivery import http_client
-from panicmail.delivery.deadline import Patience
+from panicmail.delivery.http_client import Patience
 from panicmail.errors import LockedOut, PanicmailError, Permanent, Temporary, Unknown
 from panicmail.incident.push_channel import inert, shown
 

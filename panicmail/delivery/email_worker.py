@@ -11,18 +11,15 @@ from typing import Protocol
 import structlog
 
 from panicmail import crashpoints
-from panicmail.delivery import outcomes
-from panicmail.delivery.message_context import is_wanted, notice_context
-from panicmail.delivery.outbox_worker import OutboxWorker
-from panicmail.delivery.page_bundles import PageBundle, is_flooded
+from panicmail.delivery import outbox_worker
+from panicmail.delivery.outbox_worker import OutboxWorker, PageBundle, is_flooded, is_wanted, notice_context
 from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person, by_address
 from panicmail.incident.sender_proof import ProofState
 from panicmail.mail import compose, encryption
 from panicmail.mail.compose import ComposedMail
-from panicmail.mail.compose.detail import incident_within, within
 from panicmail.mail.compose.digest_page import DigestEntry
-from panicmail.mail.compose.letterhead import Letterhead
+from panicmail.mail.compose.letterhead import Letterhead, incident_within, within
 from panicmail.mail.compose.notice_context import organisation_at
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import daily_list, incident_links
@@ -117,7 +114,7 @@ class EmailWorker(OutboxWorker):
         crashpoints.point(f"{self.name}.sending")
         answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
         crashpoints.point(f"{self.name}.sent")
-        self._end(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer, unencrypted))
+        self._end(f"{self.name}.settle", lambda tx: outbox_worker.sent(tx, task, answer, unencrypted))
         _log.info(f"{task.do}.sent", incident=task.incident_id, person=task.person, attempt=task.attempt, answer=answer)
 
     def _send_bundle(self, bundle: PageBundle, settings: RuntimeSettings) -> str:
@@ -127,7 +124,7 @@ class EmailWorker(OutboxWorker):
         answer = self._relay.send(letter.message, letter.mail_from, letter.recipient)
         if unencrypted:
             self._store.write(
-                "outbox.put_off", lambda tx: outcomes.not_encrypted(tx, bundle.digest.person, unencrypted)
+                "outbox.put_off", lambda tx: outbox_worker.not_encrypted(tx, bundle.digest.person, unencrypted)
             )
         return answer
 
@@ -151,7 +148,7 @@ class EmailWorker(OutboxWorker):
     def _refused(self, task: OutboxRow, answer: str) -> None:
         settings = self._settings()
         _log.error(f"{task.do}.refused", **self._about(task), answer=answer)
-        self._end(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outbox_worker.refused(tx, settings, task, answer))
 
 
 def _composed(

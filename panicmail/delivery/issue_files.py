@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
 
 import structlog
 
-from panicmail.delivery.issue_tracker import KeepsIssues, WorkResult
 from panicmail.errors import Permanent, Temporary
 from panicmail.gitlab import description as drafts
 from panicmail.gitlab import notes
+from panicmail.gitlab.description import IssueDraft
+from panicmail.gitlab.issue_values import SeverityMark
 from panicmail.incident.classify import Attachment, Report
 from panicmail.incident.model import Incident
 from panicmail.incident.redact import carried, looks_carried
@@ -182,3 +185,43 @@ def _carried_in(raw: bytes) -> list[str]:
 def _block_holds_token(block: bytes) -> bool:
     unbroken = block.replace(b"=\r\n", b"").replace(b"=\n", b"").replace(b"\0", b"")  # quoted-printable, UTF-16
     return looks_carried(unbroken.decode("latin-1"))
+
+
+# -- GitLab, as far as the worker of its lane needs it.
+
+#: What came of a row of the lane, as it is settled; None: another worker has the row by now.
+WorkResult = tuple[DeliveryState, str] | None
+
+
+class Opened(Protocol):
+    @property
+    def iid(self) -> int: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def dropped(self) -> tuple[str, ...]: ...
+
+
+class Uploaded(Protocol):
+    @property
+    def url(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class KeepsIssues(Protocol):
+    """GitLab, as far as panicmail needs it."""
+
+    def find(self, marker: str, since: datetime) -> Opened | None: ...
+    def create(self, draft: IssueDraft) -> Opened: ...
+    def twins(self, marker: str, since: datetime) -> Sequence[Opened]: ...
+    def close_twin(self, iid: int, of: int) -> None: ...
+    def mirror(self, iid: int, status: str, note: str, at: datetime) -> None: ...
+    def note(self, iid: int, text: str, marker: str, *, look: bool) -> None: ...
+    def upload(self, name: str, data: bytes) -> Uploaded: ...
+    def description(self, iid: int) -> str: ...
+    def describe(self, iid: int, text: str) -> None: ...
+    def retitle(self, iid: int, before: str, after: str) -> None: ...
+    def grade(self, iid: int, mark: SeverityMark) -> str: ...
+    def confide(self, iid: int) -> None: ...
+    def in_project(self, project: str) -> KeepsIssues: ...

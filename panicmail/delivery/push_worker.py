@@ -10,10 +10,8 @@ from typing import Any, Protocol
 import structlog
 
 from panicmail import crashpoints
-from panicmail.delivery import outcomes
-from panicmail.delivery.message_context import is_wanted, notice_context
-from panicmail.delivery.outbox_worker import OutboxWorker
-from panicmail.delivery.page_bundles import PageBundle, is_flooded
+from panicmail.delivery import outbox_worker
+from panicmail.delivery.outbox_worker import OutboxWorker, PageBundle, is_flooded, is_wanted, notice_context
 from panicmail.delivery.pagerduty import Action, Event, Severity
 from panicmail.errors import Temporary
 from panicmail.incident import transitions
@@ -135,7 +133,7 @@ class PushWorker(OutboxWorker):
         else:
             answer = self._pushes.send(channel.url, said.text, said.link)
         crashpoints.point(f"{self.name}.sent")
-        self._end(f"{self.name}.settle", lambda tx: outcomes.sent(tx, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outbox_worker.sent(tx, task, answer))
         _log.info("push.sent", do=task.do, incident=task.incident_id, person=task.person, channel=channel.id,
                   attempt=task.attempt, answer=answer)  # fmt: skip
 
@@ -155,7 +153,7 @@ class PushWorker(OutboxWorker):
         settings = self._settings()
         channel = task.facts.get("channel")
         _log.error("push.refused", **self._about(task), do=task.do, channel=channel, answer=answer)
-        self._end(f"{self.name}.settle", lambda tx: outcomes.refused(tx, settings, task, answer))
+        self._end(f"{self.name}.settle", lambda tx: outbox_worker.refused(tx, settings, task, answer))
 
 
 def _channel(settings: RuntimeSettings, task: OutboxRow) -> PushChannel | None:

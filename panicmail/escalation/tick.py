@@ -7,18 +7,24 @@ the store only. One incident that cannot be moved does not hold up the others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from functools import partial
+from typing import Any
 
 import structlog
 
-from panicmail.escalation.storm_news import StormNews
-from panicmail.incident import transitions
+from panicmail.incident import storm_rules, transitions
 from panicmail.incident.escalation_policy import UNDELIVERED
-from panicmail.incident.model import Change, Incident, Outcome, State, unchanged
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident.storm_rules import Storm
 from panicmail.incident.tasks import PUSH
+from panicmail.incident.transitions import ShiftChange
+from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
-from panicmail.store.rows import DeliveryState, OutboxRow
+from panicmail.oncall.schedules import Schedules
+from panicmail.store.rows import AcceptedMail, DeliveryState, OutboxRow
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
 
@@ -157,3 +163,156 @@ def _reaches(tx: Transaction, settings: RuntimeSettings, incident: Incident | No
 
 def _shortest(settings: RuntimeSettings) -> timedelta:
     return min(policy.undelivered_after for policy in settings.policies.values())
+
+
+# -- What joined a storm: told on its issue every five minutes and to whoever has it, sooner what is unlike the rest.
+
+#: So many mails unlike the others are shown, and so many of all are named.
+_SHOWN, _NAMED = 10, 50
+#: So much of each is shown, in characters.
+_SUBJECT, _TEXT = 200, 600
+
+
+class StormNews:
+    """Tells of storms as they grow."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def tell_due(self, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Tell what is due now. One storm that cannot be told does not hold up the others."""
+        if not self._store.read(lambda tx: tx.storms.is_any_due()):
+            return
+        for incident_id in self._store.read(lambda tx: tx.storms.due()):
+            try:
+                self._store.write("tick.move", partial(_tell, incident_id=incident_id))
+            except Exception:  # found again by the next tick
+                _log.exception("storm.untold", incident=incident_id)
+            on_progress()
+
+
+def _tell(tx: Transaction, *, incident_id: str) -> None:
+    incident, storm = tx.incidents.get(incident_id), tx.storms.locked(incident_id)
+    if incident is None or storm is None or not storm_rules.is_due(storm, tx.now):
+        return  # another node did
+    listeners = storm_rules.hears(incident)
+    facts: dict[str, Any] = {
+        "what": "storm", "sender": incident.reporter_address, "count": storm.members - storm.told,
+        "members": storm.members, "at": tx.now.isoformat(),
+    }  # fmt: skip
+    entries = () if storm.members == storm.told else (_entry(tx, incident, storm, facts),)
+    effects: tuple[Effect, ...] = ()
+    if listeners:
+        unlike, number = tx.storms.tell_untold(incident_id, _SHOWN)
+        about = {**facts, "unlike": number, "new": [_shown(each) for each in unlike]}
+        key = f"tell/storm/{storm.members}/{tx.now:%Y%m%d%H%M%S}"
+        effects = tuple(
+            Effect(do=EffectKind.TELL, key=f"{key}/{person}", person=person, facts=about) for person in listeners
+        )
+    tx.incidents.apply(incident, Change(incident=incident, effects=effects, entries=entries))
+    told_at = tx.now if listeners else storm.told_at
+    tx.storms.keep(replace(storm, told=storm.members, tell_at=None, told_at=told_at))
+
+
+def _entry(tx: Transaction, incident: Incident, storm: Storm, facts: dict[str, Any]) -> Entry:
+    """The line on the issue: how many joined, and each by its time and subject, as far as there is room."""
+    count = storm.members - storm.told
+    named = [
+        {"at": each.accepted_at.isoformat(), "subject": _subject(each)}
+        for each in tx.storms.latest_members(incident.id, min(count, _NAMED))
+    ]
+    return Entry(event="storm.grew", actor="panicmail", facts={**facts, "mails": named})
+
+
+def _shown(mail: AcceptedMail) -> dict[str, str]:
+    text = report_json.from_json(mail.report).text if mail.report else ""
+    return {"at": mail.accepted_at.isoformat(), "subject": _subject(mail), "text": text[:_TEXT]}
+
+
+def _subject(mail: AcceptedMail) -> str:
+    return (report_json.from_json(mail.report).subject if mail.report else "")[:_SUBJECT]
+
+
+# -- Handing over: when a shift ends, whatever is open or held is told to both sides.
+#
+# Looked at once a minute. When those on call now came on is read from the rosters, and what was told from the
+# timeline, so nothing is forgotten over a restart: a change of shift that fell into an outage is told when it is
+# over, if it is not older than a day.
+#
+# Only what a roster itself says counts as a change of shift: other people in `fixed`, by a reload, are none.
+
+#: A change of shift is looked for so far back.
+LOOK_BACK = timedelta(days=1)
+#: When everybody was told of a change, the incidents are looked through again this much later.
+LOOK_AGAIN = timedelta(minutes=15)
+
+
+class ShiftHandover:
+    """Tells both sides of a change of shift what is open or held."""
+
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._told: tuple[frozenset[ShiftChange], datetime] = frozenset(), datetime.min.replace(tzinfo=UTC)
+
+    def tell_changes(self) -> int:
+        """Tell whatever a change of shift asks for; answers for how many incidents.
+
+        Raises:
+            StoreFailed: The database could not be asked.
+        """
+        concerned = self._store.read(self._concerned)
+        return sum(self._tell(incident) for incident in concerned)
+
+    def _concerned(self, tx: Transaction) -> list[Incident]:
+        changes, (told, told_at) = self._changes(tx.now), self._told
+        if not changes or (changes == told and timedelta() <= tx.now - told_at < LOOK_AGAIN):
+            return []
+        unresolved = tx.search.list_incidents(states=[State.OPEN, State.ACKED])
+        found = [incident for incident in unresolved if self._change(tx, incident).outcome is Outcome.DONE]
+        if not found:
+            self._told = changes, tx.now
+        return found
+
+    def _changes(self, now: datetime) -> frozenset[ShiftChange]:
+        """Who came on call lately, in whatever role: without any no incident need be looked at."""
+        schedules = self._settings().schedules
+        return frozenset(filter(None, (change_of_shift(schedules, role, now) for role in schedules.roles)))
+
+    def _tell(self, incident: Incident) -> bool:
+        try:
+            self._store.write("tick.move", lambda tx: self._carry_out(tx, incident.id))
+        except Exception:  # found again in a minute; the others must not wait for it
+            _log.exception("handover.failed", ref=incident.ref)
+            return False
+        return True
+
+    def _carry_out(self, tx: Transaction, incident_id: str) -> None:
+        incident = tx.incidents.get(incident_id)
+        if incident is not None:
+            tx.incidents.apply(incident, self._change(tx, incident))
+
+    def _change(self, tx: Transaction, incident: Incident) -> Change:
+        settings = self._settings()
+        policy = settings.policy_of(incident)
+        whole = unchanged(incident, Outcome.NOTED)
+        for role in transitions.shift_roles(incident, policy):
+            change = change_of_shift(settings.schedules, role, tx.now)
+            if change is None:
+                continue
+            next_ = transitions.shift_changed(
+                whole.incident, policy, change, tx.timeline.of_incident(incident.id), tx.now
+            )
+            whole = whole.then(next_) if next_.outcome is Outcome.DONE else whole
+        return whole
+
+
+def change_of_shift(schedules: Schedules, role: str, now: datetime) -> ShiftChange | None:
+    """Since when those on call in `role` are; None when they already were a day ago."""
+    *earlier, current = schedules.spans(role, now - LOOK_BACK, now + datetime.resolution)
+    since = current.start
+    for span in reversed(earlier):
+        if set(span.people) != set(current.people):
+            return ShiftChange(role=role, at=since, people=current.people)
+        since = span.start
+    return None

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from panicmail.clock import wall_clock
 from panicmail.errors import Permanent
 from panicmail.gitlab import issue_severity
-from panicmail.gitlab.client import ONCE
-from panicmail.gitlab.gitlab_project import GitLabProject
+from panicmail.gitlab.client import ONCE, GitLabProject
 from panicmail.gitlab.issue_values import (
     IssueAct,
     IssueActivity,

@@ -27,13 +27,12 @@ from panicmail.incident.classify import MailPurpose, Report
 from panicmail.incident.model import Change, Entry, Incident, State
 from panicmail.intake import mail_triage
 from panicmail.intake.known_facts import known
-from panicmail.intake.open_incident import may_have_receipt
-from panicmail.intake.understand import NEVER, SUSPECT, Intake, again_after, reading_seconds
+from panicmail.intake.understand import NEVER, SUSPECT, Intake, again_after, may_have_receipt, reading_seconds
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import incident_links
 from panicmail.response.incident_draft import draft_of
-from panicmail.response.mail_words import more_entry
+from panicmail.response.mail_replies import more_entry
 from panicmail.store.rows import AcceptedMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store

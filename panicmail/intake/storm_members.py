@@ -12,7 +12,7 @@ from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident
 from panicmail.incident.sender_proof import ProofState
 from panicmail.incident.storm_rules import STORM_BEGAN, Storm
 from panicmail.intake import drills, mail_triage
-from panicmail.intake.filing import Filing
+from panicmail.intake.thread_mail import Filing
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response.sender_demands import proof_of

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from panicmail.incident import classify, people, reply_commands, transitions
-from panicmail.incident.classify import Author, MailKind, Report
+from panicmail.incident.classify import Author, Classification, MailKind, Report
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, unchanged
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
 from panicmail.intake import check_page_replies, mail_triage
-from panicmail.intake.filing import Filing
 from panicmail.intake.known_facts import address_of, incident_of, tokens_to
 from panicmail.mail.parse import report_json
-from panicmail.response.digest_replies import DigestReplies
-from panicmail.response.mail_words import automatic_entry, more_entry
+from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response.mail_replies import DigestReplies, MailReplies, automatic_entry, more_entry
+from panicmail.response.reporter_thread import ReporterMail
 from panicmail.store.rows import AcceptedMail
+from panicmail.store.transaction import Transaction
 
 #: Why words that came elsewhere count for nothing.
 NOT_YOUR_PAGE = "it went to an address that is not the one of your page"
@@ -165,3 +168,44 @@ def prove(filing: Filing) -> str:
     if token is not None:
         check_page_replies.hear(tx, settings, mail, report, token)
     return ""
+
+
+# -- A mail that is being filed: what it is, and what it is filed with.
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """One mail, as it was read and decided, in the transaction that does what it asks."""
+
+    tx: Transaction
+    settings: RuntimeSettings
+    mail: AcceptedMail
+    report: Report
+    verdict: Classification
+
+    @property
+    def incident(self) -> Incident:
+        """The one the mail belongs to.
+
+        Raises:
+            LookupError: There is no such incident, though the verdict named it in this transaction.
+        """
+        found = self.tx.incidents.get(self.verdict.incident_id or "")
+        if found is None:
+            raise LookupError(f"no incident {self.verdict.incident_id}")
+        return found
+
+    @property
+    def person(self) -> Person:
+        """Whose address the mail came to."""
+        return self.settings.people[self.verdict.person]
+
+    @property
+    def replies(self) -> MailReplies:
+        """What is done with it as a reply."""
+        return MailReplies(self.tx, self.settings, self.mail, self.report)
+
+    @property
+    def conversation(self) -> ReporterMail:
+        """What is done with it as words for the reporter."""
+        return ReporterMail(self.tx, self.settings, self.mail, self.report)

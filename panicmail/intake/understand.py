@@ -21,30 +21,121 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from panicmail.errors import StoreFailed
-from panicmail.incident import classify, sender_proof
-from panicmail.incident.classify import Classification, MailKind, MailPurpose, Report
+from panicmail.incident import classify, ids, people, reply_commands, sender_proof, transitions
+from panicmail.incident.classify import Author, Classification, MailKind, MailPurpose, Report
+from panicmail.incident.escalation_policy import Duty, EscalationPolicy
+from panicmail.incident.model import Effect, EffectKind, Incident
+from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose
 from panicmail.incident.sender_proof import SenderMethod
-from panicmail.intake import check_senders, same_mail, storm_members, thread_mail
-from panicmail.intake.filing import Filing
-from panicmail.intake.known_facts import address_of, incident_of, known, tokens_to
-from panicmail.intake.mail_digest import digest_of
-from panicmail.intake.no_avail import tell_no_avail
-from panicmail.intake.open_incident import open_incident
+from panicmail.incident.triage import TriageFinding
+from panicmail.intake import check_senders, drills, mail_triage, same_mail, storm_members, thread_mail
+from panicmail.intake.known_facts import address_of, incident_of, known, page_in, tokens_to
+from panicmail.intake.same_mail import digest_of
+from panicmail.intake.thread_mail import NOT_YOUR_PAGE, Filing, is_for_reporter
 from panicmail.mail.authenticate import sender_check
 from panicmail.mail.parse import bytes_fallback, report_json
 from panicmail.mail.parse.normalize import HEADER_OCTETS, canonical
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import incident_links
+from panicmail.response.sender_demands import proof_of
 from panicmail.store.mails import LEASE
 from panicmail.store.rows import AcceptedMail, ClaimedMail, UnderstoodMail
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
+
+# -- A panic opens an incident.
+
+#: One address gets at most this many receipts an hour: an answering machine must not keep us in conversation.
+RECEIPTS_AN_HOUR = 5
+
+
+def open_incident(filing: Filing) -> str:
+    tx, settings, mail, report, verdict = filing.tx, filing.settings, filing.mail, filing.report, filing.verdict
+    linked = tx.incidents.get(verdict.linked_to) if verdict.linked_to else None
+    found = mail_triage.found_in(settings, mail, report)
+    severity = mail_triage.worst(report, found)
+    drill = drills.is_drill(tx, mail, report)
+    policy, besides = _policy(filing, severity, found, drill=drill)
+    incident = transitions.new(
+        id=ids.incident_id(mail.id),
+        ref=tx.incidents.free_ref(mail.id),
+        mail_id=mail.id,
+        accepted_at=mail.accepted_at,
+        policy=policy,
+        severity=severity,
+        subject=report.subject,
+        reporter_address=report.from_address,
+        reporter_name=report.from_name,
+        message_id=report.message_id,
+        mailbox=verdict.mailbox,
+        once=verdict.once,
+        drill=drill,
+        linked_to=linked.ref if linked else None,
+    )
+    change = transitions.open_panic(
+        incident,
+        Duty(policy, settings.who_at(tx.now), tx.now),
+        receipt=may_have_receipt(tx, settings, mail, report),
+        entry_facts=_facts(filing, found),
+    )
+    change = change.then(transitions.call_besides(change.incident, besides, tx.now))
+    change = replace(change, effects=(*change.effects, *_graded(severity)))
+    if verdict.looping:
+        change = replace(change, effects=tuple(effect for effect in change.effects if effect.do is not EffectKind.PAGE))
+        tx.queue.tell_operators("mail_loop", {"ref": incident.ref, "sender": report.from_address})
+    opened = tx.incidents.add(change)
+    if verdict.storm_of is not None:
+        storm_members.begin(filing, opened)
+    return opened.id
+
+
+def _graded(severity: int | None) -> tuple[Effect, ...]:
+    """The issue is made with its severity; a GitLab that passed over that is told again."""
+    effect = Effect(do=EffectKind.SEVERITY, key="severity/opened", facts={"severity": severity})
+    return (effect,) if severity is not None else ()
+
+
+def _facts(filing: Filing, found: TriageFinding) -> dict[str, Any]:
+    tx, report, verdict = filing.tx, filing.report, filing.verdict
+    is_first = bool(report.from_address) and not tx.search.has_incident_from(report.from_address)
+    facts = {"subject": report.subject, "kind": report.kind.value, "flags": list(verdict.flags), "is_first": is_first}
+    return {**facts, "triage": triage} if (triage := mail_triage.facts_of(found)) else facts
+
+
+def _policy(
+    filing: Filing, severity: int | None, found: TriageFinding, *, drill: bool
+) -> tuple[EscalationPolicy, dict[str, str]]:
+    """The policy the panic follows, and who is called beside its first step, person -> role."""
+    tx, settings, recipients = filing.tx, filing.settings, filing.mail.recipients
+    if drill:
+        return settings.policy_for(severity, filing.report.subject, recipients, drill=True), {}
+    called = mail_triage.people_of(tx, settings, found.page)
+    if filing.verdict.storm_of is not None:  # whatever the one mail says of itself
+        return settings.policy, called
+    policy = settings.policy_for(severity, filing.report.subject, recipients, drill=False)
+    policy = settings.fastest(policy, found.policies)
+    besides = policy.besides(settings.addressed_policy(recipients))
+    return policy, {**policy.people(besides, settings.who_at(tx.now)), **called}
+
+
+def may_have_receipt(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail, report: Report) -> bool:
+    """Never to a null sender, a machine, a list, or outside `[receipts]`; and a few an hour to one address. Whether one
+    goes to a sender that is not checked yet is decided when it is sent."""
+    proof = proof_of(settings, mail)
+    if not mail.mail_from or not settings.may_answer(report):
+        return False
+    if not settings.could_have_receipt(report.from_address, proof):
+        return False
+    return tx.search.incidents_since(report.from_address, tx.now - timedelta(hours=1)) < RECEIPTS_AN_HOUR
+
+
+# --
 
 _log = structlog.get_logger()
 
@@ -298,3 +389,41 @@ def _by_envelope(tx: Transaction, settings: RuntimeSettings, mail: AcceptedMail)
     if own is not None and mail.attempts < UNTOUCHED:
         return Classification(shape=MailPurpose.ANSWER, incident_id=own.incident_id, person=own.person)
     return Classification(shape=MailPurpose.PANIC, flags=("could not be read; the raw message is on the issue",))
+
+
+# -- People of ours who wrote where nothing they say counts are told so.
+
+#: What may be somebody's who may not act there.
+_OVERHEARD = frozenset({MailPurpose.MORE, MailPurpose.ANSWER, MailPurpose.SPEECH})
+
+
+def tell_no_avail(filing: Filing) -> None:
+    """Tell somebody of ours who wrote where nothing they say counts for them, and whom no shape has answered; or, of an
+    address that is nobody's, whoever's page it answers. Always at the configured address."""
+    settings, report, verdict = filing.settings, filing.report, filing.verdict
+    if verdict.shape not in _OVERHEARD or report.author is not Author.PERSON or report.kind is MailKind.OOO:
+        return
+    incident, writer = filing.incident, people.by_address(settings.people, report.from_address)
+    is_command = reply_commands.read(report.command_text).meaning is not reply_commands.Command.NOTHING
+    if verdict.person:
+        owner = settings.people[verdict.person]
+        is_news = is_command or report.from_address != incident.reporter_address
+        if writer is not None and writer.id != owner.id and is_news:
+            why = f"it went to the address of {owner.name}'s page, which counts for {owner.first_name} alone"
+            filing.replies.tell_no_avail(incident, writer, why)
+    elif is_command:
+        _tell_astray(filing, incident, writer)
+
+
+def _tell_astray(filing: Filing, incident: Incident, writer: Person | None) -> None:
+    """Tell of a command in the thread, at no page's address: whoever wrote it, else whoever's page it answers."""
+    settings, report = filing.settings, filing.report
+    if writer is not None:
+        is_answered = writer.id in {*incident.paged, incident.holder} or is_for_reporter(filing, incident)
+        if not is_answered:
+            filing.replies.tell_no_avail(incident, writer, NOT_YOUR_PAGE)
+        return
+    page = page_in(settings, report)
+    if page is not None and page.person in incident.paged and report.from_address != incident.reporter_address:
+        why = f"it came from {report.from_address or 'an unclear sender'}, which is not listed for you"
+        filing.replies.tell_no_avail(incident, settings.people[page.person], why)

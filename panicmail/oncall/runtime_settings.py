@@ -12,24 +12,23 @@ from panicmail.config import Config, reporters
 from panicmail.config.policies import policies_of, triage_rules
 from panicmail.config.reporters import KnownReporter
 from panicmail.incident import classify
-from panicmail.incident.business_hours import BusinessHours
 from panicmail.incident.classify import Report
 from panicmail.incident.escalation_policy import (
     DAYTIME,
     DEFAULT,
     OPERATOR,
+    BusinessHours,
     Duty,
     EscalationPolicy,
     OnCallAt,
     daytime_in,
 )
 from panicmail.incident.model import Incident
-from panicmail.incident.page_digest import DigestLimits
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import channel
 from panicmail.incident.reply_tokens import Addresses, Purpose, ReplyRoutes, SigningKey, TokenSigner
 from panicmail.incident.sender_proof import ProofState, SenderMethod, SenderProof, domains_of
-from panicmail.incident.storm_rules import Network, StormLimits
+from panicmail.incident.storm_rules import DigestLimits, Network, StormLimits
 from panicmail.incident.triage import ReportKind, TriageRule
 from panicmail.oncall import config_schedules
 from panicmail.oncall.calendar_cache import CachedCalendar

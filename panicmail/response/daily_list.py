@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from panicmail.incident import transitions
 from panicmail.incident.model import Incident, State
-from panicmail.mail.compose.detail import incident_within
-from panicmail.mail.compose.open_list import Listed
+from panicmail.mail.compose.letterhead import incident_within
+from panicmail.mail.compose.operator_alerts import Listed
 from panicmail.oncall.runtime_settings import CurrentSettings, RuntimeSettings
 from panicmail.response import incident_links
 from panicmail.store.transaction import Transaction

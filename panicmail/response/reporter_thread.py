@@ -38,8 +38,7 @@ from panicmail.mail.incident_report import write_instead
 from panicmail.mail.parse import report_json
 from panicmail.oncall.runtime_settings import RuntimeSettings
 from panicmail.response import sender_demands
-from panicmail.response.mail_replies import MailReplies
-from panicmail.response.mail_words import automatic_entry, understood, written
+from panicmail.response.mail_replies import MailReplies, automatic_entry, understood, written
 from panicmail.response.sender_demands import shown_recipients
 from panicmail.store.rows import AcceptedMail, OutboxRow
 from panicmail.store.transaction import Transaction

@@ -13,13 +13,49 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
-from panicmail.sandbox import entities, parameters
+from panicmail.sandbox import entities, http_request
 from panicmail.sandbox.gitlab_records import MAX_UPLOAD, Invalid, Issue, Note, Taken, Upload, User, Written
 from panicmail.sandbox.http_request import File, Refused, SandboxAnswer, SandboxRequest
-from panicmail.sandbox.issue_requests import Instance
-from panicmail.sandbox.pagination import paginate
+from panicmail.sandbox.issue_edits import Instance
+
+# -- A list of the API, page by page, with the headers that lead to the others.
+
+
+def paginate(instance: Instance, call: SandboxRequest, items: Sequence[Any]) -> SandboxAnswer:
+    """One page of `items`, with the headers that lead to the others."""
+    page, per_page = (
+        http_request.number(call.params, "page", 1),
+        min(http_request.number(call.params, "per_page", 20), 100),
+    )
+    pages = -(-len(items) // per_page)
+    numbers = {"prev": page - 1, "next": page + 1, "first": 1, "last": max(pages, 1)}
+    if page <= 1:
+        del numbers["prev"]
+    if page >= pages:
+        del numbers["next"]
+    links = ", ".join(
+        f'<{_page_url(instance, call, number, per_page)}>; rel="{name}"' for name, number in numbers.items()
+    )
+    headers = {
+        "X-Page": str(page),
+        "X-Per-Page": str(per_page),
+        "X-Prev-Page": str(numbers.get("prev", "")),
+        "X-Next-Page": str(numbers.get("next", "")),
+        "X-Total": str(len(items)),
+        "X-Total-Pages": str(pages),
+        "Link": links,
+    }
+    return SandboxAnswer(body=list(items[(page - 1) * per_page : page * per_page]), headers=headers)
+
+
+def _page_url(instance: Instance, call: SandboxRequest, page: int, per_page: int) -> str:
+    rest = [(name, value) for name, value in call.query if name not in ("page", "per_page")]
+    return f"{instance.url}{call.path}?{urlencode([*rest, ('page', page), ('per_page', per_page)])}"
+
+
+# --
 
 PREFIX = "/api/v4"
 ISSUE_TYPES = ("issue", "incident", "test_case", "requirement", "task", "ticket")
@@ -83,7 +119,7 @@ def _get_user(instance: Instance, call: SandboxRequest, number: str) -> SandboxA
 
 def _search_users(users: list[User], call: SandboxRequest) -> list[User]:
     """By exact username, and by a part of username or name or by the whole address."""
-    username, search = parameters.text(call.params, "username"), parameters.text(call.params, "search")
+    username, search = http_request.text(call.params, "username"), http_request.text(call.params, "search")
     if username is not None:
         users = [user for user in users if user.username.lower() == username.lower()]
     if search:
@@ -126,16 +162,16 @@ def _get_member(instance: Instance, call: SandboxRequest, project: str, number: 
 
 def _list_labels(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
-    search = (parameters.text(call.params, "search") or "").lower()
+    search = (http_request.text(call.params, "search") or "").lower()
     names = sorted(name for name in instance.labels if search in name.lower())
     return paginate(instance, call, [entities.label(instance, name) for name in names])
 
 
 def _create_label(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
-    name, color = parameters.required(call.params, "name"), parameters.required(call.params, "color")
+    name, color = http_request.required(call.params, "name"), http_request.required(call.params, "color")
     try:
-        instance.add_label(name, color, parameters.text(call.params, "description"))
+        instance.add_label(name, color, http_request.text(call.params, "description"))
     except Taken:
         raise Refused(409, {"message": "Label already exists"}) from None
     return SandboxAnswer(status=201, body=entities.label(instance, name))
@@ -181,8 +217,8 @@ def _find_upload(instance: Instance, secret: str, name: str) -> Upload:
 def _list_issues(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
     params = call.params
-    order = parameters.choice(params, "order_by", ("created_at", "updated_at", "title")) or "created_at"
-    backwards = (parameters.choice(params, "sort", ("asc", "desc")) or "desc") == "desc"
+    order = http_request.choice(params, "order_by", ("created_at", "updated_at", "title")) or "created_at"
+    backwards = (http_request.choice(params, "sort", ("asc", "desc")) or "desc") == "desc"
     keep = _issue_filter(instance, params)
     found = [issue for issue in instance.issues.values() if keep(issue)]
     found.sort(key=lambda issue: (getattr(issue, order), issue.id), reverse=backwards)
@@ -192,7 +228,7 @@ def _list_issues(instance: Instance, call: SandboxRequest, project: str) -> Sand
 
 def _create_issue(instance: Instance, call: SandboxRequest, project: str) -> SandboxAnswer:
     _require_project(instance, project)
-    parameters.required(call.params, "title")
+    http_request.required(call.params, "title")
     wanted = _wanted(instance, call.params)
     wanted.pop("state_event", None)
     issue = instance.open_issue(instance.owner, wanted)
@@ -227,11 +263,11 @@ def _wanted(instance: Instance, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _issue_filter(instance: Instance, params: Mapping[str, Any]) -> Callable[[Issue], bool]:
     """Every condition of the list at once."""
-    state = parameters.choice(params, "state", ("opened", "closed", "all"))
-    scope = parameters.choice(params, "scope", ("created_by_me", "assigned_to_me", "all"))
-    confidential = parameters.boolean(params, "confidential")
-    issue_type = parameters.choice(params, "issue_type", ISSUE_TYPES)
-    iids = parameters.texts(params, "iids")
+    state = http_request.choice(params, "state", ("opened", "closed", "all"))
+    scope = http_request.choice(params, "scope", ("created_by_me", "assigned_to_me", "all"))
+    confidential = http_request.boolean(params, "confidential")
+    issue_type = http_request.choice(params, "issue_type", ISSUE_TYPES)
+    iids = http_request.texts(params, "iids")
     conditions: list[tuple[object, Callable[[Issue], bool]]] = [
         (state not in (None, "all"), lambda issue: issue.state == state),
         (scope == "created_by_me", lambda issue: issue.author == instance.owner),
@@ -239,7 +275,7 @@ def _issue_filter(instance: Instance, params: Mapping[str, Any]) -> Callable[[Is
         (confidential is not None, lambda issue: issue.confidential == confidential),
         (issue_type, lambda issue: issue.issue_type == issue_type),
         (iids, lambda issue: str(issue.iid) in iids),
-        (params.get("labels"), _label_filter(parameters.texts(params, "labels"))),
+        (params.get("labels"), _label_filter(http_request.texts(params, "labels"))),
         (params.get("search"), _search_filter(params)),
     ]
     wanted = [condition for applies, condition in conditions if applies] + _time_conditions(params)
@@ -248,7 +284,7 @@ def _issue_filter(instance: Instance, params: Mapping[str, Any]) -> Callable[[Is
 
 def _time_conditions(params: Mapping[str, Any]) -> list[Callable[[Issue], bool]]:
     """Limits of time; an instant that equals its limit is within."""
-    limits = [(field, within, parameters.instant(params, name)) for name, field, within in _TIME_LIMITS]
+    limits = [(field, within, http_request.instant(params, name)) for name, field, within in _TIME_LIMITS]
     return [partial(_is_within, field, within, limit) for field, within, limit in limits if limit is not None]
 
 
@@ -266,8 +302,8 @@ def _label_filter(names: Sequence[str]) -> Callable[[Issue], bool]:
 
 def _search_filter(params: Mapping[str, Any]) -> Callable[[Issue], bool]:
     """GitLab's full-text search, roughly: every word the beginning of a word; long runs are not in the index."""
-    places = parameters.texts(params, "in") or ["title", "description"]
-    wanted = _words(parameters.text(params, "search") or "")
+    places = http_request.texts(params, "in") or ["title", "description"]
+    wanted = _words(http_request.text(params, "search") or "")
 
     def found(issue: Issue) -> bool:
         text = " ".join(getattr(issue, place) or "" for place in ("title", "description") if place in places)
@@ -285,9 +321,9 @@ def _words(text: str) -> set[str]:
 
 
 def _list_notes(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
-    order = parameters.choice(call.params, "order_by", ("created_at", "updated_at")) or "created_at"
-    backwards = (parameters.choice(call.params, "sort", ("asc", "desc")) or "desc") == "desc"
-    shown = parameters.choice(call.params, "activity_filter", ("all_notes", "only_comments", "only_activity"))
+    order = http_request.choice(call.params, "order_by", ("created_at", "updated_at")) or "created_at"
+    backwards = (http_request.choice(call.params, "sort", ("asc", "desc")) or "desc") == "desc"
+    shown = http_request.choice(call.params, "activity_filter", ("all_notes", "only_comments", "only_activity"))
     issue = _require_issue(instance, project, iid)
     notes = [note for note in issue.notes if shown in (None, "all_notes", _ACTIVITY[note.system])]
     notes.sort(key=lambda note: (getattr(note, order), note.id), reverse=backwards)
@@ -297,9 +333,9 @@ def _list_notes(instance: Instance, call: SandboxRequest, project: str, iid: str
 def _create_note(instance: Instance, call: SandboxRequest, project: str, iid: str) -> SandboxAnswer:
     issue = _require_issue(instance, project, iid)
     body = _note_body(call)
-    internal = parameters.boolean(call.params, "internal")
+    internal = http_request.boolean(call.params, "internal")
     if internal is None:
-        internal = parameters.boolean(call.params, "confidential")
+        internal = http_request.boolean(call.params, "confidential")
     try:
         written = instance.add_note(instance.owner, issue.iid, body, internal=bool(internal))
     except Invalid as invalid:
@@ -331,7 +367,7 @@ def _edit_note(instance: Instance, call: SandboxRequest, project: str, iid: str,
 
 
 def _note_body(call: SandboxRequest) -> str:
-    body = parameters.required(call.params, "body")
+    body = http_request.required(call.params, "body")
     if not body.strip():
         raise _bad_note("can't be blank")
     return body
@@ -382,18 +418,18 @@ _ACTIVITY = {False: "only_comments", True: "only_activity"}  # by whether a note
 
 #: What may be set of an issue, and how it is read.
 _ISSUE_FIELDS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
-    "title": parameters.title,
-    "description": parameters.text,
-    "issue_type": parameters.one_of(*ISSUE_TYPES),
-    "severity": parameters.one_of(*SEVERITIES),
-    "confidential": parameters.boolean,
-    "discussion_locked": parameters.boolean,
-    "labels": parameters.texts,
-    "add_labels": parameters.texts,
-    "remove_labels": parameters.texts,
-    "assignee_ids": parameters.texts,
-    "assignee_id": parameters.text,
-    "state_event": parameters.one_of("close", "reopen"),
+    "title": http_request.title,
+    "description": http_request.text,
+    "issue_type": http_request.one_of(*ISSUE_TYPES),
+    "severity": http_request.one_of(*SEVERITIES),
+    "confidential": http_request.boolean,
+    "discussion_locked": http_request.boolean,
+    "labels": http_request.texts,
+    "add_labels": http_request.texts,
+    "remove_labels": http_request.texts,
+    "assignee_ids": http_request.texts,
+    "assignee_id": http_request.text,
+    "state_event": http_request.one_of("close", "reopen"),
 }
 
 #: Parameter of the list, field, and how the field stands to the limit.

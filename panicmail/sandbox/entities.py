@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from panicmail.sandbox.gitlab_records import Issue, Note, ResourceEvent, Upload, User
-from panicmail.sandbox.issue_requests import Instance
+from panicmail.sandbox.issue_edits import Instance
 from panicmail.sandbox.quick_actions import QuickAction
 
 Json = dict[str, Any]

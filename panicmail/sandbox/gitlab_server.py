@@ -24,21 +24,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import escape
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from panicmail.clock import Clock
 from panicmail.sandbox import entities
-from panicmail.sandbox.api import PREFIX, answer_api
+from panicmail.sandbox.api import PREFIX, answer_api, answer_upload
 from panicmail.sandbox.faults import Fault, Faults, Kind
-from panicmail.sandbox.gitlab_people import GitLabPeople
-from panicmail.sandbox.gitlab_records import MAINTAINER, MAX_UPLOAD, User
-from panicmail.sandbox.http_request import Refused, SandboxAnswer, read_call
-from panicmail.sandbox.interpreter import Acted, Live
-from panicmail.sandbox.issue_pages import answer_page
-from panicmail.sandbox.issue_requests import Instance
-from panicmail.sandbox.quick_actions import EXTRACTORS, Extractor
+from panicmail.sandbox.gitlab_records import MAINTAINER, MAX_UPLOAD, Issue, Note, User
+from panicmail.sandbox.http_request import Refused, SandboxAnswer, SandboxRequest, read_call
+from panicmail.sandbox.issue_edits import Instance
+from panicmail.sandbox.mailbox import sheet
+from panicmail.sandbox.quick_actions import EXTRACTORS, Acted, Extractor, Live
 from panicmail.sandbox.tcp_listener import HOST, Connection, TcpListener
 
 T = TypeVar("T")
@@ -372,3 +371,129 @@ def _troubled_answer(fault: Fault) -> SandboxAnswer:
         type="text/html" if fault.kind == "html" else "text/plain" if is_text else "application/json",
         headers=fault.headers,
     )
+
+
+# -- The stand-in GitLab for the eye: a list of issues, and each issue plainly. Read-only; every text is escaped.
+
+
+def answer_page(instance: Instance, call: SandboxRequest) -> SandboxAnswer:
+    """Answer a request outside the API, a refusal included."""
+    if call.method not in ("GET", "HEAD"):
+        return sheet("405", "<p>These pages are only for looking.</p>", status=405)
+    path = unquote(call.path)
+    issue = re.fullmatch(re.escape(f"/{instance.project}/-/issues/") + r"(?:incident/)?(\d{1,15})", path)
+    upload = re.fullmatch(rf"/-/project/{instance.project_id}/uploads/([0-9a-f]{{32}})/([^/]+)", call.path)
+    try:
+        with instance.lock:
+            if path == "/":
+                return sheet(instance.project, _index(instance))
+            if issue:
+                return _show_issue(instance, instance.issue(int(issue[1])))
+            if upload:
+                return answer_upload(instance, upload[1], upload[2])
+    except (LookupError, Refused):
+        pass
+    return sheet("404", "<p>There is nothing here.</p>", status=404)
+
+
+def _index(instance: Instance) -> str:
+    rows = "".join(
+        f'<li><a href="{_href(instance, issue)}">#{issue.iid} {escape(issue.title)}</a>'
+        f" <small>{escape(issue.state)}, {_when(issue)}</small></li>"
+        for issue in reversed(instance.issues.values())
+    )
+    files = "".join(
+        f'<li><a href="/-/project/{instance.project_id}{quote(upload.path)}">{escape(upload.name)}</a>'
+        f" <small>{len(upload.data)} bytes</small></li>"
+        for upload in reversed(instance.uploads)
+    )
+    return f"<h2>Issues</h2><ul>{rows or '<li>none yet</li>'}</ul><h2>Uploads</h2><ul>{files or '<li>none</li>'}</ul>"
+
+
+def _show_issue(instance: Instance, issue: Issue) -> SandboxAnswer:
+    people = ", ".join(f"@{user.username}" for user in issue.assignees) or "nobody"
+    facts = [
+        issue.state,
+        issue.issue_type,
+        "confidential" if issue.confidential else "visible to everyone",
+        f"opened by @{issue.author.username} {_when(issue)}",
+        f"assigned to {people}",
+        f"labels: {', '.join(issue.labels) or 'none'}",
+        f"severity: {issue.severity}",
+    ]
+    notes = "".join(_show_note(note) for note in issue.notes)
+    body = (
+        f'<p><a href="/">all issues</a></p><p>{escape(" · ".join(facts))}</p>'
+        f"<pre>{escape(issue.description or '')}</pre><h2>Notes</h2>{notes or '<p>none yet</p>'}"
+    )
+    return sheet(f"#{issue.iid} {issue.title}", body)
+
+
+def _show_note(note: Note) -> str:
+    kind = "system" if note.system else "internal" if note.internal else "public"
+    return (
+        f"<h3>@{escape(note.author.username)} <small>{entities.instant(note.created_at)}, {kind}</small></h3>"
+        f'<pre class="{kind}">{escape(note.body)}</pre>'
+    )
+
+
+def _href(instance: Instance, issue: Issue) -> str:
+    return escape(quote(f"/{instance.project}/-/issues/{issue.iid}"))
+
+
+def _when(issue: Issue) -> str:
+    return entities.instant(issue.created_at) or ""
+
+
+# -- What people do in the stand-in GitLab, each by username.
+
+
+class GitLabPeople:
+    """Everybody with an account, to act as."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self.others: dict[str, Instance] = {}  #: projects issues were moved to, by path
+
+    def comment(self, iid: int, username: str, body: str, *, internal: bool = False) -> None:
+        self._instance.add_note(self._instance.user(username), iid, body, internal=internal)
+
+    def close(self, iid: int, username: str) -> None:
+        self._edit(iid, username, state_event="close")
+
+    def reopen(self, iid: int, username: str) -> None:
+        self._edit(iid, username, state_event="reopen")
+
+    def move(self, iid: int, username: str, project: str, *, is_seen: bool = True) -> dict[str, Any]:
+        """`username` moves an issue to another project; answers the issue there, as the API shows it.
+
+        Args:
+            is_seen: Whether panicmail's token may see that project.
+        """
+        main = self._instance
+        other = self.others.get(project) or Instance(
+            main.url, project, list(main.users.values()), main.now, project_id=main.project_id + len(self.others) + 1,
+            ids=main.ids
+        )  # fmt: skip
+        if is_seen:
+            self.others[project] = other
+        return entities.issue(other, main.move_issue(main.user(username), iid, other))
+
+    def duplicate(self, iid: int, username: str, of: int) -> None:
+        """`username` closes an issue as a duplicate of another one."""
+        self._instance.mark_duplicate(self._instance.user(username), iid, of)
+
+    def promote(self, iid: int, username: str, epic: int = 7) -> None:
+        """`username` makes an epic of an issue."""
+        self._instance.promote_issue(self._instance.user(username), iid, epic)
+
+    def assign(self, iid: int, username: str, assignee: str) -> None:
+        """`username` makes `assignee` the one who is assigned, instead of whoever was."""
+        self._edit(iid, username, assignees=[self._instance.user(assignee)])
+
+    def label(self, iid: int, username: str, label: str) -> None:
+        """`username` adds a label, which is made if need be."""
+        self._edit(iid, username, add_labels=[label])
+
+    def _edit(self, iid: int, username: str, **wanted: Any) -> None:
+        self._instance.edit_issue(self._instance.user(username), iid, wanted)

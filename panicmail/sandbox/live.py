@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from panicmail.sandbox import markdown, markdown_spans
+from panicmail.sandbox import markdown
 from panicmail.sandbox.markdown import Block
 
 Finding: TypeAlias = tuple[str, str]  #: kind, and the text that is alive
@@ -85,12 +85,12 @@ def found_in(text: str) -> list[Finding]:
 def found_in_title(text: str) -> list[Finding]:
     """Of a title, which is no Markdown: references and addresses only."""
     found, rest = _take(_ADDRESS, "url", html.unescape(text))
-    return found + _references(_EMAIL.sub(markdown_spans.HOLE, rest))
+    return found + _references(_EMAIL.sub(markdown.HOLE, rest))
 
 
 def outside_code(text: str) -> str:
     """All words of a text that are in no code, each block on lines of its own."""
-    return "\n".join(markdown_spans.read(inner).shown for inner in _inner(markdown.read(text)))
+    return "\n".join(markdown.read_spans(inner).shown for inner in _inner(markdown.read(text)))
 
 
 def _inner(document: Block) -> Iterator[str]:
@@ -121,9 +121,7 @@ def _of_leaf(leaf: Block, names: set[str]) -> Iterator[Finding]:
             yield "front matter", text
         case "html":
             yield "html", text
-            yield from _of_text(
-                markdown_spans.HOLE.join(re.split(r"<[^<>]*>", _QUIET.sub(markdown_spans.HOLE, text))), names
-            )
+            yield from _of_text(markdown.HOLE.join(re.split(r"<[^<>]*>", _QUIET.sub(markdown.HOLE, text))), names)
         case "table":
             yield from _of_table(leaf, names)
         case _:
@@ -153,7 +151,7 @@ def _of_paragraph(text: str, names: set[str]) -> Iterator[Finding]:
 
 def _of_text(text: str, names: set[str]) -> Iterator[Finding]:
     """Of a text without blocks. What is taken is taken from what follows: no mention is found within a link."""
-    taken = markdown_spans.read(text)
+    taken = markdown.read_spans(text)
     yield from taken.found
     links: list[Finding] = []
     # The signs that make a link must not be escaped; its words are not looked at again.
@@ -185,14 +183,14 @@ def _cut(pattern: re.Pattern[str], kind: str, bare: str, shown: str) -> tuple[li
 def _holed(text: str, places: Iterable[tuple[int, int]]) -> str:
     parts, at = [], 0
     for start, end in places:
-        parts += [text[at:start], markdown_spans.HOLE * (end - start)]
+        parts += [text[at:start], markdown.HOLE * (end - start)]
         at = end
     return "".join([*parts, text[at:]])
 
 
 def _take(pattern: re.Pattern[str], kind: str, text: str) -> tuple[list[Finding], str]:
     """What the pattern finds, and the text with a hole for each."""
-    return [(kind, found[0]) for found in pattern.finditer(text)], pattern.sub(markdown_spans.HOLE, text)
+    return [(kind, found[0]) for found in pattern.finditer(text)], pattern.sub(markdown.HOLE, text)
 
 
 def _key(name: str) -> str:

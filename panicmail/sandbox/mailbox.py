@@ -10,14 +10,17 @@ Nothing of a mail is rendered, loaded or linked.
 from __future__ import annotations
 
 import re
+import smtplib
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 
 from panicmail.sandbox.http_request import SandboxAnswer
-from panicmail.sandbox.received import Received
-from panicmail.sandbox.sheet import HEADERS, sheet
+from panicmail.sandbox.quick_actions import Received
+from panicmail.sandbox.returns import Return
 from panicmail.sandbox.tcp_listener import HOST, Connection, TcpListener
 
 _REFRESH_SECONDS = 3
@@ -138,3 +141,81 @@ class _MailboxRequestHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         """Say nothing."""
+
+
+# -- The sheet all pages of the sandbox are written on: small, readable on a phone, and with nothing from elsewhere.
+
+#: Nothing of a mail may load, run or navigate, should a text ever get through unescaped.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222;
+  overflow-wrap: anywhere }
+ul { padding-left: 1.2rem } li { margin: .4rem 0 } h1 { font-size: 1.4rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f8; padding: .8rem; border-radius: 4px }
+small { color: #666 } h3 { font-size: 1rem; margin: 1.5rem 0 .3rem } .system { color: #666 }
+@media (max-width: 30rem) { body { margin: .8rem auto } pre { padding: .5rem } }
+"""
+
+
+def sheet(title: str, body: str, *, status: int = 200, refresh: int = 0) -> SandboxAnswer:
+    """A page. `body` is HTML, the title is text; `refresh`: seconds after which it is asked for again, 0 for never."""
+    again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
+    html = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width">{again}<style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1>{body}</html>"
+    )
+    return SandboxAnswer(status=status, body=html.encode(), type="text/html; charset=utf-8", headers=HEADERS)
+
+
+# -- Posts mail after a while, and again when nobody takes it; threads that end with the relay.
+
+_TIMEOUT_SECONDS = 5.0
+_TRIES = 10
+_BETWEEN_SECONDS = 0.5
+
+
+class Postman:
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def post(self, letter: Return, via: str, seconds: float, posted: Callable[[Return], None]) -> None:
+        """Post a letter from the null sender `seconds` later, and say so.
+
+        Args:
+            via: host:port. Who does not take it is asked again, ten times in five seconds.
+        """
+        thread = threading.Thread(target=self._walk, args=(letter, via, seconds, posted), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def stop(self) -> None:
+        """Nothing more is posted."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(1.0)
+
+    def _walk(self, letter: Return, via: str, seconds: float, posted: Callable[[Return], None]) -> None:
+        if self._stopped.wait(seconds):
+            return
+        for _ in range(_TRIES):
+            with suppress(OSError):  # smtplib's own errors are OSErrors too
+                _deliver(letter, via)
+                posted(letter)
+                return
+            if self._stopped.wait(_BETWEEN_SECONDS):
+                return
+
+
+def _deliver(letter: Return, via: str) -> None:
+    host, _, port = via.rpartition(":")
+    with smtplib.SMTP(
+        host.strip("[]"), int(port), local_hostname="sandbox.invalid", timeout=_TIMEOUT_SECONDS
+    ) as client:
+        client.sendmail("", [letter.recipient], letter.raw)

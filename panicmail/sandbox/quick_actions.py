@@ -15,11 +15,17 @@ Known limit: the old ones look at the first 100,000 characters only, for they ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from urllib.parse import unquote
 
-from panicmail.sandbox import markdown
+from panicmail.sandbox import live, markdown
 
 Extractor: TypeAlias = Literal["markdown", "pairs", "strict", "greedy"]
 EXTRACTORS: tuple[Extractor, ...] = ("markdown", "pairs", "strict", "greedy")
@@ -139,3 +145,338 @@ _OLD = {
     extractor: re.compile(rf"{code}|{_HTML_BLOCK}|{_LONG_QUOTE}|{_COMMAND}", _FLAGS)
     for extractor, code in _CODE.items()
 }
+
+
+# -- How the relay misbehaves towards some addresses; the table is in `relay`.
+
+Action: TypeAlias = Literal["reject", "hang", "drop", "bounce", "out of office"]
+Stage: TypeAlias = Literal["mail", "rcpt", "data", "end"]
+#: Where an absence is answered to: RFC 3834 wants Return-Path, some programs take Reply-To.
+Target: TypeAlias = Literal["Return-Path", "Reply-To"]
+
+#: Those that answer by mail: the message is taken first.
+ANSWERING = ("bounce", "out of office")
+_USUAL: dict[Action, Stage] = {"reject": "rcpt"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One misbehaviour, as ordered."""
+
+    address: str  #: lower case; "" is part of every address, "<>" is the null sender and nothing else
+    action: Action
+    stage: Stage
+    code: int
+    times: int | None  #: how often it still acts; None means until cleared
+    seconds: float
+    via: str  #: of those that answer by mail: where they post it, "host:port"
+    target: Target
+    cleared: threading.Event
+
+    def meets(self, address: str) -> bool:
+        return address == "" if self.address == "<>" else self.address in address.lower()
+
+
+class Rules:
+    """The rules there are; the first that matches acts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+        self._cleared = threading.Event()
+
+    def add(
+        self,
+        address: str,
+        action: Action,
+        *,
+        stage: Stage | None,
+        code: int,
+        times: int | None,
+        seconds: float,
+        via: str,
+        target: Target,
+    ) -> None:
+        """Raises ValueError for a rule that makes no sense."""
+        stage = stage or _USUAL.get(action, "end")
+        if action not in get_args(Action) or stage not in get_args(Stage):
+            raise ValueError(f"no {action!r} at {stage!r}; there are {get_args(Action)} at {get_args(Stage)}")
+        if action in ANSWERING and (stage != "end" or not via):
+            raise ValueError(f"{action!r} comes after the end and needs a `via`, host:port")
+        with self._lock:
+            self._rules.append(
+                Rule(
+                    address=address.lower(),
+                    action=action,
+                    stage=stage,
+                    code=code,
+                    times=times,
+                    seconds=seconds,
+                    via=via.removeprefix("smtp://"),
+                    target=target,
+                    cleared=self._cleared,
+                )
+            )
+
+    def clear(self) -> None:
+        """Forget them and let go of whoever hangs."""
+        with self._lock:
+            self._rules.clear()
+            self._cleared.set()
+            self._cleared = threading.Event()
+
+    def take(self, stage: Stage, addresses: Sequence[str]) -> Rule | None:
+        """The rule that acts on these addresses at this stage, counted."""
+        with self._lock:
+            for place, rule in enumerate(self._rules):
+                if rule.stage == stage and any(rule.meets(address) for address in addresses):
+                    if rule.times is not None:
+                        self._rules[place : place + 1] = [replace(rule, times=rule.times - 1)] * (rule.times > 1)
+                    return rule
+        return None
+
+
+# -- What quick actions do to an issue. Pure.
+#
+# Carried out is what panicmail has to fear: state, title, labels, people, severity, confidentiality, the lock and
+# the type. The others change nothing here. A label that does not exist is made, though GitLab would pass it over:
+# the more harm is seen, the more is found.
+
+#: In the words of `Instance.edit_issue`, but with usernames for people.
+Wanted = dict[str, Any]
+
+_SEVERITIES = {"s1": "critical", "s2": "high", "s3": "medium", "s4": "low"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """The issue as it is, and who writes."""
+
+    actor: str
+    assignees: Sequence[str]
+    labels: Sequence[str]
+
+
+def effect(command: QuickAction, before: Before) -> Wanted:
+    """What the command changes; nothing when it is only recorded or its argument makes no sense."""
+    change = _CHANGES.get(command.name)
+    return {} if change is None else change(command.argument, before)
+
+
+def _assign(argument: str, before: Before) -> Wanted:
+    return {"assignees": list(dict.fromkeys([*before.assignees, *_people(argument, before)]))}
+
+
+def _reassign(argument: str, before: Before) -> Wanted:
+    return {"assignees": _people(argument, before)}
+
+
+def _unassign(argument: str, before: Before) -> Wanted:
+    """Nobody named means everybody."""
+    leaving = _people(argument, before) or before.assignees
+    return {"assignees": [one for one in before.assignees if one not in leaving]}
+
+
+def _people(argument: str, before: Before) -> list[str]:
+    return [before.actor if name == "me" else name for name in re.findall(r"@?([\w][\w.-]*)", argument)]
+
+
+def _label(argument: str, before: Before) -> Wanted:
+    return {"add_labels": _labels(argument)}
+
+
+def _relabel(argument: str, before: Before) -> Wanted:
+    return {"labels": _labels(argument)}
+
+
+def _unlabel(argument: str, before: Before) -> Wanted:
+    """None named means all."""
+    return {"remove_labels": _labels(argument) or list(before.labels)}
+
+
+def _labels(argument: str) -> list[str]:
+    return [quoted or plain for quoted, plain in re.findall(r"~?(?:\"([^\"]+)\"|([^\s~\"]+))", argument)]
+
+
+def _title(argument: str, before: Before) -> Wanted:
+    return {"title": argument[:255]} if argument else {}
+
+
+def _severity(argument: str, before: Before) -> Wanted:
+    level = _SEVERITIES.get(argument.lower(), argument.lower())
+    return {"severity": level} if level in (*_SEVERITIES.values(), "unknown") else {}
+
+
+def _type(argument: str, before: Before) -> Wanted:
+    kind = argument.lower()
+    return {"issue_type": kind} if kind in ("issue", "incident", "task", "ticket") else {}
+
+
+def _always(**wanted: Any) -> Callable[[str, Before], Wanted]:
+    return lambda argument, before: dict(wanted)
+
+
+_CHANGES: Mapping[str, Callable[[str, Before], Wanted]] = {
+    "close": _always(state_event="close"),
+    "duplicate": _always(state_event="close"),
+    "reopen": _always(state_event="reopen"),
+    "confidential": _always(confidential=True),
+    "lock": _always(discussion_locked=True),
+    "unlock": _always(discussion_locked=False),
+    "promote_to_incident": _always(issue_type="incident"),
+    "convert_to_ticket": _always(issue_type="ticket"),
+    "assign": _assign,
+    "reassign": _reassign,
+    "unassign": _unassign,
+    "label": _label,
+    "labels": _label,
+    "relabel": _relabel,
+    "unlabel": _unlabel,
+    "remove_label": _unlabel,
+    "title": _title,
+    "severity": _severity,
+    "type": _type,
+}
+
+
+# -- Reads what is written with the token as GitLab would, and remembers what acted and what came alive.
+#
+#     gitlab.acted    [Acted("close", "", "description", 1, "markdown")]
+#     gitlab.live     [Live("mention", "title", 1, "@all")]
+#
+# Every extractor asked for is consulted and all they find is remembered; the first one's finds are carried out.
+# What people write by `comment` acts as it would, but is not remembered: these lists are about panicmail.
+
+Where: TypeAlias = Literal["title", "description", "note"]
+
+
+class Acted(NamedTuple):
+    """A quick action that was found."""
+
+    command: str
+    argument: str
+    where: Where
+    iid: int
+    extractor: Extractor
+
+
+class Live(NamedTuple):
+    """Something that would be more than words in GitLab; the kinds are those of `live`."""
+
+    kind: str
+    where: Where
+    iid: int
+    text: str  #: "…" stands for code and escaped signs in it
+
+
+class Interpreter:
+    """Args:
+    extractors: Whose finds are remembered; the first one's are carried out.
+    """
+
+    def __init__(self, extractors: Sequence[Extractor]) -> None:
+        if not extractors:
+            raise ValueError("an extractor at least")
+        self._extractors = tuple(extractors)
+        self._acted: list[Acted] = []
+        self._live: dict[Live, None] = {}
+
+    @property
+    def acted(self) -> list[Acted]:
+        """Oldest first."""
+        return list(self._acted)
+
+    @property
+    def live(self) -> list[Live]:
+        """Oldest first, each once."""
+        return list(self._live)
+
+    def extract(self, text: str) -> Extraction:
+        """What is carried out of a text, and what is kept."""
+        return extract(text, self._extractors[0])
+
+    def remember(self, where: Where, iid: int, text: str, files: Container[str] = ()) -> None:
+        """Note what acts and lives in a text as it was written. A link to one of `files` is none of a stranger's."""
+        if where == "title":
+            found = live.found_in_title(text)
+        else:
+            for extractor in self._extractors:
+                commands = extract(text, extractor).commands
+                self._acted += [Acted(*command, where, iid, extractor) for command in commands]
+            found = live.found_in(self.extract(text).text)
+        self._live |= {
+            Live(kind, where, iid, words.replace(markdown.HOLE, "…")): None
+            for kind, words in found
+            if not (kind == "link" and _target(words) in files)
+        }
+
+
+def _target(link: str) -> str:
+    to = re.search(r"\]\(([^()\s]*)\)\Z", link)
+    return unquote(to[1]) if to else ""
+
+
+# -- A message as the relay got it, and what a stricter relay would have said to it.
+
+_MAX_LINE = 998  # RFC 5321 4.5.3.1.6, without CRLF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One message as it came."""
+
+    received_at: float  #: by time.monotonic(), at the final dot
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))  #: the same instant, for people
+    mail_from: str  #: "" for the null sender
+    recipients: tuple[str, ...]
+    raw: bytes  #: after dot-unstuffing
+    options: tuple[str, ...] = ()  #: parameters of MAIL, upper case, such as "SIZE=1234"
+    login: str = ""  #: who authenticated, "" for nobody
+    is_tls: bool = False
+    faults: tuple[str, ...] = ()  #: what a stricter relay would have refused
+
+    @cached_property
+    def message(self) -> EmailMessage:
+        return message_from_bytes(self.raw, policy=policy.default)
+
+    @property
+    def subject(self) -> str:
+        return self.header("Subject")
+
+    @property
+    def text(self) -> str:
+        """The plain text, with "\\n" for line ends; "" without one."""
+        return self._body("plain")
+
+    @property
+    def html(self) -> str:
+        return self._body("html")
+
+    def header(self, name: str) -> str:
+        """The first field of that name, decoded and unfolded; "" without one."""
+        return str(self.message.get(name, ""))
+
+    def to(self, address: str) -> bool:
+        """Whether it was sent to this address, whatever its headers say."""
+        return address.lower() in (recipient.lower() for recipient in self.recipients)
+
+    def _body(self, kind: str) -> str:
+        part = self.message.get_body((kind,))
+        if part is None:
+            return ""
+        try:
+            text = str(part.get_content())
+        except LookupError:  # a charset nobody knows
+            text = bytes(part.get_payload(decode=True)).decode("utf-8", "replace")
+        return text.replace("\r\n", "\n")
+
+
+def faults_of(raw: bytes) -> tuple[str, ...]:
+    """What a lenient relay lets pass and the next one does not."""
+    found = {
+        "bare LF": re.search(rb"(?<!\r)\n", raw),
+        "bare CR": re.search(rb"\r(?!\n)", raw),
+        "NUL": b"\0" in raw,
+        f"line over {_MAX_LINE} octets": any(len(line) > _MAX_LINE for line in raw.split(b"\r\n")),
+    }
+    return tuple(name for name, is_so in found.items() if is_so)

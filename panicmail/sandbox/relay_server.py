@@ -41,11 +41,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Self
 
-from panicmail.sandbox.mailbox import Mailbox
-from panicmail.sandbox.postman import Postman
-from panicmail.sandbox.received import Received
+from panicmail.sandbox.mailbox import Mailbox, Postman
+from panicmail.sandbox.quick_actions import Action, Received, Rule, Rules, Stage, Target
 from panicmail.sandbox.returns import Return, returns
-from panicmail.sandbox.rules import Action, Rule, Rules, Stage, Target
 from panicmail.sandbox.smtp_session import Session
 from panicmail.sandbox.tcp_listener import HOST, TcpListener
 

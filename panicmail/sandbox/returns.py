@@ -12,8 +12,7 @@ from email.mime.text import MIMEText
 from email.utils import format_datetime, make_msgid, parseaddr
 from typing import NamedTuple
 
-from panicmail.sandbox.received import Received
-from panicmail.sandbox.rules import Rule
+from panicmail.sandbox.quick_actions import Received, Rule
 
 DAEMON = "MAILER-DAEMON@sandbox.invalid"
 _POLICY = policy.SMTP

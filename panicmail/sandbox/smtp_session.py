@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from panicmail.sandbox.received import Received, faults_of
-from panicmail.sandbox.rules import ANSWERING, Rule, Rules, Stage
+from panicmail.sandbox.quick_actions import ANSWERING, Received, Rule, Rules, Stage, faults_of
 from panicmail.sandbox.tcp_listener import Connection
 
 MAX_SIZE = 64 * 1024 * 1024

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Any
 
 import sqlalchemy as sa
 
+from panicmail.errors import StoreFailed
 from panicmail.incident.model import State
-from panicmail.store import raw_mail
-from panicmail.store.queries import UNHELD, Conflict, Prepared, Queries
+from panicmail.store.queries import UNHELD, Conflict, Prepared, Queries, free
 from panicmail.store.rows import AcceptedMail, ClaimedMail, UnderstoodMail, mail_of
-from panicmail.store.tables import incidents, mails
+from panicmail.store.tables import incidents, mails, raws
 
 #: A mail above this size, in octets, may take so many seconds to or from PostgreSQL: lines are slow somewhere. It is
 #: handed to nobody in memory.
@@ -83,7 +86,7 @@ class Mails(Queries):
         _ADD.run(self._connection, row)
         if len(raw) > LARGE:
             self._allow(LARGE_WITHIN)
-        raw_mail.add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)
+        add(self._connection, mail.id, raw, is_sqlite=self._is_sqlite)
         if thread:
             self._handed.give(thread, ClaimedMail(replace(mail, attempts=1), raw))
         else:
@@ -150,7 +153,7 @@ class Mails(Queries):
     def raw(self, mail_id: str, most: int | None = None) -> bytes:
         """The octets of a mail; with `most` no more than so many of its first."""
         self._allow(LARGE_WITHIN)
-        return raw_mail.read(self._connection, mail_id, most, is_sqlite=self._is_sqlite)
+        return read(self._connection, mail_id, most, is_sqlite=self._is_sqlite)
 
     def get(self, mail_id: str) -> AcceptedMail | None:
         return self._once(("mail", mail_id), lambda: self._get(mail_id))
@@ -242,3 +245,196 @@ class Mails(Queries):
         newest = sa.func.max(mails.c.accepted_at, type_=mails.c.accepted_at.type)
         query = sa.select(mails.c.peer, newest).group_by(mails.c.peer)
         return [(row[0], row[1]) for row in self._connection.execute(query)]
+
+
+# -- A mail's octets, in and out of the database in pieces.
+#
+# One blob of 50 MiB given to or taken from a driver is copied while the interpreter is locked, 30 ms and more, in
+# which the tick, the listener and every page stand still (measured; PostgreSQL's text form, 100 ms). In pieces
+# nothing waits longer than for one of them, and a reader needs no more memory than it keeps.
+
+#: Of one piece to or from SQLite, in octets.
+BLOCK = 64 * 1024
+#: From PostgreSQL each piece is a statement, for which a compressed mail is unpacked anew.
+_PIECE = 4 * 1024 * 1024
+
+_ADD_RAW = Prepared(raws.insert())
+
+
+def add(connection: sa.Connection, mail_id: str, raw: bytes, *, is_sqlite: bool) -> None:
+    """Store the octets of a mail whose row is there."""
+    if not is_sqlite:  # its driver lets the others run while it sends
+        connection.execute(raws.insert().values(mail_id=mail_id, raw=raw))
+        return
+    if len(raw) <= BLOCK:
+        _ADD_RAW.run(connection, {"mail_id": mail_id, "raw": raw})
+        return
+    made = connection.execute(raws.insert().values(mail_id=mail_id, raw=sa.func.zeroblob(len(raw))))
+    with _blob(connection, made.lastrowid, readonly=False) as blob, memoryview(raw) as octets:
+        for at in range(0, len(octets), BLOCK):
+            blob.write(octets[at : at + BLOCK])
+
+
+def read(connection: sa.Connection, mail_id: str, most: int | None = None, *, is_sqlite: bool) -> bytes:
+    """The octets of a mail, or their beginning.
+
+    Raises:
+        NoResultFound: There is no such mail.
+    """
+    pieces = (_from_sqlite if is_sqlite else _from_postgres)(connection, mail_id, most)
+    return b"".join(pieces)  # without the interpreter's lock
+
+
+def _from_sqlite(connection: sa.Connection, mail_id: str, most: int | None) -> Iterator[bytes]:
+    row = sa.select(sa.literal_column("rowid", sa.Integer)).select_from(raws).where(raws.c.mail_id == mail_id)
+    with _blob(connection, connection.execute(row).scalar_one(), readonly=True) as blob:
+        end = len(blob) if most is None else min(most, len(blob))
+        for at in range(0, end, BLOCK):
+            yield blob.read(min(BLOCK, end - at))
+
+
+def _from_postgres(connection: sa.Connection, mail_id: str, most: int | None) -> Iterator[bytes]:
+    size = connection.execute(sa.select(sa.func.length(raws.c.raw)).where(raws.c.mail_id == mail_id)).scalar_one()
+    end = size if most is None else min(most, size)
+    for at in range(0, end, _PIECE):
+        piece = sa.func.substring(raws.c.raw, at + 1, min(_PIECE, end - at))
+        yield bytes(connection.execute(sa.select(piece).where(raws.c.mail_id == mail_id)).scalar_one())
+
+
+@contextlib.contextmanager
+def _blob(connection: sa.Connection, row: int, *, readonly: bool) -> Iterator[Any]:
+    """A row's blob, open.
+
+    Raises:
+        StoreFailed: SQLite failed at it.
+    """
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.blobopen(raws.name, raws.c.raw.name, row, readonly=readonly) as blob:
+            yield blob
+    except sqlite3.Error as exc:
+        raise StoreFailed(str(exc)) from exc
+
+
+# -- Mails that are to be read again: a full reading failed once for a reason of ours.
+
+
+class MailReadings(Queries):
+    """Statements about readings after the first."""
+
+    def read_again(self, mail: AcceptedMail, at: datetime) -> None:
+        """It was read from its octets alone, for a reason of ours: from `at` on it is to be read once more.
+
+        One that is not understood yet waits for that. Belongs in the transaction that writes down what was read.
+        """
+        ended = 1 if mail.readings else 0  # else it was claimed to be understood, and that is counted as ever
+        values = {"again_at": at, "attempts": mails.c.attempts - ended, **UNHELD}
+        self._connection.execute(mails.update().where(mails.c.id == mail.id).values(values))
+        self._woken.add("again")
+
+    def is_to_be_read(self, *, understood: bool) -> bool:
+        """Whether there may be something for `claim_reading`: no write is begun for nothing."""
+        c = mails.c
+        due = sa.exists().where(c.again_at <= self.now, _state() == ("understood" if understood else "accepted"))
+        return bool(self._connection.execute(sa.select(due)).scalar_one())
+
+    def claim_reading(self, lease: timedelta, *, understood: bool) -> AcceptedMail | None:
+        """A mail whose time has come to be read again, ours for `lease`; the reading is counted before it begins, and
+        so is the attempt, until it ends. None while one is to be understood that was in hand when a process ended.
+
+        Args:
+            understood: One that was filed as far as it could be read; else one that waits for being read.
+        """
+        c = mails.c
+        state = "understood" if understood else "accepted"
+        left_behind = sa.and_(c.attempts == 1, free(c.lease_until, self.now))
+        tried_alone = sa.exists().where(
+            c.state == "accepted", c.again_at.is_(None), sa.or_(c.attempts > 1, left_behind)
+        )
+        if self._connection.execute(sa.select(tried_alone)).scalar_one():
+            return None
+        due = (
+            sa.select(c.id)
+            .where(c.again_at <= self.now, _state() == state, self._may_claim(mails))
+            .order_by(c.again_at, c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        found = self._connection.execute(due).scalar_one_or_none()
+        if found is None:
+            return None
+        counted = {"readings": c.readings + 1, "attempts": c.attempts + 1}
+        claim = mails.update().where(c.id == found).values(**self._leased(lease), **counted)
+        return mail_of(self._connection.execute(claim.returning(*c)).one())
+
+    def reread(self, mail_id: str, report: str | None, message_id: str | None = None) -> bool:
+        """It is not to be read again; False when another has ended that already.
+
+        Args:
+            report: What the last reading made of it; None: no more than the first.
+        """
+        values = {"report": report, "message_id": message_id} if report is not None else {}
+        waits = mails.update().where(mails.c.id == mail_id, mails.c.again_at.is_not(None))
+        return self._connection.execute(waits.values(again_at=None, **UNHELD, **values)).rowcount == 1
+
+
+def _state() -> sa.ColumnElement[str]:
+    """The state of a mail as no index has it: by that of the states all history would be gone through, and few mails
+    are to be read again."""
+    return mails.c.state + ""
+
+
+# -- Mails whose sender is to be checked, and what was found.
+
+#: Where those who check senders wait for work.
+LANE = "senders"
+_IS_DUE = sa.select(sa.exists().where(_m.sender_at <= sa.bindparam("now", type_=_m.sender_at.type)))
+
+
+class SenderChecks(Queries):
+    """Statements about checks of senders."""
+
+    def ask(self, mail_id: str, at: datetime) -> None:
+        """From `at` on its sender is to be checked."""
+        self._connection.execute(mails.update().where(_m.id == mail_id).values(sender_at=at))
+        self._woken.add(LANE)
+
+    def is_due(self) -> bool:
+        """Whether `claim` may find something: no write is begun for nothing."""
+        return bool(self._connection.execute(_IS_DUE, {"now": self.now}).scalar_one())
+
+    def claim(self, lease: timedelta) -> AcceptedMail | None:
+        """The mail whose turn it is; should nobody finish with it, its turn comes again after `lease`.
+
+        No owner is kept: a check that is made twice finds the same.
+        """
+        due = (
+            sa.select(_m.id).where(_m.sender_at <= self.now).order_by(_m.sender_at).limit(1)
+            .with_for_update(skip_locked=True)
+        )  # fmt: skip
+        found = self._connection.execute(due).scalar_one_or_none()
+        if found is None:
+            return None
+        counted = {"sender_at": self.now + lease, "sender_tries": _m.sender_tries + 1}
+        claim = mails.update().where(_m.id == found).values(counted).returning(*_m)
+        return mail_of(self._connection.execute(claim).one())
+
+    def keep(self, mail_id: str, proof: str, again_at: datetime | None) -> None:
+        """What was found, as `sender_proof.to_json`. One that waits for it is understood now.
+
+        Args:
+            again_at: When it is to be checked once more; None: that is all.
+        """
+        kept = {"sender": proof, "sender_at": again_at}
+        self._connection.execute(mails.update().where(_m.id == mail_id).values(kept))
+        waits = mails.update().where(
+            _m.id == mail_id, _m.state == "accepted", _m.again_at.is_(None), _m.lease_by.is_(None)
+        )
+        if self._connection.execute(waits.values(**UNHELD)).rowcount:
+            self._woken.add("mails")
+
+    def understand_again(self, mail_id: str) -> None:
+        """What it asks is decided anew, by what is known of its sender now."""
+        again = {"state": "accepted", "shape": None, "attempts": 0, "readings": 0, **UNHELD}
+        self._connection.execute(mails.update().where(_m.id == mail_id, _m.state == "understood").values(again))
+        self._woken.add("mails")

@@ -6,21 +6,32 @@ came of it is written only for that attempt. Rows are never deleted while they m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from panicmail.incident.model import EffectKind
-from panicmail.incident.tasks import AWAITED, PUSH
-from panicmail.store.blocked_adapters import IS_BARRED, IS_HELD, BlockedAdapters, Heard, adapter_of, at, held_times
-from panicmail.store.enqueue import OutboxQueue
+from panicmail.incident import tasks
+from panicmail.incident.model import EffectKind, Incident
+from panicmail.incident.tasks import ALL_LANES, AWAITED, PUSH, OperatorAlarm, Task
+from panicmail.store.blocked_adapters import (
+    IS_BARRED,
+    IS_HELD,
+    BlockedAdapters,
+    Heard,
+    adapter_name,
+    adapter_of,
+    at,
+    held_times,
+)
+from panicmail.store.gaps import LIMIT, OddRow
 from panicmail.store.pages import Pages
-from panicmail.store.queries import UNHELD, Queries, TransactionContext, free
+from panicmail.store.queries import UNHELD, Queries, TransactionContext, free, insert_or_not
 from panicmail.store.rows import OVER, DeliveryState, OutboxRow, outbox_row_of
-from panicmail.store.tables import outbox
+from panicmail.store.tables import incidents, mails, outbox
 
 #: A claimed row whose attempt never reported back is free again after this long: twice the slowest adapter.
 LEASE = {
@@ -248,3 +259,215 @@ def _counts(task: OutboxRow) -> sa.ColumnElement[bool]:
     return sa.and_(
         outbox.c.id == task.id, outbox.c.attempt == task.attempt, outbox.c.state == DeliveryState.TRYING.value
     )
+
+
+# -- New rows of the outbox: the tasks that the rules ask for, each written once.
+
+#: Priorities of one rank; as many turns as nobody has.
+_RANK = 1_000_000
+
+
+class OutboxQueue(Queries):
+    """Statements that add rows to the outbox."""
+
+    def __init__(self, context: TransactionContext) -> None:
+        super().__init__(context)
+        self._made: dict[str, int] = {}  #: key -> id of the rows of this transaction
+
+    def add(self, added: Iterable[Task], mailbox: str = "") -> None:
+        """Write these tasks down, in order. One whose key is there already stands as it is.
+
+        Rows go by rank, and within a rank by turns: the first incident of each mailbox that waits in the lane, then
+        the second ones, so that nobody's flood stands before a colleague's page.
+
+        Args:
+            mailbox: Who reported the incident they are about; "": they are about none.
+        """
+        for task in added:
+            before = self._id(task.after) if task.after else None
+            if task.only_after and before is None:
+                continue
+            row = {"incident_id": task.incident_id, "lane": task.lane, "do": task.do, "key": task.key,
+                   "person": task.person, "facts": dict(task.facts), "after_id": before,
+                   "after_until": self.now + task.waits if task.waits is not None else None,
+                   "state": DeliveryState.QUEUED.value, "attempt": 0, "queued_at": self.now,
+                   "due_at": self.now + task.delay, "answer": "",
+                   "adapter": adapter_name(task.lane, task.person, task.facts),
+                   "mailbox": mailbox}  # fmt: skip
+            asked = {f"the_{name}": value for name, value in row.items()} | _turn(task, mailbox)
+            insert = _insert(is_sqlite=self._is_sqlite, by_turns=bool(mailbox))
+            made = self._connection.execute(insert, asked).scalar_one_or_none()
+            if made is None:
+                continue
+            self._made[task.key] = made
+            if before is None or task.after not in self._made:  # else it waits for what is not begun yet
+                self._woken.add(task.lane)
+
+    def _id(self, key: str) -> int | None:
+        return self._made.get(key) or self._connection.execute(_ID_OF, {"key": key}).scalar_one_or_none()
+
+    def tell(self, incident: Incident, person: str, key: str, facts: Mapping[str, Any]) -> None:
+        """Answer `person` about an incident; the same `key` once."""
+        self.add(tasks.tell_tasks(incident.id, person, key, facts, self._channels), mailbox_of(incident))
+
+    def tell_operators(
+        self, cause: str, facts: Mapping[str, Any], *, incident_id: str | None = None, rings: bool = True
+    ) -> None:
+        """Tell the operators that panicmail needs help: once per cause and hour.
+
+        Args:
+            rings: It goes to their phones too.
+        """
+        alarm = OperatorAlarm(cause=cause, facts=facts, incident_id=incident_id, rings=rings)
+        self.add(tasks.operator_tasks(alarm, self._operators, self._channels, self.now))
+
+    def told_operators(self, cause: str, since: datetime) -> bool:
+        """Whether the operators were told of this cause since then."""
+        query = sa.select(sa.exists().where(outbox.c.key.in_(self._told_by(cause, since)), outbox.c.queued_at > since))
+        return bool(self._connection.execute(query).scalar_one())
+
+    def facts_told(self, cause: str, fact: str, since: datetime) -> set[str]:
+        """What the operators were told of this cause since then, in the list that is called `fact`."""
+        query = sa.select(outbox.c.facts).where(
+            outbox.c.key.in_(self._told_by(cause, since)), outbox.c.queued_at > since
+        )
+        return {str(each) for facts in self._connection.execute(query).scalars() for each in facts.get(fact, ())}
+
+    def _told_by(self, cause: str, since: datetime) -> list[str]:
+        """The keys of what tells the operators of a cause since then."""
+        hours = [since + timedelta(hours=n) for n in range(int((self.now - since) / timedelta(hours=1)) + 2)]
+        return [tasks.operator_key(cause, at, person) for at in hours for person in self._operators]
+
+    def add_list(self, person: str, day: str) -> None:
+        """Tell `person` what is open or held, once a day."""
+        self.add([tasks.list_task(person, day)])
+
+    def has_list(self, person: str, day: str) -> bool:
+        return self._id(tasks.list_task(person, day).key) is not None
+
+
+def mailbox_of(incident: Incident) -> str:
+    """Whose turn it is that the incident's rows take; all whose reporter is not clear share one."""
+    return incident.reporter_address or "?"
+
+
+#: Built once: each task asks it.
+_ID_OF = sa.select(outbox.c.id).where(outbox.c.key == sa.bindparam("key"))
+#: The columns of a new row that are given.
+_GIVEN = ("incident_id", "lane", "do", "key", "person", "facts", "after_id", "after_until", "state", "attempt",
+          "queued_at", "due_at", "answer", "adapter", "mailbox")  # fmt: skip
+
+
+@cache
+def _insert(*, is_sqlite: bool, by_turns: bool) -> Any:
+    """A new row, its columns given as `the_…`. Two nodes may want the same key at once: one of them writes it, the
+    other finds it done."""
+    insert = insert_or_not(outbox, is_sqlite=is_sqlite)
+    values = {name: sa.bindparam(f"the_{name}", type_=outbox.c[name].type) for name in _GIVEN}
+    priority = _priority() if by_turns else sa.bindparam("first", type_=sa.Integer)
+    adding = insert.values({**values, "priority": priority}).on_conflict_do_nothing(index_elements=["key"])
+    return adding.returning(outbox.c.id)
+
+
+def _turn(task: Task, mailbox: str) -> dict[str, Any]:
+    """The parameters of its priority."""
+    first = tasks.rank(task) * _RANK
+    return {"first": first, "last": first + _RANK - 2} if mailbox else {"first": first}
+
+
+def _priority() -> sa.ColumnElement[int]:
+    """The rank of a task, `first`, and within it the turn of its incident: that of what it has waiting, else one
+    behind whatever waits of other incidents of the same mailbox."""
+    c = outbox.c
+    given = {name: sa.bindparam(f"the_{name}", type_=c[name].type) for name in ("incident_id", "lane", "mailbox")}
+    first, last = sa.bindparam("first", type_=sa.Integer), sa.bindparam("last", type_=sa.Integer)
+    waiting = sa.and_(c.lane == given["lane"], c.done_at.is_(None), c.priority.between(first, last))
+    own = sa.select(sa.func.max(c.priority)).where(c.incident_id == given["incident_id"], waiting)
+    others = sa.select(sa.func.max(c.priority) + 1).where(
+        c.mailbox == given["mailbox"], c.incident_id != given["incident_id"], waiting
+    )
+    return sa.func.coalesce(own.scalar_subquery(), others.scalar_subquery(), first)
+
+
+# -- Rows of the outbox that do not add up: nobody claims them, they wait for nothing, they are held for too long.
+#
+# Asked once a minute, as the questions of `gaps`.
+
+_PENDING = (DeliveryState.QUEUED.value, DeliveryState.TRYING.value)
+_OVER = tuple(state.value for state in OVER)
+
+
+class OutboxGaps(Queries):
+    """Statements that find rows nobody carries out."""
+
+    def __init__(self, context: TransactionContext, adapters: BlockedAdapters) -> None:
+        super().__init__(context)
+        self._adapters = adapters
+
+    def stuck_lane(self, lane: str, before: datetime) -> list[OddRow]:
+        """One for the lane, if rows of it were due before `before` and nobody claims them."""
+        c, first = outbox.c, outbox.alias("first")
+        is_over = sa.exists().where(first.c.id == c.after_id, first.c.state.in_(_OVER))
+        query = sa.select(sa.func.count(), sa.func.min(c.due_at)).where(
+            c.lane == lane,
+            c.state.in_(_PENDING),
+            c.due_at < before,
+            free(c.lease_until, self.now),
+            sa.or_(c.after_id.is_(None), is_over, c.after_until < before),
+            ~self._adapters.found_by(lambda found: found.due_at >= before),  # its adapter is barred, and probed
+        )
+        count, since_at = self._connection.execute(query).one()
+        return [OddRow(since_at=since_at, lane=lane, count=count)] if count else []
+
+    def waiting_for_nothing(self) -> list[OddRow]:
+        """Rows that wait for a row that is not there, by incident."""
+        c, first = outbox.c, outbox.alias("first")
+        query = (
+            sa.select(c.incident_id, sa.func.count().label("rows"), sa.func.min(c.queued_at).label("since_at"))
+            .where(*_pending(), c.after_id.is_not(None), ~sa.exists().where(first.c.id == c.after_id))
+            .group_by(c.incident_id)
+            .limit(LIMIT)
+        )
+        return [
+            OddRow(since_at=row.since_at, incident_id=row.incident_id, ref=self._ref(row.incident_id), count=row.rows)
+            for row in self._connection.execute(query).all()
+        ]
+
+    def mend_waiting_for_nothing(self, incident_id: str) -> None:
+        """Let those rows wait for the incident's issue if that is still to come, else for nothing."""
+        c, first = outbox.c, outbox.alias("first")
+        issue = sa.select(c.id).where(c.key == f"{incident_id}/issue", c.state.in_(_PENDING))
+        lost = sa.and_(
+            c.incident_id == incident_id,
+            c.state.in_(_PENDING),
+            c.after_id.is_not(None),
+            ~sa.exists().where(first.c.id == c.after_id),
+        )
+        after_id = self._connection.execute(issue).scalar_one_or_none()
+        self._connection.execute(outbox.update().where(lost).values(after_id=after_id))
+        self._woken.update(ALL_LANES)
+
+    def held_too_long(self, beyond: datetime) -> list[OddRow]:
+        """One each for mails and lanes, if rows are leased beyond `beyond`, as no claim ever is."""
+        count = sa.select(sa.func.count())
+        held = {"mails": count.where(mails.c.state == "accepted", mails.c.lease_until > beyond)}
+        for lane in ALL_LANES:
+            pending = sa.and_(outbox.c.lane == lane, outbox.c.state.in_(_PENDING))
+            held[lane] = count.where(pending, outbox.c.lease_until > beyond)
+        counts = {name: self._connection.execute(query).scalar_one() for name, query in held.items()}
+        return [OddRow(since_at=self.now, lane=name, count=rows) for name, rows in counts.items() if rows]
+
+    def mend_held(self, beyond: datetime) -> None:
+        """Free what is leased beyond `beyond`."""
+        for table in (mails, outbox):
+            self._connection.execute(table.update().where(table.c.lease_until > beyond).values(**UNHELD))
+        self._woken.update(["mails", *ALL_LANES])
+
+    def _ref(self, incident_id: str) -> str:
+        query = sa.select(incidents.c.ref).where(incidents.c.id == incident_id)
+        return self._connection.execute(query).scalar_one_or_none() or ""
+
+
+def _pending() -> Iterable[sa.ColumnElement[bool]]:
+    """Rows that are still to be done; the lanes are named because the index begins with them."""
+    return outbox.c.lane.in_(ALL_LANES), outbox.c.state.in_(_PENDING)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from panicmail.store.handed_work import HandedWork
+from panicmail.store.writer import HandedWork
 
 T = TypeVar("T")
 

@@ -19,28 +19,18 @@ from functools import cached_property
 from typing import Any
 
 from panicmail.store.blocked_adapters import BlockedAdapters
-from panicmail.store.channel_proofs import ChannelProofs, Findings
-from panicmail.store.drill_codes import DrillCodes
-from panicmail.store.enqueue import OutboxQueue
+from panicmail.store.channel_proofs import ChannelProofs, DrillCodes, Findings
 from panicmail.store.erasures import Erasures
-from panicmail.store.figures import Figures
 from panicmail.store.future_rows import FutureRows
-from panicmail.store.gaps import Gaps
-from panicmail.store.incident_search import IncidentSearch
-from panicmail.store.incidents import Incidents
-from panicmail.store.invariants import Invariants
-from panicmail.store.mail_readings import MailReadings
-from panicmail.store.mails import Mails
-from panicmail.store.outbox import LEASE, Outbox
-from panicmail.store.outbox_gaps import OutboxGaps
-from panicmail.store.page_digests import PageDigests
-from panicmail.store.pages import Pages
+from panicmail.store.gaps import Figures, Gaps, Invariants
+from panicmail.store.incidents import Incidents, IncidentSearch, Timeline
+from panicmail.store.mails import MailReadings, Mails, SenderChecks
+from panicmail.store.outbox import LEASE, Outbox, OutboxGaps, OutboxQueue
+from panicmail.store.pages import PageDigests, Pages
 from panicmail.store.queries import UNHELD, TransactionContext
-from panicmail.store.sender_checks import SenderChecks
 from panicmail.store.signing_keys import SigningKeys
 from panicmail.store.storms import Storms
 from panicmail.store.tables import mails, outbox
-from panicmail.store.timeline import Timeline
 from panicmail.store.watermark import Watermarks
 
 

@@ -29,10 +29,9 @@ from panicmail import crashpoints
 from panicmail.errors import StoreFailed
 from panicmail.incident.model import Change, Incident
 from panicmail.store.database import Database
-from panicmail.store.handed_work import HandedWork, IdleThread, nobody
 from panicmail.store.queries import Conflict, TransactionContext
 from panicmail.store.transaction import Transaction
-from panicmail.store.writer import WriterThread
+from panicmail.store.writer import HandedWork, IdleThread, WriterThread, nobody
 
 _log = structlog.get_logger()
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from panicmail.sandbox.quick_actions import Action, Rule
 from panicmail.sandbox.relay_server import Received, SandboxRelay
 from panicmail.sandbox.returns import returns
-from panicmail.sandbox.rules import Action, Rule
 from tests.checker.client import Letter, Post
 from tests.office import mail
 

@@ -12,7 +12,7 @@ import pytest
 
 from panicmail.clock import host_clock
 from panicmail.errors import Temporary
-from panicmail.escalation.clock_guard import ClockGuard
+from panicmail.escalation.restore_guard import ClockGuard
 from panicmail.incident.model import State
 from panicmail.incident.push_channel import channel
 from panicmail.store.watermark import WatermarkFile

@@ -20,6 +20,6 @@ kept would go on reading a SQLite file that was deleted.
 
 from panicmail.daemon.watch.monitor import WatchMonitor
 from panicmail.daemon.watch.query import UnansweredPanic, question
-from panicmail.daemon.watch.repeat import BLIND_AFTER, AlarmRepeat, AlarmSeen
+from panicmail.daemon.watch.send import BLIND_AFTER, AlarmRepeat, AlarmSeen
 
 __all__ = ["BLIND_AFTER", "AlarmRepeat", "AlarmSeen", "UnansweredPanic", "WatchMonitor", "question"]

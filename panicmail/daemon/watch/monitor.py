@@ -14,18 +14,15 @@ from panicmail import log
 from panicmail.clock import Clock
 from panicmail.config import Config
 from panicmail.daemon.watch.query import UnansweredPanic, question
-from panicmail.daemon.watch.repeat import BLIND_AFTER, AlarmRepeat
-from panicmail.daemon.watch.routes import AlarmRoutes
-from panicmail.daemon.watch.send import AlarmPage, AlarmRoute
+from panicmail.daemon.watch.send import BLIND_AFTER, AlarmPage, AlarmRepeat, AlarmRoute, AlarmRoutes
 from panicmail.delivery.apprise import AppriseClient
-from panicmail.delivery.deadline import Patience
 from panicmail.delivery.heartbeat import Heartbeat
+from panicmail.delivery.http_client import Patience
 from panicmail.errors import ConfigError
 from panicmail.incident.people import Person
 from panicmail.incident.push_channel import shown
 from panicmail.mail.compose import watch_alerts
-from panicmail.mail.compose.detail import within
-from panicmail.mail.compose.letterhead import Letterhead
+from panicmail.mail.compose.letterhead import Letterhead, within
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation, organisation_at
 from panicmail.oncall import runtime_settings
 from panicmail.store.database import Database

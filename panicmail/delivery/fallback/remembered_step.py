@@ -11,7 +11,7 @@ from panicmail.incident.people import Person
 from panicmail.incident.sender_proof import from_json, sender_line
 from panicmail.mail import compose, encryption
 from panicmail.mail.compose import ComposedMail, push_text
-from panicmail.mail.compose.detail import within
+from panicmail.mail.compose.letterhead import within
 from panicmail.mail.compose.notice_context import NoticeContext, organisation_at
 from panicmail.oncall.runtime_settings import RuntimeSettings
 

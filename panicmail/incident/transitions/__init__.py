@@ -24,33 +24,36 @@ from panicmail.incident.transitions.acknowledge import (
     take,
     unreachable,
 )
-from panicmail.incident.transitions.acted_order import ACTS, dated, overtaken_by, own_time
-from panicmail.incident.transitions.amend_reading import amend, amend_more, give_policy
-from panicmail.incident.transitions.defer import hold_back
 from panicmail.incident.transitions.escalate import NextCall, called_on_no, holder_gone, next_call, take_due_step
-from panicmail.incident.transitions.issue_changed import ISSUE_ALTERED, PutBack, Seen, issue_altered
-from panicmail.incident.transitions.issue_moved import issue_went
+from panicmail.incident.transitions.issue_changed import ISSUE_ALTERED, PutBack, Seen, issue_altered, issue_went
 from panicmail.incident.transitions.page_step import call_besides
 from panicmail.incident.transitions.reporter_message import (
     WHY,
     Speech,
     Unsent,
     UnsentReason,
+    amend,
+    amend_more,
+    give_policy,
     leave_unsaid,
     refused,
     speak,
     speaks,
 )
 from panicmail.incident.transitions.resolve import (
+    ACTS,
     CLOSED_IN_GITLAB,
     ISSUE_REOPENED,
     IssueClosing,
     MoreMail,
+    dated,
     is_known_act,
     is_over,
     issue_closed,
     issue_reopened,
     more,
+    overtaken_by,
+    own_time,
     resolve,
 )
 from panicmail.incident.transitions.severity_change import (
@@ -61,14 +64,22 @@ from panicmail.incident.transitions.severity_change import (
     raise_severity,
     set_severity,
 )
-from panicmail.incident.transitions.shift_change import ShiftChange, daily_readers, shift_changed, shift_roles
+from panicmail.incident.transitions.shift_change import (
+    ShiftChange,
+    StormChange,
+    daily_readers,
+    gave_somebody,
+    goes_along,
+    hold_back,
+    shift_changed,
+    shift_roles,
+)
 from panicmail.incident.transitions.silent_holder import (
     answers_for,
     called_for_silent,
     is_called_for_silent,
     sign_of_work,
 )
-from panicmail.incident.transitions.storm import StormChange, gave_somebody, goes_along
 from panicmail.incident.transitions.timers import due_at, is_due, new, open_panic, pass_time
 from panicmail.incident.transitions.undo import UNDO_WITHIN, Undoing, is_undone, undo, undo_until, undoable
 

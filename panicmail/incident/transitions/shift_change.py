@@ -12,13 +12,15 @@ Told once for each change of shift; a change from before it was acknowledged, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from panicmail.incident.escalation_policy import EscalationPolicy, OnCallAt
-from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
+from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, Owed, State, unchanged
+from panicmail.incident.transitions.acknowledge import give
 from panicmail.incident.transitions.page_step import page_all, paged_entry, role_of
+from panicmail.incident.transitions.resolve import resolve
 from panicmail.incident.transitions.undo import TimelineEntry
 
 #: The line of the timeline that keeps that a change of shift was told.
@@ -120,3 +122,69 @@ def _entry(incident: Incident, change: ShiftChange) -> Entry:
     facts = {"key": change.key, "role": change.role, "at": change.at.isoformat(), "people": list(change.people),
              "holder": holder}  # fmt: skip
     return Entry(event=SHIFT_CHANGED, actor="panicmail", facts=facts)
+
+
+# -- Holding back: what was due is due later, because nobody can say yet whether it still is.
+
+#: Rounds go on from the next multiple of this. Nobody knows which a later copy of the incident has used, and a page of
+#: a round that was sent before has its Message-ID, so a mail program would hide it.
+ROUNDS_LEFT_OUT = 1000
+
+
+def hold_back(incident: Incident, until: datetime, why: str) -> Change:
+    """Nothing of an unresolved incident is due before `until`; nothing is dropped. Pages not sent yet are void.
+
+    An open incident takes its next step at `until`, as any overdue one; its breach waits too, unless it is on record.
+    """
+    if incident.state is State.RESOLVED:
+        return unchanged(incident, Outcome.CLOSED)
+    waits = {
+        name: max(at, until) for name in ("next_step_at", "remind_at") if (at := getattr(incident, name)) is not None
+    }
+    if incident.breached_at is None and incident.state is State.OPEN:
+        waits["sla_at"] = max(incident.sla_at, until)
+    round_ = -(-incident.round // ROUNDS_LEFT_OUT) * ROUNDS_LEFT_OUT
+    facts = {"until": until.isoformat(), "why": why, "round": round_}
+    entry = Entry(event="steps.held", actor="panicmail", facts=facts)
+    return Change(incident=replace(incident, round=round_, **waits), entries=(entry,), void_pages=True)
+
+
+# -- What goes with a storm: its first ones are taken and closed together with it.
+
+#: The holder of a storm is asked about the storm; about what goes with it by mail alone, after this long.
+_ASKED_AFTER = timedelta(hours=12)
+
+
+def gave_somebody(before: Incident, after: Incident) -> bool:
+    """Whether somebody has it who did not have it before."""
+    return after.state is State.ACKED and (before.state, before.holder) != (after.state, after.holder)
+
+
+@dataclass(frozen=True, slots=True)
+class StormChange:
+    """That a storm was taken or closed."""
+
+    before: Incident
+    after: Incident
+    told: Collection[str]  #: people who hear of the storm itself, and not of each that goes with it
+
+
+def goes_along(one: Incident, storm: StormChange, policy: EscalationPolicy, now: datetime) -> Change:
+    """One of the first of a storm, when the storm itself changed.
+
+    Whoever takes the storm takes what nobody has, and what the storm's last holder had. Closing it closes what is with
+    its holder. What others have is theirs.
+    """
+    before, after = storm.before, storm.after
+    holder, how = after.holder or "", f"with {after.ref}, its storm: {after.acked_how}"
+    is_with_it = one.state is State.ACKED and one.holder == before.holder
+    if gave_somebody(before, after) and (one.state is State.OPEN or (is_with_it and one.holder != holder)):
+        change = give(one, holder, how, policy, now)
+        asked_at = policy.later(now, _ASKED_AFTER)
+        change = replace(change, incident=replace(change.incident, owed=Owed.STATUS, remind_at=asked_at))
+    elif after.state is State.RESOLVED and before.state is State.ACKED and is_with_it:
+        change = resolve(one, after.resolved_by, how, policy, now)
+    else:
+        return unchanged(one, Outcome.ALREADY)
+    kept = (each for each in change.effects if each.do is not EffectKind.TELL or each.person not in storm.told)
+    return replace(change, effects=tuple(kept))

@@ -29,8 +29,14 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from panicmail.incident.business_hours import BusinessHours
-from panicmail.incident.escalation_policy import ANSWER_WITHIN, OPERATOR, Duty, EscalationPolicy, OnCallAt
+from panicmail.incident.escalation_policy import (
+    ANSWER_WITHIN,
+    OPERATOR,
+    BusinessHours,
+    Duty,
+    EscalationPolicy,
+    OnCallAt,
+)
 from panicmail.incident.model import (
     Change,
     Effect,

@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from panicmail.incident.business_hours import BusinessHours
-from panicmail.incident.escalation_policy import DAYTIME, Duty, EscalationPolicy
+from panicmail.incident.escalation_policy import DAYTIME, BusinessHours, Duty, EscalationPolicy
 from panicmail.incident.model import Change, Effect, EffectKind, Entry, Incident, Outcome, State, unchanged
 from panicmail.incident.transitions.escalate import take_due_step
 from panicmail.incident.transitions.silent_holder import pass_silence

@@ -4,8 +4,7 @@ from panicmail.mail.compose.check_page import proven, test_page
 from panicmail.mail.compose.digest_page import digest_page
 from panicmail.mail.compose.message import ComposedMail
 from panicmail.mail.compose.notices import tell
-from panicmail.mail.compose.open_list import listing
-from panicmail.mail.compose.operator_alerts import operators
+from panicmail.mail.compose.operator_alerts import listing, operators
 from panicmail.mail.compose.page import page
 from panicmail.mail.compose.reporter_notices import news, receipt
 

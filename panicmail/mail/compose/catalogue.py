@@ -27,7 +27,7 @@ from jinja2.runtime import Context
 
 from panicmail.incident.push_channel import inert
 from panicmail.incident.sender_proof import sender_line
-from panicmail.mail.compose import sanitize, sections, thread_ids, wording
+from panicmail.mail.compose import letterhead, sanitize, sections, wording
 from panicmail.mail.compose.letterhead import NO_REPLY
 from panicmail.mail.compose.message import Link, TextLine, TextStyle, mixed_line, theirs
 from panicmail.mail.compose.notice_context import NoticeContext
@@ -80,7 +80,7 @@ def _quote_words(text: str) -> str:
 
 
 def _report_subject(context: NoticeContext, state: str) -> str:
-    return thread_ids.subject("", context, state).strip()
+    return letterhead.subject("", context, state).strip()
 
 
 _FILTERS: Mapping[str, Callable[..., Any]] = {

@@ -13,9 +13,8 @@ from typing import Any
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
 from panicmail.mail.compose import sanitize
-from panicmail.mail.compose.letterhead import Letterhead
+from panicmail.mail.compose.letterhead import Letterhead, digest
 from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, headline, ours, sealed
-from panicmail.mail.compose.thread_ids import digest
 from panicmail.mail.compose.wording import ReaderClock
 
 #: Of the token in the envelope sender, where delivery reports go; that of the reply address is 0.

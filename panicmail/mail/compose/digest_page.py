@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from panicmail.incident.model import Incident, State
-from panicmail.incident.page_digest import PageDigest
 from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
+from panicmail.incident.storm_rules import PageDigest
 from panicmail.mail.compose import sanitize
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.mail.compose.message import ComposedMail, Envelope, TextLine, button, headline, ours, sealed, theirs

@@ -13,9 +13,9 @@ from panicmail.incident.people import Person
 from panicmail.incident.reply_commands import Command
 from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
 from panicmail.mail.compose.catalogue import Notice
+from panicmail.mail.compose.letterhead import answer_envelope, subject
 from panicmail.mail.compose.message import ComposedMail, ours, sealed
 from panicmail.mail.compose.notice_context import NoticeContext
-from panicmail.mail.compose.thread_ids import answer_envelope, subject
 from panicmail.mail.compose.wording import Wording
 
 

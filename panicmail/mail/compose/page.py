@@ -17,10 +17,10 @@ from panicmail.incident import notice_kinds
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Purpose, ReplyRoutes
 from panicmail.mail.compose.catalogue import Notice
+from panicmail.mail.compose.letterhead import first_page_id, page_id, root_id, subject
 from panicmail.mail.compose.message import ComposedMail, Envelope, sealed
 from panicmail.mail.compose.notice_context import NoticeContext
 from panicmail.mail.compose.sections import about, also_yours, called_before, circumstances, report, show_links
-from panicmail.mail.compose.thread_ids import first_page_id, page_id, root_id, subject
 from panicmail.mail.compose.wording import Wording
 
 _log = structlog.get_logger()

@@ -14,9 +14,9 @@ from panicmail.incident.notice_kinds import News, ReceiptFacts
 from panicmail.incident.reply_tokens import ReplyRoutes
 from panicmail.mail.compose import sanitize
 from panicmail.mail.compose.catalogue import Notice
+from panicmail.mail.compose.letterhead import reporter_envelope, subject
 from panicmail.mail.compose.message import ComposedMail, TextLine, ours, sealed
 from panicmail.mail.compose.notice_context import NoticeContext
-from panicmail.mail.compose.thread_ids import reporter_envelope, subject
 from panicmail.mail.compose.wording import Wording
 
 

@@ -12,11 +12,10 @@ from datetime import datetime, tzinfo
 from panicmail.incident.people import Person
 from panicmail.incident.reply_tokens import Addresses
 from panicmail.mail.compose import sanitize
-from panicmail.mail.compose.letterhead import NO_REPLY, Letterhead, announcement
+from panicmail.mail.compose.letterhead import NO_REPLY, Letterhead, announcement, subject
 from panicmail.mail.compose.message import ComposedMail, TextLine, headline, ours, theirs
 from panicmail.mail.compose.notice_context import NoticeContext, Organisation
 from panicmail.mail.compose.sections import about, calls, issue, report
-from panicmail.mail.compose.thread_ids import subject
 from panicmail.mail.compose.wording import ReaderClock, Wording, history, role_name
 
 #: Of a push (mails.md).

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from panicmail.incident.classify import Report
 from panicmail.incident.redact import carried
-from panicmail.mail.parse import contacts
+from panicmail.mail.parse import normalize
 from panicmail.mail.parse.automatic import MimeStructure, origin_of, types_seen
-from panicmail.mail.parse.charsets import decode
 from panicmail.mail.parse.header import line, loose_address, mailbox, message_ids
+from panicmail.mail.parse.mime_tree import decode
 from panicmail.mail.parse.normalize import NormalizedMail, canonical
 from panicmail.mail.parse.received_field import received_from
 
@@ -59,7 +59,7 @@ def read_bytes(raw: bytes, *, mail_from: str | None = "?", why: str = "", cut_sh
         defects=(f"{_UNREAD}{f': {why}' if why else ''}", *mail.defects),
         lossless=False,
         cut_short=why if cut_short else "",
-        hops=contacts.hops(mail.first(contacts.HOPS)),
+        hops=normalize.hops(mail.first(normalize.HOPS)),
         carried=tuple(carried(f"{subject}\n{text}"))[:40],
         received_from=received_from(mail.first("received")),
     )

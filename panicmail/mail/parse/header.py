@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from panicmail.mail.parse.charsets import decode
+from panicmail.mail.parse.mime_tree import decode
 
 #: The longest line of text we keep from a header field, in characters; the rest is cut and said.
 LINE = 4096

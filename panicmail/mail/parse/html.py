@@ -23,7 +23,7 @@ from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from panicmail.mail.parse.contacts import leads_elsewhere
+from panicmail.mail.parse.normalize import leads_elsewhere
 from panicmail.mail.parse.reply_text import ASIDE
 
 MOST_CHARACTERS, MOST_TAGS, _MOST_LINKS, _MOST_PRE, _MOST_HEADERS = 256 * 1024, 20_000, 200, 100, 20

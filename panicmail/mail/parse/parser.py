@@ -31,20 +31,28 @@ import mailparser
 
 from panicmail.incident.classify import ENCRYPTED, HAS_QR, MISLEADS, Attachment, MailKind, Report
 from panicmail.incident.redact import carried
-from panicmail.mail.parse import contacts
+from panicmail.mail.parse import normalize
 from panicmail.mail.parse.automatic import MimeStructure, deliveries, origin_of
 from panicmail.mail.parse.bytes_fallback import read_bytes, references
-from panicmail.mail.parse.charsets import decode
 from panicmail.mail.parse.header import line, mailbox, message_ids, one_line, words
 from panicmail.mail.parse.html import MOST_CHARACTERS, MOST_TAGS, PlainText, plain
-from panicmail.mail.parse.mime_tree import Part, TooMuch, children, message_in, tree_of
+from panicmail.mail.parse.mime_tree import (
+    Part,
+    TooMuch,
+    children,
+    decode,
+    message_in,
+    says_more,
+    tree_of,
+    unbased,
+    unflowed,
+    without_armour,
+)
 from panicmail.mail.parse.normalize import HEADER_OCTETS, NormalizedMail, canonical
-from panicmail.mail.parse.part_text import says_more, unbased, unflowed, without_armour
 from panicmail.mail.parse.received_field import received_from
 from panicmail.mail.parse.reply_text import read_reply
 from panicmail.mail.parse.report_json import explained
-from panicmail.mail.parse.signed_data import signed_content
-from panicmail.mail.parse.wrapped_files import PICTURES, WinmailDat, qr_codes, winmail
+from panicmail.mail.parse.wrapped_files import PICTURES, WinmailDat, qr_codes, signed_content, winmail
 
 #: The longest text kept, in characters.
 _TEXT = 1024 * 1024
@@ -184,9 +192,9 @@ def _report(mail: NormalizedMail, mail_from: str | None) -> Report:
         deliveries=deliveries(mail, shape) if origin.kind is MailKind.BOUNCE else (),
         defects=(*mail.defects, *opened.defects)[:200],
         lossless=opened.lossless and not mail.doubtful,
-        hops=contacts.hops(mail.first(contacts.HOPS)),
-        links=contacts.links(everything[:_TEXT], opened.targets),
-        phones=contacts.phones(everything[:_TEXT]),
+        hops=normalize.hops(mail.first(normalize.HOPS)),
+        links=normalize.links(everything[:_TEXT], opened.targets),
+        phones=normalize.phones(everything[:_TEXT]),
         carried=tuple(opened.room.carried)[:_CARRIED],
         received_from=received_from(mail.first("received")),
     )
@@ -517,7 +525,7 @@ class _BodyText:
             self._opened.room.pictures -= 1
             codes, why = qr_codes(data)
             self._opened.targets += codes
-            for said in filter(None, [why, *(f"{HAS_QR}{contacts.defanged(code)}" for code in codes)]):
+            for said in filter(None, [why, *(f"{HAS_QR}{normalize.defanged(code)}" for code in codes)]):
                 self._opened.note(said)
 
     def _unwrap_signed(self, data: bytes, where: _Where) -> None:
@@ -553,7 +561,7 @@ class _BodyText:
             opened.own.append(page.own)
             opened.targets += page.links
             for shown, target in page.misleading:
-                opened.note(f"{MISLEADS}{contacts.defanged(shown)} and leads to {contacts.defanged(target)}")
+                opened.note(f"{MISLEADS}{normalize.defanged(shown)} and leads to {normalize.defanged(target)}")
             if not page.whole:
                 opened.doubt("HTML too large to read whole")
             return

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Protocol
 from urllib.parse import parse_qs
 
 import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from panicmail.errors import StoreFailed
 from panicmail.incident.model import Outcome
 from panicmail.response.incident_links import LinkExpired, LinkRevoked
+from panicmail.response.webhooks import WebhookResult
 from panicmail.server.http import metrics
-from panicmail.server.http.bodies import body_of
-from panicmail.server.http.hooks import TakesHooks, routes
-from panicmail.server.http.link import LinkPage
-from panicmail.server.http.link_actions import WORDS, code
+from panicmail.server.http.link import WORDS, LinkPage, code
 from panicmail.server.http.metrics import Exposition, Figure
-from panicmail.server.http.rendering import PageRenderer
-from panicmail.server.http.threadpool import RequestThreads
+from panicmail.server.http.rendering import PageRenderer, RequestThreads, body_of
 
 #: Of a POST; a word and its name are 13.
 MOST_OCTETS = 4096
@@ -213,3 +212,58 @@ class _Guard:
 def _route(path: str) -> str:
     """The path for the log, without the token."""
     return "/i/…" if path.startswith("/i/") else path
+
+
+# -- Where GitLab and PagerDuty tell what happened there.
+#
+#     POST /hooks/gitlab, POST /hooks/pagerduty
+#
+#     202  taken                      404  no secret is configured
+#     204  well, and nothing for us   413  over 1 MiB
+#     401  not verified               503  not now: send it again
+#
+# Empty answers, and at once: what a hook asks of GitLab is done behind it. Nothing of a request is looked at before
+# it is verified, and a refusal says nothing but that.
+
+#: Of a POST; a comment in GitLab may be long.
+MOST_HOOK_OCTETS = 2**20
+
+_STATUS = {WebhookResult.TAKEN: 202, WebhookResult.IGNORED: 204, WebhookResult.REFUSED: 401}
+
+
+class TakesHooks(Protocol):
+    """What the routes stand on. The first is asked on the loop, the others in threads."""
+
+    def takes(self) -> frozenset[str]: ...
+    def gitlab(self, headers: Mapping[str, str], body: bytes) -> WebhookResult: ...
+    def pagerduty(self, headers: Mapping[str, str], body: bytes) -> WebhookResult: ...
+
+
+def routes(hooks: TakesHooks | None, calls: RequestThreads) -> list[Route]:
+    """`hooks` None: there are none."""
+    known = {"gitlab": hooks.gitlab, "pagerduty": hooks.pagerduty} if hooks else {}
+
+    async def take(request: Request) -> Response:
+        sender = str(request.path_params["sender"])
+        if hooks is None or sender not in known or sender not in hooks.takes():
+            raise HTTPException(404)
+        return await _take(request, sender, known[sender], calls)
+
+    return [Route("/hooks/{sender}", take, methods=["POST"])]
+
+
+async def _take(
+    request: Request, sender: str, receive: Callable[[Mapping[str, str], bytes], WebhookResult], calls: RequestThreads
+) -> Response:
+    body = await body_of(request, MOST_HOOK_OCTETS)
+    if body is None:
+        return PlainTextResponse("Too large.\n", 413)
+    try:
+        answer = await calls.ask(receive, request.headers, body)
+    except (StoreFailed, TimeoutError) as exc:
+        _log.error("hook.failed", sender=sender, reason=str(exc) or "the database did not answer in time")
+        return PlainTextResponse("Not now. Send it again.\n", 503)
+    if answer is WebhookResult.REFUSED:
+        # A challenge is owed (RFC 9110 15.5.2).
+        return PlainTextResponse("Not verified.\n", 401, headers={"WWW-Authenticate": "PanicmailHook"})
+    return Response(status_code=_STATUS[answer])

@@ -7,16 +7,21 @@ scripts, frames, images and anything remote.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
+
+from starlette.requests import Request
 
 from panicmail.incident.model import State
 from panicmail.incident.redact import redacted
 from panicmail.mail.compose.catalogue import web_templates
-from panicmail.server.http.link import LinkPage, headline, second_line
-from panicmail.server.http.link_actions import ACTS, UNDO, WORDS, recorded
+from panicmail.server.http.link import ACTS, UNDO, WORDS, LinkPage, headline, recorded, second_line
 
 #: Of a report; the whole of it is on the issue.
 SHOWN_CHARACTERS = 20_000
@@ -114,3 +119,45 @@ def _dialled(number: str) -> str:
 
 def _web_address(url: str | None) -> str | None:
     return url if url and urlsplit(url).scheme in {"http", "https"} else None
+
+
+# -- The body of a request, read no further than it may be long.
+
+
+async def body_of(request: Request, most: int) -> bytes | None:
+    """The body, counted while it comes; None when it is longer than `most` octets, whatever its header says."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
+# -- The backend's functions in threads, each within a deadline: the event loop also receives the panics.
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RequestThreads:
+    """A few threads for one kind of caller, so that callers who hang up the one do not starve the other."""
+
+    def __init__(self, name: str, *, threads: int, within: float) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"web-{name}")
+        self._within = within
+
+    async def ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function answers.
+
+        Raises:
+            TimeoutError: It did not within the deadline. One that had begun goes on in its thread and may still do
+                what it was asked; one that had not never will.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._within):
+            return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        """Take no more, and wait for nobody."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -10,7 +10,14 @@ is too large, a loop, and what is no SMTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import concurrent.futures
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from panicmail.intake.accept import ReceivedMail
+from panicmail.server.smtp.inbound_storage import InboundStorage
 
 
 class Reply(str):
@@ -104,3 +111,93 @@ def extended_hello(hostname: str, extensions: Iterable[str]) -> list[Reply]:
 def accepted(ref: str) -> Reply:
     """The promise: this mail is durable. `ref` is ours and speakable, so it needs no cleaning."""
     return Reply(f"250 2.0.0 accepted as {ref}")
+
+
+# -- What every session of one listener goes by.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpLimits:
+    """Handed to each session; immutable but for the storage, which is shared on purpose."""
+
+    hostname: str
+    known: Known
+    accept: Accept
+    max_message_size: int  #: octets
+    storage: InboundStorage
+    tls: ssl.SSLContext | None  #: None: no TLS
+    tls_at_once: bool = False  #: TLS from the first octet (RFC 8314), instead of by STARTTLS
+    lmtp: bool = False  #: RFC 2033: LHLO, and after the dot an answer for each recipient
+    require_tls: bool = False  #: without TLS only what leads to it is carried out
+    idle_timeout: float  #: seconds without a whole command, without any octet of a mail, or with a reply unread
+    accept_timeout: float  #: seconds to wait for `accept`; then 451, though the write may still succeed
+    max_recipients: int  #: RFC 5321 4.5.3.1.8 wants 100 at least
+    max_hops: int  #: Received fields; one more is a loop
+    is_trusted: Callable[[str], bool] = lambda peer: False  #: whether that address is a mail server of ours
+    data_grace: float = 60.0  #: seconds a mail may take however slowly it comes
+    data_rate: float = 1024.0  #: octets a second it must have come in on average after that
+    data_within: float = 1800.0  #: seconds for the whole of a mail
+    max_commands: int = 1000  #: of a connection, between two mails that were taken
+
+
+# -- What the wire hands to the rest of panicmail, and what it asks of it.
+
+#: Makes a mail durable and answers its REF, or raises; until it resolves the client waits for its 250. It is called on
+#: the event loop's thread and must return at once; the work belongs elsewhere.
+Accept = Callable[[ReceivedMail], concurrent.futures.Future[str]]
+
+#: Is this recipient ours? Asked on the event loop's thread with the lower-cased address, so it must not wait.
+Known = Callable[[str], bool]
+
+
+# -- Addresses as SMTP commands carry them.
+#
+# aiosmtpd reads paths with the parser of the email package, which drops source routes without a word, takes control
+# characters, and raises on oddities. This reader shows what stands there; `plain` then says which of it can be a
+# mailbox of ours. Senders are hardly judged: an ugly sender still reports a panic.
+
+#: What aiosmtpd calls the null reverse-path (RFC 5321 4.5.5) inside; it takes "" for "no MAIL command yet".
+NULL_SENDER = "<>"
+
+# Brackets with anything between them, quoted strings taken whole; or, as sloppy clients write, no brackets at all.
+_PATH = re.compile(
+    r"""\s*(?:<(?P<path>(?:"(?:[^"\\]|\\.)*"|[^<>"])*)>|(?P<bare>[^\s<>"]+))(?P<parameters>.*)""", re.DOTALL
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Quotes, blanks and backslashes; "%" and "!" once routed through third parties; ":" and "," belong to source routes
+# (RFC 5321 4.1.1.3, appendix C). No address of ours holds any of them.
+_MAILBOX = re.compile(r"""[^\x00-\x20\x7f-\x9f"\\%!:,;<>()@]+@[^\x00-\x20\x7f-\x9f"\\%!:,;<>()@]+""")
+
+
+def split_path(argument: str) -> tuple[str, str] | None:
+    """The address of `<address> parameters`, and the parameters; None when there is none to be read.
+
+    The null path comes out as `NULL_SENDER`.
+    """
+    match = _PATH.fullmatch(argument)
+    if match is None:
+        return None
+    address = match["bare"] if match["path"] is None else match["path"].strip()
+    return address or NULL_SENDER, match["parameters"].strip()
+
+
+def plain(address: str) -> str | None:
+    """The mailbox, lower-cased, for comparison with ours; None for whatever is not plainly local@domain.
+
+    A domain in letters beyond ASCII comes out as DNS and our configuration have it (RFC 5890, "xn--").
+    """
+    if not _MAILBOX.fullmatch(address):
+        return None
+    local, _, domain = address.lower().rpartition("@")
+    try:
+        return f"{local}@{domain if domain.isascii() else domain.encode('idna').decode('ascii')}"
+    except UnicodeError:  # no domain has such a name
+        return None
+
+
+def has_control(text: str) -> bool:
+    return _CONTROL.search(text) is not None
+
+
+def without_control(text: str) -> str:
+    return _CONTROL.sub("?", text)

@@ -31,10 +31,9 @@ from aiosmtpd.smtp import TLSSetupException
 from panicmail import crashpoints
 from panicmail.server.smtp import reply_table
 from panicmail.server.smtp.connections import Connections
-from panicmail.server.smtp.limits import SmtpLimits
-from panicmail.server.smtp.mail_transfer import MailTransfer, log_failure
+from panicmail.server.smtp.data import MailTransfer, log_failure
 from panicmail.server.smtp.protocol import ClientProtocol, SessionOver
-from panicmail.server.smtp.reply_table import Reply
+from panicmail.server.smtp.reply_table import Reply, SmtpLimits
 
 _log = structlog.get_logger()
 
