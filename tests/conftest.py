@@ -7,10 +7,13 @@ fails instead: a run that is to prove everything must not leave anything out (`.
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
 import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import structlog
@@ -178,3 +181,62 @@ def _execute(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(SQL(statement))
+
+
+_OWN = ("localhost", "ip6-localhost", "", None)
+
+
+def _is_outside(host: object, *, is_looked_up: bool = False) -> bool:
+    """Whether a host is another machine than this one, or a name that somebody is asked for. An address is no name."""
+    if host in _OWN:
+        return False
+    try:
+        address = ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return True
+    return not (is_looked_up or address.is_loopback or address.is_unspecified)
+
+
+@pytest.fixture(autouse=True)
+def nobody_outside_is_asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a test that looks a name up, or connects or sends to another machine, in this process.
+
+    Told at its end as well, for what is raised in a thread is one more failure that the code under test expects.
+    """
+    asked: list[str] = []
+
+    def refuse(host: object, by: str) -> NoReturn:
+        if str(host).endswith(".invalid"):  # RFC 6761 6.4: nobody has it, and a test may mean just that
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        if str(host).startswith("192.0.2."):  # RFC 5737: as little
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        asked.append(f"{host}, by {by}")
+        raise OSError(f"a test asks for {asked[-1]}")
+
+    def guard(name: str) -> None:
+        real = getattr(socket.socket, name)
+
+        def guarded(self: socket.socket, *args: Any) -> Any:
+            to = args[-1] if args else None
+            if isinstance(to, tuple) and self.family in (socket.AF_INET, socket.AF_INET6) and _is_outside(to[0]):
+                refuse(to[0], name)
+            return real(self, *args)
+
+        monkeypatch.setattr(socket.socket, name, guarded)
+
+    def looked_up(name: str) -> None:
+        real = getattr(socket, name)
+
+        def guarded(host: Any, *args: Any, **more: Any) -> Any:
+            if _is_outside(host.decode() if isinstance(host, bytes) else host, is_looked_up=True):
+                refuse(host, name)
+            return real(host, *args, **more)
+
+        monkeypatch.setattr(socket, name, guarded)
+
+    for each in ("connect", "connect_ex", "sendto"):
+        guard(each)
+    for each in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr"):
+        looked_up(each)
+    yield
+    assert not asked, f"asked of another machine: {', '.join(asked)}"

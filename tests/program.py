@@ -440,7 +440,7 @@ def world(
                 "steps": [{"after": after, "page": list(roles)} for after, *roles in steps],
                 "repeat": repeat,
             },
-            "authentication": {"method": "none"},
+            "authentication": {"method": "none", "nameservers": ["127.0.0.1:9"]},  # nobody is there
             "receipts": {"domains": ["example.com"]},
             "storm": {"members": 0, "digest_after": 0},  # every mail is an incident, every page a mail
             "web": {"listen": "127.0.0.1:0", "url": "https://panic.example.com"},
