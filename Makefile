@@ -39,7 +39,7 @@ test: lint types
 	$(BIN)/python -m pytest
 
 quick: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not process and not postgres and not browser" $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/stories tests/contract -m "not postgres and not browser" $(ARGS)
 
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.checker $(ARGS)

@@ -14,13 +14,10 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from functools import cache
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
@@ -32,10 +29,6 @@ from tests import pgserver
 from tests.examples import IS_LONG
 from tests.office import Office
 
-_STARTS_PROCESSES = {
-    *("tests.program", "tests.forked", "tests.servers", "tests.nodes", "tests.faults.acts", "tests.faults.strace"),
-    *("panicmail.mail.parse.pool", "multiprocessing"),
-}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -61,20 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if hasattr(getattr(item, "obj", None), "hypothesis"):
             item.add_marker("properties")
-        if _starts_processes(getattr(item, "module", None)):
+        if item.path.parent.name in ("process", "faults"):
             item.add_marker("process")
     too_long = {item for item in items if not IS_LONG and _is_long(item)}
     config.hook.pytest_deselected(items=too_long)
     items[:] = [item for item in items if item not in too_long]
-
-
-@cache
-def _starts_processes(module: ModuleType | None) -> bool:
-    """Whether a module of tests has in its hands what starts some."""
-    return module is not None and any(
-        value is subprocess or getattr(value, "__module__", value.__class__.__module__) in _STARTS_PROCESSES
-        for value in vars(module).values()
-    )
 
 
 def _is_long(item: pytest.Item) -> bool:

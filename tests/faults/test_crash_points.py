@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from panicmail import crashpoints
+from tests.attached_files import with_file
 from tests.dns_zone import dns_server
 from tests.examples import IS_LONG, if_long
 from tests.faults.acts import (
@@ -36,8 +37,7 @@ from tests.faults.acts import (
 from tests.office import mail
 from tests.program import SOON, Program, World, world
 from tests.provider import Provider
-from tests.test_conversation import with_file
-from tests.test_hooks import SECRET, event, signed_by_pagerduty, tell
+from tests.webhook_calls import SECRET, event, signed_by_pagerduty, tell
 
 
 def both(*names: str) -> tuple[str, ...]:

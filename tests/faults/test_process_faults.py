@@ -35,7 +35,7 @@ from tests.faults.acts import (
 from tests.office import PANIC, mail
 from tests.program import SOON, World, world
 from tests.provider import Provider
-from tests.test_watch import Watcher
+from tests.watcher import Watcher
 
 # -- SIGTERM, and a host that is suspended
 

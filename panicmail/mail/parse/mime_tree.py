@@ -4,7 +4,7 @@ The standard library's parser tries the boundary of every open multipart on ever
 say where a part stood. Here a multipart is cut at its boundary from the outside in, so that a line which two
 multiparts could claim is the outer one's (RFC 2046 5.1.2), and a part is a range of octets before it is anything else.
 Limits are looked at while it reads, not after. What comes of it is the library's own `Message`, which knows parameters
-and transfer encodings; `tests/test_mime_tree.py` compares the two and names each difference.
+and transfer encodings; `tests/unit/test_mime_tree.py` compares the two and names each difference.
 """
 
 from __future__ import annotations

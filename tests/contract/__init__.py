@@ -1,0 +1,1 @@
+"""What others rely on: SMTP, HTTP, GitLab, relays, push services, on loopback in this process."""

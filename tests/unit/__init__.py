@@ -1,0 +1,1 @@
+"""Rules and readers: no process, no peer, no database."""
