@@ -170,7 +170,8 @@ def _execute(url: str, *statements: str) -> None:
             connection.execute(SQL(statement))
 
 
-_OWN = ("localhost", "ip6-localhost", "", None)
+#: smtplib and getfqdn() ask for this machine's own name.
+_OWN = ("localhost", "ip6-localhost", "", None, socket.gethostname(), socket.gethostname().partition(".")[0])
 
 
 def _is_outside(host: object, *, is_looked_up: bool = False) -> bool:
