@@ -33,6 +33,7 @@ from panicmail.mail.compose import ComposedMail, check_page
 from panicmail.mail.compose.letterhead import Letterhead
 from panicmail.oncall.channels_of import ContactChannel, ways_to
 from panicmail.oncall.runtime_settings import RuntimeSettings
+from panicmail.response import sender_demands
 from panicmail.store.channel_proofs import Proof, ProofKind
 from panicmail.store.transaction import Transaction
 from panicmail.store.unit_of_work import Store
@@ -190,6 +191,19 @@ def rows(page: PageTest, proofs: Sequence[Proof], waited: float) -> list[Row]:
     )
     found = [_by_mail(page, proofs, waited) if each.way.is_mail else _by_push(page, each, proofs) for each in page.sent]
     return [*found, *(_way_back(page, reply) if reply else ())]
+
+
+def proof_asked(tx: Transaction, settings: RuntimeSettings, person: Person) -> str:
+    """What is asked of a person's replies from now on, and where that comes from, in a sentence."""
+    asked = sender_demands.demanded(tx, settings, person)
+    if not asked:
+        kept = tx.proofs.proved_of(person.id)
+        shown = f"; {kept} is remembered, and asked for by nothing here" if kept else ""
+        return f"No proof is asked of the replies of {person.first_name}{shown}."
+    act = f"Replies of {person.first_name} act when proved by {asked}"
+    if person.proof:
+        return f"{act}, as people.{person.id}.proof says."
+    return f"{act}, as one to a test page was; panicmail people forget-proof {person.id} takes that back."
 
 
 def _by_mail(page: PageTest, proofs: Sequence[Proof], waited: float) -> Row:

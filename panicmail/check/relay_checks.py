@@ -29,7 +29,7 @@ _NOBODYS = "checkcheckcheckc"
 
 def connect(config: Config, timeout: float = STEP_SECONDS) -> RelayClient:
     """A connection to the relay, for one thread."""
-    return relay_client(config.relay.url, config.smtp.hostname, timeout)
+    return relay_client(config.relay, config.smtp.hostname, timeout)
 
 
 def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
@@ -58,7 +58,7 @@ def rows(config: Config, settings: RuntimeSettings, now: datetime) -> list[Row]:
 def _fallbacks(config: Config, settings: RuntimeSettings, asking: ParallelChecks) -> Iterator[Callable[[], Row]]:
     """Whether each of the relays that stand in takes a page; the rows wait for their answers."""
     for number, url in enumerate(config.relay.fallback, 2):
-        client = relay_client(url, config.smtp.hostname, STEP_SECONDS)
+        client = relay_client(config.relay, config.smtp.hostname, STEP_SECONDS, url=url)
         answer = asking.ask(partial(client.rehearse, _bounces_to(settings, "")))
         yield partial(_fallback_row, f"relay {number} answers", str(url), answer)
 

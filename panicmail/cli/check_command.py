@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from panicmail.cli.command_context import config_option, json_option, load, open_store_and_settings
-from panicmail.cli.output import iso, print_json, shown
+from panicmail.cli.output import iso, print_json, runner, shown
 from panicmail.errors import Mistake
 
 if TYPE_CHECKING:
@@ -157,14 +157,44 @@ def _page(config_file: str | None, word: str, wait: timedelta, as_json: bool) ->
             click.echo(sentence, err=True)
     if signals.came:
         raise SystemExit(128 + signals.came)
+    asked = store.read(lambda tx: paging_checks.proof_asked(tx, settings, person))
     rows = paging_checks.rows(trial, proofs, wait.total_seconds())
     if as_json:
-        print_json({"person": person.id, "sent_at": iso(trial.sent_at), "proven": _is_proven(rows),
+        print_json({"person": person.id, "sent_at": iso(trial.sent_at), "proven": _is_proven(rows), "proof": asked,
                     "rows": _as_json(rows)})  # fmt: skip
     else:
         _print_rows(rows)
-        click.echo(f"\n{_conclusion(person, rows)}")
+        click.echo(f"\n{_conclusion(person, rows)}\n{asked}")
     return rows
+
+
+@click.group()
+@config_option
+@click.pass_context
+def people(context: click.Context, config_file: str | None) -> None:
+    """What panicmail remembers of the people it pages."""
+    context.obj = config_file
+
+
+@people.command("forget-proof")
+@config_option
+@click.argument("person")
+@click.pass_obj
+def forget_proof(before: str | None, config_file: str | None, person: str) -> None:
+    """Ask no proof of PERSON's replies any more that an answer to a test page once had; kept on record.
+
+    What people.PERSON.proof says is asked all the same. The next proved answer to `check --page` is remembered again.
+    """
+    from panicmail.incident.people import by_word
+
+    store, settings = open_store_and_settings(config_file or before)
+    one = by_word(settings.people, person)
+    if one is None:
+        raise Mistake(f"there is no person {person!r}; there are {', '.join(sorted(settings.people))}")
+    how = f"command run by {runner()}"
+    was = store.write("command.act", lambda tx: tx.proofs.forget_proof(one.id, how))
+    click.echo(f"Nothing was remembered of {one.name}." if not was else
+               f"{was} is not asked for any more in replies of {one.name}.")  # fmt: skip
 
 
 class _Signals:
@@ -243,4 +273,4 @@ def _print_list(title: str, items: list[str]) -> None:
             click.echo(f"  {shown(item)}")
 
 
-COMMANDS = (check,)
+COMMANDS = (check, people)

@@ -26,7 +26,7 @@ from panicmail.incident.triage import MOST_PATTERNS
 def check(draft: ConfigDraft) -> None:
     """Record every mistake that shows only between keys."""
     for one in (_people, _rosters, _operators, _policies, _panic_addresses, _replies, _addresses_of_people, _tls,
-                _listeners, _dkim, _authentication, _reporters, _triage):  # fmt: skip
+                _listeners, _dkim, _relay_authority, _authentication, _reporters, _triage):  # fmt: skip
         one(draft)
 
 
@@ -37,6 +37,19 @@ def _dkim(draft: ConfigDraft) -> None:
     if dkim is not None and host and dkim.domain and not f".{host}".endswith(f".{dkim.domain}"):
         expected = f"{host}, the domain of relay.sender, or one above it: else the signature counts for nothing"
         draft.mistakes.add(("relay", "dkim", "domain"), dkim.domain, expected)
+
+
+def _relay_authority(draft: ConfigDraft) -> None:
+    """A file of authorities that is none would make every relay a stranger, in the night it is first asked."""
+    path: Path | None = draft.get("relay", "ca_file")
+    try:
+        if path:
+            ssl.create_default_context(cafile=str(path))
+    except (OSError, ssl.SSLError):
+        expected = "certificates of authorities in PEM"
+        draft.mistakes.say(
+            ("relay", "ca_file"), f"found a file with none that can be read ({path}), expected {expected}"
+        )
 
 
 def _authentication(draft: ConfigDraft) -> None:

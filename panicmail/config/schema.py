@@ -307,6 +307,8 @@ class RelaySettings(Section):
     fallback: Annotated[tuple[Annotated[RelayUrl, BeforeValidator(values.relay_url)], ...], SECRET] = Field(
         (), max_length=2, examples=[["smtp+starttls://user:password@relay.example.net"]]
     )
+    #: Absolute; PEM. Who else vouches for these relays' certificates, beside those this host trusts.
+    ca_file: File = None
     sender: Address  #: of receipts, answers, news
     page_sender: Address
     dkim: DkimSettings | None = Field(None, examples=[{"selector": "panic", "key_file": "dkim.key"}])

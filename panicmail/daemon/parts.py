@@ -255,7 +255,7 @@ class DaemonParts:
 
     def relay(self) -> RelayClient:
         """A connection to the relay, for one thread."""
-        return relay_client(self.config.relay.url, self.config.smtp.hostname, sign=self._sign)
+        return relay_client(self.config.relay, self.config.smtp.hostname, sign=self._sign)
 
     def page_relay(self, failed_over: Callable[[str, str], None] = lambda name, why: None) -> RelayRoute | RelayClient:
         """What pages go by, for one thread: the relay, and those that stand in for it.
@@ -263,13 +263,14 @@ class DaemonParts:
         Args:
             failed_over: As of `RelayRoute`.
         """
-        urls, hostname = (self.config.relay.url, *self.config.relay.fallback), self.config.smtp.hostname
+        relay, hostname = self.config.relay, self.config.smtp.hostname
+        urls = (relay.url, *relay.fallback)
         if len(urls) == 1:
             return self.relay()
         # Together they have no longer than one alone: a thread that takes longer is taken for hanging.
         timeout = (_ONE_RELAY - PATIENCE * (len(urls) - 1)) / 3
         return RelayRoute(
-            [(str(url), relay_client(url, hostname, timeout, sign=self._sign)) for url in urls], failed_over
+            [(str(url), relay_client(relay, hostname, timeout, url=url, sign=self._sign)) for url in urls], failed_over
         )
 
     def _tell_failed_over(self, relay: str, reason: str) -> None:

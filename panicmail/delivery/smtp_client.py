@@ -60,11 +60,24 @@ _LOG_IN = frozenset({530, 534, 535, 538})
 
 
 def relay_client(
-    url: RelayUrl, hostname: str, timeout: float = 10, *, sign: Callable[[bytes], bytes] | None = None
+    relay: RelaySettings,
+    hostname: str,
+    timeout: float = 10,
+    *,
+    url: RelayUrl | None = None,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> RelayClient:
-    """A client of the relay of a configuration; the rest as for `RelayClient`."""
+    """A client of a relay of a configuration; the rest as for `RelayClient`.
+
+    Args:
+        url: Of one of those that stand in; None: of the first.
+    """
+    url, trusted = url or relay.url, None
     password = url.password.get_secret_value() if url.password else None
-    about: dict[str, Any] = {"hostname": hostname, "timeout": timeout, "sign": sign}
+    if relay.ca_file is not None and url.tls != "none":
+        trusted = ssl.create_default_context()
+        trusted.load_verify_locations(relay.ca_file)
+    about: dict[str, Any] = {"hostname": hostname, "timeout": timeout, "sign": sign, "ssl_context": trusted}
     return RelayClient(url.host, url.port, url.tls, url.username, password, **about)
 
 

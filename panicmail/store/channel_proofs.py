@@ -32,6 +32,10 @@ class ProofKind(StrEnum):
     FAILED = "failed"  #: it bounced, a machine answered, or their answer would not have counted
 
 
+#: The channel, and the fact, by which it is on record that what replies proved is asked for no more.
+FORGOTTEN = "forgotten"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """One thing that was proved, or that failed to be."""
@@ -87,7 +91,16 @@ class ChannelProofs(Queries):
         c = proofs.c
         query = sa.select(c.facts).where(c.person == person, c.what == ProofKind.REPLY.value)
         found = self._connection.execute(query.order_by(c.id.desc()).limit(20)).scalars()
-        return next((str(facts["proved"]) for facts in found if facts.get("proved")), "")
+        return next(
+            (str(facts.get("proved") or "") for facts in found if facts.get("proved") or FORGOTTEN in facts), ""
+        )
+
+    def forget_proof(self, person: str, how: str) -> str:
+        """Ask nothing of a person's replies any more that they once proved; answers what it was. It stays on record."""
+        proved = self.proved_of(person)
+        if proved:
+            self.prove("", person, FORGOTTEN, ProofKind.REPLY, how, **{FORGOTTEN: proved})
+        return proved
 
     def answer_test(self, person: str, key: str, facts: Mapping[str, Any]) -> None:
         """Answer `person` about their test page; the same `key` once."""

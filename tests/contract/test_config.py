@@ -969,3 +969,9 @@ def test_a_proof_that_is_no_domain_is_refused(load: Load) -> None:
     with pytest.raises(ConfigError) as refused:
         load(SMALLEST.replace("[people.ana]", '[people.ana]\nproof = "ana@example.com"'))
     assert "people.ana.proof" in str(refused.value)
+
+
+def test_a_file_of_authorities_without_any_is_refused(refused: Refused, folder: Path) -> None:
+    (folder / "ca.pem").write_text("nothing of the kind")
+    [mistake] = refused(with_("relay", 'ca_file = "ca.pem"'))
+    assert "relay.ca_file: found a file with none that can be read (ca.pem)" in mistake

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from panicmail.delivery.smtp_client import RelayClient
+from panicmail.config.schema import RelaySettings
+from panicmail.delivery.smtp_client import RelayClient, relay_client
 from panicmail.errors import Blocked, LockedOut, Permanent, Temporary, Unknown
 from panicmail.sandbox.relay_server import SandboxRelay
 
@@ -180,6 +182,30 @@ def test_starttls_comes_before_the_password(authority: trustme.CA, trusting: ssl
     ):
         relay.send(PAGE, PANIC, ANA)
         assert (sandbox.mails[0].is_tls, sandbox.mails[0].login) == (True, "panic")
+
+
+@pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+def test_a_private_authority_vouches_for_the_relay_and_nobody_else_does(
+    authority: trustme.CA, tmp_path: Path, scheme: str
+) -> None:
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    replies = ["220 x", "250 STARTTLS", "220 go", "250 x"] if scheme != "smtps" else ["220 x", "250 x"]
+    about: dict[str, Any] = {"sender": PANIC, "page_sender": PANIC}
+    for known in (True, False):
+        with (
+            SandboxRelay(tls=server_context(authority)) if scheme != "smtps" else
+            Scripted([*replies, *TAKEN], tls=server_context(authority)) as server
+        ):  # fmt: skip
+            url = f"{scheme}://localhost:{server.port}"
+            ca_file = tmp_path / "ca.pem" if known else None
+            relay = RelaySettings.model_validate(about | {"url": url, "ca_file": ca_file})
+            client = relay_client(relay, "panic.example.com", 2)
+            if known:
+                assert client.send(PAGE, PANIC, ANA).startswith("250")
+            else:
+                with pytest.raises(LockedOut, match="certificate"):
+                    client.send(PAGE, PANIC, ANA)
+            client.close()
 
 
 def test_implicit_tls_is_tls_from_the_first_octet(authority: trustme.CA, trusting: ssl.SSLContext) -> None:

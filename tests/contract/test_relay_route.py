@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from panicmail.config.schema import RelaySettings
 from panicmail.config.values import relay_url
 from panicmail.delivery import EmailWorker
 from panicmail.delivery.relay_route import RelayRoute
@@ -123,7 +124,8 @@ def test_close_hangs_up_everywhere(route: Route) -> None:
 def test_a_page_goes_by_the_second_relay_when_the_first_is_not_there(tmp_path: Path) -> None:
     with SandboxRelay() as there, closing(Office(tmp_path)) as desk:
         urls = [f"smtp://127.0.0.1:{closed_port()}", f"smtp://127.0.0.1:{there.port}"]
-        relays = [(url, relay_client(relay_url(url), "panic.example.com")) for url in urls]
+        relay = RelaySettings.model_validate({"sender": "panic@example.com", "page_sender": "panic@example.com"})
+        relays = [(url, relay_client(relay, "panic.example.com", url=relay_url(url))) for url in urls]
         way = RelayRoute(relays)
         desk.lanes[0] = EmailWorker("page", desk.store, lambda: desk.settings, way)
         desk.panic()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from panicmail.check import paging_checks
 from panicmail.config.reporters import KnownReporter
 from panicmail.incident.model import Incident, State
 from panicmail.incident.push_channel import channel
@@ -254,6 +255,32 @@ def test_what_a_test_page_proved_is_asked_for_from_then_on_where_there_is_a_link
     office.settings = replace(office.settings, web_url="")
     office.answer(office.page("ana@example.com"), signer=None)
     assert office.state(incident) is State.ACKED, "shown, and not demanded: there is no other way"
+    office.close()
+
+
+def test_what_a_test_page_proved_is_forgotten_on_command_and_remembered_anew(tmp_path: Path) -> None:
+    office = made(tmp_path, REJECT)
+    ana = office.settings.people["ana"]
+
+    def proves(test: str) -> None:
+        office.store.write(
+            "command.act",
+            lambda tx: tx.proofs.prove(test, "ana", "mail", ProofKind.REPLY, "reply", proved="example.com"),
+        )
+
+    def asked() -> str:
+        return office.store.read(lambda tx: paging_checks.proof_asked(tx, office.settings, ana))
+
+    assert "No proof is asked" in asked()
+    proves("one")
+    assert "act when proved by example.com, as one to a test page was" in asked()
+    for was in ("example.com", ""):
+        assert office.store.write("command.act", lambda tx: tx.proofs.forget_proof("ana", "command run by op")) == was
+    assert "No proof is asked" in asked()
+    proves("two")
+    assert "example.com" in asked()
+    kept = office.store.read(lambda tx: tx.proofs.of_test(""))
+    assert [(one.how, one.facts) for one in kept] == [("command run by op", {"forgotten": "example.com"})]
     office.close()
 
 

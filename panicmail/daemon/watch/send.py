@@ -227,5 +227,8 @@ class AlarmRoutes:
         """Connections of its own: they are used in one thread, and seldom."""
         relay, hostname = self._config.relay, self._config.smtp.hostname
         return RelayRoute(
-            [(str(url), relay_client(url, hostname, sign=signing(relay))) for url in (relay.url, *relay.fallback)]
+            [
+                (str(url), relay_client(relay, hostname, url=url, sign=signing(relay)))
+                for url in (relay.url, *relay.fallback)
+            ]
         )
