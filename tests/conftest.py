@@ -29,6 +29,8 @@ from tests import pgserver
 from tests.examples import IS_LONG
 from tests.office import Office
 
+#: What runs on SQLite is run on PostgreSQL as well: one test in so many, and all of them by `make matrix`.
+_ONE_IN = 4
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -56,9 +58,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("properties")
         if item.path.parent.name in ("process", "faults"):
             item.add_marker("process")
+    names = {item.nodeid for item in items}
+    again = sorted((item for item in items if _runs_on_sqlite_too(item, names)), key=lambda item: item.nodeid)
+    for number, item in enumerate(again):
+        if number % _ONE_IN:
+            item.add_marker("long")
     too_long = {item for item in items if not IS_LONG and _is_long(item)}
     config.hook.pytest_deselected(items=too_long)
     items[:] = [item for item in items if item not in too_long]
+
+
+def _runs_on_sqlite_too(item: pytest.Item, all_of_them: set[str]) -> bool:
+    twin = re.sub(r"(?<=[\[-])postgresql(?=[]-])", "sqlite", item.nodeid)
+    return twin != item.nodeid and twin in all_of_them
 
 
 def _is_long(item: pytest.Item) -> bool:
