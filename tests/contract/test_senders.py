@@ -362,6 +362,13 @@ def forgeries(office: CheckedOffice, page: Posted, other: Posted, pick: random.R
         lambda: OURS.sign(raw.replace(b"ana@example.com", b"bo@example.com")).replace(b"bo@example.com", b"ana@example.com"),
         lambda: OTHER.sign(raw.replace(b"From: ana@example.com", b"From: =?utf-8?q?ana=40example=2Ecom?= <a@evil.example>")),
         lambda: OTHER.sign(raw.replace(b"From: ana@example.com", b"From: ana@example.com,\r\n <a@evil.example>")),
+        lambda: b"From: ana@example.com\r\n" + OURS.sign(raw.replace(b"ana@example.com", b"bo@example.com")),
+        lambda: OTHER.sign(raw.replace(b"From: ana@example.com", b"From:\r\n ana@example.com")),
+        lambda: OTHER.sign(raw.replace(b"From: ana@example.com", b'From: "ana@example.com" <a@evil.example>')),
+        lambda: OTHER.sign(raw.replace(b"From: ana@example.com", b"From: us: ana@example.com;")),
+        lambda: OTHER.sign(raw.replace(b"From: ana@example.com", b"From: ana@example.com (a@evil.example)")),
+        lambda: OTHER.sign(raw, d="sub.example.com"),
+        lambda: OURS.sign(raw.replace(b"\r\n\r\n", b"\r\nl: 1\r\n\r\n")).replace(b"ack", b"ack, all of it"),
         lambda: OURS.sign(raw, ("from",)),
         lambda: OURS.sign(raw, t=1_500_000_000),
     ]  # fmt: skip
@@ -370,6 +377,7 @@ def forgeries(office: CheckedOffice, page: Posted, other: Posted, pick: random.R
 
 def test_no_forged_yes_acknowledges_for_a_person_with_proof(tmp_path: Path) -> None:
     office = made(tmp_path, REJECT, **with_proof("example.com", "ana", "bo"))
+    office.lanes = office.lanes[:1]  # pages alone: what is answered is not looked at here
     pick = random.Random(os.environ.get("PANICMAIL_FORGED_SEED", "14"))
     many = int(os.environ.get("PANICMAIL_FORGED", "60"))
     for start in range(0, many, 100):  # what a mail costs grows with what was written to its incident
