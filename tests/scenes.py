@@ -119,6 +119,7 @@ class Night:
     flags: tuple[str, ...] = ()
     conversation: str = ""
     unheard: str = ""
+    instead: str | None = None  #: where to write, as the reporter\'s mailbox gets nothing
     also_open: Sequence[Incident] = ()
     same_reporter: Sequence[Incident] = ()
 
@@ -157,6 +158,7 @@ class Night:
             flags=self.flags,
             conversation=self.conversation,
             unheard=self.unheard,
+            instead=self.instead,
         )
 
     def letters(self, change: Change, now: datetime) -> dict[str, ComposedMail]:
@@ -301,6 +303,15 @@ def every_letter(night: Night) -> Iterator[tuple[str, ComposedMail]]:
     yield "resolve done", night.answer(closed, ANA, "resolve", START + minutes(60))
     yield "status while open", night.answer(unchanged(first, Outcome.NOTED), ANA, "status", START + minutes(2))
     yield "status while held", night.answer(unchanged(held, Outcome.NOTED), MAX, "status", START + minutes(30))
+    for said in ("quiet", "quiet_off"):
+        yield f"{said} by holder", night.answer(unchanged(held, Outcome.DONE), ANA, said, START + minutes(30))
+    elsewhere = replace(night, instead="rita@example.net", unheard=transitions.UnsentReason.QUIET)
+    yield (
+        "quiet, and where to write",
+        elsewhere.answer(unchanged(held, Outcome.DONE), ANA, "quiet", START + minutes(30)),
+    )
+    why = "only whoever has it says whether the reporter gets mail"
+    yield "quiet by another", night.answer(unchanged(held, Outcome.NOTED), MAX, "quiet", START + minutes(30), why=why)
     said_severity = transitions.SaidSeverity(level=2, by="ana", how=HOW, policy=policy, at=START + minutes(2))
     graded = transitions.set_severity(first, said_severity, Duty(policy, who, START + minutes(2)))
     yield "severity", night.answer(graded, ANA, "severity", START + minutes(2), severity=2)
