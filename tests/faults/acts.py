@@ -73,7 +73,7 @@ def readers_of(program: Program) -> list[int]:
     """The children that read mails, by their process ids."""
     tasks = Path(f"/proc/{program.pid}/task").glob("*/children")
     pids = [int(pid) for children in tasks for pid in children.read_text().split()]
-    return [pid for pid in pids if b"panicmail.mail.parse.parser_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in pids if b"panicmail.mail.parse.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @contextlib.contextmanager

@@ -311,7 +311,7 @@ def test_a_child_that_is_being_started_at_a_stop_is_no_failure(tmp_path: Path) -
 
 def _our_child() -> subprocess.Popen[bytes]:
     path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    command = [sys.executable, "-s", "-P", "-m", "panicmail.mail.parse.parser_process"]
+    command = [sys.executable, "-s", "-P", "-m", "panicmail.mail.parse.worker"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=path, cwd="/")
 
 
@@ -413,7 +413,7 @@ def test_what_gets_hold_of_a_reader_starts_nothing_and_writes_nothing(tmp_path: 
     assert [path.read_bytes() for path in tmp_path.iterdir()] in ([], [b""])
 
 
-@pytest.mark.parametrize("module", ["panicmail.mail.parse.parser_process", "panicmail.oncall.ical_worker"])
+@pytest.mark.parametrize("module", ["panicmail.mail.parse.worker", "panicmail.oncall.ical_worker"])
 def test_both_children_give_up_what_reading_does_not_need(module: str) -> None:
     since = datetime.now(UTC)
     words = [since.isoformat(), (since + timedelta(days=1)).isoformat()]

@@ -33,7 +33,7 @@ class ParserStaff:
 
     def __init__(self, size: int, command: Sequence[str] | None) -> None:
         self.size = min(max(1, size), MOST)
-        self._command = list(command or (sys.executable, "-s", "-P", "-m", "panicmail.mail.parse.parser_process"))
+        self._command = list(command or (sys.executable, "-s", "-P", "-m", "panicmail.mail.parse.worker"))
         self._stopping = threading.Event()
         self._changed = threading.Condition()  # for all that follows
         self._alive: set[ParserProcess] = set()  #: those that were ready once, until they are reaped
