@@ -25,10 +25,11 @@ HAPPENS = {
     "yes": "incident.acked", "take": "incident.acked", "yes_all": "incident.acked", "no": "person.declined",
     "escalate": "incident.escalated", "resolve": "incident.resolved", "hand_over": "incident.offered",
 }  # fmt: skip
+#: Of an answer that names the reporter ("on it, calling Rita") only the daemon knows that Rita is no colleague.
 OTHERS = (
     "no", "can't, on a train", "escalate", "escalate, I am alone here", "resolve", "false alarm, it was a test",
     "to bo", "page Max please", "status", "thanks", "nein", "je ne peux pas", "no puedo", "ack 7KQ2", "akc",
-    "on itt", "Calling Rita now", "on it, calling Rita", "Rita does not answer", "", "ack all", "the laptop is old",
+    "on itt", "Rita does not answer", "", "ack all", "the laptop is old",
     "- unplug the cable\n- do not log in",
 )  # fmt: skip
 EXTRA = ("", "", "", "", "", "Auto-Submitted: auto-replied", "List-Id: <all.example.com>", "From: bo@example.com",
