@@ -1,12 +1,13 @@
 """Bytes to `Report`: what a mail says, who it says it is from, and what it carries.
 
-`read` is total: whatever the octets, it answers a report; what it cannot parse goes to `bytes_fallback`. It may take long
-or much memory on hostile input, which is why the daemon calls it through `pool.ParserPool` only.
+`read` is total: whatever the octets, it answers a report; what it cannot parse goes to `bytes_fallback`. It may take
+long or much memory on hostile input, which is why the daemon calls it through `pool.ParserPool` only.
 
 All readers see one canonical copy of the octets. The tree of parts is `mime_tree`'s, of the standard library's
 messages; mail-parser (this is the only module that knows it) reads the header: date, addresses, defects. It is not
 given the parts, because it decodes each once more and shows the text of attached mails as the sender's own; and on
-one hostile header in a hundred it raises, which costs its view and nothing else. `mail_parts` decides what is body, and this module whose it is:
+one hostile header in a hundred it raises, which costs its view and nothing else. `mail_parts` decides what is body,
+and this module whose it is:
 
 * The sender's own words are the text parts that are neither attached nor inside another message, plain text before
   HTML. What a forwarded mail says is in `text`, below a heading, and never in `reply_text`.
