@@ -150,7 +150,7 @@ def test_an_exception_is_told_with_its_causes_and_without_its_variables(stream: 
         logging.getLogger("mail.log").exception("SESSION exception")
     for event in events(stream):
         first, second = event["exception"].split("\n")
-        assert first.startswith("ValueError: not sent [tests/unit/test_log.py:")
+        assert first.startswith("ValueError: not sent [unit/test_log.py:")
         assert second.startswith("caused by: OSError: smtp://[hidden]@relay is away [")
         assert "hunter" not in json.dumps(event)
 
