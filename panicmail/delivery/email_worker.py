@@ -17,7 +17,7 @@ from panicmail.incident.model import EffectKind
 from panicmail.incident.people import Person, by_address
 from panicmail.incident.sender_proof import ProofState
 from panicmail.mail import compose, encryption
-from panicmail.mail.compose import ComposedMail
+from panicmail.mail.compose import ComposedMail, catalogue
 from panicmail.mail.compose.digest_page import DigestEntry
 from panicmail.mail.compose.letterhead import Letterhead, incident_within, within
 from panicmail.mail.compose.notice_context import organisation_at
@@ -79,6 +79,7 @@ class EmailWorker(OutboxWorker):
         self._settings = settings
         self._relay = relay
         self._receipts = ReceiptLimit()
+        catalogue.compile_first("page", "reporter")
 
     def _carry_out(self, task: OutboxRow) -> None:
         settings = self._settings()

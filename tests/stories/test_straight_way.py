@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
+from jinja2 import Environment
 
 from panicmail.daemon.worker_threads import WorkerThread, WorkSignal
 from panicmail.errors import Blocked, StoreFailed
 from panicmail.incident import ids
 from panicmail.incident.classify import Report
+from panicmail.mail.compose import catalogue
 from panicmail.store.mails import LARGE, LEASE
 from panicmail.store.rows import AcceptedMail, ClaimedMail
 from panicmail.store.transaction import Transaction
@@ -312,6 +314,27 @@ def test_a_row_whose_adapter_lets_nothing_through_is_handed_to_nobody(shift: Shi
     until(lambda: len(shift.desk.incidents()) == 2 and len(shift.desk.gitlab.notes) == 2)
     tried = "SELECT attempt FROM outbox WHERE do = 'page' ORDER BY id"
     assert shift.rows(tried) == [(1,), (0,)]
+
+
+def test_the_first_page_and_receipt_after_a_start_compile_no_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue._environment.cache_clear()
+    catalogue.compile_first.cache_clear()
+    with closing(Office(tmp_path)) as desk:
+        compiled: list[str | None] = []
+        compile_source = Environment.compile
+
+        def watched(self: Environment, source: Any, name: str | None = None, *more: Any, **others: Any) -> Any:
+            compiled.append(name)
+            return compile_source(self, source, name, *more, **others)
+
+        monkeypatch.setattr(Environment, "compile", watched)
+        desk.deliver(mail("Everything is .locked."))
+        desk.settle()
+        assert desk.sent("ana@example.com")
+        assert desk.sent("rita@example.com")
+    assert [name for name in compiled if str(name).startswith(("page/", "reporter/"))] == []
 
 
 def accepted(name: str) -> AcceptedMail:
