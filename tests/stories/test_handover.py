@@ -85,7 +85,7 @@ def test_a_change_is_told_once_however_often_it_is_looked_at(desk: Office) -> No
         assert look(desk) == 0
     assert len(desk.relay.sent) == sent
     assert desk.events(incident).count("shift.changed") == 1
-    assert "changed at `2026-11-22T02:30:00+00:00`: Bo Low came on. Ana Reyes has it" in desk.gitlab.notes[-1][1]
+    assert "changed at 2026-11-22 02:30:00 UTC: Bo Low came on. Ana Reyes has it" in desk.gitlab.notes[-1][1]
 
 
 def test_a_change_that_fell_into_an_outage_is_told_when_it_is_over(desk: Office) -> None:
