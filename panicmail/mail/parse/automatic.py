@@ -131,6 +131,27 @@ _REPORT_TYPES = {
     "disposition-notification": MailKind.MDN,
 }
 
+_REPLY = re.compile(r"(?:re|aw|sv|vs|antw|rif|r|odp|tr|wg|回复|答复)\s{0,3}(?:\[\d{1,4}\]\s{0,3})?[:：]")
+_DAEMON = re.compile(
+    r"mailer[-_.]?daemon|mail[-_.]?daemon|mdaemon@|mail[-_. ]delivery[-_. ](?:sub)?(?:system|service)"
+    r"|mail[-_ ]system\b",
+    re.I,
+)
+#: Whom reports of failure come from, where something else tells of one too. People have such addresses as well.
+_OF_A_HOST = re.compile(
+    r"(?:mail(?:er|admin|server|master|system|gateway)?|system|administrator|admin|daemon|mta|smtp|exchange"
+    r"|notes|root"
+    r"|devnull|quarantine|security|antispam|antivirus|mailmarshal|symantec|barracuda|groupwise|info|support)@"
+    r"|[^@]*(?:daemon|postmaster|mailer|delivery|bounce|undeliver|nobody)[^@]*@",
+    re.I,
+)
+_POSTMASTER = re.compile(r"post[-_.]?master@", re.I)
+_MACHINE = re.compile(
+    r"(?:no[-_.]?reply|do[-_.]?not[-_.]?reply|bounces?|autoresponder|auto[-_.]?reply|listserv"
+    r"|majordomo)(?:[-+_.=]|@|$)"
+    r"|owner-|[^@]*-(?:owner|request|bounces?)[+@]",
+    re.I,
+)
 #: Whoever stands first wrote it, where signs of several are found.
 _SUREST = (Author.BOUNCE, Author.RECEIPT, Author.ANSWER, Author.REPORT, Author.MACHINE, Author.PERSON)
 #: How a reader of `why` is told what kind of automaton it is; its kind does not say so.
@@ -171,7 +192,7 @@ def _author(mail: NormalizedMail, shape: MimeStructure, signs: Sequence[Author],
     if author not in (Author.REPORT, Author.MACHINE):
         return author
     labelled = any(_is_label(_subject(mail), beginning) for beginning in automatic_words.ANSWERS_BEGIN)
-    replies = MailKind.OOO in found or automatic_words.REPLY.match(_subject(mail)) is not None
+    replies = MailKind.OOO in found or _REPLY.match(_subject(mail)) is not None
     is_away = automatic_words.AWAY.search(shape.text[:2000]) is not None
     return Author.ANSWER if labelled or (replies and is_away) else author
 
@@ -292,7 +313,7 @@ def _text_signs(mail: NormalizedMail, shape: MimeStructure) -> Iterator[KindSign
         bool(automatic_words.SMTP_CODE.search(own)),
         bool(automatic_words.RETURNED.search(shape.text[:16_384]) or "message/rfc822" in shape.types),
         subject.startswith(automatic_words.SUBJECTS[MailKind.BOUNCE]) or bool(automatic_words.FAILURE.match(subject)),
-        bool(automatic_words.OF_A_HOST.match(sender)) or not sender,
+        bool(_OF_A_HOST.match(sender)) or not sender,
     )
     if failed[0] and sum(failed) >= 3:
         yield MailKind.BOUNCE, "tells of a failure as bounces do", Author.PERSON
@@ -305,12 +326,12 @@ def _sender_signs(mail: NormalizedMail, shape: MimeStructure, mail_from: str | N
     address = loose_address(sender)
     null = mail_from in ("", "<>") or any(value.strip() == b"<>" for value in mail.all("return-path"))
     failed = bool(automatic_words.FAILED.search(_subject(mail)) or automatic_words.FAILED.search(shape.text[:2000]))
-    if automatic_words.DAEMON.match(address) or (not address and automatic_words.DAEMON.search(sender)):
+    if _DAEMON.match(address) or (not address and _DAEMON.search(sender)):
         yield MailKind.BOUNCE, f"from {address or sender}", Author.BOUNCE
-    if automatic_words.POSTMASTER.match(address):
+    if _POSTMASTER.match(address):
         kind = MailKind.BOUNCE if failed else MailKind.AUTO_REPLY
         yield kind, f"from {address}", Author.BOUNCE if failed and null else Author.MACHINE
-    if automatic_words.MACHINE.match(address):
+    if _MACHINE.match(address):
         yield MailKind.AUTO_REPLY, f"from {address}", Author.MACHINE
     if null and not address and automatic_words.FAILED.search(_subject(mail)):
         yield MailKind.BOUNCE, "from nobody, about a failure", Author.BOUNCE

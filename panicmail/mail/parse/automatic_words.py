@@ -1,4 +1,4 @@
-"""What automata write: how their subjects begin, what bounces and absences say, and whom they come from, by language.
+"""What automata write: how their subjects begin, and what bounces and absences say, by language. Data alone.
 
 `automatic` holds the rules that ask it.
 """
@@ -247,7 +247,6 @@ ANSWERS_BEGIN = (
     *("out of office autoreply", "[auto-reply]", "autorespond", "ticket received", "[ticket received"),
     *("request received", "[request received", "thank you for contacting", "please confirm your message"),
 )
-REPLY = re.compile(r"(?:re|aw|sv|vs|antw|rif|r|odp|tr|wg|回复|答复)\s{0,3}(?:\[\d{1,4}\]\s{0,3})?[:：]")
 
 #: How the text of a bounce begins where no header says so: qmail, Exim, sendmail, Postfix, Exchange, and others.
 TEXTS = (
@@ -357,31 +356,11 @@ AWAY_SAYS = (
     ),
 )
 
-DAEMON = re.compile(
-    r"mailer[-_.]?daemon|mail[-_.]?daemon|mdaemon@|mail[-_. ]delivery[-_. ](?:sub)?(?:system|service)"
-    r"|mail[-_ ]system\b",
-    re.I,
-)
-#: Whom reports of failure come from, where something else tells of one too. People have such addresses as well.
-OF_A_HOST = re.compile(
-    r"(?:mail(?:er|admin|server|master|system|gateway)?|system|administrator|admin|daemon|mta|smtp|exchange"
-    r"|notes|root"
-    r"|devnull|quarantine|security|antispam|antivirus|mailmarshal|symantec|barracuda|groupwise|info|support)@"
-    r"|[^@]*(?:daemon|postmaster|mailer|delivery|bounce|undeliver|nobody)[^@]*@",
-    re.I,
-)
-POSTMASTER = re.compile(r"post[-_.]?master@", re.I)
 #: What tells a bounce from other mail of a postmaster or a null sender.
 FAILED = re.compile(
     r"undeliver|not (?:be )?deliver|delivery|delayed|returned|bounce|(?:user|address|recipient) (?:unknown|invalid)"
     r"|(?:no such|unknown|invalid) (?:user|address|recipient)|mailbox (?:is )?(?:full|unavailable)|over quota"
     r"|\b[45]\d\d[ -]#?[45]\.\d{1,3}\.\d{1,3}\b|\b55\d\b",
-    re.I,
-)
-MACHINE = re.compile(
-    r"(?:no[-_.]?reply|do[-_.]?not[-_.]?reply|bounces?|autoresponder|auto[-_.]?reply|listserv"
-    r"|majordomo)(?:[-+_.=]|@|$)"
-    r"|owner-|[^@]*-(?:owner|request|bounces?)[+@]",
     re.I,
 )
 #: What automatic answers say of themselves.
