@@ -14,11 +14,9 @@ A part of a duty that fails costs the others nothing: its next turn comes.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -33,11 +31,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from panicmail import crashpoints
 from panicmail.check.daily_check import DailyCheck
+from panicmail.daemon import systemd
 from panicmail.daemon.calendar_refresh import ScheduleFaults
 from panicmail.daemon.watchdog import Health
 from panicmail.delivery.fallback import FallbackPager
 from panicmail.delivery.heartbeat import Heartbeat
-from panicmail.errors import Mistake, StoreFailed
+from panicmail.errors import StoreFailed
 from panicmail.escalation.reconciler import Reconciler
 from panicmail.escalation.restore_guard import ClockGuard, RestoreGuard
 from panicmail.escalation.tick import EscalationTick, ShiftHandover
@@ -109,7 +108,7 @@ class PeriodicJobs:
             self.health.ticked()
             self.heartbeat.beat()
         # Without its database panicmail still takes mails and calls people: a restart would only interrupt that.
-        tell("WATCHDOG=1")
+        systemd.tell("WATCHDOG=1")
 
     def _part_of_tick(self, part: Callable[[], object]) -> bool:
         done = self._safely("tick.failed", part)
@@ -211,43 +210,3 @@ class SchedulerClock(threading.Thread):
 
     def stop(self) -> None:
         self._stopped.set()
-
-
-# -- What passes between systemd and a service: how it goes, sd_notify(3), and opened sockets, sd_listen_fds(3).
-
-#: The first descriptor that systemd hands over.
-_FIRST = 3
-
-
-def tell(state: str) -> None:
-    """Send `state` to the socket systemd named; nothing when it named none."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        try:
-            notify.connect("\0" + address[1:] if address.startswith("@") else address)
-            notify.sendall(state.encode())
-        except OSError as exc:
-            _log.warning("systemd.unreachable", reason=str(exc))
-
-
-def take_sockets(environ: MutableMapping[str, str] = os.environ) -> list[tuple[str, socket.socket]]:
-    """The sockets a socket unit hands over, each with its name: sd_listen_fds_with_names(3). Once; no child gets them.
-
-    Raises:
-        Mistake: One of them is not for mail.
-    """
-    given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
-    if given["LISTEN_PID"] != str(os.getpid()) or not given["LISTEN_FDS"].isdecimal():
-        return []
-    names = given["LISTEN_FDNAMES"].split(":")
-    taken = []
-    for number in range(int(given["LISTEN_FDS"])):
-        name = names[number] if number < len(names) else ""
-        os.set_inheritable(_FIRST + number, False)
-        handed = socket.socket(fileno=_FIRST + number)
-        if handed.type != socket.SOCK_STREAM or not handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise Mistake(f"systemd hands over {name or 'a socket'}, which takes no connections; see its socket unit")
-        taken.append((name, handed))
-    return taken

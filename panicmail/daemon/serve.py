@@ -37,7 +37,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from panicmail import crashpoints
 from panicmail.config import Config
-from panicmail.daemon import periodic
+from panicmail.daemon import systemd
 from panicmail.daemon.parts import DaemonParts
 from panicmail.daemon.periodic import SchedulerClock, log_skipped_turns
 from panicmail.daemon.watchdog import WITHIN, Watchdog, WatchedPart
@@ -83,7 +83,7 @@ class Daemon:
 
     async def _serve(self) -> int:
         self._loop = asyncio.get_running_loop()
-        listener = self._parts.build_listener(periodic.take_sockets())
+        listener = self._parts.build_listener(systemd.take_sockets())
         scheduler = self._build_scheduler()
         self._on_signals(scheduler)
         self._say_what_is_odd()
@@ -184,7 +184,7 @@ class Daemon:
             web="{}:{}".format(*web.address),
             database="sqlite" if self._parts.database.is_sqlite else "postgresql",
         )
-        periodic.tell("READY=1")
+        systemd.tell("READY=1")
 
     def _broken(self) -> None:
         """The writer lost its trust in the database. Called from its thread."""
@@ -221,7 +221,7 @@ class Daemon:
 
     async def _stop(self, listener: SmtpListener, web: WebServer, scheduler: Any) -> None:
         began = time.monotonic()
-        periodic.tell("STOPPING=1")
+        systemd.tell("STOPPING=1")
         self._accepting = False
         if self._watchdog is not None:
             self._watchdog.stop()

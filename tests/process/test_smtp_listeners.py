@@ -25,7 +25,7 @@ from panicmail import config as configuration
 from panicmail.check import listener_checks
 from panicmail.config import Config
 from panicmail.config.schema import SmtpSettings
-from panicmail.daemon import periodic
+from panicmail.daemon import systemd
 from panicmail.daemon.parts import MailListeners
 from panicmail.errors import ConfigError, Mistake
 from panicmail.mail.parse.received_field import own_received, received_from
@@ -303,9 +303,9 @@ def test_without_systemd_a_socket_of_it_is_told_to_be_missing() -> None:
 
 def test_what_was_meant_for_another_process_is_not_taken() -> None:
     environ = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "mail", "OTHER": "x"}
-    assert periodic.take_sockets(environ) == []
+    assert systemd.take_sockets(environ) == []
     assert environ == {"OTHER": "x"}
-    assert periodic.take_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
+    assert systemd.take_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
 
 
 _TAKE = """
