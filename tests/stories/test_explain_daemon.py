@@ -20,10 +20,10 @@ from tests.non_answers import YES, non_answers
 from tests.office import PEOPLE, Office, Posted, mail
 
 NUMBER = int(os.environ.get("PANICMAIL_EXPLAINED", "12"))
-#: What the timeline of an open incident that is Ana's to answer gets of each command.
+#: What the timeline of an open incident that is Ana's to answer gets of each command: "resolve" acknowledges it first.
 HAPPENS = {
     "yes": "incident.acked", "take": "incident.acked", "yes_all": "incident.acked", "no": "person.declined",
-    "escalate": "incident.escalated", "resolve": "incident.resolved", "hand_over": "incident.offered",
+    "escalate": "incident.escalated", "resolve": "incident.acked", "hand_over": "incident.offered",
 }  # fmt: skip
 #: Of an answer that names the reporter ("on it, calling Rita") only the daemon knows that Rita is no colleague.
 OTHERS = (
@@ -88,8 +88,7 @@ def both(office: Office, number: int, sender: str, text: str, extra: str) -> tup
     events = set(office.events(incident)) & set(HAPPENS.values())
     said = meaning_of(parser.read(raw, mail_from="ana@example.com"), PEOPLE)
     expected = {HAPPENS[str(said["command"])]} if said["may_act"] and said["command"] in HAPPENS else set()
-    if "incident.resolved" not in events:
-        office.act(incident, "ana", Command.RESOLVE)
+    office.act(incident, "ana", Command.RESOLVE)
     office.now += timedelta(hours=1)
-    # of a resolve the timeline tells an acknowledgement as well, of a no that the next one is called
+    # of a no the timeline tells as well that the next one is called
     return expected, (events & expected) or events
