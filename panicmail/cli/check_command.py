@@ -181,7 +181,7 @@ def people(context: click.Context, config_file: str | None) -> None:
 @click.argument("person")
 @click.pass_obj
 def forget_proof(before: str | None, config_file: str | None, person: str) -> None:
-    """Ask no proof of PERSON's replies any more that an answer to a test page once had; kept on record.
+    """Forget what an answer to a test page proved, and ask for it no more.
 
     What people.PERSON.proof says is asked all the same. The next proved answer to `check --page` is remembered again.
     """
